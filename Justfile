@@ -1,0 +1,71 @@
+# Recipes need just 1.40 or newer; ./justw gets it where it is missing.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# The tags keep cgo and device libraries out of Podman's packages; every Go
+# command, in CI and editors too, needs them.
+export GOFLAGS := "-buildvcs=false -tags=remote,containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper"
+export CGO_ENABLED := "0"
+
+# One set of flags for build, vet and the end-to-end tests, which then share
+# what the compiler made; the race detector needs another.
+build_flags := "-trimpath"
+version := `git describe --tags --always --dirty 2>/dev/null || echo dev`
+e2e := "fairlead/cmd/fairlead/internal/e2e"
+
+# list the recipes
+default:
+    @{{ just_executable() }} --list
+
+# install the programs that are missing (Debian)
+deps:
+    @scripts/deps
+
+# build bin/fairlead and bin/fairlead-hook
+build: deps
+    go build {{ build_flags }} -ldflags "-s -w -X main.version={{ version }}" -o bin/ ./cmd/fairlead ./cmd/fairlead-hook
+
+# build bin/fairlead-kubectl, the kubectl that `fairlead kubectl` finds beside it
+kubectl:
+    go build {{ build_flags }} -ldflags "-s -w" -o bin/ ./cmd/fairlead-kubectl
+
+# check formatting, vet, shell scripts
+lint:
+    @test -z "$(gofmt -l . | tee /dev/stderr)" || { echo "run: gofmt -w ." >&2; exit 1; }
+    go vet {{ build_flags }} ./...
+    @for script in justw .ci/run scripts/* examples/*.sh; do sh -n "$script"; done
+
+# run every test, end to end on real Podman last
+test: deps build lint
+    CGO_ENABLED=1 go test -race $(go list ./... | grep -vx {{ e2e }})
+    go test {{ build_flags }} -count=1 -timeout 30m {{ e2e }}
+
+# run the end-to-end tests alone, with the arguments of `go test`
+e2e *arguments: deps
+    go test {{ build_flags }} -count=1 -timeout 30m {{ e2e }} {{ arguments }}
+
+# build the images of examples/shop into the host's Podman
+images: deps
+    examples/shop/images/build.sh
+
+# a cluster with three nodes on this machine that serves examples/shop; can be run again
+demo: deps build images
+    @examples/demo.sh
+
+# stop the cluster that `demo` or `fairlead up` left running
+down *arguments: build
+    bin/fairlead down {{ arguments }}
+
+# run the benchmarks, of the packages named or of all
+bench *packages:
+    go test -run '^$' -bench . -benchmem {{ if packages == "" { "./..." } else { packages } }}
+
+# run every fuzz target for the given time
+fuzz time="30s":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    git grep -ho --untracked 'func Fuzz[A-Za-z0-9_]*' -- '*_test.go' >/dev/null || { echo "no fuzz targets"; exit 0; }
+    git grep -o --untracked 'func Fuzz[A-Za-z0-9_]*' -- '*_test.go' | while IFS=: read -r file target; do
+        echo "${target#func } in ${file}"
+        go test -run '^$' -fuzz "^${target#func }\$" -fuzztime {{ time }} "./$(dirname "$file")"
+    done

@@ -1,0 +1,120 @@
+// Package config reads the daemons' configuration files: strict YAML with
+// Fairlead's defaults filled in.
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"fairlead/schema"
+)
+
+// Master configures `fairlead master`.
+type Master struct {
+	Dir           string   `json:"dir"`           // default /var/lib/fairlead
+	RunDir        string   `json:"runDir"`        // sockets; default /run/fairlead
+	Listen        string   `json:"listen"`        // default 0.0.0.0:6443
+	Advertise     string   `json:"advertise"`     // host:port that agents and kubeconfigs use; default the first non-loopback address
+	PodCIDR       string   `json:"podCIDR"`       // default 10.112.0.0/12, a /22 a node
+	ServiceCIDR   string   `json:"serviceCIDR"`   // default 10.96.0.0/16
+	DNS           string   `json:"dns"`           // default 10.96.0.10
+	NodePorts     string   `json:"nodePorts"`     // default 30000-32767
+	ClusterDomain string   `json:"clusterDomain"` // default cluster.local
+	Sources       []Source `json:"sources"`
+}
+
+// Source is a first source: the master's configuration, never Git's.
+type Source struct {
+	Name string            `json:"name"`
+	Spec schema.SourceSpec `json:"spec"`
+}
+
+// Agent configures `fairlead agent` and `fairlead dns`.
+type Agent struct {
+	Dir       string              `json:"dir"`       // default /var/lib/fairlead/agent
+	RunDir    string              `json:"runDir"`    // default /run/fairlead
+	Server    string              `json:"server"`    // https://host:port of the master
+	TokenFile string              `json:"tokenFile"` // join token
+	NodeName  schema.NodeName     `json:"nodeName"`  // default the host's name
+	NodeIP    string              `json:"nodeIP"`    // default the address of the default route's link
+	Slot      string              `json:"slot"`      // names the cgroup parent /fairlead/<slot>/<node>; default "0"
+	Capacity  corev1.ResourceList `json:"capacity"`  // default the machine
+	Labels    map[string]string   `json:"labels"`
+	Taints    []corev1.Taint      `json:"taints"`
+	Podman    Podman              `json:"podman"`
+}
+
+// Podman configures the agent's own Podman service.
+type Podman struct {
+	Runtime          string   `json:"runtime"` // default runc where crun cannot work
+	AdditionalStores []string `json:"additionalStores"`
+}
+
+// ReadMaster reads and defaults a master's configuration.
+func ReadMaster(path string) (Master, error) {
+	c := Master{}
+	if err := read(path, &c); err != nil {
+		return c, err
+	}
+	setDefault(&c.Dir, "/var/lib/fairlead")
+	setDefault(&c.RunDir, "/run/fairlead")
+	setDefault(&c.Listen, "0.0.0.0:6443")
+	setDefault(&c.PodCIDR, "10.112.0.0/12")
+	setDefault(&c.ServiceCIDR, "10.96.0.0/16")
+	setDefault(&c.DNS, "10.96.0.10")
+	setDefault(&c.NodePorts, "30000-32767")
+	setDefault(&c.ClusterDomain, "cluster.local")
+	return c, nil
+}
+
+// ReadAgent reads and defaults an agent's configuration.
+func ReadAgent(path string) (Agent, error) {
+	c := Agent{}
+	if err := read(path, &c); err != nil {
+		return c, err
+	}
+	setDefault(&c.Dir, "/var/lib/fairlead/agent")
+	setDefault(&c.RunDir, "/run/fairlead")
+	setDefault(&c.Slot, "0")
+	if c.NodeName == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return c, fmt.Errorf("node name: %w", err)
+		}
+		c.NodeName = schema.NodeName(host)
+	}
+	return c, nil
+}
+
+func setDefault(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}
+
+func read(path string, into any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil
+	}
+	if err := yaml.UnmarshalStrict(data, into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// Write renders a configuration that the readers accept.
+func Write(path string, c any) error {
+	data, err := yaml.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return os.WriteFile(path, data, 0o600)
+}

@@ -1,0 +1,76 @@
+package local
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func goodHost() Facts {
+	return Facts{
+		Root: true, Cgroups: CgroupV2, SysResource: true, OpenFiles: 20000, Threads: 1000, Forwarding: true,
+		Programs: map[string]Program{
+			"podman": {"/usr/bin/podman", "4.3.1"}, "conmon": {"/usr/bin/conmon", "2.1.6"}, "nft": {"/usr/sbin/nft", "1.0.6"},
+			"git": {"/usr/bin/git", "2.39.5"}, "runc": {"/usr/sbin/runc", "1.1.5"}, "crun": {"/usr/bin/crun", "1.8"},
+		},
+	}
+}
+
+func TestJudge(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*Facts)
+		check  string
+		level  Level
+		text   string // in what was found or how to mend it
+	}{
+		{"all well", func(*Facts) {}, "runtime", OK, "crun 1.8"},
+		{"not root", func(f *Facts) { f.Root = false }, "root", Blocks, "run as root"},
+		{"no cgroups", func(f *Facts) { f.Cgroups = CgroupNone }, "cgroups", Blocks, "mount"},
+		{"hybrid", func(f *Facts) { f.Cgroups = CgroupHybrid }, "cgroups", OK, "hybrid"},
+		{"hybrid needs runc", func(f *Facts) { f.Cgroups = CgroupHybrid }, "runtime", OK, "crun refuses"},
+		{"hybrid without runc", func(f *Facts) { f.Cgroups = CgroupHybrid; delete(f.Programs, "runc") }, "runtime", Blocks, "apt-get install runc"},
+		{"no podman", func(f *Facts) { delete(f.Programs, "podman") }, "podman", Blocks, "apt-get install podman"},
+		{"old podman", func(f *Facts) { f.Programs["podman"] = Program{"/usr/bin/podman", "3.4.2"} }, "podman", Blocks, "4.0.0"},
+		{"no nft", func(f *Facts) { delete(f.Programs, "nft") }, "nft", Blocks, "apt-get install nftables"},
+		{"a feature fails", func(f *Facts) { f.Features = []Feature{{"veth", "operation not supported"}} }, "kernel: veth", Blocks, "not supported"},
+		{"no CAP_SYS_RESOURCE", func(f *Facts) { f.SysResource = false }, "CAP_SYS_RESOURCE", Info, "limits that fit"},
+		{"forwarding off", func(f *Facts) { f.Forwarding = false }, "ip_forward", Info, "turns it on"},
+		{"overlapping route", func(f *Facts) { f.Routes = []netip.Prefix{netip.MustParsePrefix("10.96.4.0/24")} }, "address ranges", Warns, "10.96.4.0/24 overlaps 10.96.0.0/16"},
+		{"no free slot", func(f *Facts) { f.FreeSlot = -1 }, "slot", Blocks, "none of 64"},
+		{"second slot", func(f *Facts) { f.FreeSlot, f.TakenSlots = 1, []int{0} }, "slot", OK, "port 6444, nodes in 172.31.1.0/24; taken: [0]"},
+	} {
+		facts := goodHost()
+		test.change(&facts)
+		found := false
+		for _, c := range Judge(facts) {
+			if c.Name != test.check {
+				continue
+			}
+			found = true
+			if c.Level != test.level || !strings.Contains(c.Found+" "+c.Mend, test.text) {
+				t.Errorf("%s: got %+v, want level %s and %q", test.name, c, test.level, test.text)
+			}
+			if c.Level == Blocks && c.Mend == "" {
+				t.Errorf("%s: %s blocks without a word on how to mend it", test.name, c.Name)
+			}
+		}
+		if !found {
+			t.Errorf("%s: no check %q", test.name, test.check)
+		}
+	}
+	if blocking := Blocking(Judge(goodHost())); len(blocking) > 0 {
+		t.Errorf("a good host is blocked by %+v", blocking)
+	}
+}
+
+func TestOlder(t *testing.T) {
+	for _, test := range []struct {
+		version, than string
+		want          bool
+	}{{"4.3.1", "4.0.0", false}, {"3.9", "4.0.0", true}, {"10.0", "4.0.0", false}, {"4.0.0-rc1", "4.0.0", false}, {"dev", "4.0.0", false}} {
+		if got := older(test.version, test.than); got != test.want {
+			t.Errorf("older(%s, %s) = %v", test.version, test.than, got)
+		}
+	}
+}

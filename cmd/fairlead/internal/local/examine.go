@@ -1,0 +1,161 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// probeTimeout bounds each program asked for its version.
+const probeTimeout = 10 * time.Second
+
+// conmonPlaces is where distributions put it beside the PATH.
+var conmonPlaces = []string{"/usr/libexec/podman/conmon", "/usr/lib/podman/conmon", "/usr/local/libexec/podman/conmon"}
+
+// Examine looks at the host. It changes nothing: features are tried in
+// namespaces that vanish with the attempt.
+func Examine() Facts {
+	f := Facts{
+		Root:         os.Geteuid() == 0,
+		Cgroups:      cgroupMode(),
+		SysResource:  hasCapability(unix.CAP_SYS_RESOURCE),
+		OpenFiles:    hardLimit(unix.RLIMIT_NOFILE),
+		Threads:      hardLimit(unix.RLIMIT_NPROC),
+		Programs:     make(map[string]Program),
+		Forwarding:   isOne(forwardFile),
+		BridgeFilter: isOne("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+		TakenSlots:   takenSlots(),
+		FreeSlot:     freeSlot(),
+	}
+	f.Routes, _ = hostRoutes() // none readable: no clash to report
+	for _, name := range []string{"podman", "conmon", "nft", "git", "runc", "crun"} {
+		f.Programs[name] = lookAt(name)
+	}
+	for _, try := range []struct {
+		name string
+		try  func() error
+	}{
+		{"network and mount namespaces", func() error { return unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWNET) }},
+		{"veth", func() error { return tryLink(&netlink.Veth{LinkAttrs: named("fl-try0"), PeerName: "fl-try1"}) }},
+		{"bridge", func() error { return tryLink(&netlink.Bridge{LinkAttrs: named("fl-try0")}) }},
+		{"nf_tables", tryTables},
+		{"overlay", tryOverlay},
+	} {
+		feature := Feature{Name: try.name}
+		if err := onFreshThread(try.try); err != nil {
+			feature.Failure = err.Error()
+		}
+		f.Features = append(f.Features, feature)
+	}
+	return f
+}
+
+func named(name string) netlink.LinkAttrs {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	return attrs
+}
+
+func tryLink(link netlink.Link) error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	return netlink.LinkAdd(link)
+}
+
+func tryTables() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	return nft(`table inet fairlead-try {
+	map services { type ipv4_addr . inet_proto . inet_service : verdict; }
+	chain nat { type nat hook postrouting priority srcnat; masquerade; }
+}
+`)
+}
+
+func tryOverlay() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("/var/lib", ".fairlead-try-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(at(name), 0o700); err != nil {
+			return err
+		}
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", at("lower"), at("upper"), at("work"))
+	if err := unix.Mount("overlay", at("merged"), "overlay", 0, options); err != nil {
+		return fmt.Errorf("overlay in /var/lib: %w", err)
+	}
+	return unix.Unmount(at("merged"), 0)
+}
+
+func lookAt(name string) Program {
+	path, err := exec.LookPath(name)
+	if err != nil && name == "conmon" {
+		for _, place := range conmonPlaces {
+			if _, statErr := os.Stat(place); statErr == nil {
+				path, err = place, nil
+				break
+			}
+		}
+	}
+	if err != nil {
+		return Program{}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	out, _ := exec.CommandContext(ctx, path, "--version").Output()
+	return Program{Path: path, Version: versionIn(string(out))}
+}
+
+// versionIn finds the version in a program's first line: its first word that
+// begins with a digit, or with v and a digit.
+func versionIn(output string) string {
+	line, _, _ := strings.Cut(output, "\n")
+	for word := range strings.FieldsSeq(line) {
+		if v := strings.TrimPrefix(word, "v"); v != "" && v[0] >= '0' && v[0] <= '9' {
+			return v
+		}
+	}
+	return ""
+}
+
+func hasCapability(capability int) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return false
+	}
+	return data[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
+func hardLimit(resource int) uint64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(resource, &limit); err != nil {
+		return 0
+	}
+	return limit.Max
+}
+
+func isOne(file string) bool {
+	data, err := os.ReadFile(file)
+	return err == nil && bytes.Equal(bytes.TrimSpace(data), []byte("1"))
+}

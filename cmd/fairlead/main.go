@@ -1,0 +1,86 @@
+// Command fairlead is the whole of Fairlead: daemons and client in one binary.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(run()) }
+
+// exitError carries an exit code of the command-line contract. A nil err means
+// that everything worth saying was said.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageErrorf is an error of how the command was called: exit code 2.
+func usageErrorf(format string, args ...any) error {
+	return &exitError{code: 2, err: fmt.Errorf(format, args...)}
+}
+
+// run executes the command line and returns the exit code. It is the one place
+// that prints errors.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := root().ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	code := 1
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code = exit.code
+		if exit.err == nil {
+			return code
+		}
+	}
+	fmt.Fprintf(os.Stderr, "error: %v\n", err)
+	return code
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "fairlead",
+		Short:         "A GitOps-first container orchestrator: a Git repository says what runs",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{code: 2, err: err} })
+	cmd.AddCommand(
+		upCommand(),
+		downCommand(),
+		doctorCommand(),
+		superviseCommand(),
+		validateCommand(),
+		tokenCommand(),
+		kubeconfigCommand(),
+		masterCommand(),
+		agentCommand(),
+		dnsCommand(),
+		planCommand(),
+		diffCommand(),
+		statusCommand(),
+		historyCommand(),
+		cueEvalCommand(),
+		versionCommand(),
+	)
+	return cmd
+}

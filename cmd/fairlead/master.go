@@ -1,0 +1,366 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/cmd/fairlead/internal/config"
+	"fairlead/reconciler"
+	"fairlead/reconciler/api"
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/gitsource"
+	"fairlead/reconciler/gitsource/hook"
+	"fairlead/reconciler/plan"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/reconciler/store"
+	"fairlead/reconciler/trust"
+	"fairlead/schema"
+	"fairlead/schema/load"
+	"fairlead/schema/wire"
+)
+
+func masterCommand() *cobra.Command {
+	path := "/etc/fairlead/master.yaml"
+	cmd := &cobra.Command{
+		Use:   "master",
+		Short: "Run the master: follows Git, decides, serves the API",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.ReadMaster(path)
+			if err != nil {
+				return err
+			}
+			log := logrus.WithField("daemon", "master")
+			m, err := newMaster(cmd.Context(), c, log)
+			if err != nil {
+				return err
+			}
+			defer m.close()
+			return m.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", path, "configuration file")
+	return cmd
+}
+
+// waitTimeout bounds how long a push with -o wait is told of its rollout.
+const waitTimeout = 10 * time.Minute
+
+// master is the daemon's parts, wired.
+type master struct {
+	config    config.Master
+	log       *logrus.Entry
+	authority *trust.Authority
+	store     *store.Etcd
+	feed      *state.Feed
+	loop      *reconciler.Loop
+	follower  *reconciler.Follower
+	api       *api.Server
+	repos     map[string]*gitsource.Repo // by source
+	sources   []schema.Source
+}
+
+func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *master, err error) {
+	m = &master{config: c, log: log, repos: map[string]*gitsource.Repo{}}
+	defer func() {
+		if err != nil {
+			m.close()
+		}
+	}()
+	podCIDR, err := netip.ParsePrefix(c.PodCIDR)
+	if err != nil {
+		return m, fmt.Errorf("configuration: podCIDR: %w", err)
+	}
+	m.authority, err = trust.Open(filepath.Join(c.Dir, "pki"), trust.Config{Advertise: advertised(c), PodCIDR: podCIDR, Now: time.Now})
+	if err != nil {
+		return m, err
+	}
+	controlConfig, err := controlConfig(c)
+	if err != nil {
+		return m, err
+	}
+	m.store, err = store.OpenEtcd(ctx, store.Config{Dir: filepath.Join(c.Dir, "etcd"), SocketDir: c.RunDir, Log: log, Now: time.Now()})
+	if err != nil {
+		return m, err
+	}
+	if err := m.openSources(ctx); err != nil {
+		return m, err
+	}
+	if err := m.openLoop(ctx, settle.NewEngine(controlConfig)); err != nil {
+		return m, err
+	}
+	return m, m.openAPI()
+}
+
+func advertised(c config.Master) []string {
+	if c.Advertise == "" {
+		return []string{"localhost"}
+	}
+	host, _, err := net.SplitHostPort(c.Advertise)
+	if err != nil {
+		host = c.Advertise
+	}
+	return []string{host}
+}
+
+func controlConfig(c config.Master) (control.Config, error) {
+	var out control.Config
+	var err error
+	if out.ServiceCIDR, err = netip.ParsePrefix(c.ServiceCIDR); err != nil {
+		return out, fmt.Errorf("configuration: serviceCIDR: %w", err)
+	}
+	if out.DNS, err = netip.ParseAddr(c.DNS); err != nil {
+		return out, fmt.Errorf("configuration: dns: %w", err)
+	}
+	first, last, _ := strings.Cut(c.NodePorts, "-")
+	lo, err1 := strconv.ParseUint(first, 10, 16)
+	hi, err2 := strconv.ParseUint(last, 10, 16)
+	if err := errors.Join(err1, err2); err != nil || lo > hi {
+		return out, fmt.Errorf("configuration: nodePorts %q is not a range like 30000-32767", c.NodePorts)
+	}
+	out.NodePortFirst, out.NodePortLast = uint16(lo), uint16(hi)
+	return out, nil
+}
+
+// openSources makes the embedded remotes of the configuration's sources.
+func (m *master) openSources(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, s := range m.config.Sources {
+		src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: s.Name}, Spec: s.Spec}
+		schema.Default(&src)
+		if !src.Spec.Embedded {
+			return fmt.Errorf("configuration: source %s: only embedded sources are supported", s.Name)
+		}
+		repo, err := gitsource.Init(ctx, filepath.Join(m.config.Dir, "git", s.Name+".git"), gitsource.HookConfig{
+			HookBinary: filepath.Join(filepath.Dir(self), "fairlead-hook"), Socket: m.hookSocket(), Source: s.Name, Branch: src.Spec.Branch,
+		})
+		if err != nil {
+			return err
+		}
+		m.repos[s.Name] = repo
+		m.sources = append(m.sources, src)
+	}
+	return nil
+}
+
+func (m *master) hookSocket() string { return filepath.Join(m.config.RunDir, "hook.sock") }
+
+func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
+	loaded, err := m.store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	snapshot, err := reconciler.Restore(loaded.Records, state.Counters{ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations})
+	if err != nil {
+		return err
+	}
+	m.feed = state.NewFeed(snapshot)
+	m.loop = reconciler.NewLoop(reconciler.LoopConfig{
+		Machine: reconciler.NewMachine(engine, snapshot, m.sources), Store: m.store, Feed: m.feed, Round: loaded.Round, Log: m.log, Now: time.Now,
+	})
+	m.follower = &reconciler.Follower{Loop: m.loop, Feed: m.feed, Engine: engine, Load: loadTree, Vault: reconciler.NewVault(m.authority.SealKey()), Now: time.Now}
+	return nil
+}
+
+func loadTree(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics) {
+	r := load.Load(ctx, tree, spec, load.Options{Source: source, KnownNamespaces: namespaces})
+	return r.Objects, r.Diagnostics
+}
+
+func (m *master) openAPI() error {
+	c := m.config
+	var origin schema.Origin
+	if len(m.sources) > 0 {
+		origin = schema.Origin{Source: m.sources[0].Name, Path: m.sources[0].Spec.Path}
+	}
+	var err error
+	m.api, err = api.New(api.Config{
+		Feed: m.feed, TLS: m.authority.ServerTLS(), Identify: m.identify, Origin: origin, Version: version, Log: m.log, Plan: m.plan,
+		Door: api.DoorConfig{
+			Cluster:    wire.ClusterInfo{ID: m.authority.ClusterID(), PodCIDR: c.PodCIDR, ServiceCIDR: c.ServiceCIDR, DNS: c.DNS, Domain: c.ClusterDomain},
+			OpenSecret: m.openSecret,
+			Join:       func(_ context.Context, req wire.JoinRequest) (wire.JoinResponse, error) { return m.authority.Join(req) },
+			Report:     m.report,
+		},
+	})
+	return err
+}
+
+func (m *master) identify(cs *tls.ConnectionState) (kind, name string) {
+	k, name := trust.Identity(cs)
+	switch k {
+	case trust.Node:
+		if _, ok := m.authority.Node(schema.NodeName(name)); ok {
+			return api.CallerNode, name
+		}
+	case trust.Reader:
+		return api.CallerReader, name
+	}
+	return "", ""
+}
+
+func (m *master) openSecret(namespace, name string) (map[string][]byte, bool) {
+	secret, ok := state.Get[*corev1.Secret](m.feed.Snapshot(), namespace, name)
+	if !ok {
+		return nil, false
+	}
+	return m.follower.Vault.Open(secret)
+}
+
+func (m *master) report(ctx context.Context, node schema.NodeName, r wire.Report) error {
+	record, ok := m.authority.Node(node)
+	if !ok {
+		return fmt.Errorf("node %s is not registered", node)
+	}
+	return m.loop.Submit(ctx, reconciler.NodeReport{PodCIDR: record.PodCIDR.String(), Report: r})
+}
+
+// plan answers a client that sends a tree.
+func (m *master) plan(ctx context.Context, req api.PlanRequest) (any, error) {
+	tree := schema.Tree{Commit: schema.Commit{Hash: req.Commit}}
+	for _, f := range req.Files {
+		tree.Files = append(tree.Files, schema.File{Path: f.Path, Size: int64(len(f.Data)), Open: func() ([]byte, error) { return f.Data, nil }})
+	}
+	cand, err := m.follower.Judge(ctx, req.Source, tree)
+	if err != nil {
+		return nil, err
+	}
+	return cand.Plan, nil
+}
+
+// run serves until ctx ends or a part fails; then everything ends.
+func (m *master) run(ctx context.Context) error {
+	listener, err := net.Listen("tcp", m.config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	hooks, err := gitsource.Listen(gitsource.ServerConfig{Socket: m.hookSocket(), Remote: m.remote, Judge: m, Log: m.log})
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.loop.Run(ctx) })
+	g.Go(func() error { return m.api.Run(ctx, listener) })
+	g.Go(func() error { return m.passAcknowledgements(ctx) })
+	for i := range m.sources {
+		g.Go(func() error { return m.follow(ctx, &m.sources[i], m.repos[m.sources[i].Name]) })
+	}
+	g.Go(func() error { return hooks.Run(ctx) })
+	m.log.WithFields(logrus.Fields{"listen": m.config.Listen, "objects": m.feed.Snapshot().Counters().Creations}).Info("master runs")
+	return g.Wait()
+}
+
+func (m *master) remote(source string) (gitsource.Remote, bool) {
+	for i := range m.sources {
+		if m.sources[i].Name == source {
+			return gitsource.Remote{Repo: m.repos[source], Branch: m.sources[i].Spec.Branch}, true
+		}
+	}
+	return gitsource.Remote{}, false
+}
+
+func (m *master) close() {
+	for _, r := range m.repos {
+		r.Close()
+	}
+	if m.store != nil {
+		if err := m.store.Close(); err != nil {
+			m.log.WithError(err).Warn("close store")
+		}
+	}
+}
+
+// passAcknowledgements tells the loop what nodes have programmed.
+func (m *master) passAcknowledgements(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.api.AckMoved():
+		}
+		for node := range state.All[*corev1.Node](m.feed.Snapshot(), "") {
+			name := schema.NodeName(node.Name)
+			if err := m.loop.Post(ctx, reconciler.Acknowledgement{Node: name, Version: m.api.Acked(name)}); err != nil {
+				return nil
+			}
+		}
+	}
+}
+
+// follow brings a source's branch to the loop whenever it moves.
+func (m *master) follow(ctx context.Context, src *schema.Source, repo *gitsource.Repo) error {
+	log := m.log.WithField("source", src.Name)
+	return gitsource.Follow(ctx, repo, src.Spec.Branch, src.Spec.Interval.Duration, func() {
+		if _, err := m.follower.Sync(ctx, src.Name, repo, ""); err != nil && ctx.Err() == nil {
+			log.WithError(err).Warn("sync")
+		}
+	})
+}
+
+// maxPlanLines bounds what a push is told of its plan.
+const maxPlanLines = 60
+
+// Judge answers git's hooks: before a push is taken it is judged and its plan
+// told; after, it is handed to the loop and, if asked, followed.
+func (m *master) Judge(ctx context.Context, p gitsource.Push, out io.Writer) error {
+	if p.Phase == hook.Pre {
+		return m.judgePush(ctx, p, out)
+	}
+	if _, err := m.follower.Sync(ctx, p.Source, p.Repo, p.Pusher); err != nil {
+		return err
+	}
+	revision := schema.RevisionName(p.Source, p.Followed.New)
+	if !p.Wait() {
+		fmt.Fprintf(out, "%s is rolling out; follow it with: fairlead status --wait\n", revision)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	reconciler.Follow(ctx, m.feed, revision, out)
+	return nil
+}
+
+func (m *master) judgePush(ctx context.Context, p gitsource.Push, out io.Writer) error {
+	cand, err := m.follower.JudgeCommit(ctx, p.Source, p.Repo, p.Followed.New)
+	if err != nil {
+		return err
+	}
+	if cand.Plan.Verdict == plan.Refused {
+		if len(cand.Plan.Diagnostics) > 0 {
+			return cand.Plan.Diagnostics
+		}
+		return errors.New(cand.Plan.Summary())
+	}
+	var text bytes.Buffer
+	cand.Plan.WriteText(&text)
+	lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
+	if over := len(lines) - maxPlanLines; over > 0 {
+		lines = append(lines[:maxPlanLines-1], fmt.Sprintf("... and %d lines more: see `fairlead plan`", over), lines[len(lines)-1])
+	}
+	for _, l := range lines {
+		fmt.Fprintln(out, l)
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected output in testdata/*/*.txtar")
+
+// TestMain lets the test binary stand in for fairlead: a script's `fairlead`
+// runs it again.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"fairlead": func() { os.Exit(run()) },
+	})
+}
+
+// TestScripts runs every testdata/<group>/*.txtar.
+func TestScripts(t *testing.T) {
+	groups, err := filepath.Glob("../../testdata/*/*.txtar")
+	if err != nil || len(groups) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	dirs := make(map[string]bool)
+	for _, script := range groups {
+		dirs[filepath.Dir(script)] = true
+	}
+	for dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir:                 dir,
+				UpdateScripts:       *update,
+				RequireExplicitExec: true,
+				RequireUniqueNames:  true,
+				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+			})
+		})
+	}
+}
+
+// exits is the script command "exits CODE COMMAND...": the command must end with
+// that code.
+func exits(ts *testscript.TestScript, negated bool, args []string) {
+	if negated || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND...")
+	}
+	code := 0
+	err := ts.Exec(args[1], args[2:]...)
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("run %s: %v", args[1], err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fairlead/cmd/fairlead/internal/local"
+)
+
+// upTimeout is enough for a slow machine that pulls nothing.
+const upTimeout = 3 * time.Minute
+
+func upCommand() *cobra.Command {
+	var output string
+	o := local.UpOptions{}
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start a whole cluster on this machine: a master and its nodes",
+		Long: `Start a whole cluster on this machine: a master and N nodes, each with its own
+network and its own Podman. Returns when every node is ready. Run again, it
+changes nothing and prints the same. ` + "`fairlead down`" + ` takes it away.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := knownOutput(output, "text", "json"); err != nil {
+				return err
+			}
+			o.Progress = func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), what) }
+			result, err := local.Up(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				return writeAs(cmd.OutOrStdout(), output, result)
+			}
+			return printResult(cmd.OutOrStdout(), result)
+		},
+	}
+	cmd.Flags().StringVar(&o.Dir, "dir", local.DefaultDir, "directory of the cluster")
+	cmd.Flags().IntVar(&o.Nodes, "nodes", 0, fmt.Sprintf("number of nodes (default %d, or what the directory holds)", local.DefaultNodes))
+	cmd.Flags().IntVar(&o.Slot, "slot", -1, "slot that names, subnets and ports derive from (default the first free)")
+	cmd.Flags().DurationVar(&o.Timeout, "timeout", upTimeout, "how long to wait for the cluster to be ready")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "output format: text or json")
+	return cmd
+}
+
+func knownOutput(output string, known ...string) error {
+	if !slices.Contains(known, output) {
+		return usageErrorf("unknown output format %q: use %s", output, joinWords(known))
+	}
+	return nil
+}
+
+func printResult(w io.Writer, r local.Result) error {
+	var nodes []string
+	for _, n := range r.Nodes {
+		nodes = append(nodes, fmt.Sprintf("%s (%s)", n.Name, n.Address))
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(t, "git\t%s\n", r.Git)
+	fmt.Fprintf(t, "api\t%s\n", r.API)
+	fmt.Fprintf(t, "kubeconfig\t%s\n", r.Kubeconfig)
+	fmt.Fprintf(t, "nodes\t%s\n", strings.Join(nodes, ", "))
+	return t.Flush()
+}

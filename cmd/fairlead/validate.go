@@ -1,0 +1,167 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"fairlead/schema"
+	"fairlead/schema/load"
+)
+
+func validateCommand() *cobra.Command {
+	var spec schema.SourceSpec
+	var output string
+	cmd := &cobra.Command{
+		Use:   "validate [PATH]",
+		Short: "Check a tree of manifests, offline",
+		Long: `Check the manifests below PATH, a directory or one file, the current directory
+if left out. Everything wrong is told at once, each at its line. Nothing is
+asked of a cluster.
+
+Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := "."
+			if len(args) == 1 {
+				path = args[0]
+			}
+			return validate(cmd, path, spec, output)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&output, "output", "o", "text", "text or json")
+	flags.StringVarP(&spec.Namespace, "namespace", "n", "default", "namespace of objects that name none")
+	flags.StringVar(&spec.Unsupported, "unsupported", "error", "what becomes of fields that are not acted on yet and only add behaviour: error or warn")
+	flags.StringSliceVar(&spec.Include, "include", nil, "read only files that match a glob; may be repeated")
+	flags.StringSliceVar(&spec.Exclude, "exclude", nil, "leave out files that match a glob; may be repeated")
+	return cmd
+}
+
+// usageArgs turns a wrong number of arguments into exit code 2.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &exitError{code: 2, err: err}
+		}
+		return nil
+	}
+}
+
+func validate(cmd *cobra.Command, path string, spec schema.SourceSpec, output string) error {
+	if output != "text" && output != "json" {
+		return usageErrorf("--output %s: must be text or json", output)
+	}
+	if err := checkSourceFlags(spec); err != nil {
+		return err
+	}
+	tree, err := load.Directory(path)
+	if err != nil {
+		return &exitError{code: 2, err: err}
+	}
+	result := load.Load(cmd.Context(), tree, spec, load.Options{})
+	report := validation{
+		Files: result.Files, Objects: len(result.Objects),
+		Diagnostics: fromHere(result.Diagnostics, path),
+	}
+	report.count()
+	if output == "json" {
+		err = report.writeJSON(cmd.OutOrStdout())
+	} else {
+		err = report.writeText(cmd.OutOrStdout())
+	}
+	if err == nil && !report.Valid {
+		return &exitError{code: 1}
+	}
+	return err
+}
+
+// checkSourceFlags holds the flags to what a Source may say.
+func checkSourceFlags(spec schema.SourceSpec) error {
+	spec.Embedded = true
+	source := &schema.Source{Spec: schema.DefaultSourceSpec(spec)}
+	source.Name = "flags"
+	var problems []error
+	for _, p := range schema.Validate(source) {
+		flag, _, _ := strings.Cut(strings.TrimPrefix(p.Field, "spec."), "[")
+		problems = append(problems, fmt.Errorf("--%s: %s", flag, p.Message))
+	}
+	if len(problems) > 0 {
+		return &exitError{code: 2, err: errors.Join(problems...)}
+	}
+	return nil
+}
+
+// fromHere rewrites paths relative to the tree as paths relative to where the
+// user stands.
+func fromHere(diagnostics schema.Diagnostics, tree string) schema.Diagnostics {
+	if info, err := os.Stat(tree); err == nil && !info.IsDir() {
+		tree = filepath.Dir(tree)
+	}
+	out := make(schema.Diagnostics, len(diagnostics))
+	for i, d := range diagnostics {
+		d.Path = filepath.Join(tree, filepath.FromSlash(d.Path))
+		out[i] = d
+	}
+	return out
+}
+
+// validation is what validate says, and its JSON.
+type validation struct {
+	Valid       bool               `json:"valid"`
+	Files       int                `json:"files"`
+	Objects     int                `json:"objects"`
+	Errors      int                `json:"errors"`
+	Warnings    int                `json:"warnings"`
+	Diagnostics schema.Diagnostics `json:"diagnostics"`
+}
+
+func (v *validation) count() {
+	for _, d := range v.Diagnostics {
+		if d.Severity == schema.Error {
+			v.Errors++
+		} else {
+			v.Warnings++
+		}
+	}
+	v.Valid = v.Errors == 0
+}
+
+func (v *validation) writeJSON(w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+func (v *validation) writeText(w io.Writer) error {
+	var b strings.Builder
+	for _, d := range v.Diagnostics {
+		fmt.Fprintln(&b, d)
+	}
+	in := " in " + plural(v.Files, "file")
+	switch {
+	case v.Errors > 0 && v.Warnings > 0:
+		fmt.Fprintf(&b, "%s, %s%s\n", plural(v.Errors, "error"), plural(v.Warnings, "warning"), in)
+	case v.Errors > 0:
+		fmt.Fprintf(&b, "%s%s\n", plural(v.Errors, "error"), in)
+	case v.Warnings > 0:
+		fmt.Fprintf(&b, "%s%s, valid, %s\n", plural(v.Objects, "object"), in, plural(v.Warnings, "warning"))
+	default:
+		fmt.Fprintf(&b, "%s%s, valid\n", plural(v.Objects, "object"), in)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

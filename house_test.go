@@ -1,0 +1,388 @@
+// Package house holds the whole tree to the rules of the house: which room may
+// import which, through which one door a library comes in, and what a room
+// that only decides must not touch. Each broken rule prints its reason.
+package house
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const module = "fairlead"
+
+// room is a directory of the house with all below it that is no room itself.
+type room struct {
+	path string
+	// may lists the rooms it imports. A room may always import what is inside it.
+	may    []string
+	reason string
+	// pure rooms decide: no clock, no chance, no I/O.
+	pure bool
+}
+
+const everything = "*"
+
+var (
+	leaf    = []string{"schema"}
+	adapter = []string{"schema", "schema/wire"}
+	node    = []string{"schema", "schema/wire", "nodeagent/pod"}
+	tables  = []string{"schema", "schema/wire", "reconciler/state"}
+	engine  = []string{"schema", "schema/wire", "reconciler/state", "reconciler/control", "reconciler/scheduler"}
+	planned = append([]string{"reconciler/settle"}, engine...)
+	master  = append([]string{"reconciler/plan", "reconciler/progress", "reconciler/work"}, planned...)
+)
+
+const (
+	adapters = "adapters know only the schema and the wire, and are wired together by cmd"
+	nodeSide = "the node's parts know the wire and the pod plan; master and node never import each other"
+	deciding = "it decides from the tables below it and knows nothing of who asks"
+)
+
+// rooms is the house from the cellar up.
+var rooms = []room{
+	{path: "schema", pure: true, reason: "the schema is what everything stands on: it imports nothing of ours"},
+	{path: "schema/wire", may: leaf, reason: "both sides of the wire import it, so it imports the schema and nothing else"},
+	{path: "schema/load", may: adapter, reason: adapters},
+
+	{path: "reconciler/state", may: adapter, reason: "the tables lie below every room that decides"},
+	{path: "reconciler/control", may: tables, reason: deciding, pure: true},
+	{path: "reconciler/scheduler", may: tables, reason: deciding, pure: true},
+	{path: "reconciler/progress", may: tables, reason: deciding, pure: true},
+	{path: "reconciler/work", may: tables, reason: deciding, pure: true},
+	{path: "reconciler/settle", may: engine, reason: "the engine runs controllers and scheduler; plan and the loop call it", pure: true},
+	{path: "reconciler/plan", may: planned, reason: "a plan is the engine on a fork, and nothing of the loop", pure: true},
+	{path: "reconciler", may: master, reason: "the loop declares the small interfaces it needs; cmd brings what is behind them"},
+	{path: "reconciler/api", may: master, reason: "the doors read snapshots; the loop and the adapters are wired by cmd"},
+	{path: "reconciler/gitsource", may: adapter, reason: adapters},
+	{path: "reconciler/store", may: adapter, reason: adapters},
+	{path: "reconciler/trust", may: adapter, reason: adapters},
+
+	{path: "nodeagent/pod", may: adapter, reason: "the pod plan is pure: wanted and running in, operations out", pure: true},
+	{path: "nodeagent", may: node, reason: nodeSide},
+	{path: "nodeagent/podman", may: node, reason: nodeSide},
+	{path: "nodeagent/network", may: node, reason: nodeSide},
+	{path: "nodeagent/proxy", may: node, reason: nodeSide},
+	{path: "nodeagent/dns", may: node, reason: nodeSide},
+	{path: "nodeagent/join", may: node, reason: nodeSide},
+	{path: "nodeagent/uplink", may: node, reason: nodeSide},
+	{path: "nodeagent/volume", may: node, reason: nodeSide},
+
+	{path: "cmd/fairlead", may: []string{everything}},
+	{path: "cmd/fairlead-hook", may: []string{"reconciler/gitsource"}, reason: "a hook starts with every push: it is small and decides nothing"},
+	{path: "cmd/fairlead-kubectl", reason: "kubectl is Kubernetes' own, unchanged"},
+	{path: "examples", reason: "the product and its examples do not know each other"},
+	{path: ""},
+}
+
+// doors names the only rooms a library comes in through.
+var doors = []struct {
+	library string // import path prefix
+	rooms   []string
+	reason  string
+}{
+	{"cuelang.org/go", []string{"schema/load"}, "CUE has no cost limit of its own: it is evaluated where that is taken care of"},
+	{"go.etcd.io/etcd", []string{"reconciler/store"}, "durability, terms and fencing are kept in one place"},
+	{"github.com/go-git", []string{"reconciler/gitsource"}, "trees are read in one place, never through a checkout"},
+	{"github.com/containers", []string{"nodeagent/podman"}, "Podman's word is not truth: one room knows its lies"},
+	{"github.com/google/nftables", []string{"nodeagent/proxy"}, "one room owns the table"},
+	{"sigs.k8s.io/knftables", []string{"nodeagent/proxy"}, "one room owns the table"},
+	{"github.com/vishvananda", []string{"nodeagent/network", "nodeagent/proxy", "cmd/fairlead"}, "links and routes are made where nodes and pods get their network"},
+	{"github.com/miekg/dns", []string{"nodeagent/dns"}, "names are answered in one place"},
+	{"github.com/spf13/cobra", []string{"cmd/fairlead"}, "flags and exit codes are the command line's"},
+	{"k8s.io/client-go", nil, "informers and clients cost memory for nothing we need"},
+	{"k8s.io/kubectl", []string{"cmd/fairlead-kubectl"}, "kubectl ships as a binary of its own"},
+}
+
+// forbiddenImports and forbiddenCalls are what a pure room does not touch.
+var forbiddenImports = []string{
+	"os", "io/ioutil", "io/fs", "net", "net/http", "syscall", "math/rand", "crypto/rand", "database/sql",
+	"golang.org/x/sys", "github.com/sirupsen/logrus", "log",
+}
+
+// pureNet is allowed: values, no I/O.
+var pureNet = []string{"net/netip", "net/url"}
+
+var forbiddenCalls = map[string][]string{
+	"time":                                 {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"},
+	"github.com/google/uuid":               {"New", "NewString", "NewRandom", "NewUUID", "NewV7", "NewV6"},
+	"k8s.io/apimachinery/pkg/apis/meta/v1": {"Now", "NowMicro"},
+	"k8s.io/apimachinery/pkg/util/uuid":    {"NewUUID"},
+	"fmt":                                  {"Print", "Println", "Printf", "Scan", "Scanln", "Scanf"},
+}
+
+// smallPrograms must not come to depend on what makes a program slow to start.
+var smallPrograms = map[string][]string{
+	"cmd/fairlead-hook": {"net/http", "encoding/json", "crypto/tls", "k8s.io/", "github.com/"},
+}
+
+// pkg is what `go list` tells of one package.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+	Deps       []string
+}
+
+// name is the package's path inside the module; ok is false outside of it.
+func name(importPath string) (string, bool) {
+	if importPath == module {
+		return "", true
+	}
+	return strings.CutPrefix(importPath, module+"/")
+}
+
+func below(path, dir string) bool {
+	return dir == "" || path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// roomOf is the innermost room a package is in.
+func roomOf(path string) room {
+	best := room{}
+	for _, r := range rooms {
+		if below(path, r.path) && len(r.path) >= len(best.path) {
+			best = r
+		}
+	}
+	return best
+}
+
+func TestFloors(t *testing.T) {
+	for _, broken := range brokenFloors(packages(t)) {
+		t.Error(broken)
+	}
+}
+
+// brokenFloors lists the imports that go up or sideways, and packages that
+// stand in no room.
+func brokenFloors(all []pkg) (out []string) {
+	for _, p := range all {
+		path, _ := name(p.ImportPath)
+		from := roomOf(path)
+		if from.path == "" && path != "" {
+			out = append(out, fmt.Sprintf("%s stands in no room: add it to the table of rooms with what it may import and why", path))
+			continue
+		}
+		for _, imported := range p.Imports {
+			to, ours := name(imported)
+			if !ours {
+				continue
+			}
+			target := roomOf(to)
+			if target.path == from.path || slices.Contains(from.may, everything) || slices.Contains(from.may, target.path) {
+				continue
+			}
+			out = append(out, fmt.Sprintf("%s imports %s: %s", path, to, from.reason))
+		}
+	}
+	return out
+}
+
+func TestDoors(t *testing.T) {
+	for _, broken := range brokenDoors(packages(t)) {
+		t.Error(broken)
+	}
+}
+
+// brokenDoors lists the libraries that came in through another door.
+func brokenDoors(all []pkg) (out []string) {
+	for _, p := range all {
+		path, _ := name(p.ImportPath)
+		for _, imported := range p.Imports {
+			for _, d := range doors {
+				if !below(imported, d.library) || slices.ContainsFunc(d.rooms, func(r string) bool { return below(path, r) }) {
+					continue
+				}
+				where := "nowhere"
+				if len(d.rooms) > 0 {
+					where = "only in " + strings.Join(d.rooms, ", ")
+				}
+				out = append(out, fmt.Sprintf("%s imports %s, which is imported %s: %s", path, imported, where, d.reason))
+			}
+		}
+	}
+	return out
+}
+
+func TestSmallPrograms(t *testing.T) {
+	for _, p := range packages(t) {
+		path, _ := name(p.ImportPath)
+		for _, heavy := range smallPrograms[path] {
+			for _, dep := range p.Deps {
+				if dep == heavy || strings.HasSuffix(heavy, "/") && strings.HasPrefix(dep, heavy) {
+					t.Errorf("%s depends on %s: it starts with every push and has to stay small", path, dep)
+				}
+			}
+		}
+	}
+}
+
+func TestPureRooms(t *testing.T) {
+	for _, p := range packages(t) {
+		path, _ := name(p.ImportPath)
+		if !roomOf(path).pure {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			source, err := os.ReadFile(filepath.Join(p.Dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			impure, err := impurities(filepath.Join(path, file), source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, broken := range impure {
+				t.Error(broken)
+			}
+		}
+	}
+}
+
+// impurities lists where a file of a pure room reads the clock, rolls dice or
+// does I/O.
+func impurities(file string, source []byte) (out []string, err error) {
+	fset := token.NewFileSet()
+	parsed, err := parser.ParseFile(fset, file, source, parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	imported := make(map[string]string) // local name -> path
+	for _, spec := range parsed.Imports {
+		path, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return nil, err
+		}
+		local := localName(path)
+		if spec.Name != nil {
+			local = spec.Name.Name
+		}
+		imported[local] = path
+		forbidden := slices.ContainsFunc(forbiddenImports, func(f string) bool { return below(path, f) })
+		if forbidden && !slices.Contains(pureNet, path) {
+			out = append(out, fmt.Sprintf("%s imports %s: this room decides, and deciding does no I/O and knows no chance", fset.Position(spec.Pos()), path))
+		}
+	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		selector, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		on, ok := selector.X.(*ast.Ident)
+		if ok && slices.Contains(forbiddenCalls[imported[on.Name]], selector.Sel.Name) {
+			out = append(out, fmt.Sprintf("%s uses %s.%s: this room decides from its inputs alone; `now` is one of them", fset.Position(n.Pos()), on.Name, selector.Sel.Name))
+		}
+		return true
+	})
+	return out, nil
+}
+
+// localName is the name an import without one of its own goes by.
+func localName(path string) string {
+	parts := strings.Split(path, "/")
+	last := parts[len(parts)-1]
+	if len(parts) > 1 && len(last) > 1 && last[0] == 'v' && last[1] >= '0' && last[1] <= '9' {
+		return parts[len(parts)-2] // a major version
+	}
+	return last
+}
+
+// The rules themselves are tested: a rule that lets everything pass is no rule.
+func TestBrokenRulesAreFound(t *testing.T) {
+	got := brokenFloors([]pkg{
+		{ImportPath: "fairlead/reconciler/control", Imports: []string{"fairlead/reconciler/state", "fairlead/reconciler/settle"}},
+		{ImportPath: "fairlead/nodeagent/dns", Imports: []string{"fairlead/schema/wire", "fairlead/reconciler/state"}},
+		{ImportPath: "fairlead/reconciler/gitsource", Imports: []string{"fairlead/reconciler/gitsource/hook", "fairlead/reconciler/store"}},
+		{ImportPath: "fairlead/schema", Imports: []string{"fairlead/schema/wire"}},
+		{ImportPath: "fairlead/shed"},
+		{ImportPath: "fairlead/cmd/fairlead", Imports: []string{"fairlead/nodeagent", "fairlead/reconciler/store"}},
+	})
+	want := []string{
+		"reconciler/control imports reconciler/settle: " + deciding,
+		"nodeagent/dns imports reconciler/state: " + nodeSide,
+		"reconciler/gitsource imports reconciler/store: " + adapters,
+		"schema imports schema/wire: the schema is what everything stands on: it imports nothing of ours",
+		"shed stands in no room: add it to the table of rooms with what it may import and why",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("floors: %s", diff)
+	}
+
+	got = brokenDoors([]pkg{
+		{ImportPath: "fairlead/schema/load", Imports: []string{"cuelang.org/go/cue"}},
+		{ImportPath: "fairlead/reconciler", Imports: []string{"go.etcd.io/etcd/client/v3"}},
+		{ImportPath: "fairlead/cmd/fairlead", Imports: []string{"k8s.io/client-go/rest"}},
+	})
+	want = []string{
+		"reconciler imports go.etcd.io/etcd/client/v3, which is imported only in reconciler/store: durability, terms and fencing are kept in one place",
+		"cmd/fairlead imports k8s.io/client-go/rest, which is imported nowhere: informers and clients cost memory for nothing we need",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("doors: %s", diff)
+	}
+
+	got, err := impurities("plan.go", []byte(`package plan
+
+import (
+	clock "time"
+	"math/rand/v2"
+	"net/netip"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func decide(now clock.Time) any { return []any{clock.Now(), metav1.Now(), rand.Int(), netip.Addr{}, now.After(now)} }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = []string{
+		"plan.go:5:2 imports math/rand/v2: this room decides, and deciding does no I/O and knows no chance",
+		"plan.go:11:48 uses clock.Now: this room decides from its inputs alone; `now` is one of them",
+		"plan.go:11:61 uses metav1.Now: this room decides from its inputs alone; `now` is one of them",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("purity: %s", diff)
+	}
+}
+
+// packages asks the go command about every package of the module.
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	list := exec.Command("go", "list", "-e", "-json=ImportPath,Dir,GoFiles,Imports,Deps", "./...")
+	var stderr bytes.Buffer
+	list.Stderr = &stderr
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("go list: %v: %s", err, stderr.Bytes())
+	}
+	var all []pkg
+	for decode := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := decode.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < len(rooms)/2 {
+		t.Fatalf("go list found %d packages", len(all))
+	}
+	return all
+}

@@ -1,0 +1,208 @@
+package nodeagent
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/nodeagent/pod"
+)
+
+// adopt takes over what an earlier life of the agent left: its records, the
+// node's containers and sandboxes. Containers are believed before records.
+func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes []types.UID, now time.Time) {
+	for _, o := range records {
+		booted := o.BootID != m.bootID
+		if booted {
+			ended(&o)
+			o.BootID = m.bootID
+		}
+		if o.StartedAt.IsZero() {
+			o.StartedAt, o.Grace = now, strayGrace
+		}
+		e := &entry{obs: o, booted: booted}
+		m.pods[o.UID] = e
+		e.touch()
+	}
+	for _, uid := range sandboxes {
+		e := m.entry(uid, now)
+		e.obs.Released = false
+	}
+	m.sync(found, nil, now)
+	for uid, e := range m.pods {
+		if ip, err := netip.ParseAddr(e.obs.IP); err == nil && !e.obs.Released {
+			m.addresses.keep(uid, ip)
+		}
+	}
+}
+
+// ended is a pod's record after the machine booted: nothing of it runs.
+func ended(o *pod.Observed) {
+	for name, c := range o.Containers {
+		if c.State == pod.StateRunning || c.State == pod.StateUnknown {
+			c = c.Exited(pod.Exit{Code: 137, Unknown: true, FinishedAt: c.StartedAt})
+		}
+		c.Crashes = 0
+		o.Containers[name] = c
+	}
+}
+
+// startOver makes the init containers of a pod due again: what they prepared in
+// memory is gone with the boot. A pod that had ended stays so.
+func (e *entry) startOver() {
+	e.booted = false
+	p := e.wanted.Pod
+	if _, done := pod.Outcome(p, &e.obs); done {
+		return
+	}
+	e.obs.Initialized = len(p.Spec.InitContainers) == 0
+	for i := range p.Spec.InitContainers {
+		name := p.Spec.InitContainers[i].Name
+		if c, ok := e.obs.Containers[name]; ok && c.State != pod.StateRunning {
+			c.State = pod.StateNone
+			e.obs.Containers[name] = c
+		}
+	}
+}
+
+// listing remembers, per pod, the change count at the time a listing began.
+func (m *machine) listing() map[types.UID]uint64 {
+	seen := make(map[types.UID]uint64, len(m.pods))
+	for uid, e := range m.pods {
+		if !e.busy {
+			seen[uid] = e.changes
+		}
+	}
+	return seen
+}
+
+// sync corrects what the agent believes by what the runtime lists. A pod that
+// changed since the listing began (seen, from listing) is left for the next
+// one; seen nil believes the list for every pod.
+func (m *machine) sync(found []pod.Found, seen map[types.UID]uint64, now time.Time) {
+	byPod := map[types.UID][]pod.Found{}
+	for _, f := range found {
+		byPod[f.Pod] = append(byPod[f.Pod], f)
+	}
+	for uid := range byPod {
+		if m.pods[uid] == nil && (seen == nil || m.work != nil) {
+			e := m.entry(uid, now)
+			if seen != nil {
+				seen[uid] = e.changes
+			}
+		}
+	}
+	for uid, e := range m.pods {
+		if at, ok := seen[uid]; seen != nil && (!ok || at != e.changes || e.busy) {
+			continue
+		}
+		m.syncPod(e, byPod[uid])
+	}
+}
+
+func (m *machine) syncPod(e *entry, found []pod.Found) {
+	// Newest attempt last, so that it wins.
+	slices.SortFunc(found, func(a, b pod.Found) int {
+		if c := attempt(a) - attempt(b); c != 0 {
+			return c
+		}
+		return a.CreatedAt.Compare(b.CreatedAt)
+	})
+	changed := false
+	listed := map[string]bool{}
+	var left []pod.Leftover
+	for _, f := range found {
+		listed[f.ID] = true
+		name := f.Labels[pod.LabelContainer]
+		c, known := e.obs.Containers[name]
+		switch {
+		case f.State == pod.StateStray:
+			left = append(left, pod.Leftover{ID: f.ID, Alive: true, Reason: "a live container that Podman never finished making"})
+		case known && c.ID == f.ID:
+			if n := seenAgain(c, f); n != c {
+				e.obs.Containers[name], changed = n, true
+			}
+		case !known || c.ID == "" || attempt(f) > c.Attempt:
+			if c.Present {
+				left = append(left, pod.Leftover{ID: c.ID, Reason: "replaced by attempt " + f.Labels[pod.LabelAttempt]})
+			}
+			e.obs.Containers[name], changed = adopted(c, f), true
+			m.adoptLabels(e, f)
+		default:
+			left = append(left, pod.Leftover{ID: f.ID, Reason: "older attempt of " + name})
+		}
+	}
+	for name, c := range e.obs.Containers {
+		if c.ID == "" || listed[c.ID] || !c.Present && c.State != pod.StateRunning {
+			continue
+		}
+		c.Present = false
+		switch c.State {
+		case pod.StateRunning, pod.StateUnknown:
+			c = c.Exited(pod.Exit{Code: 137, Unknown: true, FinishedAt: c.StartedAt})
+		case pod.StateCreated:
+			c.State, c.ID = pod.StateNone, ""
+		}
+		e.obs.Containers[name], changed = c, true
+	}
+	if !slices.Equal(left, e.obs.Leftovers) {
+		e.obs.Leftovers, changed = left, true
+	}
+	if changed {
+		m.gate(e)
+		e.touch()
+	}
+}
+
+// seenAgain is a known container with what the runtime says of it. A death that
+// somebody waits for is not taken from here: Wait knows more.
+func seenAgain(c pod.Container, f pod.Found) pod.Container {
+	c.Present = true
+	switch {
+	case c.State == f.State:
+	case f.State == pod.StateUnknown && c.State == pod.StateRunning,
+		f.State == pod.StateRunning && (c.State == pod.StateUnknown || c.State == pod.StateCreated):
+		c.State = f.State
+	case f.State == pod.StateExited && (c.State == pod.StateUnknown || c.State == pod.StateCreated):
+		c = c.Exited(exitOf(f))
+	case f.State == pod.StateCreated && c.State == pod.StateNone:
+		c.State = f.State
+	}
+	return c
+}
+
+// adopted is a container of which the labels alone tell; before is what the
+// record has of an older attempt.
+func adopted(before pod.Container, f pod.Found) pod.Container {
+	c := before.Next(f.ID, attempt(f), f.Labels[pod.LabelSpecHash], "", f.ImageID, f.StartedAt)
+	c.State = f.State
+	if f.State == pod.StateExited {
+		c = c.Exited(exitOf(f))
+	}
+	return c
+}
+
+func (m *machine) adoptLabels(e *entry, f pod.Found) {
+	o := &e.obs
+	if o.Name == "" {
+		o.Namespace, o.Name = f.Labels[pod.LabelNamespace], f.Labels[pod.LabelPod]
+		o.Epoch, _ = strconv.ParseInt(f.Labels[pod.LabelEpoch], 10, 64)
+		o.Status.Phase = corev1.PodUnknown
+	}
+	if o.IP == "" {
+		o.IP = f.Labels[pod.LabelIP]
+	}
+}
+
+func exitOf(f pod.Found) pod.Exit {
+	return pod.Exit{Code: f.ExitCode, FinishedAt: f.FinishedAt}
+}
+
+func attempt(f pod.Found) int {
+	n, _ := strconv.Atoi(f.Labels[pod.LabelAttempt])
+	return n
+}

@@ -1,0 +1,256 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/nodeagent/pod"
+)
+
+// Deadlines of single steps. A runtime that hangs must cost a step, not the agent.
+const (
+	callTimeout  = 10 * time.Second
+	startTimeout = 60 * time.Second
+	pullTimeout  = 10 * time.Minute
+)
+
+// executor does operations. Several goroutines use it, one pod at a time each.
+type executor struct {
+	runtime Runtime
+	network Network
+	volumes Volumes
+	dirs    podDirs
+	resolv  string // the node's own resolver configuration, a path
+
+	mu   sync.Mutex
+	made map[types.UID]made // what this life of the agent has made or adopted
+}
+
+type made struct {
+	sandbox pod.Sandbox
+	volumes map[string]string
+}
+
+// run does a task's operations in order and hands each result to tell. A pod
+// whose sandbox or volumes could not be made goes no further.
+func (x *executor) run(ctx context.Context, t task, tell func(result)) {
+	for _, op := range t.ops {
+		r := x.do(ctx, t, op)
+		r.op, r.at = op, time.Now()
+		tell(r)
+		if r.err != nil && (op.Kind == pod.CreateSandbox || op.Kind == pod.PrepareVolumes) {
+			return
+		}
+	}
+}
+
+func (x *executor) do(ctx context.Context, t task, op pod.Operation) result {
+	switch op.Kind {
+	case pod.CreateSandbox:
+		return x.createSandbox(t)
+	case pod.PrepareVolumes:
+		return x.prepareVolumes(t)
+	case pod.PullImage:
+		return x.findImage(ctx, t, op)
+	case pod.StartContainer:
+		return x.start(ctx, t, op)
+	case pod.StopContainer:
+		return x.signal(ctx, op, 0)
+	case pod.KillContainer:
+		return x.signal(ctx, op, syscall.SIGKILL)
+	case pod.RemoveContainer:
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		return result{err: x.runtime.Remove(ctx, op.ID), reason: pod.ReasonKill}
+	case pod.RemoveSandbox:
+		return result{err: x.removeSandbox(ctx, op.Pod), reason: pod.ReasonKill}
+	case pod.ForgetPod:
+		return result{err: os.RemoveAll(x.dirs.pod(op.Pod)), reason: pod.ReasonKill}
+	}
+	panic(fmt.Sprintf("nodeagent: no such operation: %q", op.Kind))
+}
+
+func (x *executor) createSandbox(t task) result {
+	fail := func(err error) result { return result{err: err, reason: pod.ReasonSandbox} }
+	ip, err := netip.ParseAddr(t.obs.IP)
+	if err != nil {
+		return fail(fmt.Errorf("pod address: %w", err))
+	}
+	if err := x.writeFiles(t); err != nil {
+		return fail(err)
+	}
+	sandbox, err := x.network.CreateSandbox(t.obs.UID, ip, pod.Hostname(t.wanted.Pod))
+	if err != nil {
+		return fail(fmt.Errorf("create sandbox: %w", err))
+	}
+	x.note(t.obs.UID, func(m *made) { m.sandbox = sandbox })
+	return result{}
+}
+
+// writeFiles makes the pod's hosts, hostname and resolv.conf. They are bound
+// into containers, so an existing file keeps its inode: it is rewritten in
+// place and only where the content differs.
+func (x *executor) writeFiles(t task) error {
+	dir := x.dirs.files(t.obs.UID)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("pod files: %w", err)
+	}
+	node, err := os.ReadFile(x.resolv)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("pod files: %w", err)
+	}
+	p := t.wanted.Pod
+	for name, content := range map[string]string{
+		"hosts":       pod.Hosts(p, t.obs.IP, t.cluster),
+		"hostname":    pod.Hostname(p) + "\n",
+		"resolv.conf": pod.ResolvConf(p, t.cluster, string(node)),
+	} {
+		path := filepath.Join(dir, name)
+		if old, err := os.ReadFile(path); err == nil && string(old) == content {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			return fmt.Errorf("pod files: %w", err)
+		}
+	}
+	return nil
+}
+
+func (x *executor) prepareVolumes(t task) result {
+	paths, err := x.volumes.Prepare(t.wanted.Pod, t.data, t.place)
+	if err != nil {
+		return result{err: fmt.Errorf("prepare volumes: %w", err), reason: pod.ReasonMount}
+	}
+	x.note(t.obs.UID, func(m *made) { m.volumes = paths })
+	return result{data: t.wanted.Data}
+}
+
+func (x *executor) findImage(ctx context.Context, t task, op pod.Operation) result {
+	policy := corev1.PullIfNotPresent
+	if c := containerSpec(t.wanted, op.Container); c != nil && c.ImagePullPolicy != "" {
+		policy = c.ImagePullPolicy
+	}
+	if policy != corev1.PullAlways {
+		look, cancel := context.WithTimeout(ctx, callTimeout)
+		image, err := x.runtime.Image(look, op.Image)
+		cancel()
+		switch {
+		case err == nil:
+			return result{imageID: image.ID, message: fmt.Sprintf("container image %q already present on the node", op.Image)}
+		case !errors.Is(err, ErrNoImage):
+			return result{err: fmt.Errorf("look for image %s: %w", op.Image, err), reason: pod.ReasonErrImagePull}
+		case policy == corev1.PullNever:
+			return result{err: fmt.Errorf("container image %q is not present with pull policy of Never", op.Image), reason: pod.ReasonErrImageNeverPull}
+		}
+	}
+	pull, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
+	began := time.Now()
+	image, err := x.runtime.Pull(pull, op.Image)
+	if err != nil {
+		return result{err: fmt.Errorf("pull image %s: %w", op.Image, err), reason: pod.ReasonErrImagePull}
+	}
+	return result{imageID: image.ID, message: fmt.Sprintf("pulled image %q in %s", op.Image, time.Since(began).Round(time.Millisecond))}
+}
+
+func (x *executor) start(ctx context.Context, t task, op pod.Operation) result {
+	c := containerSpec(t.wanted, op.Container)
+	if c == nil {
+		panic(fmt.Sprintf("nodeagent: pod %s has no container %s", op.Pod, op.Container))
+	}
+	m := x.known(op.Pod)
+	logPath := x.dirs.log(op.Pod, op.Container, op.Attempt)
+	spec, err := pod.BuildSpec(t.wanted, c, op.Attempt, pod.Frame{
+		Cluster: t.cluster.ID, Place: t.place, Sandbox: m.sandbox, Volumes: m.volumes,
+		Files: x.dirs.files(op.Pod), LogPath: logPath, Data: t.data,
+	})
+	if err != nil {
+		return result{err: err, reason: pod.ReasonContainerConfig}
+	}
+	if err := x.makeLog(op, logPath); err != nil {
+		return result{err: err, reason: pod.ReasonContainerCreate}
+	}
+	create, cancel := context.WithTimeout(ctx, callTimeout)
+	id, err := x.runtime.Create(create, spec)
+	cancel()
+	if errors.Is(err, ErrNoImage) {
+		return result{err: err}
+	}
+	if err != nil {
+		return result{err: fmt.Errorf("create container %s: %w", op.Container, err), reason: pod.ReasonContainerCreate}
+	}
+	begin, cancel := context.WithTimeout(ctx, startTimeout)
+	err = x.runtime.Start(begin, id)
+	cancel()
+	if err != nil {
+		remove, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		err = errors.Join(err, x.runtime.Remove(remove, id))
+		return result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: pod.ReasonContainerRun}
+	}
+	return result{id: id}
+}
+
+// makeLog makes room for an attempt's log; of older ones the last is kept.
+func (x *executor) makeLog(op pod.Operation, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("make log: %w", err)
+	}
+	if op.Attempt >= 2 {
+		if err := os.Remove(x.dirs.log(op.Pod, op.Container, op.Attempt-2)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove old log: %w", err)
+		}
+	}
+	return nil
+}
+
+func (x *executor) signal(ctx context.Context, op pod.Operation, s syscall.Signal) result {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := x.runtime.Signal(ctx, op.ID, s); err != nil {
+		return result{err: fmt.Errorf("signal container %s: %w", op.Container, err), reason: pod.ReasonKill}
+	}
+	return result{}
+}
+
+func (x *executor) removeSandbox(ctx context.Context, uid types.UID) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := x.runtime.ReleasePod(ctx, uid); err != nil {
+		return fmt.Errorf("release pod: %w", err)
+	}
+	if err := x.volumes.Remove(uid); err != nil {
+		return fmt.Errorf("remove volumes: %w", err)
+	}
+	if err := x.network.DeleteSandbox(uid); err != nil {
+		return fmt.Errorf("delete sandbox: %w", err)
+	}
+	x.mu.Lock()
+	delete(x.made, uid)
+	x.mu.Unlock()
+	return nil
+}
+
+func (x *executor) note(uid types.UID, change func(*made)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	m := x.made[uid]
+	change(&m)
+	x.made[uid] = m
+}
+
+func (x *executor) known(uid types.UID) made {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.made[uid]
+}

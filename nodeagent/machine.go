@@ -1,0 +1,530 @@
+package nodeagent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/nodeagent/pod"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// machine is the agent's state and decisions, without a clock or I/O: inputs
+// come in through its methods with the time they happened, step tells what to
+// do next. One goroutine owns it.
+type machine struct {
+	node   schema.NodeName
+	hostIP string
+	bootID string
+
+	work    *wire.Work // nil until there is one from disk or master: nothing is decided without
+	version uint64
+	// networkSet tells that the node's routes were programmed in this life;
+	// no sandbox is made before.
+	networkSet bool
+
+	pods      map[types.UID]*entry
+	images    map[string]string // present references -> id
+	addresses *addresses
+	events    eventLog
+}
+
+// entry is one pod the agent knows: wanted, left over, or both.
+type entry struct {
+	wanted  *pod.Wanted // nil when Work does not have it
+	obs     pod.Observed
+	busy    bool            // a worker has operations of it
+	pulling map[string]bool // containers whose image is being found
+	touched bool            // plan and status are to be made again
+	unsaved bool            // the record on disk is older
+	booted  bool            // the record is of an earlier boot of the machine
+	wake    time.Time       // when the plan changes by itself
+	changes uint64          // counts every change, so that an old listing is not believed
+}
+
+// task is operations of one pod to do in order, with all they need.
+type task struct {
+	ops     []pod.Operation
+	wanted  *pod.Wanted // nil for a pod not in Work
+	obs     pod.Observed
+	data    pod.Data
+	cluster wire.ClusterInfo
+	place   pod.Place
+}
+
+// effects are what step asks its caller to do, in this order.
+type effects struct {
+	saveAddresses bool
+	records       []*pod.Observed // to save
+	tasks         []task
+	pulls         []task // of one operation each; they may take long
+	changed       bool   // a status changed: report
+	wake          time.Time
+}
+
+// result is how one operation ended.
+type result struct {
+	op      pod.Operation
+	err     error
+	reason  string // of err, for status
+	at      time.Time
+	id      string // of the started container
+	imageID string
+	data    string // Wanted.Data that the volumes now show
+	message string // to tell when it went well
+}
+
+func newMachine(node schema.NodeName, hostIP, bootID string, a *addresses) *machine {
+	return &machine{
+		node: node, hostIP: hostIP, bootID: bootID, addresses: a,
+		pods: map[types.UID]*entry{}, images: map[string]string{},
+	}
+}
+
+func (e *entry) touch() {
+	e.touched, e.unsaved = true, true
+	e.changes++
+}
+
+func (m *machine) entry(uid types.UID, now time.Time) *entry {
+	e := m.pods[uid]
+	if e == nil {
+		e = &entry{obs: pod.Observed{
+			UID: uid, BootID: m.bootID, StartedAt: now, Containers: map[string]pod.Container{}, Grace: strayGrace,
+		}}
+		m.pods[uid] = e
+		e.touch()
+	}
+	return e
+}
+
+// strayGrace is the time to end for a pod of which nothing is known.
+const strayGrace = 30 * time.Second
+
+// setWork takes over a new work; changed says what may differ from the last.
+func (m *machine) setWork(u Update, now time.Time) {
+	first := m.work == nil
+	m.work, m.version = u.Work, u.Version
+	for uid, pw := range u.Work.Pods {
+		e := m.entry(uid, now)
+		same := e.wanted != nil && e.wanted.Pod == pw.Pod && e.wanted.Drained == pw.Drained && e.wanted.Epoch == pw.Epoch
+		if same && !u.Changed.Data {
+			continue
+		}
+		m.want(e, pw, now)
+	}
+	for uid, e := range m.pods {
+		if _, ok := u.Work.Pods[uid]; !ok && (e.wanted != nil || first) {
+			e.wanted = nil
+			e.touch()
+		}
+	}
+}
+
+func (m *machine) want(e *entry, pw wire.PodWork, now time.Time) {
+	w := &pod.Wanted{PodWork: pw, Data: dataHash(pw.Pod, m.work)}
+	if e.wanted == nil || w.Data != e.wanted.Data {
+		e.obs.Setup = e.obs.Setup.Retry()
+		for name, c := range e.obs.Containers {
+			if c.Failure.Reason == pod.ReasonContainerConfig {
+				c.Failure = c.Failure.Retry()
+				e.obs.Containers[name] = c
+			}
+		}
+	} else if e.wanted.Pod == pw.Pod && e.wanted.Drained == pw.Drained && e.wanted.Epoch == pw.Epoch {
+		return
+	}
+	e.wanted = w
+	e.obs.Namespace, e.obs.Name, e.obs.Epoch = pw.Pod.Namespace, pw.Pod.Name, pw.Epoch
+	e.obs.Grace = pod.Grace(pw.Pod)
+	if pw.Pod.DeletionTimestamp != nil && e.obs.DeletionSeen.IsZero() {
+		e.obs.DeletionSeen = now
+	}
+	if e.booted {
+		e.startOver()
+	}
+	m.gate(e)
+	e.touch()
+}
+
+// dataHash identifies the content of the ConfigMaps and Secrets a pod refers to.
+func dataHash(p *corev1.Pod, work *wire.Work) string {
+	h := sha256.New()
+	write := func(kind string, names []string, all map[string]map[string][]byte) {
+		for _, name := range names {
+			values, ok := all[name]
+			fmt.Fprintf(h, "%s %q %v\n", kind, name, ok)
+			for _, k := range slices.Sorted(maps.Keys(values)) {
+				fmt.Fprintf(h, "%q %q\n", k, values[k])
+			}
+		}
+	}
+	configMaps, secrets := wire.PodRefs(p)
+	write("configmap", configMaps, work.ConfigMaps)
+	write("secret", secrets, work.Secrets)
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// gate makes a running container without startup probe started, and a started
+// one without readiness probe ready; and notes that init containers are through.
+func (m *machine) gate(e *entry) {
+	if e.wanted == nil {
+		return
+	}
+	p := e.wanted.Pod
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			c, ok := e.obs.Containers[list[i].Name]
+			if !ok || c.State != pod.StateRunning {
+				continue
+			}
+			c.Started = c.Started || list[i].StartupProbe == nil
+			c.Ready = c.Ready || c.Started && list[i].ReadinessProbe == nil
+			e.obs.Containers[list[i].Name] = c
+		}
+	}
+	if pod.Initialized(p, &e.obs) {
+		e.obs.Initialized = true
+	}
+}
+
+// step decides. It marks what it hands out as busy; done and finished take the
+// marks away.
+func (m *machine) step(now time.Time) effects {
+	fx := effects{}
+	if m.work == nil {
+		return fx
+	}
+	for _, uid := range slices.Sorted(maps.Keys(m.pods)) {
+		e := m.pods[uid]
+		if e.touched || !e.wake.IsZero() && !now.Before(e.wake) {
+			m.decide(e, now, &fx)
+		}
+		if !e.wake.IsZero() && (fx.wake.IsZero() || e.wake.Before(fx.wake)) {
+			fx.wake = e.wake
+		}
+	}
+	fx.saveAddresses = m.addresses.dirty
+	return fx
+}
+
+func (m *machine) decide(e *entry, now time.Time, fx *effects) {
+	if m.tell(e, now) {
+		fx.changed = true
+	}
+	if e.unsaved {
+		o := e.obs
+		o.Containers = maps.Clone(e.obs.Containers)
+		fx.records = append(fx.records, &o)
+		e.unsaved = false
+	}
+	if e.busy {
+		// Comes again when the worker is through.
+		e.wake = time.Time{}
+		return
+	}
+	e.touched, e.wake = false, time.Time{}
+	var due []pod.Operation
+	for _, op := range pod.Plan(e.wanted, &e.obs, m.images, now) {
+		switch {
+		case op.After.After(now):
+			if e.wake.IsZero() || op.After.Before(e.wake) {
+				e.wake = op.After
+			}
+		case op.Kind == pod.PullImage:
+			if !e.pulling[op.Container] {
+				if e.pulling == nil {
+					e.pulling = map[string]bool{}
+				}
+				e.pulling[op.Container] = true
+				fx.pulls = append(fx.pulls, m.task(e, op))
+			}
+		default:
+			due = append(due, op)
+		}
+	}
+	if due = m.admit(e, due, now); len(due) > 0 {
+		e.busy = true
+		fx.tasks = append(fx.tasks, m.task(e, due...))
+	}
+}
+
+// admit holds back what the node is not ready for, and gives the pod its address.
+func (m *machine) admit(e *entry, due []pod.Operation, now time.Time) []pod.Operation {
+	i := slices.IndexFunc(due, func(op pod.Operation) bool { return op.Kind == pod.CreateSandbox })
+	if i < 0 {
+		return due
+	}
+	if !m.networkSet {
+		return due[:i] // setNetwork touches every pod
+	}
+	cidr, err := netip.ParsePrefix(m.work.PodCIDR)
+	if err == nil {
+		var ip netip.Addr
+		if ip, err = m.addresses.give(e.obs.UID, cidr, now); err == nil {
+			if e.obs.IP != ip.String() {
+				e.obs.IP = ip.String()
+				e.touch()
+			}
+			return due
+		}
+	}
+	e.obs.Setup = e.obs.Setup.Again(pod.ReasonSandbox, err.Error(), now)
+	m.event(e, corev1.EventTypeWarning, pod.ReasonSandbox, "", err.Error(), now)
+	e.touch()
+	e.wake = now.Add(time.Second)
+	return due[:i]
+}
+
+func (m *machine) task(e *entry, ops ...pod.Operation) task {
+	o := e.obs
+	o.Containers = maps.Clone(e.obs.Containers)
+	return task{
+		ops: ops, wanted: e.wanted, obs: o, cluster: m.work.Cluster,
+		data:  pod.Data{ConfigMaps: m.work.ConfigMaps, Secrets: m.work.Secrets},
+		place: pod.Place{Node: m.node, PodIP: e.obs.IP, HostIP: m.hostIP},
+	}
+}
+
+// tell brings the pod's status up to date and reports whether it changed.
+func (m *machine) tell(e *entry, now time.Time) bool {
+	if !e.touched || e.wanted == nil {
+		return e.touched
+	}
+	s := pod.Status(e.wanted, &e.obs, m.hostIP, now)
+	if schema.Hash(s) == schema.Hash(e.obs.Status) {
+		return pod.Gone(e.wanted, &e.obs)
+	}
+	e.obs.Status = s
+	e.unsaved = true
+	return true
+}
+
+// setNetwork notes that the node's network is programmed.
+func (m *machine) setNetwork() {
+	if m.networkSet {
+		return
+	}
+	m.networkSet = true
+	for _, e := range m.pods {
+		e.touch()
+	}
+}
+
+// done takes over how one operation ended.
+func (m *machine) done(r result) {
+	e := m.pods[r.op.Pod]
+	if e == nil {
+		return
+	}
+	e.touch()
+	o := &e.obs
+	c := o.Containers[r.op.Container]
+	if r.op.Kind == pod.PullImage {
+		delete(e.pulling, r.op.Container)
+	}
+	if r.err != nil {
+		m.failed(e, c, r)
+		return
+	}
+	switch r.op.Kind {
+	case pod.CreateSandbox:
+		o.Sandbox, o.Released, o.Setup = true, false, pod.Failure{}
+	case pod.PrepareVolumes:
+		o.VolumesReady, o.Volumes, o.Setup = true, r.data, pod.Failure{}
+	case pod.PullImage:
+		m.images[r.op.Image] = r.imageID
+		c.Pulled, c.Failure = r.op.Attempt+1, pod.Failure{}
+		o.Containers[r.op.Container] = c
+		m.event(e, corev1.EventTypeNormal, "Pulled", r.op.Container, r.message, r.at)
+	case pod.StartContainer:
+		m.started(e, c, r)
+	case pod.StopContainer:
+		c.TermAt, c.StopGrace, c.StopReason = r.at, r.op.Grace, r.op.Reason
+		o.Containers[r.op.Container] = c
+		m.event(e, corev1.EventTypeNormal, "Killing", r.op.Container, "stopping container "+r.op.Container+": "+r.op.Reason, r.at)
+	case pod.KillContainer:
+		if c.TermAt.IsZero() {
+			c.StopReason = r.op.Reason
+			m.event(e, corev1.EventTypeNormal, "Killing", r.op.Container, "killing container "+r.op.Container+": "+r.op.Reason, r.at)
+		}
+		c.KillAt = r.at
+		o.Containers[r.op.Container] = c
+	case pod.RemoveContainer:
+		o.Setup = pod.Failure{}
+		m.removed(e, c, r)
+	case pod.RemoveSandbox:
+		o.Released, o.Sandbox, o.VolumesReady, o.Setup = true, false, false, pod.Failure{}
+		m.addresses.release(o.UID, r.at)
+	case pod.ForgetPod:
+		delete(m.pods, o.UID)
+	}
+	m.gate(e)
+}
+
+func (m *machine) started(e *entry, c pod.Container, r result) {
+	if c.Present && c.ID != "" && c.ID != r.id {
+		e.obs.Leftovers = append(e.obs.Leftovers, pod.Leftover{ID: c.ID, Reason: fmt.Sprintf("replaced by attempt %d", r.op.Attempt)})
+	}
+	hash, image := "", ""
+	if spec := containerSpec(e.wanted, r.op.Container); spec != nil {
+		hash, image = pod.SpecHash(spec), spec.Image
+	}
+	e.obs.Containers[r.op.Container] = c.Next(r.id, r.op.Attempt, hash, image, m.images[image], r.at)
+	m.event(e, corev1.EventTypeNormal, "Created", r.op.Container, "created container "+r.op.Container, r.at)
+	m.event(e, corev1.EventTypeNormal, "Started", r.op.Container, "started container "+r.op.Container, r.at)
+}
+
+func (m *machine) removed(e *entry, c pod.Container, r result) {
+	if c.ID == r.op.ID && r.op.Container != "" {
+		c.Present = false
+		if c.State == pod.StateCreated {
+			c.State, c.ID = pod.StateNone, ""
+		}
+		e.obs.Containers[r.op.Container] = c
+		return
+	}
+	e.obs.Leftovers = slices.DeleteFunc(slices.Clone(e.obs.Leftovers), func(l pod.Leftover) bool { return l.ID == r.op.ID })
+}
+
+// failed notes an operation that did not go well and will be planned again.
+func (m *machine) failed(e *entry, c pod.Container, r result) {
+	message := r.err.Error()
+	switch r.op.Kind {
+	case pod.PullImage, pod.StartContainer:
+		if r.reason == "" { // the image vanished: look for it again
+			delete(m.images, r.op.Image)
+			return
+		}
+		c.Failure = c.Failure.Again(r.reason, message, r.at)
+		e.obs.Containers[r.op.Container] = c
+		m.event(e, corev1.EventTypeWarning, "Failed", r.op.Container, r.reason+": "+message, r.at)
+	case pod.StopContainer:
+		// The kill that follows after the grace period must not wait for it.
+		c.TermAt, c.StopGrace, c.StopReason = r.at, r.op.Grace, r.op.Reason
+		e.obs.Containers[r.op.Container] = c
+		m.event(e, corev1.EventTypeWarning, pod.ReasonKill, r.op.Container, message, r.at)
+	case pod.KillContainer:
+		c.KillAt = r.at
+		e.obs.Containers[r.op.Container] = c
+		m.event(e, corev1.EventTypeWarning, pod.ReasonKill, r.op.Container, message, r.at)
+	default:
+		e.obs.Setup = e.obs.Setup.Again(r.reason, message, r.at)
+		m.event(e, corev1.EventTypeWarning, r.reason, r.op.Container, message, r.at)
+	}
+}
+
+// finished takes a pod back from its worker.
+func (m *machine) finished(uid types.UID) {
+	if e := m.pods[uid]; e != nil {
+		e.busy, e.touched = false, true
+	}
+}
+
+// exited notes the death of a container's main process.
+func (m *machine) exited(uid types.UID, id string, exit pod.Exit) {
+	e, name, c := m.container(uid, id)
+	if e == nil || c.State != pod.StateRunning {
+		return
+	}
+	c = c.Exited(exit)
+	e.obs.Containers[name] = c
+	e.touch()
+	m.gate(e)
+	if at := c.RestartAt(); !at.IsZero() && e.wanted != nil && e.wanted.Pod.DeletionTimestamp == nil {
+		m.event(e, corev1.EventTypeWarning, "BackOff", name, fmt.Sprintf("back-off restarting failed container %s, next start in %s", name, at.Sub(c.FinishedAt)), exit.FinishedAt)
+	}
+}
+
+// probed notes what a probe decided. message tells why it failed.
+func (m *machine) probed(uid types.UID, id string, kind pod.ProbeKind, v pod.Verdict, message string) {
+	e, name, c := m.container(uid, id)
+	if e == nil || c.State != pod.StateRunning {
+		return
+	}
+	before := c
+	switch {
+	case kind == pod.ProbeReadiness && v == pod.Passed:
+		c.Ready = true
+	case kind == pod.ProbeReadiness:
+		c.Ready = false
+	case kind == pod.ProbeStartup && v == pod.Passed:
+		c.Started = true
+	case v == pod.Failed && c.Unlively == "" && (e.wanted == nil || e.wanted.Pod.DeletionTimestamp == nil):
+		c.Unlively = message
+	}
+	if c == before {
+		return
+	}
+	e.obs.Containers[name] = c
+	e.touch()
+	m.gate(e)
+}
+
+// unhealthy notes one failed probe, decided or not.
+func (m *machine) unhealthy(uid types.UID, id string, kind pod.ProbeKind, message string, now time.Time) {
+	if e, name, _ := m.container(uid, id); e != nil {
+		m.event(e, corev1.EventTypeWarning, pod.ReasonContainerUnhealthy, name, fmt.Sprintf("%s probe failed: %s", kind, message), now)
+	}
+}
+
+func (m *machine) container(uid types.UID, id string) (*entry, string, pod.Container) {
+	e := m.pods[uid]
+	if e == nil {
+		return nil, "", pod.Container{}
+	}
+	for name, c := range e.obs.Containers {
+		if c.ID == id {
+			return e, name, c
+		}
+	}
+	return nil, "", pod.Container{}
+}
+
+func containerSpec(w *pod.Wanted, name string) *corev1.Container {
+	if w == nil {
+		return nil
+	}
+	for _, list := range [][]corev1.Container{w.Pod.Spec.InitContainers, w.Pod.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// hostPorts lists the node ports in force, sorted by pod.
+func (m *machine) hostPorts() []pod.HostPort {
+	var out []pod.HostPort
+	for _, uid := range slices.Sorted(maps.Keys(m.pods)) {
+		e := m.pods[uid]
+		if e.wanted == nil || e.obs.IP == "" || e.obs.Released {
+			continue
+		}
+		out = append(out, pod.HostPortsOf(e.wanted.Pod, e.obs.IP)...)
+	}
+	return out
+}
+
+// podReports tells every pod the agent knows, sorted by UID.
+func (m *machine) podReports() []wire.PodReport {
+	out := make([]wire.PodReport, 0, len(m.pods))
+	for _, uid := range slices.Sorted(maps.Keys(m.pods)) {
+		e := m.pods[uid]
+		out = append(out, wire.PodReport{
+			UID: uid, Namespace: e.obs.Namespace, Name: e.obs.Name, Epoch: e.obs.Epoch,
+			Gone: pod.Gone(e.wanted, &e.obs), Status: e.obs.Status,
+		})
+	}
+	return out
+}

@@ -1,0 +1,122 @@
+package pod
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Labels on every container of ours: what adoption and garbage collection go by.
+const (
+	LabelCluster   = "fairlead/cluster"
+	LabelNode      = "fairlead/node"
+	LabelPodUID    = "fairlead/pod-uid"
+	LabelNamespace = "fairlead/namespace"
+	LabelPod       = "fairlead/pod"
+	LabelContainer = "fairlead/container"
+	LabelSpecHash  = "fairlead/spec-hash"
+	LabelAttempt   = "fairlead/attempt"
+	LabelEpoch     = "fairlead/epoch"
+	LabelRevision  = "fairlead/revision"
+	LabelIP        = "fairlead/ip"
+)
+
+// ContainerSpec is everything a container runtime needs to create one
+// container. Slices are in the order to use.
+type ContainerSpec struct {
+	Name    string // unique on the node
+	Image   string // reference or id, present on the node
+	Pod     types.UID
+	Labels  map[string]string
+	Sandbox Sandbox
+	Env     []EnvVar
+	// Command replaces the image's entrypoint and Args its command; a Command
+	// without Args drops the image's command too. Both nil keep the image's.
+	Command    []string
+	Args       []string
+	WorkingDir string // empty keeps the image's
+	Mounts     []Mount
+	LogPath    string // k8s-file log, its directory exists
+	Resources  Resources
+	Security   Security
+}
+
+// EnvVar is one resolved variable.
+type EnvVar struct{ Name, Value string }
+
+// Mount binds a path of the node into the container.
+type Mount struct {
+	Source, Target string
+	ReadOnly       bool
+	Propagation    string // "" is private; else rslave or rshared
+}
+
+// Resources are cgroup limits; zero means none.
+type Resources struct {
+	CPUShares   uint64
+	CPUQuota    int64 // microseconds per CPUPeriod
+	CPUPeriod   uint64
+	MemoryBytes int64
+	OOMScoreAdj int
+	// PodCPUShares is the weight of the pod as a whole among pods.
+	PodCPUShares uint64
+}
+
+// Security is what the container may do; the zero value is the runtime's default.
+type Security struct {
+	User            string // "uid" or "uid:gid"; empty keeps the image's
+	Groups          []string
+	CapAdd, CapDrop []string
+	Privileged      bool
+	ReadOnlyRoot    bool
+	NoNewPrivileges bool
+}
+
+// State of a container by the agent's own truth, not the runtime's word alone.
+type State string
+
+// The states. Unknown means that the runtime and the kernel disagree in a way
+// that forbids touching it: the runtime forgot a container that lives. Stray is
+// a live container the runtime never finished making.
+const (
+	StateNone    State = ""
+	StateCreated State = "created"
+	StateRunning State = "running"
+	StateExited  State = "exited"
+	StateUnknown State = "unknown"
+	StateStray   State = "stray"
+)
+
+// Found is one container as a runtime lists it.
+type Found struct {
+	ID         string
+	Labels     map[string]string // empty for a stray
+	Pod        types.UID
+	State      State
+	ImageID    string
+	CreatedAt  time.Time
+	StartedAt  time.Time
+	FinishedAt time.Time
+	ExitCode   int32
+}
+
+// Exit tells how a container's main process ended.
+type Exit struct {
+	Code       int32
+	OOMKilled  bool
+	Unknown    bool // the code was lost; Code is 137
+	FinishedAt time.Time
+}
+
+// Image is one image of the node.
+type Image struct {
+	ID    string
+	Names []string
+	Bytes int64
+}
+
+// ExecResult is how a command run in a container ended.
+type ExecResult struct {
+	Code   int
+	Output string // bounded
+}

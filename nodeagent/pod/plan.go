@@ -1,0 +1,368 @@
+package pod
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/schema"
+)
+
+// Kind of an operation.
+type Kind string
+
+// The operations, in the order a pod meets them.
+const (
+	CreateSandbox   Kind = "create sandbox"
+	PrepareVolumes  Kind = "prepare volumes"
+	PullImage       Kind = "pull image"      // or find it, as the policy says
+	StartContainer  Kind = "start container" // create and start
+	StopContainer   Kind = "stop container"  // the stop signal
+	KillContainer   Kind = "kill container"  // SIGKILL
+	RemoveContainer Kind = "remove container"
+	RemoveSandbox   Kind = "remove sandbox" // with volumes and cgroups
+	ForgetPod       Kind = "forget pod"     // its record and logs
+)
+
+// Operation is one step towards what is wanted, with the reason for it.
+type Operation struct {
+	Kind      Kind
+	Pod       types.UID
+	Container string // name in the pod
+	ID        string // of the container to stop, kill or remove
+	Attempt   int    // of the container to start
+	Image     string // to pull
+	Grace     time.Duration
+	Reason    string
+	After     time.Time // not before; zero is at once
+}
+
+// String is "start container web: attempt 2 after exit code 1".
+func (o Operation) String() string {
+	s := string(o.Kind)
+	if o.Container != "" {
+		s += " " + o.Container
+	}
+	return s + ": " + o.Reason
+}
+
+// DrainWait is how long a terminating pod waits for every table to lose its
+// endpoints before SIGTERM goes out anyway.
+const DrainWait = 5 * time.Second
+
+// defaultGrace is Kubernetes' terminationGracePeriodSeconds.
+const defaultGrace = 30 * time.Second
+
+// killAgain is when a SIGKILL that showed no effect is sent once more.
+const killAgain = 2 * time.Second
+
+// Plan gives the operations that take one pod from o to w, in order. w nil
+// means that the pod is no longer bound here. images maps the references that
+// are present on the node to image ids. Operations whose After lies ahead are
+// listed so that their wait can be told; what depends on them is not listed
+// yet. An empty plan means that there is nothing to do until something changes.
+func Plan(w *Wanted, o *Observed, images map[string]string, now time.Time) []Operation {
+	p := &planner{w: w, o: o, images: images, now: now}
+	for _, l := range o.Leftovers {
+		p.add(Operation{Kind: RemoveContainer, ID: l.ID, Reason: l.Reason, After: o.Setup.due(setupFirst)})
+	}
+	switch {
+	case w == nil:
+		p.terminate("not in this node's work", time.Time{}, o.Grace)
+	case w.Pod.DeletionTimestamp != nil:
+		allowed := time.Time{}
+		if !w.Drained {
+			allowed = o.DeletionSeen.Add(DrainWait)
+		}
+		p.terminate("pod deleted", allowed, Grace(w.Pod))
+	default:
+		if phase, done := Outcome(w.Pod, o); done {
+			p.release("pod " + string(phase))
+		} else {
+			p.run()
+		}
+	}
+	return p.ops
+}
+
+// Gone reports whether nothing of a pod that should go is left on the node.
+func Gone(w *Wanted, o *Observed) bool {
+	if w != nil && w.Pod.DeletionTimestamp == nil || !o.Released || len(o.Leftovers) > 0 {
+		return false
+	}
+	for _, c := range o.Containers {
+		if c.Present || c.alive() {
+			return false
+		}
+	}
+	return true
+}
+
+// Grace is how long a deleted pod may take after SIGTERM.
+func Grace(pod *corev1.Pod) time.Duration {
+	if s := pod.DeletionGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return defaultGrace
+}
+
+// SpecHash identifies what of a container's spec may change under a running
+// pod: a change recreates the container. It leaves everything else out, so that
+// a new version of the defaults restarts nothing.
+func SpecHash(c *corev1.Container) string {
+	return schema.Hash([]string{c.Name, c.Image})
+}
+
+// Outcome tells whether all of the pod's containers ended for good, and how.
+func Outcome(pod *corev1.Pod, o *Observed) (phase corev1.PodPhase, done bool) {
+	if !initialized(pod, o) {
+		for i := range pod.Spec.InitContainers {
+			c := &pod.Spec.InitContainers[i]
+			if oc := o.Containers[c.Name]; ended(pod, c, oc) && oc.ExitCode != 0 {
+				return corev1.PodFailed, true
+			}
+		}
+		return "", false
+	}
+	phase = corev1.PodSucceeded
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		oc := o.Containers[c.Name]
+		if !ended(pod, c, oc) {
+			return "", false
+		}
+		if oc.ExitCode != 0 {
+			phase = corev1.PodFailed
+		}
+	}
+	return phase, true
+}
+
+// ended reports whether a container exited and its pod's policy leaves it so.
+func ended(pod *corev1.Pod, c *corev1.Container, oc Container) bool {
+	if oc.State != StateExited || oc.SpecHash != SpecHash(c) {
+		return false
+	}
+	switch pod.Spec.RestartPolicy {
+	case corev1.RestartPolicyNever:
+		return true
+	case corev1.RestartPolicyOnFailure:
+		return oc.ExitCode == 0
+	default:
+		return false
+	}
+}
+
+func initialized(pod *corev1.Pod, o *Observed) bool {
+	if o.Initialized {
+		return true
+	}
+	for i := range pod.Spec.InitContainers {
+		oc := o.Containers[pod.Spec.InitContainers[i].Name]
+		if oc.State != StateExited || oc.ExitCode != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Initialized reports whether the init containers are through. Once true the
+// caller keeps it in o.Initialized.
+func Initialized(pod *corev1.Pod, o *Observed) bool { return initialized(pod, o) }
+
+type planner struct {
+	w      *Wanted
+	o      *Observed
+	images map[string]string
+	now    time.Time
+	ops    []Operation
+}
+
+// add appends op and reports whether it is due, so that what depends on it may follow.
+func (p *planner) add(op Operation) bool {
+	op.Pod = p.o.UID
+	p.ops = append(p.ops, op)
+	return !op.After.After(p.now)
+}
+
+// terminate ends the pod: the stop signal once allowed, SIGKILL after grace,
+// then everything of it goes.
+func (p *planner) terminate(reason string, allowed time.Time, grace time.Duration) {
+	alive := false
+	for _, name := range slices.Sorted(maps.Keys(p.o.Containers)) {
+		c := p.o.Containers[name]
+		if c.alive() {
+			alive = true
+			p.stop(name, c, reason, allowed, grace)
+		}
+	}
+	if alive {
+		return
+	}
+	p.release(reason)
+	if p.w == nil && p.o.Released && len(p.ops) == 0 {
+		p.add(Operation{Kind: ForgetPod, Reason: reason})
+	}
+}
+
+// release removes what a pod without live containers still holds.
+func (p *planner) release(reason string) {
+	due := p.o.Setup.due(setupFirst)
+	for _, name := range slices.Sorted(maps.Keys(p.o.Containers)) {
+		if c := p.o.Containers[name]; c.Present && !c.alive() {
+			p.add(Operation{Kind: RemoveContainer, Container: name, ID: c.ID, Reason: reason, After: due})
+		}
+	}
+	if !p.o.Released {
+		p.add(Operation{Kind: RemoveSandbox, Reason: reason, After: due})
+	}
+}
+
+// stop takes one live container a step nearer to its end. A container in
+// StateUnknown is left alone.
+func (p *planner) stop(name string, c Container, reason string, allowed time.Time, grace time.Duration) {
+	op := Operation{Container: name, ID: c.ID, Reason: reason, After: allowed, Grace: grace}
+	switch {
+	case c.State != StateRunning:
+		return
+	case c.TermAt.IsZero() && grace > 0:
+		op.Kind = StopContainer
+	case c.TermAt.IsZero() && c.KillAt.IsZero():
+		op.Kind = KillContainer
+	case !c.KillAt.IsZero():
+		op.Kind, op.After = KillContainer, c.KillAt.Add(killAgain)
+		op.Reason = "still running after SIGKILL"
+	default:
+		grace = min(grace, c.StopGrace)
+		op.Kind, op.After = KillContainer, c.TermAt.Add(grace)
+		op.Reason = fmt.Sprintf("still running %s after the stop signal", grace)
+	}
+	p.add(op)
+}
+
+// run brings a pod up and keeps it up.
+func (p *planner) run() {
+	pod := p.w.Pod
+	p.stopWrong(pod.Spec.InitContainers)
+	p.stopWrong(pod.Spec.Containers)
+	if !p.setUp() {
+		return
+	}
+	if !initialized(pod, p.o) {
+		p.initialize()
+		return
+	}
+	for i := range pod.Spec.InitContainers {
+		name := pod.Spec.InitContainers[i].Name
+		if c := p.o.Containers[name]; c.Present && c.State == StateExited {
+			p.add(Operation{Kind: RemoveContainer, Container: name, ID: c.ID, Reason: "init container finished", After: p.o.Setup.due(setupFirst)})
+		}
+	}
+	for i := range pod.Spec.Containers {
+		p.start(&pod.Spec.Containers[i])
+	}
+}
+
+// stopWrong stops the containers that run and should not, or not like this.
+func (p *planner) stopWrong(containers []corev1.Container) {
+	for i := range containers {
+		c := &containers[i]
+		oc := p.o.Containers[c.Name]
+		switch {
+		case oc.State != StateRunning:
+		case !oc.TermAt.IsZero() || !oc.KillAt.IsZero():
+			p.stop(c.Name, oc, oc.StopReason, time.Time{}, oc.StopGrace)
+		case oc.SpecHash != SpecHash(c):
+			p.stop(c.Name, oc, fmt.Sprintf("image changed from %s to %s", oc.Image, c.Image), time.Time{}, Grace(p.w.Pod))
+		case oc.Unlively != "":
+			p.stop(c.Name, oc, oc.Unlively, time.Time{}, livenessGrace(p.w.Pod, c))
+		}
+	}
+}
+
+func livenessGrace(pod *corev1.Pod, c *corev1.Container) time.Duration {
+	if p := c.LivenessProbe; p != nil && p.TerminationGracePeriodSeconds != nil {
+		return time.Duration(*p.TerminationGracePeriodSeconds) * time.Second
+	}
+	return Grace(pod)
+}
+
+// setUp plans sandbox and volumes and reports whether containers may follow.
+func (p *planner) setUp() bool {
+	due := p.o.Setup.due(setupFirst)
+	if !p.o.Sandbox && !p.add(Operation{Kind: CreateSandbox, Reason: "pod bound to this node", After: due}) {
+		return false
+	}
+	switch {
+	case !p.o.VolumesReady:
+		return p.add(Operation{Kind: PrepareVolumes, Reason: "pod bound to this node", After: due})
+	case p.o.Volumes != p.w.Data:
+		// What runs and what restarts can live with the old content meanwhile.
+		p.add(Operation{Kind: PrepareVolumes, Reason: "ConfigMap or Secret changed", After: due})
+	}
+	return true
+}
+
+// initialize starts the next init container, if none runs.
+func (p *planner) initialize() {
+	for i := range p.w.Pod.Spec.InitContainers {
+		c := &p.w.Pod.Spec.InitContainers[i]
+		oc := p.o.Containers[c.Name]
+		if oc.State == StateExited && oc.ExitCode == 0 {
+			continue
+		}
+		p.start(c)
+		return
+	}
+}
+
+// start plans the next attempt of a container that does not run and should.
+func (p *planner) start(c *corev1.Container) {
+	oc := p.o.Containers[c.Name]
+	if oc.alive() || ended(p.w.Pod, c, oc) {
+		return
+	}
+	op := Operation{Kind: StartContainer, Container: c.Name, Image: c.Image, Reason: "first start", After: oc.Failure.due(backoffFirst)}
+	switch oc.State {
+	case StateCreated:
+		if !p.add(Operation{Kind: RemoveContainer, Container: c.Name, ID: oc.ID, Reason: "created and never started", After: oc.Failure.due(backoffFirst)}) {
+			return
+		}
+		op.Attempt, op.Reason = oc.Attempt, "created and never started"
+	case StateNone:
+		if oc.ID != "" {
+			op.Attempt, op.Reason = oc.Attempt+1, "the pod starts over"
+		}
+	case StateExited:
+		op.Attempt = oc.Attempt + 1
+		op.Reason = fmt.Sprintf("restart %d after %s, exit code %d", op.Attempt, oc.Reason, oc.ExitCode)
+		if oc.SpecHash != SpecHash(c) {
+			op.Reason = "image changed to " + c.Image
+		} else if at := oc.RestartAt(); at.After(op.After) {
+			op.After = at
+		}
+	}
+	if p.needsImage(c, oc, op.Attempt) {
+		op.Kind = PullImage
+		if c.ImagePullPolicy == corev1.PullAlways {
+			op.Reason = "imagePullPolicy Always"
+		} else {
+			op.Reason = "image not known to be present"
+		}
+	}
+	p.add(op)
+}
+
+func (p *planner) needsImage(c *corev1.Container, oc Container, attempt int) bool {
+	if p.images[c.Image] == "" {
+		return true
+	}
+	return c.ImagePullPolicy == corev1.PullAlways && oc.Pulled != attempt+1
+}

@@ -1,0 +1,305 @@
+package pod
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/yaml"
+
+	"fairlead/schema/wire"
+)
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// podFrom reads a pod spec; image i:1, pull policy IfNotPresent.
+func podFrom(t interface{ Fatal(...any) }, spec string) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-1", UID: "uid-1", Labels: map[string]string{"app": "web"}}}
+	if err := yaml.UnmarshalStrict([]byte(spec), &p.Spec); err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			if list[i].Image == "" {
+				list[i].Image = "i:1"
+			}
+			if list[i].ImagePullPolicy == "" {
+				list[i].ImagePullPolicy = corev1.PullIfNotPresent
+			}
+		}
+	}
+	if p.Spec.RestartPolicy == "" {
+		p.Spec.RestartPolicy = corev1.RestartPolicyAlways
+	}
+	return p
+}
+
+var present = map[string]string{"i:1": "sha256:1", "i:2": "sha256:2"}
+
+// running is a container of image i:1 that runs since a minute.
+func running(name string) Container {
+	c := corev1.Container{Name: name, Image: "i:1"}
+	return Container{ID: "id-" + name, Present: true, SpecHash: SpecHash(&c), Image: "i:1", State: StateRunning, StartedAt: now.Add(-time.Minute), Started: true, Ready: true}
+}
+
+func exited(name string, code int32, crashes int) Container {
+	c := running(name)
+	c.Crashes = crashes - 1
+	return c.Exited(Exit{Code: code, FinishedAt: now})
+}
+
+func observed(containers map[string]Container) *Observed {
+	return &Observed{UID: "uid-1", Sandbox: true, VolumesReady: true, Containers: containers, Grace: 30 * time.Second}
+}
+
+// told renders a plan: one line an operation, with its wait.
+func told(ops []Operation) string {
+	var lines []string
+	for _, op := range ops {
+		line := op.String()
+		if op.After.After(now) {
+			line += fmt.Sprintf(" (in %s)", op.After.Sub(now))
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestPlan(t *testing.T) {
+	const one = "containers: [{name: c}]"
+	deleted := func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }
+	with := func(c Container, change func(*Container)) Container { change(&c); return c }
+	tests := []struct {
+		name   string
+		spec   string
+		change func(*corev1.Pod)
+		drain  bool
+		gone   bool // not in Work
+		o      *Observed
+		want   string
+	}{
+		{name: "new", spec: one, o: &Observed{UID: "uid-1"}, want: "create sandbox: pod bound to this node\nprepare volumes: pod bound to this node\nstart container c: first start"},
+		{name: "new, image not known", spec: "containers: [{name: c, image: \"x:1\"}]", o: observed(nil), want: "pull image c: image not known to be present"},
+		{name: "image pulled always", spec: "containers: [{name: c, imagePullPolicy: Always}]", o: observed(nil), want: "pull image c: imagePullPolicy Always"},
+		{name: "pulled for this attempt", spec: "containers: [{name: c, imagePullPolicy: Always}]", o: observed(map[string]Container{"c": {Pulled: 1}}), want: "start container c: first start"},
+		{name: "running", spec: one, o: observed(map[string]Container{"c": running("c")}), want: ""},
+		{name: "sandbox failed a moment ago", spec: one, o: &Observed{UID: "uid-1", Setup: Failure{Count: 2, At: now}}, want: "create sandbox: pod bound to this node (in 2s)"},
+		{name: "adopting what runs", spec: one, o: &Observed{UID: "uid-1", Containers: map[string]Container{"c": running("c")}}, want: "create sandbox: pod bound to this node\nprepare volumes: pod bound to this node"},
+		{name: "first exit restarts at once", spec: one, o: observed(map[string]Container{"c": exited("c", 1, 1)}), want: "start container c: restart 1 after Error, exit code 1"},
+		{name: "second exit waits", spec: one, o: observed(map[string]Container{"c": exited("c", 1, 2)}), want: "start container c: restart 1 after Error, exit code 1 (in 10s)"},
+		{name: "back-off doubles", spec: one, o: observed(map[string]Container{"c": exited("c", 0, 4)}), want: "start container c: restart 1 after Completed, exit code 0 (in 40s)"},
+		{name: "back-off ends at five minutes", spec: one, o: observed(map[string]Container{"c": exited("c", 1, 60)}), want: "start container c: restart 1 after Error, exit code 1 (in 5m0s)"},
+		{name: "OnFailure, success", spec: "restartPolicy: OnFailure\ncontainers: [{name: c}]", o: observed(map[string]Container{"c": exited("c", 0, 1)}),
+			want: "remove container c: pod Succeeded\nremove sandbox: pod Succeeded"},
+		{name: "OnFailure, failure", spec: "restartPolicy: OnFailure\ncontainers: [{name: c}]", o: observed(map[string]Container{"c": exited("c", 2, 1)}),
+			want: "start container c: restart 1 after Error, exit code 2"},
+		{name: "Never, one still runs", spec: "restartPolicy: Never\ncontainers: [{name: c}, {name: d}]", o: observed(map[string]Container{"c": exited("c", 2, 1), "d": running("d")}), want: ""},
+		{name: "Never, all ended", spec: "restartPolicy: Never\ncontainers: [{name: c}, {name: d}]", o: observed(map[string]Container{"c": exited("c", 2, 1), "d": exited("d", 0, 1)}),
+			want: "remove container c: pod Failed\nremove container d: pod Failed\nremove sandbox: pod Failed"},
+		{name: "image changed", spec: "containers: [{name: c, image: \"i:2\"}]", o: observed(map[string]Container{"c": running("c")}), want: "stop container c: image changed from i:1 to i:2"},
+		{name: "image changed, old one ended", spec: "containers: [{name: c, image: \"i:2\"}]", o: observed(map[string]Container{"c": exited("c", 0, 3)}), want: "start container c: image changed to i:2"},
+		{name: "liveness", spec: one, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.Unlively = "liveness probe failed" })}), want: "stop container c: liveness probe failed"},
+		{name: "stopping", spec: one, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.TermAt, c.StopGrace = now.Add(-10*time.Second), 30*time.Second })}),
+			want: "kill container c: still running 30s after the stop signal (in 20s)"},
+		{name: "stopping for too long", spec: one, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.TermAt, c.StopGrace = now.Add(-31*time.Second), 30*time.Second })}),
+			want: "kill container c: still running 30s after the stop signal"},
+		{name: "killed in vain", spec: one, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.TermAt, c.KillAt = now.Add(-time.Minute), now.Add(-time.Second) })}),
+			want: "kill container c: still running after SIGKILL (in 1s)"},
+		{name: "init first", spec: "initContainers: [{name: a}, {name: b}]\ncontainers: [{name: c}]", o: observed(nil), want: "start container a: first start"},
+		{name: "init second", spec: "initContainers: [{name: a}, {name: b}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": exited("a", 0, 1)}), want: "start container b: first start"},
+		{name: "init runs", spec: "initContainers: [{name: a}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": running("a")}), want: ""},
+		{name: "init failed", spec: "initContainers: [{name: a}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": exited("a", 1, 2)}), want: "start container a: restart 1 after Error, exit code 1 (in 10s)"},
+		{name: "init failed, Never", spec: "restartPolicy: Never\ninitContainers: [{name: a}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": exited("a", 1, 1)}), want: "remove container a: pod Failed\nremove sandbox: pod Failed"},
+		{name: "init through", spec: "initContainers: [{name: a}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": exited("a", 0, 1)}), want: "remove container a: init container finished\nstart container c: first start"},
+		{name: "created, never started", spec: one, o: observed(map[string]Container{"c": {ID: "x", Present: true, State: StateCreated, Attempt: 2}}), want: "remove container c: created and never started\nstart container c: created and never started"},
+		{name: "unknown is left alone", spec: one, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.State = StateUnknown })}), want: ""},
+		{name: "leftovers", spec: one, o: func() *Observed {
+			o := observed(map[string]Container{"c": running("c")})
+			o.Leftovers = []Leftover{{ID: "old", Reason: "replaced by attempt 1"}}
+			return o
+		}(), want: "remove container: replaced by attempt 1"},
+		{name: "config changed", spec: one, o: func() *Observed {
+			o := observed(map[string]Container{"c": running("c")})
+			o.Volumes = "older"
+			return o
+		}(), want: "prepare volumes: ConfigMap or Secret changed"},
+		{name: "create failed", spec: one, o: observed(map[string]Container{"c": {Failure: Failure{Count: 1, At: now.Add(-4 * time.Second)}}}), want: "start container c: first start (in 6s)"},
+		{name: "deleted, not drained", spec: one, change: deleted, o: func() *Observed {
+			o := observed(map[string]Container{"c": running("c")})
+			o.DeletionSeen = now.Add(-2 * time.Second)
+			return o
+		}(), want: "stop container c: pod deleted (in 3s)"},
+		{name: "deleted and drained", spec: one, change: deleted, drain: true, o: observed(map[string]Container{"c": running("c")}), want: "stop container c: pod deleted"},
+		{name: "deleted without grace", spec: one, change: func(p *corev1.Pod) { deleted(p); p.DeletionGracePeriodSeconds = new(int64) }, drain: true, o: observed(map[string]Container{"c": running("c")}), want: "kill container c: pod deleted"},
+		{name: "deleted, all ended", spec: one, change: deleted, o: observed(map[string]Container{"c": exited("c", 0, 1)}), want: "remove container c: pod deleted\nremove sandbox: pod deleted"},
+		{name: "deleted and gone", spec: one, change: deleted, o: &Observed{UID: "uid-1", Released: true}, want: ""},
+		{name: "left work", gone: true, o: observed(map[string]Container{"c": running("c")}), want: "stop container c: not in this node's work"},
+		{name: "left work, all gone", gone: true, o: &Observed{UID: "uid-1", Released: true}, want: "forget pod: not in this node's work"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var w *Wanted
+			if !test.gone {
+				w = &Wanted{PodWork: wire.PodWork{Pod: podFrom(t, test.spec), Drained: test.drain}}
+				if test.change != nil {
+					test.change(w.Pod)
+				}
+			}
+			if diff := cmp.Diff(test.want, told(Plan(w, test.o, present, now))); diff != "" {
+				t.Errorf("plan (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestALongRunStartsTheBackoffAnew(t *testing.T) {
+	c := running("c")
+	c.Crashes = 7
+	c.StartedAt = now.Add(-longRun)
+	if c = c.Exited(Exit{Code: 1, FinishedAt: now}); !c.RestartAt().IsZero() {
+		t.Errorf("next start at %s, want at once", c.RestartAt())
+	}
+}
+
+// world is the least that makes plans come true: it does every due operation
+// and lets time pass to the next one.
+type world struct {
+	w      *Wanted
+	o      *Observed
+	images map[string]string
+	now    time.Time
+	starts map[string]time.Time // last start by container
+}
+
+func (x *world) do(t *rapid.T, op Operation) {
+	c := x.o.Containers[op.Container]
+	switch op.Kind {
+	case CreateSandbox:
+		x.o.Sandbox = true
+	case PrepareVolumes:
+		x.o.VolumesReady, x.o.Volumes = true, x.w.Data
+	case PullImage:
+		x.images[op.Image] = "sha256:x"
+		c.Pulled = op.Attempt + 1
+		x.o.Containers[op.Container] = c
+	case StartContainer:
+		if c.alive() {
+			t.Fatalf("%s is started while it runs", op.Container)
+		}
+		if !x.o.Sandbox || !x.o.VolumesReady {
+			t.Fatalf("%s is started before sandbox and volumes", op.Container)
+		}
+		if c.Present {
+			x.o.Leftovers = append(x.o.Leftovers, Leftover{ID: c.ID})
+		}
+		spec := corev1.Container{Name: op.Container, Image: op.Image}
+		n := c.Next(fmt.Sprintf("%s-%d", op.Container, op.Attempt), op.Attempt, SpecHash(&spec), op.Image, "sha256:x", x.now)
+		if c.ID != "" && op.Attempt <= c.Attempt && c.State != StateNone {
+			t.Fatalf("%s: attempt %d after %d", op.Container, op.Attempt, c.Attempt)
+		}
+		x.o.Containers[op.Container] = n
+	case StopContainer:
+		c.TermAt, c.StopGrace = x.now, op.Grace
+		x.o.Containers[op.Container] = c
+	case KillContainer:
+		if !c.TermAt.IsZero() && x.now.Before(c.TermAt.Add(min(c.StopGrace, op.Grace))) && op.Grace > 0 {
+			t.Fatalf("%s is killed %s after the stop signal, grace %s", op.Container, x.now.Sub(c.TermAt), op.Grace)
+		}
+		x.o.Containers[op.Container] = c.Exited(Exit{Code: 137, FinishedAt: x.now})
+	case RemoveContainer:
+		if op.Container == "" {
+			x.o.Leftovers = nil
+			return
+		}
+		if c.alive() {
+			t.Fatalf("%s is removed while it runs", op.Container)
+		}
+		c.Present = false
+		x.o.Containers[op.Container] = c
+	case RemoveSandbox:
+		for name, c := range x.o.Containers {
+			if c.alive() {
+				t.Fatalf("the sandbox goes while %s runs", name)
+			}
+		}
+		x.o.Released, x.o.Sandbox, x.o.VolumesReady = true, false, false
+	}
+}
+
+// settle plans and does until there is nothing to do at once.
+func (x *world) settle(t *rapid.T) (next time.Time) {
+	for range 50 {
+		next = time.Time{}
+		acted := false
+		for _, op := range Plan(x.w, x.o, x.images, x.now) {
+			if op.After.After(x.now) {
+				if next.IsZero() || op.After.Before(next) {
+					next = op.After
+				}
+				continue
+			}
+			x.do(t, op)
+			acted = true
+			if op.Kind == PullImage {
+				break
+			}
+		}
+		if Initialized(x.w.Pod, x.o) {
+			x.o.Initialized = true
+		}
+		if !acted {
+			return next
+		}
+	}
+	t.Fatal("plans without end")
+	return next
+}
+
+// Whatever exits and whatever is deleted, plans come to rest, never run a
+// container twice, and a deleted pod is gone after its grace.
+func TestPlansComeToRest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		spec := "restartPolicy: " + rapid.SampledFrom([]string{"Always", "OnFailure", "Never"}).Draw(t, "policy")
+		spec += "\nterminationGracePeriodSeconds: " + rapid.SampledFrom([]string{"0", "1", "30"}).Draw(t, "grace")
+		if rapid.Bool().Draw(t, "init") {
+			spec += "\ninitContainers: [{name: a}]"
+		}
+		spec += "\ncontainers: [{name: c}, {name: d}]"
+		x := &world{w: &Wanted{PodWork: wire.PodWork{Pod: podFrom(t, spec)}}, o: &Observed{UID: "uid-1", Containers: map[string]Container{}}, images: map[string]string{}, now: now}
+		wake := x.settle(t)
+		for range rapid.IntRange(1, 12).Draw(t, "events") {
+			name := rapid.SampledFrom([]string{"a", "c", "d"}).Draw(t, "container")
+			switch c := x.o.Containers[name]; rapid.IntRange(0, 3).Draw(t, "event") {
+			case 0, 1:
+				if c.State == StateRunning {
+					x.o.Containers[name] = c.Exited(Exit{Code: int32(rapid.IntRange(0, 1).Draw(t, "code")), FinishedAt: x.now})
+				}
+			case 2:
+				x.now = x.now.Add(rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour}).Draw(t, "time"))
+			case 3:
+				if !wake.IsZero() {
+					x.now = wake
+				}
+			}
+			wake = x.settle(t)
+			Status(x.w, x.o, "10.0.0.1", x.now)
+		}
+		x.w.Pod.DeletionTimestamp, x.o.DeletionSeen = &metav1.Time{Time: x.now}, x.now
+		deadline := x.now.Add(DrainWait + Grace(x.w.Pod) + time.Second)
+		for wake = x.settle(t); !Gone(x.w, x.o); wake = x.settle(t) {
+			if wake.IsZero() || wake.After(deadline) {
+				t.Fatalf("not gone at %s, next look at %s: %+v", x.now, wake, x.o)
+			}
+			x.now = wake
+		}
+		x.w.Pod = nil
+		if ops := Plan(nil, x.o, x.images, x.now); len(ops) != 1 || ops[0].Kind != ForgetPod {
+			t.Fatalf("after it left work: %v", ops)
+		}
+	})
+}

@@ -1,0 +1,232 @@
+package pod
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/schema/wire"
+)
+
+func TestEnv(t *testing.T) {
+	data := Data{
+		ConfigMaps: map[string]map[string][]byte{"shop/conf": {"A": []byte("a"), "B": []byte("b")}},
+		Secrets:    map[string]map[string][]byte{"shop/key": {"token": []byte("s3cret")}},
+	}
+	at := Place{Node: "n1", PodIP: "10.112.0.5", HostIP: "10.0.0.1"}
+	tests := []struct{ name, container, want, err string }{
+		{name: "values", container: `env: [{name: A, value: x}, {name: B, value: "$(A)-$(NOT)-$$(A)-$"}]`, want: "A=x B=x-$(NOT)-$(A)-$"},
+		{name: "a later one wins", container: `env: [{name: A, value: x}, {name: A, value: "$(A)y"}]`, want: "A=xy"},
+		{name: "keys", container: `env: [{name: A, valueFrom: {configMapKeyRef: {name: conf, key: A}}}, {name: T, valueFrom: {secretKeyRef: {name: key, key: token}}}]`, want: "A=a T=s3cret"},
+		{name: "whole, with prefix", container: `envFrom: [{prefix: P_, configMapRef: {name: conf}}, {secretRef: {name: key}}], env: [{name: X, value: "$(P_A)"}]`, want: "P_A=a P_B=b token=s3cret X=a"},
+		{name: "fields", container: `env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: B, valueFrom: {fieldRef: {fieldPath: "metadata.labels['app']"}}}, {name: C, valueFrom: {fieldRef: {fieldPath: status.podIP}}}, {name: D, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}, {name: E, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}]`,
+			want: "A=web-1 B=web C=10.112.0.5 D=n1 E=10.0.0.1"},
+		{name: "optional", container: `envFrom: [{configMapRef: {name: nothing, optional: true}}], env: [{name: A, valueFrom: {secretKeyRef: {name: key, key: other, optional: true}}}]`, want: ""},
+		{name: "no ConfigMap", container: `env: [{name: A, valueFrom: {configMapKeyRef: {name: nothing, key: A}}}]`, err: "env A: configmap shop/nothing not found"},
+		{name: "no key", container: `env: [{name: A, valueFrom: {configMapKeyRef: {name: conf, key: Z}}}]`, err: "env A: configmap shop/conf has no key Z"},
+		{name: "no Secret", container: `envFrom: [{secretRef: {name: nothing}}]`, err: "secret shop/nothing not found"},
+		{name: "no such field", container: `env: [{name: A, valueFrom: {fieldRef: {fieldPath: spec.secret}}}]`, err: `env A: fieldPath "spec.secret" is not supported`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			p := podFrom(t, "containers: [{name: c, "+test.container+"}]")
+			env, err := Env(p, &p.Spec.Containers[0], data, at)
+			var got []string
+			for _, e := range env {
+				got = append(got, e.Name+"="+e.Value)
+			}
+			message := ""
+			if err != nil {
+				message = err.Error()
+			}
+			if diff := cmp.Diff([]string{test.want, test.err}, []string{strings.Join(got, " "), message}); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestBuildSpec(t *testing.T) {
+	p := podFrom(t, `
+securityContext: {runAsUser: 1000, runAsGroup: 2000, fsGroup: 3000}
+volumes: [{name: conf, configMap: {name: conf}}, {name: d, emptyDir: {}}]
+containers:
+- name: c
+  command: [/bin/app, "--name=$(NAME)"]
+  args: ["$(MISSING)"]
+  workingDir: /work
+  env: [{name: NAME, value: web}]
+  resources: {requests: {cpu: 250m}, limits: {cpu: 500m, memory: 64Mi}}
+  securityContext: {readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {add: [NET_ADMIN], drop: [ALL]}}
+  volumeMounts: [{name: conf, mountPath: /etc/app}, {name: d, mountPath: /data, subPath: sub}]
+- name: other
+  resources: {limits: {cpu: "1"}}`)
+	w := &Wanted{PodWork: wire.PodWork{Pod: p, Epoch: 7, Revision: "main-abc"}}
+	got, err := BuildSpec(w, &p.Spec.Containers[0], 2, Frame{
+		Cluster: "cl", Place: Place{Node: "n1", PodIP: "10.112.0.5"}, Sandbox: Sandbox{Net: "/run/net", IPC: "/run/ipc", UTS: "/run/uts", Shm: "/run/shm"},
+		Volumes: map[string]string{"conf": "/v/conf", "d": "/v/d"}, Files: "/f", LogPath: "/l/2.log",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ContainerSpec{
+		Name: "fl-uid1-c-2", Image: "i:1", Pod: "uid-1",
+		Labels: map[string]string{
+			"fairlead/cluster": "cl", "fairlead/node": "n1", "fairlead/pod-uid": "uid-1", "fairlead/namespace": "shop", "fairlead/pod": "web-1", "fairlead/container": "c",
+			"fairlead/spec-hash": SpecHash(&p.Spec.Containers[0]), "fairlead/attempt": "2", "fairlead/epoch": "7", "fairlead/revision": "main-abc", "fairlead/ip": "10.112.0.5",
+		},
+		Sandbox: Sandbox{Net: "/run/net", IPC: "/run/ipc", UTS: "/run/uts", Shm: "/run/shm"},
+		Env:     []EnvVar{{"NAME", "web"}, {"HOSTNAME", "web-1"}},
+		Command: []string{"/bin/app", "--name=web"}, Args: []string{"$(MISSING)"}, WorkingDir: "/work",
+		Mounts: []Mount{
+			{Source: "/v/conf", Target: "/etc/app", ReadOnly: true}, {Source: "/v/d/sub", Target: "/data"},
+			{Source: "/f/hosts", Target: "/etc/hosts"}, {Source: "/f/hostname", Target: "/etc/hostname"}, {Source: "/f/resolv.conf", Target: "/etc/resolv.conf"}, {Source: "/run/shm", Target: "/dev/shm"},
+		},
+		LogPath:   "/l/2.log",
+		Resources: Resources{CPUShares: 256, CPUQuota: 50_000, CPUPeriod: 100_000, MemoryBytes: 64 << 20, PodCPUShares: 256 + 1024},
+		Security:  Security{User: "1000:2000", Groups: []string{"3000"}, CapAdd: []string{"NET_ADMIN"}, CapDrop: []string{"ALL"}, ReadOnlyRoot: true, NoNewPrivileges: true},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestBuildSpecRefusesWhatItWouldIgnore(t *testing.T) {
+	for spec, want := range map[string]string{
+		"hostNetwork: true\ncontainers: [{name: c}]":                                                             "hostNetwork",
+		"containers: [{name: c, lifecycle: {preStop: {exec: {command: [x]}}}}]":                                  "lifecycle",
+		"containers: [{name: c, securityContext: {runAsNonRoot: true}}]":                                         "runAsNonRoot",
+		"containers: [{name: c, securityContext: {seccompProfile: {type: Unconfined}}}]":                         "seccompProfile",
+		"containers: [{name: c, volumeMounts: [{name: no-such, mountPath: /x}]}]":                                "no such volume",
+		"volumes: [{name: v}]\ncontainers: [{name: c, volumeMounts: [{name: v, mountPath: /x, subPath: ../y}]}]": "leaves the volume",
+	} {
+		p := podFrom(t, spec)
+		_, err := BuildSpec(&Wanted{PodWork: wire.PodWork{Pod: p}}, &p.Spec.Containers[0], 0, Frame{Volumes: map[string]string{"v": "/v"}})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", spec, err, want)
+		}
+	}
+}
+
+func TestFiles(t *testing.T) {
+	cluster := wire.ClusterInfo{DNS: "10.96.0.10", Domain: "cluster.local"}
+	node := "nameserver 192.0.2.1\nsearch example.org\noptions rotate\n"
+	tests := []struct{ spec, want string }{
+		{"{}", "nameserver 10.96.0.10\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"},
+		{"dnsPolicy: Default", "nameserver 192.0.2.1\nsearch example.org\noptions rotate\n"},
+		{`{dnsPolicy: None, dnsConfig: {nameservers: [192.0.2.9]}}`, "nameserver 192.0.2.9\n"},
+		{`dnsConfig: {searches: [x.org], options: [{name: ndots, value: "2"}]}`, "nameserver 10.96.0.10\nsearch shop.svc.cluster.local svc.cluster.local cluster.local x.org\noptions ndots:2\n"},
+	}
+	for _, test := range tests {
+		if diff := cmp.Diff(test.want, ResolvConf(podFrom(t, test.spec), cluster, node)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.spec, diff)
+		}
+	}
+	p := podFrom(t, `{hostname: db-0, subdomain: db, hostAliases: [{ip: 192.0.2.5, hostnames: [x, z]}]}`)
+	want := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n10.112.0.5\tdb-0.db.shop.svc.cluster.local\tdb-0\n192.0.2.5\tx\tz\n"
+	if diff := cmp.Diff(want, Hosts(p, "10.112.0.5", cluster)); diff != "" {
+		t.Errorf("hosts (-want +got):\n%s", diff)
+	}
+	p.Spec.Hostname = strings.Repeat("a", 62) + "-b"
+	if got := Hostname(p); len(got) != 62 {
+		t.Errorf("hostname %q", got)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	const one = "containers: [{name: c}]"
+	tests := []struct {
+		name    string
+		spec    string
+		deleted bool
+		o       *Observed
+		want    string // phase, then per container: name state reason ready restarts
+	}{
+		{"new", one, false, observed(nil), "Pending c:waiting ContainerCreating unready 0"},
+		{"init", "initContainers: [{name: a}]\ncontainers: [{name: c}]", false, observed(map[string]Container{"a": running("a")}), "Pending a:running ready 0 c:waiting PodInitializing unready 0"},
+		{"ready", one, false, observed(map[string]Container{"c": running("c")}), "Running Ready c:running ready 0"},
+		{"init done", "initContainers: [{name: a}]\ncontainers: [{name: c}]", false, observed(map[string]Container{"a": exited("a", 0, 1), "c": running("c")}), "Running Ready a:terminated Completed ready 0 c:running ready 0"},
+		{"crash loop", one, false, observed(map[string]Container{"c": exited("c", 1, 3)}), "Running c:waiting CrashLoopBackOff unready 0"},
+		{"out of memory", one, false, observed(map[string]Container{"c": running("c").Exited(Exit{Code: 137, OOMKilled: true, FinishedAt: now})}), "Running c:terminated OOMKilled unready 0"},
+		{"image", one, false, observed(map[string]Container{"c": {Failure: Failure{Reason: ReasonErrImagePull, Message: "no", Count: 1}}}), "Pending c:waiting ErrImagePull unready 0"},
+		{"image again", one, false, observed(map[string]Container{"c": {Failure: Failure{Reason: ReasonErrImagePull, Message: "no", Count: 2}}}), "Pending c:waiting ImagePullBackOff unready 0"},
+		{"config", one, false, observed(map[string]Container{"c": {Failure: Failure{Reason: ReasonContainerConfig, Count: 5}}}), "Pending c:waiting CreateContainerConfigError unready 0"},
+		{"succeeded", "restartPolicy: Never\ncontainers: [{name: c}]", false, observed(map[string]Container{"c": exited("c", 0, 1)}), "Succeeded c:terminated Completed unready 0"},
+		{"failed", "restartPolicy: Never\ncontainers: [{name: c}]", false, observed(map[string]Container{"c": exited("c", 3, 1)}), "Failed c:terminated Error unready 0"},
+		{"deleted, ended", one, true, observed(map[string]Container{"c": exited("c", 0, 1)}), "Succeeded c:terminated Completed unready 0"},
+		{"unknown", one, false, observed(map[string]Container{"c": {State: StateUnknown}}), "Pending c:waiting ContainerStatusUnknown unready 0"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := &Wanted{PodWork: wire.PodWork{Pod: podFrom(t, test.spec)}}
+			if test.deleted {
+				w.Pod.DeletionTimestamp = &metav1.Time{Time: now}
+			}
+			if diff := cmp.Diff(test.want, statusLine(Status(w, test.o, "10.0.0.1", now))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func statusLine(s corev1.PodStatus) string {
+	words := []string{string(s.Phase)}
+	for _, c := range s.Conditions {
+		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+			words = append(words, "Ready")
+		}
+	}
+	for _, c := range append(s.InitContainerStatuses, s.ContainerStatuses...) {
+		switch {
+		case c.State.Running != nil:
+			words = append(words, c.Name+":running")
+		case c.State.Waiting != nil:
+			words = append(words, c.Name+":waiting", c.State.Waiting.Reason)
+		case c.State.Terminated != nil:
+			words = append(words, c.Name+":terminated", c.State.Terminated.Reason)
+		}
+		if c.Ready {
+			words = append(words, "ready")
+		} else {
+			words = append(words, "unready")
+		}
+		words = append(words, string(rune('0'+c.RestartCount)))
+	}
+	return strings.Join(words, " ")
+}
+
+func TestAConditionKeepsItsTransitionTime(t *testing.T) {
+	w := &Wanted{PodWork: wire.PodWork{Pod: podFrom(t, "containers: [{name: c}]")}}
+	o := observed(map[string]Container{"c": running("c")})
+	o.Status = Status(w, o, "10.0.0.1", now)
+	later := now.Add(time.Hour)
+	if got := Status(w, o, "10.0.0.1", later); cmp.Diff(o.Status, got) != "" {
+		t.Errorf("nothing happened, yet (-before +after):\n%s", cmp.Diff(o.Status, got))
+	}
+	c := o.Containers["c"]
+	c.Ready = false
+	o.Containers["c"] = c
+	for _, cond := range Status(w, o, "10.0.0.1", later).Conditions {
+		moved := cond.LastTransitionTime.Time.Equal(later)
+		if want := cond.Type == corev1.PodReady || cond.Type == corev1.ContainersReady; moved != want {
+			t.Errorf("%s moved: %v, want %v", cond.Type, moved, want)
+		}
+	}
+}
+
+func TestProbeCount(t *testing.T) {
+	p := &corev1.Probe{SuccessThreshold: 2, FailureThreshold: 3}
+	var n ProbeCount
+	for i, step := range []struct {
+		ok   bool
+		want Verdict
+	}{{true, Undecided}, {true, Passed}, {false, Undecided}, {false, Undecided}, {true, Undecided}, {false, Undecided}, {false, Undecided}, {false, Failed}, {false, Failed}} {
+		if got := n.Count(step.ok, p); got != step.want {
+			t.Errorf("step %d: got %v, want %v", i, got, step.want)
+		}
+	}
+}

@@ -1,0 +1,245 @@
+package pod
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Frame is what a container gets from the pod around it.
+type Frame struct {
+	Cluster string // cluster id
+	Place   Place
+	Sandbox Sandbox
+	// Volumes is the path on the node of each volume, by name.
+	Volumes map[string]string
+	// Files is the directory with the pod's hosts, hostname and resolv.conf.
+	Files   string
+	LogPath string
+	Data    Data
+}
+
+// BuildSpec makes the runtime's specification of one attempt of a container.
+// It refuses what Fairlead does not act on, so that nothing is silently ignored.
+func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerSpec, error) {
+	if err := refuse(w.Pod, c); err != nil {
+		return ContainerSpec{}, err
+	}
+	env, err := Env(w.Pod, c, f.Data, f.Place)
+	if err != nil {
+		return ContainerSpec{}, err
+	}
+	if !slices.ContainsFunc(env, func(e EnvVar) bool { return e.Name == "HOSTNAME" }) {
+		env = append(env, EnvVar{"HOSTNAME", Hostname(w.Pod)})
+	}
+	mounts, err := mounts(w.Pod, c, f)
+	if err != nil {
+		return ContainerSpec{}, err
+	}
+	security, err := security(w.Pod, c)
+	if err != nil {
+		return ContainerSpec{}, err
+	}
+	return ContainerSpec{
+		Name:  ContainerName(w.Pod.UID, c.Name, attempt),
+		Image: c.Image,
+		Pod:   w.Pod.UID,
+		Labels: map[string]string{
+			LabelCluster:   f.Cluster,
+			LabelNode:      string(f.Place.Node),
+			LabelPodUID:    string(w.Pod.UID),
+			LabelNamespace: w.Pod.Namespace,
+			LabelPod:       w.Pod.Name,
+			LabelContainer: c.Name,
+			LabelSpecHash:  SpecHash(c),
+			LabelAttempt:   strconv.Itoa(attempt),
+			LabelEpoch:     strconv.FormatInt(w.Epoch, 10),
+			LabelRevision:  w.Revision,
+			LabelIP:        f.Place.PodIP,
+		},
+		Sandbox:    f.Sandbox,
+		Env:        env,
+		Command:    expandAll(c.Command, env),
+		Args:       expandAll(c.Args, env),
+		WorkingDir: c.WorkingDir,
+		Mounts:     mounts,
+		LogPath:    f.LogPath,
+		Resources:  resources(w.Pod, c),
+		Security:   security,
+	}, nil
+}
+
+// ContainerName is "fl-<uid, 8 digits>-<container>-<attempt>".
+func ContainerName(uid types.UID, container string, attempt int) string {
+	id := strings.ReplaceAll(string(uid), "-", "")
+	return fmt.Sprintf("fl-%s-%s-%d", id[:min(8, len(id))], container, attempt)
+}
+
+// refuse names what of a pod this agent would otherwise ignore.
+func refuse(pod *corev1.Pod, c *corev1.Container) error {
+	s := pod.Spec
+	switch {
+	case s.HostNetwork, s.HostPID, s.HostIPC:
+		return errors.New("hostNetwork, hostPID and hostIPC are not supported")
+	case isTrue(s.ShareProcessNamespace):
+		return errors.New("shareProcessNamespace is not supported")
+	case s.ActiveDeadlineSeconds != nil:
+		return errors.New("activeDeadlineSeconds is not supported")
+	case c.Lifecycle != nil:
+		return errors.New("lifecycle hooks are not supported")
+	case c.RestartPolicy != nil:
+		return errors.New("a restartPolicy of a single container is not supported")
+	case c.Stdin || c.TTY:
+		return errors.New("stdin and tty are not supported")
+	case len(c.VolumeDevices) > 0:
+		return errors.New("volumeDevices are not supported")
+	}
+	return nil
+}
+
+func mounts(pod *corev1.Pod, c *corev1.Container, f Frame) ([]Mount, error) {
+	out := []Mount{}
+	for _, m := range c.VolumeMounts {
+		source, ok := f.Volumes[m.Name]
+		if !ok {
+			return nil, fmt.Errorf("volumeMount %s: no such volume", m.Name)
+		}
+		if m.SubPathExpr != "" {
+			return nil, fmt.Errorf("volumeMount %s: subPathExpr is not supported", m.Name)
+		}
+		if m.SubPath != "" {
+			if !path.IsAbs(m.SubPath) && path.Clean(m.SubPath) != "." && !strings.HasPrefix(path.Clean(m.SubPath), "..") {
+				source = path.Join(source, m.SubPath)
+			} else {
+				return nil, fmt.Errorf("volumeMount %s: subPath %q leaves the volume", m.Name, m.SubPath)
+			}
+		}
+		mount := Mount{Source: source, Target: m.MountPath, ReadOnly: m.ReadOnly || readOnlyVolume(pod, m.Name)}
+		if p := m.MountPropagation; p != nil {
+			switch *p {
+			case corev1.MountPropagationHostToContainer:
+				mount.Propagation = "rslave"
+			case corev1.MountPropagationBidirectional:
+				mount.Propagation = "rshared"
+			}
+		}
+		out = append(out, mount)
+	}
+	taken := func(target string) bool {
+		return slices.ContainsFunc(out, func(m Mount) bool { return path.Clean(m.Target) == target })
+	}
+	own := []Mount{
+		{Source: path.Join(f.Files, "hosts"), Target: "/etc/hosts"},
+		{Source: path.Join(f.Files, "hostname"), Target: "/etc/hostname"},
+		{Source: path.Join(f.Files, "resolv.conf"), Target: "/etc/resolv.conf"},
+		{Source: f.Sandbox.Shm, Target: "/dev/shm"},
+	}
+	for _, m := range own {
+		if m.Source != "" && !taken(m.Target) {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// readOnlyVolume: what shows ConfigMaps and Secrets is never writable.
+func readOnlyVolume(pod *corev1.Pod, name string) bool {
+	for _, v := range pod.Spec.Volumes {
+		if v.Name == name {
+			return v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil
+		}
+	}
+	return false
+}
+
+const cpuPeriod = 100_000 // microseconds: Kubernetes' default
+
+// resources maps requests and limits to cgroup values the way Kubernetes does.
+func resources(pod *corev1.Pod, c *corev1.Container) Resources {
+	r := Resources{CPUShares: shares(c), MemoryBytes: c.Resources.Limits.Memory().Value()}
+	if limit := c.Resources.Limits.Cpu().MilliValue(); limit > 0 {
+		r.CPUQuota, r.CPUPeriod = max(1000, limit*cpuPeriod/1000), cpuPeriod
+	}
+	for i := range pod.Spec.Containers {
+		r.PodCPUShares += shares(&pod.Spec.Containers[i])
+	}
+	return r
+}
+
+func shares(c *corev1.Container) uint64 {
+	milli := c.Resources.Requests.Cpu().MilliValue()
+	if milli == 0 {
+		milli = c.Resources.Limits.Cpu().MilliValue()
+	}
+	return uint64(max(2, milli*1024/1000))
+}
+
+func security(pod *corev1.Pod, c *corev1.Container) (Security, error) {
+	s := Security{}
+	ps, cs := pod.Spec.SecurityContext, c.SecurityContext
+	if ps == nil {
+		ps = &corev1.PodSecurityContext{}
+	}
+	if cs == nil {
+		cs = &corev1.SecurityContext{}
+	}
+	switch {
+	case ps.SELinuxOptions != nil || cs.SELinuxOptions != nil:
+		return s, errors.New("seLinuxOptions are not supported")
+	case cs.ProcMount != nil && *cs.ProcMount != corev1.DefaultProcMount:
+		return s, errors.New("procMount is not supported")
+	case len(ps.Sysctls) > 0:
+		return s, errors.New("sysctls are not supported")
+	case otherProfile(ps.SeccompProfile) || otherProfile(cs.SeccompProfile):
+		return s, errors.New("seccompProfile other than RuntimeDefault is not supported")
+	case ps.AppArmorProfile != nil || cs.AppArmorProfile != nil:
+		return s, errors.New("appArmorProfile is not supported")
+	}
+	user, group := or(cs.RunAsUser, ps.RunAsUser), or(cs.RunAsGroup, ps.RunAsGroup)
+	switch {
+	case user != nil && group != nil:
+		s.User = fmt.Sprintf("%d:%d", *user, *group)
+	case user != nil:
+		s.User = strconv.FormatInt(*user, 10)
+	case group != nil:
+		return s, errors.New("runAsGroup without runAsUser is not supported")
+	}
+	if isTrue(or(cs.RunAsNonRoot, ps.RunAsNonRoot)) && (user == nil || *user == 0) {
+		return s, errors.New("runAsNonRoot needs a runAsUser that is not 0")
+	}
+	for _, g := range ps.SupplementalGroups {
+		s.Groups = append(s.Groups, strconv.FormatInt(g, 10))
+	}
+	if ps.FSGroup != nil {
+		s.Groups = append(s.Groups, strconv.FormatInt(*ps.FSGroup, 10))
+	}
+	if cs.Capabilities != nil {
+		for _, k := range cs.Capabilities.Add {
+			s.CapAdd = append(s.CapAdd, string(k))
+		}
+		for _, k := range cs.Capabilities.Drop {
+			s.CapDrop = append(s.CapDrop, string(k))
+		}
+	}
+	s.Privileged = isTrue(cs.Privileged)
+	s.ReadOnlyRoot = isTrue(cs.ReadOnlyRootFilesystem)
+	s.NoNewPrivileges = cs.AllowPrivilegeEscalation != nil && !*cs.AllowPrivilegeEscalation
+	return s, nil
+}
+
+func otherProfile(p *corev1.SeccompProfile) bool {
+	return p != nil && p.Type != corev1.SeccompProfileTypeRuntimeDefault
+}
+
+func or[T any](a, b *T) *T {
+	if a != nil {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,193 @@
+package pod
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Status tells a pod's status as Kubernetes would. o.Status is the one told
+// before: a condition that did not change keeps its transition time.
+func Status(w *Wanted, o *Observed, hostIP string, now time.Time) corev1.PodStatus {
+	pod := w.Pod
+	s := corev1.PodStatus{
+		HostIP: hostIP, HostIPs: []corev1.HostIP{{IP: hostIP}},
+		StartTime: &metav1.Time{Time: o.StartedAt},
+		QOSClass:  pod.Status.QOSClass,
+	}
+	if o.IP != "" {
+		s.PodIP, s.PodIPs = o.IP, []corev1.PodIP{{IP: o.IP}}
+	}
+	init := initialized(pod, o)
+	for i := range pod.Spec.InitContainers {
+		s.InitContainerStatuses = append(s.InitContainerStatuses, containerStatus(w, o, &pod.Spec.InitContainers[i], "PodInitializing", init))
+	}
+	waiting := "ContainerCreating"
+	if !init {
+		waiting = "PodInitializing"
+	}
+	for i := range pod.Spec.Containers {
+		s.ContainerStatuses = append(s.ContainerStatuses, containerStatus(w, o, &pod.Spec.Containers[i], waiting, false))
+	}
+	s.Phase = phase(w, o, s.ContainerStatuses, init)
+	s.Conditions = conditions(o.Status.Conditions, s, init, now)
+	return s
+}
+
+func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string, initDone bool) corev1.ContainerStatus {
+	oc := o.Containers[c.Name]
+	started := oc.State == StateRunning && oc.Started
+	s := corev1.ContainerStatus{
+		Name: c.Name, Image: c.Image, ImageID: oc.ImageID, ContainerID: containerID(oc.ID),
+		RestartCount: int32(oc.Attempt), Started: &started,
+		Ready: oc.State == StateRunning && oc.Ready,
+	}
+	if oc.Last != nil {
+		s.LastTerminationState.Terminated = oc.Last
+	}
+	wait := func(reason, message string) {
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: reason, Message: message}
+	}
+	switch {
+	case oc.State == StateRunning:
+		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(oc.StartedAt)}
+	case oc.State == StateUnknown:
+		wait("ContainerStatusUnknown", "Podman does not know this container, which lives: it is left alone")
+	case oc.State == StateExited:
+		going := w.Pod.DeletionTimestamp != nil || ended(w.Pod, c, oc) || initDone
+		switch {
+		case going || oc.Crashes <= 1 && oc.Failure.Count == 0:
+			s.State.Terminated = oc.terminated()
+			s.Ready = initDone && oc.ExitCode == 0
+		default:
+			s.LastTerminationState.Terminated = oc.terminated()
+			if oc.Failure.Count > 0 {
+				wait(failureReason(oc.Failure, c.Image))
+			} else {
+				wait("CrashLoopBackOff", fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
+					doubling(backoffFirst, oc.Crashes-1), c.Name, o.Name, o.Namespace, o.UID))
+			}
+		}
+	case oc.Failure.Count > 0:
+		wait(failureReason(oc.Failure, c.Image))
+	default:
+		wait(idle, setupMessage(o))
+	}
+	return s
+}
+
+// failureReason is what a waiting container says: an image that failed more
+// than once is in back-off.
+func failureReason(f Failure, image string) (reason, message string) {
+	if f.Reason == ReasonErrImagePull && f.Count > 1 {
+		return "ImagePullBackOff", fmt.Sprintf("back-off pulling image %q: %s", image, f.Message)
+	}
+	return f.Reason, f.Message
+}
+
+func setupMessage(o *Observed) string {
+	if o.Setup.Count == 0 {
+		return ""
+	}
+	return o.Setup.Message
+}
+
+// Reasons of failures that status and events tell.
+const (
+	ReasonErrImagePull       = "ErrImagePull"
+	ReasonErrImageNeverPull  = "ErrImageNeverPull"
+	ReasonInvalidImageName   = "InvalidImageName"
+	ReasonContainerConfig    = "CreateContainerConfigError"
+	ReasonContainerCreate    = "CreateContainerError"
+	ReasonContainerRun       = "RunContainerError"
+	ReasonSandbox            = "FailedCreatePodSandBox"
+	ReasonMount              = "FailedMount"
+	ReasonKill               = "FailedKillPod"
+	ReasonContainerUnhealthy = "Unhealthy"
+)
+
+func phase(w *Wanted, o *Observed, containers []corev1.ContainerStatus, init bool) corev1.PodPhase {
+	if p, done := Outcome(w.Pod, o); done {
+		return p
+	}
+	if !init {
+		return corev1.PodPending
+	}
+	running, stopped, failed, pending := 0, 0, 0, 0
+	for _, c := range containers {
+		switch {
+		case c.State.Running != nil:
+			running++
+		case c.State.Terminated != nil:
+			stopped++
+			if c.State.Terminated.ExitCode != 0 {
+				failed++
+			}
+		case c.LastTerminationState.Terminated != nil:
+			running++ // between two runs
+		default:
+			pending++
+		}
+	}
+	switch {
+	case pending > 0:
+		return corev1.PodPending
+	case running == 0 && w.Pod.DeletionTimestamp != nil && failed > 0:
+		return corev1.PodFailed
+	case running == 0 && w.Pod.DeletionTimestamp != nil:
+		return corev1.PodSucceeded
+	default:
+		return corev1.PodRunning
+	}
+}
+
+func conditions(before []corev1.PodCondition, s corev1.PodStatus, init bool, now time.Time) []corev1.PodCondition {
+	done := s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
+	unready := []string{}
+	for _, c := range s.ContainerStatuses {
+		if !c.Ready {
+			unready = append(unready, c.Name)
+		}
+	}
+	ready := len(unready) == 0 && init && !done
+	reason, message := "", ""
+	switch {
+	case ready:
+	case s.Phase == corev1.PodSucceeded:
+		reason = "PodCompleted"
+	case s.Phase == corev1.PodFailed:
+		reason = "PodFailed"
+	default:
+		reason, message = "ContainersNotReady", fmt.Sprintf("containers with unready status: %v", unready)
+	}
+	initialized := condition(corev1.PodInitialized, init, "", "")
+	if !init {
+		initialized.Reason, initialized.Message = "ContainersNotInitialized", "init containers have not finished"
+	} else if s.Phase == corev1.PodSucceeded {
+		initialized.Reason = "PodCompleted"
+	}
+	all := []corev1.PodCondition{
+		initialized,
+		condition(corev1.PodReady, ready, reason, message),
+		condition(corev1.ContainersReady, ready, reason, message),
+		condition(corev1.PodScheduled, true, "", ""),
+	}
+	for i := range all {
+		all[i].LastTransitionTime = metav1.NewTime(now)
+		if j := slices.IndexFunc(before, func(b corev1.PodCondition) bool { return b.Type == all[i].Type && b.Status == all[i].Status }); j >= 0 {
+			all[i].LastTransitionTime = before[j].LastTransitionTime
+		}
+	}
+	return all
+}
+
+func condition(t corev1.PodConditionType, ok bool, reason, message string) corev1.PodCondition {
+	status := corev1.ConditionFalse
+	if ok {
+		status = corev1.ConditionTrue
+	}
+	return corev1.PodCondition{Type: t, Status: status, Reason: reason, Message: message}
+}

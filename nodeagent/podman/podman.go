@@ -1,0 +1,366 @@
+// Package podman answers how containers run on a node: it keeps a Podman
+// service of the agent's own and drives it over its API. Podman's word is not
+// taken for life and death: those come from the kernel (pidfd, cgroup). It
+// decides nothing and restarts no container; the node agent calls it. It is the
+// only importer of the Podman bindings.
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	nettypes "github.com/containers/common/libnetwork/types"
+	"github.com/containers/podman/v4/pkg/bindings"
+	"github.com/containers/podman/v4/pkg/bindings/containers"
+	"github.com/containers/podman/v4/pkg/bindings/images"
+	"github.com/containers/podman/v4/pkg/specgen"
+	spec "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/nodeagent/pod"
+	"fairlead/schema"
+)
+
+// Config is what a Podman needs; all fields are required unless they say otherwise.
+type Config struct {
+	Node             schema.NodeName
+	StorageDir       string   // graph root
+	RunDir           string   // sockets, configuration and run-time state
+	CgroupParent     string   // of this node: /fairlead/<slot>/<node>
+	Runtime          string   // default: what works on this host
+	AdditionalStores []string // read-only image stores; may be empty
+	NoImage          error    // what Create and Image wrap when an image is not present
+	Log              *logrus.Entry
+}
+
+const (
+	// logBytes bounds one container's log file; Podman begins it anew beyond.
+	logBytes = 16 << 20
+	// execOutput bounds what is kept of a command's output.
+	execOutput = 4 << 10
+)
+
+// Podman is the node's container runtime. Its methods may be called from any
+// goroutine; they fail while the service is not up, Run brings it up again.
+type Podman struct {
+	cfg    Config
+	cgroup cgroups
+
+	mu    sync.Mutex
+	conn  context.Context // carries the bindings' connection; nil before the first
+	procs map[string]*process
+	lost  map[string]pod.Exit // dead containers whose end nobody told, until they are removed
+}
+
+// New checks the configuration and writes what the service reads. Run starts it.
+func New(cfg Config) (*Podman, error) {
+	p := &Podman{cfg: cfg, cgroup: findCgroups(cfg.CgroupParent), procs: map[string]*process{}, lost: map[string]pod.Exit{}}
+	if err := p.writeConfig(); err != nil {
+		return nil, fmt.Errorf("configure podman: %w", err)
+	}
+	return p, nil
+}
+
+// call is a context with the deadline of one and the connection of another.
+type call struct {
+	context.Context
+	conn context.Context
+}
+
+func (c call) Value(key any) any {
+	if v := c.conn.Value(key); v != nil {
+		return v
+	}
+	return c.Context.Value(key)
+}
+
+var errNoService = errors.New("the podman service is not up yet")
+
+func (p *Podman) call(ctx context.Context) (context.Context, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conn == nil {
+		return nil, errNoService
+	}
+	return call{ctx, p.conn}, nil
+}
+
+func is404(err error) bool {
+	code, e := bindings.CheckResponseCode(err)
+	return e == nil && code == 404
+}
+
+// Create implements nodeagent.Runtime.
+func (p *Podman) Create(ctx context.Context, s pod.ContainerSpec) (string, error) {
+	ctx, err := p.call(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := p.cgroup.setPodShares(s.Pod, s.Resources.PodCPUShares); err != nil {
+		return "", err
+	}
+	gen := p.generate(s)
+	r, err := containers.CreateWithSpec(ctx, gen, nil)
+	if err != nil && nameTaken(err) {
+		if err := p.freeName(ctx, s.Name); err != nil {
+			return "", fmt.Errorf("name %s is taken: %w", s.Name, err)
+		}
+		r, err = containers.CreateWithSpec(ctx, gen, nil)
+	}
+	switch {
+	case err == nil:
+		return r.ID, nil
+	case noImage(err):
+		return "", fmt.Errorf("%w: %s", p.cfg.NoImage, s.Image)
+	default:
+		return "", err
+	}
+}
+
+func nameTaken(err error) bool { return strings.Contains(err.Error(), "is already in use") }
+
+func noImage(err error) bool {
+	// Podman 4.3 answers this with code 500: only the text tells it apart.
+	return strings.Contains(err.Error(), "image not known") || strings.Contains(err.Error(), "no such image")
+}
+
+// freeName removes a container that does not run and holds a name we need.
+func (p *Podman) freeName(ctx context.Context, name string) error {
+	c, err := containers.Inspect(ctx, name, nil)
+	if err != nil {
+		return err
+	}
+	if c.Config.Labels[pod.LabelNode] != string(p.cfg.Node) {
+		return errors.New("by a container that is not ours")
+	}
+	if c.State.Pid > 0 && alive(c.State.Pid, c.ID) {
+		return errors.New("by a container that runs")
+	}
+	return p.Remove(ctx, c.ID)
+}
+
+func (p *Podman) generate(s pod.ContainerSpec) *specgen.SpecGenerator {
+	gen := specgen.NewSpecGenerator(s.Image, false)
+	gen.Name = s.Name
+	gen.Labels = s.Labels
+	gen.Env = make(map[string]string, len(s.Env))
+	for _, e := range s.Env {
+		gen.Env[e.Name] = e.Value
+	}
+	gen.Entrypoint, gen.Command = s.Command, s.Args
+	if len(s.Command) > 0 && s.Args == nil {
+		gen.Command = []string{}
+	}
+	gen.WorkDir = s.WorkingDir
+	gen.RestartPolicy = "no"
+	gen.Systemd = "false"
+	gen.SdNotifyMode = "ignore"
+	gen.UseImageHosts, gen.UseImageResolvConf = true, true
+	gen.CgroupParent = p.cgroup.pod(s.Pod)
+	gen.LogConfiguration = &specgen.LogConfig{Driver: "k8s-file", Path: s.LogPath, Size: logBytes}
+	gen.NetNS = joined(s.Sandbox.Net)
+	gen.IpcNS = joined(s.Sandbox.IPC)
+	gen.UtsNS = joined(s.Sandbox.UTS)
+	gen.Networks = map[string]nettypes.PerNetworkOptions{}
+	for _, m := range s.Mounts {
+		gen.Mounts = append(gen.Mounts, mount(m))
+	}
+	gen.ResourceLimits = limits(s.Resources)
+	gen.OOMScoreAdj = &s.Resources.OOMScoreAdj
+	gen.User = s.Security.User
+	gen.Groups = s.Security.Groups
+	gen.CapAdd, gen.CapDrop = s.Security.CapAdd, s.Security.CapDrop
+	gen.Privileged = s.Security.Privileged
+	gen.ReadOnlyFilesystem = s.Security.ReadOnlyRoot
+	gen.NoNewPrivileges = s.Security.NoNewPrivileges
+	if !seccompWorks() {
+		gen.SeccompProfilePath = "unconfined"
+	}
+	return gen
+}
+
+// joined is the namespace at path; without one (only tests) a private one.
+func joined(path string) specgen.Namespace {
+	if path == "" {
+		return specgen.Namespace{NSMode: specgen.Private}
+	}
+	return specgen.Namespace{NSMode: specgen.Path, Value: path}
+}
+
+func mount(m pod.Mount) spec.Mount {
+	options := []string{"rbind", "rw"}
+	if m.ReadOnly {
+		options[1] = "ro"
+	}
+	propagation := m.Propagation
+	if propagation == "" {
+		propagation = "rprivate"
+	}
+	return spec.Mount{Type: "bind", Source: m.Source, Destination: m.Target, Options: append(options, propagation)}
+}
+
+func limits(r pod.Resources) *spec.LinuxResources {
+	out := &spec.LinuxResources{}
+	if r.CPUShares > 0 || r.CPUQuota > 0 {
+		out.CPU = &spec.LinuxCPU{}
+		if r.CPUShares > 0 {
+			out.CPU.Shares = &r.CPUShares
+		}
+		if r.CPUQuota > 0 {
+			out.CPU.Quota, out.CPU.Period = &r.CPUQuota, &r.CPUPeriod
+		}
+	}
+	if r.MemoryBytes > 0 {
+		// Swap counts towards the limit: memory plus swap is the same number.
+		out.Memory = &spec.LinuxMemory{Limit: &r.MemoryBytes, Swap: &r.MemoryBytes}
+	}
+	return out
+}
+
+// Start implements nodeagent.Runtime.
+func (p *Podman) Start(ctx context.Context, id string) error {
+	ctx, err := p.call(ctx)
+	if err != nil {
+		return err
+	}
+	return containers.Start(ctx, id, nil)
+}
+
+// Remove implements nodeagent.Runtime.
+func (p *Podman) Remove(ctx context.Context, id string) error {
+	ctx, err := p.call(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = containers.Remove(ctx, id, new(containers.RemoveOptions).WithForce(true).WithVolumes(true).WithTimeout(0))
+	if err != nil && !is404(err) {
+		return err
+	}
+	if err := p.cgroup.endContainer(ctx, id); err != nil {
+		return fmt.Errorf("processes of container %s: %w", id, err)
+	}
+	p.forget(id)
+	return nil
+}
+
+// ReleasePod implements nodeagent.Runtime.
+func (p *Podman) ReleasePod(ctx context.Context, uid types.UID) error {
+	return p.cgroup.release(ctx, uid)
+}
+
+// List implements nodeagent.Runtime.
+func (p *Podman) List(ctx context.Context) ([]pod.Found, error) {
+	ctx, err := p.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := containers.List(ctx, new(containers.ListOptions).WithAll(true).
+		WithFilters(map[string][]string{"label": {pod.LabelNode + "=" + string(p.cfg.Node)}}))
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	populated, err := p.cgroup.populated()
+	if err != nil {
+		return nil, fmt.Errorf("list cgroups: %w", err)
+	}
+	out := make([]pod.Found, 0, len(listed))
+	known := map[string]bool{}
+	for _, c := range listed {
+		known[c.ID] = true
+		f := pod.Found{
+			ID: c.ID, Labels: c.Labels, Pod: types.UID(c.Labels[pod.LabelPodUID]), ImageID: imageID(c.ImageID),
+			CreatedAt: c.Created, StartedAt: time.Unix(c.StartedAt, 0), FinishedAt: time.Unix(c.ExitedAt, 0), ExitCode: c.ExitCode,
+		}
+		switch c.State {
+		case "running", "paused", "stopping":
+			f.State = pod.StateRunning
+			if !alive(c.Pid, c.ID) {
+				exit := p.exit(ctx, c.ID)
+				f.State, f.ExitCode, f.FinishedAt = pod.StateExited, exit.Code, exit.FinishedAt
+			}
+		case "exited", "stopped":
+			f.State = pod.StateExited
+		default:
+			f.State = pod.StateCreated
+			if lives(populated[c.ID].pids) {
+				// Podman took a new /run for a reboot: it forgot what lives.
+				f.State = pod.StateUnknown
+			}
+		}
+		out = append(out, f)
+	}
+	for id, g := range populated {
+		if !known[id] {
+			out = append(out, pod.Found{ID: id, Pod: g.pod, State: pod.StateStray})
+		}
+	}
+	slices.SortFunc(out, func(a, b pod.Found) int { return strings.Compare(a.ID, b.ID) })
+	return out, nil
+}
+
+func imageID(id string) string {
+	if id == "" || strings.HasPrefix(id, "sha256:") {
+		return id
+	}
+	return "sha256:" + id
+}
+
+// Image implements nodeagent.Runtime.
+func (p *Podman) Image(ctx context.Context, ref string) (pod.Image, error) {
+	ctx, err := p.call(ctx)
+	if err != nil {
+		return pod.Image{}, err
+	}
+	r, err := images.GetImage(ctx, ref, nil)
+	if is404(err) {
+		return pod.Image{}, fmt.Errorf("%w: %s", p.cfg.NoImage, ref)
+	}
+	if err != nil {
+		return pod.Image{}, err
+	}
+	return pod.Image{ID: imageID(r.ID), Names: append(r.RepoTags, r.RepoDigests...), Bytes: r.Size}, nil
+}
+
+// Images implements nodeagent.Runtime.
+func (p *Podman) Images(ctx context.Context) ([]pod.Image, error) {
+	ctx, err := p.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := images.List(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]pod.Image, 0, len(list))
+	for _, i := range list {
+		out = append(out, pod.Image{ID: imageID(i.ID), Names: append(i.RepoTags, i.RepoDigests...), Bytes: i.Size})
+	}
+	return out, nil
+}
+
+// Pull implements nodeagent.Runtime.
+func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
+	c, err := p.call(ctx)
+	if err != nil {
+		return pod.Image{}, err
+	}
+	if _, err := images.Pull(c, ref, new(images.PullOptions).WithQuiet(true).WithPolicy("always")); err != nil {
+		return pod.Image{}, err
+	}
+	return p.Image(ctx, ref)
+}
+
+func (p *Podman) socket() string { return filepath.Join(p.cfg.RunDir, "podman.sock") }
+
+var seccompWorks = sync.OnceValue(func() bool {
+	status, err := os.ReadFile("/proc/self/status")
+	return err == nil && strings.Contains(string(status), "\nSeccomp:")
+})

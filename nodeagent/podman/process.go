@@ -1,0 +1,351 @@
+package podman
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containers/podman/v4/pkg/api/handlers"
+	"github.com/containers/podman/v4/pkg/bindings/containers"
+	"golang.org/x/sys/unix"
+
+	"fairlead/nodeagent/pod"
+)
+
+const (
+	// exitWait is how long the dead container's code is looked for before it
+	// counts as lost: conmon tells Podman within milliseconds, a killed conmon never.
+	exitWait  = 3 * time.Second
+	exitFirst = 5 * time.Millisecond
+	exitMost  = 200 * time.Millisecond
+	// deathPoll bounds a wait in the kernel, so that the end of a context is seen.
+	deathPoll = 500 * time.Millisecond
+)
+
+// process is a container's main process, held so that its number cannot become
+// another's.
+type process struct {
+	pid        int
+	file       *os.File // pidfd
+	stopSignal syscall.Signal
+	oom        oomCounter
+}
+
+// alive tells whether pid is a live process of container id.
+func alive(pid int, id string) bool {
+	if pid <= 0 {
+		return false
+	}
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	groups, err := os.ReadFile(filepath.Join(dir, "cgroup"))
+	if err != nil || !bytes.Contains(groups, []byte("libpod-"+id)) {
+		return false
+	}
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := bytes.Cut(stat, []byte(") "))
+	return len(rest) > 0 && rest[0] != 'Z' && rest[0] != 'X'
+}
+
+// lives tells whether one of pids is a container's own process, not the
+// runtime's helper of a start that never finished.
+func lives(pids []int) bool {
+	for _, pid := range pids {
+		args, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if err == nil && len(args) > 0 && !bytes.Contains(args, []byte("\x00init")) {
+			return true
+		}
+	}
+	return false
+}
+
+// dead waits for a process to end, at most d.
+func dead(pidfd int, d time.Duration) bool {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	deadline := time.Now().Add(d)
+	for {
+		n, err := unix.Poll(fds, int(max(0, time.Until(deadline)).Milliseconds()))
+		if err == nil || !errors.Is(err, unix.EINTR) {
+			return n > 0
+		}
+	}
+}
+
+// hold finds a running container's process; nil if it does not run.
+func (p *Podman) hold(ctx context.Context, id string) (*process, error) {
+	p.mu.Lock()
+	held := p.procs[id]
+	p.mu.Unlock()
+	if held != nil {
+		return held, nil
+	}
+	ctx, err := p.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := containers.Inspect(ctx, id, nil)
+	if is404(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("inspect container %s: %w", id, err)
+	}
+	if c.State == nil || c.State.Pid <= 0 {
+		return nil, nil
+	}
+	fd, err := unix.PidfdOpen(c.State.Pid, unix.PIDFD_NONBLOCK)
+	if errors.Is(err, unix.ESRCH) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("hold process %d: %w", c.State.Pid, err)
+	}
+	if !alive(c.State.Pid, id) {
+		unix.Close(fd)
+		return nil, nil
+	}
+	held = &process{pid: c.State.Pid, file: os.NewFile(uintptr(fd), "pidfd"), stopSignal: syscall.Signal(c.Config.StopSignal), oom: watchOOM(c.State.Pid)}
+	if held.stopSignal == 0 {
+		held.stopSignal = syscall.SIGTERM
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if other := p.procs[id]; other != nil {
+		held.close()
+		return other, nil
+	}
+	p.procs[id] = held
+	return held, nil
+}
+
+func (h *process) close() {
+	h.file.Close()
+	h.oom.close()
+}
+
+// forget drops what is kept of a removed container.
+func (p *Podman) forget(id string) {
+	p.letGo(id)
+	p.mu.Lock()
+	delete(p.lost, id)
+	p.mu.Unlock()
+}
+
+// letGo closes a dead process.
+func (p *Podman) letGo(id string) {
+	p.mu.Lock()
+	h := p.procs[id]
+	delete(p.procs, id)
+	p.mu.Unlock()
+	if h != nil {
+		h.close()
+	}
+}
+
+// Wait implements nodeagent.Runtime.
+func (p *Podman) Wait(ctx context.Context, id string) (pod.Exit, error) {
+	h, err := p.hold(ctx, id)
+	if err != nil {
+		return pod.Exit{}, err
+	}
+	if h == nil {
+		return p.exit(ctx, id), nil
+	}
+	if err := h.await(ctx); err != nil {
+		return pod.Exit{}, err
+	}
+	killed := h.oom.happened()
+	ended := time.Now()
+	exit := p.exit(ctx, id)
+	exit.OOMKilled = killed && exit.Code == 128+int32(syscall.SIGKILL)
+	if exit.FinishedAt.IsZero() || exit.Unknown {
+		exit.FinishedAt = ended
+	}
+	p.letGo(id)
+	return exit, ctx.Err()
+}
+
+// await returns when the process is dead. The pidfd is in the runtime's poller:
+// a waiting goroutine holds no thread.
+func (h *process) await(ctx context.Context) error {
+	raw, err := h.file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("wait for process %d: %w", h.pid, err)
+	}
+	stop := context.AfterFunc(ctx, func() { h.file.SetReadDeadline(time.Now()) })
+	defer stop()
+	err = raw.Read(func(fd uintptr) bool { return dead(int(fd), 0) })
+	switch {
+	case ctx.Err() != nil:
+		// The pidfd may be waited for again.
+		h.file.SetReadDeadline(time.Time{})
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("wait for process %d: %w", h.pid, err)
+	}
+	return nil
+}
+
+// exit asks for a dead container's code until Podman knows it, for a while.
+func (p *Podman) exit(ctx context.Context, id string) pod.Exit {
+	p.mu.Lock()
+	e, lost := p.lost[id]
+	p.mu.Unlock()
+	if lost {
+		return e
+	}
+	bounded, cancel := context.WithTimeout(ctx, exitWait)
+	defer cancel()
+	for wait := exitFirst; ; wait = min(2*wait, exitMost) {
+		e, again := p.askExit(bounded, id)
+		if !again {
+			return e
+		}
+		select {
+		case <-bounded.Done():
+			if ctx.Err() == nil {
+				p.mu.Lock()
+				p.lost[id] = e
+				p.mu.Unlock()
+			}
+			return e
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (p *Podman) askExit(ctx context.Context, id string) (e pod.Exit, again bool) {
+	unknown := pod.Exit{Code: 128 + int32(syscall.SIGKILL), Unknown: true, FinishedAt: time.Now()}
+	c, err := p.call(ctx)
+	if err != nil {
+		return unknown, true
+	}
+	d, err := containers.Inspect(c, id, nil)
+	switch {
+	case err != nil:
+		return unknown, !is404(err)
+	case d.State != nil && (d.State.Status == "exited" || d.State.Status == "stopped"):
+		return pod.Exit{Code: d.State.ExitCode, FinishedAt: d.State.FinishedAt}, false
+	}
+	return unknown, true
+}
+
+// Signal implements nodeagent.Runtime. The kernel delivers it, not Podman: it
+// works while the service hangs.
+func (p *Podman) Signal(ctx context.Context, id string, s syscall.Signal) error {
+	h, err := p.hold(ctx, id)
+	if err != nil || h == nil {
+		return err
+	}
+	if s == 0 {
+		s = h.stopSignal
+	}
+	raw, err := h.file.SyscallConn()
+	if err != nil {
+		return nil // closed meanwhile: it is dead
+	}
+	var sent error
+	if err := raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), s, nil, 0) }); err != nil {
+		return nil
+	}
+	if errors.Is(sent, unix.ESRCH) {
+		return nil
+	}
+	return sent
+}
+
+// Exec implements nodeagent.Runtime.
+func (p *Podman) Exec(ctx context.Context, id string, command []string) (pod.ExecResult, error) {
+	c, err := p.call(ctx)
+	if err != nil {
+		return pod.ExecResult{}, err
+	}
+	config := &handlers.ExecCreateConfig{}
+	config.Cmd, config.AttachStdout, config.AttachStderr = command, true, true
+	session, err := containers.ExecCreate(c, id, config)
+	if err != nil {
+		return pod.ExecResult{}, fmt.Errorf("exec: %w", err)
+	}
+	output, err := p.execStart(ctx, session)
+	if err != nil {
+		p.execEnd(context.WithoutCancel(ctx), session)
+		return pod.ExecResult{Output: output}, fmt.Errorf("exec: %w", err)
+	}
+	state, err := containers.ExecInspect(c, session, nil)
+	if err != nil {
+		return pod.ExecResult{Output: output}, fmt.Errorf("exec: %w", err)
+	}
+	return pod.ExecResult{Code: state.ExitCode, Output: output}, nil
+}
+
+// execEnd kills a command that took too long and drops its session.
+func (p *Podman) execEnd(ctx context.Context, session string) {
+	ctx, cancel := context.WithTimeout(ctx, exitWait)
+	defer cancel()
+	c, err := p.call(ctx)
+	if err != nil {
+		return
+	}
+	if err := containers.ExecRemove(c, session, new(containers.ExecRemoveOptions).WithForce(true)); err != nil {
+		p.cfg.Log.WithError(err).Debug("exec session not removed")
+	}
+}
+
+// execStart runs a session on a connection of its own: the answer is a stream
+// of frames on the raw connection, which ends with the command.
+func (p *Podman) execStart(ctx context.Context, session string) (string, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socket())
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://d/v4.0.0/libpod/exec/"+session+"/start", strings.NewReader(`{"Detach":false,"Tty":false}`))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if err := req.Write(conn); err != nil {
+		return "", err
+	}
+	r := bufio.NewReader(conn)
+	res, err := http.ReadResponse(r, req)
+	if err != nil {
+		return "", errors.Join(ctx.Err(), err)
+	}
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusSwitchingProtocols {
+		body, _ := io.ReadAll(io.LimitReader(res.Body, execOutput))
+		return "", fmt.Errorf("%s: %s", res.Status, bytes.TrimSpace(body))
+	}
+	var out bytes.Buffer
+	header := make([]byte, 8)
+	for {
+		_, size, err := containers.DemuxHeader(r, header)
+		if errors.Is(err, io.EOF) {
+			return out.String(), nil
+		}
+		if err != nil {
+			return out.String(), errors.Join(ctx.Err(), err)
+		}
+		keep := min(int64(size), int64(execOutput-out.Len()))
+		if _, err := io.CopyN(&out, r, keep); err != nil {
+			return out.String(), errors.Join(ctx.Err(), err)
+		}
+		if _, err := io.CopyN(io.Discard, r, int64(size)-keep); err != nil {
+			return out.String(), errors.Join(ctx.Err(), err)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package nodeagent
+
+import (
+	"context"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/schema/wire"
+)
+
+// tellMaster wakes the reporter.
+func (a *Agent) tellMaster() {
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
+}
+
+// makeReport tells the node as it is; heard is the number after the last event in it.
+func (a *Agent) makeReport() (r *wire.Report, heard uint64) {
+	events, heard := a.machine.events.next()
+	r = &wire.Report{
+		Node: a.cfg.Node, BootID: a.cfg.Info.BootID, AppliedVersion: a.applied, Info: a.cfg.Info, NodeIP: a.cfg.NodeIP,
+		Capacity: a.cfg.Capacity, Allocatable: a.cfg.Allocatable,
+		Labels: maps.Clone(a.cfg.Labels), Taints: slices.Clone(a.cfg.Taints),
+		Pods: a.machine.podReports(), Images: a.images, Events: events,
+	}
+	a.latest.Store(r)
+	return r, heard
+}
+
+// report tells the master, on change and every interval. The next report is
+// made after the last was answered, so that no event is told twice.
+func (a *Agent) report(ctx context.Context) {
+	away := false
+	for {
+		var r *wire.Report
+		var number uint64
+		if !a.ask(ctx, func() { r, number = a.makeReport() }) {
+			return
+		}
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		err := a.cfg.Master.Report(call, r)
+		cancel()
+		switch {
+		case err == nil:
+			if away {
+				a.log.Info("the master hears reports again")
+			}
+			away = false
+			a.ask(ctx, func() { a.heard(number) })
+		case !away && ctx.Err() == nil:
+			away = true
+			a.log.WithError(err).Warn("the master does not hear reports")
+		}
+		if !a.worthReporting(ctx, err) {
+			return
+		}
+	}
+}
+
+// worthReporting waits for a change or the interval; after a failure a moment
+// passes either way. It reports false when ctx ended.
+func (a *Agent) worthReporting(ctx context.Context, failed error) bool {
+	wait := wire.ReportInterval
+	changed := a.changed
+	if failed != nil {
+		wait, changed = retryInterval/2, nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-changed:
+	case <-timer.C:
+	}
+	return true
+}
+
+func (a *Agent) heard(number uint64) {
+	a.machine.events.heard(number)
+	if len(a.machine.events.waiting) > 0 {
+		a.tellMaster()
+	}
+}
+
+// answerLog reads a container's log for the master, beside the loop.
+func (a *Agent) answerLog(ctx context.Context, r wire.LogRequest) {
+	a.tasks.Go(func() {
+		select {
+		case a.logSem <- struct{}{}:
+			defer func() { <-a.logSem }()
+		case <-ctx.Done():
+			return
+		}
+		if err := a.sendLog(ctx, r); err != nil && ctx.Err() == nil {
+			a.log.WithError(err).WithFields(logrus.Fields{"pod": r.Pod, "container": r.Container}).Warn("a log request was not answered")
+		}
+	})
+}
+
+func (a *Agent) sendLog(ctx context.Context, r wire.LogRequest) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	attempt, err := a.dirs.logAttempt(r.Pod, r.Container, r.Options.Previous)
+	if err != nil {
+		return a.cfg.Master.SendLog(ctx, r.ID, nil, err)
+	}
+	log := logReader{
+		path: a.dirs.log(r.Pod, r.Container, attempt), options: r.Options, now: time.Now(),
+		alive: func() bool { return a.writes(r.Pod, r.Container, attempt) },
+	}
+	read, write := io.Pipe()
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		write.CloseWithError(log.copy(ctx, write))
+	}()
+	err = a.cfg.Master.SendLog(ctx, r.ID, read, nil)
+	cancel()
+	read.Close()
+	<-copied
+	return err
+}
+
+// writes tells whether an attempt of a container runs, by the last report.
+func (a *Agent) writes(uid types.UID, container string, attempt int) bool {
+	r := a.latest.Load()
+	if r == nil {
+		return false
+	}
+	for _, p := range r.Pods {
+		if p.UID != uid {
+			continue
+		}
+		for _, c := range append(slices.Clone(p.Status.InitContainerStatuses), p.Status.ContainerStatuses...) {
+			if c.Name == container {
+				return c.State.Running != nil && int(c.RestartCount) == attempt
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,266 @@
+// Package runtimetest holds container runtimes to one contract, and has a fake
+// that keeps it. Only tests import it.
+package runtimetest
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/nodeagent"
+	"fairlead/nodeagent/pod"
+)
+
+// Subject is a runtime under test. Spec makes a container specification whose
+// main process behaves as args say (see program).
+type Subject struct {
+	Runtime nodeagent.Runtime
+	Image   string // present, and runs program
+	Node    string
+	Spec    func(name string, args ...string) pod.ContainerSpec
+}
+
+// Spec is what Subject.Spec gives before the runtime's own additions.
+func Spec(node, image string, uid types.UID, name string, attempt int, args ...string) pod.ContainerSpec {
+	return pod.ContainerSpec{
+		Name: name, Image: image, Pod: uid, Args: args,
+		Labels: map[string]string{
+			pod.LabelNode: node, pod.LabelPodUID: string(uid), pod.LabelContainer: name, pod.LabelAttempt: strconv.Itoa(attempt),
+		},
+	}
+}
+
+// Contract runs the contract test.
+func Contract(t *testing.T, s Subject) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	c := contract{s: s, ctx: ctx}
+	t.Run("a container lives and dies", c.lifecycle)
+	t.Run("exit codes", c.exitCodes)
+	t.Run("SIGKILL", c.kill)
+	t.Run("a taken name is taken over", c.takenName)
+	t.Run("no image", c.noImage)
+	t.Run("a command that is not there", c.noCommand)
+	t.Run("waiting can be given up and taken up", c.waitAgain)
+	t.Run("exec", c.exec)
+	t.Run("images", c.images)
+	t.Run("what is gone is no error", c.gone)
+}
+
+type contract struct {
+	s   Subject
+	ctx context.Context
+}
+
+func (c contract) start(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	id, err := c.s.Runtime.Create(c.ctx, c.s.Spec(name, args...))
+	if err != nil {
+		t.Fatalf("create: %v", err)
+	}
+	if err := c.s.Runtime.Start(c.ctx, id); err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := c.s.Runtime.Remove(context.WithoutCancel(c.ctx), id); err != nil {
+			t.Errorf("remove: %v", err)
+		}
+	})
+	return id
+}
+
+func (c contract) find(t *testing.T, id string) (pod.Found, bool) {
+	t.Helper()
+	list, err := c.s.Runtime.List(c.ctx)
+	if err != nil {
+		t.Fatalf("list: %v", err)
+	}
+	for _, f := range list {
+		if f.ID == id {
+			return f, true
+		}
+	}
+	return pod.Found{}, false
+}
+
+func (c contract) wait(t *testing.T, id string) pod.Exit {
+	t.Helper()
+	e, err := c.s.Runtime.Wait(c.ctx, id)
+	if err != nil {
+		t.Fatalf("wait: %v", err)
+	}
+	return e
+}
+
+func (c contract) lifecycle(t *testing.T) {
+	spec := c.s.Spec("life", "stay")
+	id, err := c.s.Runtime.Create(c.ctx, spec)
+	if err != nil {
+		t.Fatalf("create: %v", err)
+	}
+	if f, ok := c.find(t, id); !ok || f.State != pod.StateCreated {
+		t.Errorf("after create: got %+v %v, want created", f, ok)
+	}
+	if err := c.s.Runtime.Start(c.ctx, id); err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	f, ok := c.find(t, id)
+	if !ok || f.State != pod.StateRunning || f.Pod != spec.Pod || f.Labels[pod.LabelContainer] != "life" {
+		t.Errorf("after start: got %+v %v, want running, with its labels", f, ok)
+	}
+	began := time.Now()
+	if err := c.s.Runtime.Signal(c.ctx, id, 0); err != nil {
+		t.Fatalf("signal: %v", err)
+	}
+	e := c.wait(t, id)
+	if e.Code != 0 || e.Unknown || e.OOMKilled || e.FinishedAt.Before(began.Add(-time.Second)) {
+		t.Errorf("exit: got %+v, want code 0 just now", e)
+	}
+	if f, ok := c.find(t, id); !ok || f.State != pod.StateExited || f.ExitCode != 0 {
+		t.Errorf("after exit: got %+v %v, want exited with 0", f, ok)
+	}
+	if err := c.s.Runtime.Remove(c.ctx, id); err != nil {
+		t.Fatalf("remove: %v", err)
+	}
+	if f, ok := c.find(t, id); ok {
+		t.Errorf("after remove: got %+v, want nothing", f)
+	}
+}
+
+func (c contract) exitCodes(t *testing.T) {
+	id := c.start(t, "code", "exit", "3")
+	if e := c.wait(t, id); e.Code != 3 || e.Unknown {
+		t.Errorf("got %+v, want code 3", e)
+	}
+	if e := c.wait(t, id); e.Code != 3 {
+		t.Errorf("asked again: got %+v, want code 3", e)
+	}
+}
+
+func (c contract) kill(t *testing.T) {
+	id := c.start(t, "kill", "stubborn")
+	if err := c.s.Runtime.Signal(c.ctx, id, syscall.SIGTERM); err != nil {
+		t.Fatalf("signal: %v", err)
+	}
+	if err := c.s.Runtime.Signal(c.ctx, id, syscall.SIGKILL); err != nil {
+		t.Fatalf("signal: %v", err)
+	}
+	if e := c.wait(t, id); e.Code != 137 || e.OOMKilled {
+		t.Errorf("got %+v, want code 137, not for memory", e)
+	}
+}
+
+func (c contract) takenName(t *testing.T) {
+	first, err := c.s.Runtime.Create(c.ctx, c.s.Spec("taken", "stay"))
+	if err != nil {
+		t.Fatalf("create: %v", err)
+	}
+	second := c.start(t, "taken", "stay")
+	if first == second {
+		t.Errorf("both are %s", first)
+	}
+	if f, ok := c.find(t, first); ok {
+		t.Errorf("the first is still there: %+v", f)
+	}
+	if _, err := c.s.Runtime.Create(c.ctx, c.s.Spec("taken", "stay")); err == nil {
+		t.Error("the name of a running container was taken over")
+	}
+}
+
+func (c contract) noImage(t *testing.T) {
+	spec := c.s.Spec("noimage", "stay")
+	spec.Image = "localhost/not/there:1"
+	if _, err := c.s.Runtime.Create(c.ctx, spec); !errors.Is(err, nodeagent.ErrNoImage) {
+		t.Errorf("create: got %v, want ErrNoImage", err)
+	}
+	if _, err := c.s.Runtime.Image(c.ctx, spec.Image); !errors.Is(err, nodeagent.ErrNoImage) {
+		t.Errorf("image: got %v, want ErrNoImage", err)
+	}
+}
+
+func (c contract) noCommand(t *testing.T) {
+	spec := c.s.Spec("nocommand")
+	spec.Command, spec.Args = []string{"/not/there"}, nil
+	id, err := c.s.Runtime.Create(c.ctx, spec)
+	if err != nil {
+		t.Fatalf("create: %v", err)
+	}
+	if err := c.s.Runtime.Start(c.ctx, id); err == nil {
+		t.Error("start: no error")
+	}
+	if err := c.s.Runtime.Remove(c.ctx, id); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+}
+
+func (c contract) waitAgain(t *testing.T) {
+	id := c.start(t, "wait", "stay")
+	short, cancel := context.WithTimeout(c.ctx, 50*time.Millisecond)
+	defer cancel()
+	if e, err := c.s.Runtime.Wait(short, id); err == nil {
+		t.Errorf("waiting for what runs: got %+v, want the context's error", e)
+	}
+	if err := c.s.Runtime.Signal(c.ctx, id, 0); err != nil {
+		t.Fatalf("signal: %v", err)
+	}
+	if e := c.wait(t, id); e.Code != 0 {
+		t.Errorf("got %+v, want code 0", e)
+	}
+}
+
+func (c contract) exec(t *testing.T) {
+	id := c.start(t, "exec", "stay")
+	r, err := c.s.Runtime.Exec(c.ctx, id, []string{"/program", "print", "hello"})
+	if err != nil || r.Code != 0 || strings.TrimSpace(r.Output) != "hello" {
+		t.Errorf("print: got %+v, %v", r, err)
+	}
+	if r, err = c.s.Runtime.Exec(c.ctx, id, []string{"/program", "exit", "4"}); err != nil || r.Code != 4 {
+		t.Errorf("exit 4: got %+v, %v", r, err)
+	}
+	short, cancel := context.WithTimeout(c.ctx, 400*time.Millisecond)
+	defer cancel()
+	if r, err = c.s.Runtime.Exec(short, id, []string{"/program", "wait", "60000"}); err == nil {
+		t.Errorf("too slow: got %+v, want an error", r)
+	}
+}
+
+func (c contract) images(t *testing.T) {
+	i, err := c.s.Runtime.Image(c.ctx, c.s.Image)
+	if err != nil || i.ID == "" {
+		t.Fatalf("image: got %+v, %v", i, err)
+	}
+	all, err := c.s.Runtime.Images(c.ctx)
+	if err != nil {
+		t.Fatalf("images: %v", err)
+	}
+	for _, x := range all {
+		if x.ID == i.ID {
+			return
+		}
+	}
+	t.Errorf("images: got %+v, want %s among them", all, i.ID)
+}
+
+func (c contract) gone(t *testing.T) {
+	const id = "0000000000000000000000000000000000000000000000000000000000000000"
+	if err := c.s.Runtime.Remove(c.ctx, id); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	if err := c.s.Runtime.Signal(c.ctx, id, syscall.SIGKILL); err != nil {
+		t.Errorf("signal: %v", err)
+	}
+	if err := c.s.Runtime.ReleasePod(c.ctx, "not-there"); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	id2 := c.start(t, "dead", "exit", "0")
+	c.wait(t, id2)
+	if err := c.s.Runtime.Signal(c.ctx, id2, syscall.SIGKILL); err != nil {
+		t.Errorf("signal the dead: %v", err)
+	}
+}

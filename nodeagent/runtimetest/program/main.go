@@ -1,0 +1,86 @@
+// Command program is what runs in the containers of tests: one small static
+// binary with a behaviour per first argument.
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		os.Exit(64)
+	}
+	switch args := os.Args[2:]; os.Args[1] {
+	case "exit": // exit CODE
+		code, _ := strconv.Atoi(args[0])
+		os.Exit(code)
+	case "print": // print TEXT...
+		for _, a := range args {
+			fmt.Println(a)
+		}
+	case "env": // env NAME
+		fmt.Println(os.Getenv(args[0]))
+	case "cat": // cat FILE...
+		for _, a := range args {
+			data, err := os.ReadFile(a)
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Stdout.Write(data)
+		}
+	case "eat": // until memory is over
+		var all [][]byte
+		for {
+			b := make([]byte, 1<<20)
+			for i := range b {
+				b[i] = 1
+			}
+			all = append(all, b)
+		}
+	case "stay": // until SIGTERM, then exit 0
+		fmt.Println("staying")
+		wait(0)
+	case "stubborn": // SIGTERM is not heard
+		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("stubborn")
+		time.Sleep(time.Hour)
+	case "serve": // serve PORT [READYFILE]: /ready answers 200 while READYFILE exists
+		serve(args)
+	case "wait": // wait MILLISECONDS
+		ms, _ := strconv.Atoi(args[0])
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+	default:
+		os.Exit(64)
+	}
+}
+
+func serve(args []string) {
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello\n") })
+	http.HandleFunc("/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if _, err := os.Stat(args[1]); err != nil {
+			http.Error(w, "not ready", http.StatusServiceUnavailable)
+		}
+	})
+	go func() {
+		err := http.ListenAndServe(":"+args[0], nil)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}()
+	wait(0)
+}
+
+func wait(code int) {
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGTERM)
+	<-heard
+	fmt.Println("leaving")
+	os.Exit(code)
+}

@@ -1,0 +1,343 @@
+// Package uplink answers how an agent hears from the master and speaks to it:
+// it follows the node's work stream, posts reports and answers log requests,
+// over mutual TLS at the agents' door. The agent always dials. It decides
+// nothing; the node agent calls it.
+package uplink
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"fairlead/schema/wire"
+)
+
+const (
+	// silence is how long a stream may say nothing before it counts as broken;
+	// the master says something every five seconds.
+	silence = 20 * time.Second
+	// Back-off of connections; short, for a restarted master should find its
+	// nodes at once.
+	retryFirst = 100 * time.Millisecond
+	retryMost  = 2 * time.Second
+	// maxFrame bounds one line of the stream: a whole work with ten thousand
+	// services is some megabytes.
+	maxFrame = 256 << 20
+	// maxAnswer bounds what is read of an answer to a report.
+	maxAnswer   = 64 << 10
+	dialTimeout = 5 * time.Second
+)
+
+// Config is what a Client needs.
+type Config struct {
+	Server string // https://host:port
+	TLS    *tls.Config
+	Log    *logrus.Entry
+}
+
+// Client is the agent's end of the agents' door. Its methods may be called from
+// any goroutine; Follow by one at a time.
+type Client struct {
+	server string
+	http   *http.Client
+	log    *logrus.Entry
+}
+
+// New makes a client; nothing is dialled yet.
+func New(cfg Config) *Client {
+	return &Client{
+		server: strings.TrimSuffix(cfg.Server, "/"),
+		log:    cfg.Log,
+		http: &http.Client{Transport: &http.Transport{
+			TLSClientConfig:       cfg.TLS,
+			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			TLSHandshakeTimeout:   dialTimeout,
+			ResponseHeaderTimeout: silence,
+			IdleConnTimeout:       time.Minute,
+			DisableCompression:    true,
+		}},
+	}
+}
+
+// Update is one change of the node's work, whole, and what of it changed. Work
+// shares what did not change with the one before and must not be changed. Work
+// is nil when only log requests came.
+type Update struct {
+	Version uint64
+	Items   wire.Items
+	Work    *wire.Work
+	Changed map[string]bool // families: "node", "peers", "pods", "configMaps", "secrets", "services"
+	Logs    []wire.LogRequest
+}
+
+// Follow hands every change to emit until ctx ends. It starts from version and
+// items (zero values for nothing) and connects again whenever the stream breaks.
+func (c *Client) Follow(ctx context.Context, version uint64, items wire.Items, emit func(Update)) {
+	v, err := newView(version, items)
+	if err != nil {
+		c.log.WithError(err).Warn("kept work not understood: asking for the whole")
+		v, _ = newView(0, nil)
+	}
+	retry, told := retryFirst, false
+	for ctx.Err() == nil {
+		heard := false
+		err := c.stream(ctx, v, func(u Update) {
+			heard = true
+			if told {
+				c.log.Info("following the master again")
+			}
+			retry, told = retryFirst, false
+			if u.Work != nil || len(u.Logs) > 0 {
+				emit(u)
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, errMismatch) {
+			c.log.WithError(err).Warn("the work does not add up: asking for the whole")
+			v.version = 0
+		} else if !told && !heard {
+			told = true
+			c.log.WithError(err).Warn("the master cannot be followed")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry):
+		}
+		retry = min(2*retry, retryMost)
+	}
+}
+
+// stream follows one connection to its end.
+func (c *Client) stream(ctx context.Context, v *view, heard func(Update)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server+wire.PathWork+"?since="+strconv.FormatUint(v.version, 10), nil)
+	if err != nil {
+		return err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return refusal(res)
+	}
+	watchdog := time.AfterFunc(silence, cancel)
+	defer watchdog.Stop()
+	lines := bufio.NewReaderSize(res.Body, 64<<10)
+	for {
+		line, err := readLine(lines)
+		if err != nil {
+			return fmt.Errorf("work stream: %w", err)
+		}
+		watchdog.Reset(silence)
+		var f wire.Frame
+		if err := json.Unmarshal(line, &f); err != nil {
+			return fmt.Errorf("work stream: %w", err)
+		}
+		u := Update{Logs: f.Logs}
+		if f.Hash != "" {
+			if u, err = v.apply(f); err != nil {
+				return err
+			}
+		}
+		heard(u)
+	}
+}
+
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case err == nil:
+			return line, nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, err
+		case len(line) > maxFrame:
+			return nil, fmt.Errorf("a frame exceeds %d bytes", maxFrame)
+		}
+	}
+}
+
+// Report posts a report; nil means that the master took it.
+func (c *Client) Report(ctx context.Context, r *wire.Report) error {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	if err := c.post(ctx, wire.PathReport, bytes.NewReader(body), "application/json", ""); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return nil
+}
+
+// SendLog answers a log request with body, or, when there is no log, with why.
+func (c *Client) SendLog(ctx context.Context, id string, body io.Reader, why error) error {
+	failure := ""
+	if why != nil {
+		failure, body = strings.Join(strings.Fields(why.Error()), " "), http.NoBody
+	}
+	if err := c.post(ctx, wire.PathLogs+url.PathEscape(id), body, "text/plain", failure); err != nil {
+		return fmt.Errorf("send log: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) post(ctx context.Context, path string, body io.Reader, contentType, failure string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.server+path, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", contentType)
+	if failure != "" {
+		req.Header.Set(wire.HeaderLogError, failure)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode/100 != 2 {
+		return refusal(res)
+	}
+	_, err = io.Copy(io.Discard, io.LimitReader(res.Body, maxAnswer))
+	return err
+}
+
+// refusal is the master's answer as an error: its Status message, if it has one.
+func refusal(res *http.Response) error {
+	data, _ := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	var status struct{ Message string }
+	if json.Unmarshal(data, &status) == nil && status.Message != "" {
+		return fmt.Errorf("%s: %s", res.Status, status.Message)
+	}
+	return errors.New(res.Status)
+}
+
+var errMismatch = errors.New("frame does not fit")
+
+// view is the work as of the last frame.
+type view struct {
+	version uint64
+	items   wire.Items
+	sum     wire.Sum
+	work    *wire.Work
+}
+
+func newView(version uint64, items wire.Items) (*view, error) {
+	work, err := wire.Join(items)
+	if err != nil {
+		return nil, err
+	}
+	return &view{version, maps.Clone(items), items.Sum(), work}, nil
+}
+
+// apply takes the view to the frame's version and tells what changed. Only what
+// changed is decoded. After errMismatch the view is as it was.
+func (v *view) apply(f wire.Frame) (Update, error) {
+	if f.Since != 0 && f.Since != v.version {
+		return Update{}, fmt.Errorf("%w: it follows version %d, not %d", errMismatch, f.Since, v.version)
+	}
+	items, sum := maps.Clone(v.items), v.sum
+	if items == nil {
+		items = wire.Items{}
+	}
+	set, gone := wire.Items{}, []string{}
+	remove := func(key string) {
+		if old, ok := items[key]; ok {
+			sum = sum.Minus(wire.ItemSum(key, old))
+			delete(items, key)
+			gone = append(gone, key)
+		}
+	}
+	for _, key := range f.Delete {
+		remove(key)
+	}
+	if f.Since == 0 {
+		for key := range v.items {
+			if _, ok := f.Set[key]; !ok {
+				remove(key)
+			}
+		}
+	}
+	for key, value := range f.Set {
+		old, had := items[key]
+		if had && bytes.Equal(old, value) {
+			continue
+		}
+		if had {
+			sum = sum.Minus(wire.ItemSum(key, old))
+		}
+		sum = sum.Plus(wire.ItemSum(key, value))
+		items[key], set[key] = value, value
+	}
+	if got := sum.String(); got != f.Hash {
+		return Update{}, fmt.Errorf("%w: hash is %s, the master says %s", errMismatch, got, f.Hash)
+	}
+	work, changed, err := merge(v.work, set, gone)
+	if err != nil {
+		return Update{}, err
+	}
+	v.version, v.items, v.sum, v.work = f.Version, items, sum, work
+	return Update{Version: f.Version, Items: items, Work: work, Changed: changed, Logs: f.Logs}, nil
+}
+
+// merge is old with set put in and gone taken out; maps without a change are old's.
+func merge(old *wire.Work, set wire.Items, gone []string) (*wire.Work, map[string]bool, error) {
+	fresh, err := wire.Join(set)
+	if err != nil {
+		return nil, nil, err
+	}
+	changed := map[string]bool{}
+	missing := map[string][]string{}
+	for key := range set {
+		family, _, _ := strings.Cut(key, "/")
+		changed[family] = true
+	}
+	for _, key := range gone {
+		family, name, _ := strings.Cut(key, "/")
+		changed[family] = true
+		missing[family] = append(missing[family], name)
+	}
+	work := *old
+	if changed["node"] {
+		work.Node, work.Cluster, work.PodCIDR = fresh.Node, fresh.Cluster, fresh.PodCIDR
+	}
+	work.Peers = merged(work.Peers, fresh.Peers, missing["peers"], changed["peers"])
+	work.Pods = merged(work.Pods, fresh.Pods, missing["pods"], changed["pods"])
+	work.ConfigMaps = merged(work.ConfigMaps, fresh.ConfigMaps, missing["configMaps"], changed["configMaps"])
+	work.Secrets = merged(work.Secrets, fresh.Secrets, missing["secrets"], changed["secrets"])
+	work.Services = merged(work.Services, fresh.Services, missing["services"], changed["services"])
+	return &work, changed, nil
+}
+
+func merged[K ~string, V any](old, set map[K]V, gone []string, changed bool) map[K]V {
+	if !changed {
+		return old
+	}
+	out := maps.Clone(old)
+	for _, name := range gone {
+		delete(out, K(name))
+	}
+	maps.Copy(out, set)
+	return out
+}

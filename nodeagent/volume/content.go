@@ -1,0 +1,259 @@
+package volume
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"fairlead/nodeagent/pod"
+)
+
+// file is one file of a volume that shows data.
+type file struct {
+	data []byte
+	mode os.FileMode
+}
+
+const defaultMode = 0o644
+
+// content gives a data volume's files by path, and whether any of it is secret.
+func content(p *corev1.Pod, vol *corev1.Volume, data pod.Data, at pod.Place) (files map[string]file, secret bool, err error) {
+	files = map[string]file{}
+	switch {
+	case vol.ConfigMap != nil:
+		c := vol.ConfigMap
+		err = keys(files, data.ConfigMaps, "configmap", p.Namespace+"/"+c.Name, c.Items, c.DefaultMode, c.Optional)
+	case vol.Secret != nil:
+		c := vol.Secret
+		secret = true
+		err = keys(files, data.Secrets, "secret", p.Namespace+"/"+c.SecretName, c.Items, c.DefaultMode, c.Optional)
+	case vol.DownwardAPI != nil:
+		err = fields(files, p, vol.DownwardAPI.Items, vol.DownwardAPI.DefaultMode, at)
+	case vol.Projected != nil:
+		for i := range vol.Projected.Sources {
+			s := &vol.Projected.Sources[i]
+			mode := vol.Projected.DefaultMode
+			switch {
+			case s.ConfigMap != nil:
+				err = keys(files, data.ConfigMaps, "configmap", p.Namespace+"/"+s.ConfigMap.Name, s.ConfigMap.Items, mode, s.ConfigMap.Optional)
+			case s.Secret != nil:
+				secret = true
+				err = keys(files, data.Secrets, "secret", p.Namespace+"/"+s.Secret.Name, s.Secret.Items, mode, s.Secret.Optional)
+			case s.DownwardAPI != nil:
+				err = fields(files, p, s.DownwardAPI.Items, mode, at)
+			default:
+				err = errors.New("this kind of projected source is not supported")
+			}
+			if err != nil {
+				return nil, false, err
+			}
+		}
+	default:
+		err = errors.New("this kind of volume is not supported")
+	}
+	return files, secret, err
+}
+
+// keys adds the keys of a ConfigMap or Secret: all, or the items named.
+func keys(files map[string]file, all map[string]map[string][]byte, kind, name string, items []corev1.KeyToPath, mode *int32, optional *bool) error {
+	values, found := all[name]
+	lenient := optional != nil && *optional
+	if !found {
+		if lenient {
+			return nil
+		}
+		return fmt.Errorf("%s %s not found", kind, name)
+	}
+	if len(items) == 0 {
+		for k, v := range values {
+			files[k] = file{v, modeOf(mode, nil)}
+		}
+		return nil
+	}
+	for _, item := range items {
+		v, ok := values[item.Key]
+		if !ok {
+			if lenient {
+				continue
+			}
+			return fmt.Errorf("%s %s has no key %s", kind, name, item.Key)
+		}
+		if err := inside(item.Path); err != nil {
+			return err
+		}
+		files[filepath.Clean(item.Path)] = file{v, modeOf(mode, item.Mode)}
+	}
+	return nil
+}
+
+func fields(files map[string]file, p *corev1.Pod, items []corev1.DownwardAPIVolumeFile, mode *int32, at pod.Place) error {
+	for _, item := range items {
+		if item.FieldRef == nil {
+			return fmt.Errorf("downward API file %s: resourceFieldRef is not supported", item.Path)
+		}
+		value, err := pod.Field(p, item.FieldRef.FieldPath, at)
+		if err != nil {
+			return fmt.Errorf("downward API file %s: %w", item.Path, err)
+		}
+		if err := inside(item.Path); err != nil {
+			return err
+		}
+		files[filepath.Clean(item.Path)] = file{[]byte(value), modeOf(mode, item.Mode)}
+	}
+	return nil
+}
+
+func inside(path string) error {
+	if path == "" || filepath.IsAbs(path) || slices.Contains(strings.Split(path, "/"), "..") || strings.HasPrefix(path, dataLink) {
+		return fmt.Errorf("path %q leaves the volume", path)
+	}
+	return nil
+}
+
+func modeOf(volume, item *int32) os.FileMode {
+	switch {
+	case item != nil:
+		return os.FileMode(*item) & fs.ModePerm
+	case volume != nil:
+		return os.FileMode(*volume) & fs.ModePerm
+	}
+	return defaultMode
+}
+
+// dataLink points at the directory with the version in force; what users see
+// are links through it. The layout is the one Kubernetes' users know.
+const dataLink = "..data"
+
+// publish makes dir show files: a new version is written beside the old one and
+// one rename of a link switches all of it. Content that is shown already is not
+// written again.
+func publish(dir string, files map[string]file, group int) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	version := ".." + versionOf(files, group)
+	shown, err := os.Readlink(filepath.Join(dir, dataLink))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if shown != version {
+		if err := write(filepath.Join(dir, version), files, group); err != nil {
+			return err
+		}
+		link := filepath.Join(dir, "..data_new")
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.Symlink(version, link); err != nil {
+			return err
+		}
+		if err := os.Rename(link, filepath.Join(dir, dataLink)); err != nil {
+			return err
+		}
+	}
+	if err := userLinks(dir, files); err != nil {
+		return err
+	}
+	return dropOld(dir, version)
+}
+
+// versionOf identifies a content: equal files give the equal directory name.
+func versionOf(files map[string]file, group int) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d\n", group)
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(h, "%q %o %d\n", path, files[path].mode, len(files[path].data))
+		h.Write(files[path].data)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// write makes a version whole. A half-written one of an earlier crash is begun anew.
+func write(dir string, files map[string]file, group int) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		full := filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			return err
+		}
+		mode := files[path].mode
+		if group >= 0 {
+			mode |= mode & 0o400 >> 3 // the group reads what the owner reads
+		}
+		if err := os.WriteFile(full, files[path].data, mode); err != nil {
+			return err
+		}
+		if err := os.Chown(full, -1, group); err != nil {
+			return err
+		}
+		if err := os.Chmod(full, mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// userLinks makes the top level: a link per file or directory, none else.
+func userLinks(dir string, files map[string]file) error {
+	want := map[string]bool{}
+	for path := range files {
+		top, _, _ := strings.Cut(path, "/")
+		want[top] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		target := filepath.Join(dataLink, name)
+		link := filepath.Join(dir, name)
+		if got, err := os.Readlink(link); err == nil && got == target {
+			continue
+		}
+		if err := os.RemoveAll(link); err != nil {
+			return err
+		}
+		if err := os.Symlink(target, link); err != nil {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !want[e.Name()] && !bytes.HasPrefix([]byte(e.Name()), []byte("..")) {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dropOld removes versions that are not shown.
+func dropOld(dir, shown string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), "..") && e.Name() != shown {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+// Package api answers what the outside may ask of the master over its one TLS
+// port: Kubernetes clients read the cluster, agents fetch their work and report,
+// and a tree can be planned. Nothing here changes the cluster: reads come from
+// published snapshots, watches and work streams from the feed between them, and
+// what agents say is handed to the loop. It is called by cmd, which brings the
+// certificates, the joining of nodes and the planning.
+//
+// routes.go maps a request to its handler; resources.go says what is served;
+// read.go, watch.go and table.go answer reads; door.go is the agents' side.
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"fairlead/reconciler/state"
+	"fairlead/reconciler/work"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// Who stands behind a connection, as Config.Identify says it.
+const (
+	// CallerNode is an agent; the name is its node's. It uses the agents' door
+	// and nothing else.
+	CallerNode = "node"
+	// CallerReader reads.
+	CallerReader = "reader"
+)
+
+// Config is what a Server needs. Feed, TLS and Identify are required.
+type Config struct {
+	Feed *state.Feed
+	// TLS serves Run's listener. It must ask for client certificates and verify
+	// those it is given (tls.VerifyClientCertIfGiven).
+	TLS *tls.Config
+	// Identify tells who a verified connection is: one of the Caller kinds, and
+	// a name. An empty kind is nobody. It is called for each request, with nil
+	// where there is no TLS.
+	Identify func(*tls.ConnectionState) (kind, name string)
+	// Origin is where desired state lives when an object itself does not say so:
+	// the first source and its path.
+	Origin schema.Origin
+	// Version is Fairlead's own, shown by /version beside Kubernetes'.
+	Version string
+	// Ready is asked by /readyz; nil is always ready.
+	Ready func() error
+	Door  DoorConfig
+	// Plan computes what a tree would change; its result is written as JSON. An
+	// error that is an apimachinery APIStatus answers with that status, any
+	// other with 500. At most MaxPlans run at a time. Nil refuses plans.
+	Plan func(ctx context.Context, req PlanRequest) (any, error)
+	// Metrics is where /metrics comes from and the server's own metrics are
+	// registered; nil makes one.
+	Metrics *prometheus.Registry
+	// Now is the clock ages are counted from; nil is time.Now.
+	Now func() time.Time
+	Log logrus.FieldLogger
+}
+
+// DoorConfig is what the agents' door needs.
+type DoorConfig struct {
+	Cluster wire.ClusterInfo
+	// OpenSecret opens a Secret's values for the nodes that need them.
+	OpenSecret work.SecretOpener
+	// Join gives a node its certificate; it judges the token itself. Renew gives
+	// the node of a certificate a fresh one. Nil refuses.
+	Join  func(ctx context.Context, req wire.JoinRequest) (wire.JoinResponse, error)
+	Renew func(ctx context.Context, node schema.NodeName, req wire.RenewRequest) (wire.JoinResponse, error)
+	// Refused is what errors of Join and Renew wrap that are the asker's fault:
+	// they answer 403, which ends an agent's trying, any other 500. With nil
+	// every error is.
+	Refused error
+	// Report takes what a node says of itself; node is the certificate's. An
+	// error answers 500 and the agent reports again.
+	Report func(ctx context.Context, node schema.NodeName, r wire.Report) error
+}
+
+// Bounds of the server.
+const (
+	// ReadHeaderTimeout and IdleTimeout end connections nobody speaks on.
+	ReadHeaderTimeout = 10 * time.Second
+	IdleTimeout       = 3 * time.Minute
+	// MaxHeaderBytes bounds a request's header.
+	MaxHeaderBytes = 64 << 10
+	// ShutdownTimeout is how long a request may go on after Run was told to end.
+	ShutdownTimeout = 5 * time.Second
+	// BodyTimeout is how long a bounded request body may take to arrive.
+	BodyTimeout = 30 * time.Second
+)
+
+// Server is the master's port.
+type Server struct {
+	cfg      Config
+	log      logrus.FieldLogger
+	metrics  *metrics
+	door     *door
+	watches  atomic.Int64
+	plans    chan struct{} // holds a token for each plan that runs
+	waiting  chan struct{} // holds a token for each plan that waits or runs
+	handler  http.Handler
+	kinds    map[string]*resource // by "group/version/resource"
+	stopping context.Context      // done when streams must end
+	stop     context.CancelFunc
+}
+
+// New prepares a server; Run makes it answer.
+func New(cfg Config) (*Server, error) {
+	if cfg.Feed == nil || cfg.Identify == nil {
+		return nil, errors.New("api: Feed and Identify are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = logrus.StandardLogger()
+	}
+	s := &Server{
+		cfg: cfg, log: cfg.Log, kinds: resourceIndex(),
+		plans: make(chan struct{}, MaxPlans), waiting: make(chan struct{}, MaxPlans+MaxPlansWaiting),
+	}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.door = newDoor(cfg.Feed, cfg.Door, s.log)
+	var err error
+	if s.metrics, err = newMetrics(cfg.Metrics, s); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	s.handler = s.routes()
+	return s, nil
+}
+
+// Handler answers everything the port serves. Work streams move only while Run
+// runs.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Run serves l over TLS until ctx is done, then ends every stream, waits up to
+// ShutdownTimeout for the rest, and returns with all its goroutines gone. A
+// Server runs once.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	if s.cfg.TLS == nil {
+		return errors.New("api: serve: TLS is required")
+	}
+	srv := &http.Server{
+		Handler: s.handler, TLSConfig: s.cfg.TLS, ReadHeaderTimeout: ReadHeaderTimeout,
+		IdleTimeout: IdleTimeout, MaxHeaderBytes: MaxHeaderBytes, ErrorLog: newErrorLog(s.log),
+	}
+	doorDone := make(chan struct{})
+	go func() {
+		defer close(doorDone)
+		s.door.run(s.stopping)
+	}()
+	served := make(chan error, 1)
+	go func() { served <- srv.ServeTLS(l, "", "") }()
+	var err error
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+	}
+	s.stop()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), ShutdownTimeout)
+	defer cancel()
+	if srv.Shutdown(grace) != nil {
+		_ = srv.Close() // what did not end by itself is cut off
+	}
+	<-doorDone
+	if err == nil {
+		err = <-served
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve API: %w", err)
+}
+
+// Acked is the highest snapshot version up to which the node has applied
+// everything the door had to tell it; a version that changed nothing for the
+// node counts as applied. It is 0 for a node that has not said so since this
+// server started.
+func (s *Server) Acked(node schema.NodeName) uint64 { return s.door.acked(node) }
+
+// AckMoved receives after Acked of some node may have grown. It holds one
+// signal; it has one reader.
+func (s *Server) AckMoved() <-chan struct{} { return s.door.ackMoved }

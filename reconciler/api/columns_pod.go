@@ -1,0 +1,160 @@
+package api
+
+import (
+	"fmt"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+)
+
+// podSummary is a pod in the few words of its row.
+type podSummary struct {
+	ready, total int
+	status       string
+	restarts     int32
+	lastRestart  metav1.Time
+}
+
+func podCells(pod *corev1.Pod, now metav1.Time) []any {
+	s := summarize(pod)
+	restarts := strconv.Itoa(int(s.restarts))
+	if s.restarts > 0 && !s.lastRestart.IsZero() {
+		restarts += " (" + duration.HumanDuration(now.Sub(s.lastRestart.Time)) + " ago)"
+	}
+	ip := pod.Status.PodIP
+	if len(pod.Status.PodIPs) > 0 {
+		ip = pod.Status.PodIPs[0].IP
+	}
+	return []any{
+		pod.Name, fmt.Sprintf("%d/%d", s.ready, s.total), s.status, restarts, age(pod.CreationTimestamp, now),
+		orNone(ip), orNone(pod.Spec.NodeName), orNone(pod.Status.NominatedNodeName), readinessGates(pod),
+	}
+}
+
+// summarize finds the one word for a pod's state: what its containers say, the
+// first init container that is not done before all others, and above both that
+// the pod is going.
+func summarize(pod *corev1.Pod) podSummary {
+	s := podSummary{total: len(pod.Spec.Containers), status: string(pod.Status.Phase)}
+	if pod.Status.Reason != "" {
+		s.status = pod.Status.Reason
+	}
+	if c := condition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonSchedulingGated {
+		s.status = c.Reason
+	}
+	sidecars := map[string]bool{}
+	for _, c := range pod.Spec.InitContainers {
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			sidecars[c.Name] = true
+			s.total++
+		}
+	}
+	if !s.initializing(pod, sidecars) {
+		s.running(pod)
+	}
+	if pod.DeletionTimestamp != nil {
+		switch {
+		case pod.Status.Reason == "NodeLost":
+			s.status = "Unknown"
+		case pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed:
+			s.status = "Terminating"
+		}
+	}
+	return s
+}
+
+// initializing looks at the init containers and reports whether one of them is
+// still to finish; sidecars only have to start.
+func (s *podSummary) initializing(pod *corev1.Pod, sidecars map[string]bool) bool {
+	var kept podSummary // restarts of sidecars count on after initialization
+	for i, c := range pod.Status.InitContainerStatuses {
+		s.addRestarts(c)
+		if sidecars[c.Name] {
+			kept.addRestarts(c)
+			if c.Ready {
+				s.ready++
+			}
+		}
+		done := c.State.Terminated != nil && c.State.Terminated.ExitCode == 0
+		started := sidecars[c.Name] && c.Started != nil && *c.Started
+		if done || started {
+			continue
+		}
+		switch {
+		case c.State.Terminated != nil:
+			s.status = "Init:" + terminatedReason(c.State.Terminated)
+		case c.State.Waiting != nil && c.State.Waiting.Reason != "" && c.State.Waiting.Reason != "PodInitializing":
+			s.status = "Init:" + c.State.Waiting.Reason
+		default:
+			s.status = fmt.Sprintf("Init:%d/%d", i, len(pod.Spec.InitContainers))
+		}
+		return true
+	}
+	s.restarts, s.lastRestart = kept.restarts, kept.lastRestart
+	return false
+}
+
+// running looks at the containers; the first one with something to say is heard.
+func (s *podSummary) running(pod *corev1.Pod) {
+	anyRunning := false
+	for i := len(pod.Status.ContainerStatuses) - 1; i >= 0; i-- {
+		c := pod.Status.ContainerStatuses[i]
+		s.addRestarts(c)
+		switch {
+		case c.State.Waiting != nil && c.State.Waiting.Reason != "":
+			s.status = c.State.Waiting.Reason
+		case c.State.Terminated != nil:
+			s.status = terminatedReason(c.State.Terminated)
+		case c.Ready && c.State.Running != nil:
+			anyRunning = true
+			s.ready++
+		}
+	}
+	if s.status == "Completed" && anyRunning {
+		s.status = "NotReady"
+		if c := condition(pod, corev1.PodReady); c != nil && c.Status == corev1.ConditionTrue {
+			s.status = "Running"
+		}
+	}
+}
+
+func (s *podSummary) addRestarts(c corev1.ContainerStatus) {
+	s.restarts += c.RestartCount
+	if t := c.LastTerminationState.Terminated; t != nil && s.lastRestart.Before(&t.FinishedAt) {
+		s.lastRestart = t.FinishedAt
+	}
+}
+
+func terminatedReason(t *corev1.ContainerStateTerminated) string {
+	switch {
+	case t.Reason != "":
+		return t.Reason
+	case t.Signal != 0:
+		return fmt.Sprintf("Signal:%d", t.Signal)
+	}
+	return fmt.Sprintf("ExitCode:%d", t.ExitCode)
+}
+
+func condition(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == kind {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func readinessGates(pod *corev1.Pod) string {
+	if len(pod.Spec.ReadinessGates) == 0 {
+		return none
+	}
+	met := 0
+	for _, g := range pod.Spec.ReadinessGates {
+		if c := condition(pod, g.ConditionType); c != nil && c.Status == corev1.ConditionTrue {
+			met++
+		}
+	}
+	return fmt.Sprintf("%d/%d", met, len(pod.Spec.ReadinessGates))
+}

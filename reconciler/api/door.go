@@ -1,0 +1,335 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/reconciler/work"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// Bounds of the agents' door.
+const (
+	// HeartbeatInterval is how often a work stream says something.
+	HeartbeatInterval = 5 * time.Second
+	// sharedLogLength is how many changes of services and peers are remembered;
+	// an agent that is further behind gets the whole.
+	sharedLogLength = 1 << 14
+	// maxUnacknowledged versions are told apart per node; beyond it they count as
+	// one.
+	maxUnacknowledged = 256
+)
+
+// door keeps, for every node that has ever connected, what it should know and
+// what it was sent, so that a change costs what it touches: services and peers
+// are the same for all nodes and kept once; a node's own part is made again only
+// when one of its pods, or what they reference, changed.
+//
+// run is the one writer of everything but a node's stream; the streams' requests
+// read under mu.
+type door struct {
+	cfg        DoorConfig
+	feed       *state.Feed
+	log        logrus.FieldLogger
+	ackMoved   chan struct{} // size one
+	logs       *logDesk
+	frames     prometheus.Counter
+	frameBytes prometheus.Counter
+
+	mu        sync.Mutex
+	snapshot  *state.Snapshot // everything below is as of it
+	shared    wire.Items      // "services/..." and "peers/..."
+	sharedSum wire.Sum
+	sharedLog []sharedChange // by version
+	floor     uint64         // changes at or below it are not in sharedLog
+	nodes     map[schema.NodeName]*nodeDoor
+}
+
+type sharedChange struct {
+	version uint64
+	key     string
+}
+
+// nodeDoor is one node's side of the door. Its fields are guarded by door.mu.
+type nodeDoor struct {
+	node     schema.NodeName
+	own      wire.Items // the node's part, without shared
+	ownSum   wire.Sum
+	refs     map[schema.Key]bool // ConfigMaps and Secrets its pods name, existing or not
+	unopened bool                // a Secret could not be opened; tried again
+
+	greet   bool              // a new stream has sent no frame yet
+	renewed bool              // the work changed without a new version: a Secret was opened late
+	changed uint64            // version that changed its work last
+	sent    uint64            // version of the last frame
+	sentOwn wire.Items        // own as of it; nil before the first
+	stream  *workStream       // the open one, or nil
+	logs    []wire.LogRequest // to send
+
+	unacked []span // versions that changed its work and were not acknowledged
+}
+
+// workStream is one connection of an agent.
+type workStream struct {
+	wake     chan struct{} // size one: there may be something to send
+	replaced chan struct{} // closed when the agent has connected again
+}
+
+func (n *nodeDoor) wake() {
+	if n.stream != nil {
+		signal(n.stream.wake)
+	}
+}
+
+// span is a range of versions, somewhere in which a node's work changed: none of
+// them counts as applied before the last is.
+type span struct{ first, last uint64 }
+
+func newDoor(feed *state.Feed, cfg DoorConfig, log logrus.FieldLogger) *door {
+	if cfg.OpenSecret == nil {
+		cfg.OpenSecret = func(string, string) (map[string][]byte, bool) { return nil, false }
+	}
+	d := &door{
+		cfg: cfg, feed: feed, log: log, ackMoved: make(chan struct{}, 1), logs: newLogDesk(),
+		frames:     prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_api_work_frames_total", Help: "Frames of work sent to agents."}),
+		frameBytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_api_work_bytes_total", Help: "Bytes of work sent to agents."}),
+		nodes:      map[schema.NodeName]*nodeDoor{},
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rebuildShared(feed.Snapshot())
+	return d
+}
+
+// run follows the feed until ctx is done.
+func (d *door) run(ctx context.Context) {
+	retry := time.NewTicker(HeartbeatInterval)
+	defer retry.Stop()
+	for {
+		moved := d.step()
+		select {
+		case <-moved:
+		case <-retry.C:
+			d.retryUnopened()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// step takes the changes since the last one and wakes the streams they concern.
+// It returns the channel that closes at the next publication.
+func (d *door) step() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from := d.snapshot.Counters().ResourceVersion
+	changes, snapshot, moved, ok := d.feed.Since(from)
+	if snapshot == d.snapshot {
+		return moved
+	}
+	dirty := map[schema.NodeName]bool{}
+	var shared []string
+	if ok {
+		d.snapshot = snapshot
+		shared = d.applyShared(changes)
+		d.markDirty(changes, dirty)
+	} else {
+		shared = d.rebuildShared(snapshot)
+		for name := range d.nodes {
+			dirty[name] = true
+		}
+	}
+	for name, n := range d.nodes {
+		if dirty[name] && d.rebuildOwn(n) || n.concerns(shared) {
+			n.changedIn(span{from + 1, snapshot.Counters().ResourceVersion})
+			n.wake()
+		}
+		if n.stream == nil && dirty[name] && snapshot.Get(schema.Key{Kind: schema.KindNode, Name: string(name)}) == nil {
+			delete(d.nodes, name)
+		}
+	}
+	signal(d.ackMoved)
+	return moved
+}
+
+// concerns reports whether one of the shared keys is told to the node: its own
+// entry among the peers is not.
+func (n *nodeDoor) concerns(shared []string) bool {
+	return slices.ContainsFunc(shared, func(key string) bool { return key != n.selfPeer() })
+}
+
+func (n *nodeDoor) selfPeer() string { return "peers/" + string(n.node) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// rebuildShared makes services and peers from nothing and returns the keys that
+// differ from what they were.
+func (d *door) rebuildShared(snapshot *state.Snapshot) []string {
+	d.snapshot = snapshot
+	keys := map[string]bool{}
+	for key := range d.shared {
+		keys[key] = true
+	}
+	for svc := range state.All[*corev1.Service](snapshot, "") {
+		keys["services/"+svc.Namespace+"/"+svc.Name] = true
+	}
+	for n := range state.All[*corev1.Node](snapshot, "") {
+		keys["peers/"+n.Name] = true
+	}
+	if d.shared == nil {
+		d.shared = wire.Items{}
+		d.floor = snapshot.Counters().ResourceVersion
+	}
+	return d.renewShared(keys)
+}
+
+// applyShared renews what the changes touch of services and peers and returns
+// the keys that differ.
+func (d *door) applyShared(changes []state.Change) []string {
+	keys := map[string]bool{}
+	for _, c := range changes {
+		switch c.Key.Kind {
+		case schema.KindService:
+			keys["services/"+c.Key.Namespace+"/"+c.Key.Name] = true
+		case schema.KindEndpointSlice:
+			for _, obj := range []schema.Object{c.Old, c.New} {
+				if obj != nil {
+					keys["services/"+c.Key.Namespace+"/"+obj.GetLabels()[discoveryv1.LabelServiceName]] = true
+				}
+			}
+		case schema.KindNode:
+			keys["peers/"+c.Key.Name] = true
+		}
+	}
+	return d.renewShared(keys)
+}
+
+func (d *door) renewShared(keys map[string]bool) []string {
+	var changed []string
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		old, had := d.shared[key]
+		value, has := d.sharedItem(key)
+		if had == has && string(old) == string(value) {
+			continue
+		}
+		if had {
+			d.sharedSum = d.sharedSum.Minus(wire.ItemSum(key, old))
+			delete(d.shared, key)
+		}
+		if has {
+			d.sharedSum = d.sharedSum.Plus(wire.ItemSum(key, value))
+			d.shared[key] = value
+		}
+		changed = append(changed, key)
+		d.sharedLog = append(d.sharedLog, sharedChange{d.snapshot.Counters().ResourceVersion, key})
+	}
+	if over := len(d.sharedLog) - sharedLogLength; over > 0 {
+		d.floor = d.sharedLog[over-1].version
+		d.sharedLog = slices.Clone(d.sharedLog[over:])
+	}
+	return changed
+}
+
+// sharedItem is the current value of one of the shared keys.
+func (d *door) sharedItem(key string) (json.RawMessage, bool) {
+	family, name, _ := strings.Cut(key, "/")
+	var value any
+	var ok bool
+	if family == "peers" {
+		var n *corev1.Node
+		if n, ok = state.Get[*corev1.Node](d.snapshot, "", name); ok {
+			value, ok = work.PeerOf(n)
+		}
+	} else {
+		namespace, service, _ := strings.Cut(name, "/")
+		value, ok = work.ServiceOf(d.snapshot, namespace, service)
+	}
+	if !ok {
+		return nil, false
+	}
+	data, err := json.Marshal(value)
+	if err != nil {
+		panic(fmt.Sprintf("api: marshal %s: %v", key, err))
+	}
+	return data, true
+}
+
+// markDirty finds the nodes whose own part the changes may concern.
+func (d *door) markDirty(changes []state.Change, dirty map[schema.NodeName]bool) {
+	for _, c := range changes {
+		switch c.Key.Kind {
+		case schema.KindPod:
+			was, _ := c.Old.(*corev1.Pod)
+			is, _ := c.New.(*corev1.Pod)
+			if was != nil && is != nil && work.SamePod(was, is) {
+				continue
+			}
+			for _, pod := range []*corev1.Pod{was, is} {
+				if pod != nil {
+					dirty[schema.NodeName(pod.Spec.NodeName)] = true
+				}
+			}
+		case schema.KindNode:
+			dirty[schema.NodeName(c.Key.Name)] = true
+		case schema.KindConfigMap, schema.KindSecret:
+			for name, n := range d.nodes {
+				if n.refs[c.Key] {
+					dirty[name] = true
+				}
+			}
+		}
+	}
+}
+
+// rebuildOwn makes a node's own part again and reports whether it changed.
+func (d *door) rebuildOwn(n *nodeDoor) bool {
+	w, opened := work.Own(d.snapshot, n.node, d.cfg.Cluster, d.cfg.OpenSecret)
+	n.unopened = !opened
+	n.refs = map[schema.Key]bool{}
+	for _, p := range w.Pods {
+		configMaps, secrets := wire.PodRefs(p.Pod)
+		for _, key := range configMaps {
+			n.refs[schema.Key{Kind: schema.KindConfigMap, Namespace: p.Pod.Namespace, Name: key[len(p.Pod.Namespace)+1:]}] = true
+		}
+		for _, key := range secrets {
+			n.refs[schema.Key{Kind: schema.KindSecret, Namespace: p.Pod.Namespace, Name: key[len(p.Pod.Namespace)+1:]}] = true
+		}
+	}
+	items := wire.Split(&w)
+	sum := items.Sum()
+	if n.own != nil && sum == n.ownSum {
+		return false
+	}
+	n.own, n.ownSum = items, sum
+	return true
+}
+
+// retryUnopened tries Secrets again that could not be opened.
+func (d *door) retryUnopened() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.nodes {
+		if n.unopened && d.rebuildOwn(n) {
+			n.renewed = true
+			n.wake()
+		}
+	}
+}

@@ -1,0 +1,258 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// Bounds on logs.
+const (
+	// MaxLogStreams are open at a time; more are told to come back.
+	MaxLogStreams = 256
+	logChunk      = 32 << 10
+)
+
+// logAnswerTimeout is how long a node may take to begin its answer. Tests
+// shorten it.
+var logAnswerTimeout = 5 * time.Second
+
+// logDesk brings readers of logs and agents' answers together: the master never
+// dials a node, so a request goes out in the node's work stream and the log
+// comes back as the body of a POST.
+type logDesk struct {
+	mu    sync.Mutex
+	calls map[string]*logCall
+}
+
+// logCall is one log being asked for.
+type logCall struct {
+	node   schema.NodeName
+	answer chan *logAnswer // size one
+	done   chan struct{}   // closed when the reader needs no more
+}
+
+// logAnswer is an agent's POST while its handler waits for the reader.
+type logAnswer struct {
+	body io.Reader
+	err  string // why there is no log
+
+	mu   sync.Mutex
+	conn *http.ResponseController // nil once the handler has returned
+}
+
+// abort makes a blocked read of the body return.
+func (a *logAnswer) abort() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conn != nil {
+		_ = a.conn.SetReadDeadline(time.Unix(1, 0)) // nobody reads on either way
+	}
+}
+
+func (a *logAnswer) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conn = nil
+}
+
+func newLogDesk() *logDesk { return &logDesk{calls: map[string]*logCall{}} }
+
+// open registers a call under an id nobody can guess.
+func (l *logDesk) open(node schema.NodeName) (string, *logCall, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.calls) >= MaxLogStreams {
+		return "", nil, false
+	}
+	id := rand.Text()
+	call := &logCall{node: node, answer: make(chan *logAnswer, 1), done: make(chan struct{})}
+	l.calls[id] = call
+	return id, call, true
+}
+
+// take removes a call and returns it, once; only its node may.
+func (l *logDesk) take(id string, node schema.NodeName) *logCall {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	call := l.calls[id]
+	if call == nil || call.node != node {
+		return nil
+	}
+	delete(l.calls, id)
+	return call
+}
+
+// serveLog answers .../pods/NAME/log.
+func (s *Server) serveLog(w http.ResponseWriter, r *http.Request, t target) {
+	pod, ok := state.Get[*corev1.Pod](s.cfg.Feed.Snapshot(), t.namespace, t.name)
+	if !ok {
+		writeError(w, apierrors.NewNotFound(t.res.groupResource(), t.name))
+		return
+	}
+	opts, err := logOptions(r.URL.Query(), pod)
+	if err != nil {
+		writeError(w, apierrors.NewBadRequest(err.Error()))
+		return
+	}
+	node := schema.NodeName(pod.Spec.NodeName)
+	id, call, ok := s.door.logs.open(node)
+	if !ok {
+		writeError(w, apierrors.NewTooManyRequests(fmt.Sprintf("%d logs are being read already", MaxLogStreams), 1))
+		return
+	}
+	defer close(call.done)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.stopping, cancel)()
+	s.door.ask(node, wire.LogRequest{ID: id, Pod: pod.UID, Container: opts.Container, Options: opts})
+	timeout := time.NewTimer(logAnswerTimeout)
+	defer timeout.Stop()
+	select {
+	case answer := <-call.answer:
+		defer context.AfterFunc(ctx, answer.abort)()
+		relay(w, ctx, answer, opts.LimitBytes)
+	case <-timeout.C:
+		s.door.unask(node, id)
+		writeError(w, newStatus(http.StatusGatewayTimeout, metav1.StatusReasonTimeout, fmt.Sprintf("node %s has not answered for %s", node, logAnswerTimeout)))
+	case <-ctx.Done():
+		s.door.unask(node, id)
+	}
+}
+
+// relay copies an agent's answer to the reader as it comes.
+func relay(w http.ResponseWriter, ctx context.Context, answer *logAnswer, limit *int64) {
+	if answer.err != "" {
+		writeError(w, apierrors.NewBadRequest(answer.err))
+		return
+	}
+	body := answer.body
+	if limit != nil {
+		body = io.LimitReader(body, *limit)
+	}
+	out := newStream(w, "text/plain")
+	buf := make([]byte, logChunk)
+	for {
+		n, err := body.Read(buf)
+		if n > 0 {
+			if _, werr := out.Write(buf[:n]); werr != nil {
+				return
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			panic(http.ErrAbortHandler) // a log cut short must not look complete
+		}
+	}
+}
+
+// serveLogAnswer takes an agent's POST, whose body is the log.
+func (s *Server) serveLogAnswer(w http.ResponseWriter, r *http.Request) {
+	call := s.door.logs.take(r.PathValue("id"), schema.NodeName(callerOf(r).name))
+	if call == nil {
+		writeError(w, newStatus(http.StatusGone, metav1.StatusReasonGone, "nobody waits for this log any more"))
+		return
+	}
+	answer := &logAnswer{body: r.Body, err: r.Header.Get(wire.HeaderLogError), conn: http.NewResponseController(w)}
+	call.answer <- answer
+	<-call.done
+	answer.end()
+	writeJSON(w, http.StatusOK, struct{}{})
+}
+
+// ask queues a log request for a node's stream, now or when it connects.
+func (d *door) ask(name schema.NodeName, req wire.LogRequest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.node(name)
+	n.logs = append(n.logs, req)
+	n.wake()
+}
+
+// unask takes a request back. An answer that comes at the same moment learns
+// from its call's done that nobody reads it.
+func (d *door) unask(name schema.NodeName, id string) {
+	d.logs.take(id, name)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := d.nodes[name]; n != nil {
+		n.logs = slices.DeleteFunc(n.logs, func(r wire.LogRequest) bool { return r.ID == id })
+	}
+}
+
+// logOptions reads the query and settles which container is meant.
+func logOptions(q url.Values, pod *corev1.Pod) (corev1.PodLogOptions, error) {
+	opts := corev1.PodLogOptions{
+		Container: q.Get("container"), Follow: isTrue(q.Get("follow")), Previous: isTrue(q.Get("previous")), Timestamps: isTrue(q.Get("timestamps")),
+	}
+	for name, field := range map[string]**int64{"tailLines": &opts.TailLines, "sinceSeconds": &opts.SinceSeconds, "limitBytes": &opts.LimitBytes} {
+		text := q.Get(name)
+		if text == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 || n == 0 && name != "tailLines" {
+			return opts, fmt.Errorf("%s %q is not a positive number", name, text)
+		}
+		*field = &n
+	}
+	if text := q.Get("sinceTime"); text != "" {
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return opts, fmt.Errorf("sinceTime %q is not an RFC 3339 time", text)
+		}
+		if opts.SinceSeconds != nil {
+			return opts, errors.New("at most one of sinceTime and sinceSeconds may be given")
+		}
+		opts.SinceTime = &metav1.Time{Time: at}
+	}
+	if pod.Spec.NodeName == "" {
+		return opts, fmt.Errorf("pod %s is not on a node yet", pod.Name)
+	}
+	return opts, settleContainer(&opts, pod)
+}
+
+func settleContainer(opts *corev1.PodLogOptions, pod *corev1.Pod) error {
+	var names, inits []string
+	for _, c := range pod.Spec.Containers {
+		names = append(names, c.Name)
+	}
+	for _, c := range pod.Spec.InitContainers {
+		inits = append(inits, c.Name)
+	}
+	switch {
+	case opts.Container == "" && len(names) == 1:
+		opts.Container = names[0]
+	case opts.Container == "":
+		msg := fmt.Sprintf("a container name must be specified for pod %s, choose one of: [%s]", pod.Name, strings.Join(names, " "))
+		if len(inits) > 0 {
+			msg += fmt.Sprintf(" or one of the init containers: [%s]", strings.Join(inits, " "))
+		}
+		return errors.New(msg)
+	case !slices.Contains(names, opts.Container) && !slices.Contains(inits, opts.Container):
+		return fmt.Errorf("container %s is not valid for pod %s", opts.Container, pod.Name)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package api
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+func planBody(t *testing.T, req PlanRequest) []byte {
+	t.Helper()
+	data, err := json.Marshal(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestPlan(t *testing.T) {
+	ts := startServer(t, func(c *Config) {
+		c.Plan = func(_ context.Context, req PlanRequest) (any, error) {
+			switch req.Source {
+			case "nobody":
+				return nil, apierrors.NewBadRequest("no source nobody")
+			case "broken":
+				return nil, errors.New("broken")
+			}
+			return map[string]any{"source": req.Source, "files": len(req.Files), "first": string(req.Files[0].Data)}, nil
+		}
+	})
+	c, url := ts.client("reader:ada"), ts.url+"/apis/fairlead/v1/plan"
+	body := planBody(t, PlanRequest{Source: "main", Files: []PlanFile{{Path: "a.yaml", Data: []byte("a: b\n")}}})
+	want := `{"files":1,"first":"a: b\n","source":"main"}`
+	if code, got, _ := do(t, c, "POST", url, body); code != 200 || strings.TrimSpace(string(got)) != want {
+		t.Errorf("plan: %d %s", code, got)
+	}
+	var zipped bytes.Buffer
+	zw := gzip.NewWriter(&zipped)
+	if _, err := zw.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code, got, _ := do(t, c, "POST", url, zipped.Bytes(), "Content-Encoding", "gzip"); code != 200 || strings.TrimSpace(string(got)) != want {
+		t.Errorf("gzip: %d %s", code, got)
+	}
+	for name, tc := range map[string]struct {
+		body, encoding string
+		code           int
+		want           string
+	}{
+		"rubbish":         {"rubbish", "", 400, "read plan request"},
+		"unknown field":   {`{"source":"main","tree":1}`, "", 400, "tree"},
+		"no source":       {`{}`, "", 400, "names no source"},
+		"odd encoding":    {`{}`, "br", 400, "gzip"},
+		"own status":      {`{"source":"nobody"}`, "", 400, "no source nobody"},
+		"any other error": {`{"source":"broken"}`, "", 500, "broken"},
+	} {
+		code, got, _ := do(t, c, "POST", url, []byte(tc.body), "Content-Encoding", tc.encoding)
+		if code != tc.code || !strings.Contains(string(got), tc.want) {
+			t.Errorf("%s: %d %s, want %d %s", name, code, got, tc.code, tc.want)
+		}
+	}
+}
+
+func TestTwoPlansAtATime(t *testing.T) {
+	var running, most atomic.Int32
+	release := make(chan struct{})
+	ts := startServer(t, func(c *Config) {
+		c.Plan = func(context.Context, PlanRequest) (any, error) {
+			if n := running.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			<-release
+			running.Add(-1)
+			return struct{}{}, nil
+		}
+	})
+	c, body := ts.client("reader:ada"), planBody(t, PlanRequest{Source: "main"})
+	var wg sync.WaitGroup
+	var refused atomic.Int32
+	const asked = MaxPlans + MaxPlansWaiting + 1
+	for range asked {
+		wg.Go(func() {
+			if code, _, _ := do(t, c, "POST", ts.url+"/apis/fairlead/v1/plan", body); code == http.StatusTooManyRequests {
+				refused.Add(1)
+			}
+		})
+	}
+	await(t, func() bool { return refused.Load() == 1 && running.Load() == MaxPlans })
+	close(release)
+	wg.Wait()
+	if most.Load() != MaxPlans {
+		t.Errorf("%d plans ran at a time, want %d", most.Load(), MaxPlans)
+	}
+}

@@ -1,0 +1,132 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	stdlog "log"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// writeTimeout is how long one write to a client may block: a watcher or agent
+// that takes nothing for that long is cut off. Tests shorten it.
+var writeTimeout = 10 * time.Second
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	data, err := marshal(v)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeBody(w, code, "application/json", data)
+}
+
+func marshal(v any) ([]byte, *apierrors.StatusError) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	return append(data, '\n'), nil
+}
+
+func writeBody(w http.ResponseWriter, code int, contentType string, data []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-cache, private")
+	w.WriteHeader(code)
+	_, _ = w.Write(data) // the client is gone; nobody is left to tell
+}
+
+// writeError answers with the error as a metav1.Status.
+func writeError(w http.ResponseWriter, err *apierrors.StatusError) {
+	status := err.Status()
+	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
+		w.Header().Set("Retry-After", "1")
+	}
+	data, merr := json.Marshal(status)
+	if merr != nil {
+		panic("api: marshal a Status: " + merr.Error())
+	}
+	writeBody(w, int(status.Code), "application/json", data)
+}
+
+// statusOf makes any error a Status: its own where it brings one, else 500.
+func statusOf(err error) *apierrors.StatusError {
+	var status *apierrors.StatusError
+	if errors.As(err, &status) {
+		return status
+	}
+	return newStatus(http.StatusInternalServerError, metav1.StatusReasonInternalError, err.Error())
+}
+
+func newStatus(code int, reason metav1.StatusReason, message string) *apierrors.StatusError {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
+	}}
+}
+
+// expired tells a client to list again.
+func expired(message string) *apierrors.StatusError {
+	return newStatus(http.StatusGone, metav1.StatusReasonExpired, message)
+}
+
+// withBody lets read have a request's body, bounded in size and in time. The
+// deadline is lifted again: on HTTP/1 it would end the request itself.
+func withBody(w http.ResponseWriter, r *http.Request, limit int64, read func(io.Reader) error) error {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(BodyTimeout)) // a recorder has none
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+	return read(http.MaxBytesReader(w, r.Body, limit))
+}
+
+// decodeBody reads a JSON body.
+func decodeBody(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
+	return withBody(w, r, limit, func(body io.Reader) error { return json.NewDecoder(body).Decode(into) })
+}
+
+// stream writes to a client piece by piece and gives up on one that does not
+// read.
+type stream struct {
+	w  http.ResponseWriter
+	rc *http.ResponseController
+}
+
+func newStream(w http.ResponseWriter, contentType string) *stream {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-cache, private")
+	w.WriteHeader(http.StatusOK)
+	s := &stream{w: w, rc: http.NewResponseController(w)}
+	_ = s.rc.Flush() // the client learns at once that the stream stands
+	return s
+}
+
+// Write sends data at once. The deadline is lifted again afterwards because
+// HTTP/2 would end an idle stream by it.
+func (s *stream) Write(data []byte) (int, error) {
+	_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // a recorder has none
+	n, err := s.w.Write(data)
+	if err == nil {
+		err = s.rc.Flush()
+	}
+	_ = s.rc.SetWriteDeadline(time.Time{})
+	return n, err
+}
+
+// newErrorLog takes net/http's complaints (a client's broken handshake, mostly)
+// as debug lines.
+func newErrorLog(log logrus.FieldLogger) *stdlog.Logger {
+	return stdlog.New(lineLogger{log}, "", 0)
+}
+
+type lineLogger struct{ log logrus.FieldLogger }
+
+func (l lineLogger) Write(p []byte) (int, error) {
+	l.log.WithField("part", "api").Debug(strings.TrimSpace(string(p)))
+	return len(p), nil
+}

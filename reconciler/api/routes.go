@@ -1,0 +1,218 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// caller is who sent a request.
+type caller struct{ kind, name string }
+
+type callerKey struct{}
+
+func callerOf(r *http.Request) caller {
+	c, _ := r.Context().Value(callerKey{}).(caller)
+	return c
+}
+
+// routes is the whole port as a table: who may come in, and what answers.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /version", s.serveVersion)
+	mux.HandleFunc("GET /healthz", s.serveAlive)
+	mux.HandleFunc("GET /livez", s.serveAlive)
+	mux.HandleFunc("GET /readyz", s.serveReady)
+	mux.HandleFunc("POST "+wire.PathJoin, s.serveJoin)
+
+	mux.Handle("POST "+wire.PathRenew, s.nodes(s.serveRenew))
+	mux.Handle("GET "+wire.PathWork, s.nodes(s.serveWork))
+	mux.Handle("POST "+wire.PathReport, s.nodes(s.serveReport))
+	mux.Handle("POST "+wire.PathLogs+"{id}", s.nodes(s.serveLogAnswer))
+
+	mux.Handle("GET /metrics", s.readers(s.metrics.handler.ServeHTTP))
+	mux.Handle("GET /api", s.readers(s.serveCoreVersions))
+	mux.Handle("GET /api/v1", s.readers(s.serveResourceList))
+	mux.Handle("GET /apis", s.readers(s.serveGroups))
+	mux.Handle("GET /apis/{group}", s.readers(s.serveGroup))
+	mux.Handle("GET /apis/{group}/{version}", s.readers(s.serveResourceList))
+	mux.Handle("GET /openapi/v2", s.readers(serveOpenAPIv2))
+	mux.Handle("GET /openapi/v3", s.readers(serveOpenAPIv3Index))
+	mux.Handle("GET /openapi/v3/{path...}", s.readers(serveOpenAPIv3))
+	mux.Handle("POST /apis/authorization.k8s.io/v1/{resource}", s.readers(s.serveReview))
+	mux.Handle("POST /apis/authentication.k8s.io/v1/{resource}", s.readers(s.serveReview))
+	mux.Handle("POST /apis/"+schema.Group+"/v1/plan", s.readers(s.servePlan))
+	mux.Handle("/api/v1/{path...}", s.readers(s.serveObjects))
+	mux.Handle("/apis/{group}/{version}/{path...}", s.readers(s.serveObjects))
+	mux.Handle("/", s.readers(func(w http.ResponseWriter, r *http.Request) { writeError(w, errNoPath(r)) }))
+	return s.metrics.count(mux)
+}
+
+// readers lets in whoever is known and not an agent: an agent sees its own
+// node's work and nothing else.
+func (s *Server) readers(next http.HandlerFunc) http.Handler {
+	return s.known(func(w http.ResponseWriter, r *http.Request) {
+		if c := callerOf(r); c.kind == CallerNode {
+			writeError(w, newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf("node %s may not read the cluster", c.name)))
+			return
+		}
+		next(w, r)
+	})
+}
+
+func (s *Server) nodes(next http.HandlerFunc) http.Handler {
+	return s.known(func(w http.ResponseWriter, r *http.Request) {
+		if c := callerOf(r); c.kind != CallerNode {
+			writeError(w, newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, "only a node's certificate opens the agents' door"))
+			return
+		}
+		next(w, r)
+	})
+}
+
+func (s *Server) known(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kind, name := s.cfg.Identify(r.TLS)
+		if kind == "" {
+			writeError(w, apierrors.NewUnauthorized("a verified client certificate is required"))
+			return
+		}
+		next(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller{kind, name})))
+	})
+}
+
+// Kubernetes' version this API speaks like: that of the k8s.io/api module.
+const (
+	kubernetesMajor = "1"
+	kubernetesMinor = "37"
+	kubernetesPatch = "2"
+)
+
+func (s *Server) serveVersion(w http.ResponseWriter, _ *http.Request) {
+	version := "v" + kubernetesMajor + "." + kubernetesMinor + "." + kubernetesPatch + "+fairlead"
+	if v := semverBuild(s.cfg.Version); v != "" {
+		version += "." + v
+	}
+	writeJSON(w, http.StatusOK, map[string]string{
+		"major": kubernetesMajor, "minor": kubernetesMinor, "gitVersion": version, "gitCommit": "", "gitTreeState": "clean",
+		"buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "gc", "platform": "linux/amd64",
+	})
+}
+
+// semverBuild keeps what may stand after a version's "+".
+func semverBuild(v string) string {
+	return strings.Trim(strings.Map(func(c rune) rune {
+		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '.' {
+			return c
+		}
+		return '-'
+	}, v), ".-")
+}
+
+func (s *Server) serveAlive(w http.ResponseWriter, _ *http.Request) {
+	writeBody(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok"))
+}
+
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	if s.cfg.Ready != nil {
+		if err := s.cfg.Ready(); err != nil {
+			writeBody(w, http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("not ready: "+err.Error()+"\n"))
+			return
+		}
+	}
+	s.serveAlive(w, r)
+}
+
+// target is what a path below a group and version names.
+type target struct {
+	res       *resource
+	namespace string
+	name      string
+	sub       string // subresource
+}
+
+// target reads a path as Kubernetes lays them out: [namespaces/NS/]RESOURCE[/NAME[/SUB]].
+func (s *Server) target(r *http.Request) (target, bool) {
+	group, version := r.PathValue("group"), r.PathValue("version")
+	if version == "" {
+		version = "v1"
+	}
+	parts := strings.Split(strings.TrimSuffix(r.PathValue("path"), "/"), "/")
+	var t target
+	if len(parts) >= 3 && parts[0] == "namespaces" && s.kinds[group+"/"+version+"/"+parts[2]] != nil {
+		t.namespace, parts = parts[1], parts[2:]
+	}
+	t.res = s.kinds[group+"/"+version+"/"+parts[0]]
+	if t.res == nil || len(parts) > 3 || t.namespace != "" && !t.res.Namespaced {
+		return t, false
+	}
+	if len(parts) > 1 {
+		t.name = parts[1]
+	}
+	if len(parts) > 2 {
+		t.sub = parts[2]
+	}
+	if t.name != "" && t.res.Namespaced && t.namespace == "" {
+		return t, false
+	}
+	return t, true
+}
+
+func (s *Server) serveObjects(w http.ResponseWriter, r *http.Request) {
+	t, ok := s.target(r)
+	switch {
+	case !ok:
+		writeError(w, errNoPath(r))
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		writeError(w, s.refuseWrite(r, t))
+	case t.sub == "log" && t.res.Logs:
+		s.serveLog(w, r, t)
+	case t.sub != "":
+		writeError(w, errNoPath(r))
+	case t.name != "" && !isTrue(r.URL.Query().Get("watch")):
+		s.serveGet(w, r, t)
+	default:
+		s.serveCollection(w, r, t)
+	}
+}
+
+func isTrue(s string) bool {
+	v, err := strconv.ParseBool(s)
+	return err == nil && v
+}
+
+func errNoPath(r *http.Request) *apierrors.StatusError {
+	return newStatus(http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource "+r.URL.Path)
+}
+
+// refuseWrite says where the change belongs instead.
+func (s *Server) refuseWrite(r *http.Request, t target) *apierrors.StatusError {
+	switch t.sub {
+	case "exec", "attach", "portforward", "proxy":
+		return newStatus(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, t.res.Resource+"/"+t.sub+" is not served")
+	}
+	origin := s.cfg.Origin
+	if t.name != "" {
+		if obj := t.res.get(s.cfg.Feed.Snapshot(), t.namespace, t.name); obj != nil {
+			if o := schema.OriginOf(obj); o.Source != "" {
+				origin = o
+			}
+		}
+	}
+	msg := "desired state lives in Git"
+	if origin.Source != "" {
+		msg += ": " + origin.Source + ", " + origin.Path
+	}
+	return newStatus(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, msg)
+}
+
+func (s *Server) now() metav1.Time { return metav1.Time{Time: s.cfg.Now().Truncate(time.Second)} }

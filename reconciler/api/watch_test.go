@@ -1,0 +1,261 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// told is one watch event, as much of it as tests look at.
+type told struct {
+	Type   string
+	Object struct {
+		Kind              string
+		Metadata          metav1.ObjectMeta
+		Code              int
+		Reason            string
+		ColumnDefinitions []metav1.TableColumnDefinition
+		Rows              []struct {
+			Cells  []any
+			Object metav1.PartialObjectMetadata
+		}
+	}
+}
+
+// String is "ADDED api-config", or the name a table's row has.
+func (e told) String() string {
+	name := e.Object.Metadata.Name
+	if len(e.Object.Rows) == 1 {
+		name = e.Object.Rows[0].Object.Name
+	}
+	return strings.TrimSpace(e.Type + " " + name)
+}
+
+type watchReader struct {
+	t     *testing.T
+	body  io.ReadCloser
+	lines *bufio.Reader
+}
+
+func startWatch(t *testing.T, ts *testServer, path string, header ...string) *watchReader {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, ts.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := ts.client("reader:ada").Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		t.Fatalf("%s: %d %s", path, resp.StatusCode, body)
+	}
+	t.Cleanup(func() {
+		cancel()
+		resp.Body.Close()
+	})
+	return &watchReader{t: t, body: resp.Body, lines: bufio.NewReader(resp.Body)}
+}
+
+func (w *watchReader) next() told {
+	w.t.Helper()
+	line, err := w.lines.ReadBytes('\n')
+	if err != nil {
+		w.t.Fatalf("watch ended: %v", err)
+	}
+	var e told
+	if err := json.Unmarshal(line, &e); err != nil {
+		w.t.Fatalf("%v in %s", err, line)
+	}
+	return e
+}
+
+func (w *watchReader) want(events ...string) {
+	w.t.Helper()
+	for _, want := range events {
+		if got := w.next().String(); got != want {
+			w.t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}
+
+const configMaps = "/api/v1/namespaces/shop/configmaps?watch=1"
+
+func TestWatchFromAVersion(t *testing.T) {
+	ts := startServer(t)
+	rv := ts.feed.Snapshot().Counters().ResourceVersion
+	w := startWatch(t, ts, fmt.Sprintf("%s&resourceVersion=%d", configMaps, rv))
+	ts.publish(func(tx *state.Txn) { tx.Put(configMap("a", "1")) })
+	w.want("ADDED a")
+	ts.publish(func(tx *state.Txn) {
+		tx.Put(configMap("a", "2"))
+		tx.Put(&corev1.ConfigMap{ObjectMeta: meta("default", "elsewhere", nil)})
+	})
+	w.want("MODIFIED a")
+	gone := ts.publish(func(tx *state.Txn) {
+		tx.Delete(schema.Key{Kind: schema.KindConfigMap, Namespace: "shop", Name: "a"})
+	})
+	e := w.next()
+	if e.String() != "DELETED a" || e.Object.Metadata.ResourceVersion != fmt.Sprint(gone) {
+		t.Errorf("got %s at %s, want the deletion at %d", e, e.Object.Metadata.ResourceVersion, gone)
+	}
+	// a second watch from the same version sees the same
+	startWatch(t, ts, fmt.Sprintf("%s&resourceVersion=%d", configMaps, rv)).want("ADDED a", "MODIFIED a", "DELETED a")
+}
+
+func TestWatchSelectorsAddAndDelete(t *testing.T) {
+	ts := startServer(t)
+	w := startWatch(t, ts, configMaps+"&labelSelector=tier%3Dfront&resourceVersion="+fmt.Sprint(ts.feed.Snapshot().Counters().ResourceVersion))
+	ts.publish(func(tx *state.Txn) { tx.Put(configMap("a", "back")) })
+	ts.publish(func(tx *state.Txn) { tx.Put(configMap("a", "front")) })
+	ts.publish(func(tx *state.Txn) { tx.Put(configMap("a", "back")) })
+	w.want("ADDED a", "DELETED a")
+}
+
+func TestWatchStartsWithWhatIsThere(t *testing.T) {
+	ts := startServer(t)
+	for _, query := range []string{"", "&resourceVersion=0"} {
+		w := startWatch(t, ts, configMaps+query)
+		w.want("ADDED api-config")
+	}
+	w := startWatch(t, ts, configMaps+"&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true")
+	w.want("ADDED api-config")
+	e := w.next()
+	rv := fmt.Sprint(ts.feed.Snapshot().Counters().ResourceVersion)
+	if e.Type != "BOOKMARK" || e.Object.Kind != "ConfigMap" || e.Object.Metadata.Annotations[metav1.InitialEventsAnnotationKey] != "true" || e.Object.Metadata.ResourceVersion != rv {
+		t.Errorf("got %+v, want the bookmark that ends the initial events", e)
+	}
+	w = startWatch(t, ts, configMaps+"&sendInitialEvents=false&resourceVersionMatch=NotOlderThan")
+	ts.publish(func(tx *state.Txn) { tx.Put(configMap("b", "1")) })
+	w.want("ADDED b")
+}
+
+func TestWatchOfOneObject(t *testing.T) {
+	ts := startServer(t)
+	w := startWatch(t, ts, "/api/v1/namespaces/shop/configmaps/api-config?watch=true")
+	ts.publish(func(tx *state.Txn) {
+		tx.Put(configMap("other", "1"))
+		tx.Put(configMap("api-config", "2"))
+	})
+	w.want("ADDED api-config", "MODIFIED api-config")
+}
+
+func TestWatchEndsInTimeWithABookmark(t *testing.T) {
+	ts := startServer(t)
+	w := startWatch(t, ts, configMaps+"&timeoutSeconds=1&allowWatchBookmarks=true")
+	w.want("ADDED api-config", "BOOKMARK")
+	if line, err := w.lines.ReadBytes('\n'); err != io.EOF {
+		t.Errorf("after its time the watch says %s (%v)", line, err)
+	}
+}
+
+func TestWatchOfAForgottenVersionIsExpired(t *testing.T) {
+	ts := startServer(t)
+	for _, rv := range []uint64{5, ts.feed.Snapshot().Counters().ResourceVersion + 100} {
+		e := startWatch(t, ts, fmt.Sprintf("%s&resourceVersion=%d", configMaps, rv)).next()
+		if e.Type != "ERROR" || e.Object.Code != http.StatusGone || e.Object.Reason != string(metav1.StatusReasonExpired) || e.Object.Kind != "Status" {
+			t.Errorf("from %d: %+v, want Expired", rv, e)
+		}
+	}
+}
+
+func TestWatchRefusesWhatMakesNoSense(t *testing.T) {
+	ts := startServer(t)
+	c := ts.client("reader:ada")
+	for query, want := range map[string]int{
+		"&resourceVersion=x": 400, "&timeoutSeconds=soon": 400, "&sendInitialEvents=true": 400, "&resourceVersionMatch=Exact": 400,
+		"&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=99999999999999": 504,
+	} {
+		if code, body, _ := do(t, c, "GET", ts.url+configMaps+query, nil); code != want {
+			t.Errorf("%s: %d %s, want %d", query, code, body, want)
+		}
+	}
+}
+
+func TestWatchOfATable(t *testing.T) {
+	ts := startServer(t)
+	w := startWatch(t, ts, "/api/v1/namespaces/shop/pods?watch=1&allowWatchBookmarks=true&timeoutSeconds=1", "Accept", acceptTable)
+	first, second := w.next(), w.next()
+	if first.Object.Kind != "Table" || len(first.Object.ColumnDefinitions) != 9 || len(second.Object.ColumnDefinitions) != 0 {
+		t.Errorf("columns come with %+v and %+v, want with the first alone", first, second)
+	}
+	if got := []string{first.String(), second.String()}; !slices.Equal(got, []string{"ADDED api-5d9c7b-aaaaa", "ADDED api-5d9c7b-bbbbb"}) {
+		t.Errorf("got %q", got)
+	}
+	if e := w.next(); e.Type != "BOOKMARK" || e.Object.Kind != "Table" {
+		t.Errorf("got %+v, want a bookmark in a table", e)
+	}
+}
+
+func TestWatchOfEndpoints(t *testing.T) {
+	ts := startServer(t)
+	w := startWatch(t, ts, "/api/v1/namespaces/shop/endpoints?watch=1")
+	w.want("ADDED api")
+	ts.publish(func(tx *state.Txn) {
+		tx.Put(&corev1.Service{ObjectMeta: meta("shop", "web", nil), Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.30"}})
+	})
+	w.want("ADDED web")
+	ts.publish(func(tx *state.Txn) { tx.Put(sampleSlice("web", "web-1")) })
+	w.want("MODIFIED web")
+	ts.publish(func(tx *state.Txn) { tx.Delete(schema.Key{Kind: schema.KindService, Namespace: "shop", Name: "web"}) })
+	w.want("DELETED web")
+}
+
+// TestSlowWatcherIsCutOff: a client that reads nothing loses its watch and holds
+// nothing of the server.
+func TestSlowWatcherIsCutOff(t *testing.T) {
+	defer func(d time.Duration) { writeTimeout = d }(writeTimeout)
+	writeTimeout = 50 * time.Millisecond
+	ts := startServer(t)
+	startWatch(t, ts, configMaps)
+	await(t, func() bool { return ts.watches.Load() == 1 })
+	big := strings.Repeat("x", 1<<20)
+	for i := 0; i < 100 && ts.watches.Load() > 0; i++ {
+		ts.publish(func(tx *state.Txn) {
+			cm := configMap("big", "1")
+			cm.Data["big"] = big
+			tx.Put(cm)
+		})
+		time.Sleep(time.Millisecond)
+	}
+	await(t, func() bool { return ts.watches.Load() == 0 })
+	ts.end()
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	ts := startServer(t)
+	w := startWatch(t, ts, configMaps)
+	w.want("ADDED api-config")
+	next := openWork(t, ts, "n1", 0)
+	if _, err := next(); err != nil {
+		t.Fatal(err)
+	}
+	startWatch(t, ts, "/api/v1/pods?watch=1").body.Close()
+	ts.end()
+	if _, err := w.lines.ReadBytes('\n'); err == nil {
+		t.Error("the watch goes on after the server's end")
+	}
+	w.body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http.(*http2ClientConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"))
+}

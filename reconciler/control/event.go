@@ -1,0 +1,68 @@
+package control
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"unicode/utf8"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// MaxEventMessage bounds an event's message in bytes, as Kubernetes does.
+const MaxEventMessage = 1024
+
+// eventSource is the component that events and slices name as their author.
+const eventSource = "fairlead"
+
+// maxEventSubject leaves room for the hash in an event's name, which may have
+// 253 bytes.
+const maxEventSubject = 230
+
+// Event tells something about an object. The same thing said again raises the
+// count of the event that is there. An event lives in its object's namespace,
+// `default` for cluster-scoped kinds, and its name is derived from the object's
+// UID, the reason and the message.
+func Event(c *Context, about schema.Object, eventType, reason, message string) {
+	message = bounded(message, MaxEventMessage)
+	key := schema.KeyOf(about)
+	namespace := key.Namespace
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s", about.GetUID(), reason, message))
+	name := bounded(key.Name, maxEventSubject) + "." + hex.EncodeToString(sum[:8])
+	now := c.stamp()
+	if old, ok := state.Get[*corev1.Event](c.Tx, namespace, name); ok {
+		next := state.Edit(old)
+		next.Count++
+		next.LastTimestamp = now
+		c.Tx.Put(next)
+		return
+	}
+	c.Tx.Put(&corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, CreationTimestamp: now},
+		InvolvedObject: corev1.ObjectReference{
+			Kind: string(key.Kind), Namespace: key.Namespace, Name: key.Name, UID: about.GetUID(),
+			APIVersion: schema.Info(key.Kind).APIVersion(),
+		},
+		Type: eventType, Reason: reason, Message: message,
+		FirstTimestamp: now, LastTimestamp: now, Count: 1,
+		Source: corev1.EventSource{Component: eventSource}, ReportingController: eventSource,
+	})
+}
+
+// bounded cuts s to at most n bytes, at a rune's boundary.
+func bounded(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,208 @@
+package control
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// lifecycleTaints are the taints that say what state a node is in. They are this
+// controller's alone; all others are the node's configuration.
+var lifecycleTaints = []corev1.Taint{
+	{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule},
+	{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoExecute},
+	{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule},
+	{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoExecute},
+	{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule},
+	{Key: corev1.TaintNodeMemoryPressure, Effect: corev1.TaintEffectNoSchedule},
+	{Key: corev1.TaintNodeDiskPressure, Effect: corev1.TaintEffectNoSchedule},
+	{Key: corev1.TaintNodePIDPressure, Effect: corev1.TaintEffectNoSchedule},
+	{Key: corev1.TaintNodeNetworkUnavailable, Effect: corev1.TaintEffectNoSchedule},
+}
+
+// IsLifecycleTaint reports whether a taint says what state the node is in, which
+// makes it this room's to add and remove.
+func IsLifecycleTaint(t corev1.Taint) bool {
+	return slices.ContainsFunc(lifecycleTaints, func(l corev1.Taint) bool { return l.MatchTaint(&t) })
+}
+
+// nodeTriggers visits a changed node, and the tainted node that a pod was bound to.
+func nodeTriggers(r state.Reader, c state.Change) []schema.Key {
+	if c.Key.Kind == schema.KindNode {
+		return []schema.Key{c.Key}
+	}
+	pod, ok := c.New.(*corev1.Pod)
+	if !ok || pod.Spec.NodeName == "" {
+		return nil
+	}
+	if old, ok := c.Old.(*corev1.Pod); ok && old.Spec.NodeName == pod.Spec.NodeName && old.UID == pod.UID {
+		return nil
+	}
+	node, ok := state.Get[*corev1.Node](r, "", pod.Spec.NodeName)
+	if !ok || len(noExecute(node)) == 0 {
+		return nil
+	}
+	return []schema.Key{schema.KeyOf(node)}
+}
+
+// reconcileNode turns a node's conditions into taints and lets go the pods that do
+// not tolerate them, at once or when their time is over. The pods of a silent node
+// are no longer ready: nobody knows, and no service may count on them. Their node
+// says otherwise once it speaks again.
+func reconcileNode(c *Context, key schema.Key) (wake time.Time) {
+	node, ok := state.Get[*corev1.Node](c.Tx, "", key.Name)
+	if !ok {
+		return wake
+	}
+	next := state.Edit(node)
+	next.Spec.Taints = taintsOf(c, node)
+	putChanged(c, node, next)
+	if nodeCondition(next, corev1.NodeReady) == corev1.ConditionUnknown {
+		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByNode, key.Name) {
+			doubtReadiness(c, pod)
+		}
+	}
+	taints := noExecute(next)
+	if len(taints) == 0 {
+		return wake
+	}
+	for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByNode, key.Name) {
+		if active(pod) {
+			wake = earliest(wake, evict(c, pod, key.Name, taints))
+		}
+	}
+	return wake
+}
+
+func doubtReadiness(c *Context, pod *corev1.Pod) {
+	if !ready(pod) {
+		return
+	}
+	next := *pod // shares what does not change with the frozen one
+	next.Status.Conditions = slices.Clone(pod.Status.Conditions)
+	for i := range next.Status.Conditions {
+		cond := &next.Status.Conditions[i]
+		if cond.Type == corev1.PodReady {
+			cond.Status, cond.LastTransitionTime = corev1.ConditionFalse, c.stamp()
+			cond.Reason, cond.Message = "NodeSilent", "node "+pod.Spec.NodeName+" does not report"
+		}
+	}
+	c.Tx.Put(&next)
+}
+
+// taintsOf keeps the node's own taints first, then those its state calls for, in
+// the order of lifecycleTaints, each with the time it was added.
+func taintsOf(c *Context, node *corev1.Node) []corev1.Taint {
+	var out []corev1.Taint
+	for _, t := range node.Spec.Taints {
+		if !IsLifecycleTaint(t) {
+			out = append(out, t)
+		}
+	}
+	for _, t := range lifecycleTaints {
+		if !calledFor(node, t.Key) {
+			continue
+		}
+		if i := slices.IndexFunc(node.Spec.Taints, func(have corev1.Taint) bool { return have.MatchTaint(&t) }); i >= 0 {
+			t = node.Spec.Taints[i]
+		} else {
+			now := c.stamp()
+			t.TimeAdded = &now
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+func calledFor(node *corev1.Node, taint string) bool {
+	switch taint {
+	case corev1.TaintNodeNotReady:
+		s := nodeCondition(node, corev1.NodeReady)
+		return s != corev1.ConditionTrue && s != corev1.ConditionUnknown
+	case corev1.TaintNodeUnreachable:
+		return nodeCondition(node, corev1.NodeReady) == corev1.ConditionUnknown
+	case corev1.TaintNodeUnschedulable:
+		return node.Spec.Unschedulable
+	case corev1.TaintNodeMemoryPressure:
+		return nodeCondition(node, corev1.NodeMemoryPressure) == corev1.ConditionTrue
+	case corev1.TaintNodeDiskPressure:
+		return nodeCondition(node, corev1.NodeDiskPressure) == corev1.ConditionTrue
+	case corev1.TaintNodePIDPressure:
+		return nodeCondition(node, corev1.NodePIDPressure) == corev1.ConditionTrue
+	case corev1.TaintNodeNetworkUnavailable:
+		return nodeCondition(node, corev1.NodeNetworkUnavailable) == corev1.ConditionTrue
+	}
+	return false
+}
+
+// nodeCondition is "" for a condition that nobody wrote.
+func nodeCondition(node *corev1.Node, t corev1.NodeConditionType) corev1.ConditionStatus {
+	for _, cond := range node.Status.Conditions {
+		if cond.Type == t {
+			return cond.Status
+		}
+	}
+	return ""
+}
+
+func nodeReady(r state.Reader, name string) bool {
+	node, ok := state.Get[*corev1.Node](r, "", name)
+	return ok && nodeCondition(node, corev1.NodeReady) == corev1.ConditionTrue
+}
+
+func noExecute(node *corev1.Node) []corev1.Taint {
+	var out []corev1.Taint
+	for _, t := range node.Spec.Taints {
+		if t.Effect == corev1.TaintEffectNoExecute {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// evict lets the pod go when its tolerance of any taint is over, and otherwise
+// returns when the first one will be; zero when it tolerates all for good.
+func evict(c *Context, pod *corev1.Pod, node string, taints []corev1.Taint) (wake time.Time) {
+	for i := range taints {
+		until, forever := toleratedUntil(c, pod, &taints[i])
+		if forever {
+			continue
+		}
+		if until.After(c.Now) {
+			wake = earliest(wake, until)
+			continue
+		}
+		DeletePod(c, pod, fmt.Sprintf("node %s has taint %s", node, taints[i].ToString()))
+		return time.Time{}
+	}
+	return wake
+}
+
+// toleratedUntil takes the shortest of the tolerations that match, as Kubernetes
+// does; a taint without a time counts from the pod's creation.
+func toleratedUntil(c *Context, pod *corev1.Pod, taint *corev1.Taint) (until time.Time, forever bool) {
+	since := pod.CreationTimestamp.Time
+	if taint.TimeAdded != nil {
+		since = taint.TimeAdded.Time
+	}
+	found := false
+	for _, t := range pod.Spec.Tolerations {
+		if !t.ToleratesTaint(klog.Logger{}, taint, false) {
+			continue
+		}
+		found = true
+		if t.TolerationSeconds != nil {
+			until = earliest(until, since.Add(time.Duration(max(0, *t.TolerationSeconds))*time.Second))
+		}
+	}
+	if !found {
+		return c.Now, false
+	}
+	return until, until.IsZero()
+}

@@ -1,0 +1,160 @@
+package control
+
+import (
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// PreparePod makes a pod that is about to be created complete: creation time,
+// phase, QoS class and the tolerations every pod has. It changes pod in place and
+// does nothing to one that is complete.
+func PreparePod(c *Context, pod *corev1.Pod) {
+	if pod.CreationTimestamp.IsZero() {
+		pod.CreationTimestamp = c.stamp()
+	}
+	if pod.Status.Phase == "" {
+		pod.Status.Phase = corev1.PodPending
+	}
+	pod.Status.QOSClass = qosClass(&pod.Spec)
+	seconds := int64(orDefault(c.Config.EvictionAfter, DefaultEvictionAfter) / time.Second)
+	for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
+		tolerateForAWhile(&pod.Spec, key, seconds)
+	}
+}
+
+// tolerateForAWhile adds a NoExecute toleration of the taint key unless the pod
+// speaks of it already.
+func tolerateForAWhile(spec *corev1.PodSpec, key string, seconds int64) {
+	for _, t := range spec.Tolerations {
+		if (t.Key == key || t.Key == "") && (t.Effect == corev1.TaintEffectNoExecute || t.Effect == "") {
+			return
+		}
+	}
+	// The slice may be the template's: grow a copy.
+	spec.Tolerations = append(slices.Clip(spec.Tolerations), corev1.Toleration{
+		Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds,
+	})
+}
+
+// qosClass follows Kubernetes: Guaranteed when every container's CPU and memory
+// limits are set and equal its requests, BestEffort when none asks for anything.
+func qosClass(spec *corev1.PodSpec) corev1.PodQOSClass {
+	guaranteed, bestEffort := true, true
+	for _, ctr := range slices.Concat(spec.InitContainers, spec.Containers) {
+		for _, res := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+			limit, request := ctr.Resources.Limits[res], ctr.Resources.Requests[res]
+			if !limit.IsZero() || !request.IsZero() {
+				bestEffort = false
+			}
+			if limit.IsZero() || !request.IsZero() && limit.Cmp(request) != 0 {
+				guaranteed = false
+			}
+		}
+	}
+	switch {
+	case bestEffort:
+		return corev1.PodQOSBestEffort
+	case guaranteed:
+		return corev1.PodQOSGuaranteed
+	}
+	return corev1.PodQOSBurstable
+}
+
+// DeletePod lets a pod go, and says why in an event. A pod that no node has is
+// deleted at once; a bound one is marked as terminating, and the object goes when
+// its node says that the containers are gone. A pod that terminates already stays
+// as it is.
+func DeletePod(c *Context, pod *corev1.Pod, why string) {
+	if pod.DeletionTimestamp != nil {
+		return
+	}
+	if !onKnownNode(c.Tx, pod) {
+		Event(c, pod, corev1.EventTypeNormal, "Deleted", why)
+		c.Tx.Delete(schema.KeyOf(pod))
+		return
+	}
+	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
+	if pod.Spec.TerminationGracePeriodSeconds != nil {
+		grace = *pod.Spec.TerminationGracePeriodSeconds
+	}
+	next := *pod // shares what does not change with the frozen one
+	at := metav1.NewTime(c.stamp().Add(time.Duration(grace) * time.Second))
+	next.DeletionTimestamp = &at
+	next.DeletionGracePeriodSeconds = &grace
+	c.Tx.Put(&next)
+	Event(c, &next, corev1.EventTypeNormal, "Terminating", why)
+}
+
+// onKnownNode reports whether there is a node that can say what became of the pod.
+func onKnownNode(r state.Reader, pod *corev1.Pod) bool {
+	return pod.Spec.NodeName != "" && r.Get(schema.Key{Kind: schema.KindNode, Name: pod.Spec.NodeName}) != nil
+}
+
+// ended reports whether the pod's containers are through and will not run again.
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// active reports whether the pod counts as one of its owner's.
+func active(pod *corev1.Pod) bool { return !ended(pod) && pod.DeletionTimestamp == nil }
+
+func podCondition(pod *corev1.Pod, t corev1.PodConditionType) (corev1.PodCondition, bool) {
+	for _, cond := range pod.Status.Conditions {
+		if cond.Type == t {
+			return cond, true
+		}
+	}
+	return corev1.PodCondition{}, false
+}
+
+func ready(pod *corev1.Pod) bool {
+	cond, ok := podCondition(pod, corev1.PodReady)
+	return ok && cond.Status == corev1.ConditionTrue
+}
+
+// readySince is when the pod became ready or stopped being so; its creation when
+// nobody said.
+func readySince(pod *corev1.Pod) time.Time {
+	if cond, ok := podCondition(pod, corev1.PodReady); ok && !cond.LastTransitionTime.IsZero() {
+		return cond.LastTransitionTime.Time
+	}
+	return pod.CreationTimestamp.Time
+}
+
+// available reports whether the pod has been ready for minReadySeconds, and if
+// it is ready but not for long enough, when it will have been.
+func available(pod *corev1.Pod, minReadySeconds int32, now time.Time) (ok bool, at time.Time) {
+	if !ready(pod) {
+		return false, time.Time{}
+	}
+	at = readySince(pod).Add(time.Duration(minReadySeconds) * time.Second)
+	if minReadySeconds == 0 || !at.After(now) {
+		return true, time.Time{}
+	}
+	return false, at
+}
+
+// ownerRef is a reference to the controlling owner.
+func ownerRef(owner schema.Object) metav1.OwnerReference {
+	info := schema.Info(schema.KindOf(owner))
+	yes := true
+	return metav1.OwnerReference{
+		APIVersion: info.APIVersion(), Kind: string(info.Kind), Name: owner.GetName(), UID: owner.GetUID(),
+		Controller: &yes, BlockOwnerDeletion: &yes,
+	}
+}
+
+// ownerKey is the key of an object's controlling owner of that kind.
+func ownerKey(obj schema.Object, kind schema.Kind) (schema.Key, bool) {
+	ref := metav1.GetControllerOf(obj)
+	if ref == nil || ref.Kind != string(kind) {
+		return schema.Key{}, false
+	}
+	return schema.Key{Kind: kind, Namespace: obj.GetNamespace(), Name: ref.Name}, true
+}

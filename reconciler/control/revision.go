@@ -1,0 +1,320 @@
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+const (
+	// MaxPhaseRecords bounds a revision's phases: one that goes back and forth
+	// keeps how it began and how it stands.
+	MaxPhaseRecords = 50
+	// maxPhaseReason bounds a phase's reason in bytes.
+	maxPhaseReason = 1024
+)
+
+// revisionTriggers visits the revision under way of whatever source a changed
+// object comes from; of every source when a node becomes ready or stops being so.
+func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
+	switch c.Key.Kind {
+	case schema.KindRevision:
+		return []schema.Key{c.Key}
+	case schema.KindSource:
+		return revisionUnderWay(r, c.Key.Name)
+	case schema.KindDeployment, schema.KindPod:
+		source := ""
+		for _, side := range changedSides[schema.Object](c) {
+			source = cmp.Or(schema.OriginOf(side).Source, source)
+		}
+		return revisionUnderWay(r, source)
+	case schema.KindNode:
+		if sides := changedSides[*corev1.Node](c); len(sides) == 2 && nodeCondition(sides[0], corev1.NodeReady) == nodeCondition(sides[1], corev1.NodeReady) {
+			return nil
+		}
+		var keys []schema.Key
+		for src := range r.List(schema.KindSource, "") {
+			keys = append(keys, revisionUnderWay(r, src.GetName())...)
+		}
+		return keys
+	}
+	return nil
+}
+
+func revisionUnderWay(r state.Reader, source string) []schema.Key {
+	src, ok := state.Get[*schema.Source](r, "", source)
+	if !ok || src.Status.Applied.Commit == "" {
+		return nil
+	}
+	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(source, src.Status.Applied.Commit))
+	if !ok || !underWay(rev) {
+		return nil
+	}
+	return []schema.Key{schema.KeyOf(rev)}
+}
+
+func underWay(rev *schema.Revision) bool {
+	return rev.Status.Phase == schema.PhaseRollingOut || rev.Status.Phase == schema.PhaseStalled
+}
+
+// reconcileRevision judges the applied revision of a source by its workloads:
+// Healthy when all are up to date and available, Failed when one of the revision's
+// own cannot get there in time, Stalled while all that is missing is room or
+// images.
+func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
+	rev, ok := state.Get[*schema.Revision](c.Tx, "", key.Name)
+	if !ok || !underWay(rev) {
+		return wake
+	}
+	src, ok := state.Get[*schema.Source](c.Tx, "", rev.Spec.Source)
+	if !ok || src.Status.Applied.Commit != rev.Spec.Commit {
+		return wake
+	}
+	var open []verdict
+	workloads := 0
+	for v := range verdicts(c, src, rev) {
+		workloads++
+		if v.outcome != done {
+			open = append(open, v)
+		}
+	}
+	failed := slices.IndexFunc(open, func(v verdict) bool { return v.outcome == failing })
+	moving := slices.IndexFunc(open, func(v verdict) bool { return v.outcome != stalling })
+	switch {
+	case len(open) == 0:
+		enter(c, rev, schema.PhaseHealthy, corev1.EventTypeNormal, fmt.Sprintf("workloads up to date and available: %d", workloads))
+	case failed >= 0:
+		enter(c, rev, schema.PhaseFailed, corev1.EventTypeWarning, open[failed].reason)
+	case moving < 0:
+		enter(c, rev, schema.PhaseStalled, corev1.EventTypeWarning, open[0].reason)
+	default:
+		if rev.Status.Phase == schema.PhaseStalled {
+			enter(c, rev, schema.PhaseRollingOut, corev1.EventTypeNormal, "goes on: "+open[moving].reason)
+			return wake // the next visit counts its time from here
+		}
+		for _, v := range open {
+			wake = earliest(wake, v.wake)
+		}
+	}
+	return wake
+}
+
+func enter(c *Context, rev *schema.Revision, phase schema.Phase, eventType, reason string) {
+	next := state.Edit(rev)
+	reason = bounded(reason, maxPhaseReason)
+	if !next.Enter(phase, c.stamp(), reason) {
+		return
+	}
+	if n := len(next.Status.Phases); n > MaxPhaseRecords {
+		next.Status.Phases = slices.Delete(next.Status.Phases, MaxPhaseRecords/2, MaxPhaseRecords/2+n-MaxPhaseRecords)
+	}
+	c.Tx.Put(next)
+	Event(c, next, eventType, string(phase), reason)
+}
+
+// entered is when the revision came into the phase it is in.
+func entered(rev *schema.Revision) time.Time {
+	if n := len(rev.Status.Phases); n > 0 {
+		return rev.Status.Phases[n-1].At.Time
+	}
+	return rev.CreationTimestamp.Time
+}
+
+// outcome is where one workload stands.
+type outcome int
+
+const (
+	done     outcome = iota
+	waiting          // under way, in time
+	stalling         // nothing is missing but room or images, or another revision's pods hold it up
+	failing          // the revision's own pods cannot get there
+)
+
+// verdict is a workload's outcome, its reason, and when it may change by itself.
+type verdict struct {
+	outcome outcome
+	reason  string
+	wake    time.Time
+}
+
+// verdicts judges every workload of the source, Deployments before bare pods, in
+// key order.
+func verdicts(c *Context, src *schema.Source, rev *schema.Revision) func(yield func(verdict) bool) {
+	return func(yield func(verdict) bool) {
+		for obj := range c.Tx.BySource(schema.KindDeployment, src.Name) {
+			if !yield(judgeDeployment(c, rev, obj.(*appsv1.Deployment))) {
+				return
+			}
+		}
+		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, "") {
+			if schema.OriginOf(pod).Source == src.Name && !yield(judgeBarePod(c, src, rev, pod)) {
+				return
+			}
+		}
+	}
+}
+
+func judgeDeployment(c *Context, rev *schema.Revision, d *appsv1.Deployment) verdict {
+	name := schema.KeyOf(d).String()
+	if deploymentComplete(d, &d.Status) {
+		return verdict{outcome: done}
+	}
+	if d.Status.ObservedGeneration < d.Generation {
+		return verdict{outcome: waiting, reason: name + " is new"}
+	}
+	moved := time.Time{}
+	if cond, ok := deploymentCondition(&d.Status, appsv1.DeploymentProgressing); ok && cond.Reason != reasonDeadlineExceeded {
+		moved = cond.LastUpdateTime.Time
+	}
+	w := workload{
+		name: name, own: isOwn(c.Tx, rev, d), moved: moved, deadline: progressDeadline(c, d),
+		progress: fmt.Sprintf("%d of %d pods updated, %d available", d.Status.UpdatedReplicas, desiredOf(d), d.Status.AvailableReplicas),
+	}
+	w.troubles = troublesOf(c, d)
+	return w.judge(c, rev)
+}
+
+// troublesOf looks at the pods of the current template that are not available
+// and, where old pods must end first, at those that cannot.
+func troublesOf(c *Context, d *appsv1.Deployment) []trouble {
+	var out []trouble
+	f := familyOf(c.Tx, d)
+	if f.current != nil {
+		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(f.current.UID)) {
+			if ok, _ := available(pod, d.Spec.MinReadySeconds, c.Now); !ok && pod.DeletionTimestamp == nil {
+				out = append(out, troubleOf(c.Tx, pod))
+			}
+		}
+	}
+	if d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+		return out
+	}
+	for _, rs := range f.olds {
+		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(rs.UID)) {
+			if !ended(pod) && !nodeReady(c.Tx, pod.Spec.NodeName) {
+				out = append(out, trouble{kind: lacking, text: "waits for the end of pod " + pod.Name + ": node " + pod.Spec.NodeName + " is not ready"})
+			}
+		}
+	}
+	return out
+}
+
+// isOwn reports whether the object's template came with this revision, or with an
+// earlier one that never was healthy.
+func isOwn(r state.Reader, rev *schema.Revision, obj schema.Object) bool {
+	origin := schema.OriginOf(obj)
+	if origin.Commit == rev.Spec.Commit {
+		return true
+	}
+	from, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(origin.Source, origin.Commit))
+	return ok && !slices.ContainsFunc(from.Status.Phases, func(p schema.PhaseRecord) bool { return p.Name == schema.PhaseHealthy })
+}
+
+func judgeBarePod(c *Context, src *schema.Source, rev *schema.Revision, pod *corev1.Pod) verdict {
+	name := schema.KeyOf(pod).String()
+	w := workload{
+		name: name, own: isOwn(c.Tx, rev, pod), moved: scheduledAt(pod),
+		deadline: orDefault(c.Config.ProgressDeadline, DefaultProgressDeadline), progress: string(pod.Status.Phase),
+	}
+	if src.Spec.ProgressDeadline != nil {
+		w.deadline = src.Spec.ProgressDeadline.Duration
+	}
+	switch {
+	case pod.DeletionTimestamp != nil:
+		return verdict{outcome: waiting, reason: name + " terminates"}
+	case pod.Status.Phase == corev1.PodSucceeded, ready(pod):
+		return verdict{outcome: done}
+	case pod.Status.Phase == corev1.PodFailed && w.own:
+		return verdict{outcome: failing, reason: name + ": " + troubleOf(c.Tx, pod).text}
+	}
+	w.troubles = []trouble{troubleOf(c.Tx, pod)}
+	return w.judge(c, rev)
+}
+
+// workload is what judging one needs to know.
+type workload struct {
+	name     string
+	own      bool      // its template is on trial; see isOwn
+	moved    time.Time // last progress; zero when its deadline has passed
+	deadline time.Duration
+	progress string
+	troubles []trouble // of its pods that are not available, in name order
+}
+
+// judge weighs the troubles of a workload that is not there yet. Time counts from
+// its last progress, or from when the revision went on after a stall. A pod that
+// has merely not become ready counts against the revision only after it had the
+// whole deadline for itself. Whatever holds up a workload that is not the
+// revision's own is no fault of the revision.
+func (w workload) judge(c *Context, rev *schema.Revision) verdict {
+	if !w.own {
+		w.name += ", which this revision did not change"
+		for i := range w.troubles {
+			w.troubles[i].kind = lacking
+		}
+	}
+	v := verdict{outcome: waiting, reason: w.name + ": " + w.progress}
+	since := w.moved
+	if at := entered(rev); rev.Status.Phase == schema.PhaseRollingOut && at.After(since) {
+		since = at
+	}
+	if w.stalled(rev) {
+		v.reason = w.name + ": " + w.first(lacking).text
+		due := since.Add(orDefault(c.Config.StallAfter, DefaultStallAfter))
+		if rev.Status.Phase == schema.PhaseStalled || !due.After(c.Now) {
+			v.outcome = stalling
+			return v
+		}
+		v.wake = due
+		return v
+	}
+	if rev.Status.Phase == schema.PhaseStalled {
+		return v
+	}
+	if due := since.Add(w.deadline); due.After(c.Now) {
+		v.wake = due
+		return v
+	}
+	for _, t := range w.troubles {
+		if due := t.since.Add(w.deadline); t.kind == slow && due.After(c.Now) {
+			v.wake = earliest(v.wake, due)
+			continue
+		}
+		if t.kind != lacking {
+			return verdict{outcome: failing, reason: fmt.Sprintf("%s: no progress for %s: %s", w.name, w.deadline, t.text)}
+		}
+	}
+	return v
+}
+
+func (w workload) first(k troubleKind) trouble {
+	for _, t := range w.troubles {
+		if t.kind == k {
+			return t
+		}
+	}
+	return trouble{}
+}
+
+// stalled reports whether room or images are all that is missing. A revision that
+// is Stalled already stays so while the same pods try again: only a pod that runs
+// or was bound since then is a move.
+func (w workload) stalled(rev *schema.Revision) bool {
+	if len(w.troubles) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(w.troubles, func(t trouble) bool {
+		if t.kind == lacking {
+			return false
+		}
+		again := rev.Status.Phase == schema.PhaseStalled && t.kind == slow && !t.running && !t.since.After(entered(rev))
+		return !again
+	})
+}

@@ -1,0 +1,172 @@
+package gitsource
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/cgi"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+const (
+	// maxGitRequests at once, the waiting pushes among them.
+	maxGitRequests = 128
+	// stallTimeout is how long a client may send or take nothing. It replaces
+	// the server's own deadlines: a push that waits for a rollout is long.
+	stallTimeout = time.Minute
+	// maxComplaint is how much of git's stderr is logged.
+	maxComplaint = 2 << 10
+	doorPrefix   = "/git/"
+)
+
+// The three calls of git's smart protocol (gitprotocol-http(5)); files are not
+// served.
+var gitCalls = map[string]string{
+	"info/refs":        http.MethodGet,
+	"git-upload-pack":  http.MethodPost,
+	"git-receive-pack": http.MethodPost,
+}
+
+// HTTPHandler serves the embedded remotes <root>/<source>.git at /git/<source>
+// by git's smart protocol, for clones and pushes alike. authorize says who
+// calls; whoever it does not know is asked for a user and password (the token
+// goes into the password).
+func HTTPHandler(root string, authorize func(r *http.Request, source string) (pusher string, ok bool)) http.Handler {
+	free := make(chan struct{}, maxGitRequests)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		source, call, ok := splitDoor(r.URL.Path)
+		if !ok {
+			http.Error(w, "fairlead: not found; the remote of a source is /git/<source>", http.StatusNotFound)
+			return
+		}
+		pusher, ok := authorize(r, source)
+		if !ok {
+			w.Header().Set("WWW-Authenticate", `Basic realm="fairlead", charset="UTF-8"`)
+			http.Error(w, "fairlead: source "+source+" takes a pusher's token, as the password", http.StatusUnauthorized)
+			return
+		}
+		if _, err := os.Stat(filepath.Join(root, source+".git", "HEAD")); err != nil {
+			http.Error(w, "fairlead: there is no source "+source+" with an embedded remote", http.StatusNotFound)
+			return
+		}
+		if gitCalls[call] != r.Method {
+			http.Error(w, "fairlead: this is for git, not for browsers: git clone "+doorPrefix+source, http.StatusMethodNotAllowed)
+			return
+		}
+		select {
+		case free <- struct{}{}:
+			defer func() { <-free }()
+		default:
+			http.Error(w, fmt.Sprintf("fairlead: %d git requests are under way already", maxGitRequests), http.StatusServiceUnavailable)
+			return
+		}
+		backend(w, r, root, source, call, pusher)
+	})
+}
+
+// splitDoor takes /git/<source>[.git]/<call> apart.
+func splitDoor(path string) (source, call string, ok bool) {
+	rest, ok := strings.CutPrefix(path, doorPrefix)
+	if !ok {
+		return "", "", false
+	}
+	source, call, _ = strings.Cut(rest, "/")
+	source = strings.TrimSuffix(source, ".git")
+	return source, call, validSource(source)
+}
+
+// backend lets git http-backend answer (git-http-backend(1)).
+func backend(w http.ResponseWriter, r *http.Request, root, source, call, pusher string) {
+	program, err := exec.LookPath("git")
+	if err != nil {
+		http.Error(w, "fairlead: git is not installed on the master", http.StatusInternalServerError)
+		return
+	}
+	timed := http.NewResponseController(w)
+	inner := r.Clone(r.Context())
+	inner.URL.Path = "/" + source + ".git/" + call
+	inner.URL.RawPath = ""
+	inner.Header.Del("Authorization")
+	inner.Header.Del("Cookie")
+	// CGI has no chunked bodies; without a length, git reads to the end.
+	inner.TransferEncoding = nil
+	if r.Body != nil && r.Body != http.NoBody {
+		inner.Body = &timedBody{http.MaxBytesReader(w, r.Body, MaxPushBytes), timed}
+	}
+	complaint := tail{limit: maxComplaint}
+	handler := cgi.Handler{
+		Path: program,
+		Args: []string{"http-backend"},
+		Dir:  root,
+		Env: append(gitEnv(),
+			"GIT_PROJECT_ROOT="+root,
+			"GIT_HTTP_EXPORT_ALL=1",
+			"REMOTE_USER="+pusher,
+			"FAIRLEAD_PUSHER="+pusher,
+		),
+		Stderr: &complaint,
+		Logger: log.New(&complaint, "", 0),
+	}
+	handler.ServeHTTP(&flushed{w, timed}, inner)
+	if text := strings.TrimSpace(string(complaint.text)); text != "" {
+		logrus.WithFields(logrus.Fields{"source": source, "call": call, "pusher": pusher, "git": text}).Warn("git request")
+	}
+}
+
+// tail keeps the last of what is written to it.
+type tail struct {
+	mu    sync.Mutex // git's stderr and the CGI handler both write
+	limit int
+	text  []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, p...)
+	t.text = t.text[max(0, len(t.text)-t.limit):]
+	return len(p), nil
+}
+
+// timedBody gives the client stallTimeout for each piece of its request.
+type timedBody struct {
+	io.ReadCloser
+	timed *http.ResponseController
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	b.timed.SetReadDeadline(time.Now().Add(stallTimeout))
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, fmt.Errorf("read request: %w", err)
+	}
+	if err != nil {
+		b.timed.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// flushed sends what git writes as it writes it, and gives the client
+// stallTimeout to take it.
+type flushed struct {
+	http.ResponseWriter
+	timed *http.ResponseController
+}
+
+func (f *flushed) Write(p []byte) (int, error) {
+	f.timed.SetWriteDeadline(time.Now().Add(stallTimeout))
+	n, err := f.ResponseWriter.Write(p)
+	if err == nil {
+		f.timed.Flush()
+	}
+	return n, err
+}

@@ -1,0 +1,70 @@
+package gitsource
+
+import (
+	"fmt"
+	"strings"
+
+	"fairlead/reconciler/gitsource/hook"
+)
+
+// OptionWait is the push option that follows the rollout: git push -o wait.
+const OptionWait = "wait"
+
+var knownOptions = []string{OptionWait}
+
+// minRewindName is how much of a commit's name a rewind trailer must give.
+const minRewindName = 7
+
+// history is what the policy asks of a repository; Repo has it.
+type history interface {
+	IsAncestor(a, b string) (bool, error)
+	message(commit string) (string, error)
+}
+
+func (r *Repo) message(commit string) (string, error) {
+	c, err := r.Commit(commit)
+	return c.Message, err
+}
+
+// refusal says why a followed branch may not move as u says, or nothing: it is
+// never deleted, and loses commits only when its new tip says so. An error
+// means that the question could not be answered.
+func refusal(repo history, source string, u hook.Update) (string, error) {
+	branch := strings.TrimPrefix(u.Ref, "refs/heads/")
+	if u.New == hook.Zero {
+		return fmt.Sprintf("%s is what source %s follows, it is not deleted", branch, source), nil
+	}
+	message, err := repo.message(u.New)
+	if err != nil {
+		return "", err
+	}
+	if u.Old == hook.Zero {
+		return "", nil
+	}
+	forward, err := repo.IsAncestor(u.Old, u.New)
+	if err != nil || forward {
+		return "", err
+	}
+	for _, v := range TrailerValues(message, TrailerAllowRewind) {
+		if len(v) >= minRewindName && strings.HasPrefix(u.Old, strings.ToLower(v)) {
+			return "", nil
+		}
+	}
+	return fmt.Sprintf("%s would lose commits: %s does not contain %s; to mean it, end the new tip's message with the line \"%s: %s\" and push again",
+		branch, short(u.New), short(u.Old), TrailerAllowRewind, u.Old), nil
+}
+
+// unknownOptions are warned about, one text each.
+func unknownOptions(options []string) []string {
+	var out []string
+	for _, o := range options {
+		known := false
+		for _, k := range knownOptions {
+			known = known || o == k
+		}
+		if !known {
+			out = append(out, fmt.Sprintf("warning: push option %q means nothing here (known: %s)", o, strings.Join(knownOptions, ", ")))
+		}
+	}
+	return out
+}

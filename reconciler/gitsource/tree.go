@@ -1,0 +1,277 @@
+package gitsource
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-git/go-git/v5/plumbing"
+
+	"fairlead/schema"
+)
+
+// Bounds on a tree's shape, so that a few objects that name each other cannot
+// unfold into an endless walk.
+const (
+	maxDirectories = schema.MaxFiles
+	maxDepth       = 64
+)
+
+// Tree lists the files of a commit below root ("." is everything), sorted by
+// path; a file is read when it is opened, and stays readable as long as the
+// repository keeps it. What is listed must not be changed: unchanged
+// directories share it. Symlinks, submodules, files over schema.MaxFileSize and
+// names that no file should have are in Refused, not in Files. A root that does
+// not exist or a tree beyond the bounds is an error of type schema.Diagnostics.
+func (r *Repo) Tree(commit, root string) (schema.Tree, error) {
+	c, top, root, err := r.find(commit, root)
+	if err != nil {
+		return schema.Tree{}, err
+	}
+	w := walk{repo: r, tree: schema.Tree{Commit: c, Hash: top.String()}}
+	// The last tree's size is a good guess at this one's.
+	w.tree.Files = make([]schema.File, 0, r.files.Load()+16)
+	if err := w.directory(root, top, 0); err != nil {
+		return schema.Tree{}, fmt.Errorf("read tree of commit %s: %w", commit, err)
+	}
+	r.files.Store(int64(len(w.tree.Files)))
+	w.tree.Refused = w.tree.Refused.Sort()
+	byPath := func(a, b schema.File) int { return strings.Compare(a.Path, b.Path) }
+	// Git keeps trees in this order; a tree written by hand may not be.
+	if !slices.IsSortedFunc(w.tree.Files, byPath) {
+		slices.SortFunc(w.tree.Files, byPath)
+	}
+	return w.tree, nil
+}
+
+// TreeHash is Tree's Hash without listing anything: equal hashes are equal
+// trees.
+func (r *Repo) TreeHash(commit, root string) (string, error) {
+	_, top, _, err := r.find(commit, root)
+	if err != nil {
+		return "", err
+	}
+	return top.String(), nil
+}
+
+// find is the commit, the tree object at root, and root as a prefix of paths.
+func (r *Repo) find(commit, root string) (schema.Commit, plumbing.Hash, string, error) {
+	c, err := r.Commit(commit)
+	if err != nil {
+		return c, plumbing.ZeroHash, "", err
+	}
+	root = strings.TrimPrefix(path.Clean("/"+root), "/")
+	at, prefix := plumbing.NewHash(c.Tree), ""
+	for _, name := range strings.FieldsFunc(root, func(r rune) bool { return r == '/' }) {
+		d, err := r.directory(prefix, at)
+		if err != nil {
+			return c, at, "", fmt.Errorf("read tree of commit %s: %w", commit, err)
+		}
+		prefix = path.Join(prefix, name)
+		i := slices.IndexFunc(d.items, func(i item) bool { return i.isDir() && i.file.Path == prefix })
+		if i < 0 {
+			return c, at, "", refuse(prefix, "there is no such directory in commit "+short(commit), "the source's path names it")
+		}
+		at = d.items[i].dir
+	}
+	return c, at, prefix, nil
+}
+
+func refuse(at, message, hint string) schema.Diagnostics {
+	if at == "" {
+		at = "."
+	}
+	return schema.Diagnostics{{Position: schema.Position{Path: at}, Severity: schema.Error, Message: message, Hint: hint}}
+}
+
+func short(hash string) string { return hash[:min(12, len(hash))] }
+
+// walk lists a tree, directory by directory.
+type walk struct {
+	repo        *Repo
+	tree        schema.Tree
+	entries     int // files and refusals seen
+	directories int
+	bytes       int64
+}
+
+func (w *walk) directory(prefix string, hash plumbing.Hash, depth int) error {
+	w.directories++
+	if w.directories > maxDirectories || depth > maxDepth {
+		return refuse(prefix, fmt.Sprintf("more than %d directories, or deeper than %d", maxDirectories, maxDepth), "")
+	}
+	d, err := w.repo.directory(prefix, hash)
+	if err != nil {
+		return err
+	}
+	w.entries += len(d.items) + len(d.refused)
+	if w.entries > schema.MaxFiles+w.directories {
+		return refuse(prefix, fmt.Sprintf("more than %d files", schema.MaxFiles), "point the source's path at the directory that holds the manifests")
+	}
+	w.bytes += d.bytes
+	if w.bytes > schema.MaxTreeBytes {
+		return refuse(prefix, fmt.Sprintf("more than %d MiB of files", schema.MaxTreeBytes>>20), "point the source's path at the directory that holds the manifests")
+	}
+	w.tree.Refused = append(w.tree.Refused, d.refused...)
+	for _, i := range d.items {
+		if !i.isDir() {
+			w.tree.Files = append(w.tree.Files, i.file)
+			continue
+		}
+		if err := w.directory(i.file.Path, i.dir, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dirKey names a directory's content where it stands: the paths in it depend on
+// both.
+type dirKey struct {
+	prefix string
+	hash   plumbing.Hash
+}
+
+// directory is one tree object. It is shared and never changed.
+type directory struct {
+	items   []item // in git's order
+	refused schema.Diagnostics
+	bytes   int64 // of its files
+}
+
+// item is a file, or a directory whose file has nothing but a path.
+type item struct {
+	file schema.File
+	dir  plumbing.Hash
+}
+
+func (i item) isDir() bool { return i.dir != plumbing.ZeroHash }
+
+func (r *Repo) directory(prefix string, hash plumbing.Hash) (*directory, error) {
+	key := dirKey{prefix, hash}
+	if d, ok := r.dirs.get(key); ok {
+		return d, nil
+	}
+	if r.below != nil {
+		if d, ok := r.below.dirs.get(key); ok {
+			return d, nil
+		}
+	}
+	o, err := r.object(plumbing.TreeObject, hash, maxTreeSize)
+	if err != nil {
+		return nil, fmt.Errorf("tree %s: %w", hash, err)
+	}
+	data, err := content(o)
+	if err != nil {
+		return nil, fmt.Errorf("tree %s: %w", hash, err)
+	}
+	d := &directory{}
+	seen := make(map[string]bool)
+	for len(data) > 0 {
+		var e treeEntry
+		if e, data, err = nextEntry(data); err != nil {
+			return nil, fmt.Errorf("tree %s: %w", hash, err)
+		}
+		if seen[e.name] {
+			d.refuse(path.Join(prefix, e.name), "this name is in the tree twice", "")
+			continue
+		}
+		seen[e.name] = true
+		if err := d.add(r, prefix, e); err != nil {
+			return nil, fmt.Errorf("tree %s: %s: %w", hash, e.name, err)
+		}
+	}
+	r.dirs.put(key, d, len(d.items)+len(d.refused)+1)
+	return d, nil
+}
+
+func (d *directory) add(r *Repo, prefix string, e treeEntry) error {
+	full := e.name
+	if prefix != "" {
+		full = prefix + "/" + e.name
+	}
+	if why := badName(e.name); why != "" {
+		d.refuse(prefix, fmt.Sprintf("%q %s", e.name, why), "")
+		return nil
+	}
+	switch e.mode {
+	case "40000", "040000":
+		d.items = append(d.items, item{file: schema.File{Path: full}, dir: e.hash})
+	case "100644", "100755", "100664":
+		return d.addFile(r, full, e.hash)
+	case "120000":
+		d.refuse(full, "this is a symlink, which is not followed", "put the file itself here")
+	case "160000":
+		d.refuse(full, "this is a submodule, which is not fetched", "copy its files here, or make its repository a source")
+	default:
+		d.refuse(full, "unknown kind of entry, mode "+e.mode, "")
+	}
+	return nil
+}
+
+func (d *directory) addFile(r *Repo, full string, hash plumbing.Hash) error {
+	size, err := r.size(hash)
+	if err != nil {
+		return err
+	}
+	if size > schema.MaxFileSize {
+		d.refuse(full, fmt.Sprintf("%d bytes, a file has at most %d", size, schema.MaxFileSize), "exclude it, or split it")
+		return nil
+	}
+	d.bytes += size
+	d.items = append(d.items, item{file: schema.File{
+		Path: full,
+		Hash: hash.String(),
+		Size: size,
+		Open: func() ([]byte, error) { return r.blob(hash) },
+	}})
+	return nil
+}
+
+func (d *directory) refuse(at, message, hint string) {
+	d.refused = append(d.refused, refuse(at, message, hint)...)
+}
+
+// badName says what is wrong with a name, or nothing. Such names come from
+// trees written by hand: they would mislead whoever reads a path of ours.
+func badName(name string) string {
+	switch {
+	case name == "" || name == "." || name == ".." || strings.Contains(name, "/"):
+		return "is not a file's name"
+	case !utf8.ValidString(name):
+		return "is a name that is not UTF-8"
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return "is a name with control characters"
+	}
+	return ""
+}
+
+// treeEntry is one entry of a tree object: mode, space, name, NUL, 20 bytes of
+// object name (gitformat: tree objects).
+type treeEntry struct {
+	mode string
+	name string
+	hash plumbing.Hash
+}
+
+var errTruncated = errors.New("truncated tree object")
+
+func nextEntry(data []byte) (treeEntry, []byte, error) {
+	var e treeEntry
+	mode, data, ok := bytes.Cut(data, []byte{' '})
+	if !ok {
+		return e, nil, errTruncated
+	}
+	name, data, ok := bytes.Cut(data, []byte{0})
+	if !ok || len(data) < len(e.hash) {
+		return e, nil, errTruncated
+	}
+	e.mode, e.name = string(mode), string(name)
+	copy(e.hash[:], data)
+	return e, data[len(e.hash):], nil
+}

@@ -1,0 +1,433 @@
+package reconciler_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/reconciler"
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/plan"
+	"fairlead/reconciler/scheduler"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/reconciler/work"
+	"fairlead/schema"
+	"fairlead/schema/load"
+	"fairlead/schema/wire"
+)
+
+// cluster is a Machine with model agents: each runs what it is told at once and
+// lets a pod go once it is drained. The machine is pure, so this is all there is.
+type cluster struct {
+	t       *testing.T
+	engine  *settle.Engine
+	machine *reconciler.Machine
+	now     time.Time
+	nodes   []schema.NodeName
+	broken  func(*corev1.Pod) bool // pods that never become ready
+	started map[types.UID]bool
+	writes  int
+}
+
+func newCluster(t *testing.T, nodes int) *cluster {
+	engine := settle.NewEngine(control.Config{
+		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), DNS: netip.MustParseAddr("10.96.0.10"), NodePortFirst: 30000, NodePortLast: 32767,
+	})
+	src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{Embedded: true})}
+	c := &cluster{t: t, engine: engine, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), started: map[types.UID]bool{}, broken: func(*corev1.Pod) bool { return false }}
+	c.machine = reconciler.NewMachine(engine, state.Empty(state.Counters{ResourceVersion: 1 << 40}), []schema.Source{src})
+	for i := range nodes {
+		c.nodes = append(c.nodes, schema.NodeName(fmt.Sprintf("n%d", i+1)))
+	}
+	c.rest()
+	return c
+}
+
+// restart drops the machine's memory and starts again from what is durable.
+func (c *cluster) restart() {
+	src := slices.Collect(state.All[*schema.Source](c.machine.Snapshot(), ""))
+	c.machine = reconciler.NewMachine(c.engine, c.machine.Snapshot(), []schema.Source{*state.Edit(src[0])})
+}
+
+// step is one round a second, with a report and an acknowledgement of each node.
+func (c *cluster) step(extra ...reconciler.Input) (changed int) {
+	c.now = c.now.Add(time.Second)
+	inputs := extra
+	for i, node := range c.nodes {
+		inputs = append(inputs, c.report(i, node), reconciler.Acknowledgement{Node: node, Version: c.machine.Snapshot().Counters().ResourceVersion})
+	}
+	out := c.machine.Step(c.now, inputs)
+	c.writes += len(out.Changes)
+	return len(out.Changes)
+}
+
+// rest steps until nothing changes.
+func (c *cluster) rest(first ...reconciler.Input) {
+	c.t.Helper()
+	changed := c.step(first...)
+	for range 200 {
+		quiet := changed == 0
+		changed = c.step()
+		if quiet && changed == 0 {
+			return
+		}
+	}
+	c.t.Fatal("the cluster does not come to rest in 200 rounds")
+}
+
+func (c *cluster) report(i int, node schema.NodeName) reconciler.NodeReport {
+	cidr := fmt.Sprintf("10.112.%d.0/22", 4*i)
+	res := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("20")}
+	r := wire.Report{Node: node, BootID: "b", NodeIP: fmt.Sprintf("192.0.2.%d", i+1), Capacity: res, Allocatable: res}
+	w := work.For(c.machine.Snapshot(), node, wire.ClusterInfo{}, func(string, string) (map[string][]byte, bool) { return nil, true })
+	next := 0
+	for _, uid := range slices.Sorted(maps.Keys(w.Pods)) {
+		p := w.Pods[uid]
+		next++
+		pr := wire.PodReport{UID: uid, Namespace: p.Pod.Namespace, Name: p.Pod.Name, Epoch: p.Epoch}
+		pr.Gone = p.Drained
+		pr.Status = c.podStatus(p.Pod, fmt.Sprintf("10.112.%d.%d", 4*i, next))
+		r.Pods = append(r.Pods, pr)
+		c.started[uid] = true
+	}
+	return reconciler.NodeReport{PodCIDR: cidr, Report: r}
+}
+
+func (c *cluster) podStatus(pod *corev1.Pod, ip string) corev1.PodStatus {
+	// An address stays the pod's own whatever else runs on the node.
+	if have, ok := state.PodByUID(c.machine.Snapshot(), pod.UID); ok && have.Status.PodIP != "" {
+		ip = have.Status.PodIP
+	}
+	ready := corev1.ConditionTrue
+	state := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	if c.broken(pod) {
+		ready = corev1.ConditionFalse
+		state = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "exit code 1"}}
+	}
+	started := true
+	return corev1.PodStatus{
+		Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}},
+		Conditions: []corev1.PodCondition{
+			{Type: corev1.ContainersReady, Status: ready}, {Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.NewTime(c.now.Truncate(time.Hour))},
+		},
+		ContainerStatuses: []corev1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, Ready: ready == corev1.ConditionTrue, Started: &started, State: state}},
+	}
+}
+
+// shop is the example's tree with every image at version, changed by edit.
+func shop(t *testing.T, commit, version string, edit func([]schema.Desired) []schema.Desired) reconciler.Candidate {
+	t.Helper()
+	tree, err := load.Directory("../examples/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.Commit = schema.Commit{Hash: commit, Subject: version, Author: "A <a@example.org>"}
+	for i := range tree.Files {
+		open := tree.Files[i].Open
+		tree.Files[i].Open = func() ([]byte, error) {
+			data, err := open()
+			return []byte(strings.ReplaceAll(string(data), ":v1", ":"+version)), err
+		}
+	}
+	r := load.Load(context.Background(), tree, schema.DefaultSourceSpec(schema.SourceSpec{}), load.Options{Source: "main"})
+	if len(r.Diagnostics) > 0 {
+		t.Fatalf("examples/shop: %v", r.Diagnostics)
+	}
+	reconciler.NewVault([]byte("k")).Seal(r.Objects)
+	if edit != nil {
+		r.Objects = edit(r.Objects)
+	}
+	return reconciler.Candidate{Source: "main", Commit: tree.Commit, Tree: "tree-" + commit, Objects: r.Objects}
+}
+
+func commitHash(n int) string { return fmt.Sprintf("%d%039d", n, 0) }
+
+// push plans a candidate on the cluster as it is and applies it.
+func (c *cluster) push(cand reconciler.Candidate) *plan.Plan {
+	p := plan.Compute(c.engine, c.machine.Snapshot(), c.machine.Queue(), plan.Candidate{Source: cand.Source, Commit: cand.Commit.Hash, Objects: cand.Objects}, c.now)
+	cand.Plan = p
+	c.rest(cand)
+	return p
+}
+
+// placed is "namespace/name on node" of every pod, sorted.
+func (c *cluster) placed() []string {
+	var out []string
+	for p := range state.All[*corev1.Pod](c.machine.Snapshot(), "") {
+		out = append(out, fmt.Sprintf("%s/%s on %s", p.Namespace, p.Name, p.Spec.NodeName))
+	}
+	return out
+}
+
+func (c *cluster) revision(commit string) *schema.Revision {
+	c.t.Helper()
+	rev, ok := state.Get[*schema.Revision](c.machine.Snapshot(), "", schema.RevisionName("main", commit))
+	if !ok {
+		c.t.Fatalf("no revision of commit %s", commit)
+	}
+	return rev
+}
+
+// expected is what the pods are once the plan came true.
+func expected(before []string, p *plan.Plan) []string {
+	out := slices.Clone(before)
+	for _, pod := range p.Pods {
+		if pod.Action == "start" {
+			out = append(out, fmt.Sprintf("%s/%s on %s", pod.Namespace, pod.Name, pod.Node))
+			continue
+		}
+		out = slices.DeleteFunc(out, func(s string) bool { return strings.HasPrefix(s, pod.Namespace+"/"+pod.Name+" ") })
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestWhatIsPlannedHappens(t *testing.T) {
+	c := newCluster(t, 3)
+	steps := []reconciler.Candidate{
+		shop(t, commitHash(1), "v1", nil),
+		shop(t, commitHash(2), "v2", nil),
+		shop(t, commitHash(3), "v2", scale("api", 5)),
+		shop(t, commitHash(4), "v2", without("web")),
+		shop(t, commitHash(5), "v1", nil),
+	}
+	for _, cand := range steps {
+		before := c.placed()
+		p := c.push(cand)
+		if got, want := c.placed(), expected(before, p); !slices.Equal(got, want) {
+			t.Fatalf("after %s the pods are\n  %s\nplanned were\n  %s", cand.Commit.Hash, strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+		}
+		if rev := c.revision(cand.Commit.Hash); rev.Status.Phase != schema.PhaseHealthy || len(rev.Status.Differs) > 0 {
+			t.Fatalf("revision %s is %s, differs %v: %v", rev.Name, rev.Status.Phase, rev.Status.Differs, rev.Status.Phases)
+		}
+		again := plan.Compute(c.engine, c.machine.Snapshot(), c.machine.Queue(), plan.Candidate{Source: "main", Objects: cand.Objects}, c.now)
+		if again.Verdict != plan.None {
+			t.Fatalf("planned again after %s: %s %+v", cand.Commit.Hash, again.Summary(), again.Objects)
+		}
+	}
+}
+
+func scale(name string, replicas int32) func([]schema.Desired) []schema.Desired {
+	return func(objects []schema.Desired) []schema.Desired {
+		for i := range objects {
+			if d, ok := objects[i].Object.(*appsv1.Deployment); ok && d.Name == name {
+				d.Spec.Replicas = &replicas
+			}
+		}
+		return objects
+	}
+}
+
+func without(name string) func([]schema.Desired) []schema.Desired {
+	return func(objects []schema.Desired) []schema.Desired {
+		return slices.DeleteFunc(objects, func(d schema.Desired) bool { return d.Object.GetName() == name })
+	}
+}
+
+func TestServiceEndpointsFollowReadyPods(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	var ips []string
+	for slice := range state.All[*discoveryv1.EndpointSlice](c.machine.Snapshot(), "shop") {
+		if slice.Labels[discoveryv1.LabelServiceName] != "api" {
+			continue
+		}
+		for _, e := range slice.Endpoints {
+			if *e.Conditions.Ready {
+				ips = append(ips, e.Addresses...)
+			}
+		}
+	}
+	if len(ips) != 3 {
+		t.Errorf("service api has ready endpoints %v, want those of 3 pods", ips)
+	}
+	w := work.For(c.machine.Snapshot(), "n1", wire.ClusterInfo{}, func(string, string) (map[string][]byte, bool) { return nil, true })
+	if s := w.Services["shop/web"]; s.ClusterIP == "" || s.Ports[0].NodePort != 30080 || len(s.Endpoints) != 2 {
+		t.Errorf("node n1 is told of service web as %+v", s)
+	}
+}
+
+func TestRestRoundsWriteNothing(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	c.writes = 0
+	for range 120 {
+		c.step()
+	}
+	if c.writes != 0 {
+		t.Errorf("%d changes in two quiet minutes", c.writes)
+	}
+}
+
+func TestRestartChangesNothing(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	before := c.placed()
+	c.writes = 0
+	c.restart()
+	c.rest()
+	if got := c.placed(); !slices.Equal(got, before) || c.writes != 0 {
+		t.Errorf("after a restart %d changes; pods\n  %s\nwere\n  %s", c.writes, strings.Join(got, "\n  "), strings.Join(before, "\n  "))
+	}
+}
+
+func TestInvalidCandidateChangesNothing(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	before := c.placed()
+	bad := shop(t, commitHash(2), "v2", nil)
+	bad.Diagnostics = schema.Diagnostics{{Position: schema.Position{Path: "api.yaml", Line: 3, Column: 1}, Severity: schema.Error, Message: "bad"}}
+	c.push(bad)
+	if got := c.placed(); !slices.Equal(got, before) {
+		t.Errorf("pods changed to %v", got)
+	}
+	rev := c.revision(commitHash(2))
+	src, _ := state.Get[*schema.Source](c.machine.Snapshot(), "", "main")
+	if rev.Status.Phase != schema.PhaseInvalid || src.Status.Applied.Commit != commitHash(1) || src.Status.Desired.Commit != commitHash(2) {
+		t.Errorf("phase %s, applied %s, desired %s", rev.Status.Phase, src.Status.Applied.Commit, src.Status.Desired.Commit)
+	}
+}
+
+func TestNewerCommitSupersedesAStuckOne(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	c.broken = func(p *corev1.Pod) bool { return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") }
+	stuck := shop(t, commitHash(2), "v2", nil)
+	c.step(stuck)
+	for range 10 {
+		c.step()
+	}
+	if phase := c.revision(commitHash(2)).Status.Phase; phase != schema.PhaseRollingOut {
+		t.Fatalf("a revision with crashing pods is %s after ten seconds", phase)
+	}
+	ready := 0
+	for p := range state.All[*corev1.Pod](c.machine.Snapshot(), "shop") {
+		if p.Labels["app"] == "api" && strings.HasSuffix(p.Spec.Containers[0].Image, ":v1") && p.DeletionTimestamp == nil {
+			ready++
+		}
+	}
+	if ready != 3 {
+		t.Errorf("%d old pods of api serve beside the crashing ones, want all 3 (maxUnavailable 0)", ready)
+	}
+	c.push(shop(t, commitHash(3), "v3", nil))
+	if got := c.revision(commitHash(2)).Status.Phase; got != schema.PhaseSuperseded {
+		t.Errorf("the stuck revision is %s: %+v", got, c.revision(commitHash(2)).Status.Phases)
+	}
+	if got := c.revision(commitHash(3)).Status.Phase; got != schema.PhaseHealthy {
+		t.Errorf("its successor is %s", got)
+	}
+}
+
+func TestFailedRevisionSaysWhy(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	c.broken = func(p *corev1.Pod) bool { return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") }
+	c.step(shop(t, commitHash(2), "v2", nil))
+	for range 700 {
+		c.step()
+	}
+	rev := c.revision(commitHash(2))
+	last := rev.Status.Phases[len(rev.Status.Phases)-1]
+	if rev.Status.Phase != schema.PhaseFailed || !strings.Contains(last.Reason, "CrashLoopBackOff") {
+		t.Errorf("phase %s: %s", rev.Status.Phase, last.Reason)
+	}
+}
+
+func TestSilentNodeAndDoubt(t *testing.T) {
+	c := newCluster(t, 3)
+	readyNodes := func() (out []string) {
+		for n := range state.All[*corev1.Node](c.machine.Snapshot(), "") {
+			for _, cond := range n.Status.Conditions {
+				if cond.Type == corev1.NodeReady && cond.Status == corev1.ConditionTrue {
+					out = append(out, n.Name)
+				}
+			}
+		}
+		return out
+	}
+	all := c.nodes
+	c.nodes = all[:2]
+	for range 45 {
+		c.step()
+	}
+	if got := readyNodes(); !slices.Equal(got, []string{"n1", "n2"}) {
+		t.Errorf("n3 is silent for 45s, ready are %v", got)
+	}
+	c.nodes = nil
+	for range 120 {
+		c.step()
+	}
+	if got := readyNodes(); !slices.Equal(got, []string{"n1", "n2"}) {
+		t.Errorf("everybody is silent: the leader doubts itself, yet ready are %v", got)
+	}
+	c.nodes = all
+	c.step()
+	if got := readyNodes(); len(got) != 3 {
+		t.Errorf("all report again, ready are %v", got)
+	}
+}
+
+func TestPruneLeavesNothing(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, commitHash(2), "v1", func([]schema.Desired) []schema.Desired { return nil }))
+	for _, k := range schema.Kinds() {
+		switch k.Kind {
+		case schema.KindNode, schema.KindEvent, schema.KindSource, schema.KindRevision:
+			continue
+		}
+		for o := range c.machine.Snapshot().List(k.Kind, "") {
+			if o.GetName() != "default" {
+				t.Errorf("%s is left", schema.KeyOf(o))
+			}
+		}
+	}
+}
+
+func TestPlanRefusesWhatBelongsToOthers(t *testing.T) {
+	c := newCluster(t, 1)
+	d := schema.Desired{
+		Object:   &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{Embedded: true, Branch: "other"})},
+		Position: schema.Position{Path: "s.yaml", Line: 1, Column: 1}, Locate: func(string) schema.Position { return schema.Position{Path: "s.yaml", Line: 1} },
+	}
+	p := plan.Compute(c.engine, c.machine.Snapshot(), c.machine.Queue(), plan.Candidate{Source: "main", Objects: []schema.Desired{d}}, c.now)
+	if p.Verdict != plan.Refused || len(p.Diagnostics) != 1 || !strings.Contains(p.Diagnostics[0].String(), "s.yaml:1:1: Source main is the master's configuration") {
+		t.Errorf("%s: %v", p.Verdict, p.Diagnostics)
+	}
+}
+
+func TestUnplacedPodNamesEveryNode(t *testing.T) {
+	c := newCluster(t, 3)
+	p := c.push(shop(t, commitHash(1), "v1", func(objects []schema.Desired) []schema.Desired {
+		for i := range objects {
+			if d, ok := objects[i].Object.(*appsv1.Deployment); ok && d.Name == "store" {
+				d.Spec.Template.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU] = resource.MustParse("3")
+			}
+		}
+		return objects
+	}))
+	if len(p.Unplaced) != 1 || len(p.Unplaced[0].Nodes) != 3 {
+		t.Fatalf("unplaced: %+v", p.Unplaced)
+	}
+	slices.SortFunc(p.Unplaced[0].Nodes, func(a, b scheduler.NodeReason) int { return cmp.Compare(a.Node, b.Node) })
+	if got := strings.Join(p.Unplaced[0].Nodes[0].Reasons, ";"); !strings.Contains(got, "cpu") || !strings.Contains(got, "3") {
+		t.Errorf("n1 refuses with %q", got)
+	}
+	if phase := c.revision(commitHash(1)).Status.Phase; phase != schema.PhaseStalled && phase != schema.PhaseRollingOut {
+		t.Errorf("phase %s", phase)
+	}
+}

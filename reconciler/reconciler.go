@@ -1,0 +1,363 @@
+// Package reconciler is the master's loop, the single writer of the cluster. It
+// answers "given what just came in, what is true now?": Machine.Step is that
+// decision, pure; Run is the thin shell that makes it durable and publishes it.
+// The rooms below hold what the loop is made of.
+package reconciler
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/plan"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// Input is one thing that happened outside: a Candidate, a NodeReport or an
+// Acknowledgement. The time is an argument of Step.
+type Input interface{ input() }
+
+// Candidate is a fetched commit of a source, judged and planned: apply it, or
+// record why not.
+type Candidate struct {
+	Source  string
+	Commit  schema.Commit
+	Tree    string // hash of the tree below the source's path
+	Pusher  string
+	Objects []schema.Desired // Secrets sealed
+	// Plan is what was computed for it; its placements are kept and preferred.
+	Plan *plan.Plan
+	// Diagnostics with an error among them make the revision Invalid.
+	Diagnostics schema.Diagnostics
+}
+
+// NodeReport is what an agent said, with the range its node was given.
+type NodeReport struct {
+	PodCIDR string
+	Report  wire.Report
+}
+
+// Acknowledgement says that a node has programmed everything up to a snapshot.
+type Acknowledgement struct {
+	Node    schema.NodeName
+	Version uint64
+}
+
+func (Candidate) input()       {}
+func (NodeReport) input()      {}
+func (Acknowledgement) input() {}
+
+// Durations of the loop's own judgement.
+const (
+	// NodeSilentAfter is when a silent node is NotReady.
+	NodeSilentAfter = 40 * time.Second
+	// NodeStaleAfter is when a node no longer keeps up, so that draining does
+	// not wait for it.
+	NodeStaleAfter = 5 * time.Second
+	// MaxRoundGap between two rounds restarts the count of every silence: the
+	// leader was not there to listen.
+	MaxRoundGap = 5 * time.Second
+	// Tick is how often a round happens when nothing does.
+	Tick = time.Second
+)
+
+// KeptRevisions is how many revisions of a source are kept.
+const KeptRevisions = 50
+
+// Machine is the leader's memory: the cluster, what waits to be looked at, and
+// what only this leader knows. Not for concurrent use.
+type Machine struct {
+	engine   *settle.Engine
+	snapshot *state.Snapshot
+	queue    *settle.Queue
+	sources  []schema.Source // of the master's configuration
+
+	lastRound time.Time
+	heard     map[schema.NodeName]time.Time // last word of each node, on this leader's clock
+	acked     map[schema.NodeName]uint64
+	draining  map[string]uint64 // UID of a terminating pod -> version its endpoints are out of
+}
+
+// NewMachine starts from a loaded snapshot. Every object is looked at once in
+// the first rounds.
+func NewMachine(engine *settle.Engine, loaded *state.Snapshot, sources []schema.Source) *Machine {
+	m := &Machine{
+		engine: engine, snapshot: loaded, queue: settle.NewQueue(), sources: sources,
+		heard: map[schema.NodeName]time.Time{}, acked: map[schema.NodeName]uint64{}, draining: map[string]uint64{},
+	}
+	engine.EnqueueAll(m.queue, loaded)
+	for pod := range state.All[*corev1.Pod](loaded, "") {
+		if pod.DeletionTimestamp != nil {
+			m.draining[string(pod.UID)] = loaded.Counters().ResourceVersion
+		}
+	}
+	return m
+}
+
+// Snapshot is the cluster after the last Step.
+func (m *Machine) Snapshot() *state.Snapshot { return m.snapshot }
+
+// Queue is a copy of what waits, for a plan on the same snapshot.
+func (m *Machine) Queue() *settle.Queue { return m.queue.Clone() }
+
+// Output is what a Step decided: changes to make durable, then the snapshot to
+// publish, and when to step again at the latest.
+type Output struct {
+	Changes  []state.Change
+	Counters state.Counters
+	Snapshot *state.Snapshot
+	Wake     time.Time
+}
+
+// Step takes what came in since the last one and lets the cluster settle.
+func (m *Machine) Step(now time.Time, inputs []Input) Output {
+	tx := m.snapshot.Begin()
+	c := m.engine.Context(tx, now)
+	m.configure(c)
+	if m.lastRound.IsZero() || now.Sub(m.lastRound) > MaxRoundGap {
+		m.restartSilence(tx, now)
+	}
+	m.lastRound = now
+	for _, in := range inputs {
+		switch in := in.(type) {
+		case Candidate:
+			m.accept(c, in)
+		case NodeReport:
+			m.report(c, in)
+		case Acknowledgement:
+			m.acked[in.Node] = max(m.acked[in.Node], in.Version)
+		}
+	}
+	m.judgeSilence(c)
+	m.drain(c)
+	m.engine.Run(tx, m.queue, now)
+	changes := tx.Changes()
+	m.noteTerminating(changes, tx.Counters().ResourceVersion)
+	out := Output{Changes: changes, Counters: tx.Counters(), Wake: m.wake(now)}
+	if len(changes) > 0 {
+		m.snapshot = tx.Commit()
+	}
+	out.Snapshot = m.snapshot
+	return out
+}
+
+func (m *Machine) wake(now time.Time) time.Time {
+	if !m.queue.Rested() {
+		return now
+	}
+	wake := now.Add(Tick)
+	if next := m.queue.NextWake(); !next.IsZero() && next.Before(wake) {
+		wake = next
+	}
+	return wake
+}
+
+// configure holds the objects that come from no repository: namespace default
+// and the sources of the master's configuration.
+func (m *Machine) configure(c *control.Context) {
+	if c.Tx.Get(schema.Key{Kind: schema.KindNamespace, Name: metav1.NamespaceDefault}) == nil {
+		c.Tx.Put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceDefault, CreationTimestamp: metav1.NewTime(c.Now), Labels: map[string]string{corev1.LabelMetadataName: metav1.NamespaceDefault}}})
+	}
+	for i := range m.sources {
+		want := &m.sources[i]
+		have, ok := state.Get[*schema.Source](c.Tx, "", want.Name)
+		if !ok {
+			src := state.Edit(want)
+			src.CreationTimestamp = metav1.NewTime(c.Now)
+			c.Tx.Put(src)
+			continue
+		}
+		next := state.Edit(have)
+		next.Spec = state.Edit(want).Spec
+		if len(schema.Diff(have, next)) > 0 {
+			c.Tx.Put(next)
+		}
+	}
+}
+
+// accept applies a candidate, or records why it changes nothing.
+func (m *Machine) accept(c *control.Context, cand Candidate) {
+	src, ok := state.Get[*schema.Source](c.Tx, "", cand.Source)
+	if !ok {
+		return
+	}
+	ref := schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
+	if src.Status.Desired == ref {
+		return
+	}
+	rev := m.newRevision(c, cand)
+	next := state.Edit(src)
+	next.Status.Observed, next.Status.Desired = ref, ref
+	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
+	rev.Status.Diagnostics = append(rev.Status.Diagnostics, diags...)
+	rev.Status.Diagnostics = rev.Status.Diagnostics[:min(len(rev.Status.Diagnostics), schema.MaxRevisionDiagnostics)]
+	now := metav1.NewTime(c.Now)
+	if bad := schema.Diagnostics(rev.Status.Diagnostics); bad.HasErrors() {
+		reason := firstError(bad)
+		rev.Enter(schema.PhaseInvalid, now, reason)
+		setCondition(&next.Status.Conditions, metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: "Invalid", Message: reason, LastTransitionTime: now})
+		c.Tx.Put(next)
+		c.Tx.Put(rev)
+		return
+	}
+	rev.Enter(schema.PhaseValid, now, fmt.Sprintf("%d objects", len(cand.Objects)))
+	rev.Status.Counts = countChanges(changes)
+	if cand.Plan != nil {
+		rev.Status.Placements = cand.Plan.Placements()
+		rev.Status.Counts.Pods = len(rev.Status.Placements)
+		rev.Enter(schema.PhasePlanned, now, cand.Plan.Summary())
+	}
+	rev.Enter(schema.PhaseRollingOut, now, "applied")
+	m.supersede(c, rev)
+	next.Status.Applied = ref
+	setCondition(&next.Status.Conditions, metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Applied", Message: "commit " + short(ref.Commit) + " is applied", LastTransitionTime: now})
+	c.Tx.Put(next)
+	c.Tx.Put(rev)
+	settle.Apply(c, changes)
+	m.forgetRevisions(c, cand.Source)
+}
+
+func (m *Machine) newRevision(c *control.Context, cand Candidate) *schema.Revision {
+	now := metav1.NewTime(c.Now)
+	name := schema.RevisionName(cand.Source, cand.Commit.Hash)
+	rev := &schema.Revision{
+		ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: now},
+		Spec: schema.RevisionSpec{
+			Source: cand.Source, Commit: cand.Commit.Hash, Tree: cand.Tree,
+			Author: cand.Commit.Author, Subject: cand.Commit.Subject, Time: metav1.NewTime(cand.Commit.Time), Pusher: cand.Pusher,
+		},
+	}
+	if len(cand.Commit.Parents) > 0 {
+		rev.Spec.Parent = cand.Commit.Parents[0]
+	}
+	if old, ok := state.Get[*schema.Revision](c.Tx, "", name); ok {
+		rev.ObjectMeta = *old.ObjectMeta.DeepCopy()
+	}
+	rev.Enter(schema.PhaseSeen, now, "")
+	rev.Status.Diagnostics = cand.Diagnostics
+	return rev
+}
+
+// supersede ends every rollout of the source that is still under way.
+func (m *Machine) supersede(c *control.Context, by *schema.Revision) {
+	for rev := range state.By[*schema.Revision](c.Tx, state.RevisionsBySource, by.Spec.Source) {
+		switch rev.Status.Phase {
+		case schema.PhaseRollingOut, schema.PhaseStalled, schema.PhaseHeld:
+		default:
+			continue
+		}
+		if rev.Name == by.Name {
+			continue
+		}
+		next := state.Edit(rev)
+		next.Enter(schema.PhaseSuperseded, metav1.NewTime(c.Now), "by "+by.Name)
+		c.Tx.Put(next)
+	}
+}
+
+func (m *Machine) forgetRevisions(c *control.Context, source string) {
+	revs := slices.Collect(state.By[*schema.Revision](c.Tx, state.RevisionsBySource, source))
+	if len(revs) <= KeptRevisions {
+		return
+	}
+	slices.SortFunc(revs, func(a, b *schema.Revision) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	for _, rev := range revs[:len(revs)-KeptRevisions] {
+		c.Tx.Delete(schema.KeyOf(rev))
+	}
+}
+
+func countChanges(changes []settle.ObjectChange) schema.RevisionCounts {
+	var n schema.RevisionCounts
+	for _, ch := range changes {
+		switch ch.Action {
+		case settle.Create:
+			n.Created++
+		case settle.Update:
+			n.Changed++
+		case settle.Prune:
+			n.Pruned++
+		}
+	}
+	return n
+}
+
+func firstError(ds schema.Diagnostics) string {
+	for _, d := range ds {
+		if d.Severity == schema.Error {
+			return d.String()
+		}
+	}
+	return ""
+}
+
+func short(commit string) string { return commit[:min(12, len(commit))] }
+
+// setCondition keeps the transition time where the status did not change.
+func setCondition(conditions *[]metav1.Condition, want metav1.Condition) {
+	i := slices.IndexFunc(*conditions, func(c metav1.Condition) bool { return c.Type == want.Type })
+	if i < 0 {
+		*conditions = append(*conditions, want)
+		return
+	}
+	if (*conditions)[i].Status == want.Status {
+		want.LastTransitionTime = (*conditions)[i].LastTransitionTime
+	}
+	(*conditions)[i] = want
+}
+
+// drain marks terminating pods whose endpoints are out of the table of every
+// node that keeps up: SIGTERM may go out.
+func (m *Machine) drain(c *control.Context) {
+	for _, uid := range slices.Sorted(maps.Keys(m.draining)) {
+		pod, ok := podByUID(c.Tx, uid)
+		if !ok {
+			delete(m.draining, uid)
+			continue
+		}
+		if !m.everyNodeHas(c, m.draining[uid]) {
+			continue
+		}
+		next := state.Edit(pod)
+		if next.Annotations == nil {
+			next.Annotations = map[string]string{}
+		}
+		next.Annotations[schema.AnnotationDrained] = "true"
+		c.Tx.Put(next)
+		delete(m.draining, uid)
+	}
+}
+
+func (m *Machine) everyNodeHas(c *control.Context, version uint64) bool {
+	for node := range state.All[*corev1.Node](c.Tx, "") {
+		name := schema.NodeName(node.Name)
+		if c.Now.Sub(m.heard[name]) < NodeStaleAfter && m.acked[name] < version {
+			return false
+		}
+	}
+	return true
+}
+
+// noteTerminating remembers, for pods that began to terminate, the version in
+// which their endpoints are out.
+func (m *Machine) noteTerminating(changes []state.Change, version uint64) {
+	for _, ch := range changes {
+		pod, ok := ch.New.(*corev1.Pod)
+		if !ok || pod.DeletionTimestamp == nil {
+			continue
+		}
+		if old, ok := ch.Old.(*corev1.Pod); ok && old.DeletionTimestamp == nil {
+			m.draining[string(pod.UID)] = version
+		}
+	}
+}

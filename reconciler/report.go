@@ -1,0 +1,149 @@
+package reconciler
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// report takes over what an agent said of its node and its pods.
+func (m *Machine) report(c *control.Context, in NodeReport) {
+	m.heard[in.Report.Node] = c.Now
+	m.reportNode(c, in)
+	for i := range in.Report.Pods {
+		reportPod(c, in.Report.Node, in.PodCIDR, &in.Report.Pods[i])
+	}
+	for _, e := range in.Report.Events {
+		if pod, ok := state.PodByUID(c.Tx, e.Pod); ok && pod.Spec.NodeName == string(in.Report.Node) {
+			control.Event(c, pod, e.Type, e.Reason, e.Message)
+		}
+	}
+}
+
+func (m *Machine) reportNode(c *control.Context, in NodeReport) {
+	r := &in.Report
+	node, ok := state.Get[*corev1.Node](c.Tx, "", string(r.Node))
+	var next *corev1.Node
+	if ok {
+		next = state.Edit(node)
+	} else {
+		next = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: string(r.Node), CreationTimestamp: metav1.NewTime(c.Now)}}
+	}
+	next.Labels = map[string]string{corev1.LabelHostname: string(r.Node), corev1.LabelOSStable: "linux", corev1.LabelArchStable: r.Info.Architecture}
+	maps.Copy(next.Labels, r.Labels)
+	next.Spec.PodCIDR, next.Spec.PodCIDRs = in.PodCIDR, []string{in.PodCIDR}
+	next.Spec.Taints = slices.Concat(r.Taints, slices.DeleteFunc(slices.Clone(next.Spec.Taints), func(t corev1.Taint) bool { return !control.IsLifecycleTaint(t) }))
+	if len(next.Spec.Taints) == 0 {
+		next.Spec.Taints = nil
+	}
+	next.Status.NodeInfo = r.Info
+	next.Status.NodeInfo.BootID = r.BootID
+	next.Status.Capacity, next.Status.Allocatable = r.Capacity, r.Allocatable
+	next.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: r.NodeIP}, {Type: corev1.NodeHostName, Address: string(r.Node)}}
+	next.Status.Images = r.Images
+	setNodeReady(next, corev1.ConditionTrue, "AgentReady", "agent reports", c.Now)
+	if !ok || !equality.Semantic.DeepEqual(node, next) {
+		c.Tx.Put(next)
+	}
+}
+
+// setNodeReady changes nothing while the status stays: a heartbeat is no write.
+func setNodeReady(node *corev1.Node, status corev1.ConditionStatus, reason, message string, now time.Time) {
+	i := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
+	if i < 0 {
+		node.Status.Conditions = append(node.Status.Conditions, corev1.NodeCondition{Type: corev1.NodeReady})
+		i = len(node.Status.Conditions) - 1
+	}
+	cond := &node.Status.Conditions[i]
+	if cond.Status == status {
+		return
+	}
+	*cond = corev1.NodeCondition{Type: corev1.NodeReady, Status: status, Reason: reason, Message: message, LastHeartbeatTime: metav1.NewTime(now), LastTransitionTime: metav1.NewTime(now)}
+}
+
+// reportPod takes over a pod's status from the node it is bound to, or removes
+// the pod when the node says it is gone.
+func reportPod(c *control.Context, node schema.NodeName, podCIDR string, r *wire.PodReport) {
+	pod, ok := state.PodByUID(c.Tx, r.UID)
+	if !ok || pod.Spec.NodeName != string(node) {
+		return
+	}
+	if r.Gone {
+		if pod.DeletionTimestamp != nil {
+			c.Tx.Delete(schema.KeyOf(pod))
+		}
+		return
+	}
+	if !addressBelongs(r.Status.PodIP, podCIDR) {
+		control.Event(c, pod, corev1.EventTypeWarning, "BadAddress", fmt.Sprintf("%s reports address %s, which is outside its range %s", node, r.Status.PodIP, podCIDR))
+		return
+	}
+	next := state.Edit(pod)
+	scheduled := slices.DeleteFunc(slices.Clone(pod.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type != corev1.PodScheduled })
+	next.Status = *r.Status.DeepCopy()
+	next.Status.QOSClass = pod.Status.QOSClass
+	own := slices.DeleteFunc(slices.Clone(next.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
+	next.Status.Conditions = slices.Concat(scheduled, own)
+	if !equality.Semantic.DeepEqual(pod.Status, next.Status) {
+		c.Tx.Put(next)
+	}
+}
+
+func addressBelongs(ip, cidr string) bool {
+	if ip == "" {
+		return true
+	}
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return false
+	}
+	prefix, err := netip.ParsePrefix(cidr)
+	return err == nil && prefix.Contains(addr)
+}
+
+// restartSilence counts every node's silence from now: the leader was not there
+// to hear it.
+func (m *Machine) restartSilence(r state.Reader, now time.Time) {
+	for node := range state.All[*corev1.Node](r, "") {
+		m.heard[schema.NodeName(node.Name)] = now
+	}
+}
+
+// judgeSilence marks nodes NotReady that were silent too long, unless most of
+// them are: then the leader doubts itself.
+func (m *Machine) judgeSilence(c *control.Context) {
+	var silent []*corev1.Node
+	total := 0
+	for node := range state.All[*corev1.Node](c.Tx, "") {
+		total++
+		if c.Now.Sub(m.heard[schema.NodeName(node.Name)]) > NodeSilentAfter {
+			silent = append(silent, node)
+		}
+	}
+	if 2*len(silent) > total && total > 1 {
+		return
+	}
+	for _, node := range silent {
+		next := state.Edit(node)
+		setNodeReady(next, corev1.ConditionUnknown, "NodeSilent", fmt.Sprintf("no report for %s", NodeSilentAfter), c.Now)
+		if !equality.Semantic.DeepEqual(node, next) {
+			c.Tx.Put(next)
+		}
+	}
+}
+
+func podByUID(r state.Reader, uid string) (*corev1.Pod, bool) {
+	return state.PodByUID(r, types.UID(uid))
+}

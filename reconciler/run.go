@@ -1,0 +1,218 @@
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// Store makes rounds durable. Commit returns when the round would survive the
+// machine; after any error nothing is known of it.
+type Store interface {
+	Commit(ctx context.Context, b wire.Batch) error
+}
+
+// ErrStopped is returned to whoever waits when the loop ends.
+var ErrStopped = errors.New("the master is stopping")
+
+const (
+	// maxInputs is how many inputs one round takes.
+	maxInputs = 256
+	// commitDeadline is how long a round may take to become durable before the
+	// leader gives its memory up.
+	commitDeadline = 30 * time.Second
+)
+
+// LoopConfig is what a Loop needs.
+type LoopConfig struct {
+	Machine *Machine
+	Store   Store
+	Feed    *state.Feed
+	Round   uint64 // number of the last durable round
+	Log     *logrus.Entry
+	Now     func() time.Time
+}
+
+// Loop is the shell around Machine: it gathers inputs, steps, makes the round
+// durable, and only then publishes it.
+type Loop struct {
+	config LoopConfig
+	inputs chan submission
+	bases  chan chan<- Base
+	done   chan struct{}
+}
+
+type submission struct {
+	input   Input
+	durable chan<- struct{} // nil when nobody waits
+}
+
+// Base is an instant of the loop from which a plan may fork.
+type Base struct {
+	Snapshot *state.Snapshot
+	Queue    *settle.Queue
+}
+
+// NewLoop prepares a loop; Run starts it.
+func NewLoop(config LoopConfig) *Loop {
+	return &Loop{config: config, inputs: make(chan submission, maxInputs), bases: make(chan chan<- Base), done: make(chan struct{})}
+}
+
+// Submit hands an input to the loop and waits until the round that took it is
+// durable and published.
+func (l *Loop) Submit(ctx context.Context, in Input) error {
+	durable := make(chan struct{})
+	if err := l.send(ctx, submission{in, durable}); err != nil {
+		return err
+	}
+	select {
+	case <-durable:
+		return nil
+	case <-l.done:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Post hands an input to the loop without waiting for its round.
+func (l *Loop) Post(ctx context.Context, in Input) error { return l.send(ctx, submission{input: in}) }
+
+func (l *Loop) send(ctx context.Context, s submission) error {
+	select {
+	case l.inputs <- s:
+		return nil
+	case <-l.done:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Base returns the published instant with a copy of what waits in the loop.
+func (l *Loop) Base(ctx context.Context) (Base, error) {
+	reply := make(chan Base, 1)
+	select {
+	case l.bases <- reply:
+		return <-reply, nil
+	case <-l.done:
+		return Base{}, ErrStopped
+	case <-ctx.Done():
+		return Base{}, ctx.Err()
+	}
+}
+
+// Run runs rounds until ctx ends or a round cannot be made durable. After an
+// error the caller drops everything and starts from the store again.
+func (l *Loop) Run(ctx context.Context) error {
+	defer close(l.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var taken []submission
+		select {
+		case <-ctx.Done():
+			return nil
+		case reply := <-l.bases:
+			reply <- Base{l.config.Machine.Snapshot(), l.config.Machine.Queue()}
+			continue
+		case s := <-l.inputs:
+			taken = append(taken, s)
+		case <-timer.C:
+		}
+		taken = l.gather(taken)
+		wake, err := l.round(ctx, taken)
+		if err != nil {
+			return err
+		}
+		timer.Reset(max(0, wake.Sub(l.config.Now())))
+	}
+}
+
+// gather takes what else waits, without waiting for more.
+func (l *Loop) gather(taken []submission) []submission {
+	for len(taken) < maxInputs {
+		select {
+		case s := <-l.inputs:
+			taken = append(taken, s)
+		default:
+			return taken
+		}
+	}
+	return taken
+}
+
+func (l *Loop) round(ctx context.Context, taken []submission) (wake time.Time, err error) {
+	inputs := make([]Input, len(taken))
+	for i, s := range taken {
+		inputs[i] = s.input
+	}
+	out := l.config.Machine.Step(l.config.Now(), inputs)
+	if len(out.Changes) > 0 {
+		batch, err := encode(l.config.Round+1, out)
+		if err != nil {
+			return wake, err
+		}
+		commitCtx, cancel := context.WithTimeout(ctx, commitDeadline)
+		err = l.config.Store.Commit(commitCtx, batch)
+		cancel()
+		if err != nil {
+			return wake, fmt.Errorf("make round %d durable: %w", batch.Round, err)
+		}
+		l.config.Round = batch.Round
+		l.config.Feed.Publish(out.Snapshot, out.Changes)
+	}
+	for _, s := range taken {
+		if s.durable != nil {
+			close(s.durable)
+		}
+	}
+	return out.Wake, nil
+}
+
+func encode(number uint64, out Output) (wire.Batch, error) {
+	b := wire.Batch{
+		Round: number, ResourceVersion: out.Counters.ResourceVersion, Creations: out.Counters.Creations,
+		Writes: make([]wire.Write, 0, len(out.Changes)),
+	}
+	for _, ch := range out.Changes {
+		w := wire.Write{Key: ch.Key}
+		if ch.New != nil {
+			data, err := json.Marshal(ch.New)
+			if err != nil {
+				return b, fmt.Errorf("encode %s: %w", ch.Key, err)
+			}
+			w.Record = &wire.Record{Key: ch.Key, ResourceVersion: ch.RV, Object: data}
+		}
+		b.Writes = append(b.Writes, w)
+	}
+	return b, nil
+}
+
+// Restore builds the snapshot that a store's records describe.
+func Restore(records []wire.Record, counters state.Counters) (*state.Snapshot, error) {
+	tx := state.Empty(counters).Begin()
+	for _, rec := range records {
+		info, ok := schema.Lookup(rec.Key.Kind)
+		if !ok {
+			return nil, fmt.Errorf("stored object %s: this version does not know its kind", rec.Key)
+		}
+		obj := info.New()
+		if err := json.Unmarshal(rec.Object, obj); err != nil {
+			return nil, fmt.Errorf("stored object %s: %w", rec.Key, err)
+		}
+		obj.SetResourceVersion(strconv.FormatUint(rec.ResourceVersion, 10))
+		tx.Restore(obj)
+	}
+	return tx.Commit(), nil
+}

@@ -1,0 +1,234 @@
+package settle
+
+import (
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// Action is what applying a tree does to one object.
+type Action string
+
+// The actions.
+const (
+	Create Action = "create"
+	Update Action = "update"
+	Prune  Action = "prune"
+)
+
+// ObjectChange is one object that a tree creates, changes or no longer contains.
+type ObjectChange struct {
+	Action   Action
+	Key      schema.Key
+	Position schema.Position // where the object stands; for a prune where it stood
+	Commit   string          // the commit that position belongs to
+	Fields   []schema.FieldChange
+	live     schema.Object
+	next     schema.Object // nil for a prune
+}
+
+// Difference compares a source's desired objects with what is applied. Both an
+// apply and a plan start from it; there is no other comparison of objects.
+// Changes are sorted by key. Diagnostics tell of objects this source may not
+// touch and of changes to immutable fields; with an error among them nothing
+// may be applied.
+func Difference(r state.Reader, source string, desired []schema.Desired) ([]ObjectChange, schema.Diagnostics) {
+	var changes []ObjectChange
+	var diags schema.Diagnostics
+	wanted := make(map[schema.Key]bool, len(desired))
+	for _, d := range desired {
+		key := schema.KeyOf(d.Object)
+		wanted[key] = true
+		live := r.Get(key)
+		if live == nil {
+			changes = append(changes, ObjectChange{Action: Create, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, next: d.Object})
+			continue
+		}
+		if diag, ok := foreign(source, live, d); ok {
+			diags = append(diags, diag)
+			continue
+		}
+		next := merge(live, d.Object)
+		fields := schema.Diff(live, next)
+		if len(fields) == 0 && schema.OriginOf(live).Source == source {
+			continue
+		}
+		for _, p := range schema.ValidateUpdate(live, next) {
+			diags = append(diags, schema.Diagnostic{Position: d.Locate(p.Field), Severity: schema.Error, Message: key.String() + ": " + p.Message, Hint: p.Hint})
+		}
+		changes = append(changes, ObjectChange{Action: Update, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, live: live, next: next})
+	}
+	changes = append(changes, pruned(r, source, wanted)...)
+	slices.SortFunc(changes, func(a, b ObjectChange) int { return a.Key.Compare(b.Key) })
+	return changes, diags
+}
+
+// foreign refuses an object that belongs to another source, to the master's
+// configuration, or that the cluster itself made.
+func foreign(source string, live schema.Object, d schema.Desired) (schema.Diagnostic, bool) {
+	key := schema.KeyOf(live)
+	owner := schema.OriginOf(live)
+	diag := schema.Diagnostic{Position: d.Position, Severity: schema.Error}
+	switch {
+	case metav1.GetControllerOf(live) != nil:
+		diag.Message = key.String() + " is made by " + metav1.GetControllerOf(live).Kind + " " + metav1.GetControllerOf(live).Name
+		diag.Hint = "choose another name"
+	case owner.Source == source:
+		return diag, false
+	case owner.Source != "":
+		diag.Message = key.String() + " belongs to source " + owner.Source + " (" + schema.Position{Path: owner.Path, Line: owner.Line}.String() + ")"
+		diag.Hint = "an object may stand in one source only"
+	case key.Kind == schema.KindSource:
+		diag.Message = key.String() + " is the master's configuration, which Git cannot change"
+	default: // made by the cluster, as namespace default is: the source takes it over
+		return diag, false
+	}
+	return diag, true
+}
+
+// applied reports whether obj was put by a source itself and not derived.
+func applied(info schema.KindInfo, obj schema.Object) bool {
+	return info.Desired && metav1.GetControllerOf(obj) == nil
+}
+
+func pruned(r state.Reader, source string, wanted map[schema.Key]bool) []ObjectChange {
+	var out []ObjectChange
+	for _, info := range schema.Kinds() {
+		if !info.Desired {
+			continue
+		}
+		for obj := range r.BySource(info.Kind, source) {
+			key := schema.KeyOf(obj)
+			if wanted[key] || !applied(info, obj) || obj.GetDeletionTimestamp() != nil {
+				continue
+			}
+			o := schema.OriginOf(obj)
+			out = append(out, ObjectChange{Action: Prune, Key: key, Position: schema.Position{Path: o.Path, Line: o.Line}, Commit: o.Commit, live: obj})
+		}
+	}
+	return out
+}
+
+// CountApplied counts the objects a source has put itself, for the prune guard.
+func CountApplied(r state.Reader, source string) int {
+	n := 0
+	for _, info := range schema.Kinds() {
+		if !info.Desired {
+			continue
+		}
+		for obj := range r.BySource(info.Kind, source) {
+			if applied(info, obj) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Apply makes the changes. They are all of one Difference, made in the same
+// transaction: the desired set of a source switches as one.
+func Apply(c *control.Context, changes []ObjectChange) {
+	for _, ch := range changes {
+		switch ch.Action {
+		case Create:
+			obj := state.Edit(ch.next)
+			obj.SetCreationTimestamp(metav1.NewTime(c.Now))
+			obj.SetGeneration(1)
+			if pod, ok := obj.(*corev1.Pod); ok {
+				control.PreparePod(c, pod)
+			}
+			c.Tx.Put(obj)
+		case Update:
+			c.Tx.Put(state.Edit(ch.next))
+		case Prune:
+			if pod, ok := ch.live.(*corev1.Pod); ok {
+				control.DeletePod(c, pod, "no longer in source "+schema.OriginOf(pod).Source)
+				continue
+			}
+			c.Tx.Delete(ch.Key)
+		}
+	}
+}
+
+// merge is the desired object with what the cluster wrote on the live one:
+// identity, status, and what was allocated for it.
+func merge(live, desired schema.Object) schema.Object {
+	next := state.Edit(desired)
+	next.SetUID(live.GetUID())
+	next.SetCreationTimestamp(live.GetCreationTimestamp())
+	next.SetResourceVersion(live.GetResourceVersion())
+	next.SetDeletionTimestamp(live.GetDeletionTimestamp())
+	next.SetDeletionGracePeriodSeconds(live.GetDeletionGracePeriodSeconds())
+	next.SetGeneration(live.GetGeneration())
+	for _, key := range control.OwnAnnotations {
+		if v, ok := live.GetAnnotations()[key]; ok {
+			a := next.GetAnnotations()
+			if a == nil {
+				a = map[string]string{}
+			}
+			a[key] = v
+			next.SetAnnotations(a)
+		}
+	}
+	switch next := next.(type) {
+	case *appsv1.Deployment:
+		next.Status = live.(*appsv1.Deployment).Status
+	case *corev1.Namespace:
+		next.Status = live.(*corev1.Namespace).Status
+	case *schema.Source:
+		next.Status = live.(*schema.Source).Status
+	case *corev1.Pod:
+		mergePod(live.(*corev1.Pod), next)
+	case *corev1.Service:
+		mergeService(live.(*corev1.Service), next)
+	}
+	if specChanged(live, next) {
+		next.SetGeneration(live.GetGeneration() + 1)
+	}
+	return next
+}
+
+func specChanged(live, next schema.Object) bool {
+	return slices.ContainsFunc(schema.Diff(live, next), func(f schema.FieldChange) bool {
+		return len(f.Path) < 8 || f.Path[:8] != "metadata"
+	})
+}
+
+func mergePod(live, next *corev1.Pod) {
+	next.Status = live.Status
+	next.Spec.NodeName = live.Spec.NodeName
+	if len(next.Spec.Tolerations) < len(live.Spec.Tolerations) {
+		next.Spec.Tolerations = live.Spec.Tolerations
+	}
+}
+
+// mergeService keeps the addresses and ports the service was given where the
+// manifest leaves them open.
+func mergeService(live, next *corev1.Service) {
+	next.Status = live.Status
+	if next.Spec.ClusterIP == "" && live.Spec.ClusterIP != corev1.ClusterIPNone {
+		next.Spec.ClusterIP = live.Spec.ClusterIP
+	}
+	if next.Spec.ClusterIP == live.Spec.ClusterIP {
+		next.Spec.ClusterIPs = live.Spec.ClusterIPs
+		next.Spec.IPFamilies = live.Spec.IPFamilies
+		next.Spec.IPFamilyPolicy = live.Spec.IPFamilyPolicy
+	}
+	if next.Spec.Type == corev1.ServiceTypeClusterIP {
+		return
+	}
+	for i := range next.Spec.Ports {
+		p := &next.Spec.Ports[i]
+		for _, old := range live.Spec.Ports {
+			if p.NodePort == 0 && old.Port == p.Port && old.Protocol == p.Protocol {
+				p.NodePort = old.NodePort
+			}
+		}
+	}
+}

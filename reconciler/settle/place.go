@@ -1,0 +1,104 @@
+package settle
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/scheduler"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// MaxDiffers bounds the notes a revision keeps of placements that came out
+// other than planned.
+const MaxDiffers = 20
+
+// place binds an unbound pod, or writes down why no node takes it.
+func (r *run) place(key schema.Key) {
+	pod, ok := state.Get[*corev1.Pod](r.tx, key.Namespace, key.Name)
+	if !ok || pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil {
+		return
+	}
+	if r.view == nil {
+		r.view = scheduler.NewView(r.tx)
+	}
+	rev, planned := plannedNode(r.tx, pod)
+	d := r.view.Schedule(pod, planned)
+	if d.Node == "" {
+		r.refuse(pod, d)
+		return
+	}
+	r.bind(pod, d.Node)
+	if planned != "" && d.Node != planned {
+		noteDifference(r.tx, rev, fmt.Sprintf("differs from plan: pod %s/%s runs on %s, planned %s", pod.Namespace, pod.Name, d.Node, planned))
+	}
+}
+
+// bind commits the pod to a node. The epoch is the resourceVersion before the
+// binding: it grows with every binding of the cluster.
+func (r *run) bind(pod *corev1.Pod, node schema.NodeName) {
+	bound := state.Edit(pod)
+	bound.Spec.NodeName = string(node)
+	if bound.Annotations == nil {
+		bound.Annotations = map[string]string{}
+	}
+	bound.Annotations[schema.AnnotationEpoch] = strconv.FormatUint(r.tx.Counters().ResourceVersion, 10)
+	setPodScheduled(bound, corev1.ConditionTrue, "", "", metav1.NewTime(r.ctx.Now))
+	r.tx.Put(bound)
+	control.Event(r.ctx, bound, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("assigned %s/%s to %s", bound.Namespace, bound.Name, node))
+}
+
+func (r *run) refuse(pod *corev1.Pod, d scheduler.Decision) {
+	edited := state.Edit(pod)
+	if !setPodScheduled(edited, corev1.ConditionFalse, corev1.PodReasonUnschedulable, d.Message, metav1.NewTime(r.ctx.Now)) {
+		return
+	}
+	r.tx.Put(edited)
+	control.Event(r.ctx, edited, corev1.EventTypeWarning, "FailedScheduling", d.Message)
+}
+
+// setPodScheduled reports whether the condition changed.
+func setPodScheduled(pod *corev1.Pod, status corev1.ConditionStatus, reason, message string, now metav1.Time) bool {
+	want := corev1.PodCondition{Type: corev1.PodScheduled, Status: status, Reason: reason, Message: message, LastTransitionTime: now}
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
+	if i < 0 {
+		pod.Status.Conditions = append(pod.Status.Conditions, want)
+		return true
+	}
+	have := &pod.Status.Conditions[i]
+	if have.Status == status && have.Reason == reason && have.Message == message {
+		return false
+	}
+	if have.Status == status {
+		want.LastTransitionTime = have.LastTransitionTime
+	}
+	*have = want
+	return true
+}
+
+// plannedNode is where the source's applied revision planned the pod to run.
+func plannedNode(r state.Reader, pod *corev1.Pod) (*schema.Revision, schema.NodeName) {
+	src, ok := state.Get[*schema.Source](r, "", pod.Annotations[schema.AnnotationSource])
+	if !ok || src.Status.Applied.Commit == "" {
+		return nil, ""
+	}
+	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(src.Name, src.Status.Applied.Commit))
+	if !ok {
+		return nil, ""
+	}
+	return rev, rev.Status.Placements[pod.Namespace+"/"+pod.Name]
+}
+
+func noteDifference(tx *state.Txn, rev *schema.Revision, note string) {
+	if slices.Contains(rev.Status.Differs, note) || len(rev.Status.Differs) >= MaxDiffers {
+		return
+	}
+	edited := state.Edit(rev)
+	edited.Status.Differs = append(edited.Status.Differs, note)
+	tx.Put(edited)
+}

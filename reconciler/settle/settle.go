@@ -1,0 +1,281 @@
+// Package settle answers "what follows from this?": it runs controllers and
+// scheduler over what changed until the cluster rests. The master's loop and
+// every plan call the same engine, which is why a plan is what happens. It is
+// pure: the time is an argument, and the same inputs in the same order give
+// byte-equal decisions.
+package settle
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/scheduler"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// MaxVisits is how often one item may be visited without outside input before
+// it is parked: two controllers that undo each other must not take the master.
+const MaxVisits = 20
+
+// MaxChanged is how many keys one Run may change before the rest is left for
+// the next round, so that a round stays short whatever is asked.
+const MaxChanged = 1000
+
+// item is one controller's interest in one key.
+type item struct {
+	controller int
+	key        schema.Key
+}
+
+// Queue is what still has to be looked at and when to look again. It outlives
+// rounds; the zero Queue is not usable, see NewQueue.
+type Queue struct {
+	waiting []item
+	queued  map[item]bool
+	wakes   map[item]time.Time
+	visits  map[item]int // since the last outside input
+	parked  map[item]string
+}
+
+// NewQueue returns an empty queue.
+func NewQueue() *Queue {
+	return &Queue{queued: map[item]bool{}, wakes: map[item]time.Time{}, visits: map[item]int{}, parked: map[item]string{}}
+}
+
+// Clone copies the queue, for a plan.
+func (q *Queue) Clone() *Queue {
+	return &Queue{
+		waiting: slices.Clone(q.waiting), queued: maps.Clone(q.queued), wakes: maps.Clone(q.wakes),
+		visits: map[item]int{}, parked: maps.Clone(q.parked),
+	}
+}
+
+// ForgetWakes drops every wake-up, so that a plan follows only those its own
+// candidate causes.
+func (q *Queue) ForgetWakes() { q.wakes = map[item]time.Time{} }
+
+// Rested reports whether nothing waits to be visited now.
+func (q *Queue) Rested() bool { return len(q.waiting) == 0 }
+
+// NextWake is the earliest time something wants to be visited again, zero if
+// nothing does.
+func (q *Queue) NextWake() time.Time {
+	var next time.Time
+	for _, at := range q.wakes {
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+// Parked lists the items taken out of the loop, each with its reason, sorted.
+func (q *Queue) Parked() []string { return slices.Sorted(maps.Values(q.parked)) }
+
+func (q *Queue) add(it item) {
+	if q.queued[it] {
+		return
+	}
+	if _, ok := q.parked[it]; ok {
+		return
+	}
+	q.queued[it] = true
+	q.waiting = append(q.waiting, it)
+}
+
+func (q *Queue) due(now time.Time) {
+	var due []item
+	for it, at := range q.wakes {
+		if !at.After(now) {
+			due = append(due, it)
+		}
+	}
+	slices.SortFunc(due, func(a, b item) int {
+		if c := q.wakes[a].Compare(q.wakes[b]); c != 0 {
+			return c
+		}
+		if a.controller != b.controller {
+			return a.controller - b.controller
+		}
+		return a.key.Compare(b.key)
+	})
+	for _, it := range due {
+		delete(q.wakes, it)
+		q.visits[it] = 0
+		q.add(it)
+	}
+}
+
+// Engine runs the controllers and the scheduler. It holds no state of the
+// cluster; one engine serves the loop and any number of plans.
+type Engine struct {
+	config      control.Config
+	controllers []control.Controller
+}
+
+// NewEngine wires the controllers, the placement of pods last.
+func NewEngine(config control.Config) *Engine {
+	e := &Engine{config: config, controllers: control.Table()}
+	e.controllers = append(e.controllers, control.Controller{Name: "placement"})
+	return e
+}
+
+// placement is the index of the engine's own controller.
+func (e *Engine) placement() int { return len(e.controllers) - 1 }
+
+// Context is what an edge needs to write to tx itself, at now.
+func (e *Engine) Context(tx *state.Txn, now time.Time) *control.Context {
+	return &control.Context{Tx: tx, Now: now, Config: e.config}
+}
+
+// EnqueueAll asks for a visit of every object by every controller that cares:
+// the level trigger, used once at start.
+func (e *Engine) EnqueueAll(q *Queue, r state.Reader) {
+	for _, k := range schema.Kinds() {
+		for obj := range r.List(k.Kind, "") {
+			e.trigger(q, r, state.Change{Key: schema.KeyOf(obj), New: obj})
+		}
+	}
+}
+
+// Run notes what changed in tx since it was last looked at, then visits until
+// nothing waits or MaxChanged keys were changed. The caller's own changes count
+// as outside input: they lift the visit counts and parkings of what they touch.
+func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {
+	run := &run{engine: e, tx: tx, q: q, ctx: e.Context(tx, now)}
+	q.due(now)
+	for _, c := range tx.TakeDirty() {
+		run.outside = true
+		run.note(c)
+	}
+	run.outside = false
+	changed := 0
+	for len(q.waiting) > 0 && changed < MaxChanged {
+		it := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		delete(q.queued, it)
+		changed += run.visit(it)
+	}
+}
+
+// run is one Run of the engine.
+type run struct {
+	engine  *Engine
+	tx      *state.Txn
+	q       *Queue
+	ctx     *control.Context
+	view    *scheduler.View // nil until the first pod is placed
+	outside bool            // the change being noted came from outside
+}
+
+func (r *run) visit(it item) (changed int) {
+	r.q.visits[it]++
+	if n := r.q.visits[it]; n > MaxVisits {
+		r.q.parked[it] = fmt.Sprintf("%s of %s parked after %d visits without outside input", r.engine.controllers[it.controller].Name, it.key, n-1)
+		return 0
+	}
+	var wake time.Time
+	if it.controller == r.engine.placement() {
+		r.place(it.key)
+	} else {
+		wake = r.engine.controllers[it.controller].Reconcile(r.ctx, it.key)
+	}
+	delete(r.q.wakes, it)
+	if !wake.IsZero() {
+		r.q.wakes[it] = wake
+	}
+	dirty := r.tx.TakeDirty()
+	for _, c := range dirty {
+		r.note(c)
+	}
+	return len(dirty)
+}
+
+// note enqueues whoever cares about a change.
+func (r *run) note(c state.Change) {
+	if r.view != nil {
+		r.view.Update(r.tx, c)
+	}
+	before := len(r.q.waiting)
+	if r.outside {
+		r.lift(c)
+	}
+	r.engine.trigger(r.q, r.tx, c)
+	if r.outside {
+		for _, it := range r.q.waiting[before:] {
+			r.q.visits[it] = 0
+		}
+	}
+}
+
+// lift gives the key of an outside change a new chance with every controller.
+func (r *run) lift(c state.Change) {
+	if len(r.q.parked) == 0 {
+		return
+	}
+	for it := range r.q.parked {
+		if it.key == c.Key {
+			delete(r.q.parked, it)
+		}
+	}
+}
+
+func (e *Engine) trigger(q *Queue, r state.Reader, c state.Change) {
+	for i := range e.controllers {
+		if i == e.placement() {
+			continue
+		}
+		for _, key := range e.controllers[i].Triggers(r, c) {
+			q.add(item{i, key})
+		}
+	}
+	for _, key := range placementTriggers(r, c) {
+		q.add(item{e.placement(), key})
+	}
+}
+
+// placementTriggers: an unbound pod is tried when it appears, and all of them
+// again when a node changes or a bound pod gives its room back.
+func placementTriggers(r state.Reader, c state.Change) []schema.Key {
+	pod, isPod := c.New.(*corev1.Pod)
+	if isPod && pod.Spec.NodeName == "" {
+		if c.Old == nil {
+			return []schema.Key{c.Key}
+		}
+		return nil
+	}
+	if c.Key.Kind != schema.KindNode && !(c.Key.Kind == schema.KindPod && changesRoom(c)) {
+		return nil
+	}
+	var keys []schema.Key
+	for p := range state.By[*corev1.Pod](r, state.PodsByNode, "") {
+		keys = append(keys, schema.KeyOf(p))
+	}
+	return keys
+}
+
+// changesRoom reports whether a change alters what fits where.
+func changesRoom(c state.Change) bool {
+	switch c.Key.Kind {
+	case schema.KindNode:
+		return true
+	case schema.KindPod:
+		return roomTaken(c.Old) != roomTaken(c.New)
+	}
+	return false
+}
+
+// roomTaken names the node on which the pod holds room, "" for none.
+func roomTaken(obj schema.Object) string {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok || pod == nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return ""
+	}
+	return pod.Spec.NodeName
+}

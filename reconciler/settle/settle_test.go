@@ -1,0 +1,166 @@
+package settle
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func engine() *Engine {
+	return NewEngine(control.Config{ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), NodePortFirst: 30000, NodePortLast: 32767})
+}
+
+func deployment(name string, replicas int32) *appsv1.Deployment {
+	labels := map[string]string{"app": name}
+	d := &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Generation: 1},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "localhost/c:v1"}}}},
+		},
+	}
+	schema.Default(d)
+	return d
+}
+
+func desired(objects ...schema.Object) []schema.Desired {
+	var out []schema.Desired
+	for i, o := range objects {
+		schema.SetOrigin(o, schema.Origin{Source: "main", Path: "all.yaml", Line: i + 1, Commit: "c1"})
+		at := schema.Position{Path: "all.yaml", Line: i + 1, Column: 1}
+		out = append(out, schema.Desired{Object: o, Position: at, Locate: func(string) schema.Position { return at }})
+	}
+	return out
+}
+
+// settled applies objects to an empty cluster and runs until nothing waits.
+func settled(t *testing.T, objects ...schema.Object) (*Engine, *state.Snapshot, *Queue) {
+	t.Helper()
+	e, q := engine(), NewQueue()
+	tx := state.Empty(state.Counters{}).Begin()
+	changes, diags := Difference(tx, "main", desired(objects...))
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	Apply(e.Context(tx, now), changes)
+	for range 100 {
+		e.Run(tx, q, now)
+		if q.Rested() {
+			return e, tx.Commit(), q
+		}
+	}
+	t.Fatal("does not settle")
+	return nil, nil, nil
+}
+
+func TestSettlesDownToPods(t *testing.T) {
+	_, s, q := settled(t, deployment("api", 3))
+	if n := s.Len(schema.KindPod); n != 3 {
+		t.Errorf("%d pods, want 3", n)
+	}
+	if len(q.Parked()) > 0 {
+		t.Errorf("parked: %v", q.Parked())
+	}
+	for p := range state.All[*corev1.Pod](s, "") {
+		if p.Spec.NodeName != "" || len(p.Status.Conditions) == 0 || !strings.Contains(p.Status.Conditions[0].Message, "0/0 nodes") {
+			t.Errorf("pod %s without a node says %+v", p.Name, p.Status.Conditions)
+		}
+	}
+}
+
+func TestBigApplyIsCarriedOver(t *testing.T) {
+	_, s, _ := settled(t, deployment("api", MaxChanged+500))
+	if n := s.Len(schema.KindPod); n != MaxChanged+500 {
+		t.Errorf("%d pods, want %d", n, MaxChanged+500)
+	}
+}
+
+func TestDifferenceAfterApplyIsEmpty(t *testing.T) {
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "api"}, Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "api"}, Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{Port: 80}}}}
+	schema.Default(svc)
+	objects := []schema.Object{deployment("api", 2), svc}
+	_, s, _ := settled(t, objects...)
+	live, _ := state.Get[*corev1.Service](s, "default", "api")
+	if live.Spec.ClusterIP == "" || live.Spec.Ports[0].NodePort == 0 {
+		t.Fatalf("service was given address %q port %d", live.Spec.ClusterIP, live.Spec.Ports[0].NodePort)
+	}
+	changes, diags := Difference(s, "main", desired(objects...))
+	if len(changes)+len(diags) > 0 {
+		t.Errorf("applied again: %+v %v", changes, diags)
+	}
+}
+
+func TestDifferenceTellsFieldsAndPrunes(t *testing.T) {
+	_, s, _ := settled(t, deployment("api", 2), deployment("web", 1))
+	next := deployment("api", 5)
+	changes, diags := Difference(s, "main", desired(next))
+	if len(diags) > 0 || len(changes) != 2 {
+		t.Fatalf("changes %+v, diagnostics %v", changes, diags)
+	}
+	if c := changes[0]; c.Action != Update || c.Key.Name != "api" || len(c.Fields) != 1 || c.Fields[0] != (schema.FieldChange{Path: "spec.replicas", From: "2", To: "5"}) {
+		t.Errorf("%+v", c)
+	}
+	if c := changes[1]; c.Action != Prune || c.Key.Name != "web" {
+		t.Errorf("%+v", c)
+	}
+	if changes, _ := Difference(s, "other", nil); len(changes) > 0 {
+		t.Errorf("another source prunes %+v", changes)
+	}
+}
+
+func TestImmutableChangeIsRefusedAtItsLine(t *testing.T) {
+	_, s, _ := settled(t, deployment("api", 2))
+	next := deployment("api", 2)
+	next.Spec.Selector.MatchLabels = map[string]string{"app": "other"}
+	next.Spec.Template.Labels = next.Spec.Selector.MatchLabels
+	_, diags := Difference(s, "main", desired(next))
+	if !diags.HasErrors() || diags[0].Line != 1 {
+		t.Errorf("diagnostics: %v", diags)
+	}
+}
+
+// Two controllers that undo each other are parked, and a change from outside
+// gives them another chance.
+func TestFightIsParked(t *testing.T) {
+	flip := func(want string) func(*control.Context, schema.Key) time.Time {
+		return func(c *control.Context, key schema.Key) time.Time {
+			ns, ok := state.Get[*corev1.Namespace](c.Tx, "", key.Name)
+			if ok && ns.Labels["owner"] != want {
+				next := state.Edit(ns)
+				next.Labels = map[string]string{"owner": want}
+				c.Tx.Put(next)
+			}
+			return time.Time{}
+		}
+	}
+	same := func(_ state.Reader, c state.Change) []schema.Key { return []schema.Key{c.Key} }
+	e := &Engine{controllers: []control.Controller{{Name: "one", Triggers: same, Reconcile: flip("one")}, {Name: "two", Triggers: same, Reconcile: flip("two")}, {Name: "placement"}}}
+	q := NewQueue()
+	tx := state.Empty(state.Counters{}).Begin()
+	tx.Put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "x"}})
+	e.Run(tx, q, now)
+	if !q.Rested() || len(q.Parked()) == 0 || !strings.Contains(q.Parked()[0], "Namespace x parked after 20 visits") {
+		t.Fatalf("rested %v, parked %v", q.Rested(), q.Parked())
+	}
+	ns, _ := state.Get[*corev1.Namespace](tx, "", "x")
+	before := ns.ResourceVersion
+	touched := state.Edit(ns)
+	touched.Annotations = map[string]string{"by": "outside"}
+	tx.Put(touched)
+	e.Run(tx, q, now)
+	ns, _ = state.Get[*corev1.Namespace](tx, "", "x")
+	if ns.ResourceVersion == before || len(q.Parked()) == 0 {
+		t.Error("a change from outside does not lift the parking")
+	}
+}

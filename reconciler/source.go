@@ -1,0 +1,285 @@
+package reconciler
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"fairlead/reconciler/plan"
+	"fairlead/reconciler/progress"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// Git is what the loop's followers read of a repository.
+type Git interface {
+	// Branch returns the commit a branch points at; ok is false when there is
+	// no such branch.
+	Branch(name string) (commit string, ok bool, err error)
+	Commit(hash string) (schema.Commit, error)
+	// Tree lists the files below path at a commit.
+	Tree(commit, path string) (schema.Tree, error)
+}
+
+// Loader turns a tree into the objects it asks for, or every diagnostic.
+// Namespaces are those the cluster has from elsewhere.
+type Loader func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics)
+
+// Vault holds Secret values outside the tables. Sealed values are HMAC-SHA256
+// (RFC 2104) of namespace, name, key and value under the cluster's seal key:
+// equal values stay comparable and nothing else is told.
+type Vault struct {
+	key []byte
+
+	mu     sync.Mutex
+	values map[string][]byte // sealed -> value
+}
+
+// NewVault returns a vault that knows no value yet.
+func NewVault(key []byte) *Vault { return &Vault{key: key, values: map[string][]byte{}} }
+
+// Seal replaces the Secrets among objects by sealed copies and keeps their values.
+func (v *Vault) Seal(objects []schema.Desired) {
+	for i := range objects {
+		secret, ok := objects[i].Object.(*corev1.Secret)
+		if !ok {
+			continue
+		}
+		sealed := state.Edit(secret)
+		for k, value := range secret.Data {
+			sum := v.seal(secret, k, value)
+			sealed.Data[k] = sum
+			v.mu.Lock()
+			v.values[string(sum)] = value
+			v.mu.Unlock()
+		}
+		objects[i].Object = sealed
+	}
+}
+
+func (v *Vault) seal(s *corev1.Secret, key string, value []byte) []byte {
+	mac := hmac.New(sha256.New, v.key)
+	fmt.Fprintf(mac, "%s/%s/%s\x00", s.Namespace, s.Name, key)
+	mac.Write(value)
+	return mac.Sum(nil)
+}
+
+// Open returns the values of a sealed Secret; false when one is not known, as
+// after a start until its source was read again.
+func (v *Vault) Open(s *corev1.Secret) (map[string][]byte, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out := make(map[string][]byte, len(s.Data))
+	for k, sum := range s.Data {
+		value, ok := v.values[string(sum)]
+		if !ok {
+			return nil, false
+		}
+		out[k] = value
+	}
+	return out, true
+}
+
+// Forget drops the values that no Secret of r has.
+func (v *Vault) Forget(r state.Reader) {
+	kept := map[string]bool{}
+	for s := range state.All[*corev1.Secret](r, "") {
+		for _, sum := range s.Data {
+			kept[string(sum)] = true
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for sum := range v.values {
+		if !kept[sum] {
+			delete(v.values, sum)
+		}
+	}
+}
+
+// Follower takes commits of sources to the loop.
+type Follower struct {
+	Loop   *Loop
+	Feed   *state.Feed
+	Engine *settle.Engine
+	Load   Loader
+	Vault  *Vault
+	Now    func() time.Time
+
+	syncing sync.Mutex // one Sync at a time
+
+	mu     sync.Mutex
+	judged map[string]Candidate // by source: the last one that was judged and not refused
+}
+
+// Judge loads, seals and plans a tree. The candidate carries the plan, whose
+// verdict and diagnostics say whether it may go ahead.
+func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree) (Candidate, error) {
+	base, err := f.Loop.Base(ctx)
+	if err != nil {
+		return Candidate{}, err
+	}
+	src, ok := state.Get[*schema.Source](base.Snapshot, "", source)
+	if !ok {
+		return Candidate{}, fmt.Errorf("there is no source %q", source)
+	}
+	objects, diags := f.Load(ctx, source, tree, src.Spec, foreignNamespaces(base.Snapshot, source))
+	f.Vault.Seal(objects)
+	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Objects: objects, Diagnostics: diags}, f.Now())
+	return Candidate{Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Diagnostics: diags, Plan: p}, nil
+}
+
+// foreignNamespaces are the namespaces that do not come from this source.
+func foreignNamespaces(r state.Reader, source string) []string {
+	var out []string
+	for ns := range state.All[*corev1.Namespace](r, "") {
+		if schema.OriginOf(ns).Source != source {
+			out = append(out, ns.Name)
+		}
+	}
+	return out
+}
+
+// JudgeCommit is Judge of a commit in a repository, at the source's path. A
+// candidate that may go ahead is remembered: when its commit becomes the
+// branch's tip, what was planned here is what the loop gets.
+func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, commit string) (Candidate, error) {
+	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
+	if !ok {
+		return Candidate{}, fmt.Errorf("there is no source %q", source)
+	}
+	tree, err := git.Tree(commit, src.Spec.Path)
+	if err != nil {
+		return Candidate{}, err
+	}
+	cand, err := f.Judge(ctx, source, tree)
+	if err != nil {
+		return Candidate{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.judged == nil {
+		f.judged = map[string]Candidate{}
+	}
+	f.judged[source] = cand
+	return cand, nil
+}
+
+// candidate is the commit as it was judged last, or judged now.
+func (f *Follower) candidate(ctx context.Context, source string, git Git, commit string) (Candidate, error) {
+	f.mu.Lock()
+	cand, ok := f.judged[source]
+	delete(f.judged, source)
+	f.mu.Unlock()
+	if ok && cand.Commit.Hash == commit {
+		return cand, nil
+	}
+	return f.JudgeCommit(ctx, source, git, commit)
+}
+
+// Sync brings the source's branch to the loop if it moved. It returns the commit
+// that Git asks for now, "" when the branch does not exist.
+func (f *Follower) Sync(ctx context.Context, source string, git Git, pusher string) (string, error) {
+	f.syncing.Lock()
+	defer f.syncing.Unlock()
+	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
+	if !ok {
+		return "", fmt.Errorf("there is no source %q", source)
+	}
+	tip, ok, err := git.Branch(src.Spec.Branch)
+	if err != nil || !ok {
+		return "", err
+	}
+	if src.Status.Desired.Commit == tip {
+		return tip, f.unlock(ctx, src, git)
+	}
+	cand, err := f.candidate(ctx, source, git, tip)
+	if err != nil {
+		return "", err
+	}
+	cand.Pusher = pusher
+	if err := f.Loop.Submit(ctx, cand); err != nil {
+		return "", err
+	}
+	f.Vault.Forget(f.Feed.Snapshot())
+	return tip, nil
+}
+
+// unlock reads the applied commit again when the vault does not know a value of
+// one of the source's Secrets: after a start.
+func (f *Follower) unlock(ctx context.Context, src *schema.Source, git Git) error {
+	known := true
+	for obj := range f.Feed.Snapshot().BySource(schema.KindSecret, src.Name) {
+		if _, ok := f.Vault.Open(obj.(*corev1.Secret)); !ok {
+			known = false
+		}
+	}
+	if known {
+		return nil
+	}
+	tree, err := git.Tree(src.Status.Applied.Commit, src.Spec.Path)
+	if err != nil {
+		return fmt.Errorf("open secrets of %s: %w", src.Name, err)
+	}
+	objects, _ := f.Load(ctx, src.Name, tree, src.Spec, foreignNamespaces(f.Feed.Snapshot(), src.Name))
+	f.Vault.Seal(objects)
+	return nil
+}
+
+// Follow writes a line to out whenever something of the rollout of revision
+// moves, until it ends or ctx does. The last line is the verdict.
+func Follow(ctx context.Context, feed *state.Feed, revision string, out io.Writer) {
+	told := map[string]bool{}
+	say := func(lines ...string) {
+		for _, l := range lines {
+			if !told[l] {
+				told[l] = true
+				fmt.Fprintln(out, l)
+			}
+		}
+	}
+	for {
+		_, snap, moved, _ := feed.Since(0)
+		rev, ok := state.Get[*schema.Revision](snap, "", revision)
+		if !ok {
+			say("FAILED " + revision + ": the revision is not known to the cluster")
+			return
+		}
+		say(progress.Lines(deploymentsOf(snap, rev.Spec.Source))...)
+		say(progress.Trouble(podsOf(snap, rev.Spec.Source))...)
+		if ended, _ := progress.Ended(rev); ended {
+			say(progress.Verdict(rev))
+			return
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			say("FAILED " + revision + ": still rolling out; follow it with: fairlead status --wait")
+			return
+		}
+	}
+}
+
+func deploymentsOf(r state.Reader, source string) []*appsv1.Deployment {
+	var out []*appsv1.Deployment
+	for o := range r.BySource(schema.KindDeployment, source) {
+		out = append(out, o.(*appsv1.Deployment))
+	}
+	return out
+}
+
+func podsOf(r state.Reader, source string) []*corev1.Pod {
+	var out []*corev1.Pod
+	for o := range r.BySource(schema.KindPod, source) {
+		out = append(out, o.(*corev1.Pod))
+	}
+	return out
+}

@@ -1,0 +1,394 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+var start = time.Unix(1_700_000_000, 0)
+
+// A backend is one kind of store under the contract.
+type backend struct {
+	// open gives the first handle on new data.
+	open func(t *testing.T) handleUnderTest
+}
+
+type handleUnderTest interface {
+	Load(context.Context) (wire.Loaded, error)
+	Commit(context.Context, wire.Batch) error
+	// another is a handle on the same data, as a process started later has.
+	another() handleUnderTest
+	inject(func(keys int) Fault)
+	deliver()
+}
+
+// contract is what every store keeps.
+var contract = map[string]func(t *testing.T, b backend){
+	"a new store": func(t *testing.T, b backend) {
+		got := load(t, b.open(t))
+		want := wire.Loaded{ResourceVersion: 1_700_000_000 << 20, Term: 1, Records: []wire.Record{}}
+		diff(t, got, want)
+	},
+	"what was committed is loaded": func(t *testing.T, b backend) {
+		s := b.open(t)
+		rv := load(t, s).ResourceVersion
+		commit(t, s, wire.Batch{Round: 1, ResourceVersion: rv + 3, Creations: 3, Writes: []wire.Write{
+			put("Pod", "shop", "b", rv+1), put("Node", "", "n1", rv+2), put("Pod", "shop", "a", rv+3),
+		}})
+		commit(t, s, wire.Batch{Round: 2, ResourceVersion: rv + 5, Creations: 3, Writes: []wire.Write{
+			put("Pod", "shop", "a", rv+4), remove("Pod", "shop", "b"), remove("Pod", "shop", "never"),
+		}})
+		want := wire.Loaded{
+			Records:         []wire.Record{record("Node", "", "n1", rv+2), record("Pod", "shop", "a", rv+4)},
+			ResourceVersion: rv + 5, Creations: 3, Round: 2, Term: 2,
+		}
+		diff(t, load(t, s.another()), want)
+	},
+	"loading twice is the same but for the term": func(t *testing.T, b backend) {
+		s := b.open(t)
+		fill(t, s, 300)
+		first := load(t, s)
+		second := load(t, s)
+		first.Term++
+		diff(t, second, first)
+	},
+	"records come sorted by key": func(t *testing.T, b backend) {
+		s := b.open(t)
+		rv := load(t, s).ResourceVersion
+		commit(t, s, wire.Batch{Round: 1, ResourceVersion: rv, Writes: []wire.Write{
+			put("Pod", "a", "x", rv), put("Pod", "a-b", "x", rv), put("Pod", "a.b", "x", rv), put("Pod", "", "x", rv),
+		}})
+		got := load(t, s).Records
+		if !slices.IsSortedFunc(got, func(a, b wire.Record) int { return a.Key.Compare(b.Key) }) {
+			t.Errorf("not sorted: %v", got)
+		}
+	},
+	"an empty round moves the counters": func(t *testing.T, b backend) {
+		s := b.open(t)
+		rv := load(t, s).ResourceVersion
+		commit(t, s, wire.Batch{Round: 7, ResourceVersion: rv + 9, Creations: 4})
+		diff(t, load(t, s), wire.Loaded{Records: []wire.Record{}, ResourceVersion: rv + 9, Creations: 4, Round: 7, Term: 2})
+	},
+	"batches that break a rule are refused and change nothing": func(t *testing.T, b backend) {
+		s := b.open(t)
+		rv := load(t, s).ResourceVersion
+		commit(t, s, wire.Batch{Round: 3, ResourceVersion: rv + 1, Creations: 1, Writes: []wire.Write{put("Pod", "d", "a", rv+1)}})
+		good := wire.Batch{Round: 4, ResourceVersion: rv + 2, Creations: 1}
+		for name, spoil := range map[string]func(*wire.Batch){
+			"round finished before":   func(b *wire.Batch) { b.Round = 3 },
+			"resourceVersion back":    func(b *wire.Batch) { b.ResourceVersion = rv },
+			"creations back":          func(b *wire.Batch) { b.Creations = 0 },
+			"key twice":               func(b *wire.Batch) { b.Writes = []wire.Write{put("Pod", "d", "x", rv), remove("Pod", "d", "x")} },
+			"slash in a name":         func(b *wire.Batch) { b.Writes = []wire.Write{put("Pod", "d", "x/y", rv)} },
+			"no name":                 func(b *wire.Batch) { b.Writes = []wire.Write{remove("Pod", "d", "")} },
+			"record of another key":   func(b *wire.Batch) { w := put("Pod", "d", "x", rv); w.Key.Name = "y"; b.Writes = []wire.Write{w} },
+			"resourceVersion too new": func(b *wire.Batch) { b.Writes = []wire.Write{put("Pod", "d", "x", rv+3)} },
+			"object too large": func(b *wire.Batch) {
+				w := put("Pod", "d", "x", rv)
+				w.Record.Object = make([]byte, MaxObjectBytes+1)
+				b.Writes = []wire.Write{w}
+			},
+		} {
+			bad := good
+			spoil(&bad)
+			if err := s.Commit(t.Context(), bad); !errors.Is(err, ErrRefused) {
+				t.Errorf("%s: got %v, want ErrRefused", name, err)
+			}
+		}
+		commit(t, s, good)
+		diff(t, load(t, s), wire.Loaded{
+			Records:         []wire.Record{record("Pod", "d", "a", rv+1)},
+			ResourceVersion: rv + 2, Creations: 1, Round: 4, Term: 2,
+		})
+	},
+	"objects up to the limit fit, many large ones too": func(t *testing.T, b backend) {
+		s := b.open(t)
+		rv := load(t, s).ResourceVersion
+		batch := wire.Batch{Round: 1, ResourceVersion: rv}
+		for i, size := range []int{MaxObjectBytes, 1, 700_000, 700_000, 700_000, MaxObjectBytes} {
+			w := put("ConfigMap", "d", fmt.Sprintf("c%d", i), rv)
+			w.Record.Object = []byte(strings.Repeat("x", size))
+			batch.Writes = append(batch.Writes, w)
+		}
+		commit(t, s, batch)
+		got := load(t, s).Records
+		for i, w := range batch.Writes {
+			if string(got[i].Object) != string(w.Record.Object) {
+				t.Errorf("object %d: got %d bytes, want %d", i, len(got[i].Object), len(w.Record.Object))
+			}
+		}
+	},
+	"load comes first": func(t *testing.T, b backend) {
+		if err := b.open(t).Commit(t.Context(), wire.Batch{Round: 1}); !errors.Is(err, ErrNotLoaded) {
+			t.Errorf("got %v, want ErrNotLoaded", err)
+		}
+	},
+	"a later load fences an earlier handle": func(t *testing.T, b backend) {
+		old := b.open(t)
+		rv := load(t, old).ResourceVersion
+		heir := old.another()
+		before := load(t, heir)
+		err := old.Commit(t.Context(), wire.Batch{Round: 1, ResourceVersion: rv, Writes: []wire.Write{put("Pod", "d", "a", rv)}})
+		if !errors.Is(err, ErrTermLost) {
+			t.Errorf("got %v, want ErrTermLost", err)
+		}
+		if err := old.Commit(t.Context(), wire.Batch{Round: 1, ResourceVersion: rv}); !errors.Is(err, ErrNotLoaded) {
+			t.Errorf("after losing the term: got %v, want ErrNotLoaded", err)
+		}
+		commit(t, heir, wire.Batch{Round: 1, ResourceVersion: rv})
+		before.Round, before.Term = 1, before.Term+1
+		diff(t, load(t, heir), before)
+	},
+	"a round that failed between its transactions never happened": func(t *testing.T, b backend) {
+		for failing := 1; failing <= 3; failing++ {
+			for _, fault := range []Fault{FaultLost, FaultSent} {
+				s := b.open(t)
+				fill(t, s, 300)
+				before := load(t, s)
+				s.inject(nth(failing, fault))
+				err := s.Commit(t.Context(), upheaval(before))
+				if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, ErrTermLost) {
+					t.Fatalf("fault %d at transaction %d: got %v, want an uncertain error", fault, failing, err)
+				}
+				s.inject(nil)
+				if err := s.Commit(t.Context(), wire.Batch{Round: 99, ResourceVersion: before.ResourceVersion}); !errors.Is(err, ErrNotLoaded) {
+					t.Fatalf("after an uncertain error: got %v, want ErrNotLoaded", err)
+				}
+				want := before
+				if failing == 3 && fault == FaultSent { // the last transaction took effect
+					want = after(before, upheaval(before))
+				}
+				want.Term++
+				got := load(t, s.another())
+				diff(t, got, want)
+
+				// Putting back is a thing of the past by the next load, and the
+				// store takes rounds again.
+				heir := s.another()
+				got = load(t, heir)
+				commit(t, heir, upheaval(got))
+				want = after(got, upheaval(got))
+				want.Term++
+				diff(t, load(t, heir), want)
+			}
+		}
+	},
+	"a load that failed is done again by the next": func(t *testing.T, b backend) {
+		s := b.open(t)
+		fill(t, s, 300)
+		want := load(t, s)
+		s.inject(nth(3, FaultLost))
+		if err := s.Commit(t.Context(), upheaval(want)); err == nil {
+			t.Fatal("the fault was not injected")
+		}
+		for failing := 1; failing <= 3; failing++ { // the term, and two of putting back
+			s.inject(nth(failing, FaultSent))
+			if _, err := s.Load(t.Context()); err == nil {
+				t.Fatalf("transaction %d: the fault was not injected", failing)
+			}
+			want.Term++
+		}
+		s.inject(nil)
+		want.Term++
+		diff(t, load(t, s), want)
+	},
+	"a transaction that arrives late is fenced": func(t *testing.T, b backend) {
+		for late := 1; late <= 3; late++ {
+			s := b.open(t)
+			fill(t, s, 300)
+			want := load(t, s)
+			s.inject(nth(late, FaultLate))
+			if err := s.Commit(t.Context(), upheaval(want)); err == nil {
+				t.Fatal("the fault was not injected")
+			}
+			s.inject(nil)
+			want.Term++
+			diff(t, load(t, s), want)
+			s.deliver()
+			want.Term++
+			diff(t, load(t, s), want)
+		}
+	},
+	"history is given up and the last round stays": func(t *testing.T, b backend) {
+		s := b.open(t)
+		l := load(t, s)
+		for round := uint64(1); round*1_000 <= compactEvery+2_000; round++ {
+			batch := wire.Batch{Round: round, ResourceVersion: l.ResourceVersion}
+			for i := range 1_000 {
+				batch.Writes = append(batch.Writes, put("Pod", "d", fmt.Sprint(i), l.ResourceVersion))
+			}
+			commit(t, s, batch)
+		}
+		want := load(t, s)
+		s.inject(nth(3, FaultLost))
+		if err := s.Commit(t.Context(), upheaval(want)); err == nil {
+			t.Fatal("the fault was not injected")
+		}
+		s.inject(nil)
+		want.Term++
+		diff(t, load(t, s), want)
+	},
+	"nothing is written while nothing is committed": func(t *testing.T, b backend) {
+		s := b.open(t)
+		load(t, s)
+		s.inject(func(int) Fault { t.Error("a transaction was sent"); return NoFault })
+		if err := s.Commit(t.Context(), wire.Batch{Round: 0}); !errors.Is(err, ErrRefused) {
+			t.Error(err)
+		}
+		s.inject(nil)
+	},
+}
+
+func runContract(t *testing.T, b backend) {
+	for name, test := range contract {
+		t.Run(name, func(t *testing.T) { test(t, b) })
+	}
+}
+
+// runModel compares a store with a plain map over random rounds, faults,
+// restarts and late arrivals.
+func runModel(t *testing.T, b backend) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s := b.open(t)
+		model := load(t, s)
+		for range rapid.IntRange(1, 6).Draw(rt, "rounds") {
+			batch := wire.Batch{Round: model.Round + 1, ResourceVersion: model.ResourceVersion + 400}
+			names := rapid.SliceOfNDistinct(rapid.IntRange(0, 400), 0, 300, rapid.ID).Draw(rt, "names")
+			for i, n := range names {
+				if n%3 == i%3 {
+					batch.Writes = append(batch.Writes, remove("Pod", "d", fmt.Sprint(n)))
+				} else {
+					batch.Writes = append(batch.Writes, put("Pod", "d", fmt.Sprint(n), model.ResourceVersion+uint64(i)))
+				}
+			}
+			fault := Fault(rapid.IntRange(0, 3).Draw(rt, "fault"))
+			failing := rapid.IntRange(1, 4).Draw(rt, "failing")
+			s.inject(nth(failing, fault))
+			err := s.Commit(t.Context(), batch)
+			s.inject(nil)
+			last := (max(len(names), 1) + MaxWritesPerTransaction - 1) / MaxWritesPerTransaction
+			if err == nil || (failing == last && fault == FaultSent) {
+				model = after(model, batch)
+			}
+			if err != nil || rapid.Bool().Draw(rt, "restart") {
+				s = s.another()
+				model.Term++
+				diff(rt, load(t, s), model)
+			}
+			if rapid.Bool().Draw(rt, "deliver") {
+				s.deliver()
+			}
+		}
+		model.Term++
+		diff(rt, load(t, s), model)
+	})
+}
+
+// upheaval is a batch of three transactions that creates, changes and deletes.
+func upheaval(l wire.Loaded) wire.Batch {
+	b := wire.Batch{Round: l.Round + 1, ResourceVersion: l.ResourceVersion + 1_000, Creations: l.Creations + 100}
+	for i := range 100 {
+		b.Writes = append(b.Writes, put("Pod", "d", fmt.Sprintf("new%d-%d", l.Round, i), l.ResourceVersion+1))
+	}
+	for i, r := range l.Records[:min(len(l.Records), 200)] {
+		w := wire.Write{Key: r.Key}
+		if i%2 == 0 {
+			r.ResourceVersion = l.ResourceVersion + 2
+			w.Record = &r
+		}
+		b.Writes = append(b.Writes, w)
+	}
+	return b
+}
+
+// after is what a load says once b was committed to l.
+func after(l wire.Loaded, b wire.Batch) wire.Loaded {
+	out := wire.Loaded{Records: []wire.Record{}, ResourceVersion: b.ResourceVersion, Creations: b.Creations, Round: b.Round, Term: l.Term}
+	written := map[schema.Key]bool{}
+	for _, w := range b.Writes {
+		written[w.Key] = true
+		if w.Record != nil {
+			out.Records = append(out.Records, *w.Record)
+		}
+	}
+	for _, r := range l.Records {
+		if !written[r.Key] {
+			out.Records = append(out.Records, r)
+		}
+	}
+	slices.SortFunc(out.Records, func(a, b wire.Record) int { return a.Key.Compare(b.Key) })
+	return out
+}
+
+func nth(n int, f Fault) func(int) Fault {
+	seen := 0
+	return func(int) Fault {
+		if seen++; seen == n {
+			return f
+		}
+		return NoFault
+	}
+}
+
+func fill(t *testing.T, s handleUnderTest, pods int) {
+	t.Helper()
+	l := load(t, s)
+	b := wire.Batch{Round: l.Round + 1, ResourceVersion: l.ResourceVersion + uint64(pods), Creations: l.Creations + uint64(pods)}
+	for i := range pods {
+		b.Writes = append(b.Writes, put("Pod", "d", fmt.Sprintf("p%d", i), l.ResourceVersion+uint64(i)))
+	}
+	commit(t, s, b)
+}
+
+func record(kind, namespace, name string, rv uint64) wire.Record {
+	return wire.Record{
+		Key:             schema.Key{Kind: schema.Kind(kind), Namespace: namespace, Name: name},
+		ResourceVersion: rv, Object: fmt.Appendf(nil, "{\"name\":%q,\n\"rv\":%d}", name, rv),
+	}
+}
+
+func put(kind, namespace, name string, rv uint64) wire.Write {
+	r := record(kind, namespace, name, rv)
+	return wire.Write{Key: r.Key, Record: &r}
+}
+
+func remove(kind, namespace, name string) wire.Write {
+	return wire.Write{Key: record(kind, namespace, name, 0).Key}
+}
+
+func load(t *testing.T, s handleUnderTest) wire.Loaded {
+	t.Helper()
+	l, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatalf("load: %v", err)
+	}
+	return l
+}
+
+func commit(t *testing.T, s handleUnderTest, b wire.Batch) {
+	t.Helper()
+	if err := s.Commit(t.Context(), b); err != nil {
+		t.Fatalf("commit: %v", err)
+	}
+}
+
+func diff(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, got, want wire.Loaded) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Fatalf("loaded (-want +got):\n%s", d)
+	}
+}

@@ -1,0 +1,80 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// The keys. Objects are /fairlead/v1/o/<kind>/<namespace>/<name>, the namespace
+// being empty for cluster-scoped kinds.
+const (
+	prefix        = "/fairlead/v1/"
+	keySchema     = prefix + "meta/schema"  // schemaVersion
+	keyTerm       = prefix + "meta/term"    // decimal; every load adds one
+	keyRound      = prefix + "meta/round"   // decimal; moved by a round's last transaction
+	keyCounter    = prefix + "meta/counter" // counters; moved with the round
+	objectPrefix  = prefix + "o/"
+	schemaVersion = "1"
+)
+
+// counters is the value of keyCounter.
+type counters struct {
+	ResourceVersion uint64 `json:"resourceVersion"`
+	Creations       uint64 `json:"creations"`
+}
+
+func (c counters) encode() []byte {
+	data, err := json.Marshal(c)
+	if err != nil {
+		panic(fmt.Sprintf("store: encode counters: %v", err))
+	}
+	return data
+}
+
+func decimal(n uint64) []byte { return strconv.AppendUint(nil, n, 10) }
+
+// objectKey refuses parts that would not come back as they went.
+func objectKey(k schema.Key) (string, error) {
+	if k.Kind == "" || k.Name == "" || strings.Contains(string(k.Kind)+k.Namespace+k.Name, "/") {
+		return "", fmt.Errorf("key %q: kind and name must be given and no part may hold a slash", k)
+	}
+	return objectPrefix + string(k.Kind) + "/" + k.Namespace + "/" + k.Name, nil
+}
+
+func parseObjectKey(key string) (schema.Key, error) {
+	parts := strings.Split(strings.TrimPrefix(key, objectPrefix), "/")
+	if len(parts) != 3 {
+		return schema.Key{}, fmt.Errorf("key %q is not <kind>/<namespace>/<name>", key)
+	}
+	return schema.Key{Kind: schema.Kind(parts[0]), Namespace: parts[1], Name: parts[2]}, nil
+}
+
+// encodeRecord is the resourceVersion in decimal, a line feed, the object.
+func encodeRecord(r *wire.Record) []byte {
+	out := make([]byte, 0, len(r.Object)+21)
+	out = strconv.AppendUint(out, r.ResourceVersion, 10)
+	out = append(out, '\n')
+	return append(out, r.Object...)
+}
+
+func decodeRecord(e entry) (wire.Record, error) {
+	key, err := parseObjectKey(e.key)
+	if err != nil {
+		return wire.Record{}, err
+	}
+	version, object, ok := bytes.Cut(e.value, []byte{'\n'})
+	if !ok {
+		return wire.Record{}, fmt.Errorf("%s: value has no resourceVersion", e.key)
+	}
+	rv, err := strconv.ParseUint(string(version), 10, 64)
+	if err != nil {
+		return wire.Record{}, fmt.Errorf("%s: resourceVersion: %w", e.key, err)
+	}
+	return wire.Record{Key: key, ResourceVersion: rv, Object: object}, nil
+}

@@ -1,0 +1,329 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"fairlead/schema/wire"
+)
+
+// ledger is the protocol over an engine: rounds, terms, and the way back.
+//
+// A round is written in transactions that each compare the term; the last one
+// also moves the round key. So an interrupted round has left keys whose
+// revision is later than the round key's, and Load puts them back to what they
+// were as of that revision. That works while that revision can be read, hence
+// the ledger compacts only up to it.
+type ledger struct {
+	engine engine
+	now    time.Time // where a new store's resourceVersion starts
+	log    *logrus.Entry
+
+	mu       sync.Mutex // one Load or Commit at a time
+	loaded   bool
+	term     uint64
+	round    uint64
+	revision int64 // that moved the round last
+	counters counters
+	written  int // keys since the last compaction
+}
+
+// Load takes a new term, undoes a round that was not finished, and returns the
+// store as of the last that was. Whatever an earlier term still had under way
+// is refused from here on.
+func (l *ledger) Load(ctx context.Context) (wire.Loaded, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loaded = false
+	if err := l.takeTerm(ctx); err != nil {
+		return wire.Loaded{}, fmt.Errorf("take a term: %w", err)
+	}
+	if err := l.readMeta(ctx); err != nil {
+		return wire.Loaded{}, fmt.Errorf("read the last round: %w", err)
+	}
+	entries, err := l.finished(ctx)
+	if err != nil {
+		return wire.Loaded{}, fmt.Errorf("read round %d: %w", l.round, err)
+	}
+	if err := l.putBack(ctx, entries); err != nil {
+		return wire.Loaded{}, fmt.Errorf("put back what followed round %d: %w", l.round, err)
+	}
+	out := wire.Loaded{
+		ResourceVersion: l.counters.ResourceVersion, Creations: l.counters.Creations,
+		Round: l.round, Term: l.term,
+		Records: make([]wire.Record, len(entries)),
+	}
+	for i, e := range entries {
+		if out.Records[i], err = decodeRecord(e); err != nil {
+			return wire.Loaded{}, err
+		}
+	}
+	slices.SortFunc(out.Records, func(a, b wire.Record) int { return a.Key.Compare(b.Key) })
+	l.loaded = true
+	return out, nil
+}
+
+// maxTermAttempts bounds how often a load tries again when another loads at the
+// same moment.
+const maxTermAttempts = 5
+
+func (l *ledger) takeTerm(ctx context.Context) error {
+	for range maxTermAttempts {
+		version, found, err := l.get(ctx, keySchema)
+		if err != nil {
+			return err
+		}
+		if !found {
+			first := counters{ResourceVersion: firstResourceVersion(l.now)}
+			held, _, err := l.apply(ctx, condition{key: keySchema}, []op{
+				{keySchema, []byte(schemaVersion)}, {keyTerm, decimal(1)},
+				{keyRound, decimal(0)}, {keyCounter, first.encode()},
+			})
+			if err != nil {
+				return err
+			}
+			if held {
+				l.term = 1
+				return nil
+			}
+			continue
+		}
+		if string(version.value) != schemaVersion {
+			return fmt.Errorf("the store has schema %q, this program reads %q", version.value, schemaVersion)
+		}
+		old, term, err := l.number(ctx, keyTerm)
+		if err != nil {
+			return err
+		}
+		held, _, err := l.apply(ctx, condition{keyTerm, string(old.value)}, []op{{keyTerm, decimal(term + 1)}})
+		if err != nil {
+			return err
+		}
+		if held {
+			l.term = term + 1
+			return nil
+		}
+	}
+	return fmt.Errorf("another handle took it %d times in a row", maxTermAttempts)
+}
+
+func (l *ledger) readMeta(ctx context.Context) error {
+	e, round, err := l.number(ctx, keyRound)
+	if err != nil {
+		return err
+	}
+	l.round, l.revision = round, e.modified
+	c, found, err := l.get(ctx, keyCounter)
+	if err != nil || !found {
+		return errors.Join(err, missing(keyCounter, found))
+	}
+	if err := json.Unmarshal(c.value, &l.counters); err != nil {
+		return fmt.Errorf("%s: %w", keyCounter, err)
+	}
+	return nil
+}
+
+// finished is every object as of the last finished round.
+func (l *ledger) finished(ctx context.Context) ([]entry, error) {
+	var entries []entry
+	err := l.engine.scan(ctx, objectPrefix, l.revision, false, func(e entry) error {
+		entries = append(entries, e)
+		return nil
+	})
+	return entries, err
+}
+
+// putBack makes the present equal to entries, in transactions of this term, and
+// then writes the round key again, unchanged, so that its revision vouches for
+// all of it. Interrupted, the next load does it again from the same revision.
+func (l *ledger) putBack(ctx context.Context, entries []entry) error {
+	var ops []op
+	i := 0
+	err := l.engine.scan(ctx, objectPrefix, 0, true, func(now entry) error {
+		for i < len(entries) && entries[i].key < now.key {
+			ops = append(ops, op{entries[i].key, entries[i].value})
+			i++
+		}
+		switch {
+		case i == len(entries) || entries[i].key != now.key:
+			ops = append(ops, op{key: now.key})
+		case entries[i].modified != now.modified:
+			ops = append(ops, op{now.key, entries[i].value})
+			i++
+		default:
+			i++
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for ; i < len(entries); i++ {
+		ops = append(ops, op{entries[i].key, entries[i].value})
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	l.log.WithFields(logrus.Fields{"round": l.round, "keys": len(ops)}).Warn("an unfinished round is undone")
+	return l.write(ctx, ops, []op{{keyRound, decimal(l.round)}})
+}
+
+// Commit makes b durable, all of it or nothing, before it returns. It does not
+// keep b. After an error other than ErrRefused it takes no further batch until
+// Load has been called.
+func (l *ledger) Commit(ctx context.Context, b wire.Batch) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.loaded {
+		return ErrNotLoaded
+	}
+	ops, err := l.check(b)
+	if err != nil {
+		return fmt.Errorf("round %d: %w: %w", b.Round, ErrRefused, err)
+	}
+	after := counters{ResourceVersion: b.ResourceVersion, Creations: b.Creations}
+	if err := l.write(ctx, ops, []op{{keyRound, decimal(b.Round)}, {keyCounter, after.encode()}}); err != nil {
+		l.loaded = false
+		return fmt.Errorf("round %d: %w", b.Round, err)
+	}
+	l.round, l.counters = b.Round, after
+	l.compact(ctx)
+	return nil
+}
+
+// check judges a batch before anything is sent and translates its writes.
+func (l *ledger) check(b wire.Batch) ([]op, error) {
+	switch {
+	case b.Round <= l.round:
+		return nil, fmt.Errorf("round %d was finished before", l.round)
+	case b.ResourceVersion < l.counters.ResourceVersion:
+		return nil, fmt.Errorf("resourceVersion would go back from %d to %d", l.counters.ResourceVersion, b.ResourceVersion)
+	case b.Creations < l.counters.Creations:
+		return nil, fmt.Errorf("creations would go back from %d to %d", l.counters.Creations, b.Creations)
+	}
+	ops := make([]op, len(b.Writes))
+	seen := make(map[string]bool, len(b.Writes))
+	for i, w := range b.Writes {
+		key, err := objectKey(w.Key)
+		if err != nil {
+			return nil, err
+		}
+		if seen[key] {
+			return nil, fmt.Errorf("%s is written twice", w.Key)
+		}
+		seen[key] = true
+		ops[i].key = key
+		if w.Record == nil {
+			continue
+		}
+		if err := checkRecord(w, b.ResourceVersion); err != nil {
+			return nil, fmt.Errorf("%s: %w", w.Key, err)
+		}
+		ops[i].value = encodeRecord(w.Record)
+	}
+	return ops, nil
+}
+
+func checkRecord(w wire.Write, counter uint64) error {
+	switch r := w.Record; {
+	case r.Key != w.Key:
+		return fmt.Errorf("its record is %s", r.Key)
+	case r.ResourceVersion > counter:
+		return fmt.Errorf("resourceVersion %d is above the counter, %d", r.ResourceVersion, counter)
+	case len(r.Object) > MaxObjectBytes:
+		return fmt.Errorf("%d bytes, at most %d can be stored", len(r.Object), MaxObjectBytes)
+	}
+	return nil
+}
+
+// write sends ops in transactions, last with the final one of them.
+func (l *ledger) write(ctx context.Context, ops, last []op) error {
+	term := condition{keyTerm, string(decimal(l.term))}
+	l.written += len(ops) + len(last)
+	for done := false; !done; {
+		n := transactionSize(ops)
+		batch := ops[:n:n]
+		ops, done = ops[n:], n == len(ops)
+		if done {
+			batch = append(batch, last...)
+		}
+		held, revision, err := l.apply(ctx, term, batch)
+		if err != nil {
+			return err
+		}
+		if !held {
+			return fmt.Errorf("term %d: %w", l.term, ErrTermLost)
+		}
+		if done {
+			l.revision = revision
+		}
+	}
+	return nil
+}
+
+// transactionSize is how many of ops, from the first, go into one transaction.
+func transactionSize(ops []op) int {
+	bytes := 0
+	for i, o := range ops {
+		bytes += len(o.key) + len(o.value)
+		if i == MaxWritesPerTransaction || (i > 0 && bytes > maxTransactionBytes) {
+			return i
+		}
+	}
+	return len(ops)
+}
+
+// compact gives up history now and then. The batch is durable by then, so a
+// failure is told and tried again later.
+func (l *ledger) compact(ctx context.Context) {
+	if l.written < compactEvery {
+		return
+	}
+	l.written = 0
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := l.engine.compact(ctx, l.revision); err != nil {
+		l.log.WithError(err).Warn("the store's history was not compacted")
+	}
+}
+
+func (l *ledger) apply(ctx context.Context, when condition, ops []op) (bool, int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return l.engine.apply(ctx, when, ops)
+}
+
+func (l *ledger) get(ctx context.Context, key string) (entry, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return l.engine.get(ctx, key)
+}
+
+// number reads a key that must be there and hold a decimal.
+func (l *ledger) number(ctx context.Context, key string) (entry, uint64, error) {
+	e, found, err := l.get(ctx, key)
+	if err != nil || !found {
+		return e, 0, errors.Join(err, missing(key, found))
+	}
+	n, err := strconv.ParseUint(string(bytes.TrimSpace(e.value)), 10, 64)
+	if err != nil {
+		return e, 0, fmt.Errorf("%s: %w", key, err)
+	}
+	return e, n, nil
+}
+
+func missing(key string, found bool) error {
+	if found {
+		return nil
+	}
+	return fmt.Errorf("%s is missing", key)
+}

@@ -1,0 +1,252 @@
+package trust
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// Bounds of the registry.
+const (
+	// nodeBits is a node's share of the pod range: with addresses resting 60 s
+	// after use, a /24 runs dry.
+	nodeBits = 22
+	// maxNodeName keeps "node:<name>" within the 64 characters of a common name
+	// (RFC 5280, appendix A.1).
+	maxNodeName = 64 - len(wire.NodePrefix)
+	// maxCSRBytes bounds what a machine may send to be signed.
+	maxCSRBytes = 16 << 10
+)
+
+// NodeRecord is a registered node and its pod range, which no other node has
+// while it is registered.
+type NodeRecord struct {
+	Name       schema.NodeName
+	PodCIDR    netip.Prefix
+	Registered time.Time
+}
+
+// registration is a node in nodes.json.
+type registration struct {
+	PodCIDR    netip.Prefix `json:"podCIDR"`
+	Registered time.Time    `json:"registered"`
+	Key        string       `json:"key"` // hash of the node's public key
+}
+
+// Nodes lists the registered nodes by name.
+func (a *Authority) Nodes() []NodeRecord {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]NodeRecord, 0, len(a.nodes))
+	for _, name := range slices.Sorted(maps.Keys(a.nodes)) {
+		out = append(out, a.nodes[name].record(name))
+	}
+	return out
+}
+
+// Node finds a registered node.
+func (a *Authority) Node(name schema.NodeName) (NodeRecord, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r, ok := a.nodes[name]
+	return r.record(name), ok
+}
+
+func (r registration) record(name schema.NodeName) NodeRecord {
+	return NodeRecord{Name: name, PodCIDR: r.PodCIDR, Registered: r.Registered}
+}
+
+// ErrJoinRefused is wrapped by every answer of Join and Renew that is the
+// asker's fault: a bad token, name or request. Trying again does not help.
+var ErrJoinRefused = errors.New("join refused")
+
+// Join registers the node that holds a valid token and signs its certificate.
+// Asking again with the same key is answered again, also when the token was
+// good for one node only. A name that is registered with another key is refused
+// unless the token was made for that very node.
+func (a *Authority) Join(req wire.JoinRequest) (wire.JoinResponse, error) {
+	var resp wire.JoinResponse
+	err := a.locked(func() error {
+		token, err := a.checkToken(req.Token, req.Node)
+		if err != nil {
+			return err
+		}
+		csr, err := parseRequest(req.CSR, req.Node)
+		if err != nil {
+			return err
+		}
+		key := keyHash(csr)
+		if !token.admits(req.Node, key) {
+			return refused("token %s is used up", token.ID)
+		}
+		if err := a.register(req.Node, key, token.Node == req.Node); err != nil {
+			return err
+		}
+		if err := a.countUse(token, req.Node, key); err != nil {
+			return err
+		}
+		resp, err = a.signNode(req.Node, csr)
+		return err
+	})
+	if err != nil {
+		return wire.JoinResponse{}, fmt.Errorf("join %s: %w", req.Node, err)
+	}
+	return resp, nil
+}
+
+// Renew signs a fresh certificate for a registered node that proved, by the
+// connection it asks over, that it is node. The key stays the one it joined
+// with.
+func (a *Authority) Renew(node schema.NodeName, req wire.RenewRequest) (wire.JoinResponse, error) {
+	csr, err := parseRequest(req.CSR, node)
+	if err != nil {
+		return wire.JoinResponse{}, fmt.Errorf("renew %s: %w", node, err)
+	}
+	a.mu.Lock()
+	r, ok := a.nodes[node]
+	a.mu.Unlock()
+	if !ok || r.Key != keyHash(csr) {
+		return wire.JoinResponse{}, fmt.Errorf("renew %s: %w", node, refused("no node is registered under this name and key: join with a token"))
+	}
+	return a.signNode(node, csr)
+}
+
+func (a *Authority) signNode(node schema.NodeName, csr *x509.CertificateRequest) (wire.JoinResponse, error) {
+	cert, err := a.issueClient(wire.NodePrefix+string(node), []string{OrgNodes}, nodeLife, csr.PublicKey)
+	if err != nil {
+		return wire.JoinResponse{}, fmt.Errorf("sign certificate: %w", err)
+	}
+	return wire.JoinResponse{Certificate: certificatePEM(cert), CA: a.CAPEM()}, nil
+}
+
+// parseRequest accepts a signing request for node, signed by its own key.
+func parseRequest(data []byte, node schema.NodeName) (*x509.CertificateRequest, error) {
+	if errs := validation.IsDNS1123Subdomain(string(node)); len(errs) > 0 {
+		return nil, refused("node name %q: %s", node, strings.Join(errs, "; "))
+	}
+	if len(node) > maxNodeName {
+		return nil, refused("node name has %d characters, at most %d are possible", len(node), maxNodeName)
+	}
+	if len(data) > maxCSRBytes {
+		return nil, refused("certificate request has %d bytes, at most %d are read", len(data), maxCSRBytes)
+	}
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != pemRequest {
+		return nil, refused("certificate request is not PEM")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err == nil {
+		err = csr.CheckSignature()
+	}
+	if err != nil {
+		return nil, refused("certificate request: %v", err)
+	}
+	if want := wire.NodePrefix + string(node); csr.Subject.CommonName != want {
+		return nil, refused("certificate request is for %q, not %q", csr.Subject.CommonName, want)
+	}
+	return csr, nil
+}
+
+func refused(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrJoinRefused, fmt.Sprintf(format, args...))
+}
+
+func keyHash(csr *x509.CertificateRequest) string {
+	sum := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:])
+}
+
+// register enters the node, durably before it is visible. The caller holds the
+// directory's lock.
+func (a *Authority) register(node schema.NodeName, key string, rekey bool) error {
+	nodes, err := readRegistry(a.path(fileNodes))
+	if err != nil {
+		return err
+	}
+	r, known := nodes[node]
+	switch {
+	case known && r.Key == key:
+		return nil
+	case known && !rekey:
+		return refused("a node of this name has joined with another key; if this machine replaces it, make a token with `fairlead token --node %s`, else give the machine another nodeName", node)
+	case !known:
+		if r.PodCIDR, err = firstFree(a.cfg.PodCIDR, nodes); err != nil {
+			return err
+		}
+		r.Registered = a.cfg.Now().UTC().Truncate(time.Second)
+	}
+	r.Key = key
+	nodes[node] = r
+	if err := writeRegistry(a.path(fileNodes), nodes); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.nodes = nodes
+	return nil
+}
+
+// firstFree is the lowest slice of the cluster's range that no node has.
+func firstFree(cluster netip.Prefix, nodes map[schema.NodeName]registration) (netip.Prefix, error) {
+	if !cluster.IsValid() {
+		return netip.Prefix{}, errors.New("the pod range is not configured")
+	}
+	taken := make(map[netip.Prefix]bool, len(nodes))
+	for _, r := range nodes {
+		taken[r.PodCIDR] = true
+	}
+	count := 1 << (nodeBits - cluster.Bits())
+	for i := range count {
+		if slice := nodeSlice(cluster, i); !taken[slice] {
+			return slice, nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("pod range %s is exhausted: it has room for %d nodes, %d are registered", cluster, count, len(nodes))
+}
+
+func nodeSlice(cluster netip.Prefix, i int) netip.Prefix {
+	base := cluster.Masked().Addr().As4()
+	n := binary.BigEndian.Uint32(base[:]) + uint32(i)<<(32-nodeBits)
+	binary.BigEndian.PutUint32(base[:], n)
+	return netip.PrefixFrom(netip.AddrFrom4(base), nodeBits)
+}
+
+// checkRange refuses a pod range that cannot be dealt out, or that the nodes
+// registered so far are not of.
+func checkRange(cluster netip.Prefix, nodes map[schema.NodeName]registration) error {
+	if !cluster.Addr().Is4() || cluster.Bits() > nodeBits {
+		return fmt.Errorf("pod range %s: want an IPv4 range of /%d or larger", cluster, nodeBits)
+	}
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		if !cluster.Contains(nodes[name].PodCIDR.Addr()) {
+			return fmt.Errorf("pod range %s: node %s is registered with %s, which is outside", cluster, name, nodes[name].PodCIDR)
+		}
+	}
+	return nil
+}
+
+func readRegistry(path string) (map[schema.NodeName]registration, error) {
+	nodes := map[schema.NodeName]registration{}
+	return nodes, readJSON(path, &nodes)
+}
+
+func writeRegistry(path string, nodes map[schema.NodeName]registration) error {
+	if nodes == nil {
+		nodes = map[schema.NodeName]registration{}
+	}
+	return replaceJSON(path, nodes)
+}

@@ -1,0 +1,178 @@
+package schema
+
+import (
+	"maps"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Group is the API group of Fairlead's own kinds.
+const Group = "fairlead"
+
+// Source is a Git repository, branch and path that the master follows.
+// Cluster-scoped.
+type Source struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              SourceSpec   `json:"spec"`
+	Status            SourceStatus `json:"status,omitempty"`
+}
+
+// SourceSpec says what to follow and how to judge it. Exactly one of URL and
+// Embedded is set.
+type SourceSpec struct {
+	URL              string           `json:"url,omitempty"`
+	Embedded         bool             `json:"embedded,omitempty"`
+	Branch           string           `json:"branch,omitempty"`           // default main
+	Path             string           `json:"path,omitempty"`             // default "."
+	Interval         *metav1.Duration `json:"interval,omitempty"`         // default 30s
+	Namespace        string           `json:"namespace,omitempty"`        // for objects without one; default "default"
+	Unsupported      string           `json:"unsupported,omitempty"`      // error (default) or warn
+	OnFailure        string           `json:"onFailure,omitempty"`        // rollback (default) or hold
+	ProgressDeadline *metav1.Duration `json:"progressDeadline,omitempty"` // default 600s
+	PruneLimit       string           `json:"pruneLimit,omitempty"`       // default 50%
+	Include          []string         `json:"include,omitempty"`          // globs; empty is everything
+	Exclude          []string         `json:"exclude,omitempty"`
+	Auth             *SourceAuth      `json:"auth,omitempty"`
+}
+
+// SourceAuth names the file on the master that holds the source's credentials.
+type SourceAuth struct {
+	SecretFile string `json:"secretFile,omitempty"`
+}
+
+// CommitRef is a commit and its tree, both as full hex hashes.
+type CommitRef struct {
+	Commit string `json:"commit,omitempty"`
+	Tree   string `json:"tree,omitempty"`
+}
+
+// SourceStatus is where a source stands.
+type SourceStatus struct {
+	Observed   CommitRef          `json:"observed,omitempty"` // what the remote has
+	Applied    CommitRef          `json:"applied,omitempty"`  // what the cluster's objects come from
+	Desired    CommitRef          `json:"desired,omitempty"`  // what Git asks for
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Phase is a station in the life of a revision.
+type Phase string
+
+// The phases, in the order a healthy revision passes the first six.
+const (
+	PhaseSeen       Phase = "Seen"
+	PhaseVerified   Phase = "Verified"
+	PhaseValid      Phase = "Valid"
+	PhasePlanned    Phase = "Planned"
+	PhaseRollingOut Phase = "RollingOut"
+	PhaseHealthy    Phase = "Healthy"
+	PhaseInvalid    Phase = "Invalid"
+	PhaseHeld       Phase = "Held"
+	PhaseStalled    Phase = "Stalled"
+	PhaseFailed     Phase = "Failed"
+	PhaseRolledBack Phase = "RolledBack"
+	PhaseSuperseded Phase = "Superseded"
+)
+
+// Revision is one commit of a source as the master handled it. Cluster-scoped,
+// named RevisionName(source, commit).
+type Revision struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              RevisionSpec   `json:"spec"`
+	Status            RevisionStatus `json:"status,omitempty"`
+}
+
+// RevisionSpec identifies the commit.
+type RevisionSpec struct {
+	Source  string      `json:"source"`
+	Commit  string      `json:"commit"`
+	Tree    string      `json:"tree"`
+	Parent  string      `json:"parent,omitempty"`
+	Author  string      `json:"author,omitempty"`
+	Subject string      `json:"subject,omitempty"`
+	Time    metav1.Time `json:"time,omitempty"`
+	Pusher  string      `json:"pusher,omitempty"`
+}
+
+// RevisionStatus is what became of it.
+type RevisionStatus struct {
+	Phase        Phase               `json:"phase,omitempty"`
+	Phases       []PhaseRecord       `json:"phases,omitempty"`
+	Counts       RevisionCounts      `json:"counts,omitempty"`
+	Diagnostics  []Diagnostic        `json:"diagnostics,omitempty"` // at most MaxRevisionDiagnostics
+	RolledBackTo string              `json:"rolledBackTo,omitempty"`
+	Quarantined  bool                `json:"quarantined,omitempty"`
+	Placements   map[string]NodeName `json:"placements,omitempty"` // planned pod "namespace/name" -> node
+	Differs      []string            `json:"differs,omitempty"`    // "differs from plan: ..." notes
+	Conditions   []metav1.Condition  `json:"conditions,omitempty"`
+}
+
+// MaxRevisionDiagnostics bounds RevisionStatus.Diagnostics.
+const MaxRevisionDiagnostics = 100
+
+// PhaseRecord tells when and why a revision entered a phase.
+type PhaseRecord struct {
+	Name   Phase       `json:"name"`
+	At     metav1.Time `json:"at"`
+	Reason string      `json:"reason,omitempty"`
+}
+
+// RevisionCounts is the plan in numbers.
+type RevisionCounts struct {
+	Created int `json:"created"`
+	Changed int `json:"changed"`
+	Pruned  int `json:"pruned"`
+	Pods    int `json:"pods"` // pods started
+}
+
+// RevisionName is "<source>-<first 12 hex digits of commit>".
+func RevisionName(source, commit string) string {
+	return source + "-" + commit[:min(12, len(commit))]
+}
+
+// DeepCopyObject implements runtime.Object.
+func (s *Source) DeepCopyObject() runtime.Object {
+	out := *s
+	s.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
+	out.Spec.Include = slices.Clone(s.Spec.Include)
+	out.Spec.Exclude = slices.Clone(s.Spec.Exclude)
+	out.Spec.Interval = clonePtr(s.Spec.Interval)
+	out.Spec.ProgressDeadline = clonePtr(s.Spec.ProgressDeadline)
+	out.Spec.Auth = clonePtr(s.Spec.Auth)
+	out.Status.Conditions = slices.Clone(s.Status.Conditions)
+	return &out
+}
+
+// DeepCopyObject implements runtime.Object.
+func (r *Revision) DeepCopyObject() runtime.Object {
+	out := *r
+	r.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
+	out.Status.Phases = slices.Clone(r.Status.Phases)
+	out.Status.Diagnostics = slices.Clone(r.Status.Diagnostics)
+	out.Status.Placements = maps.Clone(r.Status.Placements)
+	out.Status.Differs = slices.Clone(r.Status.Differs)
+	out.Status.Conditions = slices.Clone(r.Status.Conditions)
+	return &out
+}
+
+func clonePtr[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
+}
+
+// Enter records phase at the given time; entering the phase it is in already
+// changes nothing and reports false.
+func (r *Revision) Enter(phase Phase, at metav1.Time, reason string) bool {
+	if r.Status.Phase == phase {
+		return false
+	}
+	r.Status.Phase = phase
+	r.Status.Phases = append(r.Status.Phases, PhaseRecord{Name: phase, At: at, Reason: reason})
+	return true
+}

@@ -1,0 +1,115 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+
+	"fairlead/schema"
+)
+
+// deploymentYAML is a Deployment as people write them: labels, environment,
+// probes, resources, a volume.
+func deploymentYAML(i int) string {
+	return fmt.Sprintf(`apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: app-%05[1]d
+  labels:
+    app.kubernetes.io/name: app-%05[1]d
+    app.kubernetes.io/part-of: shop
+spec:
+  replicas: 3
+  selector:
+    matchLabels:
+      app.kubernetes.io/name: app-%05[1]d
+  template:
+    metadata:
+      labels:
+        app.kubernetes.io/name: app-%05[1]d
+        app.kubernetes.io/part-of: shop
+    spec:
+      containers:
+        - name: app
+          image: registry.example/team/app:1.%[1]d
+          args: ["--listen", ":8080"]
+          env:
+            - name: LOG_LEVEL
+              value: info
+            - name: POD_NAME
+              valueFrom:
+                fieldRef:
+                  fieldPath: metadata.name
+          ports:
+            - name: http
+              containerPort: 8080
+          resources:
+            requests:
+              cpu: 100m
+              memory: 64Mi
+            limits:
+              memory: 128Mi
+          readinessProbe:
+            httpGet:
+              path: /healthz
+              port: http
+          volumeMounts:
+            - name: tmp
+              mountPath: /tmp
+      volumes:
+        - name: tmp
+          emptyDir: {}
+`, i)
+}
+
+func memoryFile(path, text string) schema.File {
+	return schema.File{Path: path, Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
+}
+
+func benchmarkLoad(b *testing.B, tree schema.Tree) {
+	b.ReportAllocs()
+	for b.Loop() {
+		result := Load(context.Background(), tree, schema.SourceSpec{}, Options{Source: "main"})
+		if len(result.Objects) != 10_000 || len(result.Diagnostics) != 0 {
+			b.Fatalf("%d objects, %v", len(result.Objects), result.Diagnostics[:1])
+		}
+	}
+}
+
+// BenchmarkFiles is 10,000 Deployments, one a file, cold.
+func BenchmarkFiles(b *testing.B) {
+	var tree schema.Tree
+	for i := range 10_000 {
+		tree.Files = append(tree.Files, memoryFile(fmt.Sprintf("apps/%05d.yaml", i), deploymentYAML(i)))
+	}
+	benchmarkLoad(b, tree)
+}
+
+// BenchmarkStream is the same in files of 1,000 documents.
+func BenchmarkStream(b *testing.B) {
+	var tree schema.Tree
+	for f := range 10 {
+		var text bytes.Buffer
+		for i := range 1_000 {
+			text.WriteString("---\n" + deploymentYAML(1_000*f+i))
+		}
+		tree.Files = append(tree.Files, memoryFile(fmt.Sprintf("apps/%d.yaml", f), text.String()))
+	}
+	benchmarkLoad(b, tree)
+}
+
+// BenchmarkParse is the YAML parser alone on the same files: the floor.
+func BenchmarkParse(b *testing.B) {
+	texts := make([][]byte, 10_000)
+	for i := range texts {
+		texts[i] = []byte(deploymentYAML(i))
+	}
+	for b.Loop() {
+		inParallel(context.Background(), len(texts), func(i int) {
+			if _, problem := parseYAML(texts[i]); problem != nil {
+				b.Error(problem.message)
+			}
+		})
+	}
+}

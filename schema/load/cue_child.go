@@ -1,0 +1,125 @@
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"fairlead/schema"
+)
+
+// exitCPU is how the child ends when its CPU time is used up.
+const exitCPU = 64
+
+// RunCUEChild is the whole of the child process: it limits itself, reads what to
+// evaluate from in and writes what comes out to out. Nothing of a user's is
+// touched before the limits are in force.
+func RunCUEChild(in io.Reader, out io.Writer) error {
+	req, err := readRequest(in)
+	if err != nil {
+		return err
+	}
+	if err := req.Limits.impose(); err != nil {
+		return err
+	}
+	files := newCUEFiles(req.Files)
+	w := bufio.NewWriter(out)
+	for _, dir := range req.Directories {
+		if err := req.Limits.allowCPU(); err != nil {
+			return err
+		}
+		if err := writeResponse(w, evalDirectory(files, dir)); err != nil {
+			return err
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeResponse(w io.Writer, resp cueResponse) error {
+	line, err := encodeResponse(resp)
+	if err != nil {
+		return err
+	}
+	if len(line) > maxCUEResponse {
+		line, err = encodeResponse(cueResponse{Directory: resp.Directory, Used: resp.Used, Diagnostics: schema.Diagnostics{{
+			Position: schema.Position{Path: resp.Directory}, Severity: schema.Error,
+			Message: fmt.Sprintf("evaluates to more than %d MiB", maxCUEResponse>>20), Hint: "split the directory",
+		}}})
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := w.Write(line); err != nil {
+		return fmt.Errorf("write response: %w", err)
+	}
+	return nil
+}
+
+func encodeResponse(resp cueResponse) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(resp); err != nil {
+		return nil, fmt.Errorf("encode response: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// runtimeOverhead is what the program itself has mapped besides the memory that
+// evaluation fills.
+const runtimeOverhead = 192 << 20
+
+// maxStack ends a runaway recursion before it fills the memory.
+const maxStack = 256 << 20
+
+// impose sets the limits of this process that last. Go's own memory limit makes
+// the collector work in time; the kernel's ends what does not fit all the same.
+// A child that was orphaned ends by the clock.
+func (l CUELimits) impose() error {
+	debug.SetMemoryLimit(l.Memory)
+	debug.SetMaxStack(maxStack)
+	bytes := uint64(l.Memory) + runtimeOverhead
+	if err := syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: bytes, Max: bytes}); err != nil {
+		return fmt.Errorf("limit memory: %w", err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		return fmt.Errorf("limit core files: %w", err)
+	}
+	used := make(chan os.Signal, 1)
+	signal.Notify(used, syscall.SIGXCPU)
+	go func() {
+		<-used
+		os.Exit(exitCPU)
+	}()
+	time.AfterFunc(l.Tree+l.Wall, func() { os.Exit(1) })
+	return nil
+}
+
+// allowCPU gives the next directory its CPU time. The hard limit lies a little
+// higher, for a process that does not end by itself.
+func (l CUELimits) allowCPU() error {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return fmt.Errorf("read CPU time: %w", err)
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_CPU, &limit); err != nil {
+		return fmt.Errorf("read CPU limit: %w", err)
+	}
+	spent := time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	limit.Cur = min(limit.Max, uint64((spent+l.CPU+time.Second-1)/time.Second))
+	if err := syscall.Setrlimit(syscall.RLIMIT_CPU, &limit); err != nil {
+		return fmt.Errorf("limit CPU time: %w", err)
+	}
+	return nil
+}

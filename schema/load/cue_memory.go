@@ -1,0 +1,124 @@
+package load
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+)
+
+// cueMemory keeps what directories evaluate to, under the hash of all that the
+// result depends on.
+type cueMemory struct {
+	bound int64 // bytes; negative keeps nothing
+
+	mu      sync.Mutex
+	entries map[string][]*cueEntry // by directory
+	count   int
+	size    int64
+	clock   int64 // counts uses
+}
+
+type cueEntry struct {
+	response cueResponse
+	inputs   [sha256.Size]byte
+	size     int64
+	used     int64
+}
+
+// maxCUEEntries bounds the search for the one to forget.
+const maxCUEEntries = 4096
+
+// entryOverhead is what an entry without objects takes.
+const entryOverhead = 512
+
+// recall finds the result of a directory whose inputs are as they were.
+func (m *cueMemory) recall(dir string, in *cueInput) (cueResponse, bool) {
+	m.mu.Lock()
+	candidates := slices.Clone(m.entries[dir])
+	m.mu.Unlock()
+	for _, e := range candidates {
+		if e.inputs == in.sum(e.response) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.clock++
+			e.used = m.clock
+			return e.response, true
+		}
+	}
+	return cueResponse{}, false
+}
+
+// keep remembers a result and forgets what was not used for longest.
+func (m *cueMemory) keep(r cueResponse, in *cueInput) {
+	e := &cueEntry{response: r, inputs: in.sum(r), size: entryOverhead}
+	for _, o := range r.Objects {
+		e.size += int64(len(o))
+	}
+	for _, d := range r.Diagnostics {
+		e.size += int64(len(d.Message) + len(d.Hint) + len(d.Path))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	same := func(o *cueEntry) bool { return o.inputs == e.inputs }
+	if e.size > m.bound || slices.ContainsFunc(m.entries[r.Directory], same) {
+		return
+	}
+	if m.entries == nil {
+		m.entries = make(map[string][]*cueEntry)
+	}
+	m.clock++
+	e.used = m.clock
+	m.entries[r.Directory] = append(m.entries[r.Directory], e)
+	m.count++
+	m.size += e.size
+	for m.size > m.bound || m.count > maxCUEEntries {
+		m.forgetOldest()
+	}
+}
+
+func (m *cueMemory) forgetOldest() {
+	var oldest *cueEntry
+	for _, entries := range m.entries {
+		for _, e := range entries {
+			if oldest == nil || e.used < oldest.used {
+				oldest = e
+			}
+		}
+	}
+	dir := oldest.response.Directory
+	m.entries[dir] = slices.DeleteFunc(m.entries[dir], func(e *cueEntry) bool { return e == oldest })
+	if len(m.entries[dir]) == 0 {
+		delete(m.entries, dir)
+	}
+	m.count--
+	m.size -= oldest.size
+}
+
+// sum hashes all that a result depends on: the files of the directories it used
+// and the module files with what is vendored beside them, or the whole tree.
+func (in *cueInput) sum(r cueResponse) [sha256.Size]byte {
+	h := sha256.New()
+	if r.Whole {
+		for i := range in.files {
+			in.hashInto(h, i)
+		}
+	} else {
+		for _, dir := range r.Used {
+			for _, i := range in.below[dir] {
+				in.hashInto(h, i)
+			}
+		}
+		for _, i := range in.moduleFiles {
+			in.hashInto(h, i)
+		}
+	}
+	var sum [sha256.Size]byte
+	h.Sum(sum[:0])
+	return sum
+}
+
+func (in *cueInput) hashInto(w io.Writer, i int) {
+	fmt.Fprintf(w, "%q %s\n", in.files[i].Path, in.hash(i))
+}

@@ -1,0 +1,206 @@
+package load
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/schema"
+)
+
+// document is one YAML or JSON document, or one object that CUE evaluates to.
+type document struct {
+	path  string                // of the file it stands in
+	node  *yaml.Node            // its root, never a DocumentNode
+	line  int                   // to be added to the nodes' lines
+	paths map[*yaml.Node]string // nodes that stand in another file than path; nil for YAML and JSON
+	again func() *document      // the document read anew, for Locate; nil if it is gone
+	kind  string                // of the object being decoded
+}
+
+func (d *document) position(n *yaml.Node) schema.Position {
+	path, ok := d.paths[n]
+	if !ok {
+		path = d.path
+	}
+	return schema.Position{Path: path, Line: n.Line + d.line, Column: n.Column}
+}
+
+// object is one decoded object with what judging the whole tree needs.
+type object struct {
+	schema.Desired
+	key    schema.Key
+	flawed bool // its document has errors: it exists, but its content says little
+}
+
+// decoded is what one document holds.
+type decoded struct {
+	objects     []object
+	diagnostics schema.Diagnostics
+	nameless    *schema.Position // of a document without apiVersion and kind
+}
+
+// decodeDocument turns one document into objects: none for kinds without
+// meaning, several for a List.
+func (l *loader) decodeDocument(doc document) decoded {
+	var out decoded
+	l.decodeInto(&out, doc, doc.node, "", 0)
+	return out
+}
+
+// decodeInto decodes the object at n; prefix is the way to it from the
+// document's root ("items[3]").
+func (l *loader) decodeInto(out *decoded, doc document, n *yaml.Node, prefix string, depth int) {
+	n = target(n)
+	if isNull(n) {
+		return
+	}
+	apiVersion, kind := header(n)
+	at := doc.position(n)
+	report := func(n *yaml.Node, severity schema.Severity, message, hint string) {
+		out.diagnostics = append(out.diagnostics, schema.Diagnostic{Position: doc.position(n), Severity: severity, Message: message, Hint: hint})
+	}
+	switch {
+	case apiVersion == nil && kind == nil:
+		if out.nameless == nil {
+			out.nameless = &at
+		}
+		return
+	case apiVersion == nil:
+		report(kind, schema.Error, "apiVersion is missing", apiVersionHint(kind.Value))
+		return
+	case kind == nil:
+		report(apiVersion, schema.Error, "kind is missing", "")
+		return
+	}
+	if apiVersion.Value == "v1" && kind.Value == "List" {
+		l.decodeList(out, doc, n, prefix, depth)
+		return
+	}
+	info, verdict := judgeKind(apiVersion.Value, kind.Value, l.spec.Unsupported)
+	if verdict.message != "" {
+		at := kind
+		if verdict.atVersion {
+			at = apiVersion
+		}
+		report(at, verdict.severity, verdict.message, verdict.hint)
+		return
+	}
+	doc.kind = kind.Value
+	l.decodeObject(out, doc, n, prefix, info)
+}
+
+func header(n *yaml.Node) (apiVersion, kind *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		return nil, nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		value := n.Content[i+1]
+		if value.Kind != yaml.ScalarNode || value.Value == "" {
+			continue
+		}
+		switch n.Content[i].Value {
+		case "apiVersion":
+			apiVersion = value
+		case "kind":
+			kind = value
+		}
+	}
+	return apiVersion, kind
+}
+
+func (l *loader) decodeList(out *decoded, doc document, n *yaml.Node, prefix string, depth int) {
+	if depth == maxListDepth {
+		out.diagnostics = append(out.diagnostics, schema.Diagnostic{Position: doc.position(n), Severity: schema.Error, Message: "Lists are nested too deep"})
+		return
+	}
+	items := child(n, "items")
+	if items == nil || items.Kind != yaml.SequenceNode {
+		return
+	}
+	for i, item := range items.Content {
+		l.decodeInto(out, doc, item, fmt.Sprintf("%sitems[%d].", prefix, i), depth+1)
+	}
+}
+
+// maxListDepth bounds Lists inside Lists.
+const maxListDepth = 3
+
+func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix string, info schema.KindInfo) {
+	obj := info.New()
+	d := decoder{doc: doc, unsupported: l.spec.Unsupported, hideValues: info.Kind == schema.KindSecret}
+	d.object(n, reflect.ValueOf(obj).Elem(), schema.SupportedFields(info.Kind))
+	d.dropAnnotations(obj, n)
+	d.summarise()
+	if info.Namespaced && obj.GetNamespace() == "" {
+		obj.SetNamespace(l.spec.Namespace)
+	}
+	schema.SetTypeMeta(obj)
+	schema.Default(obj)
+	l.validate(&d, obj, n)
+	at := doc.position(n)
+	schema.SetOrigin(obj, schema.Origin{Source: l.opts.Source, Path: at.Path, Line: at.Line, Commit: l.tree.Commit.Hash, Author: l.tree.Commit.Author})
+	out.diagnostics = append(out.diagnostics, d.diagnostics...)
+	if obj.GetName() == "" {
+		return
+	}
+	out.objects = append(out.objects, object{
+		Desired: schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix)},
+		key:     schema.KeyOf(obj),
+		flawed:  d.diagnostics.HasErrors(),
+	})
+}
+
+// validate adds what is wrong with the object by itself.
+func (l *loader) validate(d *decoder, obj schema.Object, n *yaml.Node) {
+	for _, p := range schema.Validate(obj) {
+		at, isWritten := locate(n, p.Field)
+		if !d.explained(p.Field, isWritten) {
+			d.report(schema.Error, at, p.Hint, "%s: %s", p.Field, p.Message)
+		}
+	}
+}
+
+// dropAnnotations takes out what Fairlead and kubectl write themselves; the
+// latter repeats the whole object, a Secret's values with it.
+func (d *decoder) dropAnnotations(obj metav1.Object, n *yaml.Node) {
+	annotations := obj.GetAnnotations()
+	for key := range annotations {
+		if strings.HasPrefix(key, schema.Group+"/") || key == "kubectl.kubernetes.io/last-applied-configuration" || key == "deployment.kubernetes.io/revision" {
+			delete(annotations, key)
+			field := "metadata.annotations[" + key + "]"
+			at, _ := locate(n, field)
+			d.dropped = append(d.dropped, noted{field: field, at: at})
+		}
+	}
+}
+
+// summarise tells in one warning each what a server sets and what has no
+// meaning here.
+func (d *decoder) summarise() {
+	if first, fields := d.gather(d.dropped); first != nil {
+		d.report(schema.Warning, first.at, "", "%s: set by the cluster, left out", fields)
+	}
+	if first, fields := d.gather(d.meaningless); first != nil {
+		d.report(schema.Warning, first.at, "", "%s: no meaning here, %s", fields, first.note)
+	}
+}
+
+func (d *decoder) gather(all []noted) (*noted, string) {
+	if len(all) == 0 {
+		return nil, ""
+	}
+	slices.SortFunc(all, func(a, b noted) int {
+		return cmp.Or(d.doc.position(a.at).Compare(d.doc.position(b.at)), strings.Compare(a.field, b.field))
+	})
+	fields := make([]string, len(all))
+	for i := range all {
+		fields[i] = all[i].field
+	}
+	return &all[0], strings.Join(fields, ", ")
+}

@@ -1,0 +1,292 @@
+package load
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"fairlead/schema"
+)
+
+// judge checks what no object shows by itself: identity, namespaces and what
+// objects say of each other. Objects are sorted by key and position.
+func (l *loader) judge(objects []object) {
+	t := &wholeTree{loader: l, objects: objects, byKey: make(map[schema.Key]*object, len(objects))}
+	for i := range objects {
+		o := &objects[i]
+		if first := t.byKey[o.key]; first != nil {
+			l.fail(o.Position, fmt.Sprintf("%s is defined twice, first at %s", o.key, first.Position), "")
+			continue
+		}
+		t.byKey[o.key] = o
+	}
+	t.namespaces()
+	t.sources()
+	t.references()
+	t.services()
+}
+
+// wholeTree is the tree as one.
+type wholeTree struct {
+	*loader
+	objects []object
+	byKey   map[schema.Key]*object
+}
+
+func (t *wholeTree) at(o *object, severity schema.Severity, field, message, hint string) {
+	t.diagnostics = append(t.diagnostics, schema.Diagnostic{
+		Position: o.Locate(field), Severity: severity, Message: field + ": " + message, Hint: hint,
+	})
+}
+
+// namespaces refuses objects in a namespace that nobody declares.
+func (t *wholeTree) namespaces() {
+	declared := map[string]bool{"default": true}
+	for _, name := range t.opts.KnownNamespaces {
+		declared[name] = true
+	}
+	for i := range t.objects {
+		if t.objects[i].key.Kind == schema.KindNamespace {
+			declared[t.objects[i].key.Name] = true
+		}
+	}
+	names := slices.Sorted(maps.Keys(declared))
+	for i := range t.objects {
+		o := &t.objects[i]
+		if o.key.Namespace == "" || declared[o.key.Namespace] {
+			continue
+		}
+		hint := "declare it with a Namespace object"
+		if best := schema.Nearest(o.key.Namespace, names); best != "" {
+			hint = fmt.Sprintf("did you mean %q? Otherwise %s", best, hint)
+		}
+		t.at(o, schema.Error, "metadata.namespace", fmt.Sprintf("no namespace %q is declared", o.key.Namespace), hint)
+	}
+}
+
+// sources keeps a tree from changing the source it came from.
+func (t *wholeTree) sources() {
+	if t.opts.Source == "" {
+		return
+	}
+	if o := t.byKey[schema.Key{Kind: schema.KindSource, Name: t.opts.Source}]; o != nil {
+		t.at(o, schema.Error, "metadata.name", fmt.Sprintf("this tree comes from the source %q and cannot change it", t.opts.Source), "change it where it is configured")
+	}
+}
+
+// podSpecOf is the pod an object makes, the way to it, and the pod's labels.
+func podSpecOf(o *object) (spec *corev1.PodSpec, field string, labels map[string]string) {
+	switch obj := o.Object.(type) {
+	case *corev1.Pod:
+		return &obj.Spec, "spec", obj.Labels
+	case *appsv1.Deployment:
+		return &obj.Spec.Template.Spec, "spec.template.spec", obj.Spec.Template.Labels
+	}
+	return nil, "", nil
+}
+
+// references refuses pods that use a ConfigMap, a Secret or a key of one that
+// nobody declares.
+func (t *wholeTree) references() {
+	for i := range t.objects {
+		o := &t.objects[i]
+		spec, field, _ := podSpecOf(o)
+		if spec == nil {
+			continue
+		}
+		for r := range schema.References(spec) {
+			t.reference(o, field+".", r)
+		}
+	}
+}
+
+func (t *wholeTree) reference(o *object, prefix string, r schema.Reference) {
+	if r.Optional || r.Name == "" {
+		return
+	}
+	key := schema.Key{Kind: r.Kind, Namespace: o.key.Namespace, Name: r.Name}
+	target, flawed := t.find(key)
+	switch {
+	case target == nil:
+		t.at(o, schema.Error, prefix+r.Field, fmt.Sprintf("no %s is declared", key), t.nearest(key))
+	case r.Key == "" || flawed:
+	default:
+		keys := schema.DataKeys(target)
+		if !slices.Contains(keys, r.Key) {
+			hint := ""
+			if best := schema.Nearest(r.Key, keys); best != "" {
+				hint = fmt.Sprintf("did you mean %q?", best)
+			}
+			t.at(o, schema.Error, prefix+r.KeyField, fmt.Sprintf("%s has no key %q", key, r.Key), hint)
+		}
+	}
+}
+
+func (t *wholeTree) find(key schema.Key) (target schema.Object, flawed bool) {
+	if o := t.byKey[key]; o != nil {
+		return o.Object, o.flawed
+	}
+	if t.opts.Known == nil {
+		return nil, false
+	}
+	return t.opts.Known(key), false
+}
+
+// nearest names the object of this tree that was probably meant.
+func (t *wholeTree) nearest(key schema.Key) string {
+	var names []string
+	for i := range t.objects {
+		if k := t.objects[i].key; k.Kind == key.Kind && k.Namespace == key.Namespace {
+			names = append(names, k.Name)
+		}
+	}
+	if best := schema.Nearest(key.Name, names); best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	for i := range t.objects {
+		if k := t.objects[i].key; k.Kind == key.Kind && k.Name == key.Name {
+			return fmt.Sprintf("there is one in namespace %q", k.Namespace)
+		}
+	}
+	return ""
+}
+
+// services judges selectors, target ports and node ports.
+func (t *wholeTree) services() {
+	pods := indexPods(t.objects)
+	var services []*object
+	for i := range t.objects {
+		if o := &t.objects[i]; o.key.Kind == schema.KindService && t.byKey[o.key] == o {
+			services = append(services, o)
+		}
+	}
+	slices.SortFunc(services, func(a, b *object) int { return a.Position.Compare(b.Position) })
+	taken := make(map[nodePort]claim)
+	for _, o := range services {
+		service := o.Object.(*corev1.Service)
+		t.nodePorts(o, service, taken)
+		if !o.flawed {
+			t.backends(o, service, pods)
+		}
+	}
+}
+
+// nodePort is what only one service can have.
+type nodePort struct {
+	protocol corev1.Protocol
+	number   int32
+}
+
+// claim is who has a node port.
+type claim struct {
+	object *object
+	field  string
+}
+
+func (t *wholeTree) nodePorts(o *object, service *corev1.Service, taken map[nodePort]claim) {
+	for i, port := range service.Spec.Ports {
+		if port.NodePort == 0 {
+			continue
+		}
+		field := fmt.Sprintf("spec.ports[%d].nodePort", i)
+		if allowed := t.opts.NodePorts; port.NodePort < allowed.First || port.NodePort > allowed.Last {
+			t.at(o, schema.Error, field, fmt.Sprintf("%d is not between %d and %d", port.NodePort, allowed.First, allowed.Last), "leave it out to have one given")
+			continue
+		}
+		id := nodePort{port.Protocol, port.NodePort}
+		if first, twice := taken[id]; twice {
+			message := fmt.Sprintf("%d/%s is taken by %s at %s", port.NodePort, port.Protocol, first.object.key, first.object.Locate(first.field))
+			t.at(o, schema.Error, field, message, "")
+			continue
+		}
+		taken[id] = claim{o, field}
+	}
+}
+
+// backends warns of a service that can never reach a pod.
+func (t *wholeTree) backends(o *object, service *corev1.Service, pods podIndex) {
+	if len(service.Spec.Selector) == 0 {
+		t.at(o, schema.Warning, "spec.selector", "without a selector the service has no endpoints", "")
+		return
+	}
+	matched := pods.matching(o.key.Namespace, service.Spec.Selector)
+	if len(matched) == 0 {
+		t.at(o, schema.Warning, "spec.selector", fmt.Sprintf("no pod of this tree in namespace %q has these labels", o.key.Namespace), "")
+		return
+	}
+	for i, port := range service.Spec.Ports {
+		if port.TargetPort.Type == intstr.String && !slices.ContainsFunc(matched, func(p *corev1.PodSpec) bool { return hasPort(p, port.TargetPort.StrVal, port.Protocol) }) {
+			t.at(o, schema.Warning, fmt.Sprintf("spec.ports[%d].targetPort", i), fmt.Sprintf("no pod the service selects has a %s port named %q", port.Protocol, port.TargetPort.StrVal), "")
+		}
+	}
+}
+
+func hasPort(spec *corev1.PodSpec, name string, protocol corev1.Protocol) bool {
+	for i := range spec.Containers {
+		for _, port := range spec.Containers[i].Ports {
+			if port.Name == name && port.Protocol == protocol {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// podIndex finds pods by one label, "namespace/key=value".
+type podIndex map[string][]indexedPod
+
+type indexedPod struct {
+	spec   *corev1.PodSpec
+	labels map[string]string
+}
+
+func indexPods(objects []object) podIndex {
+	index := make(podIndex)
+	for i := range objects {
+		spec, _, labels := podSpecOf(&objects[i])
+		if spec == nil {
+			continue
+		}
+		for key, value := range labels {
+			id := labelID(objects[i].key.Namespace, key, value)
+			index[id] = append(index[id], indexedPod{spec, labels})
+		}
+	}
+	return index
+}
+
+func labelID(namespace, key, value string) string {
+	return strings.Join([]string{namespace, key, value}, "\x00")
+}
+
+// matching goes through the pods of the selector's rarest label.
+func (x podIndex) matching(namespace string, selector map[string]string) []*corev1.PodSpec {
+	var fewest []indexedPod
+	first := true
+	for key, value := range selector {
+		if found := x[labelID(namespace, key, value)]; first || len(found) < len(fewest) {
+			fewest, first = found, false
+		}
+	}
+	var out []*corev1.PodSpec
+	for _, pod := range fewest {
+		if containsAll(pod.labels, selector) {
+			out = append(out, pod.spec)
+		}
+	}
+	return out
+}
+
+func containsAll(labels, selector map[string]string) bool {
+	for key, value := range selector {
+		if got, ok := labels[key]; !ok || got != value {
+			return false
+		}
+	}
+	return true
+}

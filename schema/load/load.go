@@ -1,0 +1,217 @@
+// Package load answers what a tree of files asks for: YAML, JSON and CUE in,
+// desired objects out, or every diagnostic found, each at its line. It decodes
+// strictly against the Go types, defaults, validates, and judges the tree as a
+// whole. It knows nothing of the cluster and is called by the master, by plan
+// and by validate alike.
+package load
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"fairlead/schema"
+)
+
+// Options is what the loader must be told besides the tree and its source spec.
+type Options struct {
+	Source          string                         // name of the source, for origins; a tree may not redefine it
+	KnownNamespaces []string                       // declared outside this tree
+	Known           func(schema.Key) schema.Object // ConfigMaps and Secrets of other sources, nil for one that does not exist; may be nil
+	NodePorts       PortRange                      // that services may ask for; zero is 30000-32767
+	CUE             *CUE                           // evaluates CUE and remembers what came out; nil: this Load's own
+}
+
+// PortRange is a range of ports, both ends in it.
+type PortRange struct{ First, Last int32 }
+
+// defaultNodePorts is Kubernetes' range.
+var defaultNodePorts = PortRange{30000, 32767}
+
+// Result is what a tree asks for. Objects are sorted by key, and complete only
+// if Diagnostics holds no error. Diagnostics are sorted by position.
+type Result struct {
+	Objects     []schema.Desired
+	Diagnostics schema.Diagnostics
+	Files       int // manifests read
+}
+
+// Load reads, decodes, defaults and judges a tree. Whatever keeps it from
+// reading all of it, the end of ctx too, is an error among the diagnostics: an
+// incomplete result never looks like a small tree. spec needs no defaults set.
+func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Options) Result {
+	if opts.NodePorts == (PortRange{}) {
+		opts.NodePorts = defaultNodePorts
+	}
+	l := loader{tree: tree, spec: schema.DefaultSourceSpec(spec), opts: opts}
+	files, cues := l.selectFiles()
+	var all []decoded
+	if !l.diagnostics.HasErrors() {
+		all = l.decodeFiles(ctx, files)
+		all = append(all, l.decodeCUE(ctx, cues)...)
+	}
+	objects := l.gather(all)
+	if ctx.Err() != nil {
+		l.fail(schema.Position{}, fmt.Sprintf("reading the tree was stopped: %v", ctx.Err()), "")
+	}
+	l.judge(objects)
+	result := Result{Diagnostics: l.diagnostics.Sort(), Files: len(files) + len(cues)}
+	result.Objects = make([]schema.Desired, len(objects))
+	for i := range objects {
+		result.Objects[i] = objects[i].Desired
+	}
+	return result
+}
+
+// loader is one Load. Its fields do not change while files are decoded in
+// parallel.
+type loader struct {
+	tree        schema.Tree
+	spec        schema.SourceSpec
+	opts        Options
+	diagnostics schema.Diagnostics
+}
+
+func (l *loader) fail(at schema.Position, message, hint string) {
+	l.diagnostics = append(l.diagnostics, schema.Diagnostic{Position: at, Severity: schema.Error, Message: message, Hint: hint})
+}
+
+// selectFiles picks the manifests and holds the tree to its bounds before
+// anything is read.
+func (l *loader) selectFiles() (files []*source, cues []schema.File) {
+	selected := selectionOf(l.spec)
+	for _, d := range l.tree.Refused {
+		if extension := path.Ext(d.Path); selected.covers(d.Path) && (extension == "" || isManifest(d.Path)) {
+			l.diagnostics = append(l.diagnostics, d)
+		}
+	}
+	var total int64
+	for _, f := range l.tree.Files {
+		if !selected.wants(f.Path) {
+			continue
+		}
+		total += f.Size
+		switch {
+		case f.Size > schema.MaxFileSize:
+			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
+		case path.Ext(f.Path) == ".cue":
+			cues = append(cues, f)
+		default:
+			files = append(files, &source{file: f})
+		}
+	}
+	if count := len(files) + len(cues); count > schema.MaxFiles {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d manifests, at most %d are read", count, schema.MaxFiles), "")
+	}
+	if total > schema.MaxTreeBytes {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree's manifests have %d bytes, at most %d are read", total, schema.MaxTreeBytes), "")
+	}
+	return files, cues
+}
+
+func excludeHint(name string) string {
+	return fmt.Sprintf("to leave it out, add %q to exclude in the Source", name)
+}
+
+// chunksPerJob cuts large multi-document files so that all cores share them.
+const chunksPerJob = 16
+
+// job is a run of one file's chunks, decoded by one worker.
+type job struct {
+	source *source
+	parsed *parsedFile
+	first  int
+	last   int // behind the last
+}
+
+// decodeFiles reads and decodes in parallel; the result is in the order of the
+// files and their documents.
+func (l *loader) decodeFiles(ctx context.Context, files []*source) []decoded {
+	parsed := make([]*parsedFile, len(files))
+	problems := make([]schema.Diagnostics, len(files))
+	inParallel(ctx, len(files), func(i int) { parsed[i], problems[i] = files[i].read() })
+	var jobs []job
+	for i, p := range parsed {
+		l.diagnostics = append(l.diagnostics, problems[i]...)
+		if p == nil {
+			continue
+		}
+		for first := 0; first < len(p.chunks); first += chunksPerJob {
+			jobs = append(jobs, job{files[i], p, first, min(first+chunksPerJob, len(p.chunks))})
+		}
+	}
+	results := make([][]decoded, len(jobs))
+	inParallel(ctx, len(jobs), func(i int) { results[i] = l.decodeJob(jobs[i]) })
+	return slices.Concat(results...)
+}
+
+// inParallel calls do(0) … do(n-1) on all cores and returns when all have ended;
+// after the end of ctx it starts no more.
+func inParallel(ctx context.Context, n int, do func(i int)) {
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	workers.Wait()
+}
+
+func (l *loader) decodeJob(j job) []decoded {
+	var out []decoded
+	for i := j.first; i < j.last; i++ {
+		out = append(out, l.decodeChunk(j.source, j.parsed, i)...)
+	}
+	return out
+}
+
+// decodeChunk decodes one chunk. A file comes from anyone who can push: should
+// one make the parser panic, that file is refused and nobody else's.
+func (l *loader) decodeChunk(s *source, p *parsedFile, index int) (out []decoded) {
+	defer func() {
+		if r := recover(); r != nil {
+			problem := syntaxError{line: 1, message: fmt.Sprintf("%s: %v", panicMessage, r)}
+			out = append(out, decoded{diagnostics: schema.Diagnostics{problem.diagnostic(s.file.Path, p.chunks[index].line)}})
+		}
+	}()
+	documents, problem := s.documents(p, index)
+	if problem != nil {
+		out = append(out, decoded{diagnostics: schema.Diagnostics{*problem}})
+	}
+	for _, doc := range documents {
+		out = append(out, l.decodeDocument(doc))
+	}
+	return out
+}
+
+const panicMessage = "this document cannot be read, which is a bug of Fairlead's"
+
+// gather collects diagnostics and objects, the latter sorted by key and, for one
+// key, by position.
+func (l *loader) gather(all []decoded) []object {
+	var objects []object
+	nameless := make(map[string]bool)
+	for _, d := range all {
+		l.diagnostics = append(l.diagnostics, d.diagnostics...)
+		objects = append(objects, d.objects...)
+		if d.nameless != nil && !nameless[d.nameless.Path] {
+			nameless[d.nameless.Path] = true
+			l.fail(*d.nameless, "no apiVersion and kind: this is not an object", excludeHint(d.nameless.Path))
+		}
+	}
+	if len(objects) > schema.MaxObjects {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d objects, at most %d are taken", len(objects), schema.MaxObjects), "")
+	}
+	slices.SortStableFunc(objects, func(a, b object) int {
+		return cmp.Or(a.key.Compare(b.key), a.Position.Compare(b.Position))
+	})
+	return objects
+}

@@ -1,0 +1,262 @@
+package load
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+
+	"fairlead/schema"
+)
+
+// chunk is a part of a file that is parsed by itself: usually one YAML document.
+type chunk struct {
+	text []byte
+	line int // lines of the file before it
+}
+
+// split cuts a YAML file before its document markers. A line that starts with
+// "---" is one wherever it stands (YAML 1.2, 9.1.2), so each document can be
+// parsed alone: in parallel, and a syntax error in one hides nothing of the
+// others. A file with directives stays whole, they belong to what follows.
+func split(text []byte) []chunk {
+	if text = bytes.TrimPrefix(text, []byte("\ufeff")); hasDirective(text) {
+		return []chunk{{text: text}}
+	}
+	var chunks []chunk
+	start, startLine, line := 0, 0, 0
+	for at := 0; at < len(text); line++ {
+		if at > start && isMarker(text[at:]) {
+			chunks = append(chunks, chunk{text[start:at], startLine})
+			start, startLine = at, line
+		}
+		end := bytes.IndexByte(text[at:], '\n')
+		if end < 0 {
+			break
+		}
+		at += end + 1
+	}
+	return append(chunks, chunk{text[start:], startLine})
+}
+
+func isMarker(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("---")) && (len(text) == 3 || strings.IndexByte(" \t\r\n", text[3]) >= 0)
+}
+
+func hasDirective(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("%")) || bytes.Contains(text, []byte("\n%"))
+}
+
+// syntaxError is a file that cannot be read at all from a line on.
+type syntaxError struct {
+	line, column int
+	message      string
+}
+
+// parseYAML returns the roots of a chunk's documents, with lines counted from
+// the chunk's start.
+func parseYAML(text []byte) ([]*yaml.Node, *syntaxError) {
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var roots []*yaml.Node
+	for {
+		var document yaml.Node
+		err := decoder.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			return roots, nil
+		}
+		if err != nil {
+			return roots, yamlError(err, text)
+		}
+		if len(document.Content) == 0 {
+			continue
+		}
+		root := document.Content[0]
+		if deep := tooDeep(root, 0); deep != nil {
+			return roots, &syntaxError{deep.Line, deep.Column, fmt.Sprintf("nested deeper than %d levels", maxDepth)}
+		}
+		roots = append(roots, root)
+	}
+}
+
+func tooDeep(n *yaml.Node, depth int) *yaml.Node {
+	if depth > maxDepth {
+		return n
+	}
+	for _, c := range n.Content {
+		if deep := tooDeep(c, depth+1); deep != nil {
+			return deep
+		}
+	}
+	return nil
+}
+
+// yamlError finds where a document stops being YAML. The parser names the line
+// where the surrounding block began or none at all; the line a person must look
+// at is the one after the longest beginning that parses.
+func yamlError(err error, text []byte) *syntaxError {
+	message := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := 1
+	if rest, ok := strings.CutPrefix(message, "line "); ok {
+		number, what, _ := strings.Cut(rest, ": ")
+		if n, err := strconv.Atoi(number); err == nil {
+			line, message = n, what
+		}
+	}
+	if bytes.Count(text, []byte("\n")) <= maxSearchLines {
+		line = firstBadLine(text)
+	}
+	return &syntaxError{line: line, message: "not YAML: " + message}
+}
+
+// maxSearchLines bounds firstBadLine, which parses once per line.
+const maxSearchLines = 400
+
+func firstBadLine(text []byte) int {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	for good := len(lines) - 1; good > 0; good-- {
+		var n yaml.Node
+		if yaml.Unmarshal(bytes.Join(lines[:good], nil), &n) == nil {
+			return good + 1
+		}
+	}
+	return 1
+}
+
+// parseJSON returns the roots of a file's JSON values as the YAML nodes they
+// would be, with their positions.
+func parseJSON(text []byte) ([]*yaml.Node, *syntaxError) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	p := jsonParser{text: text, tokens: json.NewDecoder(bytes.NewReader(text)), lines: lineStarts(text)}
+	p.tokens.UseNumber()
+	var roots []*yaml.Node
+	for {
+		root, err := p.value(0)
+		if errors.Is(err, io.EOF) {
+			return roots, nil
+		}
+		if err != nil {
+			return roots, p.syntaxError(err)
+		}
+		roots = append(roots, root)
+	}
+}
+
+type jsonParser struct {
+	text   []byte
+	tokens *json.Decoder
+	lines  []int // offsets at which lines start
+}
+
+func lineStarts(text []byte) []int {
+	starts := []int{0}
+	for i, c := range text {
+		if c == '\n' {
+			starts = append(starts, i+1)
+		}
+	}
+	return starts
+}
+
+var errTooDeep = fmt.Errorf("nested deeper than %d levels", maxDepth)
+
+func (p *jsonParser) value(depth int) (*yaml.Node, error) {
+	if depth > maxDepth {
+		return nil, errTooDeep
+	}
+	token, n, err := p.next()
+	if err != nil {
+		return nil, err
+	}
+	delim, composite := token.(json.Delim)
+	if !composite {
+		fillScalar(n, token)
+		return n, nil
+	}
+	n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
+	if delim == '{' {
+		n.Kind, n.Tag = yaml.MappingNode, "!!map"
+	}
+	for p.tokens.More() {
+		if delim == '{' {
+			name, key, err := p.next()
+			if err != nil {
+				return nil, err
+			}
+			fillScalar(key, name)
+			n.Content = append(n.Content, key)
+		}
+		item, err := p.value(depth + 1)
+		if err != nil {
+			return nil, noEOF(err)
+		}
+		n.Content = append(n.Content, item)
+	}
+	_, err = p.tokens.Token()
+	return n, noEOF(err)
+}
+
+// noEOF turns an end inside a value into an error of its own.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// next reads a token and makes a node at its first byte.
+func (p *jsonParser) next() (json.Token, *yaml.Node, error) {
+	start := int(p.tokens.InputOffset())
+	for start < len(p.text) && strings.IndexByte(" \t\r\n,:", p.text[start]) >= 0 {
+		start++
+	}
+	token, err := p.tokens.Token()
+	line, column := p.position(start)
+	return token, &yaml.Node{Line: line, Column: column}, err
+}
+
+func (p *jsonParser) position(offset int) (line, column int) {
+	line = sort.SearchInts(p.lines, offset+1)
+	return line, utf8.RuneCount(p.text[p.lines[line-1]:min(offset, len(p.text))]) + 1
+}
+
+func fillScalar(n *yaml.Node, token json.Token) {
+	n.Kind = yaml.ScalarNode
+	switch t := token.(type) {
+	case string:
+		n.Tag, n.Value, n.Style = "!!str", t, yaml.DoubleQuotedStyle
+	case json.Number:
+		n.Tag, n.Value = "!!int", t.String()
+		if strings.ContainsAny(n.Value, ".eE") {
+			n.Tag = "!!float"
+		}
+	case bool:
+		n.Tag, n.Value = "!!bool", strconv.FormatBool(t)
+	case nil:
+		n.Tag, n.Value = "!!null", "null"
+	}
+}
+
+func (p *jsonParser) syntaxError(err error) *syntaxError {
+	offset := int(p.tokens.InputOffset())
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		offset = max(0, int(syntax.Offset)-1)
+	}
+	line, column := p.position(min(offset, len(p.text)))
+	return &syntaxError{line, column, "not JSON: " + err.Error()}
+}
+
+// diagnostic places a syntax error in its file.
+func (e *syntaxError) diagnostic(path string, before int) schema.Diagnostic {
+	return schema.Diagnostic{
+		Position: schema.Position{Path: path, Line: e.line + before, Column: e.column},
+		Severity: schema.Error, Message: e.message,
+	}
+}

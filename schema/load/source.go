@@ -1,0 +1,93 @@
+package load
+
+import (
+	"fmt"
+	"path"
+	"sync"
+	"weak"
+
+	"go.yaml.in/yaml/v3"
+
+	"fairlead/schema"
+)
+
+// source is one YAML or JSON file. It can be read again, to find the position of
+// a field long after its nodes are gone; what was read last is kept as long as
+// the garbage collector lets it, so that many questions about one file cost one
+// reading.
+type source struct {
+	file schema.File
+	mu   sync.Mutex
+	last weak.Pointer[parsedFile]
+}
+
+// parsedFile is a file cut into chunks. Roots are the parsed documents of chunk
+// number `chunk`, used by Locate only.
+type parsedFile struct {
+	chunks []chunk
+	chunk  int
+	roots  []*yaml.Node
+}
+
+// read opens and cuts the file. A nil parsedFile comes with an error.
+func (s *source) read() (*parsedFile, schema.Diagnostics) {
+	at := schema.Position{Path: s.file.Path}
+	text, err := s.file.Open()
+	if err != nil {
+		return nil, schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("cannot be read: %v", err)}}
+	}
+	if len(text) > schema.MaxFileSize {
+		return nil, schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("more than the %d bytes that are read", schema.MaxFileSize), Hint: excludeHint(s.file.Path)}}
+	}
+	if s.isJSON() {
+		return &parsedFile{chunks: []chunk{{text: text}}, chunk: -1}, nil
+	}
+	return &parsedFile{chunks: split(text), chunk: -1}, nil
+}
+
+func (s *source) isJSON() bool { return path.Ext(s.file.Path) == ".json" }
+
+func (s *source) parse(text []byte) ([]*yaml.Node, *syntaxError) {
+	if s.isJSON() {
+		return parseJSON(text)
+	}
+	return parseYAML(text)
+}
+
+// documents parses one chunk.
+func (s *source) documents(p *parsedFile, index int) ([]document, *schema.Diagnostic) {
+	c := p.chunks[index]
+	roots, problem := s.parse(c.text)
+	documents := make([]document, len(roots))
+	for i, root := range roots {
+		documents[i] = document{path: s.file.Path, node: root, line: c.line, again: func() *document { return s.again(index, i) }}
+	}
+	if problem != nil {
+		d := problem.diagnostic(s.file.Path, c.line)
+		return documents, &d
+	}
+	return documents, nil
+}
+
+// again reads one document anew; nil if the file has changed meanwhile and has
+// no such document any more.
+func (s *source) again(index, number int) *document {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.last.Value()
+	if p == nil {
+		p, _ = s.read()
+	}
+	if p == nil || index >= len(p.chunks) {
+		return nil
+	}
+	if p.chunk != index {
+		roots, _ := s.parse(p.chunks[index].text)
+		p = &parsedFile{chunks: p.chunks, chunk: index, roots: roots}
+	}
+	s.last = weak.Make(p)
+	if number >= len(p.roots) {
+		return nil
+	}
+	return &document{path: s.file.Path, node: p.roots[number], line: p.chunks[index].line}
+}

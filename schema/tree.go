@@ -1,0 +1,49 @@
+package schema
+
+import "time"
+
+// Tree is the files of one commit below a source's path, as gitsource or a
+// directory walk found them; nothing is read until a file is opened.
+type Tree struct {
+	Commit  Commit
+	Hash    string      // of the tree object below the source's path; "" for a directory
+	Files   []File      // sorted by path
+	Refused Diagnostics // symlinks, submodules, files over the size bound: refused by name
+}
+
+// File is one regular file of a Tree.
+type File struct {
+	Path string // slash-separated, relative to the repository's root
+	Hash string // of the blob; "" for a file on disk
+	Size int64
+	Open func() ([]byte, error)
+}
+
+// Commit is what matters of a Git commit. The zero value is "not committed".
+type Commit struct {
+	Hash    string
+	Tree    string // of the repository's root
+	Parents []string
+	Author  string // "Name <mail>"
+	Subject string
+	Message string // whole, for trailers
+	Time    time.Time
+}
+
+// Desired is one object a tree asks for, strict-decoded, defaulted and with its
+// origin annotated.
+type Desired struct {
+	Object   Object
+	Position Position
+	// Locate finds the position of a field, given as "spec.template.spec.containers[0].image",
+	// or of its nearest ancestor that is written down. It may read the file again.
+	Locate func(field string) Position
+}
+
+// Bounds on what a tree may hold.
+const (
+	MaxFileSize  = 3 << 20 // bytes; above etcd's and Kubernetes' limit for one object
+	MaxFiles     = 50_000
+	MaxObjects   = 100_000
+	MaxTreeBytes = 256 << 20
+)

@@ -1,0 +1,429 @@
+package schema
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+func (p *problems) podSpec(at string, s *corev1.PodSpec) {
+	oneOf(p, at+".restartPolicy", s.RestartPolicy, corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
+	within(p, at+".terminationGracePeriodSeconds", *s.TerminationGracePeriodSeconds, 0, maxInt32)
+	if s.Hostname != "" {
+		p.rule(at+".hostname", s.Hostname, validation.IsDNS1123Label)
+	}
+	if s.Subdomain != "" {
+		p.rule(at+".subdomain", s.Subdomain, validation.IsDNS1123Label)
+	}
+	p.labels(at+".nodeSelector", s.NodeSelector)
+	if s.Affinity != nil && s.Affinity.NodeAffinity != nil {
+		p.nodeAffinity(at+".affinity.nodeAffinity", s.Affinity.NodeAffinity)
+	}
+	for i := range s.Tolerations {
+		p.toleration(at+".tolerations["+strconv.Itoa(i)+"]", &s.Tolerations[i])
+	}
+	p.dns(at, s)
+	volumes := p.volumes(at+".volumes", s.Volumes)
+	p.containers(at, s, volumes)
+}
+
+func (p *problems) containers(at string, s *corev1.PodSpec, volumes map[string]bool) {
+	if len(s.Containers) == 0 {
+		p.add(at+".containers", "must hold at least one container")
+	}
+	names := make(map[string]string, len(s.Containers)+len(s.InitContainers))
+	hostPorts := make(map[string]string)
+	for i := range s.InitContainers {
+		field := at + ".initContainers[" + strconv.Itoa(i) + "]"
+		c := &s.InitContainers[i]
+		p.container(field, c, volumes, names)
+		if c.ReadinessProbe != nil || c.LivenessProbe != nil || c.StartupProbe != nil {
+			p.add(field, "an init container runs to its end and takes no probes")
+		}
+	}
+	for i := range s.Containers {
+		field := at + ".containers[" + strconv.Itoa(i) + "]"
+		c := &s.Containers[i]
+		p.container(field, c, volumes, names)
+		p.hostPorts(field, c, hostPorts)
+		p.probe(field+".readinessProbe", c.ReadinessProbe, c, true)
+		p.probe(field+".livenessProbe", c.LivenessProbe, c, false)
+		p.probe(field+".startupProbe", c.StartupProbe, c, false)
+	}
+}
+
+func (p *problems) container(at string, c *corev1.Container, volumes map[string]bool, names map[string]string) {
+	p.rule(at+".name", c.Name, validation.IsDNS1123Label)
+	if first, twice := names[c.Name]; twice {
+		p.add(at+".name", "%q is the name of %s too", c.Name, first)
+	}
+	names[c.Name] = at
+	p.image(at+".image", c.Image)
+	oneOf(p, at+".imagePullPolicy", c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
+	for i := range c.Env {
+		p.env(at, i, &c.Env[i])
+	}
+	for i := range c.EnvFrom {
+		p.envFrom(fmt.Sprintf("%s.envFrom[%d]", at, i), &c.EnvFrom[i])
+	}
+	p.containerPorts(at+".ports", c.Ports)
+	p.resources(at+".resources", &c.Resources)
+	p.volumeMounts(at+".volumeMounts", c.VolumeMounts, volumes)
+}
+
+func (p *problems) image(field, image string) {
+	if image == "" {
+		p.add(field, "must be set")
+		return
+	}
+	if image != strings.TrimSpace(image) {
+		p.add(field, "%q has spaces around it", image)
+		return
+	}
+	if _, err := NormalizeImage(image); err != nil {
+		p.hint(field, "write it like registry.example/team/app:1.0", "%q is not an image name", image)
+	}
+}
+
+func (p *problems) env(container string, i int, e *corev1.EnvVar) {
+	at := func() string { return fmt.Sprintf("%s.env[%d]", container, i) }
+	if wrong := validation.IsRelaxedEnvVarName(e.Name); e.Name == "" {
+		p.add(at()+".name", "must be set")
+	} else if len(wrong) > 0 {
+		p.add(at()+".name", "%q is not valid: %s", e.Name, shortRule(wrong[0]))
+	}
+	if e.ValueFrom == nil {
+		return
+	}
+	field := at() + ".valueFrom"
+	if e.Value != "" {
+		p.add(field, "must be left out when value is set")
+	}
+	from := e.ValueFrom
+	if countTrue(from.ConfigMapKeyRef != nil, from.SecretKeyRef != nil, from.FieldRef != nil) != 1 {
+		p.add(field, "must hold exactly one of configMapKeyRef, secretKeyRef and fieldRef")
+		return
+	}
+	switch {
+	case from.ConfigMapKeyRef != nil:
+		p.reference(field+".configMapKeyRef", from.ConfigMapKeyRef.Name, from.ConfigMapKeyRef.Key)
+	case from.SecretKeyRef != nil:
+		p.reference(field+".secretKeyRef", from.SecretKeyRef.Name, from.SecretKeyRef.Key)
+	default:
+		p.fieldRef(field+".fieldRef", from.FieldRef)
+	}
+}
+
+func countTrue(conditions ...bool) int {
+	n := 0
+	for _, c := range conditions {
+		if c {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *problems) reference(at, name, key string) {
+	p.rule(at+".name", name, validation.IsDNS1123Subdomain)
+	if key == "" {
+		p.add(at+".key", "must be set")
+		return
+	}
+	p.dataKey(at+".key", key)
+}
+
+// fieldPaths are what an environment variable may take from its pod, besides
+// single labels and annotations.
+var fieldPaths = []string{
+	"metadata.name", "metadata.namespace", "metadata.uid",
+	"spec.nodeName", "spec.serviceAccountName",
+	"status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
+}
+
+func (p *problems) fieldRef(at string, ref *corev1.ObjectFieldSelector) {
+	if ref.APIVersion != "v1" {
+		p.add(at+".apiVersion", "%q must be v1", ref.APIVersion)
+	}
+	if slices.Contains(fieldPaths, ref.FieldPath) {
+		return
+	}
+	name, subscript, ok := strings.Cut(strings.TrimSuffix(ref.FieldPath, "']"), "['")
+	if ok && subscript != "" && (name == "metadata.labels" || name == "metadata.annotations") {
+		return
+	}
+	p.hint(at+".fieldPath", "metadata.labels['key'], metadata.annotations['key'], "+strings.Join(fieldPaths, ", "), "%q is not a field a container can read", ref.FieldPath)
+}
+
+func (p *problems) envFrom(at string, e *corev1.EnvFromSource) {
+	switch {
+	case (e.ConfigMapRef != nil) == (e.SecretRef != nil):
+		p.add(at, "must hold exactly one of configMapRef and secretRef")
+	case e.ConfigMapRef != nil:
+		p.rule(at+".configMapRef.name", e.ConfigMapRef.Name, validation.IsDNS1123Subdomain)
+	default:
+		p.rule(at+".secretRef.name", e.SecretRef.Name, validation.IsDNS1123Subdomain)
+	}
+	if e.Prefix != "" {
+		for _, wrong := range validation.IsRelaxedEnvVarName(e.Prefix) {
+			p.add(at+".prefix", "%q is not valid: %s", e.Prefix, shortRule(wrong))
+		}
+	}
+}
+
+func (p *problems) containerPorts(at string, ports []corev1.ContainerPort) {
+	for i := range ports {
+		port := &ports[i]
+		field := at + "[" + strconv.Itoa(i) + "]"
+		p.portNumber(field+".containerPort", port.ContainerPort)
+		oneOf(p, field+".protocol", port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
+		if port.HostPort != 0 {
+			p.portNumber(field+".hostPort", port.HostPort)
+		}
+		if port.Name == "" {
+			continue
+		}
+		p.namedPort(field+".name", port.Name)
+		if slices.ContainsFunc(ports[:i], func(o corev1.ContainerPort) bool { return o.Name == port.Name }) {
+			p.add(field+".name", "%q is the name of another port of the container too", port.Name)
+		}
+	}
+}
+
+// hostPorts reports host ports that two containers of a pod both ask for.
+func (p *problems) hostPorts(at string, c *corev1.Container, taken map[string]string) {
+	for i := range c.Ports {
+		port := &c.Ports[i]
+		if port.HostPort == 0 {
+			continue
+		}
+		id := fmt.Sprintf("%d/%s", port.HostPort, port.Protocol)
+		field := fmt.Sprintf("%s.ports[%d].hostPort", at, i)
+		if first, twice := taken[id]; twice {
+			p.add(field, "%s is taken by %s already", id, first)
+		}
+		taken[id] = field
+	}
+}
+
+func (p *problems) resources(at string, r *corev1.ResourceRequirements) {
+	for _, name := range sortedKeys(r.Limits) {
+		limit := r.Limits[name]
+		if limit.Sign() < 0 {
+			p.add(at+".limits["+string(name)+"]", "%s must not be negative", limit.String())
+		}
+	}
+	for _, name := range sortedKeys(r.Requests) {
+		request := r.Requests[name]
+		if request.Sign() < 0 {
+			p.add(at+".requests["+string(name)+"]", "%s must not be negative", request.String())
+		}
+		if limit, ok := r.Limits[name]; ok && request.Cmp(limit) > 0 {
+			p.add(at+".requests["+string(name)+"]", "%s is more than the limit, %s", request.String(), limit.String())
+		}
+	}
+}
+
+func (p *problems) volumeMounts(at string, mounts []corev1.VolumeMount, volumes map[string]bool) {
+	for i := range mounts {
+		m := &mounts[i]
+		field := at + "[" + strconv.Itoa(i) + "]"
+		switch {
+		case m.Name == "":
+			p.add(field+".name", "must be set")
+		case !volumes[m.Name]:
+			p.hint(field+".name", nearestHint(m.Name, sortedKeys(volumes)), "the pod has no volume %q", m.Name)
+		}
+		switch {
+		case !path.IsAbs(m.MountPath):
+			p.add(field+".mountPath", "%q must be an absolute path", m.MountPath)
+		case strings.Contains(m.MountPath, ":"):
+			p.add(field+".mountPath", "%q must not hold a colon", m.MountPath)
+		case slices.ContainsFunc(mounts[:i], func(o corev1.VolumeMount) bool { return path.Clean(o.MountPath) == path.Clean(m.MountPath) }):
+			p.add(field+".mountPath", "%q is mounted twice", m.MountPath)
+		}
+		if m.SubPath != "" && !safeRelative(m.SubPath) {
+			p.add(field+".subPath", "%q must be a relative path inside the volume", m.SubPath)
+		}
+	}
+}
+
+func (p *problems) probe(at string, probe *corev1.Probe, c *corev1.Container, readiness bool) {
+	if probe == nil {
+		return
+	}
+	if countTrue(probe.HTTPGet != nil, probe.TCPSocket != nil, probe.Exec != nil) != 1 {
+		p.add(at, "must hold exactly one of httpGet, tcpSocket and exec")
+		return
+	}
+	within(p, at+".initialDelaySeconds", int64(probe.InitialDelaySeconds), 0, maxInt32)
+	within(p, at+".timeoutSeconds", int64(probe.TimeoutSeconds), 1, maxInt32)
+	within(p, at+".periodSeconds", int64(probe.PeriodSeconds), 1, maxInt32)
+	within(p, at+".successThreshold", int64(probe.SuccessThreshold), 1, maxInt32)
+	within(p, at+".failureThreshold", int64(probe.FailureThreshold), 1, maxInt32)
+	if !readiness && probe.SuccessThreshold > 1 {
+		p.add(at+".successThreshold", "%d must be 1 for this probe", probe.SuccessThreshold)
+	}
+	switch {
+	case probe.HTTPGet != nil:
+		p.httpProbe(at+".httpGet", probe.HTTPGet)
+		p.probePort(at+".httpGet.port", probe.HTTPGet.Port, c)
+	case probe.TCPSocket != nil:
+		p.probePort(at+".tcpSocket.port", probe.TCPSocket.Port, c)
+	case len(probe.Exec.Command) == 0:
+		p.add(at+".exec.command", "must be set")
+	}
+}
+
+func (p *problems) httpProbe(at string, get *corev1.HTTPGetAction) {
+	oneOf(p, at+".scheme", get.Scheme, corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
+	for i, header := range get.HTTPHeaders {
+		p.rule(fmt.Sprintf("%s.httpHeaders[%d].name", at, i), header.Name, validation.IsHTTPHeaderName)
+	}
+}
+
+func (p *problems) probePort(field string, port intstr.IntOrString, c *corev1.Container) {
+	if port.Type == intstr.Int {
+		p.portNumber(field, port.IntVal)
+		return
+	}
+	var names []string
+	for i := range c.Ports {
+		if c.Ports[i].Name == port.StrVal {
+			return
+		}
+		if c.Ports[i].Name != "" {
+			names = append(names, c.Ports[i].Name)
+		}
+	}
+	p.hint(field, nearestHint(port.StrVal, names), "the container has no port named %q", port.StrVal)
+}
+
+func (p *problems) dns(at string, s *corev1.PodSpec) {
+	oneOf(p, at+".dnsPolicy", s.DNSPolicy, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
+	config := s.DNSConfig
+	if s.DNSPolicy == corev1.DNSNone && (config == nil || len(config.Nameservers) == 0) {
+		p.add(at+".dnsConfig.nameservers", "must be set with dnsPolicy None")
+	}
+	if config == nil {
+		return
+	}
+	if len(config.Nameservers) > 3 {
+		p.add(at+".dnsConfig.nameservers", "has %d addresses, at most 3 are used", len(config.Nameservers))
+	}
+	for i, server := range config.Nameservers {
+		if _, err := netip.ParseAddr(server); err != nil {
+			p.add(fmt.Sprintf("%s.dnsConfig.nameservers[%d]", at, i), "%q is not an IP address", server)
+		}
+	}
+	for i, search := range config.Searches {
+		if search != "." {
+			p.rule(fmt.Sprintf("%s.dnsConfig.searches[%d]", at, i), strings.TrimSuffix(search, "."), validation.IsDNS1123SubdomainWithUnderscore)
+		}
+	}
+	for i, option := range config.Options {
+		if option.Name == "" {
+			p.add(fmt.Sprintf("%s.dnsConfig.options[%d].name", at, i), "must be set")
+		}
+	}
+}
+
+// volumes returns the names, for the mounts.
+func (p *problems) volumes(at string, volumes []corev1.Volume) map[string]bool {
+	names := make(map[string]bool, len(volumes))
+	for i := range volumes {
+		v := &volumes[i]
+		field := at + "[" + strconv.Itoa(i) + "]"
+		p.rule(field+".name", v.Name, validation.IsDNS1123Label)
+		if names[v.Name] {
+			p.add(field+".name", "%q is the name of another volume too", v.Name)
+		}
+		names[v.Name] = true
+		p.volume(field, v)
+	}
+	return names
+}
+
+func (p *problems) volume(at string, v *corev1.Volume) {
+	if countTrue(v.ConfigMap != nil, v.Secret != nil, v.EmptyDir != nil, v.HostPath != nil, v.Projected != nil) > 1 {
+		p.add(at, "must hold exactly one of configMap, secret, emptyDir, hostPath and projected")
+		return
+	}
+	switch {
+	case v.ConfigMap != nil:
+		p.rule(at+".configMap.name", v.ConfigMap.Name, validation.IsDNS1123Subdomain)
+		p.mode(at+".configMap.defaultMode", v.ConfigMap.DefaultMode)
+		p.items(at+".configMap.items", v.ConfigMap.Items)
+	case v.Secret != nil:
+		p.rule(at+".secret.secretName", v.Secret.SecretName, validation.IsDNS1123Subdomain)
+		p.mode(at+".secret.defaultMode", v.Secret.DefaultMode)
+		p.items(at+".secret.items", v.Secret.Items)
+	case v.HostPath != nil:
+		p.hostPath(at+".hostPath", v.HostPath)
+	case v.Projected != nil:
+		p.projected(at+".projected", v.Projected)
+	case v.EmptyDir != nil && v.EmptyDir.SizeLimit != nil:
+		p.sizeLimit(at+".emptyDir.sizeLimit", v.EmptyDir)
+	}
+}
+
+func (p *problems) sizeLimit(field string, e *corev1.EmptyDirVolumeSource) {
+	switch {
+	case e.Medium != corev1.StorageMediumMemory:
+		p.hint(field, "write medium: Memory beside it, or leave it out", "a limit on disk is not supported yet")
+	case e.SizeLimit.Sign() < 0:
+		p.add(field, "%s must not be negative", e.SizeLimit.String())
+	}
+}
+
+func (p *problems) hostPath(at string, h *corev1.HostPathVolumeSource) {
+	if !path.IsAbs(h.Path) || slices.Contains(strings.Split(h.Path, "/"), "..") {
+		p.add(at+".path", "%q must be an absolute path without \"..\"", h.Path)
+	}
+	oneOf(p, at+".type", *h.Type, corev1.HostPathUnset, corev1.HostPathDirectoryOrCreate, corev1.HostPathDirectory, corev1.HostPathFileOrCreate,
+		corev1.HostPathFile, corev1.HostPathSocket, corev1.HostPathCharDev, corev1.HostPathBlockDev)
+}
+
+func (p *problems) projected(at string, v *corev1.ProjectedVolumeSource) {
+	p.mode(at+".defaultMode", v.DefaultMode)
+	for i := range v.Sources {
+		s := &v.Sources[i]
+		field := fmt.Sprintf("%s.sources[%d]", at, i)
+		switch {
+		case (s.ConfigMap != nil) == (s.Secret != nil):
+			p.add(field, "must hold exactly one of configMap and secret")
+		case s.ConfigMap != nil:
+			p.rule(field+".configMap.name", s.ConfigMap.Name, validation.IsDNS1123Subdomain)
+			p.items(field+".configMap.items", s.ConfigMap.Items)
+		default:
+			p.rule(field+".secret.name", s.Secret.Name, validation.IsDNS1123Subdomain)
+			p.items(field+".secret.items", s.Secret.Items)
+		}
+	}
+}
+
+func (p *problems) items(at string, items []corev1.KeyToPath) {
+	for i := range items {
+		field := fmt.Sprintf("%s[%d]", at, i)
+		if items[i].Key == "" {
+			p.add(field+".key", "must be set")
+		}
+		if !safeRelative(items[i].Path) {
+			p.add(field+".path", "%q must be a relative path inside the volume", items[i].Path)
+		}
+		p.mode(field+".mode", items[i].Mode)
+	}
+}
+
+func (p *problems) mode(field string, mode *int32) {
+	if mode != nil && (*mode < 0 || *mode > 0o777) {
+		p.hint(field, "write it like 0644", "%#o is not a file mode", *mode)
+	}
+}

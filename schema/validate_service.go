@@ -1,0 +1,107 @@
+package schema
+
+import (
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+func (p *problems) service(s *corev1.ServiceSpec) {
+	oneOf(p, "spec.type", s.Type, corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort)
+	p.labels("spec.selector", s.Selector)
+	p.clusterIP(s)
+	nodePort := s.Type == corev1.ServiceTypeNodePort
+	switch {
+	case nodePort:
+		oneOf(p, "spec.externalTrafficPolicy", s.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal)
+	case s.ExternalTrafficPolicy != "":
+		p.add("spec.externalTrafficPolicy", "has no meaning with type %s", s.Type)
+	}
+	if len(s.Ports) == 0 && s.ClusterIP != corev1.ClusterIPNone {
+		p.hint("spec.ports", "only a headless service (clusterIP: None) may go without", "must be set")
+	}
+	p.servicePorts(s.Ports, nodePort)
+}
+
+func (p *problems) clusterIP(s *corev1.ServiceSpec) {
+	if len(s.ClusterIPs) > 1 || len(s.ClusterIPs) == 1 && s.ClusterIPs[0] != s.ClusterIP {
+		p.hint("spec.clusterIPs", "leave it out", "must be clusterIP alone")
+	}
+	switch addr, err := netip.ParseAddr(s.ClusterIP); {
+	case s.ClusterIP == "":
+	case s.ClusterIP == corev1.ClusterIPNone:
+		if s.Type == corev1.ServiceTypeNodePort {
+			p.add("spec.clusterIP", "a headless service cannot be of type NodePort")
+		}
+	case err != nil || !addr.Is4():
+		p.hint("spec.clusterIP", "leave it out to have one given", "%q is not an IPv4 address", s.ClusterIP)
+	}
+}
+
+func (p *problems) servicePorts(ports []corev1.ServicePort, nodePort bool) {
+	type portID struct {
+		protocol corev1.Protocol
+		number   int32
+	}
+	names := make(map[string]int, len(ports))
+	numbers := make(map[portID]int, len(ports))
+	for i := range ports {
+		port := &ports[i]
+		at := fmt.Sprintf("spec.ports[%d]", i)
+		p.portName(at, port.Name, len(ports) > 1)
+		if first, twice := names[port.Name]; twice && port.Name != "" {
+			p.add(at+".name", "%q is the name of ports[%d] too", port.Name, first)
+		}
+		names[port.Name] = i
+		id := portID{port.Protocol, port.Port}
+		if first, twice := numbers[id]; twice {
+			p.add(at+".port", "%d/%s is ports[%d] too", port.Port, port.Protocol, first)
+		}
+		numbers[id] = i
+		oneOf(p, at+".protocol", port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
+		p.portNumber(at+".port", port.Port)
+		if port.TargetPort != intstr.FromInt32(port.Port) {
+			p.targetPort(at+".targetPort", port.TargetPort)
+		}
+		switch {
+		case port.NodePort == 0:
+		case nodePort:
+			p.portNumber(at+".nodePort", port.NodePort)
+		default:
+			p.hint(at+".nodePort", "write type: NodePort", "has no meaning with type ClusterIP")
+		}
+	}
+}
+
+func (p *problems) portName(at, name string, required bool) {
+	if name == "" {
+		if required {
+			p.add(at+".name", "must be set when a service has several ports")
+		}
+		return
+	}
+	p.rule(at+".name", name, validation.IsDNS1123Label)
+}
+
+func (p *problems) targetPort(field string, target intstr.IntOrString) {
+	if target.Type == intstr.Int {
+		p.portNumber(field, target.IntVal)
+		return
+	}
+	p.namedPort(field, target.StrVal)
+}
+
+func (p *problems) portNumber(field string, port int32) {
+	if port < 1 || port > 65535 {
+		p.add(field, "%d must be between 1 and 65535", port)
+	}
+}
+
+func (p *problems) namedPort(field, name string) {
+	if wrong := validation.IsValidPortName(name); len(wrong) > 0 {
+		p.add(field, "%q is not a valid port name: %s", name, shortRule(wrong[0]))
+	}
+}
