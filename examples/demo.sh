@@ -6,7 +6,8 @@ set -eu
 cd "$(dirname "$0")/.."
 
 fairlead=bin/fairlead
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+if [ -t 1 ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); else bold='' plain=''; fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 field() { awk -v name="$1" '$1 == name { print $2 }' "$work/up"; }
 
 work=$(mktemp -d)

@@ -158,10 +158,27 @@ func commitHash(n int) string { return fmt.Sprintf("%d%039d", n, 0) }
 
 // push plans a candidate on the cluster as it is and applies it.
 func (c *cluster) push(cand reconciler.Candidate) *plan.Plan {
-	p := plan.Compute(c.engine, c.machine.Snapshot(), c.machine.Queue(), plan.Candidate{Source: cand.Source, Commit: cand.Commit.Hash, Objects: cand.Objects}, c.now)
+	p := plan.Compute(c.engine, c.machine.Snapshot(), c.machine.Queue(), plan.Candidate{Source: cand.Source, Commit: cand.Commit.Hash, Tree: cand.Tree, Objects: cand.Objects, Overrides: cand.Overrides}, c.now)
 	cand.Plan = p
 	c.rest(cand)
 	return p
+}
+
+// untilPhase steps until the commit's revision is in a phase.
+func (c *cluster) untilPhase(commit string, phase schema.Phase) {
+	c.t.Helper()
+	for range 1000 {
+		if c.revision(commit).Status.Phase == phase {
+			return
+		}
+		c.step()
+	}
+	c.t.Fatalf("revision of %s is not %s after 1000s: %+v", commit, phase, c.revision(commit).Status.Phases)
+}
+
+func (c *cluster) source() *schema.Source {
+	src, _ := state.Get[*schema.Source](c.machine.Snapshot(), "", "main")
+	return src
 }
 
 // placed is "namespace/name on node" of every pod, sorted.
@@ -384,7 +401,9 @@ func TestSilentNodeAndDoubt(t *testing.T) {
 func TestPruneLeavesNothing(t *testing.T) {
 	c := newCluster(t, 3)
 	c.push(shop(t, commitHash(1), "v1", nil))
-	c.push(shop(t, commitHash(2), "v1", func([]schema.Desired) []schema.Desired { return nil }))
+	empty := shop(t, commitHash(2), "v1", func([]schema.Desired) []schema.Desired { return nil })
+	empty.Overrides.AllowPrune = 9
+	c.push(empty)
 	for _, k := range schema.Kinds() {
 		switch k.Kind {
 		case schema.KindNode, schema.KindEvent, schema.KindSource, schema.KindRevision:
@@ -429,5 +448,118 @@ func TestUnplacedPodNamesEveryNode(t *testing.T) {
 	}
 	if phase := c.revision(commitHash(1)).Status.Phase; phase != schema.PhaseStalled && phase != schema.PhaseRollingOut {
 		t.Errorf("phase %s", phase)
+	}
+}
+
+func TestMassDeletionIsHeldUntilACommitAllowsIt(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	before := c.placed()
+	most := func(objects []schema.Desired) []schema.Desired {
+		return without("web")(without("api")(without("store")(objects)))
+	}
+	p := c.push(shop(t, commitHash(2), "v1", most))
+	if p.Verdict != plan.Held || !strings.Contains(p.Summary(), "Fairlead-Allow-Prune: 6") {
+		t.Errorf("planned: %s %s", p.Verdict, p.Summary())
+	}
+	if rev := c.revision(commitHash(2)); rev.Status.Phase != schema.PhaseHeld {
+		t.Errorf("phase %s", rev.Status.Phase)
+	}
+	if got := c.placed(); !slices.Equal(got, before) || c.source().Status.Applied.Commit != commitHash(1) {
+		t.Errorf("applied %s, pods %v", c.source().Status.Applied.Commit, got)
+	}
+	little := shop(t, commitHash(3), "v1", most)
+	little.Overrides.AllowPrune = 5
+	if p := c.push(little); p.Verdict != plan.Held {
+		t.Errorf("5 allowed, 6 go: %s", p.Summary())
+	}
+	enough := shop(t, commitHash(4), "v1", most)
+	enough.Overrides.AllowPrune = 6
+	c.push(enough)
+	if rev := c.revision(commitHash(4)); rev.Status.Phase != schema.PhaseHealthy || len(c.placed()) != 0 {
+		t.Errorf("phase %s, pods %v", rev.Status.Phase, c.placed())
+	}
+	if got := c.revision(commitHash(3)).Status.Phase; got != schema.PhaseSuperseded {
+		t.Errorf("the held revision is %s", got)
+	}
+}
+
+// failing is a cluster that runs v1 and was asked for v2, whose pods crash.
+func failing(t *testing.T) *cluster {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	c.broken = func(p *corev1.Pod) bool { return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") }
+	c.step(shop(t, commitHash(2), "v2", nil))
+	c.untilPhase(commitHash(2), schema.PhaseFailed)
+	return c
+}
+
+// goBack is what the follower hands to the loop when a revision failed.
+func (c *cluster) goBack(cand reconciler.Candidate) {
+	failed, to := settle.GoesBackTo(c.machine.Snapshot(), c.source())
+	if failed == nil || to.Spec.Commit != cand.Commit.Hash {
+		c.t.Fatalf("the cluster goes back from %v to %v", failed, to)
+	}
+	cand.RollbackOf = failed.Name
+	c.push(cand)
+}
+
+func TestFailedRevisionGoesBackAndStaysBack(t *testing.T) {
+	c := failing(t)
+	c.goBack(shop(t, commitHash(1), "v1", nil))
+	rev, src := c.revision(commitHash(2)), c.source()
+	if rev.Status.Phase != schema.PhaseRolledBack || !rev.Status.Quarantined || rev.Status.RolledBackTo != commitHash(1) {
+		t.Errorf("failed revision: %s quarantined %v, back to %s", rev.Status.Phase, rev.Status.Quarantined, rev.Status.RolledBackTo)
+	}
+	if src.Status.Applied.Commit != commitHash(1) || src.Status.Desired.Commit != commitHash(2) || !strings.Contains(src.Status.Conditions[0].Message, "CrashLoopBackOff") {
+		t.Errorf("source: applied %s desired %s, %s", src.Status.Applied.Commit, src.Status.Desired.Commit, src.Status.Conditions[0].Message)
+	}
+	if got := c.revision(commitHash(1)).Status.Phase; got != schema.PhaseHealthy {
+		t.Errorf("the revision that runs again is %s", got)
+	}
+	for p := range state.All[*corev1.Pod](c.machine.Snapshot(), "shop") {
+		if !strings.HasSuffix(p.Spec.Containers[0].Image, ":v1") {
+			t.Errorf("pod %s runs %s", p.Name, p.Spec.Containers[0].Image)
+		}
+	}
+	if failed, _ := settle.GoesBackTo(c.machine.Snapshot(), src); failed != nil {
+		t.Errorf("it would go back from %s again", failed.Name)
+	}
+}
+
+func TestFailedTreeIsHeldUntilACommitRetriesIt(t *testing.T) {
+	c := failing(t)
+	c.goBack(shop(t, commitHash(1), "v1", nil))
+	same := shop(t, commitHash(3), "v2", nil)
+	same.Tree = "tree-" + commitHash(2)
+	if p := c.push(same); p.Verdict != plan.Held || !strings.Contains(p.Summary(), "Fairlead-Retry") {
+		t.Errorf("the failed tree again: %s", p.Summary())
+	}
+	c.broken = func(*corev1.Pod) bool { return false }
+	again := same
+	again.Commit.Hash = commitHash(4)
+	again.Overrides.Retry = "the registry was wrong"
+	c.push(again)
+	if got := c.revision(commitHash(4)).Status.Phase; got != schema.PhaseHealthy {
+		t.Errorf("retried: %s", got)
+	}
+}
+
+func TestFixAfterRollbackGoesAhead(t *testing.T) {
+	c := failing(t)
+	c.goBack(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, commitHash(3), "v3", nil))
+	if got := c.revision(commitHash(3)).Status.Phase; got != schema.PhaseHealthy {
+		t.Errorf("the fix is %s", got)
+	}
+}
+
+func TestNothingToGoBackTo(t *testing.T) {
+	c := newCluster(t, 3)
+	c.broken = func(*corev1.Pod) bool { return true }
+	c.step(shop(t, commitHash(1), "v1", nil))
+	c.untilPhase(commitHash(1), schema.PhaseFailed)
+	if failed, _ := settle.GoesBackTo(c.machine.Snapshot(), c.source()); failed != nil {
+		t.Error("a first revision that failed has nothing to go back to")
 	}
 }

@@ -5,8 +5,6 @@
 package reconciler
 
 import (
-	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -34,6 +32,11 @@ type Candidate struct {
 	Tree    string // hash of the tree below the source's path
 	Pusher  string
 	Objects []schema.Desired // Secrets sealed
+	// Overrides are the guards its commits lift.
+	Overrides schema.Overrides
+	// RollbackOf names the failed revision that this one, healthy before,
+	// replaces; "" for a commit that Git asks for.
+	RollbackOf string
 	// Plan is what was computed for it; its placements are kept and preferred.
 	Plan *plan.Plan
 	// Diagnostics with an error among them make the revision Invalid.
@@ -130,7 +133,7 @@ func (m *Machine) Step(now time.Time, inputs []Input) Output {
 	for _, in := range inputs {
 		switch in := in.(type) {
 		case Candidate:
-			m.accept(c, in)
+			accept(c, in)
 		case NodeReport:
 			m.report(c, in)
 		case Acknowledgement:
@@ -165,14 +168,14 @@ func (m *Machine) wake(now time.Time) time.Time {
 // and the sources of the master's configuration.
 func (m *Machine) configure(c *control.Context) {
 	if c.Tx.Get(schema.Key{Kind: schema.KindNamespace, Name: metav1.NamespaceDefault}) == nil {
-		c.Tx.Put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceDefault, CreationTimestamp: metav1.NewTime(c.Now), Labels: map[string]string{corev1.LabelMetadataName: metav1.NamespaceDefault}}})
+		c.Tx.Put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceDefault, CreationTimestamp: c.Stamp(), Labels: map[string]string{corev1.LabelMetadataName: metav1.NamespaceDefault}}})
 	}
 	for i := range m.sources {
 		want := &m.sources[i]
 		have, ok := state.Get[*schema.Source](c.Tx, "", want.Name)
 		if !ok {
 			src := state.Edit(want)
-			src.CreationTimestamp = metav1.NewTime(c.Now)
+			src.CreationTimestamp = c.Stamp()
 			c.Tx.Put(src)
 			continue
 		}
@@ -182,138 +185,6 @@ func (m *Machine) configure(c *control.Context) {
 			c.Tx.Put(next)
 		}
 	}
-}
-
-// accept applies a candidate, or records why it changes nothing.
-func (m *Machine) accept(c *control.Context, cand Candidate) {
-	src, ok := state.Get[*schema.Source](c.Tx, "", cand.Source)
-	if !ok {
-		return
-	}
-	ref := schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
-	if src.Status.Desired == ref {
-		return
-	}
-	rev := m.newRevision(c, cand)
-	next := state.Edit(src)
-	next.Status.Observed, next.Status.Desired = ref, ref
-	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
-	rev.Status.Diagnostics = append(rev.Status.Diagnostics, diags...)
-	rev.Status.Diagnostics = rev.Status.Diagnostics[:min(len(rev.Status.Diagnostics), schema.MaxRevisionDiagnostics)]
-	now := metav1.NewTime(c.Now)
-	if bad := schema.Diagnostics(rev.Status.Diagnostics); bad.HasErrors() {
-		reason := firstError(bad)
-		rev.Enter(schema.PhaseInvalid, now, reason)
-		setCondition(&next.Status.Conditions, metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: "Invalid", Message: reason, LastTransitionTime: now})
-		c.Tx.Put(next)
-		c.Tx.Put(rev)
-		return
-	}
-	rev.Enter(schema.PhaseValid, now, fmt.Sprintf("%d objects", len(cand.Objects)))
-	rev.Status.Counts = countChanges(changes)
-	if cand.Plan != nil {
-		rev.Status.Placements = cand.Plan.Placements()
-		rev.Status.Counts.Pods = len(rev.Status.Placements)
-		rev.Enter(schema.PhasePlanned, now, cand.Plan.Summary())
-	}
-	rev.Enter(schema.PhaseRollingOut, now, "applied")
-	m.supersede(c, rev)
-	next.Status.Applied = ref
-	setCondition(&next.Status.Conditions, metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Applied", Message: "commit " + short(ref.Commit) + " is applied", LastTransitionTime: now})
-	c.Tx.Put(next)
-	c.Tx.Put(rev)
-	settle.Apply(c, changes)
-	m.forgetRevisions(c, cand.Source)
-}
-
-func (m *Machine) newRevision(c *control.Context, cand Candidate) *schema.Revision {
-	now := metav1.NewTime(c.Now)
-	name := schema.RevisionName(cand.Source, cand.Commit.Hash)
-	rev := &schema.Revision{
-		ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: now},
-		Spec: schema.RevisionSpec{
-			Source: cand.Source, Commit: cand.Commit.Hash, Tree: cand.Tree,
-			Author: cand.Commit.Author, Subject: cand.Commit.Subject, Time: metav1.NewTime(cand.Commit.Time), Pusher: cand.Pusher,
-		},
-	}
-	if len(cand.Commit.Parents) > 0 {
-		rev.Spec.Parent = cand.Commit.Parents[0]
-	}
-	if old, ok := state.Get[*schema.Revision](c.Tx, "", name); ok {
-		rev.ObjectMeta = *old.ObjectMeta.DeepCopy()
-	}
-	rev.Enter(schema.PhaseSeen, now, "")
-	rev.Status.Diagnostics = cand.Diagnostics
-	return rev
-}
-
-// supersede ends every rollout of the source that is still under way.
-func (m *Machine) supersede(c *control.Context, by *schema.Revision) {
-	for rev := range state.By[*schema.Revision](c.Tx, state.RevisionsBySource, by.Spec.Source) {
-		switch rev.Status.Phase {
-		case schema.PhaseRollingOut, schema.PhaseStalled, schema.PhaseHeld:
-		default:
-			continue
-		}
-		if rev.Name == by.Name {
-			continue
-		}
-		next := state.Edit(rev)
-		next.Enter(schema.PhaseSuperseded, metav1.NewTime(c.Now), "by "+by.Name)
-		c.Tx.Put(next)
-	}
-}
-
-func (m *Machine) forgetRevisions(c *control.Context, source string) {
-	revs := slices.Collect(state.By[*schema.Revision](c.Tx, state.RevisionsBySource, source))
-	if len(revs) <= KeptRevisions {
-		return
-	}
-	slices.SortFunc(revs, func(a, b *schema.Revision) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
-	for _, rev := range revs[:len(revs)-KeptRevisions] {
-		c.Tx.Delete(schema.KeyOf(rev))
-	}
-}
-
-func countChanges(changes []settle.ObjectChange) schema.RevisionCounts {
-	var n schema.RevisionCounts
-	for _, ch := range changes {
-		switch ch.Action {
-		case settle.Create:
-			n.Created++
-		case settle.Update:
-			n.Changed++
-		case settle.Prune:
-			n.Pruned++
-		}
-	}
-	return n
-}
-
-func firstError(ds schema.Diagnostics) string {
-	for _, d := range ds {
-		if d.Severity == schema.Error {
-			return d.String()
-		}
-	}
-	return ""
-}
-
-func short(commit string) string { return commit[:min(12, len(commit))] }
-
-// setCondition keeps the transition time where the status did not change.
-func setCondition(conditions *[]metav1.Condition, want metav1.Condition) {
-	i := slices.IndexFunc(*conditions, func(c metav1.Condition) bool { return c.Type == want.Type })
-	if i < 0 {
-		*conditions = append(*conditions, want)
-		return
-	}
-	if (*conditions)[i].Status == want.Status {
-		want.LastTransitionTime = (*conditions)[i].LastTransitionTime
-	}
-	(*conditions)[i] = want
 }
 
 // drain marks terminating pods whose endpoints are out of the table of every

@@ -39,7 +39,7 @@ func (m *Machine) reportNode(c *control.Context, in NodeReport) {
 	if ok {
 		next = state.Edit(node)
 	} else {
-		next = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: string(r.Node), CreationTimestamp: metav1.NewTime(c.Now)}}
+		next = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: string(r.Node), CreationTimestamp: c.Stamp()}}
 	}
 	next.Labels = map[string]string{corev1.LabelHostname: string(r.Node), corev1.LabelOSStable: "linux", corev1.LabelArchStable: r.Info.Architecture}
 	maps.Copy(next.Labels, r.Labels)

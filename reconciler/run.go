@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -49,6 +50,7 @@ type Loop struct {
 	config LoopConfig
 	inputs chan submission
 	bases  chan chan<- Base
+	begun  chan struct{} // closed after the first round
 	done   chan struct{}
 }
 
@@ -65,8 +67,12 @@ type Base struct {
 
 // NewLoop prepares a loop; Run starts it.
 func NewLoop(config LoopConfig) *Loop {
-	return &Loop{config: config, inputs: make(chan submission, maxInputs), bases: make(chan chan<- Base), done: make(chan struct{})}
+	return &Loop{config: config, inputs: make(chan submission, maxInputs), bases: make(chan chan<- Base), begun: make(chan struct{}), done: make(chan struct{})}
 }
+
+// Begun is closed once the first round is published: from then on the sources
+// of the configuration are there.
+func (l *Loop) Begun() <-chan struct{} { return l.begun }
 
 // Submit hands an input to the loop and waits until the round that took it is
 // durable and published.
@@ -118,6 +124,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	begin := sync.OnceFunc(func() { close(l.begun) })
 	for {
 		var taken []submission
 		select {
@@ -135,6 +142,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		begin()
 		timer.Reset(max(0, wake.Sub(l.config.Now())))
 	}
 }

@@ -27,6 +27,8 @@ type Git interface {
 	Commit(hash string) (schema.Commit, error)
 	// Tree lists the files below path at a commit.
 	Tree(commit, path string) (schema.Tree, error)
+	// Overrides are the guards that the commits up to tip lift.
+	Overrides(applied, judged, tip string) (schema.Overrides, error)
 }
 
 // Loader turns a tree into the objects it asks for, or every diagnostic.
@@ -122,7 +124,7 @@ type Follower struct {
 
 // Judge loads, seals and plans a tree. The candidate carries the plan, whose
 // verdict and diagnostics say whether it may go ahead.
-func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree) (Candidate, error) {
+func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides) (Candidate, error) {
 	base, err := f.Loop.Base(ctx)
 	if err != nil {
 		return Candidate{}, err
@@ -133,8 +135,8 @@ func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree) (
 	}
 	objects, diags := f.Load(ctx, source, tree, src.Spec, foreignNamespaces(base.Snapshot, source))
 	f.Vault.Seal(objects)
-	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Objects: objects, Diagnostics: diags}, f.Now())
-	return Candidate{Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Diagnostics: diags, Plan: p}, nil
+	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags}, f.Now())
+	return Candidate{Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags, Plan: p}, nil
 }
 
 // foreignNamespaces are the namespaces that do not come from this source.
@@ -160,7 +162,11 @@ func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, comm
 	if err != nil {
 		return Candidate{}, err
 	}
-	cand, err := f.Judge(ctx, source, tree)
+	overrides, err := git.Overrides(src.Status.Applied.Commit, src.Status.Desired.Commit, commit)
+	if err != nil {
+		return Candidate{}, fmt.Errorf("read trailers: %w", err)
+	}
+	cand, err := f.Judge(ctx, source, tree, overrides)
 	if err != nil {
 		return Candidate{}, err
 	}
@@ -199,6 +205,9 @@ func (f *Follower) Sync(ctx context.Context, source string, git Git, pusher stri
 		return "", err
 	}
 	if src.Status.Desired.Commit == tip {
+		if err := f.goBack(ctx, src, git); err != nil {
+			return tip, err
+		}
 		return tip, f.unlock(ctx, src, git)
 	}
 	cand, err := f.candidate(ctx, source, git, tip)
@@ -211,6 +220,42 @@ func (f *Follower) Sync(ctx context.Context, source string, git Git, pusher stri
 	}
 	f.Vault.Forget(f.Feed.Snapshot())
 	return tip, nil
+}
+
+// goBack hands the last healthy revision to the loop when the applied one failed.
+func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git) error {
+	failed, to := settle.GoesBackTo(f.Feed.Snapshot(), src)
+	if failed == nil {
+		return nil
+	}
+	tree, err := git.Tree(to.Spec.Commit, src.Spec.Path)
+	if err != nil {
+		return fmt.Errorf("go back to %s: %w", to.Name, err)
+	}
+	cand, err := f.Judge(ctx, src.Name, tree, schema.Overrides{})
+	if err != nil {
+		return fmt.Errorf("go back to %s: %w", to.Name, err)
+	}
+	cand.RollbackOf = failed.Name
+	return f.Loop.Submit(ctx, cand)
+}
+
+// AwaitFailure waits until the source's applied revision failed and has one to go
+// back to, or ctx ends.
+func (f *Follower) AwaitFailure(ctx context.Context, source string) {
+	for {
+		_, snap, moved, _ := f.Feed.Since(0)
+		if src, ok := state.Get[*schema.Source](snap, "", source); ok {
+			if failed, _ := settle.GoesBackTo(snap, src); failed != nil {
+				return
+			}
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // unlock reads the applied commit again when the vault does not know a value of

@@ -128,6 +128,19 @@ type RevisionCounts struct {
 	Pods    int `json:"pods"` // pods started
 }
 
+// The commit trailers that override a guard, each good once.
+const (
+	TrailerAllowPrune  = "Fairlead-Allow-Prune"  // value: how many objects may go
+	TrailerRetry       = "Fairlead-Retry"        // value: why
+	TrailerAllowRewind = "Fairlead-Allow-Rewind" // value: the commit that is left
+)
+
+// Overrides are the guards that commits lift by their trailers.
+type Overrides struct {
+	AllowPrune int    // objects that may go; the largest of all commits since the applied one
+	Retry      string // why a tree that failed is tried again; of the commits since the one judged last
+}
+
 // RevisionName is "<source>-<first 12 hex digits of commit>".
 func RevisionName(source, commit string) string {
 	return source + "-" + commit[:min(12, len(commit))]

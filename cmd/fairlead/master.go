@@ -130,14 +130,18 @@ func controlConfig(c config.Master) (control.Config, error) {
 	if out.DNS, err = netip.ParseAddr(c.DNS); err != nil {
 		return out, fmt.Errorf("configuration: dns: %w", err)
 	}
-	first, last, _ := strings.Cut(c.NodePorts, "-")
-	lo, err1 := strconv.ParseUint(first, 10, 16)
-	hi, err2 := strconv.ParseUint(last, 10, 16)
-	if err := errors.Join(err1, err2); err != nil || lo > hi {
-		return out, fmt.Errorf("configuration: nodePorts %q is not a range like 30000-32767", c.NodePorts)
+	out.NodePortFirst, out.NodePortLast, err = nodePorts(c)
+	return out, err
+}
+
+func nodePorts(c config.Master) (first, last uint16, err error) {
+	lo, hi, _ := strings.Cut(c.NodePorts, "-")
+	a, err1 := strconv.ParseUint(lo, 10, 16)
+	b, err2 := strconv.ParseUint(hi, 10, 16)
+	if errors.Join(err1, err2) != nil || a > b {
+		return 0, 0, fmt.Errorf("configuration: nodePorts %q is not a range like 30000-32767", c.NodePorts)
 	}
-	out.NodePortFirst, out.NodePortLast = uint16(lo), uint16(hi)
-	return out, nil
+	return uint16(a), uint16(b), nil
 }
 
 // openSources makes the embedded remotes of the configuration's sources.
@@ -179,12 +183,24 @@ func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
 	m.loop = reconciler.NewLoop(reconciler.LoopConfig{
 		Machine: reconciler.NewMachine(engine, snapshot, m.sources), Store: m.store, Feed: m.feed, Round: loaded.Round, Log: m.log, Now: time.Now,
 	})
-	m.follower = &reconciler.Follower{Loop: m.loop, Feed: m.feed, Engine: engine, Load: loadTree, Vault: reconciler.NewVault(m.authority.SealKey()), Now: time.Now}
+	m.follower = &reconciler.Follower{Loop: m.loop, Feed: m.feed, Engine: engine, Load: m.load, Vault: reconciler.NewVault(m.authority.SealKey()), Now: time.Now}
 	return nil
 }
 
-func loadTree(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics) {
-	r := load.Load(ctx, tree, spec, load.Options{Source: source, KnownNamespaces: namespaces})
+// load judges a tree as part of this cluster: it may lean on ConfigMaps and
+// Secrets of other sources.
+func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics) {
+	first, last, _ := nodePorts(m.config)
+	snapshot := m.feed.Snapshot()
+	r := load.Load(ctx, tree, spec, load.Options{
+		Source: source, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
+		Known: func(key schema.Key) schema.Object {
+			if obj := snapshot.Get(key); obj != nil && schema.OriginOf(obj).Source != source {
+				return obj
+			}
+			return nil
+		},
+	})
 	return r.Objects, r.Diagnostics
 }
 
@@ -242,7 +258,7 @@ func (m *master) plan(ctx context.Context, req api.PlanRequest) (any, error) {
 	for _, f := range req.Files {
 		tree.Files = append(tree.Files, schema.File{Path: f.Path, Size: int64(len(f.Data)), Open: func() ([]byte, error) { return f.Data, nil }})
 	}
-	cand, err := m.follower.Judge(ctx, req.Source, tree)
+	cand, err := m.follower.Judge(ctx, req.Source, tree, schema.Overrides{})
 	if err != nil {
 		return nil, err
 	}
@@ -309,15 +325,38 @@ func (m *master) passAcknowledgements(ctx context.Context) error {
 	}
 }
 
-// follow brings a source's branch to the loop whenever it moves.
+// follow brings a source's branch to the loop whenever it moves, and the last
+// healthy revision when the applied one failed.
 func (m *master) follow(ctx context.Context, src *schema.Source, repo *gitsource.Repo) error {
+	select {
+	case <-m.loop.Begun():
+	case <-ctx.Done():
+		return nil
+	}
 	log := m.log.WithField("source", src.Name)
-	return gitsource.Follow(ctx, repo, src.Spec.Branch, src.Spec.Interval.Duration, func() {
+	sync := func() {
 		if _, err := m.follower.Sync(ctx, src.Name, repo, ""); err != nil && ctx.Err() == nil {
 			log.WithError(err).Warn("sync")
 		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return gitsource.Follow(ctx, repo, src.Spec.Branch, src.Spec.Interval.Duration, sync) })
+	g.Go(func() error {
+		for m.follower.AwaitFailure(ctx, src.Name); ctx.Err() == nil; m.follower.AwaitFailure(ctx, src.Name) {
+			sync()
+			select {
+			case <-time.After(goBackPause):
+			case <-ctx.Done():
+			}
+		}
+		return nil
 	})
+	return g.Wait()
 }
+
+// goBackPause is how long a rollback that could not be handed over waits for its
+// next try.
+const goBackPause = time.Second
 
 // maxPlanLines bounds what a push is told of its plan.
 const maxPlanLines = 60

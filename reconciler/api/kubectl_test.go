@@ -195,7 +195,7 @@ func cmdFollow(ts *testscript.TestScript, _ bool, args []string) {
 	case "start":
 		f.start(ts, args[1:])
 	case "watching":
-		await(server.t, func() bool { return server.watches.Load() > 0 })
+		await(server.t, func() bool { return server.watches.Load() == 1 })
 	case "lines":
 		want, err := strconv.Atoi(args[1])
 		ts.Check(err)
@@ -213,10 +213,13 @@ func cmdFollow(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	case "stop":
 		ts.Check(f.cmd.Process.Signal(os.Interrupt))
+		kill := time.AfterFunc(5*time.Second, func() { _ = f.cmd.Process.Kill() }) // what it printed is still judged
 		for line := range f.lines {
 			f.seen = append(f.seen, line)
 		}
+		kill.Stop()
 		_ = f.cmd.Wait() // interrupted
+		await(server.t, func() bool { return server.watches.Load() == 0 })
 		fmt.Fprintln(ts.Stdout(), strings.Join(f.seen, "\n"))
 		*f = follower{}
 	}

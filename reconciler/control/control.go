@@ -90,8 +90,8 @@ func Table() []Controller {
 // stand in Git; applying an object keeps them.
 var OwnAnnotations = []string{annotationRevision, schema.AnnotationEpoch, schema.AnnotationDrained}
 
-// stamp is the visit's time as objects carry it.
-func (c *Context) stamp() metav1.Time { return metav1.NewTime(c.Now.UTC().Truncate(time.Second)) }
+// Stamp is the visit's time as objects carry it.
+func (c *Context) Stamp() metav1.Time { return metav1.NewTime(c.Now.UTC().Truncate(time.Second)) }
 
 // putChanged stores next unless it equals old.
 func putChanged[T schema.Object](c *Context, old, next T) bool {

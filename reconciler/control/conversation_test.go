@@ -32,7 +32,7 @@ var update = flag.Bool("update", false, "write the answers of testdata anew")
 //	bind, start, reap                    agents and scheduler do their work once
 //	live                                 they do it until nothing is left to do
 //	full                                 no node takes the unbound pods
-//	crash, nopull, running               what becomes of the pods that are bound and not ready
+//	crash, nopull, pull, running         what becomes of the pods that are bound and not ready
 //	lose NODE, find NODE                 the node falls silent, speaks again
 //	pass DURATION
 func TestConversations(t *testing.T) {
@@ -107,6 +107,8 @@ func (w *talk) do(command string, args []string) {
 		w.each(unready, waits("CrashLoopBackOff", "back-off 40s", &corev1.ContainerStateTerminated{ExitCode: 1, Message: "no database"}))
 	case "nopull":
 		w.each(unready, waits("ImagePullBackOff", "registry does not answer", nil))
+	case "pull":
+		w.each(unready, waits("ContainerCreating", "", nil))
 	case "running":
 		w.each(unready, func(p *corev1.Pod) {
 			p.Status.Phase = corev1.PodRunning
@@ -163,13 +165,13 @@ func (w *talk) commit(args []string) {
 	src := state.Edit(get[*schema.Source](w.world, "", "main"))
 	if was := src.Status.Applied.Commit; was != "" {
 		if rev := state.Edit(get[*schema.Revision](w.world, "", schema.RevisionName("main", was))); underWay(rev) {
-			rev.Enter(schema.PhaseSuperseded, w.context().stamp(), "by "+commit)
+			rev.Enter(schema.PhaseSuperseded, w.context().Stamp(), "by "+commit)
 			w.tx.Put(rev)
 		}
 	}
 	src.Status.Applied.Commit = commit
 	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit, Subject: "change " + commit}}
-	rev.Enter(schema.PhaseRollingOut, w.context().stamp(), "applied")
+	rev.Enter(schema.PhaseRollingOut, w.context().Stamp(), "applied")
 	w.put(src, rev)
 	if len(args) == 1 {
 		return

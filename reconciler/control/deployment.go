@@ -237,8 +237,8 @@ func recreate(c *Context, d *appsv1.Deployment, f family) (created bool) {
 	return false
 }
 
-// createReplicaSet makes the replica set of the current template. One of that name
-// that belongs to a former deployment gives way.
+// createReplicaSet makes the replica set of the current template, in place of one
+// of that name that a former deployment left.
 func createReplicaSet(c *Context, d *appsv1.Deployment, olds []*appsv1.ReplicaSet, replicas int32) {
 	hash := schema.Hash(d.Spec.Template)
 	template := *d.Spec.Template.DeepCopy()
@@ -251,15 +251,13 @@ func createReplicaSet(c *Context, d *appsv1.Deployment, olds []*appsv1.ReplicaSe
 	rs := &appsv1.ReplicaSet{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: d.Name + "-" + hash, Namespace: d.Namespace, Labels: maps.Clone(template.Labels),
-			OwnerReferences: []metav1.OwnerReference{ownerRef(d)}, CreationTimestamp: c.stamp(), Generation: 1,
+			OwnerReferences: []metav1.OwnerReference{ownerRef(d)}, CreationTimestamp: c.Stamp(), Generation: 1,
 		},
 		Spec: appsv1.ReplicaSetSpec{Replicas: &replicas, MinReadySeconds: d.Spec.MinReadySeconds, Selector: selector, Template: template},
 	}
 	annotate(c, d, rs, olds)
 	setSizeAnnotations(d, rs)
-	revision, _ := strconv.Atoi(rs.Annotations[annotationRevision])
-	rs.UID = schema.OwnedUID(schema.KeyOf(rs), d.UID, revision)
-	c.Tx.Delete(schema.KeyOf(rs))
+	rs.UID = schema.OwnedUID(schema.KeyOf(rs), d.UID, revisionNumber(rs))
 	c.Tx.Put(rs)
 	if replicas > 0 {
 		tellScaled(c, d, rs, 0, replicas)

@@ -136,6 +136,29 @@ func TestDeploymentForgetsOldReplicaSets(t *testing.T) {
 	}
 }
 
+// A replica set stays while pods of it terminate: they name it as their owner.
+func TestAReplicaSetOutlivesItsPods(t *testing.T) {
+	w := testWorld(t)
+	limit := int32(0)
+	w.put(deployment(func(d *appsv1.Deployment) { d.Spec.RevisionHistoryLimit = &limit }))
+	w.live("n1")
+	w.change("api", image("v2"))
+	for range 4 {
+		w.settle()
+		w.bind("n1")
+		w.start()
+	}
+	w.settle()
+	if d := get[*appsv1.Deployment](w, "shop", "api"); !deploymentComplete(d, &d.Status) || len(sets(w)) != 2 {
+		t.Fatalf("%d replica sets, status %+v", len(sets(w)), d.Status)
+	}
+	w.reap()
+	w.settle()
+	if got := len(sets(w)); got != 1 {
+		t.Errorf("%d replica sets once the old pods are gone, want 1", got)
+	}
+}
+
 func TestRecreateWaitsForTheLastOldPod(t *testing.T) {
 	w := testWorld(t)
 	w.put(deployment(func(d *appsv1.Deployment) {
@@ -186,6 +209,29 @@ func TestProgressDeadline(t *testing.T) {
 	w.live("n1")
 	if got := condition(get[*appsv1.Deployment](w, "shop", "api"), appsv1.DeploymentProgressing); got != "True NewReplicaSetAvailable" {
 		t.Errorf("once it moves: %s", got)
+	}
+}
+
+// What becomes of the pods of a rollout that ended well is no progress and no lack
+// of it.
+func TestAnEndedRolloutHasNoDeadline(t *testing.T) {
+	w := testWorld(t)
+	w.put(deployment())
+	w.live("n1")
+	pods := w.pods("shop")
+	for _, p := range pods[:2] {
+		w.edit(p, func(p *corev1.Pod) { setCondition(p, corev1.PodReady, corev1.ConditionFalse, w.now) })
+	}
+	w.settle()
+	w.edit(get[*corev1.Pod](w, "shop", pods[0].Name), func(p *corev1.Pod) { setCondition(p, corev1.PodReady, corev1.ConditionTrue, w.now) })
+	w.settle()
+	w.pass(time.Hour)
+	d := get[*appsv1.Deployment](w, "shop", "api")
+	if got := condition(d, appsv1.DeploymentProgressing); got != "True NewReplicaSetAvailable" {
+		t.Errorf("Progressing is %s", got)
+	}
+	if got := condition(d, appsv1.DeploymentAvailable); got != "False MinimumReplicasUnavailable" {
+		t.Errorf("Available is %s", got)
 	}
 }
 
@@ -355,5 +401,5 @@ func pick(rt *rapid.T, w *world, fits func(*corev1.Pod) bool) (*corev1.Pod, bool
 	if len(some) == 0 {
 		return nil, false
 	}
-	return rapid.SampledFrom(some).Draw(rt, "pod"), true
+	return some[rapid.IntRange(0, len(some)-1).Draw(rt, "pod")], true
 }

@@ -122,7 +122,7 @@ func deploymentCondition(status *appsv1.DeploymentStatus, t appsv1.DeploymentCon
 // setDeploymentCondition keeps the transition time while the status stays, and the
 // update time while nothing is said anew, unless the rollout moved.
 func setDeploymentCondition(c *Context, status *appsv1.DeploymentStatus, t appsv1.DeploymentConditionType, s corev1.ConditionStatus, reason, message string, moved bool) {
-	now := c.stamp()
+	now := c.Stamp()
 	next := appsv1.DeploymentCondition{Type: t, Status: s, Reason: reason, Message: message, LastUpdateTime: now, LastTransitionTime: now}
 	i := slices.IndexFunc(status.Conditions, func(cond appsv1.DeploymentCondition) bool { return cond.Type == t })
 	if i < 0 {

@@ -107,7 +107,7 @@ func reconcileEndpoints(c *Context, key schema.Key) (wake time.Time) {
 
 func putSlice(c *Context, have, want *discoveryv1.EndpointSlice) {
 	if have == nil {
-		want.CreationTimestamp = c.stamp()
+		want.CreationTimestamp = c.Stamp()
 		want.Generation = 1
 		c.Tx.Put(want)
 		return

@@ -36,7 +36,7 @@ func Event(c *Context, about schema.Object, eventType, reason, message string) {
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s", about.GetUID(), reason, message))
 	name := bounded(key.Name, maxEventSubject) + "." + hex.EncodeToString(sum[:8])
-	now := c.stamp()
+	now := c.Stamp()
 	if old, ok := state.Get[*corev1.Event](c.Tx, namespace, name); ok {
 		next := state.Edit(old)
 		next.Count++

@@ -35,6 +35,20 @@ func TestADeletedDeploymentTakesItsPodsAlong(t *testing.T) {
 	}
 }
 
+// What is found without its owner goes, though nobody saw the owner go.
+func TestOrphansAreFound(t *testing.T) {
+	w := testWorld(t)
+	gone := deployment()
+	gone.UID = "gone"
+	rs := replicaSet(1)
+	rs.OwnerReferences = []metav1.OwnerReference{ownerRef(gone)}
+	w.put(rs)
+	w.settle()
+	if n := w.tx.Len(schema.KindReplicaSet) + w.tx.Len(schema.KindPod); n != 0 {
+		t.Errorf("%d orphans are left", n)
+	}
+}
+
 func TestAPodOfANodeThatIsGone(t *testing.T) {
 	w := testWorld(t)
 	w.put(deployment())

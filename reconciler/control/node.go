@@ -89,7 +89,7 @@ func doubtReadiness(c *Context, pod *corev1.Pod) {
 	for i := range next.Status.Conditions {
 		cond := &next.Status.Conditions[i]
 		if cond.Type == corev1.PodReady {
-			cond.Status, cond.LastTransitionTime = corev1.ConditionFalse, c.stamp()
+			cond.Status, cond.LastTransitionTime = corev1.ConditionFalse, c.Stamp()
 			cond.Reason, cond.Message = "NodeSilent", "node "+pod.Spec.NodeName+" does not report"
 		}
 	}
@@ -112,7 +112,7 @@ func taintsOf(c *Context, node *corev1.Node) []corev1.Taint {
 		if i := slices.IndexFunc(node.Spec.Taints, func(have corev1.Taint) bool { return have.MatchTaint(&t) }); i >= 0 {
 			t = node.Spec.Taints[i]
 		} else {
-			now := c.stamp()
+			now := c.Stamp()
 			t.TimeAdded = &now
 		}
 		out = append(out, t)

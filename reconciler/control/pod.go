@@ -16,7 +16,7 @@ import (
 // does nothing to one that is complete.
 func PreparePod(c *Context, pod *corev1.Pod) {
 	if pod.CreationTimestamp.IsZero() {
-		pod.CreationTimestamp = c.stamp()
+		pod.CreationTimestamp = c.Stamp()
 	}
 	if pod.Status.Phase == "" {
 		pod.Status.Phase = corev1.PodPending
@@ -84,7 +84,7 @@ func DeletePod(c *Context, pod *corev1.Pod, why string) {
 		grace = *pod.Spec.TerminationGracePeriodSeconds
 	}
 	next := *pod // shares what does not change with the frozen one
-	at := metav1.NewTime(c.stamp().Add(time.Duration(grace) * time.Second))
+	at := metav1.NewTime(c.Stamp().Add(time.Duration(grace) * time.Second))
 	next.DeletionTimestamp = &at
 	next.DeletionGracePeriodSeconds = &grace
 	c.Tx.Put(&next)

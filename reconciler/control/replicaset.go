@@ -159,7 +159,7 @@ func podOf(c *Context, rs *appsv1.ReplicaSet, sequence *int) *corev1.Pod {
 }
 
 func deletePods(c *Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod, n int) {
-	sortForDeletion(c.Tx, rs, pods)
+	sortForDeletion(c, rs, pods)
 	for i, pod := range pods[:n] {
 		if i < MaxPodEvents {
 			Event(c, rs, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: "+pod.Name)
@@ -174,14 +174,20 @@ func deletePods(c *Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod, n int) {
 // sortForDeletion puts first what is missed least, in Kubernetes' order: not
 // bound, pending, not ready, of lower deletion cost, on a node that holds more of
 // the same workload, ready for a shorter time, restarted more often, newer. Names
-// break ties.
-func sortForDeletion(r state.Reader, rs *appsv1.ReplicaSet, pods []*corev1.Pod) {
-	together := podsPerNode(r, rs)
+// break ties. Unlike in Kubernetes a pod that is not available yet goes before any
+// that is: a rollout counts on it when it sizes old replica sets.
+func sortForDeletion(c *Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod) {
+	together := podsPerNode(c.Tx, rs)
+	isAvailable := func(p *corev1.Pod) bool {
+		ok, _ := available(p, rs.Spec.MinReadySeconds, c.Now)
+		return ok
+	}
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
 		if c := cmp.Or(
 			compareBool(b.Spec.NodeName == "", a.Spec.NodeName == ""),
 			cmp.Compare(phaseRank(a), phaseRank(b)),
 			compareBool(ready(a), ready(b)),
+			compareBool(isAvailable(a), isAvailable(b)),
 			cmp.Compare(deletionCost(a), deletionCost(b)),
 			cmp.Compare(together[b.Spec.NodeName], together[a.Spec.NodeName]),
 		); c != 0 {

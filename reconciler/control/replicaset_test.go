@@ -145,6 +145,28 @@ func TestReplicaSetPicksWhomToLetGo(t *testing.T) {
 	}
 }
 
+// A pod that is ready but not yet available goes before one that is, crowded or not.
+func TestReplicaSetKeepsWhatIsAvailable(t *testing.T) {
+	w := testWorld(t)
+	rs := replicaSet(3)
+	rs.Spec.MinReadySeconds = 10
+	w.put(rs)
+	w.settle()
+	pods := w.pods("shop")
+	for i, p := range pods {
+		w.edit(p, func(p *corev1.Pod) {
+			p.Spec.NodeName = []string{"n1", "n1", "n2"}[i]
+			running(p, w.now.Add(time.Duration(-10*[]int{1, 1, 0}[i])*time.Second))
+		})
+	}
+	w.settle()
+	w.scaleSet(2)
+	w.settle()
+	if p := get[*corev1.Pod](w, "shop", pods[2].Name); p.DeletionTimestamp == nil {
+		t.Errorf("the pod that is not available yet stays")
+	}
+}
+
 func TestReplicaSetReplacesEndedPodsButNotWithoutEnd(t *testing.T) {
 	w := testWorld(t)
 	w.put(replicaSet(1))

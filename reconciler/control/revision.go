@@ -109,7 +109,7 @@ func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 func enter(c *Context, rev *schema.Revision, phase schema.Phase, eventType, reason string) {
 	next := state.Edit(rev)
 	reason = bounded(reason, maxPhaseReason)
-	if !next.Enter(phase, c.stamp(), reason) {
+	if !next.Enter(phase, c.Stamp(), reason) {
 		return
 	}
 	if n := len(next.Status.Phases); n > MaxPhaseRecords {

@@ -141,6 +141,32 @@ func TestRevisionWeighsAllWorkloads(t *testing.T) {
 	}
 }
 
+// A pod that found its node late has its whole time, though its workload's is over.
+func TestALatePodHasItsTime(t *testing.T) {
+	w := rollingOut(t)
+	hour := int32(3600)
+	slowly := from(deployment(replicas(1), func(d *appsv1.Deployment) { d.Name, d.Spec.ProgressDeadlineSeconds = "slow", &hour }), "c2")
+	w.put(from(deployment(replicas(1)), "c2"))
+	w.settle()
+	w.put(slowly)
+	late := w.pods("shop")[0]
+	w.edit(late, func(p *corev1.Pod) {
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable}}
+	})
+	w.settle()
+	w.pass(700 * time.Second)
+	w.bind("n1")
+	w.settle()
+	w.pass(599 * time.Second)
+	if got := revision(w); got != "RollingOut: applied" {
+		t.Errorf("in its time: %s", got)
+	}
+	w.pass(time.Second)
+	if got, want := revision(w), "Failed: Deployment shop/api: no progress for 10m0s: pod "+late.Name+" has not started on n1"; got != want {
+		t.Errorf("after it: got %s, want %s", got, want)
+	}
+}
+
 func TestRevisionOfAnotherCommitIsLeftAlone(t *testing.T) {
 	w := rollingOut(t)
 	src := state.Edit(get[*schema.Source](w, "", "main"))

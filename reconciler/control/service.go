@@ -306,7 +306,7 @@ func setFamilies(spec *corev1.ServiceSpec) {
 func setAllocated(c *Context, svc *corev1.Service, err error) (refused bool) {
 	want := metav1.Condition{
 		Type: ConditionAllocated, Status: metav1.ConditionTrue, Reason: "Allocated",
-		Message: claims(svc).String(), ObservedGeneration: svc.Generation, LastTransitionTime: c.stamp(),
+		Message: claims(svc).String(), ObservedGeneration: svc.Generation, LastTransitionTime: c.Stamp(),
 	}
 	var r refusal
 	if errors.As(err, &r) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"fairlead/reconciler/gitsource/hook"
+	"fairlead/schema"
 )
 
 // OptionWait is the push option that follows the rollout: git push -o wait.
@@ -45,13 +46,13 @@ func refusal(repo history, source string, u hook.Update) (string, error) {
 	if err != nil || forward {
 		return "", err
 	}
-	for _, v := range TrailerValues(message, TrailerAllowRewind) {
+	for _, v := range TrailerValues(message, schema.TrailerAllowRewind) {
 		if len(v) >= minRewindName && strings.HasPrefix(u.Old, strings.ToLower(v)) {
 			return "", nil
 		}
 	}
 	return fmt.Sprintf("%s would lose commits: %s does not contain %s; to mean it, end the new tip's message with the line \"%s: %s\" and push again",
-		branch, short(u.New), short(u.Old), TrailerAllowRewind, u.Old), nil
+		branch, short(u.New), short(u.Old), schema.TrailerAllowRewind, u.Old), nil
 }
 
 // unknownOptions are warned about, one text each.

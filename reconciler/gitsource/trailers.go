@@ -1,15 +1,48 @@
 package gitsource
 
 import (
+	"strconv"
 	"strings"
+
+	"fairlead/schema"
 )
 
-// The trailers that override a guard, each good once.
-const (
-	TrailerAllowPrune  = "Fairlead-Allow-Prune"  // value: how many objects may go
-	TrailerRetry       = "Fairlead-Retry"        // value: why
-	TrailerAllowRewind = "Fairlead-Allow-Rewind" // value: the commit that is left
-)
+// maxOverrideCommits bounds how far back trailers are looked for.
+const maxOverrideCommits = 1_000
+
+// Overrides are the guards lifted on the way to tip: a prune by any commit since
+// the applied one, a retry by any since the one judged last. Without an applied
+// or judged commit, or where history was rewritten, the tip's own count.
+func (r *Repo) Overrides(applied, judged, tip string) (schema.Overrides, error) {
+	var out schema.Overrides
+	since := func(old string) ([]schema.Commit, error) {
+		if known, err := r.IsAncestor(old, tip); old == "" || err != nil || !known {
+			c, err := r.Commit(tip)
+			return []schema.Commit{c}, err
+		}
+		return r.CommitsBetween(old, tip, maxOverrideCommits)
+	}
+	commits, err := since(applied)
+	if err != nil {
+		return out, err
+	}
+	for _, c := range commits {
+		for _, v := range TrailerValues(c.Message, schema.TrailerAllowPrune) {
+			if n, err := strconv.Atoi(v); err == nil {
+				out.AllowPrune = max(out.AllowPrune, n)
+			}
+		}
+	}
+	if commits, err = since(judged); err != nil {
+		return out, err
+	}
+	for _, c := range commits {
+		for _, v := range TrailerValues(c.Message, schema.TrailerRetry) {
+			out.Retry = v
+		}
+	}
+	return out, nil
+}
 
 // Trailer is one "Key: value" line at the end of a commit message.
 type Trailer struct {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"fairlead/schema"
 )
 
 func TestTrailersAsGit(t *testing.T) {
@@ -46,7 +48,7 @@ func TestTrailersAsGit(t *testing.T) {
 }
 
 func TestTrailerValues(t *testing.T) {
-	got := TrailerValues("s\n\nFairlead-Retry: a\nfairlead-retry: b\nFairlead-Allow-Prune: 3", TrailerRetry)
+	got := TrailerValues("s\n\nFairlead-Retry: a\nfairlead-retry: b\nFairlead-Allow-Prune: 3", schema.TrailerRetry)
 	if diff := cmp.Diff([]string{"a", "b"}, got); diff != "" {
 		t.Error(diff)
 	}

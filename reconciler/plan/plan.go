@@ -100,7 +100,9 @@ type PruneCount struct {
 type Candidate struct {
 	Source      string
 	Commit      string
+	Tree        string           // hash of the tree, "" where it has none
 	Objects     []schema.Desired // Secrets sealed
+	Overrides   schema.Overrides
 	Diagnostics schema.Diagnostics
 }
 
@@ -133,7 +135,8 @@ func Compute(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, c
 		return p.refuse()
 	}
 	p.tellObjects(changes)
-	p.Prune = countPrune(base, src, changes)
+	p.Prune = PruneCount{Count: settle.Prunes(base, changes), Of: settle.CountApplied(base, src.Name), Limit: src.Spec.PruneLimit}
+	held := settle.Guard(base, src, cand.Tree, len(cand.Objects), changes, cand.Overrides)
 	f := newFork(engine, base, queue, now)
 	settle.Apply(f.engine.Context(f.tx, now), changes)
 	f.run()
@@ -141,6 +144,10 @@ func Compute(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, c
 	p.Verdict = None
 	if len(p.Objects) > 0 || len(p.Pods) > 0 {
 		p.Verdict = Changes
+	}
+	if len(held) > 0 {
+		p.Verdict = Held
+		p.Reasons = append(held, p.Reasons...)
 	}
 	return p
 }
@@ -155,16 +162,6 @@ func (p *Plan) refuse() *Plan {
 	}
 	p.Reasons = append(p.Reasons, count(n, "error")+" in the tree")
 	return p
-}
-
-func countPrune(base state.Reader, src *schema.Source, changes []settle.ObjectChange) PruneCount {
-	n := PruneCount{Limit: src.Spec.PruneLimit, Of: settle.CountApplied(base, src.Name)}
-	for _, ch := range changes {
-		if ch.Action == settle.Prune {
-			n.Count++
-		}
-	}
-	return n
 }
 
 func (p *Plan) tellObjects(changes []settle.ObjectChange) {
@@ -262,6 +259,9 @@ func (p *Plan) Summary() string {
 		return "nothing to change"
 	}
 	s := fmt.Sprintf("%d to create, %d to change, %d to prune; %s to start, %d to stop", created, changed, pruned, count(start, "pod"), stop)
+	if p.Verdict == Held {
+		s = "held: " + strings.Join(p.Reasons, "; ") + "; otherwise " + s
+	}
 	if len(p.Unplaced) > 0 {
 		s += fmt.Sprintf(", %d without a node", len(p.Unplaced))
 	}

@@ -138,7 +138,7 @@ func Apply(c *control.Context, changes []ObjectChange) {
 		switch ch.Action {
 		case Create:
 			obj := state.Edit(ch.next)
-			obj.SetCreationTimestamp(metav1.NewTime(c.Now))
+			obj.SetCreationTimestamp(c.Stamp())
 			obj.SetGeneration(1)
 			if pod, ok := obj.(*corev1.Pod); ok {
 				control.PreparePod(c, pod)

@@ -48,14 +48,14 @@ func (r *run) bind(pod *corev1.Pod, node schema.NodeName) {
 		bound.Annotations = map[string]string{}
 	}
 	bound.Annotations[schema.AnnotationEpoch] = strconv.FormatUint(r.tx.Counters().ResourceVersion, 10)
-	setPodScheduled(bound, corev1.ConditionTrue, "", "", metav1.NewTime(r.ctx.Now))
+	setPodScheduled(bound, corev1.ConditionTrue, "", "", r.ctx.Stamp())
 	r.tx.Put(bound)
 	control.Event(r.ctx, bound, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("assigned %s/%s to %s", bound.Namespace, bound.Name, node))
 }
 
 func (r *run) refuse(pod *corev1.Pod, d scheduler.Decision) {
 	edited := state.Edit(pod)
-	if !setPodScheduled(edited, corev1.ConditionFalse, corev1.PodReasonUnschedulable, d.Message, metav1.NewTime(r.ctx.Now)) {
+	if !setPodScheduled(edited, corev1.ConditionFalse, corev1.PodReasonUnschedulable, d.Message, r.ctx.Stamp()) {
 		return
 	}
 	r.tx.Put(edited)

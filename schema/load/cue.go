@@ -3,11 +3,9 @@ package load
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"path"
-	"slices"
-	"strings"
+	"os"
+	"os/exec"
 	"time"
 
 	"fairlead/schema"
@@ -17,7 +15,7 @@ import (
 type CUEConfig struct {
 	// Command is the program, with arguments, that calls RunCUEChild on its
 	// standard input and output. By default it is this program, told
-	// CUESubcommand; its main must then know that subcommand.
+	// CUESubcommand: its main must know that.
 	Command []string
 	Limits  CUELimits // zero values are those of DefaultCUELimits
 	// Remember is how many bytes of results are kept, so that unchanged
@@ -28,19 +26,16 @@ type CUEConfig struct {
 // CUE evaluates directories of CUE, each in a child process that can be killed,
 // and remembers what came out. It may be used by several Loads at once.
 type CUE struct {
-	command []string
-	limits  CUELimits
-	memory  *cueMemory
+	arguments []string // empty: this program
+	limits    CUELimits
+	memory    *cueMemory
 }
 
 const defaultRemember = 64 << 20
 
 // NewCUE makes a CUE. Nothing is started before there is something to evaluate.
 func NewCUE(config CUEConfig) *CUE {
-	c := &CUE{command: config.Command, limits: config.Limits, memory: &cueMemory{bound: config.Remember}}
-	if len(c.command) == 0 {
-		c.command = []string{"/proc/self/exe", CUESubcommand}
-	}
+	c := &CUE{arguments: config.Command, limits: config.Limits, memory: &cueMemory{bound: config.Remember}}
 	if c.limits.Memory == 0 {
 		c.limits.Memory = DefaultCUELimits.Memory
 	}
@@ -57,6 +52,17 @@ func NewCUE(config CUEConfig) *CUE {
 		c.memory.bound = defaultRemember
 	}
 	return c
+}
+
+// command is the child, yet to be started. /proc/self/exe is the running program
+// even when an update has replaced its file.
+func (c *CUE) command() *exec.Cmd {
+	if len(c.arguments) > 0 {
+		return exec.Command(c.arguments[0], c.arguments[1:]...)
+	}
+	cmd := exec.Command("/proc/self/exe", CUESubcommand)
+	cmd.Args[0] = os.Args[0]
+	return cmd
 }
 
 // decodeCUE evaluates the CUE files of each directory and decodes what they hold.
@@ -98,105 +104,6 @@ func flatDocument(encoded []byte) *document {
 		return nil
 	}
 	return &document{path: path, node: root, paths: paths, again: func() *document { return flatDocument(encoded) }}
-}
-
-// cueInput is the CUE of a tree: what is evaluated and what that can import.
-type cueInput struct {
-	files       []schema.File // by path
-	hashes      map[string]string
-	texts       map[string][]byte // of files that have been opened
-	directories []string          // to be evaluated, sorted
-	below       map[string][]int  // files by directory
-	moduleFiles []int             // those below cue.mod
-}
-
-// cueInputs picks files: of a directory with selected ones just those, of others
-// all, because what is left out of the source may still be imported.
-func cueInputs(tree schema.Tree, selected []schema.File) *cueInput {
-	in := &cueInput{hashes: make(map[string]string), texts: make(map[string][]byte), below: make(map[string][]int)}
-	evaluated := make(map[string]bool)
-	for _, f := range selected {
-		if dir := path.Dir(f.Path); !evaluated[dir] {
-			evaluated[dir] = true
-			in.directories = append(in.directories, dir)
-		}
-	}
-	slices.Sort(in.directories)
-	in.files = slices.Clone(selected)
-	for _, f := range tree.Files {
-		if path.Ext(f.Path) == ".cue" && !evaluated[path.Dir(f.Path)] && f.Size <= schema.MaxFileSize {
-			in.files = append(in.files, f)
-		}
-	}
-	slices.SortFunc(in.files, func(a, b schema.File) int { return strings.Compare(a.Path, b.Path) })
-	for i, f := range in.files {
-		in.below[path.Dir(f.Path)] = append(in.below[path.Dir(f.Path)], i)
-		if strings.Contains("/"+f.Path, "/cue.mod/") {
-			in.moduleFiles = append(in.moduleFiles, i)
-		}
-	}
-	return in
-}
-
-func (in *cueInput) first(dir string) schema.Position {
-	return schema.Position{Path: in.files[in.below[dir][0]].Path}
-}
-
-// text opens a file once.
-func (in *cueInput) text(f schema.File) ([]byte, error) {
-	if text, ok := in.texts[f.Path]; ok {
-		return text, nil
-	}
-	text, err := f.Open()
-	if err != nil {
-		return nil, fmt.Errorf("cannot be read: %w", err)
-	}
-	if len(text) > schema.MaxFileSize {
-		return nil, fmt.Errorf("more than the %d bytes that are read", schema.MaxFileSize)
-	}
-	in.texts[f.Path] = text
-	return text, nil
-}
-
-// read opens every file and names those that cannot be.
-func (in *cueInput) read() ([]cueFile, schema.Diagnostics) {
-	var out []cueFile
-	var problems schema.Diagnostics
-	total := 0
-	for _, f := range in.files {
-		text, err := in.text(f)
-		if err != nil {
-			problems = append(problems, schema.Diagnostic{Position: schema.Position{Path: f.Path}, Severity: schema.Error, Message: err.Error()})
-			continue
-		}
-		total += len(text)
-		out = append(out, cueFile{Path: f.Path, Text: text})
-	}
-	if total > maxCUEText {
-		problems = append(problems, schema.Diagnostic{
-			Position: in.first(in.directories[0]), Severity: schema.Error,
-			Message: fmt.Sprintf("the tree has %d bytes of CUE, at most %d are evaluated", total, maxCUEText),
-		})
-	}
-	return out, problems
-}
-
-// hash is the file's blob hash, or one of its content; "" if it cannot be read.
-func (in *cueInput) hash(i int) string {
-	f := in.files[i]
-	if f.Hash != "" {
-		return f.Hash
-	}
-	if known, ok := in.hashes[f.Path]; ok {
-		return known
-	}
-	sum := ""
-	if text, err := in.text(f); err == nil {
-		content := sha256.Sum256(text)
-		sum = hex.EncodeToString(content[:])
-	}
-	in.hashes[f.Path] = sum
-	return sum
 }
 
 // eval returns the results in the order of the directories.
@@ -245,6 +152,7 @@ func (c *CUE) evalMissing(ctx context.Context, in *cueInput, missing []string, r
 		req.Limits.Wall = min(c.limits.Wall, left)
 		answers, why := runChild(ctx, c.command, req)
 		for _, answer := range answers {
+			in.place(answer.Diagnostics, answer.Directory)
 			results[answer.Directory] = answer
 			c.memory.keep(answer, in)
 		}

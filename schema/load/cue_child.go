@@ -75,9 +75,8 @@ func encodeResponse(resp cueResponse) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// runtimeOverhead is what the program itself has mapped besides the memory that
-// evaluation fills.
-const runtimeOverhead = 192 << 20
+// mapAhead is what Go's runtime maps without having filled it.
+const mapAhead = 128 << 20
 
 // maxStack ends a runaway recursion before it fills the memory.
 const maxStack = 256 << 20
@@ -88,8 +87,12 @@ const maxStack = 256 << 20
 func (l CUELimits) impose() error {
 	debug.SetMemoryLimit(l.Memory)
 	debug.SetMaxStack(maxStack)
-	bytes := uint64(l.Memory) + runtimeOverhead
-	if err := syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: bytes, Max: bytes}); err != nil {
+	mapped, err := mappedData()
+	if err != nil {
+		return fmt.Errorf("read memory: %w", err)
+	}
+	most := mapped + uint64(l.Memory) + mapAhead
+	if err := syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: most, Max: most}); err != nil {
 		return fmt.Errorf("limit memory: %w", err)
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
@@ -103,6 +106,20 @@ func (l CUELimits) impose() error {
 	}()
 	time.AfterFunc(l.Tree+l.Wall, func() { os.Exit(1) })
 	return nil
+}
+
+// mappedData is what counts against RLIMIT_DATA already, in bytes (proc(5), the
+// sixth field of statm, in pages).
+func mappedData() (uint64, error) {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, err
+	}
+	var pages uint64
+	if _, err := fmt.Sscanf(string(text), "%d %d %d %d %d %d", new(uint64), new(uint64), new(uint64), new(uint64), new(uint64), &pages); err != nil {
+		return 0, err
+	}
+	return pages * uint64(os.Getpagesize()), nil
 }
 
 // allowCPU gives the next directory its CPU time. The hard limit lies a little

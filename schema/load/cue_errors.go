@@ -118,7 +118,7 @@ var embeddedPosition = regexp.MustCompile(`\S+\.cue:\d+(:\d+)?: `)
 
 func (e *instance) message(err errors.Error) string {
 	if e.inSecret(err.Path()) {
-		return strings.Join(err.Path(), ".") + ": does not hold (values of a Secret are not told)"
+		return strings.Join(err.Path(), ".") + ": does not fit its constraints, and a Secret's values are not told"
 	}
 	text := strings.ReplaceAll(embeddedPosition.ReplaceAllString(err.Error(), ""), cueRoot+"/", "")
 	text = strings.Join(strings.Fields(text), " ")
@@ -131,10 +131,14 @@ func (e *instance) message(err errors.Error) string {
 // maxMessage bounds one message in bytes: CUE's may quote whole values.
 const maxMessage = 1000
 
-// inSecret reports whether a path goes through a Secret.
+// inSecret reports whether a path goes into a Secret's values.
 func (e *instance) inSecret(labels []string) bool {
 	v := e.root
+	isSecret := false
 	for _, label := range labels {
+		if isSecret && (label == "data" || label == "stringData") {
+			return true
+		}
 		selector, ok := selectorOf(label)
 		if !ok {
 			return false
@@ -142,9 +146,8 @@ func (e *instance) inSecret(labels []string) bool {
 		if v = v.LookupPath(cue.MakePath(selector)); !v.Exists() {
 			return false
 		}
-		if kind, err := v.LookupPath(pathKind).String(); err == nil && kind == string(schema.KindSecret) {
-			return true
-		}
+		kind, err := v.LookupPath(pathKind).String()
+		isSecret = err == nil && kind == string(schema.KindSecret)
 	}
 	return false
 }

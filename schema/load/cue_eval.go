@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -56,6 +57,7 @@ type instance struct {
 }
 
 func (e *instance) eval() {
+	e.note(nil)
 	packageName, ok := e.packageName()
 	if !ok {
 		return
@@ -143,40 +145,42 @@ func named(packageName string) string {
 	return "package " + packageName
 }
 
-// note remembers which directories the result depends on: those of every
-// package, and those above them up to the module's root, which may add files
-// to it.
-func (e *instance) note(root *build.Instance) {
+// note remembers which directories the result depends on: this one, those of
+// every package built, and those above them up to the module's root, which may
+// add files to a package.
+func (e *instance) note(built *build.Instance) {
 	seen := make(map[string]bool)
-	enter := func(dir string) {
-		stop := e.files.moduleRoot(dir)
-		for ; !seen[dir]; dir = path.Dir(dir) {
-			seen[dir] = true
-			if dir == stop || dir == "." {
-				return
+	e.enter(seen, e.dir)
+	if built != nil {
+		eachInstance(built, make(map[*build.Instance]bool), func(i *build.Instance) {
+			for _, f := range i.BuildFiles {
+				e.enter(seen, path.Dir(fromCUE(f.Filename)))
 			}
-		}
+		})
 	}
-	enter(e.dir)
-	visited := make(map[*build.Instance]bool)
-	var visit func(*build.Instance)
-	visit = func(i *build.Instance) {
-		if visited[i] {
+	e.used = slices.Sorted(maps.Keys(seen))
+}
+
+func (e *instance) enter(seen map[string]bool, dir string) {
+	root := e.files.moduleRoot(dir)
+	for ; !seen[dir]; dir = path.Dir(dir) {
+		seen[dir] = true
+		if dir == root {
 			return
 		}
-		visited[i] = true
-		for _, f := range i.BuildFiles {
-			enter(path.Dir(fromCUE(f.Filename)))
-		}
-		for _, imported := range i.Imports {
-			visit(imported)
-		}
 	}
-	visit(root)
-	for dir := range seen {
-		e.used = append(e.used, dir)
+}
+
+// eachInstance calls do on an instance and all that it imports, once each.
+func eachInstance(i *build.Instance, visited map[*build.Instance]bool, do func(*build.Instance)) {
+	if visited[i] {
+		return
 	}
-	slices.Sort(e.used)
+	visited[i] = true
+	do(i)
+	for _, imported := range i.Imports {
+		eachInstance(imported, visited, do)
+	}
 }
 
 // noRegistry refuses to fetch modules: what a tree imports it holds.

@@ -56,14 +56,14 @@ func testFirstPush(t *testing.T, w worktree) {
 	}
 	shared.checkPlacements(t, planned)
 	for app, want := range map[string]int{"web": 2, "api": 3, "store": 1} {
-		if pods := shared.pods(t, "shop", "app", app); len(pods) != want {
+		if pods := staying(shared.pods(t, "shop", "app", app)); len(pods) != want {
 			t.Errorf("%d pods of %s, want %d", len(pods), app, want)
 		}
 	}
 }
 
 func testService(t *testing.T, _ worktree) {
-	from := shared.pods(t, "shop", "app", "web")[0]
+	from := staying(shared.pods(t, "shop", "app", "web"))[0]
 	pods, nodes := make(map[string]bool), make(map[string]bool)
 	eventually(t, 20*time.Second, "all three api pods answer", func() (bool, string) {
 		a, err := shared.ask(t, from)
@@ -151,7 +151,7 @@ func testKilledMaster(t *testing.T, w worktree) {
 	if out, err := w.push(t, "shop: one more web"); err != nil || !strings.Contains(out, "remote: HEALTHY main-") {
 		t.Fatalf("next push: %v\n%s", err, out)
 	}
-	if pods := shared.pods(t, "shop", "app", "web"); len(pods) != 3 {
+	if pods := staying(shared.pods(t, "shop", "app", "web")); len(pods) != 3 {
 		t.Errorf("%d pods of web, want 3", len(pods))
 	}
 }
@@ -168,7 +168,7 @@ func testPrune(t *testing.T, w worktree) {
 	if _, err := getFromHost(nodePort(shared.Nodes[0].Address)); err == nil {
 		t.Error("its NodePort still answers")
 	}
-	if pods := shared.pods(t, "shop", "app", "api"); len(pods) != 3 {
+	if pods := staying(shared.pods(t, "shop", "app", "api")); len(pods) != 3 {
 		t.Errorf("%d pods of api, want 3", len(pods))
 	}
 }
@@ -248,12 +248,13 @@ func (c *cluster) checkPlacements(t *testing.T, planned map[string]string) {
 	}
 }
 
-// containers maps each running container to its id and start, as pods tell.
+// containers maps each running container to its id and start, as pods that
+// stay tell.
 func (c *cluster) containers(t *testing.T) map[string]string {
 	t.Helper()
 	out := make(map[string]string)
 	for _, app := range []string{"web", "api", "store"} {
-		for _, p := range c.pods(t, "shop", "app", app) {
+		for _, p := range staying(c.pods(t, "shop", "app", app)) {
 			for _, s := range p.Status.ContainerStatuses {
 				if s.State.Running != nil {
 					out[p.Name+"/"+s.Name] = s.ContainerID + " since " + s.State.Running.StartedAt.UTC().Format(time.RFC3339)

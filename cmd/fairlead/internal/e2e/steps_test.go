@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -145,6 +146,11 @@ func (c *cluster) pods(t *testing.T, namespace, key, value string) (out []*corev
 		}
 	}
 	return out
+}
+
+// staying leaves out pods that are on their way out.
+func staying(pods []*corev1.Pod) []*corev1.Pod {
+	return slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return p.DeletionTimestamp != nil })
 }
 
 // process finds a process of the pod's containers by the pod's cgroup, in a

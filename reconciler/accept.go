@@ -1,0 +1,208 @@
+package reconciler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// accept applies a candidate, or records why it changes nothing.
+func accept(c *control.Context, cand Candidate) {
+	src, ok := state.Get[*schema.Source](c.Tx, "", cand.Source)
+	if !ok {
+		return
+	}
+	if cand.RollbackOf != "" {
+		goBack(c, src, cand)
+		return
+	}
+	ref := schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
+	if src.Status.Desired == ref {
+		return
+	}
+	rev := newRevision(c, cand)
+	next := state.Edit(src)
+	next.Status.Observed, next.Status.Desired = ref, ref
+	supersede(c, rev)
+	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
+	rev.Status.Diagnostics = slices.Concat(cand.Diagnostics, diags)
+	rev.Status.Diagnostics = rev.Status.Diagnostics[:min(len(rev.Status.Diagnostics), schema.MaxRevisionDiagnostics)]
+	if bad := schema.Diagnostics(rev.Status.Diagnostics); bad.HasErrors() {
+		refuse(c, next, rev, schema.PhaseInvalid, firstError(bad))
+		return
+	}
+	rev.Enter(schema.PhaseValid, c.Stamp(), fmt.Sprintf("%d objects", len(cand.Objects)))
+	rev.Status.Counts = countChanges(changes)
+	if cand.Plan != nil {
+		rev.Status.Placements = cand.Plan.Placements()
+		rev.Status.Counts.Pods = len(rev.Status.Placements)
+		rev.Enter(schema.PhasePlanned, c.Stamp(), cand.Plan.Summary())
+	}
+	if held := settle.Guard(c.Tx, src, cand.Tree, len(cand.Objects), changes, cand.Overrides); len(held) > 0 {
+		refuse(c, next, rev, schema.PhaseHeld, strings.Join(held, "; "))
+		return
+	}
+	rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied")
+	next.Status.Applied = ref
+	tell(c, next, metav1.ConditionTrue, "Applied", "commit "+short(ref.Commit)+" is applied")
+	c.Tx.Put(next)
+	c.Tx.Put(rev)
+	settle.Apply(c, changes)
+	forgetRevisions(c, next)
+}
+
+// refuse records a revision that changes nothing; what was applied stays.
+func refuse(c *control.Context, src *schema.Source, rev *schema.Revision, phase schema.Phase, reason string) {
+	rev.Enter(phase, c.Stamp(), reason)
+	tell(c, src, metav1.ConditionFalse, string(phase), reason)
+	c.Tx.Put(src)
+	c.Tx.Put(rev)
+	forgetRevisions(c, src)
+}
+
+// goBack applies the last healthy revision in place of one that failed. Git still
+// asks for the failed one; its tree is not taken again unless a commit says so.
+func goBack(c *control.Context, src *schema.Source, cand Candidate) {
+	failed, to := settle.GoesBackTo(c.Tx, src)
+	if failed == nil || failed.Name != cand.RollbackOf || to.Spec.Commit != cand.Commit.Hash {
+		return
+	}
+	next := state.Edit(src)
+	why := phaseReason(failed)
+	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
+	if bad := slices.Concat(cand.Diagnostics, diags); bad.HasErrors() {
+		held := state.Edit(failed)
+		refuse(c, next, held, schema.PhaseHeld, fmt.Sprintf("%s; going back to %s is not possible: %s", why, short(to.Spec.Commit), firstError(bad)))
+		return
+	}
+	gone := state.Edit(failed)
+	gone.Status.Quarantined = true
+	gone.Status.RolledBackTo = to.Spec.Commit
+	gone.Enter(schema.PhaseRolledBack, c.Stamp(), "to "+short(to.Spec.Commit)+": "+why)
+	c.Tx.Put(gone)
+	control.Event(c, gone, "Warning", string(schema.PhaseRolledBack), phaseReason(gone))
+	back := state.Edit(to)
+	if cand.Plan != nil {
+		back.Status.Placements = cand.Plan.Placements()
+	}
+	back.Enter(schema.PhaseRollingOut, c.Stamp(), "again, in place of "+failed.Name)
+	c.Tx.Put(back)
+	next.Status.Applied = schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
+	tell(c, next, metav1.ConditionFalse, string(schema.PhaseRolledBack), fmt.Sprintf("Git asks for %s, which failed (%s); %s runs", short(failed.Spec.Commit), why, short(to.Spec.Commit)))
+	c.Tx.Put(next)
+	settle.Apply(c, changes)
+}
+
+func phaseReason(rev *schema.Revision) string {
+	if n := len(rev.Status.Phases); n > 0 {
+		return rev.Status.Phases[n-1].Reason
+	}
+	return ""
+}
+
+// tell sets the source's condition Ready: whether it runs what Git asks for.
+func tell(c *control.Context, src *schema.Source, status metav1.ConditionStatus, reason, message string) {
+	setCondition(&src.Status.Conditions, metav1.Condition{Type: "Ready", Status: status, Reason: reason, Message: message, LastTransitionTime: c.Stamp()})
+}
+
+func newRevision(c *control.Context, cand Candidate) *schema.Revision {
+	name := schema.RevisionName(cand.Source, cand.Commit.Hash)
+	rev := &schema.Revision{
+		ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: c.Stamp()},
+		Spec: schema.RevisionSpec{
+			Source: cand.Source, Commit: cand.Commit.Hash, Tree: cand.Tree,
+			Author: cand.Commit.Author, Subject: cand.Commit.Subject, Time: metav1.NewTime(cand.Commit.Time), Pusher: cand.Pusher,
+		},
+	}
+	if len(cand.Commit.Parents) > 0 {
+		rev.Spec.Parent = cand.Commit.Parents[0]
+	}
+	if old, ok := state.Get[*schema.Revision](c.Tx, "", name); ok {
+		rev.ObjectMeta = *old.ObjectMeta.DeepCopy()
+	}
+	rev.Enter(schema.PhaseSeen, c.Stamp(), "")
+	return rev
+}
+
+// supersede ends every rollout of the source that is still under way.
+func supersede(c *control.Context, by *schema.Revision) {
+	for rev := range state.By[*schema.Revision](c.Tx, state.RevisionsBySource, by.Spec.Source) {
+		switch rev.Status.Phase {
+		case schema.PhaseRollingOut, schema.PhaseStalled, schema.PhaseHeld:
+		default:
+			continue
+		}
+		if rev.Name == by.Name {
+			continue
+		}
+		next := state.Edit(rev)
+		next.Enter(schema.PhaseSuperseded, c.Stamp(), "by "+by.Name)
+		c.Tx.Put(next)
+	}
+}
+
+// forgetRevisions drops the oldest revisions, but never the one that runs nor the
+// one to go back to.
+func forgetRevisions(c *control.Context, src *schema.Source) {
+	revs := slices.Collect(state.By[*schema.Revision](c.Tx, state.RevisionsBySource, src.Name))
+	over := len(revs) - KeptRevisions
+	if over <= 0 {
+		return
+	}
+	slices.SortFunc(revs, func(a, b *schema.Revision) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	healthy := settle.LastHealthy(c.Tx, src.Name)
+	for _, rev := range revs[:over] {
+		if rev != healthy && rev.Spec.Commit != src.Status.Applied.Commit {
+			c.Tx.Delete(schema.KeyOf(rev))
+		}
+	}
+}
+
+func countChanges(changes []settle.ObjectChange) schema.RevisionCounts {
+	var n schema.RevisionCounts
+	for _, ch := range changes {
+		switch ch.Action {
+		case settle.Create:
+			n.Created++
+		case settle.Update:
+			n.Changed++
+		case settle.Prune:
+			n.Pruned++
+		}
+	}
+	return n
+}
+
+func firstError(ds schema.Diagnostics) string {
+	for _, d := range ds {
+		if d.Severity == schema.Error {
+			return d.String()
+		}
+	}
+	return ""
+}
+
+func short(commit string) string { return commit[:min(12, len(commit))] }
+
+// setCondition keeps the transition time where the status did not change.
+func setCondition(conditions *[]metav1.Condition, want metav1.Condition) {
+	i := slices.IndexFunc(*conditions, func(c metav1.Condition) bool { return c.Type == want.Type })
+	if i < 0 {
+		*conditions = append(*conditions, want)
+		return
+	}
+	if (*conditions)[i].Status == want.Status {
+		want.LastTransitionTime = (*conditions)[i].LastTransitionTime
+	}
+	(*conditions)[i] = want
+}

@@ -1,0 +1,141 @@
+package settle
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// DefaultPruneLimit is the share of a source's objects that may go in one
+// revision, in per cent.
+const DefaultPruneLimit = 50
+
+// Prunes counts what a set of changes takes away: the objects themselves, and
+// everything in namespaces and of sources that go with them, each once.
+func Prunes(r state.Reader, changes []ObjectChange) int {
+	going := map[schema.Key]bool{}
+	for _, ch := range changes {
+		if ch.Action != Prune {
+			continue
+		}
+		going[ch.Key] = true
+		for _, info := range schema.Kinds() {
+			if !info.Desired {
+				continue
+			}
+			switch {
+			case ch.Key.Kind == schema.KindNamespace && info.Namespaced:
+				for obj := range r.List(info.Kind, ch.Key.Name) {
+					if applied(info, obj) {
+						going[schema.KeyOf(obj)] = true
+					}
+				}
+			case ch.Key.Kind == schema.KindSource:
+				for obj := range r.BySource(info.Kind, ch.Key.Name) {
+					if applied(info, obj) {
+						going[schema.KeyOf(obj)] = true
+					}
+				}
+			}
+		}
+	}
+	return len(going)
+}
+
+// Guard returns the reasons to hold a tree rather than apply it, none if it may
+// go ahead: it would take away more than the source allows at once, or
+// everything, or it is a tree that failed before. Each reason names the trailer
+// that lifts it.
+func Guard(r state.Reader, src *schema.Source, tree string, desired int, changes []ObjectChange, o schema.Overrides) []string {
+	var reasons []string
+	if reason := guardPrune(r, src, desired, changes, o); reason != "" {
+		reasons = append(reasons, reason)
+	}
+	if rev := quarantined(r, src.Name, tree); rev != nil && o.Retry == "" {
+		reasons = append(reasons, fmt.Sprintf("this tree failed before, as revision %s: change it, or commit with the trailer \"%s: <why>\"", rev.Name, schema.TrailerRetry))
+	}
+	return reasons
+}
+
+func guardPrune(r state.Reader, src *schema.Source, desired int, changes []ObjectChange, o schema.Overrides) string {
+	count := Prunes(r, changes)
+	if count == 0 || o.AllowPrune >= count {
+		return ""
+	}
+	lift := fmt.Sprintf("to let them go, commit with the trailer \"%s: %d\"", schema.TrailerAllowPrune, count)
+	of := CountApplied(r, src.Name)
+	switch limit := pruneLimit(src); {
+	case desired == 0:
+		return fmt.Sprintf("the tree is empty, all %d objects of the source would go: %s", count, lift)
+	case count*100 > of*limit:
+		return fmt.Sprintf("%d of %d objects would go, the limit is %d%%: %s", count, of, limit, lift)
+	}
+	return ""
+}
+
+func pruneLimit(src *schema.Source) int {
+	n, err := strconv.Atoi(strings.TrimSuffix(src.Spec.PruneLimit, "%"))
+	if err != nil {
+		return DefaultPruneLimit
+	}
+	return n
+}
+
+// quarantined is the revision that failed with this very tree, nil if none did.
+func quarantined(r state.Reader, source, tree string) *schema.Revision {
+	for rev := range state.By[*schema.Revision](r, state.RevisionsBySource, source) {
+		if rev.Status.Quarantined && tree != "" && rev.Spec.Tree == tree {
+			return rev
+		}
+	}
+	return nil
+}
+
+// LastHealthy is the revision of the source that was healthy most recently, other
+// than those that failed since; nil if there is none.
+func LastHealthy(r state.Reader, source string) *schema.Revision {
+	revs := slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, source))
+	revs = slices.DeleteFunc(revs, func(rev *schema.Revision) bool {
+		return rev.Status.Quarantined || rev.Status.Phase == schema.PhaseFailed || healthyAt(rev).IsZero()
+	})
+	if len(revs) == 0 {
+		return nil
+	}
+	return slices.MaxFunc(revs, func(a, b *schema.Revision) int {
+		return cmp.Or(healthyAt(a).Compare(healthyAt(b)), cmp.Compare(a.ResourceVersion, b.ResourceVersion))
+	})
+}
+
+// healthyAt is when the revision was last found healthy, zero for never.
+func healthyAt(rev *schema.Revision) time.Time {
+	var at time.Time
+	for _, p := range rev.Status.Phases {
+		if p.Name == schema.PhaseHealthy {
+			at = p.At.Time
+		}
+	}
+	return at
+}
+
+// GoesBackTo is the revision that a source's failed one makes way for, nil when
+// nothing failed, the source holds, or there is nothing to go back to.
+func GoesBackTo(r state.Reader, src *schema.Source) (failed, to *schema.Revision) {
+	if src.Status.Applied.Commit == "" || src.Spec.OnFailure == "hold" {
+		return nil, nil
+	}
+	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(src.Name, src.Status.Applied.Commit))
+	if !ok || rev.Status.Phase != schema.PhaseFailed {
+		return nil, nil
+	}
+	to = LastHealthy(r, src.Name)
+	if to == nil || to.Name == rev.Name {
+		return nil, nil
+	}
+	return rev, to
+}
