@@ -88,6 +88,7 @@ type Machine struct {
 	heard     map[schema.NodeName]time.Time // last word of each node, on this leader's clock
 	acked     map[schema.NodeName]uint64
 	draining  map[string]uint64 // UID of a terminating pod -> version its endpoints are out of
+	swept     time.Time         // when old events were last looked for
 }
 
 // NewMachine starts from a loaded snapshot. Every object is looked at once in
@@ -142,6 +143,7 @@ func (m *Machine) Step(now time.Time, inputs []Input) Output {
 	}
 	m.judgeSilence(c)
 	m.drain(c)
+	m.forgetEvents(c)
 	m.engine.Run(tx, m.queue, now)
 	changes := tx.Changes()
 	m.noteTerminating(changes, tx.Counters().ResourceVersion)

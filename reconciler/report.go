@@ -96,8 +96,22 @@ func reportPod(c *control.Context, node schema.NodeName, podCIDR string, r *wire
 	next.Status.QOSClass = pod.Status.QOSClass
 	own := slices.DeleteFunc(slices.Clone(next.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
 	next.Status.Conditions = slices.Concat(scheduled, own)
+	stampTransitions(c, pod.Status.Conditions, next.Status.Conditions)
 	if !equality.Semantic.DeepEqual(pod.Status, next.Status) {
 		c.Tx.Put(next)
+	}
+}
+
+// stampTransitions dates what changed by this clock: durations are counted from
+// it here, and two hosts' clocks are never compared.
+func stampTransitions(c *control.Context, old, next []corev1.PodCondition) {
+	for i := range next {
+		next[i].LastTransitionTime = c.Stamp()
+		for _, o := range old {
+			if o.Type == next[i].Type && o.Status == next[i].Status {
+				next[i].LastTransitionTime = o.LastTransitionTime
+			}
+		}
 	}
 }
 

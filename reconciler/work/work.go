@@ -14,6 +14,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"fairlead/reconciler/control"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/wire"
@@ -118,10 +119,11 @@ func PeerOf(n *corev1.Node) (wire.Peer, bool) {
 }
 
 // ServiceOf is the service as nodes program and resolve it, with its ready
-// endpoints; false when it is not there or only an alias (ExternalName).
+// endpoints; false when it is not there, only an alias (ExternalName), or was
+// refused the address or port it asks for.
 func ServiceOf(r state.Reader, namespace, name string) (wire.Service, bool) {
 	svc, ok := state.Get[*corev1.Service](r, namespace, name)
-	if !ok || svc.Spec.Type == corev1.ServiceTypeExternalName {
+	if !ok || svc.Spec.Type == corev1.ServiceTypeExternalName || control.Refused(svc) {
 		return wire.Service{}, false
 	}
 	out := wire.Service{Ports: make([]wire.ServicePort, len(svc.Spec.Ports))}
