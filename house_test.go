@@ -63,7 +63,7 @@ var rooms = []room{
 	{path: "reconciler/control", may: tables, reason: deciding, pure: true},
 	{path: "reconciler/scheduler", may: tables, reason: deciding, pure: true},
 	{path: "reconciler/progress", may: tables, reason: deciding, pure: true},
-	{path: "reconciler/work", may: tables, reason: deciding, pure: true},
+	{path: "reconciler/work", may: append([]string{"reconciler/control"}, tables...), reason: deciding, pure: true},
 	{path: "reconciler/settle", may: engine, reason: "the engine runs controllers and scheduler; plan and the loop call it", pure: true},
 	{path: "reconciler/plan", may: planned, reason: "a plan is the engine on a fork, and nothing of the loop", pure: true},
 	{path: "reconciler", may: master, reason: "the loop declares the small interfaces it needs; cmd brings what is behind them"},
