@@ -398,6 +398,38 @@ func TestSilentNodeAndDoubt(t *testing.T) {
 	}
 }
 
+func TestSilenceIsTold(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	marked := func() (out []string) {
+		for p := range state.All[*corev1.Pod](c.machine.Snapshot(), "") {
+			if slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == reconciler.ConditionStale }) {
+				out = append(out, p.Spec.NodeName)
+			}
+		}
+		return slices.Compact(slices.Sorted(slices.Values(out)))
+	}
+	all := c.nodes
+	c.nodes = all[:2]
+	for range 4 {
+		c.step()
+	}
+	if got := marked(); len(got) > 0 {
+		t.Errorf("stale after 4s of silence: %v", got)
+	}
+	for range 3 {
+		c.step()
+	}
+	if got := marked(); !slices.Equal(got, []string{"n3"}) {
+		t.Errorf("stale after 7s of silence of n3: %v", got)
+	}
+	c.nodes = all
+	c.step()
+	if got := marked(); len(got) > 0 {
+		t.Errorf("stale though n3 reports again: %v", got)
+	}
+}
+
 func TestPruneLeavesNothing(t *testing.T) {
 	c := newCluster(t, 3)
 	c.push(shop(t, commitHash(1), "v1", nil))

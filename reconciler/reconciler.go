@@ -86,6 +86,7 @@ type Machine struct {
 
 	lastRound time.Time
 	heard     map[schema.NodeName]time.Time // last word of each node, on this leader's clock
+	stale     map[schema.NodeName]bool      // nodes whose pods are marked stale
 	acked     map[schema.NodeName]uint64
 	draining  map[string]uint64 // UID of a terminating pod -> version its endpoints are out of
 	swept     time.Time         // when old events were last looked for
@@ -96,7 +97,7 @@ type Machine struct {
 func NewMachine(engine *settle.Engine, loaded *state.Snapshot, sources []schema.Source) *Machine {
 	m := &Machine{
 		engine: engine, snapshot: loaded, queue: settle.NewQueue(), sources: sources,
-		heard: map[schema.NodeName]time.Time{}, acked: map[schema.NodeName]uint64{}, draining: map[string]uint64{},
+		heard: map[schema.NodeName]time.Time{}, stale: map[schema.NodeName]bool{}, acked: map[schema.NodeName]uint64{}, draining: map[string]uint64{},
 	}
 	engine.EnqueueAll(m.queue, loaded)
 	for pod := range state.All[*corev1.Pod](loaded, "") {
@@ -141,6 +142,7 @@ func (m *Machine) Step(now time.Time, inputs []Input) Output {
 			m.acked[in.Node] = max(m.acked[in.Node], in.Version)
 		}
 	}
+	m.markStale(c)
 	m.judgeSilence(c)
 	m.drain(c)
 	m.forgetEvents(c)

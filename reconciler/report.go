@@ -135,6 +135,38 @@ func (m *Machine) restartSilence(r state.Reader, now time.Time) {
 	}
 }
 
+// ConditionStale tells on a pod that its node has not been heard for a while:
+// its status is as last reported, not as it is.
+const ConditionStale corev1.PodConditionType = "Stale"
+
+// markStale says on the pods of nodes that do not keep up that their status may
+// be old. The next report of a node takes the mark away.
+func (m *Machine) markStale(c *control.Context) {
+	for node := range state.All[*corev1.Node](c.Tx, "") {
+		name := schema.NodeName(node.Name)
+		silent := c.Now.Sub(m.heard[name])
+		if silent <= NodeStaleAfter {
+			delete(m.stale, name)
+			continue
+		}
+		if m.stale[name] {
+			continue
+		}
+		m.stale[name] = true
+		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByNode, node.Name) {
+			if slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == ConditionStale }) {
+				continue
+			}
+			next := state.Edit(pod)
+			next.Status.Conditions = append(next.Status.Conditions, corev1.PodCondition{
+				Type: ConditionStale, Status: corev1.ConditionTrue, Reason: "NodeSilent", LastTransitionTime: c.Stamp(),
+				Message: fmt.Sprintf("node %s has not reported for %s", node.Name, NodeStaleAfter),
+			})
+			c.Tx.Put(next)
+		}
+	}
+}
+
 // judgeSilence marks nodes NotReady that were silent too long, unless most of
 // them are: then the leader doubts itself.
 func (m *Machine) judgeSilence(c *control.Context) {

@@ -254,7 +254,7 @@ func TestASecretOpenedLateIsSent(t *testing.T) {
 // openWork connects as a node and returns a function that reads the next frame.
 func openWork(t *testing.T, ts *testServer, node string, since uint64) func() (wire.Frame, error) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s%s?since=%d", ts.url, wire.PathWork, since), nil)
 	if err != nil {
 		t.Fatal(err)

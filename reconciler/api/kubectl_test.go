@@ -60,6 +60,7 @@ func TestKubectl(t *testing.T) {
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/kubectl",
+		Deadline:      time.Now().Add(2 * time.Minute),
 		UpdateScripts: os.Getenv("UPDATE") != "",
 		Setup: func(env *testscript.Env) error {
 			ts := startServer(env.T().(testing.TB))
@@ -125,7 +126,7 @@ func cmdChange(ts *testscript.TestScript, _ bool, args []string) {
 func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	server, client := ts.Value("server").(*testServer), ts.Value("server").(*testServer).client("node:"+args[0])
 	content := ts.ReadFile(args[1])
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.url+wire.PathWork, nil)
 	ts.Check(err)
 	resp, err := client.Do(req)
@@ -199,7 +200,7 @@ func cmdFollow(ts *testscript.TestScript, _ bool, args []string) {
 	case "lines":
 		want, err := strconv.Atoi(args[1])
 		ts.Check(err)
-		late := time.After(10 * time.Second)
+		late := time.After(patience)
 		for len(f.seen) < want {
 			select {
 			case line, ok := <-f.lines:

@@ -77,7 +77,7 @@ func TestAFollowedLogEndsWithItsReader(t *testing.T) {
 		}
 		posted <- nil
 	}()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	req, err := http.NewRequestWithContext(ctx, "GET", ts.url+podLog+"?follow=true", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -74,13 +74,15 @@ func TestPlan(t *testing.T) {
 
 func TestTwoPlansAtATime(t *testing.T) {
 	var running, most atomic.Int32
-	release := make(chan struct{})
+	released := make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	defer release()
 	ts := startServer(t, func(c *Config) {
 		c.Plan = func(context.Context, PlanRequest) (any, error) {
 			if n := running.Add(1); n > most.Load() {
 				most.Store(n)
 			}
-			<-release
+			<-released
 			running.Add(-1)
 			return struct{}{}, nil
 		}
@@ -97,7 +99,7 @@ func TestTwoPlansAtATime(t *testing.T) {
 		})
 	}
 	await(t, func() bool { return refused.Load() == 1 && running.Load() == MaxPlans })
-	close(release)
+	release()
 	wg.Wait()
 	if most.Load() != MaxPlans {
 		t.Errorf("%d plans ran at a time, want %d", most.Load(), MaxPlans)

@@ -198,11 +198,16 @@ func TestSecretValuesNeverLeave(t *testing.T) {
 	c := ts.client("reader:ada")
 	base := ts.url + "/api/v1/namespaces/shop/secrets"
 	for _, path := range []string{
-		base, base + "/more", base + "/api-secret", base + "?includeObject=Object",
-		base + "?watch=1&timeoutSeconds=1", base + "?watch=1&timeoutSeconds=1&includeObject=Object",
+		base, base + "/more", base + "/api-secret", base + "?includeObject=Object", base + "?watch=1", base + "?watch=1&includeObject=Object",
 	} {
 		for _, accept := range []string{"application/json", acceptTable, acceptPartial} {
-			_, body, _ := do(t, c, "GET", path, nil, "Accept", accept)
+			var body []byte
+			if strings.Contains(path, "watch") {
+				w := startWatch(t, ts, strings.TrimPrefix(path, ts.url), "Accept", accept)
+				body, _ = w.lines.ReadBytes('\n')
+			} else {
+				_, body, _ = do(t, c, "GET", path, nil, "Accept", accept)
+			}
 			if bytes.Contains(body, []byte("hunter2")) || bytes.Contains(body, []byte("aHVudGVyMg")) {
 				t.Errorf("%s as %s tells the Secret: %s", path, accept, body)
 			}

@@ -95,6 +95,9 @@ func identifyTest(cs *tls.ConnectionState) (kind, name string) {
 	return kind, name
 }
 
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
 // testServer is a running server over a cluster the test changes.
 type testServer struct {
 	*Server
@@ -179,7 +182,9 @@ func (ts *testServer) publish(change func(tx *state.Txn)) uint64 {
 // do sends one request and returns the code and the body.
 func do(t testing.TB, c *http.Client, method, url string, body []byte, header ...string) (int, []byte, http.Header) {
 	t.Helper()
-	req, err := http.NewRequest(method, url, bytes.NewReader(body))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,12 +220,12 @@ func get[T any](t testing.TB, c *http.Client, url string, header ...string) T {
 // await looks until the condition holds.
 func await(t testing.TB, holds func() bool) {
 	t.Helper()
-	late := time.After(10 * time.Second)
+	late := time.After(patience)
 	for !holds() {
 		select {
 		case <-time.After(time.Millisecond):
 		case <-late:
-			t.Fatal("waited 10 s in vain")
+			t.Fatalf("waited %s in vain", patience)
 		}
 	}
 }

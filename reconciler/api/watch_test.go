@@ -53,7 +53,7 @@ type watchReader struct {
 
 func startWatch(t *testing.T, ts *testServer, path string, header ...string) *watchReader {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, ts.url+path, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +101,7 @@ func (w *watchReader) want(events ...string) {
 const configMaps = "/api/v1/namespaces/shop/configmaps?watch=1"
 
 func TestWatchFromAVersion(t *testing.T) {
+	t.Parallel()
 	ts := startServer(t)
 	rv := ts.feed.Snapshot().Counters().ResourceVersion
 	w := startWatch(t, ts, fmt.Sprintf("%s&resourceVersion=%d", configMaps, rv))
@@ -123,6 +124,7 @@ func TestWatchFromAVersion(t *testing.T) {
 }
 
 func TestWatchSelectorsAddAndDelete(t *testing.T) {
+	t.Parallel()
 	ts := startServer(t)
 	w := startWatch(t, ts, configMaps+"&labelSelector=tier%3Dfront&resourceVersion="+fmt.Sprint(ts.feed.Snapshot().Counters().ResourceVersion))
 	ts.publish(func(tx *state.Txn) { tx.Put(configMap("a", "back")) })
@@ -132,6 +134,7 @@ func TestWatchSelectorsAddAndDelete(t *testing.T) {
 }
 
 func TestWatchStartsWithWhatIsThere(t *testing.T) {
+	t.Parallel()
 	ts := startServer(t)
 	for _, query := range []string{"", "&resourceVersion=0"} {
 		w := startWatch(t, ts, configMaps+query)
@@ -150,6 +153,7 @@ func TestWatchStartsWithWhatIsThere(t *testing.T) {
 }
 
 func TestWatchOfOneObject(t *testing.T) {
+	t.Parallel()
 	ts := startServer(t)
 	w := startWatch(t, ts, "/api/v1/namespaces/shop/configmaps/api-config?watch=true")
 	ts.publish(func(tx *state.Txn) {
@@ -160,6 +164,7 @@ func TestWatchOfOneObject(t *testing.T) {
 }
 
 func TestWatchEndsInTimeWithABookmark(t *testing.T) {
+	t.Parallel()
 	ts := startServer(t)
 	w := startWatch(t, ts, configMaps+"&timeoutSeconds=1&allowWatchBookmarks=true")
 	w.want("ADDED api-config", "BOOKMARK")
@@ -169,6 +174,7 @@ func TestWatchEndsInTimeWithABookmark(t *testing.T) {
 }
 
 func TestWatchOfAForgottenVersionIsExpired(t *testing.T) {
+	t.Parallel()
 	ts := startServer(t)
 	for _, rv := range []uint64{5, ts.feed.Snapshot().Counters().ResourceVersion + 100} {
 		e := startWatch(t, ts, fmt.Sprintf("%s&resourceVersion=%d", configMaps, rv)).next()
@@ -179,6 +185,7 @@ func TestWatchOfAForgottenVersionIsExpired(t *testing.T) {
 }
 
 func TestWatchRefusesWhatMakesNoSense(t *testing.T) {
+	t.Parallel()
 	ts := startServer(t)
 	c := ts.client("reader:ada")
 	for query, want := range map[string]int{
@@ -192,6 +199,7 @@ func TestWatchRefusesWhatMakesNoSense(t *testing.T) {
 }
 
 func TestWatchOfATable(t *testing.T) {
+	t.Parallel()
 	ts := startServer(t)
 	w := startWatch(t, ts, "/api/v1/namespaces/shop/pods?watch=1&allowWatchBookmarks=true&timeoutSeconds=1", "Accept", acceptTable)
 	first, second := w.next(), w.next()
@@ -207,6 +215,7 @@ func TestWatchOfATable(t *testing.T) {
 }
 
 func TestWatchOfEndpoints(t *testing.T) {
+	t.Parallel()
 	ts := startServer(t)
 	w := startWatch(t, ts, "/api/v1/namespaces/shop/endpoints?watch=1")
 	w.want("ADDED api")
@@ -256,6 +265,5 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		t.Error("the watch goes on after the server's end")
 	}
 	w.body.Close()
-	http.DefaultClient.CloseIdleConnections()
-	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http.(*http2ClientConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"))
+	goleak.VerifyNone(t, before)
 }

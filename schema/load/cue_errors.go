@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
@@ -114,13 +115,13 @@ func (e *instance) seeAlso(at token.Pos, others []token.Pos) string {
 }
 
 // embeddedPosition is a position in the text of an error; it has its own place.
-var embeddedPosition = regexp.MustCompile(`\S+\.cue:\d+(:\d+)?: `)
+var embeddedPosition = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\S+\.cue:\d+(:\d+)?: `) })
 
 func (e *instance) message(err errors.Error) string {
 	if e.inSecret(err.Path()) {
 		return strings.Join(err.Path(), ".") + ": does not fit its constraints, and a Secret's values are not told"
 	}
-	text := strings.ReplaceAll(embeddedPosition.ReplaceAllString(err.Error(), ""), cueRoot+"/", "")
+	text := strings.ReplaceAll(embeddedPosition().ReplaceAllString(err.Error(), ""), cueRoot+"/", "")
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > maxMessage {
 		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
@@ -146,7 +147,7 @@ func (e *instance) inSecret(labels []string) bool {
 		if v = v.LookupPath(cue.MakePath(selector)); !v.Exists() {
 			return false
 		}
-		kind, err := v.LookupPath(pathKind).String()
+		kind, err := member(v, "kind").String()
 		isSecret = err == nil && kind == string(schema.KindSecret)
 	}
 	return false

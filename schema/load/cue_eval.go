@@ -58,6 +58,7 @@ type instance struct {
 
 func (e *instance) eval() {
 	e.note(nil)
+	e.warnOfUnread()
 	packageName, ok := e.packageName()
 	if !ok {
 		return
@@ -82,6 +83,18 @@ func (e *instance) eval() {
 		e.report(err, subject{})
 	}
 	e.collect()
+}
+
+// warnOfUnread tells which files CUE takes no notice of. Those of the cue command
+// are known to be its own.
+func (e *instance) warnOfUnread() {
+	for _, name := range e.files.names[e.dir] {
+		if name[0] == '_' {
+			e.diagnostics = append(e.diagnostics, schema.Diagnostic{
+				Position: schema.Position{Path: path.Join(e.dir, name)}, Severity: schema.Warning, Message: "not read: to CUE, a file whose name begins with _ is not there",
+			})
+		}
+	}
 }
 
 // blamed is the file for an error of loading that names no place.
@@ -120,13 +133,10 @@ func (e *instance) packageName() (string, bool) {
 			})
 		}
 	}
-	if len(e.diagnostics) > 0 {
-		e.whole = true
-	}
 	if name == "" {
 		name = "_"
 	}
-	return name, first != "" && len(e.diagnostics) == 0
+	return name, first != "" && !e.diagnostics.HasErrors()
 }
 
 func packageClause(f *ast.File) *ast.Package {
@@ -236,8 +246,8 @@ func (e *instance) search(v cue.Value, w *written, above token.Pos, depth int) f
 		e.fail(e.position(v.Pos(), ""), fmt.Sprintf("nested deeper than %d levels", maxDepth), "")
 		return found{}
 	}
-	value, _ := v.Default()
-	if isObject(value) {
+	value := settled(v)
+	if member(value, "apiVersion").Exists() && member(value, "kind").Exists() {
 		e.object(v, w, above)
 		return found{objects: 1}
 	}
@@ -280,22 +290,24 @@ func (e *instance) searchBelow(v cue.Value, w *written, above token.Pos, depth i
 
 func whyNot(v cue.Value) string {
 	switch {
-	case v.LookupPath(pathAPIVersion).Exists():
+	case member(v, "apiVersion").Exists():
 		return "it has no kind"
-	case v.LookupPath(pathKind).Exists():
+	case member(v, "kind").Exists():
 		return "it has no apiVersion"
 	}
 	return "it has no apiVersion and kind"
 }
 
-func isObject(v cue.Value) bool {
-	return v.LookupPath(pathAPIVersion).Exists() && v.LookupPath(pathKind).Exists()
-}
+func member(v cue.Value, name string) cue.Value { return v.LookupPath(cue.MakePath(cue.Str(name))) }
 
-var (
-	pathAPIVersion = cue.MakePath(cue.Str("apiVersion"))
-	pathKind       = cue.MakePath(cue.Str("kind"))
-)
+// settled is v's default, if it has one. Any other value stays as it is: Default
+// would change the path of one that is a reference.
+func settled(v cue.Value) cue.Value {
+	if chosen, ok := v.Default(); ok {
+		return chosen
+	}
+	return v
+}
 
 // object writes one object out. It stands where a person wrote it: a template
 // is not the place to look for what became of one of its uses.
@@ -306,7 +318,7 @@ func (e *instance) object(v cue.Value, w *written, above token.Pos) {
 	}
 	at := above
 	if !at.IsValid() {
-		at = e.labels.spotOf(v.LookupPath(pathKind), w.field("kind")).label
+		at = e.labels.spotOf(member(v, "kind"), w.field("kind")).label
 	}
 	out := flatWriter{}
 	if !e.flatten(&out, v, w, at, 0) {
@@ -331,7 +343,7 @@ func (e *instance) flatten(out *flatWriter, v cue.Value, w *written, pos token.P
 		e.fail(e.firstFile(), fmt.Sprintf("evaluates to more than %d values", maxCUENodes), "split the directory")
 		return false
 	}
-	v, _ = v.Default()
+	v = settled(v)
 	switch v.Kind() {
 	case cue.StructKind:
 		return e.flattenStruct(out, v, w, pos, depth)
@@ -344,8 +356,8 @@ func (e *instance) flatten(out *flatWriter, v cue.Value, w *written, pos token.P
 		out.composite(flatList, int(length), e.place(pos))
 		elements, _ := v.List()
 		for i := 0; elements.Next(); i++ {
-			item, itemWritten := elements.Value(), w.element(i)
-			if !e.flatten(out, item, itemWritten, e.below(e.labels.spotOf(item, itemWritten), pos).value, depth+1) {
+			item, below := elements.Value(), w.element(i)
+			if !e.flatten(out, item, below, e.below(e.labels.spotOf(item, below), pos).value, depth+1) {
 				return false
 			}
 		}
@@ -355,20 +367,18 @@ func (e *instance) flatten(out *flatWriter, v cue.Value, w *written, pos token.P
 }
 
 func (e *instance) flattenStruct(out *flatWriter, v cue.Value, w *written, pos token.Pos, depth int) bool {
-	type member struct {
-		name  string
-		value cue.Value
-	}
-	var members []member
+	var names []string
+	var values []cue.Value
 	for fields, _ := v.Fields(); fields.Next(); {
-		members = append(members, member{fields.Selector().Unquoted(), fields.Value()})
+		names = append(names, fields.Selector().Unquoted())
+		values = append(values, fields.Value())
 	}
-	out.composite(flatObject, len(members), e.place(pos))
-	for _, m := range members {
-		memberWritten := w.field(m.name)
-		s := e.below(e.labels.spotOf(m.value, memberWritten), pos)
-		out.key(m.name, e.place(s.label))
-		if !e.flatten(out, m.value, memberWritten, s.value, depth+1) {
+	out.composite(flatObject, len(names), e.place(pos))
+	for i, name := range names {
+		below := w.field(name)
+		s := e.below(e.labels.spotOf(values[i], below), pos)
+		out.key(name, e.place(s.label))
+		if !e.flatten(out, values[i], below, s.value, depth+1) {
 			return false
 		}
 	}
