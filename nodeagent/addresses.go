@@ -69,11 +69,12 @@ func (a *addresses) give(uid types.UID, cidr netip.Prefix, now time.Time) (netip
 		taken[ip] = true
 	}
 	for ip, at := range a.Resting {
-		if now.Sub(at) < addressRest && now.After(at) {
+		switch {
+		case now.Before(at): // the clock was set back: it rests anew
+			a.Resting[ip], taken[ip] = now, true
+		case now.Sub(at) < addressRest:
 			taken[ip] = true
-		} else if now.Before(at) {
-			a.Resting[ip], taken[ip] = now, true // the clock was set back: rest anew
-		} else {
+		default:
 			delete(a.Resting, ip)
 		}
 	}

@@ -477,8 +477,8 @@ func (a *Agent) probe(at *attendance, e *entry, name string, c pod.Container) {
 // setNetwork hands the network its state when that differs from the last.
 func (a *Agent) setNetwork() {
 	m := a.machine
-	if m.work == nil {
-		return
+	if m.work == nil || m.work.PodCIDR == "" {
+		return // the master has not registered this node yet
 	}
 	want := networkState{tables: a.tables, work: m.work, hostPorts: m.hostPorts()}
 	have := a.programmed

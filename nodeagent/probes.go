@@ -22,10 +22,13 @@ import (
 const (
 	// probeBody is how much of an HTTP answer is read and told.
 	probeBody = 1 << 10
-	// eagerFirst is the first wait between the extra probes of a container that
-	// was never ready; it doubles up to the probe's own period. Their failures
-	// do not count, so that a pod is ready as soon as it answers.
-	eagerFirst = 20 * time.Millisecond
+	// A container that was never ready is probed more often than its period
+	// says, so that it is ready as soon as it answers; one failure a period
+	// counts. These are the first and the longest wait between such probes.
+	eagerFirst = 10 * time.Millisecond
+	eagerMost  = time.Second
+	// livenessFirst is the least time from start to the first liveness probe.
+	livenessFirst = time.Second
 )
 
 // probe is one probe of one running container.
@@ -44,55 +47,59 @@ type probe struct {
 
 // run probes until ctx ends, or for good once a startup probe has decided.
 func (p probe) run(ctx context.Context) {
-	if !sleep(ctx, time.Until(p.startedAt.Add(pod.ProbeDelay(p.spec)))) {
+	if !sleep(ctx, time.Until(p.startedAt.Add(p.delay()))) {
 		return
 	}
 	count, last := pod.ProbeCount{}, pod.Undecided
 	period := pod.ProbePeriod(p.spec)
 	eager := p.kind != pod.ProbeLiveness && p.spec.Exec == nil
 	for {
-		err := p.once(ctx)
+		var err error
+		if eager {
+			err = p.soon(ctx, period)
+		} else {
+			err = p.once(ctx)
+		}
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
 			p.failing(err.Error())
 		}
-		switch v := count.Count(err == nil, p.spec); {
-		case v == pod.Undecided || v == last:
-		default:
+		if v := count.Count(err == nil, p.spec); v != pod.Undecided && v != last {
 			last = v
 			p.decided(v, p.message(err))
 			if p.kind == pod.ProbeStartup {
 				return
 			}
 		}
-		if err != nil && eager {
-			if !p.soon(ctx, period) {
-				return
-			}
-			continue // it answered: count it now
-		}
+		waited := eager && err != nil
 		eager = eager && last != pod.Passed
-		if !sleep(ctx, period) {
+		if !waited && !sleep(ctx, period) {
 			return
 		}
 	}
 }
 
-// soon tries until the container answers or the period is over; false when ctx ended.
-func (p probe) soon(ctx context.Context, period time.Duration) bool {
+// delay is when the first probe runs. Liveness leaves a process that was only
+// just started a moment to begin.
+func (p probe) delay() time.Duration {
+	d := pod.ProbeDelay(p.spec)
+	if p.kind == pod.ProbeLiveness {
+		d = max(d, livenessFirst)
+	}
+	return d
+}
+
+// soon tries until the container answers or the period is over; then the last
+// failure stands for the whole period.
+func (p probe) soon(ctx context.Context, period time.Duration) error {
 	end := time.Now().Add(period)
-	for wait := eagerFirst; ; wait = min(2*wait, time.Second) {
+	for wait := eagerFirst; ; wait = min(2*wait, eagerMost) {
+		err := p.once(ctx)
 		left := time.Until(end)
-		if left <= 0 {
-			return true
-		}
-		if !sleep(ctx, min(wait, left)) {
-			return false
-		}
-		if p.once(ctx) == nil {
-			return true
+		if err == nil || left <= 0 || !sleep(ctx, min(wait, left)) {
+			return err
 		}
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"fairlead/schema/wire"
 )
 
-// Input is one thing that happened outside: a Candidate, a NodeReport or an
-// Acknowledgement. The time is an argument of Step.
+// Input is one thing that happened outside: a Candidate, a NodeReport, an
+// Acknowledgement or a SourceTrouble. The time is an argument of Step.
 type Input interface{ input() }
 
 // Candidate is a fetched commit of a source, judged and planned: apply it, or
@@ -140,6 +140,8 @@ func (m *Machine) Step(now time.Time, inputs []Input) Output {
 			m.report(c, in)
 		case Acknowledgement:
 			m.acked[in.Node] = max(m.acked[in.Node], in.Version)
+		case SourceTrouble:
+			trouble(c, in)
 		}
 	}
 	m.markStale(c)

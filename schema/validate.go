@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -374,8 +373,17 @@ func (p *problems) source(s *SourceSpec) {
 	case !s.Embedded && s.URL == "":
 		p.hint("spec", `write url or "embedded: true"`, "names no repository")
 	}
-	if _, err := url.Parse(s.URL); err != nil && !strings.Contains(s.URL, "@") {
-		p.add("spec.url", "%q is not a URL", s.URL)
+	if s.URL != "" {
+		r, err := ParseRemote(s.URL)
+		switch {
+		case err != nil:
+			p.add("spec.url", "%q %v", s.URL, err)
+		case strings.Trim(r.Path, "/") == "":
+			p.add("spec.url", "%q names no repository", s.URL)
+		}
+	}
+	if s.Embedded && s.Auth != nil {
+		p.add("spec.auth", "an embedded source has no credentials: it takes pushers' tokens")
 	}
 	if !safeRelative(s.Path) {
 		p.add("spec.path", "%q must be a relative path inside the repository", s.Path)

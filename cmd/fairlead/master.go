@@ -217,7 +217,11 @@ func (m *master) openAPI() error {
 			Cluster:    wire.ClusterInfo{ID: m.authority.ClusterID(), PodCIDR: c.PodCIDR, ServiceCIDR: c.ServiceCIDR, DNS: c.DNS, Domain: c.ClusterDomain},
 			OpenSecret: m.openSecret,
 			Join:       func(_ context.Context, req wire.JoinRequest) (wire.JoinResponse, error) { return m.authority.Join(req) },
-			Report:     m.report,
+			Renew: func(_ context.Context, node schema.NodeName, req wire.RenewRequest) (wire.JoinResponse, error) {
+				return m.authority.Renew(node, req)
+			},
+			Refused: trust.ErrJoinRefused,
+			Report:  m.report,
 		},
 	})
 	return err
@@ -310,6 +314,7 @@ func (m *master) close() {
 
 // passAcknowledgements tells the loop what nodes have programmed.
 func (m *master) passAcknowledgements(ctx context.Context) error {
+	passed := map[schema.NodeName]uint64{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -318,7 +323,12 @@ func (m *master) passAcknowledgements(ctx context.Context) error {
 		}
 		for node := range state.All[*corev1.Node](m.feed.Snapshot(), "") {
 			name := schema.NodeName(node.Name)
-			if err := m.loop.Post(ctx, reconciler.Acknowledgement{Node: name, Version: m.api.Acked(name)}); err != nil {
+			version := m.api.Acked(name)
+			if version == passed[name] {
+				continue
+			}
+			passed[name] = version
+			if err := m.loop.Post(ctx, reconciler.Acknowledgement{Node: name, Version: version}); err != nil {
 				return nil
 			}
 		}

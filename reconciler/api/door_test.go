@@ -382,3 +382,37 @@ func TestJoin(t *testing.T) {
 		t.Errorf("renew by nobody answered %d", code)
 	}
 }
+
+// BenchmarkEndpointChange is one endpoint of many services changing, up to the
+// frame for one of a hundred nodes.
+func BenchmarkEndpointChange(b *testing.B) {
+	for _, services := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(services, " services"), func(b *testing.B) {
+			tx := sampleCluster().Begin()
+			for i := range services {
+				name := fmt.Sprintf("s%d", i)
+				tx.Put(&corev1.Service{ObjectMeta: meta("shop", name, nil), Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1"}})
+				tx.Put(sampleSlice(name, name+"-1"))
+			}
+			feed := state.NewFeed(tx.Commit())
+			d := newDoor(feed, DoorConfig{}, logrus.StandardLogger())
+			for i := range 100 {
+				n, stream := d.connect(schema.NodeName(fmt.Sprintf("n%d", i)), 0)
+				d.next(n, stream)
+			}
+			n, stream := d.nodes["n1"], d.nodes["n1"].stream
+			for i := 0; b.Loop(); i++ {
+				tx := feed.Snapshot().Begin()
+				s := sampleSlice("s7", "s7-1")
+				s.Endpoints = s.Endpoints[:i%2]
+				tx.Put(s)
+				changes := tx.Changes()
+				feed.Publish(tx.Commit(), changes)
+				d.step()
+				if f, ok := d.next(n, stream); !ok || len(f.Set) != 1 {
+					b.Fatalf("frame %+v", f)
+				}
+			}
+		})
+	}
+}

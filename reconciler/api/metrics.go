@@ -65,6 +65,11 @@ func (c objectCounts) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+func (m *metrics) serve(w http.ResponseWriter, r *http.Request) {
+	boundAnswer(w)
+	m.handler.ServeHTTP(w, r)
+}
+
 // count counts next's answers.
 func (m *metrics) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

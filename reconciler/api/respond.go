@@ -18,6 +18,9 @@ import (
 // that takes nothing for that long is cut off. Tests shorten it.
 var writeTimeout = 10 * time.Second
 
+// answerTimeout is how long a client may take to read a whole answer.
+const answerTimeout = time.Minute
+
 func writeJSON(w http.ResponseWriter, code int, v any) {
 	data, err := marshal(v)
 	if err != nil {
@@ -38,8 +41,15 @@ func marshal(v any) ([]byte, *apierrors.StatusError) {
 func writeBody(w http.ResponseWriter, code int, contentType string, data []byte) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-cache, private")
+	boundAnswer(w)
 	w.WriteHeader(code)
 	_, _ = w.Write(data) // the client is gone; nobody is left to tell
+}
+
+// boundAnswer gives the client its time to read. On HTTP/1 the deadline stays
+// with the connection, so every answer sets its own.
+func boundAnswer(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout)) // a recorder has none
 }
 
 // writeError answers with the error as a metav1.Status.
@@ -102,7 +112,7 @@ func newStream(w http.ResponseWriter, contentType string) *stream {
 	w.Header().Set("Cache-Control", "no-cache, private")
 	w.WriteHeader(http.StatusOK)
 	s := &stream{w: w, rc: http.NewResponseController(w)}
-	_ = s.rc.Flush() // the client learns at once that the stream stands
+	_, _ = s.Write(nil) // the client learns at once that the stream stands; a lost one shows at the next write
 	return s
 }
 

@@ -39,7 +39,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("POST "+wire.PathReport, s.nodes(s.serveReport))
 	mux.Handle("POST "+wire.PathLogs+"{id}", s.nodes(s.serveLogAnswer))
 
-	mux.Handle("GET /metrics", s.readers(s.metrics.handler.ServeHTTP))
+	mux.Handle("GET /metrics", s.readers(s.metrics.serve))
 	mux.Handle("GET /api", s.readers(s.serveCoreVersions))
 	mux.Handle("GET /api/v1", s.readers(s.serveResourceList))
 	mux.Handle("GET /apis", s.readers(s.serveGroups))

@@ -1,53 +1,80 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"fairlead/reconciler/control"
 	"fairlead/reconciler/scheduler"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
 
+// Bounds of one run of a fork: how long in its own time, and how many turns.
+const (
+	MaxForkTime  = 30 * time.Minute
+	MaxForkTurns = 1_000
+)
+
 // fork is a cluster of its own with a clock of its own and model agents: each
 // makes a bound pod ready after its probes' least delay and lets a terminating
-// one go at once.
+// one go at once. The agents of nodes that are not ready do nothing.
 type fork struct {
-	engine  *settle.Engine
-	base    *state.Snapshot
-	tx      *state.Txn
-	queue   *settle.Queue
-	start   time.Time
-	now     time.Time
-	ready   map[schema.Key]time.Time // when a model agent reports the pod ready
-	going   []schema.Key             // pods a model agent lets go at its next turn
-	stopped map[types.UID]string     // why a pod of the base was stopped
-	seen    int                      // changes of tx already looked at
-	bound   string                   // which bound ended the fork, "" for none
+	engine *settle.Engine
+	base   *state.Snapshot
+	tx     *state.Txn
+	queue  *settle.Queue
+	now    time.Time
+	ready  map[schema.Key]time.Time // when a model agent reports the pod ready
+	going  []schema.Key             // pods a model agent lets go at its next turn
+	seen   int                      // changes of tx already looked at
+	bound  string                   // which bound ended the fork, "" for none
+	// happens is what befalls a node at present, "" while the tree settles;
+	// causes holds it for every pod made or let go meanwhile.
+	happens string
+	causes  map[types.UID]string
 }
 
 func newFork(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, now time.Time) *fork {
 	q := queue.Clone()
 	q.ForgetWakes()
-	f := &fork{engine: engine, base: base, tx: base.Begin(), queue: q, start: now, now: now, ready: map[schema.Key]time.Time{}, stopped: map[types.UID]string{}}
+	f := &fork{
+		engine: engine, base: base, tx: base.Begin(), queue: q, now: now,
+		ready: map[schema.Key]time.Time{}, causes: map[types.UID]string{},
+	}
 	for pod := range state.All[*corev1.Pod](base, "") {
 		f.hand(pod)
 	}
 	return f
 }
 
+// rested is a fork of the cluster as it will be once what is under way has ended.
+func rested(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, now time.Time) *fork {
+	f := newFork(engine, base, queue, now)
+	f.run()
+	return f.next()
+}
+
+// next is a fork of what f came to; f is used up.
+func (f *fork) next() *fork {
+	next := newFork(f.engine, f.tx.Commit(), f.queue, f.now)
+	next.bound = f.bound
+	return next
+}
+
+func (f *fork) context() *control.Context { return f.engine.Context(f.tx, f.now) }
+
 // run settles, lets the agents act, and jumps to the next thing due, until
 // nothing is.
 func (f *fork) run() {
+	start := f.now
 	for range MaxForkTurns {
 		f.engine.Run(f.tx, f.queue, f.now)
 		if !f.queue.Rested() {
@@ -57,39 +84,46 @@ func (f *fork) run() {
 		if f.act() {
 			continue
 		}
-		next := f.next()
+		due := f.due()
 		switch {
-		case next.IsZero():
+		case due.IsZero():
 			return
-		case next.Sub(f.start) > MaxForkTime:
+		case due.Sub(start) > MaxForkTime:
 			f.bound = "not settled after " + MaxForkTime.String() + " of the plan's own time"
 			return
 		}
-		f.now = next
+		f.now = due
 	}
 	f.bound = fmt.Sprintf("not settled after %d turns", MaxForkTurns)
 }
 
-// next is when something is due: a pod becoming ready, or, while pods are under
-// way, what a controller asked for.
-func (f *fork) next() time.Time {
-	var next time.Time
+// due is when something happens next: a pod becomes ready, or a controller asked
+// to look again.
+func (f *fork) due() time.Time {
+	next := f.queue.NextWake()
 	for _, at := range f.ready {
 		if next.IsZero() || at.Before(next) {
 			next = at
 		}
 	}
-	if wake := f.queue.NextWake(); !wake.IsZero() && (next.IsZero() || wake.Before(next)) {
-		next = wake
-	}
 	return next
 }
 
-// watchPods hands the model agents the pods that the fork bound or began to
-// terminate since the last turn.
+// watchPods notes for what reason pods came and went since the last turn, and
+// hands the model agents those that were bound or began to terminate.
 func (f *fork) watchPods() {
 	for _, ch := range f.tx.ChangesAfter(&f.seen) {
-		if pod, ok := ch.New.(*corev1.Pod); ok {
+		old, _ := ch.Old.(*corev1.Pod)
+		pod, _ := ch.New.(*corev1.Pod)
+		if f.happens != "" {
+			switch {
+			case old == nil && pod != nil:
+				f.causes[pod.UID] = f.happens
+			case old != nil && old.DeletionTimestamp == nil && (pod == nil || pod.DeletionTimestamp != nil):
+				f.causes[old.UID] = f.happens
+			}
+		}
+		if pod != nil {
 			f.hand(pod)
 		}
 	}
@@ -97,28 +131,26 @@ func (f *fork) watchPods() {
 
 func (f *fork) hand(pod *corev1.Pod) {
 	key := schema.KeyOf(pod)
-	if pod.DeletionTimestamp != nil {
+	switch {
+	case pod.Spec.NodeName != "" && !isNodeReady(f.tx, pod.Spec.NodeName):
+		delete(f.ready, key)
+	case pod.DeletionTimestamp != nil:
 		f.going = append(f.going, key)
 		delete(f.ready, key)
-		return
-	}
-	if pod.Spec.NodeName == "" || pod.Status.Phase != corev1.PodPending {
-		return
-	}
-	if _, ok := f.ready[key]; !ok {
-		f.ready[key] = f.now.Add(leastDelay(pod))
+	case pod.Spec.NodeName == "" || pod.Status.Phase != corev1.PodPending:
+	default:
+		if _, ok := f.ready[key]; !ok {
+			f.ready[key] = f.now.Add(leastDelay(pod))
+		}
 	}
 }
 
 // act lets the model agents do what is due at f.now; it reports whether they
 // did anything.
 func (f *fork) act() bool {
-	acted := len(f.going) > 0
+	acted := false
 	for _, key := range f.going {
-		if pod, ok := f.tx.Get(key).(*corev1.Pod); ok {
-			f.stopped[pod.UID] = stopReason(f.tx, pod)
-			f.tx.Delete(key)
-		}
+		acted = f.tx.Delete(key) || acted
 	}
 	f.going = nil
 	for _, key := range slices.SortedFunc(maps.Keys(f.ready), schema.Key.Compare) {
@@ -134,22 +166,10 @@ func (f *fork) act() bool {
 	return acted
 }
 
-func (f *fork) changes() []state.Change { return f.tx.Changes() }
-
-func stopReason(r state.Reader, pod *corev1.Pod) string {
-	ref := metav1.GetControllerOf(pod)
-	if ref == nil {
-		return "no longer in the tree"
-	}
-	if r.Get(schema.Key{Kind: schema.Kind(ref.Kind), Namespace: pod.Namespace, Name: ref.Name}) == nil {
-		return ref.Kind + " " + ref.Name + " goes"
-	}
-	return ref.Kind + " " + ref.Name + " wants fewer"
-}
-
-func isReady(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+func isNodeReady(r state.Reader, name string) bool {
+	node, ok := state.Get[*corev1.Node](r, "", name)
+	return ok && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 	})
 }
 
@@ -169,8 +189,7 @@ func leastDelay(pod *corev1.Pod) time.Duration {
 	return time.Duration(most) * time.Second
 }
 
-// modelReady is the pod as an agent reports it once everything went well. A pod
-// that is not restarted has done its work instead.
+// modelReady is the pod as an agent reports it once everything went well.
 func modelReady(pod *corev1.Pod, now time.Time) *corev1.Pod {
 	next := state.Edit(pod)
 	at := metav1.NewTime(now)
@@ -193,37 +212,4 @@ func modelReady(pod *corev1.Pod, now time.Time) *corev1.Pod {
 
 func (f *fork) refusal(pod *corev1.Pod) []scheduler.NodeReason {
 	return scheduler.NewView(f.tx).Schedule(pod, "").Reasons
-}
-
-// capacity sums requests before and after, for each node and resource.
-func (f *fork) capacity() []Capacity {
-	before, after := requested(f.base), requested(f.tx)
-	var out []Capacity
-	for node := range state.All[*corev1.Node](f.tx, "") {
-		for _, res := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			allocatable := node.Status.Allocatable[res]
-			b, a := before[node.Name][res], after[node.Name][res]
-			out = append(out, Capacity{Node: schema.NodeName(node.Name), Resource: string(res), Allocatable: allocatable.String(), Before: b.String(), After: a.String()})
-		}
-	}
-	slices.SortFunc(out, func(a, b Capacity) int {
-		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Resource, b.Resource))
-	})
-	return out
-}
-
-func requested(r state.Reader) map[string]map[corev1.ResourceName]resource.Quantity {
-	out := map[string]map[corev1.ResourceName]resource.Quantity{}
-	for node := range state.All[*corev1.Node](r, "") {
-		sums := map[corev1.ResourceName]resource.Quantity{}
-		for pod := range state.By[*corev1.Pod](r, state.PodsByNode, node.Name) {
-			for res, q := range scheduler.Requests(pod) {
-				sum := sums[res]
-				sum.Add(q)
-				sums[res] = sum
-			}
-		}
-		out[node.Name] = sums
-	}
-	return out
 }

@@ -1,17 +1,17 @@
 // Package plan answers "what would really happen?": a candidate settled on a
-// fork of the cluster by the master's own engine, and the difference told. It
-// has no comparison and no placement of its own. Pure: the time is an argument.
+// fork of the cluster by the master's own engine, and the difference told. A
+// candidate is a tree, nodes that are drained or lost, or both; it may also be
+// compared with another tree than the one that is applied. The package has no
+// comparison and no placement of its own. Pure: the time is an argument.
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/scheduler"
 	"fairlead/reconciler/settle"
@@ -33,19 +33,22 @@ const (
 	Refused Verdict = "refused"
 )
 
-// Plan is the difference a candidate makes. Every list is sorted; Secret values
-// are never in it. The JSON form is a contract.
+// Plan is the difference a candidate makes. Every list is sorted and none is
+// nil; Secret values are never in it. The JSON form is a contract.
 type Plan struct {
 	APIVersion  string             `json:"apiVersion"`
-	Source      string             `json:"source"`
-	Base        string             `json:"base"`      // commit applied now, "" for none
-	Candidate   string             `json:"candidate"` // commit planned, "" for files on disk
+	Source      string             `json:"source"`            // "" where no tree was planned
+	Base        string             `json:"base"`              // commit applied now, or compared with; "" for none
+	Candidate   string             `json:"candidate"`         // commit planned, "" for files on disk
+	Against     string             `json:"against,omitempty"` // Base, where that is not what is applied
+	Drain       []schema.NodeName  `json:"drain,omitempty"`   // nodes that the plan drains, in this order
+	Lose        []schema.NodeName  `json:"lose,omitempty"`    // nodes that it loses then
 	Verdict     Verdict            `json:"verdict"`
 	Reasons     []string           `json:"reasons"`
 	Objects     []Object           `json:"objects"`
 	Pods        []Pod              `json:"pods"`
 	Unplaced    []Unplaced         `json:"unplaced"`
-	Capacity    []Capacity         `json:"capacity"`
+	Capacity    []Capacity         `json:"capacity"` // of every node, once any pod starts or stops
 	Prune       PruneCount         `json:"prune"`
 	Diagnostics schema.Diagnostics `json:"diagnostics"`
 }
@@ -56,34 +59,35 @@ type Object struct {
 	Kind      schema.Kind          `json:"kind"`
 	Namespace string               `json:"namespace,omitempty"`
 	Name      string               `json:"name"`
-	Position  string               `json:"position,omitempty"` // path:line:col
-	Commit    string               `json:"commit,omitempty"`
-	Fields    []schema.FieldChange `json:"fields,omitempty"`
+	Position  string               `json:"position,omitempty"` // path:line:col; of a prune, where it stood
+	Commit    string               `json:"commit,omitempty"`   // that Position belongs to
+	Fields    []schema.FieldChange `json:"fields"`
 	Reason    string               `json:"reason"`
 }
 
-// Pod is one pod started or stopped.
+// Pod is one pod started or stopped. A pod that moves is one of each.
 type Pod struct {
 	Action    string          `json:"action"` // start or stop
 	Namespace string          `json:"namespace"`
 	Name      string          `json:"name"`
-	Owner     string          `json:"owner,omitempty"`
-	Node      schema.NodeName `json:"node,omitempty"`
-	From      schema.NodeName `json:"from,omitempty"`
+	Owner     string          `json:"owner,omitempty"` // Kind/name
+	Node      schema.NodeName `json:"node,omitempty"`  // where it starts, "" for nowhere
+	From      schema.NodeName `json:"from,omitempty"`  // where it stops
 	Reason    string          `json:"reason"`
 }
 
-// Unplaced is a pod no node takes, with every node's reasons.
+// Unplaced is a pod that the candidate leaves without a node, with every node's
+// reasons.
 type Unplaced struct {
 	Pod   string                 `json:"pod"` // namespace/name
 	Nodes []scheduler.NodeReason `json:"nodes"`
 }
 
 // Capacity is what a node's pods request of a resource before and after, in the
-// units of Kubernetes' quantities.
+// units of Kubernetes' quantities. A lost node has nothing to allocate.
 type Capacity struct {
 	Node        schema.NodeName `json:"node"`
-	Resource    string          `json:"resource"`
+	Resource    string          `json:"resource"` // cpu, memory or pods
 	Allocatable string          `json:"allocatable"`
 	Before      string          `json:"before"`
 	After       string          `json:"after"`
@@ -96,55 +100,58 @@ type PruneCount struct {
 	Limit string `json:"limit"`
 }
 
-// Candidate is a tree to plan.
+// Candidate is what to plan: a tree, what happens to nodes after it has settled,
+// or both.
 type Candidate struct {
-	Source      string
+	Source      string // "" for no tree: the cluster goes on as it is
 	Commit      string
 	Tree        string           // hash of the tree, "" where it has none
 	Objects     []schema.Desired // Secrets sealed
 	Overrides   schema.Overrides
 	Diagnostics schema.Diagnostics
+	Against     *Against          // nil compares with what is applied
+	Drain       []schema.NodeName // one after the other
+	Lose        []schema.NodeName // all at once, after the draining
 }
 
-// Bounds of a fork: how long in its own time, and how many turns.
-const (
-	MaxForkTime  = 30 * time.Minute
-	MaxForkTurns = 1_000
-)
+// Against is another tree of the candidate's source: the plan then begins where
+// the cluster would stand had it settled on that one.
+type Against struct {
+	Commit      string
+	Tree        string
+	Objects     []schema.Desired // Secrets sealed
+	Diagnostics schema.Diagnostics
+}
 
 // Compute settles the candidate on a fork of base and tells the difference.
 // queue is what waits in the loop at base; it is copied.
 func Compute(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, cand Candidate, now time.Time) *Plan {
-	p := &Plan{
-		APIVersion: APIVersion, Source: cand.Source, Candidate: cand.Commit, Diagnostics: slices.Clone(cand.Diagnostics),
-		Reasons: []string{}, Objects: []Object{}, Pods: []Pod{}, Unplaced: []Unplaced{}, Capacity: []Capacity{},
-	}
+	p := newPlan(cand)
+	p.findNodes(base)
 	src, ok := state.Get[*schema.Source](base, "", cand.Source)
-	if !ok {
-		p.Verdict = Refused
+	if !ok && cand.Source != "" {
 		p.Reasons = append(p.Reasons, fmt.Sprintf("there is no source %q", cand.Source))
+	}
+	if len(p.Reasons) > 0 {
+		p.Verdict = Refused
 		return p
 	}
-	p.Base = src.Status.Applied.Commit
-	if p.Diagnostics.HasErrors() {
-		return p.refuse()
+	if cand.Source == "" {
+		return p.tellNodes(rested(engine, base, queue, now))
 	}
-	changes, diags := settle.Difference(base, cand.Source, cand.Objects)
-	p.Diagnostics = append(p.Diagnostics, diags...).Sort()
-	if p.Diagnostics.HasErrors() {
-		return p.refuse()
-	}
-	p.tellObjects(changes)
-	p.Prune = PruneCount{Count: settle.Prunes(base, changes), Of: settle.CountApplied(base, src.Name), Limit: src.Spec.PruneLimit}
-	held := settle.Guard(base, src, cand.Tree, len(cand.Objects), changes, cand.Overrides)
 	f := newFork(engine, base, queue, now)
-	settle.Apply(f.engine.Context(f.tx, now), changes)
-	f.run()
-	p.tellPods(f)
-	p.Verdict = None
-	if len(p.Objects) > 0 || len(p.Pods) > 0 {
-		p.Verdict = Changes
+	if cand.Against != nil {
+		if f, ok = p.compareWith(f, src, cand.Against); !ok {
+			return p
+		}
+		src, _ = state.Get[*schema.Source](f.base, "", cand.Source)
 	}
+	p.Base = src.Status.Applied.Commit
+	held, ok := p.applyTree(f, src, cand)
+	if !ok {
+		return p
+	}
+	p.tellNodes(f)
 	if len(held) > 0 {
 		p.Verdict = Held
 		p.Reasons = append(held, p.Reasons...)
@@ -152,73 +159,94 @@ func Compute(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, c
 	return p
 }
 
-func (p *Plan) refuse() *Plan {
-	p.Verdict = Refused
+// Drain plans that an operator takes every pod off a node, with nothing else
+// changed: they go one after the other, in name order, and the node takes no new
+// ones.
+func Drain(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, node schema.NodeName, now time.Time) *Plan {
+	return Compute(engine, base, queue, Candidate{Drain: []schema.NodeName{node}}, now)
+}
+
+// Lose plans that a node dies, with nothing else changed: its pods are replaced
+// at once, other than those that tolerate an unreachable node for good.
+func Lose(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, node schema.NodeName, now time.Time) *Plan {
+	return Compute(engine, base, queue, Candidate{Lose: []schema.NodeName{node}}, now)
+}
+
+func newPlan(cand Candidate) *Plan {
+	p := &Plan{
+		APIVersion: APIVersion, Source: cand.Source, Candidate: cand.Commit, Drain: cand.Drain, Lose: cand.Lose, Verdict: None,
+		Reasons: []string{}, Objects: []Object{}, Pods: []Pod{}, Unplaced: []Unplaced{}, Capacity: []Capacity{},
+		Diagnostics: append(schema.Diagnostics{}, cand.Diagnostics...),
+	}
+	if cand.Against != nil {
+		p.Against = cand.Against.Commit
+	}
+	return p
+}
+
+// findNodes refuses nodes that the cluster does not have.
+func (p *Plan) findNodes(r state.Reader) {
+	for _, name := range slices.Concat(p.Drain, p.Lose) {
+		if _, ok := state.Get[*corev1.Node](r, "", string(name)); ok {
+			continue
+		}
+		var have []string
+		for node := range state.All[*corev1.Node](r, "") {
+			have = append(have, node.Name)
+		}
+		p.Reasons = append(p.Reasons, fmt.Sprintf("there is no node %q; the cluster has: %s", name, strings.Join(have, ", ")))
+	}
+}
+
+// applyTree settles the tree on f. It returns why the tree would be held, and
+// false when it is refused.
+func (p *Plan) applyTree(f *fork, src *schema.Source, cand Candidate) (held []string, ok bool) {
+	if p.refused("the tree") {
+		return nil, false
+	}
+	changes, diags := settle.Difference(f.base, cand.Source, cand.Objects)
+	p.Diagnostics = append(p.Diagnostics, diags...).Sort()
+	if p.refused("the tree") {
+		return nil, false
+	}
+	p.tellObjects(changes)
+	p.Prune = PruneCount{Count: settle.Prunes(f.base, changes), Of: settle.CountApplied(f.base, src.Name), Limit: src.Spec.PruneLimit}
+	held = settle.Guard(f.base, src, cand.Tree, len(cand.Objects), changes, cand.Overrides)
+	settle.Apply(f.context(), changes)
+	f.run()
+	return held, true
+}
+
+// refused judges the diagnostics found so far, of what it names.
+func (p *Plan) refused(of string) bool {
 	n := 0
 	for _, d := range p.Diagnostics {
 		if d.Severity == schema.Error {
 			n++
 		}
 	}
-	p.Reasons = append(p.Reasons, count(n, "error")+" in the tree")
+	if n == 0 {
+		return false
+	}
+	p.Verdict = Refused
+	p.Reasons = append(p.Reasons, count(n, "error")+" in "+of)
+	return true
+}
+
+// tellNodes lets happen to the nodes of f what the candidate says, and tells the
+// pods' difference.
+func (p *Plan) tellNodes(f *fork) *Plan {
+	for _, name := range p.Drain {
+		f.drain(name)
+	}
+	if len(p.Lose) > 0 {
+		f.lose(p.Lose)
+	}
+	p.tellPods(f)
+	if len(p.Objects) > 0 || len(p.Pods) > 0 {
+		p.Verdict = Changes
+	}
 	return p
-}
-
-func (p *Plan) tellObjects(changes []settle.ObjectChange) {
-	reasons := map[settle.Action]string{settle.Create: "new in the tree", settle.Update: "changed in the tree", settle.Prune: "no longer in the tree"}
-	for _, ch := range changes {
-		p.Objects = append(p.Objects, Object{
-			Action: ch.Action, Kind: ch.Key.Kind, Namespace: ch.Key.Namespace, Name: ch.Key.Name,
-			Position: ch.Position.String(), Commit: ch.Commit, Fields: ch.Fields, Reason: reasons[ch.Action],
-		})
-	}
-}
-
-// tellPods compares the fork's end with its beginning.
-func (p *Plan) tellPods(f *fork) {
-	for _, ch := range f.changes() {
-		if ch.Key.Kind != schema.KindPod {
-			continue
-		}
-		old, _ := ch.Old.(*corev1.Pod)
-		next, _ := ch.New.(*corev1.Pod)
-		switch {
-		case old == nil && next.Spec.NodeName == "":
-			p.Unplaced = append(p.Unplaced, Unplaced{Pod: next.Namespace + "/" + next.Name, Nodes: f.refusal(next)})
-			p.Pods = append(p.Pods, Pod{Action: "start", Namespace: next.Namespace, Name: next.Name, Owner: owner(next), Reason: "no node takes it"})
-		case old == nil:
-			p.Pods = append(p.Pods, Pod{Action: "start", Namespace: next.Namespace, Name: next.Name, Owner: owner(next), Node: schema.NodeName(next.Spec.NodeName), Reason: startReason(next)})
-		case next == nil && old.DeletionTimestamp == nil:
-			p.Pods = append(p.Pods, Pod{Action: "stop", Namespace: old.Namespace, Name: old.Name, Owner: owner(old), From: schema.NodeName(old.Spec.NodeName), Reason: f.stopped[old.UID]})
-		}
-	}
-	slices.SortFunc(p.Pods, func(a, b Pod) int {
-		return cmp.Or(cmp.Compare(a.Action, b.Action), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	slices.SortFunc(p.Unplaced, func(a, b Unplaced) int { return cmp.Compare(a.Pod, b.Pod) })
-	for _, u := range p.Unplaced {
-		p.Reasons = append(p.Reasons, "no node takes pod "+u.Pod)
-	}
-	if f.bound != "" {
-		p.Reasons = append(p.Reasons, f.bound)
-	}
-	if len(p.Pods) > 0 {
-		p.Capacity = f.capacity()
-	}
-}
-
-func owner(pod *corev1.Pod) string {
-	if ref := metav1.GetControllerOf(pod); ref != nil {
-		return ref.Kind + "/" + ref.Name
-	}
-	return ""
-}
-
-func startReason(pod *corev1.Pod) string {
-	if ref := metav1.GetControllerOf(pod); ref != nil {
-		return "wanted by " + ref.Kind + " " + ref.Name
-	}
-	return "new in the tree"
 }
 
 // Placements is "namespace/name" -> node of every pod the plan starts.
@@ -234,38 +262,60 @@ func (p *Plan) Placements() map[string]schema.NodeName {
 
 // Summary is the plan in one line.
 func (p *Plan) Summary() string {
-	var created, changed, pruned, start, stop int
-	for _, o := range p.Objects {
-		switch o.Action {
-		case settle.Create:
-			created++
-		case settle.Update:
-			changed++
-		case settle.Prune:
-			pruned++
-		}
-	}
-	for _, pod := range p.Pods {
-		if pod.Action == "start" {
-			start++
-		} else {
-			stop++
-		}
-	}
 	switch p.Verdict {
 	case Refused:
 		return "refused: " + strings.Join(p.Reasons, "; ")
 	case None:
-		return "nothing to change"
+		return p.ifNodes("nothing to change")
 	}
-	s := fmt.Sprintf("%d to create, %d to change, %d to prune; %s to start, %d to stop", created, changed, pruned, count(start, "pod"), stop)
+	s := p.ifNodes(p.counts())
 	if p.Verdict == Held {
 		s = "held: " + strings.Join(p.Reasons, "; ") + "; otherwise " + s
 	}
-	if len(p.Unplaced) > 0 {
-		s += fmt.Sprintf(", %d without a node", len(p.Unplaced))
+	return s
+}
+
+// counts is what changes, in numbers.
+func (p *Plan) counts() string {
+	objects := map[settle.Action]int{}
+	for _, o := range p.Objects {
+		objects[o.Action]++
+	}
+	pods := map[string]int{}
+	for _, pod := range p.Pods {
+		pods[pod.Action]++
+	}
+	s := fmt.Sprintf("%s to start, %d to stop", count(pods["start"], "pod"), pods["stop"])
+	if p.Source != "" {
+		s = fmt.Sprintf("%d to create, %d to change, %d to prune; %s", objects[settle.Create], objects[settle.Update], objects[settle.Prune], s)
+	}
+	if n := len(p.Unplaced); n > 0 {
+		s += fmt.Sprintf(", %d without a node", n)
 	}
 	return s
+}
+
+// ifNodes says behind what the nodes' part of the plan was.
+func (p *Plan) ifNodes(s string) string {
+	var parts []string
+	if len(p.Drain) > 0 {
+		parts = append(parts, joinNodes(p.Drain)+" drained")
+	}
+	if len(p.Lose) > 0 {
+		parts = append(parts, joinNodes(p.Lose)+" lost")
+	}
+	if len(parts) == 0 {
+		return s
+	}
+	return "with " + strings.Join(parts, " and ") + ": " + s
+}
+
+func joinNodes(names []schema.NodeName) string {
+	parts := make([]string, len(names))
+	for i, n := range names {
+		parts[i] = string(n)
+	}
+	return strings.Join(parts, ", ")
 }
 
 func count(n int, noun string) string {

@@ -3,73 +3,330 @@ package plan
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"fairlead/reconciler/scheduler"
 	"fairlead/reconciler/settle"
+	"fairlead/schema"
+)
+
+// How much of a changed value a person is shown; JSON has all of it.
+const (
+	maxOnOneLine  = 96  // runes of both values together, else each has its own line
+	maxValue      = 240 // runes of one value
+	maxValueLines = 20  // of a text of many lines, removed and added together
+	maxPathColumn = 60
 )
 
 var signs = map[settle.Action]string{settle.Create: "+", settle.Update: "~", settle.Prune: "-"}
 
-// WriteText writes the plan for a person, without colour.
+// WriteText writes the plan for a person, without colour. The last line is the
+// summary.
 func (p *Plan) WriteText(w io.Writer) {
-	p.WriteObjects(w)
+	p.writeDiagnostics(w)
+	if len(p.Objects) > 0 {
+		fmt.Fprintln(w, "Objects:")
+		p.writeObjects(w, "  ")
+	}
+	if p.Prune.Count > 0 {
+		fmt.Fprintf(w, "  %d of %d objects of source %s are pruned; the limit is %s\n", p.Prune.Count, p.Prune.Of, p.Source, p.Prune.Limit)
+	}
 	p.writePods(w)
 	p.writeCapacity(w)
-	for _, u := range p.Unplaced {
-		fmt.Fprintf(w, "No node takes pod %s:\n", u.Pod)
-		for _, n := range u.Nodes {
-			fmt.Fprintf(w, "  %s: %s\n", n.Node, strings.Join(n.Reasons, "; "))
-		}
+	for _, u := range groupUnplaced(p.Unplaced) {
+		fmt.Fprintf(w, "No node takes %s:\n", u.pods())
+		writeColumns(w, "  ", u.rows())
+	}
+	for _, note := range p.notes() {
+		fmt.Fprintf(w, "Note: %s.\n", note)
 	}
 	fmt.Fprintf(w, "Plan: %s.\n", p.Summary())
 }
 
-// WriteObjects writes diagnostics and object differences alone.
+// WriteObjects writes diagnostics and object differences alone; nothing where
+// there are none.
 func (p *Plan) WriteObjects(w io.Writer) {
+	p.writeDiagnostics(w)
+	p.writeObjects(w, "")
+}
+
+func (p *Plan) writeDiagnostics(w io.Writer) {
 	for _, d := range p.Diagnostics {
-		fmt.Fprintln(w, d)
+		fmt.Fprintln(w, printable(d.String()))
 	}
-	for _, o := range p.Objects {
-		name := o.Name
-		if o.Namespace != "" {
-			name = o.Namespace + "/" + o.Name
+}
+
+func (p *Plan) writeObjects(w io.Writer, indent string) {
+	rows := make([][]string, len(p.Objects))
+	for i, o := range p.Objects {
+		rows[i] = []string{signs[o.Action], string(o.Kind), o.qualified(), printable(o.where())}
+	}
+	for i, line := range columns(rows) {
+		fmt.Fprintf(w, "%s%s\n", indent, line)
+		p.Objects[i].writeFields(w, indent+"    ")
+	}
+}
+
+func (o *Object) qualified() string {
+	if o.Namespace == "" {
+		return o.Name
+	}
+	return o.Namespace + "/" + o.Name
+}
+
+// where is the object's place in its files, and for one that goes also the commit
+// in which it had that place.
+func (o *Object) where() string {
+	switch {
+	case o.Action != settle.Prune:
+		return o.Position
+	case o.Commit == "":
+		return "was at " + o.Position
+	}
+	return "was at " + o.Position + " in " + short(o.Commit)
+}
+
+func (o *Object) writeFields(w io.Writer, indent string) {
+	width := 0
+	for _, f := range o.Fields {
+		if onOneLine(f) {
+			width = max(width, min(len(f.Path), maxPathColumn))
 		}
-		fmt.Fprintf(w, "%s %s %s  (%s, %s)\n", signs[o.Action], o.Kind, name, o.Reason, o.Position)
-		for _, f := range o.Fields {
-			fmt.Fprintf(w, "    %s: %s -> %s\n", f.Path, shown(f.From), shown(f.To))
+	}
+	for _, f := range o.Fields {
+		switch {
+		case onOneLine(f):
+			fmt.Fprintf(w, "%s%-*s  %s -> %s\n", indent, width, printable(f.Path), shown(f.From), shown(f.To))
+		case strings.Contains(f.From, "\n") || strings.Contains(f.To, "\n"):
+			fmt.Fprintf(w, "%s%s\n", indent, printable(f.Path))
+			writeLines(w, indent+"  ", f.From, f.To)
+		default:
+			fmt.Fprintf(w, "%s%s\n%s  - %s\n%s  + %s\n", indent, printable(f.Path), indent, shown(f.From), indent, shown(f.To))
 		}
 	}
 }
 
-func (p *Plan) writePods(w io.Writer) {
-	for _, pod := range p.Pods {
-		switch {
-		case pod.Action == "stop":
-			fmt.Fprintf(w, "- pod %s/%s on %s  (%s)\n", pod.Namespace, pod.Name, pod.From, pod.Reason)
-		case pod.Node == "":
-			fmt.Fprintf(w, "+ pod %s/%s nowhere  (%s)\n", pod.Namespace, pod.Name, pod.Reason)
-		default:
-			fmt.Fprintf(w, "+ pod %s/%s on %s  (%s)\n", pod.Namespace, pod.Name, pod.Node, pod.Reason)
+func onOneLine(f schema.FieldChange) bool {
+	return !strings.Contains(f.From, "\n") && !strings.Contains(f.To, "\n") && len(f.From)+len(f.To) <= maxOnOneLine
+}
+
+// writeLines shows the lines between what two texts have in common at their
+// beginning and end.
+func writeLines(w io.Writer, indent, from, to string) {
+	a, b, first := between(linesOf(from), linesOf(to))
+	fmt.Fprintf(w, "%sline %d:\n", indent, first)
+	left := maxValueLines
+	for _, part := range []struct {
+		sign  string
+		lines []string
+	}{{"-", a}, {"+", b}} {
+		told := min(len(part.lines), max(left, maxValueLines/2))
+		for _, l := range part.lines[:told] {
+			fmt.Fprintf(w, "%s%s %s\n", indent, part.sign, cut(printable(l)))
 		}
+		if more := len(part.lines) - told; more > 0 {
+			fmt.Fprintf(w, "%s%s ... %s more\n", indent, part.sign, count(more, "line"))
+		}
+		left -= told
 	}
+}
+
+// between is what two lists do not share at their ends, and the number of its
+// first line, counted from 1.
+func between(a, b []string) (onlyA, onlyB []string, first int) {
+	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+		first++
+	}
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return a, b, first + 1
+}
+
+func linesOf(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(s, "\n"), "\n")
+}
+
+func (p *Plan) writePods(w io.Writer) {
+	if len(p.Pods) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "Pods:")
+	rows := make([][]string, len(p.Pods))
+	for i, pod := range p.Pods {
+		rows[i] = []string{pod.sign(), pod.Namespace + "/" + pod.Name, pod.place(), pod.Reason}
+	}
+	writeColumns(w, "  ", rows)
+}
+
+func (pod *Pod) sign() string {
+	if pod.Action == "start" {
+		return "+"
+	}
+	return "-"
+}
+
+func (pod *Pod) place() string {
+	switch {
+	case pod.Action == "stop" && pod.From != "":
+		return "on " + string(pod.From)
+	case pod.Node != "":
+		return "on " + string(pod.Node)
+	}
+	return "nowhere"
 }
 
 func (p *Plan) writeCapacity(w io.Writer) {
 	if len(p.Capacity) == 0 {
 		return
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "NODE\tRESOURCE\tREQUESTED\tAFTER\tALLOCATABLE")
+	fmt.Fprintln(w, "Requested of what nodes have:")
+	writeColumns(w, "  ", p.capacityRows())
+}
+
+// capacityRows is a table with a line for each node and a column for each resource.
+func (p *Plan) capacityRows() [][]string {
+	header, row := []string{"NODE"}, map[schema.NodeName]int{}
+	rows := [][]string{nil}
 	for _, c := range p.Capacity {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", c.Node, c.Resource, c.Before, c.After, c.Allocatable)
+		if _, ok := row[c.Node]; !ok {
+			row[c.Node] = len(rows)
+			rows = append(rows, []string{string(c.Node)})
+		}
+		rows[row[c.Node]] = append(rows[row[c.Node]], c.String())
+		if resource := strings.ToUpper(c.Resource); !slices.Contains(header, resource) {
+			header = append(header, resource)
+		}
+	}
+	rows[0] = header
+	return rows
+}
+
+// String is "120m -> 140m of 1 (14%)", without the arrow where nothing changes.
+func (c Capacity) String() string {
+	s := c.After
+	if c.Before != c.After {
+		s = c.Before + " -> " + c.After
+	}
+	s += " of " + c.Allocatable
+	after, err1 := resource.ParseQuantity(c.After)
+	all, err2 := resource.ParseQuantity(c.Allocatable)
+	if err1 == nil && err2 == nil && all.Sign() > 0 {
+		s += fmt.Sprintf(" (%d%%)", int(100*after.AsApproximateFloat64()/all.AsApproximateFloat64()+0.5))
+	}
+	return s
+}
+
+// unplacedGroup is pods that every node refuses for the same reasons.
+type unplacedGroup struct {
+	names []string
+	nodes []scheduler.NodeReason
+}
+
+func groupUnplaced(all []Unplaced) (out []unplacedGroup) {
+	for _, u := range all {
+		i := slices.IndexFunc(out, func(g unplacedGroup) bool {
+			return slices.EqualFunc(g.nodes, u.Nodes, func(a, b scheduler.NodeReason) bool {
+				return a.Node == b.Node && slices.Equal(a.Reasons, b.Reasons)
+			})
+		})
+		if i < 0 {
+			out = append(out, unplacedGroup{nodes: u.Nodes})
+			i = len(out) - 1
+		}
+		out[i].names = append(out[i].names, u.Pod)
+	}
+	return out
+}
+
+func (g unplacedGroup) pods() string {
+	noun := "pod "
+	if len(g.names) > 1 {
+		noun = "pods "
+	}
+	return noun + strings.Join(g.names, ", ")
+}
+
+func (g unplacedGroup) rows() [][]string {
+	rows := make([][]string, len(g.nodes))
+	for i, n := range g.nodes {
+		rows[i] = []string{string(n.Node), strings.Join(n.Reasons, "; ")}
+	}
+	return rows
+}
+
+// notes are the reasons that neither the summary nor a list tells.
+func (p *Plan) notes() []string {
+	if p.Verdict == Held || p.Verdict == Refused {
+		return nil // the summary has all of them
+	}
+	return slices.DeleteFunc(slices.Clone(p.Reasons), func(reason string) bool {
+		return slices.ContainsFunc(p.Unplaced, func(u Unplaced) bool { return reason == noNode(u.Pod) })
+	})
+}
+
+func writeColumns(w io.Writer, indent string, rows [][]string) {
+	for _, line := range columns(rows) {
+		fmt.Fprintf(w, "%s%s\n", indent, line)
+	}
+}
+
+// columns aligns rows of cells, a line for each, without trailing spaces.
+func columns(rows [][]string) []string {
+	var b strings.Builder
+	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(tw, strings.Join(row, "\t"))
 	}
 	tw.Flush()
+	lines := linesOf(b.String())
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	return lines
 }
 
 func shown(s string) string {
 	if s == "" {
 		return "(none)"
 	}
-	return s
+	return cut(printable(s))
+}
+
+func cut(s string) string {
+	runes := []rune(s)
+	if len(runes) <= maxValue {
+		return s
+	}
+	return string(runes[:maxValue]) + fmt.Sprintf("... (%d characters)", len(runes))
+}
+
+// printable takes the power over a terminal from text that came with a tree.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, unicode.IsControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case !unicode.IsControl(r):
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		default:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		}
+	}
+	return b.String()
 }

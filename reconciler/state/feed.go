@@ -9,6 +9,10 @@ import (
 // once a watcher may fall a whole rollout behind before it must relist.
 const FeedLength = 1 << 16
 
+// feedSlack is how far the log outgrows FeedLength before it is cut, so that the
+// cut is not paid at every publication.
+const feedSlack = FeedLength / 4
+
 // Feed is the published line of snapshots with a bounded log of what changed
 // between them: what watches, the work streams and pages are fed from. The
 // master's loop alone publishes; everybody reads.
@@ -32,9 +36,10 @@ func (f *Feed) Publish(s *Snapshot, changes []Change) {
 	defer f.mu.Unlock()
 	f.snapshot = s
 	f.log = append(f.log, changes...)
-	if over := len(f.log) - FeedLength; over > 0 {
+	if len(f.log) > FeedLength+feedSlack {
+		over := len(f.log) - FeedLength
 		f.floor = f.log[over-1].RV
-		f.log = append([]Change(nil), f.log[over:]...)
+		f.log = append(make([]Change, 0, FeedLength+feedSlack), f.log[over:]...)
 	}
 	close(f.moved)
 	f.moved = make(chan struct{})

@@ -223,8 +223,8 @@ func TestFeedForgets(t *testing.T) {
 	if _, _, _, ok := feed.Since(FeedLength/2 - 1); ok {
 		t.Error("a forgotten version is answered")
 	}
-	got, _, _, ok := feed.Since(FeedLength / 2)
-	if !ok || len(got) != FeedLength {
+	got, now, _, ok := feed.Since(FeedLength / 2)
+	if !ok || len(got) != FeedLength || now.Counters().ResourceVersion != 3*FeedLength/2 {
 		t.Errorf("%d changes, %v; want the last %d", len(got), ok, FeedLength)
 	}
 }

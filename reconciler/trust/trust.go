@@ -11,6 +11,7 @@
 //	server.pem   key and certificates of the master's port; made anew when needed
 //	nodes.json   the registry: node -> key, pod range
 //	tokens.json  join tokens that still work, their secrets hashed
+//	pushers.json pusher tokens that still work, their secrets hashed
 //	lock         held while a file is changed; the command line and the master share the directory
 package trust
 
@@ -57,12 +58,13 @@ type Authority struct {
 
 // Names in the directory.
 const (
-	fileCA     = "ca.pem"
-	fileSeal   = "seal.key"
-	fileServer = "server.pem"
-	fileNodes  = "nodes.json"
-	fileTokens = "tokens.json"
-	fileLock   = "lock"
+	fileCA      = "ca.pem"
+	fileSeal    = "seal.key"
+	fileServer  = "server.pem"
+	fileNodes   = "nodes.json"
+	fileTokens  = "tokens.json"
+	filePushers = "pushers.json"
+	fileLock    = "lock"
 )
 
 const sealKeyBytes = 32

@@ -76,24 +76,25 @@ func (l *loader) decodeCUE(ctx context.Context, files []schema.File) []decoded {
 	}
 	var out []decoded
 	seen := make(map[[sha256.Size]byte]bool)
-	for _, result := range evaluator.eval(ctx, cueInputs(l.tree, files)) {
+	in := cueInputs(l.tree, files)
+	for _, result := range evaluator.eval(ctx, in) {
 		l.diagnostics = append(l.diagnostics, result.Diagnostics...)
 		for _, encoded := range result.Objects {
 			// A package reaches into the directories below it: what it holds comes
 			// out of each of them.
 			if sum := sha256.Sum256(encoded); !seen[sum] {
 				seen[sum] = true
-				out = append(out, l.decodeFlat(encoded))
+				out = append(out, l.decodeFlat(encoded, in.first(result.Directory)))
 			}
 		}
 	}
 	return out
 }
 
-func (l *loader) decodeFlat(encoded []byte) decoded {
+func (l *loader) decodeFlat(encoded []byte, at schema.Position) decoded {
 	doc := flatDocument(encoded)
 	if doc == nil {
-		return decoded{diagnostics: schema.Diagnostics{{Severity: schema.Error, Message: "CUE cannot be evaluated: " + errFlat.Error()}}}
+		return decoded{diagnostics: schema.Diagnostics{{Position: at, Severity: schema.Error, Message: "CUE cannot be evaluated: " + errFlat.Error()}}}
 	}
 	return l.decodeDocument(*doc)
 }
@@ -149,8 +150,11 @@ func (c *CUE) evalMissing(ctx context.Context, in *cueInput, missing []string, r
 			return
 		}
 		req.Directories = missing
-		req.Limits.Wall = min(c.limits.Wall, left)
-		answers, why := runChild(ctx, c.command, req)
+		late := failure{fmt.Sprintf("evaluating this directory takes longer than %v", c.limits.Wall), simplify}
+		if req.Limits.Wall = c.limits.Wall; left < c.limits.Wall {
+			req.Limits.Wall, late = left, *c.outOfTime()
+		}
+		answers, why := runChild(ctx, c.command, req, late)
 		for _, answer := range answers {
 			in.place(answer.Diagnostics, answer.Directory)
 			results[answer.Directory] = answer
@@ -165,7 +169,11 @@ func (c *CUE) evalMissing(ctx context.Context, in *cueInput, missing []string, r
 
 func (c *CUE) givenUp(children int, left time.Duration) *failure {
 	if left <= 0 {
-		return &failure{fmt.Sprintf("not evaluated: the tree's CUE takes longer than %v", c.limits.Tree), "simplify what takes long, or split the source"}
+		return c.outOfTime()
 	}
 	return &failure{message: fmt.Sprintf("not evaluated: %d directories of this tree broke their limits before", children)}
+}
+
+func (c *CUE) outOfTime() *failure {
+	return &failure{fmt.Sprintf("not evaluated: the tree's CUE takes longer than %v", c.limits.Tree), "simplify what takes long, or split the source"}
 }

@@ -49,7 +49,7 @@ func (e *instance) diagnose(err errors.Error, about subject) schema.Diagnostic {
 	if len(positions) > 0 {
 		at, positions = positions[0], positions[1:]
 	}
-	if mine := e.mine(err.Path(), about.at); mine.IsValid() && (!at.IsValid() || e.closeness(at).rank > 1) {
+	if mine := e.mine(err.Path(), about.at); mine.IsValid() && (!at.IsValid() || e.closeness(at).rank > 0) {
 		if at.IsValid() {
 			positions = append([]token.Pos{at}, positions...)
 		}
@@ -171,7 +171,7 @@ func selectorOf(label string) (cue.Selector, bool) {
 // closeness says how likely a person looks for a mistake at a position: in their
 // own text first, and there where it is written most closely.
 type closeness struct {
-	rank  int // 0 their text, 1 in a definition they fill in, 2 a template, a pattern or a let, 3 another package
+	rank  int // 0 their text, 1 a template, a pattern or a let, 2 another package
 	depth int // of fields
 }
 
@@ -188,7 +188,7 @@ func (e *instance) closeness(pos token.Pos) closeness {
 			return closenessIn(f, pos)
 		}
 	}
-	return closeness{rank: 3}
+	return closeness{rank: 2}
 }
 
 func closenessIn(f *ast.File, pos token.Pos) closeness {
@@ -200,18 +200,12 @@ func closenessIn(f *ast.File, pos token.Pos) closeness {
 		if !n.Pos().IsValid() || n.Pos().Offset() > pos.Offset() || n.End().Offset() <= pos.Offset() {
 			return false
 		}
-		switch n := n.(type) {
-		case *ast.LetClause:
-			c.rank = 2
-		case *ast.Field:
-			_, regular := regularName(n.Label)
-			_, pattern := n.Label.(*ast.ListLit)
-			switch {
-			case pattern, !regular && c.depth == 0, n.Constraint != token.ILLEGAL:
-				c.rank = 2
-			case !regular:
-				c.rank = max(c.rank, 1)
-			}
+		field, isField := n.(*ast.Field)
+		isFilledIn := isField && isHidden(field.Label) && c.depth > 0 // "#name" inside of a use of "#app"
+		if isTemplate(n) && !isFilledIn {
+			c.rank = 1
+		}
+		if isField {
 			c.depth++
 		}
 		return true

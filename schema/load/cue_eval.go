@@ -241,6 +241,8 @@ func (e *instance) collect() {
 func (e *instance) search(v cue.Value, w *written, above token.Pos, depth int) found {
 	if len(w.fields) > 0 {
 		above = w.fields[0].Label.Pos()
+	} else if label := e.labels.spotOf(v, w).label; e.labels.own[label] {
+		above = label
 	}
 	if depth > maxDepth {
 		e.fail(e.position(v.Pos(), ""), fmt.Sprintf("nested deeper than %d levels", maxDepth), "")

@@ -23,7 +23,7 @@ type cueFiles struct {
 func newCUEFiles(files []cueFile) *cueFiles {
 	f := &cueFiles{texts: make(map[string][]byte), names: make(map[string][]string), overlay: make(map[string]cueload.Source)}
 	for _, file := range files {
-		if _, twice := f.texts[file.Path]; twice || !fs.ValidPath(file.Path) {
+		if _, twice := f.texts[file.Path]; twice || !fs.ValidPath(file.Path) || file.Path == "." {
 			continue
 		}
 		f.texts[file.Path] = file.Text

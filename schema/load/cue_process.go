@@ -54,8 +54,9 @@ type cueSession struct {
 }
 
 // runChild evaluates directories in one child. It returns the answers of the
-// first ones, and why the one after them has none, nil if all have.
-func runChild(ctx context.Context, command func() *exec.Cmd, req cueRequest) ([]cueResponse, *failure) {
+// first ones, and why the one after them has none, nil if all have; late is why
+// when the clock was the limit.
+func runChild(ctx context.Context, command func() *exec.Cmd, req cueRequest, late failure) ([]cueResponse, *failure) {
 	scratch, err := os.MkdirTemp("", "fairlead-cue-")
 	if err != nil {
 		return nil, &failure{message: fmt.Sprintf("CUE cannot be evaluated: %v", err)}
@@ -68,7 +69,7 @@ func runChild(ctx context.Context, command func() *exec.Cmd, req cueRequest) ([]
 	}
 	stop := context.AfterFunc(ctx, func() { s.kill(&failure{message: fmt.Sprintf("evaluation was stopped: %v", ctx.Err())}) })
 	defer stop()
-	s.setTimer()
+	s.setTimer(late)
 
 	sent := make(chan struct{})
 	go func() { // a child that dies early leaves the rest unread
@@ -80,28 +81,28 @@ func runChild(ctx context.Context, command func() *exec.Cmd, req cueRequest) ([]
 	if err != nil {
 		s.kill(&failure{message: fmt.Sprintf("CUE cannot be evaluated: %v", err)})
 	}
-	ended := s.end()
+	s.end()
 	<-sent
 	if len(answers) == len(req.Directories) {
 		return answers, nil
 	}
-	return answers, s.explain(ended)
+	return answers, s.explain()
 }
 
-func (s *cueSession) setTimer() {
+func (s *cueSession) setTimer(late failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timer = time.AfterFunc(s.limits.Wall, s.timeOut)
+	s.timer = time.AfterFunc(s.limits.Wall, func() { s.kill(&late) })
 }
 
 // end waits for the child, which has nothing more to say.
-func (s *cueSession) end() error {
+func (s *cueSession) end() {
 	s.mu.Lock()
 	s.timer.Stop()
 	s.signal()
 	s.over = true
 	s.mu.Unlock()
-	return s.cmd.Wait()
+	_ = s.cmd.Wait() // how it ended is in its state
 }
 
 // signal ends the child with its group.
@@ -109,13 +110,6 @@ func (s *cueSession) signal() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIG
 
 // simplify is what to do about CUE that costs too much.
 const simplify = "split the directory, or simplify its disjunctions: each one multiplies the work"
-
-func (s *cueSession) timeOut() {
-	s.kill(&failure{
-		message: fmt.Sprintf("evaluating this directory takes longer than %v", s.limits.Wall),
-		hint:    simplify,
-	})
-}
 
 // read takes answers until the child ends.
 func (s *cueSession) read(stdout io.Reader, directories []string) ([]cueResponse, error) {
@@ -163,7 +157,7 @@ func (s *cueSession) kill(why *failure) {
 
 // explain says why the child has ended early. When the kernel refuses it memory,
 // Go's runtime dies in more than one way: what it held by then tells.
-func (s *cueSession) explain(ended error) *failure {
+func (s *cueSession) explain() *failure {
 	if s.killed != nil {
 		return s.killed
 	}
@@ -179,7 +173,7 @@ func (s *cueSession) explain(ended error) *failure {
 	case held > s.limits.Memory/4*3:
 		return &failure{fmt.Sprintf("evaluating this directory takes more than %d MiB of memory", s.limits.Memory>>20), simplify}
 	}
-	return &failure{message: fmt.Sprintf("CUE's evaluator ended early: %v", ended)}
+	return &failure{message: fmt.Sprintf("CUE's evaluator ended early: %v", s.cmd.ProcessState)}
 }
 
 // start runs the child in an empty directory, without environment or network,

@@ -59,8 +59,11 @@ var testChildren = map[string]func(args []string) error{
 		}
 		return writeResponse(os.Stdout, cueResponse{Directory: req.Directories[0], Diagnostics: surroundings(req.Files[0].Path)})
 	},
-	"silent":  func([]string) error { return nil },
-	"hanging": func([]string) error { select {} },
+	"silent": func([]string) error { return nil },
+	"hanging": func([]string) error {
+		<-time.After(time.Hour)
+		return nil
+	},
 	"babbling": func([]string) error {
 		_, err := os.Stdout.WriteString("PASS\n")
 		return err
@@ -144,7 +147,7 @@ secret: {
 	}
 	want := []string{
 		"a.cue:12:1 one map[greeting:hello]",
-		"a.cue:14:26 three map[greeting:hello]",
+		"a.cue:14:21 three map[greeting:hello]",
 		"a.cue:13:13 two map[greeting:yes]",
 		"a.cue:18:1 four map[a:bytes b:text]",
 	}
@@ -164,10 +167,12 @@ func TestCUEPositions(t *testing.T) {
 	metadata: {
 		name: string
 		labels: app: metadata.name
+		...
 	}
 	data: {
 		text: #text
 		own:  "template"
+		...
 	}
 }
 configs: [Name=string]: #config & {metadata: name: Name}
@@ -189,7 +194,7 @@ configs: some: data: own2: "z"
 	some, texts := result.Objects[0], result.Objects[1]
 	got := fmt.Sprintln(some.Position, some.Locate("data[text]"), some.Locate("data[own2]"), some.Locate("data"), some.Locate("data[own]"), some.Locate("metadata.name"), some.Locate("binaryData")) +
 		fmt.Sprintln(texts.Position, texts.Locate("metadata.name"), texts.Locate("metadata.labels[app]"), texts.Locate("metadata.annotations"), texts.Locate("data[text]"), texts.Locate("kind"))
-	want := "b.cue:9:10 b.cue:9:23 b.cue:10:28 b.cue:10:16 a.cue:12:9 a.cue:15:52 b.cue:9:10\n" +
+	want := "b.cue:9:10 b.cue:9:23 b.cue:10:28 b.cue:10:16 a.cue:13:9 a.cue:17:52 b.cue:9:10\n" +
 		"b.cue:2:1 b.cue:5:9 b.cue:5:9 b.cue:6:3 b.cue:3:9 a.cue:5:14\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -237,7 +242,7 @@ func TestCUEPackages(t *testing.T) {
 		{
 			name:  "a package that is not there",
 			files: []string{"app/a.cue", uses(`a: lib.#Config`), "cue.mod/module.cue", module},
-			want:  []string{`app/a.cue:2:8: import failed: cannot find package "example.com/shop/lib": no files in package directory with package name "lib"`},
+			want:  []string{`app/a.cue:2:8: import failed: cannot find package "example.com/shop/lib": cannot find module providing package example.com/shop/lib`},
 		},
 		{
 			name:  "a module that would have to be fetched",
@@ -252,7 +257,7 @@ func TestCUEPackages(t *testing.T) {
 		{
 			name:  "a file of the machine",
 			files: []string{"a.cue", "@extern(embed)\npackage a\n_x: _ @embed(file=\"../../../../etc/passwd\",type=text)\n_y: _ @embed(file=passwd.txt,type=text)\n", "cue.mod/module.cue", module},
-			want:  []string{`a.cue:3:7: cannot embed "../../../../etc/passwd": path not normalized, use "../../../../etc/passwd" instead`},
+			want:  []string{"a.cue:3:7: @embed: cannot refer to parent directory", "a.cue:4:7: @embed: open passwd.txt: no such file or directory"},
 		},
 		{
 			name:  "a module file without a version",
@@ -276,8 +281,13 @@ func TestCUEPackages(t *testing.T) {
 		},
 		{
 			name:  "a name with all kinds of characters",
-			files: []string{"my app@v1:x/a b:c.cue", "a: " + configCUE("a", ""), "my app@v1:x/ünï.cue", "b: " + configCUE("b", "")},
-			want:  []string{"ConfigMap a at my app@v1:x/a b:c.cue:1:1", "ConfigMap b at my app@v1:x/ünï.cue:1:1"},
+			files: []string{"my app@v1:x/ü b.cue", "b: " + configCUE("b", "")},
+			want:  []string{"ConfigMap b at my app@v1:x/ü b.cue:1:1"},
+		},
+		{
+			name:  "a name that CUE cannot open",
+			files: []string{"a:c.cue", "a: " + configCUE("a", "")},
+			want:  []string{`a:c.cue: invalid io/fs path "a:c.cue"`},
 		},
 		{
 			name:  "a name that is no text",
@@ -321,18 +331,18 @@ func TestCUELimits(t *testing.T) {
 		{"memory", CUELimits{Memory: 64 << 20}, memoryBomb, "evaluating this directory takes more than 64 MiB of memory"},
 		{"CPU time", CUELimits{CPU: time.Second}, cpuBomb(), "evaluating this directory takes more than 1s of CPU time"},
 		{"wall clock", CUELimits{Wall: 2 * time.Second}, cpuBomb(), "evaluating this directory takes longer than 2s"},
-		{"the tree's time", CUELimits{Tree: 2 * time.Second}, cpuBomb(), "evaluating this directory takes longer than 2s"},
 		{"nesting", CUELimits{}, "x: " + strings.Repeat("(", 200_000) + "1" + strings.Repeat(")", 200_000), "expression exceeds maximum nesting depth of 10000"},
 		{"depth", CUELimits{}, "x: " + strings.Repeat("{a: ", 200) + "1" + strings.Repeat("}", 200), "nested deeper than 100 levels"},
 		{"recursion", CUELimits{}, "#f: {n: int, r: (#f & {n: n+1}).r}\nx: (#f & {n: 0}).r", "structural cycle"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			result := loadCUE(childCUE(t, test.limits, CUESubcommand), "a/good.cue", good, "b/bomb.cue", test.bomb, "c/good.cue", strings.ReplaceAll(good, `"good"`, `"more"`))
 			if len(result.Diagnostics) == 0 || result.Diagnostics[0].Path != "b/bomb.cue" || !strings.Contains(result.Diagnostics[0].Message, test.want) {
 				t.Errorf("got %v, want %q", result.Diagnostics, test.want)
 			}
-			if want := 2; len(result.Objects) != want && test.limits.Tree == 0 {
-				t.Errorf("%d objects beside the bomb, want %d: %v", len(result.Objects), want, result.Diagnostics)
+			if len(result.Objects) != 2 {
+				t.Errorf("%d objects beside the bomb, want 2: %v", len(result.Objects), result.Diagnostics)
 			}
 		})
 	}
@@ -361,7 +371,7 @@ func TestCUEBrokenChild(t *testing.T) {
 		{"hanging", "a.cue: evaluating this directory takes longer than 500ms (" + simplify + ")"},
 		{"babbling", "a.cue: CUE cannot be evaluated: read response: invalid character 'P' looking for beginning of value"},
 		{"mistaken", `a.cue: CUE cannot be evaluated: the answer is for directory "elsewhere"`},
-		{"malformed", "CUE cannot be evaluated: malformed tree"},
+		{"malformed", "a.cue: CUE cannot be evaluated: malformed tree"},
 		{"placeless", "a.cue: no"},
 		{"endless", fmt.Sprintf("a.cue: CUE cannot be evaluated: more than %d bytes", maxCUEResponse)},
 	} {
@@ -373,6 +383,14 @@ func TestCUEBrokenChild(t *testing.T) {
 		if diff := cmp.Diff([]string{test.want}, lines(result.Diagnostics)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.child, diff)
 		}
+	}
+	slow := childCUE(t, CUELimits{Tree: 300 * time.Millisecond}, "hanging")
+	want := []string{
+		"a/a.cue: not evaluated: the tree's CUE takes longer than 300ms (simplify what takes long, or split the source)",
+		"b/a.cue: not evaluated: the tree's CUE takes longer than 300ms (simplify what takes long, or split the source)",
+	}
+	if diff := cmp.Diff(want, lines(loadCUE(slow, "a/a.cue", "x: 1", "b/a.cue", "x: 1").Diagnostics)); diff != "" {
+		t.Errorf("a slow tree (-want +got):\n%s", diff)
 	}
 	missing := NewCUE(CUEConfig{Command: []string{"/nonexistent/fairlead"}})
 	if got := lines(loadCUE(missing, "a.cue", "x: 1").Diagnostics); len(got) != 1 || !strings.Contains(got[0], "no such file") {
@@ -415,7 +433,7 @@ func surroundings(file string) (out schema.Diagnostics) {
 	say("links %v", err)
 	open, err := os.ReadDir("/proc/self/fd")
 	for _, fd := range open {
-		if target, err := os.Readlink(filepath.Join("/proc/self/fd", fd.Name())); err == nil && !strings.HasPrefix(target, "pipe:") && !strings.HasPrefix(target, "anon_inode:") {
+		if target, err := os.Readlink(filepath.Join("/proc/self/fd", fd.Name())); err == nil && strings.HasPrefix(target, "socket:") {
 			say("open %s", target)
 		}
 	}
@@ -425,6 +443,11 @@ func surroundings(file string) (out schema.Diagnostics) {
 
 func TestCUESurroundings(t *testing.T) {
 	t.Setenv("SOME_TOKEN", "secret")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
 	result := loadCUE(childCUE(t, CUELimits{}, "surroundings"), "a.cue", "x: 1")
 	want := []string{
 		"a.cue: warning: descriptors <nil>",
@@ -433,20 +456,9 @@ func TestCUESurroundings(t *testing.T) {
 		"a.cue: warning: link lo up=false [] <nil>",
 		"a.cue: warning: links <nil>",
 	}
-	got := lines(result.Diagnostics)
-	got = deleteMatching(got, "a.cue: warning: open /proc/") // the directory being read
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, lines(result.Diagnostics)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-}
-
-func deleteMatching(all []string, prefix string) (out []string) {
-	for _, s := range all {
-		if !strings.HasPrefix(s, prefix) {
-			out = append(out, s)
-		}
-	}
-	return out
 }
 
 // What has not changed is not evaluated again.

@@ -96,39 +96,57 @@ func (w *written) collect(decls []ast.Decl) {
 		case *ast.Comprehension:
 			w.descend(decl.Value)
 		case *ast.Field:
-			if decl.Constraint == token.ILLEGAL {
-				if name, ok := regularName(decl.Label); ok {
-					w.index[name] = append(w.index[name], decl)
-				}
+			if name, _, err := ast.LabelName(decl.Label); err == nil && !isTemplate(decl) {
+				w.index[name] = append(w.index[name], decl)
 			}
 		}
 	}
 }
 
-// regularName is the name of a label that is written out and makes a regular
-// field.
-func regularName(label ast.Label) (string, bool) {
-	name, isIdentifier, err := ast.LabelName(label)
-	if err != nil || isIdentifier && strings.ContainsRune("#_", rune((name + " ")[0])) {
-		return "", false
-	}
-	return name, true
+// labels tells of the fields of an instance's files what the evaluator does not.
+type labels struct {
+	of  map[token.Pos]token.Pos // a field's label, by where its value begins
+	own map[token.Pos]bool      // labels that are in no template, pattern or definition
 }
 
-// labels finds the label of a field by where its value begins.
-type labels map[token.Pos]token.Pos
-
 func labelsIn(files []*ast.File) labels {
-	found := make(labels)
+	l := labels{of: make(map[token.Pos]token.Pos), own: make(map[token.Pos]bool)}
 	for _, f := range files {
+		templates := 0
 		ast.Walk(f, func(n ast.Node) bool {
+			if isTemplate(n) {
+				templates++
+			}
 			if field, ok := n.(*ast.Field); ok && field.Value != nil {
-				found[field.Value.Pos()] = field.Label.Pos()
+				l.of[field.Value.Pos()] = field.Label.Pos()
+				l.own[field.Label.Pos()] = templates == 0
 			}
 			return true
-		}, nil)
+		}, func(n ast.Node) {
+			if isTemplate(n) {
+				templates--
+			}
+		})
 	}
-	return found
+	return l
+}
+
+// isTemplate reports whether what is below n is not itself a part of the result.
+func isTemplate(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.LetClause:
+		return true
+	case *ast.Field:
+		_, isPattern := n.Label.(*ast.ListLit)
+		return isPattern || n.Constraint != token.ILLEGAL || isHidden(n.Label)
+	}
+	return false
+}
+
+// isHidden reports whether a label makes a definition or a hidden field.
+func isHidden(label ast.Label) bool {
+	name, isIdentifier, err := ast.LabelName(label)
+	return err == nil && isIdentifier && (strings.HasPrefix(name, "#") || strings.HasPrefix(name, "_"))
 }
 
 // spot is where a field stands: its label and its value.
@@ -148,7 +166,7 @@ func (l labels) spotOf(v cue.Value, w *written) spot {
 		s.value = source.Pos()
 	}
 	if !s.label.IsValid() {
-		s.label = l[s.value]
+		s.label = l.of[s.value]
 	}
 	for _, field := range w.fields {
 		s.label = field.Label.Pos()
@@ -172,21 +190,24 @@ func isScalar(v cue.Value) bool { return v.IncompleteKind()&(cue.StructKind|cue.
 // maxReferences bounds how far a reference to a reference is followed.
 const maxReferences = 8
 
-// literalOf is where the literal stands that v is or refers to.
+// literalOf is where the expression stands that v is, or refers to in the end;
+// unknown if several make it up.
 func literalOf(v cue.Value) token.Pos {
+	var at token.Pos
 	for range maxReferences {
 		source := v.Source()
 		if field, ok := source.(*ast.Field); ok {
 			source = field.Value
 		}
-		if literal, ok := source.(*ast.BasicLit); ok {
-			return literal.Pos()
+		if source == nil {
+			break
 		}
+		at = source.Pos()
 		next := cue.Dereference(v)
-		if next == v {
+		if _, isLiteral := source.(*ast.BasicLit); isLiteral || next == v {
 			break
 		}
 		v = next
 	}
-	return token.NoPos
+	return at
 }

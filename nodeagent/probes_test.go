@@ -1,0 +1,186 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"fairlead/nodeagent/pod"
+)
+
+// heard collects what a probe decides, with the second it did.
+type heard struct {
+	began   time.Time
+	said    []string
+	failing int
+}
+
+func (h *heard) probe(kind pod.ProbeKind, spec *corev1.Probe, answers func(at time.Duration) error) probe {
+	h.began = time.Now()
+	return probe{
+		kind: kind, spec: spec, container: &corev1.Container{}, startedAt: h.began,
+		exec: func(context.Context, []string) (pod.ExecResult, error) {
+			return pod.ExecResult{}, answers(time.Since(h.began))
+		},
+		decided: func(v pod.Verdict, message string) {
+			word := map[pod.Verdict]string{pod.Passed: "passed", pod.Failed: "failed"}[v]
+			h.said = append(h.said, time.Since(h.began).String()+" "+word+" "+message)
+		},
+		failing: func(string) { h.failing++ },
+	}
+}
+
+func command(period, delay, failures int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"x"}}},
+		PeriodSeconds: period, InitialDelaySeconds: delay, FailureThreshold: failures, SuccessThreshold: 1,
+	}
+}
+
+func TestProbesInTime(t *testing.T) {
+	down := errors.New("down")
+	between := func(from, to time.Duration) func(time.Duration) error {
+		return func(at time.Duration) error {
+			if at >= from && at < to {
+				return down
+			}
+			return nil
+		}
+	}
+	tests := []struct {
+		name    string
+		kind    pod.ProbeKind
+		spec    *corev1.Probe
+		answers func(time.Duration) error
+		want    []string
+	}{
+		{"ready after its delay", pod.ProbeReadiness, command(10, 5, 3), between(0, 0), []string{"5s passed "}},
+		{"unready after three failures, ready after one success", pod.ProbeReadiness, command(10, 0, 3), between(15*time.Second, 45*time.Second),
+			[]string{"0s passed ", "40s failed readiness probe failed 3 times: down", "50s passed "}},
+		{"liveness begins after a moment", pod.ProbeLiveness, command(10, 0, 2), between(5*time.Second, time.Hour), []string{"1s passed ", "21s failed liveness probe failed 2 times: down"}},
+		{"startup decides once", pod.ProbeStartup, command(1, 0, 5), between(0, 3*time.Second), []string{"3s passed "}},
+		{"startup gives up", pod.ProbeStartup, command(1, 0, 5), between(0, time.Hour), []string{"4s failed startup probe failed 5 times: down"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &heard{}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				h.probe(test.kind, test.spec, test.answers).run(ctx)
+				if diff := cmp.Diff(test.want, h.said); diff != "" {
+					t.Errorf("decided (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func portOf(t *testing.T, address string) intstr.IntOrString {
+	t.Helper()
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return intstr.FromInt(n)
+}
+
+func TestHTTPAndTCPProbes(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/moved":
+			http.Redirect(w, r, "/broken", http.StatusFound)
+		case "/broken":
+			http.Error(w, "out of order", http.StatusInternalServerError)
+		case "/header":
+			if r.Header.Get("X-A") != "b" || r.Host != "shop.example" || r.URL.Query().Get("q") != "1" {
+				http.Error(w, "wrong", http.StatusBadRequest)
+			}
+		}
+	}))
+	defer server.Close()
+	u, _ := url.Parse(server.URL)
+	port := portOf(t, u.Host)
+	get := func(path string) corev1.ProbeHandler {
+		return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: port}}
+	}
+	withHeaders := get("/header?q=1")
+	withHeaders.HTTPGet.HTTPHeaders = []corev1.HTTPHeader{{Name: "X-A", Value: "b"}, {Name: "Host", Value: "shop.example"}}
+	named := get("/")
+	named.HTTPGet.Port = intstr.FromString("web")
+	unnamed := get("/")
+	unnamed.HTTPGet.Port = intstr.FromString("nothing")
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closedPort := portOf(t, closed.Addr().String())
+	closed.Close()
+	tests := []struct {
+		name    string
+		handler corev1.ProbeHandler
+		want    string // part of the error; empty passes
+	}{
+		{"ok", get("/"), ""},
+		{"a redirect is an answer", get("/moved"), ""},
+		{"an error is not", get("/broken"), "statuscode: 500 out of order"},
+		{"headers, host and query", withHeaders, ""},
+		{"a named port", named, ""},
+		{"a port that has no such name", unnamed, `no port "nothing"`},
+		{"TCP", corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: port}}, ""},
+		{"TCP, closed", corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: closedPort}}, "refused"},
+		{"nothing", corev1.ProbeHandler{}, "not supported"},
+	}
+	for _, test := range tests {
+		p := probe{
+			spec: &corev1.Probe{ProbeHandler: test.handler}, ip: "127.0.0.1",
+			container: &corev1.Container{Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: port.IntVal}}},
+		}
+		err := p.once(t.Context())
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
+		}
+	}
+}
+
+// A container is ready as soon as it answers, not a period later.
+func TestReadinessIsEager(t *testing.T) {
+	up := atomic.Bool{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !up.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer server.Close()
+	u, _ := url.Parse(server.URL)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	time.AfterFunc(50*time.Millisecond, func() { up.Store(true) })
+	p := probe{
+		kind: pod.ProbeReadiness, ip: "127.0.0.1", container: &corev1.Container{}, startedAt: time.Now(),
+		spec:    &corev1.Probe{PeriodSeconds: 3600, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: portOf(t, u.Host)}}},
+		decided: func(pod.Verdict, string) { cancel() },
+		failing: func(message string) { t.Errorf("told as a failure: %s", message) },
+	}
+	p.run(ctx)
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		t.Error("not ready in time")
+	}
+}

@@ -1,0 +1,153 @@
+package plan
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"fairlead/reconciler/settle"
+)
+
+// Bounds of the Markdown form, which forges cut at 64 KiB.
+const (
+	maxRows      = 150 // of one table
+	maxCellValue = 80  // runes
+)
+
+// WriteMarkdown writes the plan as a comment on a pull request: a summary and a
+// section that folds for each of its lists. It reads as plain text too.
+func (p *Plan) WriteMarkdown(w io.Writer) {
+	fmt.Fprintf(w, "### %s\n\n", p.headline())
+	fmt.Fprintln(w, markdownText(strings.ToUpper(p.Summary()[:1])+p.Summary()[1:])+".")
+	for _, note := range p.notes() {
+		fmt.Fprintf(w, "\n> %s.\n", markdownText(note))
+	}
+	p.markdownDiagnostics(w)
+	p.markdownObjects(w)
+	p.markdownPods(w)
+	for _, u := range groupUnplaced(p.Unplaced) {
+		section(w, true, "No node takes "+u.pods(), []string{"Node", "Reasons"}, u.rows())
+	}
+	if rows := p.capacityRows(); len(rows) > 1 {
+		header := []string{"Node", "CPU", "Memory", "Pods"}
+		section(w, false, "Requested of what nodes have", header[:len(rows[0])], rows[1:])
+	}
+}
+
+// headline is what was planned against what.
+func (p *Plan) headline() string {
+	title := "Fairlead plan"
+	if p.Source == "" {
+		return title
+	}
+	candidate, base := "this tree", "nothing yet"
+	if p.Candidate != "" {
+		candidate = short(p.Candidate)
+	}
+	if p.Base != "" {
+		base = short(p.Base)
+	}
+	return fmt.Sprintf("%s: source %s, %s over %s", title, p.Source, candidate, base)
+}
+
+func (p *Plan) markdownDiagnostics(w io.Writer) {
+	rows := make([][]string, len(p.Diagnostics))
+	for i, d := range p.Diagnostics {
+		message := d.Message
+		if d.Hint != "" {
+			message += " (" + d.Hint + ")"
+		}
+		rows[i] = []string{string(d.Severity), code(d.Position.String()), markdownText(message)}
+	}
+	section(w, true, count(len(rows), "diagnostic"), []string{"Severity", "Where", "What"}, rows)
+}
+
+func (p *Plan) markdownObjects(w io.Writer) {
+	names := map[settle.Action]string{settle.Create: "create", settle.Update: "change", settle.Prune: "prune"}
+	var objects, fields [][]string
+	for i := range p.Objects {
+		o := &p.Objects[i]
+		name := string(o.Kind) + " " + o.qualified()
+		objects = append(objects, []string{names[o.Action], name, code(o.where()), o.Reason})
+		for _, f := range o.Fields {
+			fields = append(fields, []string{name, code(f.Path), code(cell(f.From)), code(cell(f.To))})
+		}
+	}
+	title := count(len(objects), "object")
+	if p.Prune.Count > 0 {
+		title += fmt.Sprintf("; %d of %d are pruned, the limit is %s", p.Prune.Count, p.Prune.Of, p.Prune.Limit)
+	}
+	section(w, true, title, []string{"Action", "Object", "Where", "Why"}, objects)
+	section(w, true, count(len(fields), "changed field"), []string{"Object", "Field", "From", "To"}, fields)
+}
+
+func (p *Plan) markdownPods(w io.Writer) {
+	rows := make([][]string, len(p.Pods))
+	for i, pod := range p.Pods {
+		rows[i] = []string{pod.Action, pod.Namespace + "/" + pod.Name, pod.place(), pod.Reason}
+	}
+	section(w, false, count(len(rows), "pod"), []string{"Action", "Pod", "Node", "Why"}, rows)
+}
+
+// section writes a table that folds; nothing for one without rows.
+func section(w io.Writer, open bool, title string, header []string, rows [][]string) {
+	if len(rows) == 0 {
+		return
+	}
+	attribute := ""
+	if open {
+		attribute = " open"
+	}
+	fmt.Fprintf(w, "\n<details%s>\n<summary>%s</summary>\n\n", attribute, markdownText(title))
+	told := rows[:min(len(rows), maxRows)]
+	widths := make([]int, len(header))
+	for _, row := range append([][]string{header}, told...) {
+		for i, c := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+		}
+	}
+	writeRow(w, widths, header)
+	rule := make([]string, len(header))
+	for i := range rule {
+		rule[i] = strings.Repeat("-", widths[i])
+	}
+	writeRow(w, widths, rule)
+	for _, row := range told {
+		writeRow(w, widths, row)
+	}
+	if more := len(rows) - len(told); more > 0 {
+		fmt.Fprintf(w, "\n... and %d more\n", more)
+	}
+	fmt.Fprint(w, "\n</details>\n")
+}
+
+func writeRow(w io.Writer, widths []int, row []string) {
+	for i, c := range row {
+		fmt.Fprintf(w, "| %s%s ", c, strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)))
+	}
+	fmt.Fprintln(w, "|")
+}
+
+// cell is a value short enough for a table.
+func cell(s string) string {
+	s = printable(s)
+	if runes := []rune(s); len(runes) > maxCellValue {
+		return string(runes[:maxCellValue]) + "..."
+	}
+	return s
+}
+
+// code is a code span in a table's cell: nothing in it is markup.
+func code(s string) string {
+	if s == "" {
+		return ""
+	}
+	s = strings.NewReplacer("`", "'", "|", `\|`).Replace(printable(s))
+	return "`" + s + "`"
+}
+
+// markdownText is text with nothing in it taken for markup.
+func markdownText(s string) string {
+	return strings.NewReplacer("<", "&lt;", "|", `\|`, "`", "'", "@", "&#64;").Replace(printable(s))
+}
