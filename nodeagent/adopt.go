@@ -101,6 +101,9 @@ func (m *machine) sync(found []pod.Found, seen map[types.UID]uint64, now time.Ti
 			continue
 		}
 		m.syncPod(e, byPod[uid])
+		if e.suspect {
+			e.suspect, e.touched = false, true
+		}
 	}
 }
 

@@ -84,6 +84,7 @@ type Agent struct {
 	updates mailbox[Update]
 	network mailbox[networkState]
 	changed chan struct{}               // size one: there is something to report
+	list    chan struct{}               // size one: somebody waits for a listing
 	latest  atomic.Pointer[wire.Report] // the last report, for log answers
 
 	// All below belongs to the loop.
@@ -123,7 +124,7 @@ func New(cfg Config) *Agent {
 		cfg: cfg, log: cfg.Log, dirs: dirs,
 		exec:    &executor{runtime: cfg.Runtime, network: cfg.Network, volumes: cfg.Volumes, dirs: dirs, resolv: cfg.ResolvConf, made: map[types.UID]made{}},
 		inbox:   make(chan func(time.Time), inboxSize),
-		updates: newMailbox[Update](), network: newMailbox[networkState](), changed: make(chan struct{}, 1),
+		updates: newMailbox[Update](), network: newMailbox[networkState](), changed: make(chan struct{}, 1), list: make(chan struct{}, 1),
 		running: map[string]*attendance{},
 		workSem: make(chan struct{}, workers), pullSem: make(chan struct{}, pullers),
 		logSem: make(chan struct{}, logAnswers), probeSem: make(chan struct{}, execProbes),
@@ -305,7 +306,7 @@ func (a *Agent) update(ctx context.Context, u Update) {
 	} else if a.tables == a.tablesDone {
 		a.applied = u.Version
 	}
-	if u.Changed.Pods || u.Changed.Data || u.Changed.Head {
+	if u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records {
 		a.saveWork()
 	}
 }
@@ -341,6 +342,12 @@ func (a *Agent) act(ctx context.Context) time.Time {
 	a.attend(ctx)
 	if fx.changed {
 		a.tellMaster()
+	}
+	if fx.list {
+		select {
+		case a.list <- struct{}{}:
+		default:
+		}
 	}
 	return fx.wake
 }
@@ -529,31 +536,58 @@ func (a *Agent) inForce(tables uint64) {
 	a.tellMaster()
 }
 
-// resync lists what truly runs, now and then, for what no event told.
+// resync lists what truly runs, now and then, for what no event told, and at
+// once when somebody waits for it.
 func (a *Agent) resync(ctx context.Context) {
 	images := time.Now().Add(imagesInterval)
-	for sleep(ctx, resyncInterval) {
-		var seen map[types.UID]uint64
-		if !a.ask(ctx, func() { seen = a.machine.listing() }) {
+	timer := time.NewTimer(resyncInterval)
+	defer timer.Stop()
+	for told := false; ; {
+		select {
+		case <-ctx.Done():
 			return
+		case <-a.list:
+		case <-timer.C:
 		}
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		found, err := a.cfg.Runtime.List(call)
-		if err == nil {
-			a.ask(ctx, func() { a.machine.sync(found, seen, time.Now()) })
-		}
-		if err == nil && time.Now().After(images) {
+		err := a.listNow(ctx, time.Now().After(images))
+		switch {
+		case err == nil && time.Now().After(images):
 			images = time.Now().Add(imagesInterval)
-			var list []pod.Image
-			if list, err = a.cfg.Runtime.Images(call); err == nil {
-				a.ask(ctx, func() { a.takeImages(list) })
+			fallthrough
+		case err == nil:
+			told = false
+			timer.Reset(resyncInterval)
+		case ctx.Err() == nil:
+			if !told {
+				a.log.WithError(err).Warn("what runs could not be listed")
 			}
-		}
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			a.log.WithError(err).Warn("what runs could not be listed")
+			told = true
+			timer.Reset(retryInterval / 5)
 		}
 	}
+}
+
+func (a *Agent) listNow(ctx context.Context, withImages bool) error {
+	var seen map[types.UID]uint64
+	if !a.ask(ctx, func() { seen = a.machine.listing() }) {
+		return ctx.Err()
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	found, err := a.cfg.Runtime.List(call)
+	if err != nil {
+		return err
+	}
+	a.ask(ctx, func() { a.machine.sync(found, seen, time.Now()) })
+	if !withImages {
+		return nil
+	}
+	images, err := a.cfg.Runtime.Images(call)
+	if err != nil {
+		return err
+	}
+	a.ask(ctx, func() { a.takeImages(images) })
+	return nil
 }
 
 // ask runs f in the loop and waits for it; false when ctx ended first.
@@ -589,6 +623,6 @@ func (a *Agent) follow(ctx context.Context, last Update) {
 func (f Families) or(g Families) Families {
 	return Families{
 		Head: f.Head || g.Head, Peers: f.Peers || g.Peers, Pods: f.Pods || g.Pods,
-		Data: f.Data || g.Data, Services: f.Services || g.Services,
+		Data: f.Data || g.Data, Services: f.Services || g.Services, Records: f.Records || g.Records,
 	}
 }

@@ -567,6 +567,25 @@ func TestUnreadyUntilTheProbePasses(t *testing.T) {
 	r.awaitStatus("uid-1", "Running Ready")
 }
 
+// A step whose answer was lost may have happened: the agent looks before it
+// does anything again.
+func TestALostAnswerIsLookedInto(t *testing.T) {
+	for _, method := range []string{"create", "start"} {
+		t.Run(method, func(t *testing.T) {
+			r := newRig(t)
+			r.runtime.Lose(method, 1)
+			r.run("uid-1", "containers: [{name: c, args: [stay]}]")
+			r.awaitStatus("uid-1", "Running Ready")
+			if s := r.report("uid-1").Status.ContainerStatuses[0]; s.RestartCount != 0 {
+				t.Errorf("restarts: %d", s.RestartCount)
+			}
+			if got := r.runtime.Running(); !slices.Equal(got, []string{"fl-uid1-c-0"}) {
+				t.Errorf("running: %v", got)
+			}
+		})
+	}
+}
+
 func TestUnchangedInputChangesNothing(t *testing.T) {
 	r := newRig(t)
 	r.run("uid-1", "containers: [{name: c, args: [stay]}]")

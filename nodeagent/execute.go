@@ -192,6 +192,9 @@ func (x *executor) start(ctx context.Context, t task, op pod.Operation) result {
 	begin, cancel := context.WithTimeout(ctx, startTimeout)
 	err = x.runtime.Start(begin, id)
 	cancel()
+	if errors.Is(err, ErrUnavailable) {
+		return result{err: fmt.Errorf("start container %s: %w", op.Container, err)}
+	}
 	if err != nil {
 		remove, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()

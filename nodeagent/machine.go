@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -45,6 +46,7 @@ type entry struct {
 	pulling map[string]bool // containers whose image is being found
 	touched bool            // plan and status are to be made again
 	unsaved bool            // the record on disk is older
+	suspect bool            // what the last operation did is not known: a listing must tell first
 	booted  bool            // the record is of an earlier boot of the machine
 	wake    time.Time       // when the plan changes by itself
 	changes uint64          // counts every change, so that an old listing is not believed
@@ -67,6 +69,7 @@ type effects struct {
 	tasks         []task
 	pulls         []task // of one operation each; they may take long
 	changed       bool   // a status changed: report
+	list          bool   // list what truly runs: somebody waits for it
 	wake          time.Time
 }
 
@@ -205,6 +208,7 @@ func (m *machine) step(now time.Time) effects {
 	}
 	for _, uid := range slices.Sorted(maps.Keys(m.pods)) {
 		e := m.pods[uid]
+		fx.list = fx.list || e.suspect
 		if e.touched || !e.wake.IsZero() && !now.Before(e.wake) {
 			m.decide(e, now, &fx)
 		}
@@ -226,8 +230,8 @@ func (m *machine) decide(e *entry, now time.Time, fx *effects) {
 		fx.records = append(fx.records, &o)
 		e.unsaved = false
 	}
-	if e.busy {
-		// Comes again when the worker is through.
+	if e.busy || e.suspect {
+		// Comes again when the worker is through, or the listing.
 		e.wake = time.Time{}
 		return
 	}
@@ -398,6 +402,10 @@ func (m *machine) removed(e *entry, c pod.Container, r result) {
 // failed notes an operation that did not go well and will be planned again.
 func (m *machine) failed(e *entry, c pod.Container, r result) {
 	message := r.err.Error()
+	if errors.Is(r.err, ErrUnavailable) {
+		e.suspect = true
+		return
+	}
 	switch r.op.Kind {
 	case pod.PullImage, pod.StartContainer:
 		if r.reason == "" { // the image vanished: look for it again

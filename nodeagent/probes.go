@@ -63,6 +63,12 @@ func (p probe) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, ErrUnavailable) { // says nothing about the container
+			if !sleep(ctx, period) {
+				return
+			}
+			continue
+		}
 		if err != nil {
 			p.failing(err.Error())
 		}

@@ -71,6 +71,12 @@ func TestProbesInTime(t *testing.T) {
 		{"unready after three failures, ready after one success", pod.ProbeReadiness, command(10, 0, 3), between(15*time.Second, 45*time.Second),
 			[]string{"0s passed ", "40s failed readiness probe failed 3 times: down", "50s passed "}},
 		{"liveness begins after a moment", pod.ProbeLiveness, command(10, 0, 2), between(5*time.Second, time.Hour), []string{"1s passed ", "21s failed liveness probe failed 2 times: down"}},
+		{"a runtime that is away decides nothing", pod.ProbeLiveness, command(10, 0, 1), func(at time.Duration) error {
+			if at > 5*time.Second {
+				return ErrUnavailable
+			}
+			return nil
+		}, []string{"1s passed "}},
 		{"startup decides once", pod.ProbeStartup, command(1, 0, 5), between(0, 3*time.Second), []string{"3s passed "}},
 		{"startup gives up", pod.ProbeStartup, command(1, 0, 5), between(0, time.Hour), []string{"4s failed startup probe failed 5 times: down"}},
 	}

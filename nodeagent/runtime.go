@@ -50,6 +50,10 @@ type Runtime interface {
 // ErrNoImage says that an image is not present on the node.
 var ErrNoImage = errors.New("image not present")
 
+// ErrUnavailable says that the runtime did not answer: whether the call had an
+// effect is not known. Any method of Runtime may wrap it.
+var ErrUnavailable = errors.New("container runtime unavailable")
+
 // Network is everything between pods: sandboxes and the node's tables.
 // Implementations are called for different pods concurrently.
 type Network interface {
@@ -96,4 +100,5 @@ type Update struct {
 // Families says which parts of a Work differ from the one before.
 type Families struct {
 	Head, Peers, Pods, Data, Services bool
+	Records                           bool // what is kept for the master
 }

@@ -90,6 +90,7 @@ type Machine struct {
 	acked     map[schema.NodeName]uint64
 	draining  map[string]uint64 // UID of a terminating pod -> version its endpoints are out of
 	swept     time.Time         // when old events were last looked for
+	recovery  *recovery         // not nil while the cluster of a lost store is gathered
 }
 
 // NewMachine starts from a loaded snapshot. Every object is looked at once in
@@ -125,7 +126,14 @@ type Output struct {
 
 // Step takes what came in since the last one and lets the cluster settle.
 func (m *Machine) Step(now time.Time, inputs []Input) Output {
-	tx := m.snapshot.Begin()
+	if m.recovery != nil {
+		return m.recover(now, inputs)
+	}
+	return m.round(m.snapshot.Begin(), now, inputs)
+}
+
+// round settles what tx and the inputs began, and makes it the next snapshot.
+func (m *Machine) round(tx *state.Txn, now time.Time, inputs []Input) Output {
 	c := m.engine.Context(tx, now)
 	m.configure(c)
 	if m.lastRound.IsZero() || now.Sub(m.lastRound) > MaxRoundGap {
@@ -233,7 +241,8 @@ func (m *Machine) noteTerminating(changes []state.Change, version uint64) {
 		if !ok || pod.DeletionTimestamp == nil {
 			continue
 		}
-		if old, ok := ch.Old.(*corev1.Pod); ok && old.DeletionTimestamp == nil {
+		// A pod that comes terminating is one of a recovered cluster.
+		if old, ok := ch.Old.(*corev1.Pod); !ok || old.DeletionTimestamp == nil {
 			m.draining[string(pod.UID)] = version
 		}
 	}

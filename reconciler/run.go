@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -52,6 +53,7 @@ type Loop struct {
 	bases  chan chan<- Base
 	begun  chan struct{} // closed after the first round
 	done   chan struct{}
+	waits  atomic.Pointer[[]schema.NodeName] // what the machine awaits
 }
 
 type submission struct {
@@ -67,12 +69,23 @@ type Base struct {
 
 // NewLoop prepares a loop; Run starts it.
 func NewLoop(config LoopConfig) *Loop {
-	return &Loop{config: config, inputs: make(chan submission, maxInputs), bases: make(chan chan<- Base), begun: make(chan struct{}), done: make(chan struct{})}
+	l := &Loop{config: config, inputs: make(chan submission, maxInputs), bases: make(chan chan<- Base), begun: make(chan struct{}), done: make(chan struct{})}
+	l.noteAwaited()
+	return l
 }
 
 // Begun is closed once the first round is published: from then on the sources
-// of the configuration are there.
+// of the configuration are there. A lost cluster is recovered by then.
 func (l *Loop) Begun() <-chan struct{} { return l.begun }
+
+// Awaited lists the nodes a lost cluster is still awaited from, sorted; none
+// when nothing is recovered.
+func (l *Loop) Awaited() []schema.NodeName { return *l.waits.Load() }
+
+func (l *Loop) noteAwaited() {
+	waits := l.config.Machine.Awaited()
+	l.waits.Store(&waits)
+}
 
 // Submit hands an input to the loop and waits until the round that took it is
 // durable and published.
@@ -142,7 +155,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		begin()
+		if l.noteAwaited(); len(l.Awaited()) == 0 {
+			begin()
+		}
 		timer.Reset(max(0, wake.Sub(l.config.Now())))
 	}
 }

@@ -129,14 +129,23 @@ func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, o
 	if err != nil {
 		return Candidate{}, err
 	}
-	src, ok := state.Get[*schema.Source](base.Snapshot, "", source)
-	if !ok {
-		return Candidate{}, fmt.Errorf("there is no source %q", source)
+	objects, diags, err := f.read(ctx, base.Snapshot, source, tree)
+	if err != nil {
+		return Candidate{}, err
 	}
-	objects, diags := f.Load(ctx, source, tree, src.Spec, foreignNamespaces(base.Snapshot, source))
-	f.Vault.Seal(objects)
 	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags}, f.Now())
 	return Candidate{Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags, Plan: p}, nil
+}
+
+// read loads and seals a tree as the source would have it in the cluster at base.
+func (f *Follower) read(ctx context.Context, base state.Reader, source string, tree schema.Tree) ([]schema.Desired, schema.Diagnostics, error) {
+	src, ok := state.Get[*schema.Source](base, "", source)
+	if !ok {
+		return nil, nil, fmt.Errorf("there is no source %q", source)
+	}
+	objects, diags := f.Load(ctx, source, tree, src.Spec, foreignNamespaces(base, source))
+	f.Vault.Seal(objects)
+	return objects, diags, nil
 }
 
 // foreignNamespaces are the namespaces that do not come from this source.

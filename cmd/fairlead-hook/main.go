@@ -77,6 +77,7 @@ func gather(phase hook.Phase, source string) (hook.Request, error) {
 		Repo:       repo,
 		Quarantine: os.Getenv("GIT_QUARANTINE_PATH"),
 		Pusher:     pusher(),
+		Allowed:    strings.Fields(os.Getenv(hook.EnvAllowed)),
 	}
 	count, _ := strconv.Atoi(os.Getenv("GIT_PUSH_OPTION_COUNT"))
 	for i := range min(count, hook.MaxOptions+1) {
@@ -96,7 +97,7 @@ func gather(phase hook.Phase, source string) (hook.Request, error) {
 // pusher is whom the master's door authenticated, or the local user, by the
 // name they had before sudo.
 func pusher() string {
-	if p := os.Getenv("FAIRLEAD_PUSHER"); p != "" {
+	if p := os.Getenv(hook.EnvPusher); p != "" {
 		return p
 	}
 	for _, name := range []string{"SUDO_USER", "USER", "LOGNAME"} {

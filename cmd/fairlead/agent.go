@@ -78,7 +78,7 @@ func runAgent(ctx context.Context, c config.Agent, log *logrus.Entry) error {
 	containers, err := podman.New(podman.Config{
 		Node: c.NodeName, StorageDir: filepath.Join(c.Dir, "storage"), RunDir: c.RunDir,
 		CgroupParent: fmt.Sprintf("/fairlead/%s/%s", c.Slot, c.NodeName),
-		Runtime:      c.Podman.Runtime, AdditionalStores: c.Podman.AdditionalStores, NoImage: nodeagent.ErrNoImage, Log: log,
+		Runtime:      c.Podman.Runtime, AdditionalStores: c.Podman.AdditionalStores, NoImage: nodeagent.ErrNoImage, Unavailable: nodeagent.ErrUnavailable, Log: log,
 	})
 	if err != nil {
 		return err
@@ -203,6 +203,9 @@ func newNodeNetwork(c config.Agent, ip netip.Addr, log *logrus.Entry) (*nodeNetw
 func (n *nodeNetwork) close() { n.proxy.Close() }
 
 func (n *nodeNetwork) Set(work *wire.Work, hostPorts []pod.HostPort) error {
+	if work.PodCIDR == "" {
+		return nil // the master has not heard of this node yet: its range comes with the next work
+	}
 	podCIDR, err1 := netip.ParsePrefix(work.PodCIDR)
 	clusterCIDR, err2 := netip.ParsePrefix(work.Cluster.PodCIDR)
 	serviceCIDR, err3 := netip.ParsePrefix(work.Cluster.ServiceCIDR)
@@ -221,10 +224,13 @@ func (n *nodeNetwork) Set(work *wire.Work, hostPorts []pod.HostPort) error {
 		}
 		c.Peers = append(c.Peers, network.Peer{Name: name, NodeIP: peerIP, PodCIDR: peerCIDR})
 	}
-	if err := n.links.Set(c); err != nil {
+	err := n.links.Set(c)
+	if partial := (*network.PartialError)(nil); errors.As(err, &partial) {
+		n.log.WithError(err).Warn("some node cannot be reached")
+	} else if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
-	_, err := n.proxy.Set(proxy.Table{
+	_, err = n.proxy.Set(proxy.Table{
 		Node: n.config.NodeName, NodeIP: n.ip, PodCIDR: podCIDR, ClusterPodCIDR: clusterCIDR, Services: work.Services, HostPorts: hostPorts,
 	})
 	if partial := (*proxy.PartialError)(nil); errors.As(err, &partial) {
@@ -289,6 +295,7 @@ func (m masterLink) Follow(ctx context.Context, version uint64, items wire.Items
 			Changed: nodeagent.Families{
 				Head: u.Changed["node"], Peers: u.Changed["peers"], Pods: u.Changed["pods"],
 				Data: u.Changed["configMaps"] || u.Changed["secrets"], Services: u.Changed["services"],
+				Records: u.Changed[wire.FamilyRecords] || u.Changed[wire.FamilySeals],
 			},
 		})
 	})

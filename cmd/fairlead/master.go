@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"fairlead/cmd/fairlead/internal/config"
 	"fairlead/reconciler"
@@ -32,6 +31,7 @@ import (
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/store"
 	"fairlead/reconciler/trust"
+	"fairlead/reconciler/work"
 	"fairlead/schema"
 	"fairlead/schema/load"
 	"fairlead/schema/wire"
@@ -73,13 +73,14 @@ type master struct {
 	feed      *state.Feed
 	loop      *reconciler.Loop
 	follower  *reconciler.Follower
+	keeper    *work.Keeper
+	cue       *load.CUE
 	api       *api.Server
-	repos     map[string]*gitsource.Repo // by source
-	sources   []schema.Source
+	sources   *sources
 }
 
 func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *master, err error) {
-	m = &master{config: c, log: log, repos: map[string]*gitsource.Repo{}}
+	m = &master{config: c, log: log, cue: load.NewCUE(load.CUEConfig{})}
 	defer func() {
 		if err != nil {
 			m.close()
@@ -101,10 +102,14 @@ func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *mast
 	if err != nil {
 		return m, err
 	}
-	if err := m.openSources(ctx); err != nil {
+	if m.sources, err = newSources(c, m.hookSocket(), m.authority, log); err != nil {
 		return m, err
 	}
 	if err := m.openLoop(ctx, settle.NewEngine(controlConfig)); err != nil {
+		return m, err
+	}
+	m.sources.loop, m.sources.feed, m.sources.follower = m.loop, m.feed, m.follower
+	if err := m.sources.prepare(ctx, m.feed.Snapshot()); err != nil {
 		return m, err
 	}
 	return m, m.openAPI()
@@ -144,30 +149,6 @@ func nodePorts(c config.Master) (first, last uint16, err error) {
 	return uint16(a), uint16(b), nil
 }
 
-// openSources makes the embedded remotes of the configuration's sources.
-func (m *master) openSources(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	for _, s := range m.config.Sources {
-		src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: s.Name}, Spec: s.Spec}
-		schema.Default(&src)
-		if !src.Spec.Embedded {
-			return fmt.Errorf("configuration: source %s: only embedded sources are supported", s.Name)
-		}
-		repo, err := gitsource.Init(ctx, filepath.Join(m.config.Dir, "git", s.Name+".git"), gitsource.HookConfig{
-			HookBinary: filepath.Join(filepath.Dir(self), "fairlead-hook"), Socket: m.hookSocket(), Source: s.Name, Branch: src.Spec.Branch,
-		})
-		if err != nil {
-			return err
-		}
-		m.repos[s.Name] = repo
-		m.sources = append(m.sources, src)
-	}
-	return nil
-}
-
 func (m *master) hookSocket() string { return filepath.Join(m.config.RunDir, "hook.sock") }
 
 func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
@@ -179,9 +160,14 @@ func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
 	if err != nil {
 		return err
 	}
+	machine := reconciler.NewMachine(engine, snapshot, m.sources.configured)
+	if loaded.Round == 0 {
+		machine.Recover(m.registered())
+	}
+	m.keeper = work.NewKeeper(m.authority.SealKey())
 	m.feed = state.NewFeed(snapshot)
 	m.loop = reconciler.NewLoop(reconciler.LoopConfig{
-		Machine: reconciler.NewMachine(engine, snapshot, m.sources), Store: m.store, Feed: m.feed, Round: loaded.Round, Log: m.log, Now: time.Now,
+		Machine: machine, Store: m.store, Feed: m.feed, Round: loaded.Round, Log: m.log, Now: time.Now,
 	})
 	m.follower = &reconciler.Follower{Loop: m.loop, Feed: m.feed, Engine: engine, Load: m.load, Vault: reconciler.NewVault(m.authority.SealKey()), Now: time.Now}
 	return nil
@@ -193,7 +179,7 @@ func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec
 	first, last, _ := nodePorts(m.config)
 	snapshot := m.feed.Snapshot()
 	r := load.Load(ctx, tree, spec, load.Options{
-		Source: source, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
+		CUE: m.cue, Source: source, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
 		Known: func(key schema.Key) schema.Object {
 			if obj := snapshot.Get(key); obj != nil && schema.OriginOf(obj).Source != source {
 				return obj
@@ -207,12 +193,13 @@ func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec
 func (m *master) openAPI() error {
 	c := m.config
 	var origin schema.Origin
-	if len(m.sources) > 0 {
-		origin = schema.Origin{Source: m.sources[0].Name, Path: m.sources[0].Spec.Path}
+	if first := m.sources.configured; len(first) > 0 {
+		origin = schema.Origin{Source: first[0].Name, Path: first[0].Spec.Path}
 	}
 	var err error
 	m.api, err = api.New(api.Config{
 		Feed: m.feed, TLS: m.authority.ServerTLS(), Identify: m.identify, Origin: origin, Version: version, Log: m.log, Plan: m.plan,
+		Beside: m.sources.beside(), Ready: m.recovered,
 		Door: api.DoorConfig{
 			Cluster:    wire.ClusterInfo{ID: m.authority.ClusterID(), PodCIDR: c.PodCIDR, ServiceCIDR: c.ServiceCIDR, DNS: c.DNS, Domain: c.ClusterDomain},
 			OpenSecret: m.openSecret,
@@ -222,6 +209,7 @@ func (m *master) openAPI() error {
 			},
 			Refused: trust.ErrJoinRefused,
 			Report:  m.report,
+			Keeper:  m.keeper, Recovering: m.recovered() != nil, Recover: m.recover,
 		},
 	})
 	return err
@@ -256,17 +244,25 @@ func (m *master) report(ctx context.Context, node schema.NodeName, r wire.Report
 	return m.loop.Submit(ctx, reconciler.NodeReport{PodCIDR: record.PodCIDR.String(), Report: r})
 }
 
-// plan answers a client that sends a tree.
+// plan answers a client that sends a tree or asks about nodes.
 func (m *master) plan(ctx context.Context, req api.PlanRequest) (any, error) {
-	tree := schema.Tree{Commit: schema.Commit{Hash: req.Commit}}
+	q := reconciler.Question{Source: req.Source, Against: req.Against, Drain: req.Drain, Lose: req.Lose}
+	if len(req.Files) > 0 || len(req.Drain)+len(req.Lose) == 0 {
+		q.Tree = &schema.Tree{Commit: schema.Commit{Hash: req.Commit}}
+	}
 	for _, f := range req.Files {
-		tree.Files = append(tree.Files, schema.File{Path: f.Path, Size: int64(len(f.Data)), Open: func() ([]byte, error) { return f.Data, nil }})
+		q.Tree.Files = append(q.Tree.Files, schema.File{Path: f.Path, Size: int64(len(f.Data)), Open: func() ([]byte, error) { return f.Data, nil }})
 	}
-	cand, err := m.follower.Judge(ctx, req.Source, tree, schema.Overrides{})
-	if err != nil {
-		return nil, err
+	if f := m.sources.get(req.Source); f != nil {
+		if repo := f.repository(); repo != nil {
+			q.Git = repo
+		}
 	}
-	return cand.Plan, nil
+	p, err := m.follower.Answer(ctx, q)
+	if errors.Is(err, reconciler.ErrBadQuestion) {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	return p, err
 }
 
 // run serves until ctx ends or a part fails; then everything ends.
@@ -275,7 +271,7 @@ func (m *master) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	hooks, err := gitsource.Listen(gitsource.ServerConfig{Socket: m.hookSocket(), Remote: m.remote, Judge: m, Log: m.log})
+	hooks, err := gitsource.Listen(gitsource.ServerConfig{Socket: m.hookSocket(), Remote: m.sources.remote, Judge: m, Log: m.log})
 	if err != nil {
 		listener.Close()
 		return err
@@ -284,26 +280,16 @@ func (m *master) run(ctx context.Context) error {
 	g.Go(func() error { return m.loop.Run(ctx) })
 	g.Go(func() error { return m.api.Run(ctx, listener) })
 	g.Go(func() error { return m.passAcknowledgements(ctx) })
-	for i := range m.sources {
-		g.Go(func() error { return m.follow(ctx, &m.sources[i], m.repos[m.sources[i].Name]) })
-	}
+	g.Go(func() error { return m.tellRecovery(ctx) })
+	g.Go(func() error { return m.sources.run(ctx) })
 	g.Go(func() error { return hooks.Run(ctx) })
 	m.log.WithFields(logrus.Fields{"listen": m.config.Listen, "objects": m.feed.Snapshot().Counters().Creations}).Info("master runs")
 	return g.Wait()
 }
 
-func (m *master) remote(source string) (gitsource.Remote, bool) {
-	for i := range m.sources {
-		if m.sources[i].Name == source {
-			return gitsource.Remote{Repo: m.repos[source], Branch: m.sources[i].Spec.Branch}, true
-		}
-	}
-	return gitsource.Remote{}, false
-}
-
 func (m *master) close() {
-	for _, r := range m.repos {
-		r.Close()
+	if m.sources != nil {
+		m.sources.close()
 	}
 	if m.store != nil {
 		if err := m.store.Close(); err != nil {
@@ -335,49 +321,19 @@ func (m *master) passAcknowledgements(ctx context.Context) error {
 	}
 }
 
-// follow brings a source's branch to the loop whenever it moves, and the last
-// healthy revision when the applied one failed.
-func (m *master) follow(ctx context.Context, src *schema.Source, repo *gitsource.Repo) error {
-	select {
-	case <-m.loop.Begun():
-	case <-ctx.Done():
-		return nil
-	}
-	log := m.log.WithField("source", src.Name)
-	sync := func() {
-		if _, err := m.follower.Sync(ctx, src.Name, repo, ""); err != nil && ctx.Err() == nil {
-			log.WithError(err).Warn("sync")
-		}
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return gitsource.Follow(ctx, repo, src.Spec.Branch, src.Spec.Interval.Duration, sync) })
-	g.Go(func() error {
-		for m.follower.AwaitFailure(ctx, src.Name); ctx.Err() == nil; m.follower.AwaitFailure(ctx, src.Name) {
-			sync()
-			select {
-			case <-time.After(goBackPause):
-			case <-ctx.Done():
-			}
-		}
-		return nil
-	})
-	return g.Wait()
-}
-
-// goBackPause is how long a rollback that could not be handed over waits for its
-// next try.
-const goBackPause = time.Second
-
 // maxPlanLines bounds what a push is told of its plan.
 const maxPlanLines = 60
 
 // Judge answers git's hooks: before a push is taken it is judged and its plan
 // told; after, it is handed to the loop and, if asked, followed.
 func (m *master) Judge(ctx context.Context, p gitsource.Push, out io.Writer) error {
+	if err := m.recovered(); err != nil {
+		return err
+	}
 	if p.Phase == hook.Pre {
 		return m.judgePush(ctx, p, out)
 	}
-	if _, err := m.follower.Sync(ctx, p.Source, p.Repo, p.Pusher); err != nil {
+	if err := m.sources.took(ctx, p); err != nil {
 		return err
 	}
 	revision := schema.RevisionName(p.Source, p.Followed.New)
@@ -392,6 +348,7 @@ func (m *master) Judge(ctx context.Context, p gitsource.Push, out io.Writer) err
 }
 
 func (m *master) judgePush(ctx context.Context, p gitsource.Push, out io.Writer) error {
+	m.sources.note(p)
 	cand, err := m.follower.JudgeCommit(ctx, p.Source, p.Repo, p.Followed.New)
 	if err != nil {
 		return err

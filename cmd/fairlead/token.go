@@ -66,35 +66,48 @@ func (f *authorityFlags) read() (config.Master, error) {
 func tokenCommand() *cobra.Command {
 	var (
 		authority authorityFlags
-		ttl       time.Duration
-		uses      int
-		node      string
+		join      joinToken
+		push      pushToken
+		hook      string
 	)
 	cmd := &cobra.Command{
 		Use:   "token",
-		Short: "Print a token with which machines join the cluster",
+		Short: "Print a token: to join the cluster, to push, or for webhooks",
 		Long: `Print a token with which machines join the cluster as nodes.
 
-It runs on the master's machine. The token is a secret; it also tells the
-machine that joins how to recognise the cluster.`,
+With --push it is a token that pushes to a source's embedded remote instead, at
+https://<master>/git/<source>: git sends it as the password, any user will do.
+A push decides what runs on every node; each revision records who pushed it.
+
+With --hook it is the secret of an outside source's webhook, which has the
+master look at once: https://<master>/hooks/<source>, with GitHub's signature
+(X-Hub-Signature-256) or the secret itself (X-Fairlead-Token, X-Gitlab-Token).
+
+It runs on the master's machine. What it prints is a secret; a join token also
+tells the machine that joins how to recognise the cluster.`,
 		Example: `  fairlead token --ttl 1h > /etc/fairlead/token
-  fairlead token --node n2     # for a machine that takes the place of node n2`,
+  fairlead token --node n2     # for a machine that takes the place of node n2
+  fairlead token --push main --name ada --ref refs/heads/main --ca fairlead-ca.crt
+  git -c http.sslCAInfo=fairlead-ca.crt clone https://master:6443/git/main
+  fairlead token --hook shop`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if ttl <= 0 {
-				return usageErrorf("--ttl must be more than zero, not %v", ttl)
+			if err := join.check(cmd); err != nil {
+				return err
 			}
-			if uses < 0 {
-				return usageErrorf("--uses must not be negative, not %d", uses)
-			}
-			if node != "" && cmd.Flags().Changed("uses") {
-				return usageErrorf("--node makes a token for one node: leave --uses out")
-			}
-			_, a, err := authority.open()
+			c, a, err := authority.open()
 			if err != nil {
 				return err
 			}
-			token, err := newToken(a, ttl, uses, schema.NodeName(node))
+			var token string
+			switch {
+			case push.source != "":
+				token, err = push.make(c, a, join.ttl)
+			case hook != "":
+				token = a.WebhookSecret(hook)
+			default:
+				token, err = join.make(a)
+			}
 			if err != nil {
 				return err
 			}
@@ -103,15 +116,76 @@ machine that joins how to recognise the cluster.`,
 		},
 	}
 	authority.register(cmd)
-	cmd.Flags().DurationVar(&ttl, "ttl", 24*time.Hour, "how long the token works")
-	cmd.Flags().IntVar(&uses, "uses", 0, "for how many nodes the token works; 0 is any number")
-	cmd.Flags().StringVar(&node, "node", "", "the one node the token is for, which may have joined before from another machine")
+	join.register(cmd)
+	push.register(cmd)
+	cmd.Flags().StringVar(&hook, "hook", "", "print the webhook secret of this source instead")
+	cmd.MarkFlagsMutuallyExclusive("push", "hook", "node")
+	cmd.MarkFlagsMutuallyExclusive("push", "hook", "uses")
+	cmd.MarkFlagsMutuallyExclusive("hook", "ttl")
 	return cmd
 }
 
-func newToken(a *trust.Authority, ttl time.Duration, uses int, node schema.NodeName) (string, error) {
-	if node != "" {
-		return a.NewNodeToken(node, ttl)
+// joinToken is for machines.
+type joinToken struct {
+	ttl  time.Duration
+	uses int
+	node string
+}
+
+func (t *joinToken) register(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&t.ttl, "ttl", 24*time.Hour, "how long the token works")
+	cmd.Flags().IntVar(&t.uses, "uses", 0, "for how many nodes the token works; 0 is any number")
+	cmd.Flags().StringVar(&t.node, "node", "", "the one node the token is for, which may have joined before from another machine")
+}
+
+func (t *joinToken) check(cmd *cobra.Command) error {
+	switch {
+	case t.ttl <= 0:
+		return usageErrorf("--ttl must be more than zero, not %v", t.ttl)
+	case t.uses < 0:
+		return usageErrorf("--uses must not be negative, not %d", t.uses)
+	case t.node != "" && cmd.Flags().Changed("uses"):
+		return usageErrorf("--node makes a token for one node: leave --uses out")
 	}
-	return a.NewToken(ttl, uses)
+	for _, name := range []string{"ref", "name", "ca"} {
+		if cmd.Flags().Changed(name) && !cmd.Flags().Changed("push") {
+			return usageErrorf("--%s belongs to --push", name)
+		}
+	}
+	return nil
+}
+
+func (t *joinToken) make(a *trust.Authority) (string, error) {
+	if t.node != "" {
+		return a.NewNodeToken(schema.NodeName(t.node), t.ttl)
+	}
+	return a.NewToken(t.ttl, t.uses)
+}
+
+// pushToken is for people and machines that push.
+type pushToken struct {
+	source string
+	refs   []string
+	name   string
+	ca     string
+}
+
+func (t *pushToken) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&t.source, "push", "", "print a token that pushes to this source instead")
+	cmd.Flags().StringArrayVar(&t.refs, "ref", nil, "with --push: a ref it may push, as refs/heads/main (again for more; default any)")
+	cmd.Flags().StringVar(&t.name, "name", "", "with --push: who pushes, recorded with each revision (default token:<id>)")
+	cmd.Flags().StringVar(&t.ca, "ca", "", "with --push: also write the cluster's certificate to this file, for git's http.sslCAInfo")
+}
+
+func (t *pushToken) make(c config.Master, a *trust.Authority, ttl time.Duration) (string, error) {
+	remote := filepath.Join(c.Dir, "git", t.source+".git")
+	if _, err := os.Stat(filepath.Join(remote, "HEAD")); err != nil || filepath.Base(t.source) != t.source {
+		return "", fmt.Errorf("source %s has no embedded remote in %s", t.source, filepath.Join(c.Dir, "git"))
+	}
+	if t.ca != "" {
+		if err := os.WriteFile(t.ca, a.CAPEM(), 0o644); err != nil {
+			return "", fmt.Errorf("write the cluster's certificate: %w", err)
+		}
+	}
+	return a.NewPusherToken(trust.Grant{Pusher: t.name, Source: t.source, Refs: t.refs}, ttl)
 }

@@ -9,11 +9,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	nettypes "github.com/containers/common/libnetwork/types"
@@ -38,6 +40,7 @@ type Config struct {
 	Runtime          string   // default: what works on this host
 	AdditionalStores []string // read-only image stores; may be empty
 	NoImage          error    // what Create and Image wrap when an image is not present
+	Unavailable      error    // what every call wraps when the service did not answer
 	Log              *logrus.Entry
 }
 
@@ -69,28 +72,63 @@ func New(cfg Config) (*Podman, error) {
 	return p, nil
 }
 
-// call is a context with the deadline of one and the connection of another.
+// call is a context with the deadline of one and the connection of another. It
+// remembers that the service went away under it.
 type call struct {
 	context.Context
 	conn context.Context
+	gone *atomic.Bool
 }
 
+type callKey struct{}
+
 func (c call) Value(key any) any {
+	if key == (callKey{}) {
+		return c.gone
+	}
 	if v := c.conn.Value(key); v != nil {
 		return v
 	}
 	return c.Context.Value(key)
 }
 
-var errNoService = errors.New("the podman service is not up yet")
+var errNoService = errors.New("the podman service is not up")
 
 func (p *Podman) call(ctx context.Context) (context.Context, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.conn == nil {
+		return nil, fmt.Errorf("%w: %w", p.cfg.Unavailable, errNoService)
+	}
+	return call{ctx, p.conn, new(atomic.Bool)}, nil
+}
+
+// once sends each call once: the bindings would repeat one whose connection
+// broke, and what changed something may have happened already.
+type once struct{ http.RoundTripper }
+
+func (o once) RoundTrip(r *http.Request) (*http.Response, error) {
+	gone, _ := r.Context().Value(callKey{}).(*atomic.Bool)
+	if gone != nil && gone.Load() {
 		return nil, errNoService
 	}
-	return call{ctx, p.conn}, nil
+	res, err := o.RoundTripper.RoundTrip(r)
+	if err != nil && gone != nil {
+		gone.Store(true)
+	}
+	return res, err
+}
+
+// judge marks an error that is not the service's own answer: what the call did
+// is not known.
+func (p *Podman) judge(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, e := bindings.CheckResponseCode(err); e == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", p.cfg.Unavailable, err)
 }
 
 func is404(err error) bool {
@@ -121,7 +159,7 @@ func (p *Podman) Create(ctx context.Context, s pod.ContainerSpec) (string, error
 	case noImage(err):
 		return "", fmt.Errorf("%w: %s", p.cfg.NoImage, s.Image)
 	default:
-		return "", err
+		return "", p.judge(err)
 	}
 }
 
@@ -135,8 +173,12 @@ func noImage(err error) bool {
 // freeName removes a container that does not run and holds a name we need.
 func (p *Podman) freeName(ctx context.Context, name string) error {
 	c, err := containers.Inspect(ctx, name, nil)
+	if is404(err) {
+		// A create cut short left it in the storage alone.
+		return p.Remove(ctx, name)
+	}
 	if err != nil {
-		return err
+		return p.judge(err)
 	}
 	if c.Config.Labels[pod.LabelNode] != string(p.cfg.Node) {
 		return errors.New("by a container that is not ours")
@@ -231,7 +273,7 @@ func (p *Podman) Start(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return containers.Start(ctx, id, nil)
+	return p.judge(containers.Start(ctx, id, nil))
 }
 
 // Remove implements nodeagent.Runtime.
@@ -242,7 +284,7 @@ func (p *Podman) Remove(ctx context.Context, id string) error {
 	}
 	_, err = containers.Remove(ctx, id, new(containers.RemoveOptions).WithForce(true).WithVolumes(true).WithTimeout(0))
 	if err != nil && !is404(err) {
-		return err
+		return p.judge(err)
 	}
 	if err := p.cgroup.endContainer(ctx, id); err != nil {
 		return fmt.Errorf("processes of container %s: %w", id, err)
@@ -265,7 +307,7 @@ func (p *Podman) List(ctx context.Context) ([]pod.Found, error) {
 	listed, err := containers.List(ctx, new(containers.ListOptions).WithAll(true).
 		WithFilters(map[string][]string{"label": {pod.LabelNode + "=" + string(p.cfg.Node)}}))
 	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
+		return nil, fmt.Errorf("list containers: %w", p.judge(err))
 	}
 	populated, err := p.cgroup.populated()
 	if err != nil {
@@ -324,7 +366,7 @@ func (p *Podman) Image(ctx context.Context, ref string) (pod.Image, error) {
 		return pod.Image{}, fmt.Errorf("%w: %s", p.cfg.NoImage, ref)
 	}
 	if err != nil {
-		return pod.Image{}, err
+		return pod.Image{}, p.judge(err)
 	}
 	return pod.Image{ID: imageID(r.ID), Names: append(r.RepoTags, r.RepoDigests...), Bytes: r.Size}, nil
 }
@@ -337,7 +379,7 @@ func (p *Podman) Images(ctx context.Context) ([]pod.Image, error) {
 	}
 	list, err := images.List(ctx, nil)
 	if err != nil {
-		return nil, err
+		return nil, p.judge(err)
 	}
 	out := make([]pod.Image, 0, len(list))
 	for _, i := range list {

@@ -101,7 +101,7 @@ func (p *Podman) hold(ctx context.Context, id string) (*process, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("inspect container %s: %w", id, err)
+		return nil, fmt.Errorf("inspect container %s: %w", id, p.judge(err))
 	}
 	if c.State == nil || c.State.Pid <= 0 {
 		return nil, nil
@@ -277,7 +277,7 @@ func (p *Podman) Exec(ctx context.Context, id string, command []string) (pod.Exe
 	config.Cmd, config.AttachStdout, config.AttachStderr = command, true, true
 	session, err := containers.ExecCreate(c, id, config)
 	if err != nil {
-		return pod.ExecResult{}, fmt.Errorf("exec: %w", err)
+		return pod.ExecResult{}, fmt.Errorf("exec: %w", p.judge(err))
 	}
 	output, err := p.execStart(ctx, session)
 	if err != nil {
@@ -309,7 +309,7 @@ func (p *Podman) execEnd(ctx context.Context, session string) {
 func (p *Podman) execStart(ctx context.Context, session string) (string, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socket())
 	if err != nil {
-		return "", err
+		return "", p.judge(err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })()

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/containers/podman/v4/pkg/bindings"
-	"github.com/containers/podman/v4/pkg/bindings/system"
+	"github.com/containers/podman/v4/pkg/bindings/containers"
 	"golang.org/x/sys/unix"
+
+	"fairlead/nodeagent/pod"
 )
 
 const (
@@ -116,9 +118,20 @@ func (p *Podman) supervise(ctx context.Context, ended chan error) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
+	client, err := bindings.GetClient(conn)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	client.Client.Transport = once{client.Client.Transport}
+	p.sweepStorage(conn)
 	p.mu.Lock()
 	p.conn = conn
 	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		p.conn = nil
+		p.mu.Unlock()
+	}()
 	tick := time.NewTicker(pingInterval)
 	defer tick.Stop()
 	for {
@@ -135,6 +148,29 @@ func (p *Podman) supervise(ctx context.Context, ended chan error) error {
 		}
 	}
 }
+
+// sweepStorage removes what a service killed amid creating a container left in
+// the storage, unknown to Podman itself. No other caller is let in yet.
+func (p *Podman) sweepStorage(conn context.Context) {
+	ctx, cancel := context.WithTimeout(conn, serviceStart)
+	defer cancel()
+	all, err := containers.List(ctx, new(containers.ListOptions).WithAll(true).WithExternal(true))
+	if err != nil {
+		p.cfg.Log.WithError(err).Warn("podman's storage could not be looked through")
+		return
+	}
+	for _, c := range all {
+		if len(c.Names) != 1 || !strings.HasPrefix(c.Names[0], containerPrefix) || c.Labels[pod.LabelNode] != "" {
+			continue
+		}
+		if _, err := containers.Remove(ctx, c.ID, new(containers.RemoveOptions).WithForce(true)); err != nil && !is404(err) {
+			p.cfg.Log.WithError(err).WithField("container", c.Names[0]).Warn("a half-made container could not be removed")
+		}
+	}
+}
+
+// containerPrefix begins the names of our containers.
+const containerPrefix = "fl-"
 
 func (p *Podman) dials() bool {
 	conn, err := net.DialTimeout("unix", p.socket(), pingTimeout)
@@ -163,19 +199,6 @@ func (p *Podman) ping(ctx context.Context) error {
 	defer r.Body.Close()
 	_, err = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<10))
 	return err
-}
-
-// Version is "4.3.1", the service's own; it waits for none.
-func (p *Podman) Version(ctx context.Context) (string, error) {
-	c, err := p.call(ctx)
-	if err != nil {
-		return "", err
-	}
-	v, err := system.Version(c, nil)
-	if err != nil {
-		return "", err
-	}
-	return v.Server.Version, nil
 }
 
 func (p *Podman) logLines(r io.Reader) {

@@ -27,6 +27,7 @@ type Fake struct {
 	next       int
 	calls      []string
 	fail       map[string]error
+	lose       map[string]int
 }
 
 type fakeContainer struct {
@@ -42,7 +43,7 @@ var _ nodeagent.Runtime = (*Fake)(nil)
 
 // NewFake is a runtime with these images present.
 func NewFake(images ...string) *Fake {
-	f := &Fake{containers: map[string]*fakeContainer{}, images: map[string]pod.Image{}, fail: map[string]error{}}
+	f := &Fake{containers: map[string]*fakeContainer{}, images: map[string]pod.Image{}, fail: map[string]error{}, lose: map[string]int{}}
 	for _, name := range images {
 		f.images[name] = pod.Image{ID: "sha256:" + strings.Repeat("0", 56) + fmt.Sprintf("%08x", len(f.images)), Names: []string{name}, Bytes: 1 << 20}
 	}
@@ -54,6 +55,23 @@ func (f *Fake) Fail(method string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail[method] = err
+}
+
+// Lose lets the next n calls of create or start take effect and answer
+// ErrUnavailable, as a service that is killed in between does.
+func (f *Fake) Lose(method string, n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lose[method] = n
+}
+
+// lost tells whether the answer of this call gets lost; f.mu is held.
+func (f *Fake) lost(method string) error {
+	if f.lose[method] == 0 {
+		return nil
+	}
+	f.lose[method]--
+	return nodeagent.ErrUnavailable
 }
 
 // Calls lists what changed something so far, as "create NAME" and the like.
@@ -160,7 +178,7 @@ func (f *Fake) Create(ctx context.Context, s pod.ContainerSpec) (string, error) 
 	f.next++
 	id := fmt.Sprintf("%064x", f.next)
 	f.containers[id] = &fakeContainer{spec: s, state: pod.StateCreated, created: time.Now(), died: make(chan struct{})}
-	return id, nil
+	return id, f.lost("create")
 }
 
 // Start implements nodeagent.Runtime.
@@ -195,7 +213,7 @@ func (f *Fake) Start(ctx context.Context, id string) error {
 			c.die(pod.Exit{Code: 137, OOMKilled: true})
 		}
 	}
-	return nil
+	return f.lost("start")
 }
 
 func (c *fakeContainer) arguments() []string {

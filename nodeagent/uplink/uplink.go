@@ -40,6 +40,9 @@ const (
 	// maxAnswer bounds what is read of an answer to a report.
 	maxAnswer   = 64 << 10
 	dialTimeout = 5 * time.Second
+	// offerTimeout bounds the telling of what this node kept; the stream, which
+	// is not read meanwhile, stays within silence.
+	offerTimeout = 15 * time.Second
 )
 
 // Config is what a Client needs.
@@ -80,7 +83,7 @@ type Update struct {
 	Version uint64
 	Items   wire.Items
 	Work    *wire.Work
-	Changed map[string]bool // families: "node", "peers", "pods", "configMaps", "secrets", "services"
+	Changed map[string]bool // families: "node", "peers", "pods", "configMaps", "secrets", "services", "records", "seals"
 	Logs    []wire.LogRequest
 }
 
@@ -110,7 +113,7 @@ func (c *Client) Follow(ctx context.Context, version uint64, items wire.Items, e
 		}
 		if errors.Is(err, errMismatch) {
 			c.log.WithError(err).Warn("the work does not add up: asking for the whole")
-			v.version = 0
+			v.whole = true
 		} else if !told && !heard {
 			told = true
 			c.log.WithError(err).Warn("the master cannot be followed")
@@ -127,7 +130,11 @@ func (c *Client) Follow(ctx context.Context, version uint64, items wire.Items, e
 func (c *Client) stream(ctx context.Context, v *view, heard func(Update)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server+wire.PathWork+"?since="+strconv.FormatUint(v.version, 10), nil)
+	since := v.version
+	if v.whole {
+		since = 0
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server+wire.PathWork+"?since="+strconv.FormatUint(since, 10), nil)
 	if err != nil {
 		return err
 	}
@@ -142,7 +149,7 @@ func (c *Client) stream(ctx context.Context, v *view, heard func(Update)) error 
 	watchdog := time.AfterFunc(silence, cancel)
 	defer watchdog.Stop()
 	lines := bufio.NewReaderSize(res.Body, 64<<10)
-	for {
+	for offered, told := false, false; ; {
 		line, err := readLine(lines)
 		if err != nil {
 			return fmt.Errorf("work stream: %w", err)
@@ -152,6 +159,15 @@ func (c *Client) stream(ctx context.Context, v *view, heard func(Update)) error 
 		if err := json.Unmarshal(line, &f); err != nil {
 			return fmt.Errorf("work stream: %w", err)
 		}
+		if f.Recover && !offered {
+			if err := c.offer(ctx, v); err == nil {
+				offered = true
+				c.log.WithField("version", v.version).Info("the master was told what this node kept")
+			} else if !told {
+				told = true
+				c.log.WithError(err).Warn("the master did not take what this node kept")
+			}
+		}
 		u := Update{Logs: f.Logs}
 		if f.Hash != "" {
 			if u, err = v.apply(f); err != nil {
@@ -160,6 +176,17 @@ func (c *Client) stream(ctx context.Context, v *view, heard func(Update)) error 
 		}
 		heard(u)
 	}
+}
+
+// offer tells a master that lost its store what this node kept.
+func (c *Client) offer(ctx context.Context, v *view) error {
+	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	body, err := json.Marshal(wire.Kept{Version: v.version, Items: v.items.Keepsakes()})
+	if err != nil {
+		return err
+	}
+	return c.post(ctx, wire.PathKept, bytes.NewReader(body), "application/json", "")
 }
 
 func readLine(r *bufio.Reader) ([]byte, error) {
@@ -238,6 +265,7 @@ var errMismatch = errors.New("frame does not fit")
 // view is the work as of the last frame.
 type view struct {
 	version uint64
+	whole   bool // the next frame must not build on this
 	items   wire.Items
 	sum     wire.Sum
 	work    *wire.Work
@@ -248,7 +276,7 @@ func newView(version uint64, items wire.Items) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &view{version, maps.Clone(items), items.Sum(), work}, nil
+	return &view{version: version, items: maps.Clone(items), sum: items.Sum(), work: work}, nil
 }
 
 // apply takes the view to the frame's version and tells what changed. Only what
@@ -297,7 +325,7 @@ func (v *view) apply(f wire.Frame) (Update, error) {
 	if err != nil {
 		return Update{}, err
 	}
-	v.version, v.items, v.sum, v.work = f.Version, items, sum, work
+	v.version, v.whole, v.items, v.sum, v.work = f.Version, false, items, sum, work
 	return Update{Version: f.Version, Items: items, Work: work, Changed: changed, Logs: f.Logs}, nil
 }
 

@@ -59,6 +59,10 @@ type Config struct {
 	// error that is an apimachinery APIStatus answers with that status, any
 	// other with 500. At most MaxPlans run at a time. Nil refuses plans.
 	Plan func(ctx context.Context, req PlanRequest) (any, error)
+	// Beside are other rooms' handlers on the port, by path prefix with both its
+	// slashes ("/git/"). They are asked before anybody is identified: each lets in
+	// whom it knows, and bounds what it takes.
+	Beside map[string]http.Handler
 	// Metrics is where /metrics comes from and the server's own metrics are
 	// registered; nil makes one.
 	Metrics *prometheus.Registry
@@ -83,6 +87,16 @@ type DoorConfig struct {
 	// Report takes what a node says of itself; node is the certificate's. An
 	// error answers 500 and the agent reports again.
 	Report func(ctx context.Context, node schema.NodeName, r wire.Report) error
+	// Keeper seals what nodes keep for a master that lost its store; with nil
+	// they keep nothing.
+	Keeper *work.Keeper
+	// Recovering says that the store was lost and Feed starts empty: until it
+	// moves, streams carry no work but ask for what nodes kept, and objects are
+	// not served.
+	Recovering bool
+	// Recover takes what a node kept; nil refuses. An error is the node's to
+	// tell; it tries again.
+	Recover func(ctx context.Context, node schema.NodeName, kept wire.Kept) error
 }
 
 // Bounds of the server.

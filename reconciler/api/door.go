@@ -51,7 +51,8 @@ type door struct {
 
 	mu        sync.Mutex
 	snapshot  *state.Snapshot // everything below is as of it
-	shared    wire.Items      // "services/..." and "peers/..."
+	lost      bool            // snapshot is a lost store's: no work is told from it
+	shared    wire.Items      // "services/...", "peers/..." and "records/..."
 	sharedSum wire.Sum
 	sharedLog []sharedChange // by version
 	floor     uint64         // changes at or below it are not in sharedLog
@@ -106,7 +107,7 @@ func newDoor(feed *state.Feed, cfg DoorConfig, log logrus.FieldLogger) *door {
 		cfg: cfg, feed: feed, log: log, ackMoved: make(chan struct{}, 1), logs: newLogDesk(),
 		frames:     prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_api_work_frames_total", Help: "Frames of work sent to agents."}),
 		frameBytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_api_work_bytes_total", Help: "Bytes of work sent to agents."}),
-		nodes:      map[schema.NodeName]*nodeDoor{},
+		nodes:      map[schema.NodeName]*nodeDoor{}, lost: cfg.Recovering,
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -140,6 +141,7 @@ func (d *door) step() <-chan struct{} {
 	if snapshot == d.snapshot {
 		return moved
 	}
+	d.lost = false
 	dirty := map[schema.NodeName]bool{}
 	var shared []string
 	if ok {
@@ -153,8 +155,12 @@ func (d *door) step() <-chan struct{} {
 		}
 	}
 	for name, n := range d.nodes {
-		if dirty[name] && d.rebuildOwn(n) || n.concerns(shared) {
+		switch {
+		case dirty[name] && d.rebuildOwn(n) || n.concerns(shared):
 			n.changedIn(span{from + 1, snapshot.Counters().ResourceVersion})
+			n.wake()
+		case slices.ContainsFunc(shared, isRecord): // nothing to apply, so nothing to acknowledge
+			n.changed = snapshot.Counters().ResourceVersion
 			n.wake()
 		}
 		if n.stream == nil && dirty[name] && snapshot.Get(schema.Key{Kind: schema.KindNode, Name: string(name)}) == nil {
@@ -165,11 +171,13 @@ func (d *door) step() <-chan struct{} {
 	return moved
 }
 
-// concerns reports whether one of the shared keys is told to the node: its own
-// entry among the peers is not.
+// concerns reports whether one of the shared keys is told to the node to act
+// upon: its own entry among the peers is not told, and records it merely keeps.
 func (n *nodeDoor) concerns(shared []string) bool {
-	return slices.ContainsFunc(shared, func(key string) bool { return key != n.selfPeer() })
+	return slices.ContainsFunc(shared, func(key string) bool { return key != n.selfPeer() && !isRecord(key) })
 }
+
+func isRecord(key string) bool { return strings.HasPrefix(key, wire.FamilyRecords+"/") }
 
 func (n *nodeDoor) selfPeer() string { return "peers/" + string(n.node) }
 
@@ -180,7 +188,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// rebuildShared makes services and peers from nothing and returns the keys that
+// rebuildShared makes services, peers and records from nothing and returns the keys that
 // differ from what they were.
 func (d *door) rebuildShared(snapshot *state.Snapshot) []string {
 	d.snapshot = snapshot
@@ -194,6 +202,11 @@ func (d *door) rebuildShared(snapshot *state.Snapshot) []string {
 	for n := range state.All[*corev1.Node](snapshot, "") {
 		keys["peers/"+n.Name] = true
 	}
+	for _, info := range schema.Kinds() {
+		for obj := range snapshot.List(info.Kind, "") {
+			d.addRecord(keys, obj)
+		}
+	}
 	if d.shared == nil {
 		d.shared = wire.Items{}
 		d.floor = snapshot.Counters().ResourceVersion
@@ -201,11 +214,23 @@ func (d *door) rebuildShared(snapshot *state.Snapshot) []string {
 	return d.renewShared(keys)
 }
 
-// applyShared renews what the changes touch of services and peers and returns
-// the keys that differ.
+// addRecord adds the key under which nodes keep obj, if they keep it.
+func (d *door) addRecord(keys map[string]bool, obj schema.Object) {
+	if d.cfg.Keeper == nil || obj == nil {
+		return
+	}
+	if key, kept := work.RecordKey(obj); kept {
+		keys[key] = true
+	}
+}
+
+// applyShared renews what the changes touch of services, peers and records and
+// returns the keys that differ.
 func (d *door) applyShared(changes []state.Change) []string {
 	keys := map[string]bool{}
 	for _, c := range changes {
+		d.addRecord(keys, c.Old)
+		d.addRecord(keys, c.New)
 		switch c.Key.Kind {
 		case schema.KindService:
 			keys["services/"+c.Key.Namespace+"/"+c.Key.Name] = true
@@ -248,9 +273,28 @@ func (d *door) renewShared(keys map[string]bool) []string {
 	return changed
 }
 
+// record is the current value of a record's key.
+func (d *door) record(key string) (json.RawMessage, bool) {
+	id, err := work.KeyOfRecord(key)
+	if err != nil {
+		panic("api: " + err.Error())
+	}
+	obj := d.snapshot.Get(id)
+	if obj == nil {
+		return nil, false
+	}
+	if _, kept := work.RecordKey(obj); !kept {
+		return nil, false
+	}
+	return d.cfg.Keeper.Record(key, obj), true
+}
+
 // sharedItem is the current value of one of the shared keys.
 func (d *door) sharedItem(key string) (json.RawMessage, bool) {
 	family, name, _ := strings.Cut(key, "/")
+	if family == wire.FamilyRecords {
+		return d.record(key)
+	}
 	var value any
 	var ok bool
 	if family == "peers" {
@@ -314,12 +358,25 @@ func (d *door) rebuildOwn(n *nodeDoor) bool {
 		}
 	}
 	items := wire.Split(&w)
+	d.sealPods(items)
 	sum := items.Sum()
 	if n.own != nil && sum == n.ownSum {
 		return false
 	}
 	n.own, n.ownSum = items, sum
 	return true
+}
+
+// sealPods puts a seal beside each pod.
+func (d *door) sealPods(items wire.Items) {
+	if d.cfg.Keeper == nil {
+		return
+	}
+	for _, key := range slices.Collect(maps.Keys(items)) {
+		if family, uid, _ := strings.Cut(key, "/"); family == wire.FamilyPods {
+			items[wire.FamilySeals+"/"+uid] = d.cfg.Keeper.Seal(key, items[key])
+		}
+	}
 }
 
 // retryUnopened tries Secrets again that could not be opened.

@@ -23,6 +23,9 @@ const (
 	// MaxReportBytes bounds a Report: some hundred pods and images with room to
 	// spare.
 	MaxReportBytes = 8 << 20
+	// MaxKeptBytes bounds a Kept: a node has it from a frame, which agents take
+	// up to this size.
+	MaxKeptBytes = 256 << 20
 )
 
 func (s *Server) serveJoin(w http.ResponseWriter, r *http.Request) {
@@ -85,6 +88,31 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
 	}
 	s.door.acknowledge(node, report.AppliedVersion)
 	writeJSON(w, http.StatusOK, struct{}{})
+}
+
+// serveKept takes what a node kept of a cluster that this master lost.
+func (s *Server) serveKept(w http.ResponseWriter, r *http.Request) {
+	if s.cfg.Door.Recover == nil {
+		writeError(w, apierrors.NewServiceUnavailable("nothing is recovered here"))
+		return
+	}
+	var kept wire.Kept
+	if err := decodeBody(w, r, MaxKeptBytes, &kept); err != nil {
+		writeError(w, apierrors.NewBadRequest("read what the node kept: "+err.Error()))
+		return
+	}
+	if err := s.cfg.Door.Recover(r.Context(), schema.NodeName(callerOf(r).name), kept); err != nil {
+		writeError(w, statusOf(err))
+		return
+	}
+	writeJSON(w, http.StatusOK, struct{}{})
+}
+
+// recovering reports whether the snapshots are still those of a lost store.
+func (d *door) recovering() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lost
 }
 
 // serveWork is the stream of frames to one agent. A newer connection of the same
@@ -191,6 +219,9 @@ func (d *door) next(n *nodeDoor, stream *workStream) (wire.Frame, bool) {
 	defer d.mu.Unlock()
 	if n.stream != stream {
 		return wire.Frame{}, false
+	}
+	if d.lost {
+		return wire.Frame{Recover: true}, n.greet
 	}
 	var f wire.Frame
 	version := d.snapshot.Counters().ResourceVersion

@@ -52,16 +52,23 @@ func TestDoorTellsEveryNodeItsWork(t *testing.T) {
 		cfg := DoorConfig{Cluster: wire.ClusterInfo{ID: "test"}, OpenSecret: func(_, name string) (map[string][]byte, bool) {
 			return map[string][]byte{"password": []byte(name)}, true
 		}}
+		if rapid.Bool().Draw(t, "kept for the master") {
+			cfg.Keeper = work.NewKeeper([]byte("secret"))
+		}
 		d := newDoor(feed, cfg, logrus.StandardLogger())
 		names := []schema.NodeName{"n1", "n2"}
 		agents := map[schema.NodeName]*modelAgent{"n1": {}, "n2": {}}
 		streams := map[schema.NodeName]*workStream{}
-		hashes := map[schema.NodeName]map[uint64]string{"n1": {}, "n2": {}}
+		hashes := map[schema.NodeName]map[uint64]string{"n1": {}, "n2": {}} // of work
+		wholes := map[schema.NodeName]map[uint64]string{"n1": {}, "n2": {}} // of work and what is kept for the master
 		note := func() {
 			s := feed.Snapshot()
 			for _, name := range names {
 				w := work.For(s, name, cfg.Cluster, cfg.OpenSecret)
-				hashes[name][s.Counters().ResourceVersion] = wire.Split(&w).Hash()
+				items := wire.Split(&w)
+				hashes[name][s.Counters().ResourceVersion] = items.Hash()
+				addKept(cfg.Keeper, s, items)
+				wholes[name][s.Counters().ResourceVersion] = items.Hash()
 			}
 		}
 		note()
@@ -96,7 +103,7 @@ func TestDoorTellsEveryNodeItsWork(t *testing.T) {
 				if err := agent.take(f); err != nil {
 					t.Fatal(err)
 				}
-				if want := hashes[name][agent.version]; agent.items.Hash() != want {
+				if want := wholes[name][agent.version]; agent.items.Hash() != want {
 					t.Fatalf("%s at %d has other work than work.For", name, agent.version)
 				}
 			case "report":

@@ -20,6 +20,13 @@ type PlanRequest struct {
 	Source string     `json:"source"`
 	Files  []PlanFile `json:"files"`
 	Commit string     `json:"commit,omitempty"` // of the tree, where it has one
+	// Against is the revision of the source to compare with instead of what is
+	// applied: a commit, its beginning, a revision's name or a branch.
+	Against string `json:"against,omitempty"`
+	// Drain and Lose are nodes that are drained one after the other and then lost
+	// at once. With them and without files no tree is planned.
+	Drain []schema.NodeName `json:"drain,omitempty"`
+	Lose  []schema.NodeName `json:"lose,omitempty"`
 }
 
 // PlanFile is one file of the tree.

@@ -38,6 +38,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET "+wire.PathWork, s.nodes(s.serveWork))
 	mux.Handle("POST "+wire.PathReport, s.nodes(s.serveReport))
 	mux.Handle("POST "+wire.PathLogs+"{id}", s.nodes(s.serveLogAnswer))
+	mux.Handle("POST "+wire.PathKept, s.nodes(s.serveKept))
 
 	mux.Handle("GET /metrics", s.readers(s.metrics.serve))
 	mux.Handle("GET /api", s.readers(s.serveCoreVersions))
@@ -50,9 +51,12 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /openapi/v3/{path...}", s.readers(serveOpenAPIv3))
 	mux.Handle("POST /apis/authorization.k8s.io/v1/{resource}", s.readers(s.serveReview))
 	mux.Handle("POST /apis/authentication.k8s.io/v1/{resource}", s.readers(s.serveReview))
-	mux.Handle("POST /apis/"+schema.Group+"/v1/plan", s.readers(s.servePlan))
-	mux.Handle("/api/v1/{path...}", s.readers(s.serveObjects))
-	mux.Handle("/apis/{group}/{version}/{path...}", s.readers(s.serveObjects))
+	mux.Handle("POST /apis/"+schema.Group+"/v1/plan", s.readers(s.recovered(s.servePlan)))
+	for prefix, handler := range s.cfg.Beside {
+		mux.Handle(prefix, handler)
+	}
+	mux.Handle("/api/v1/{path...}", s.readers(s.recovered(s.serveObjects)))
+	mux.Handle("/apis/{group}/{version}/{path...}", s.readers(s.recovered(s.serveObjects)))
 	mux.Handle("/", s.readers(func(w http.ResponseWriter, r *http.Request) { writeError(w, errNoPath(r)) }))
 	return s.metrics.count(mux)
 }
@@ -67,6 +71,24 @@ func (s *Server) readers(next http.HandlerFunc) http.Handler {
 		}
 		next(w, r)
 	})
+}
+
+// recovered lets nobody look at a cluster that is not known again yet: nothing
+// is not the answer to what there is.
+func (s *Server) recovered(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !s.door.recovering() {
+			next(w, r)
+			return
+		}
+		reason := "the cluster is being recovered from its nodes"
+		if s.cfg.Ready != nil {
+			if err := s.cfg.Ready(); err != nil {
+				reason = err.Error()
+			}
+		}
+		writeError(w, apierrors.NewServiceUnavailable(reason))
+	}
 }
 
 func (s *Server) nodes(next http.HandlerFunc) http.Handler {

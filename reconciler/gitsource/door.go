@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"fairlead/reconciler/gitsource/hook"
 )
 
 const (
@@ -36,11 +38,17 @@ var gitCalls = map[string]string{
 	"git-receive-pack": http.MethodPost,
 }
 
+// Pusher is who calls at the door, and what they may push.
+type Pusher struct {
+	Name string
+	Refs []string // full names of the only refs they may push; none is any
+}
+
 // HTTPHandler serves the embedded remotes <root>/<source>.git at /git/<source>
-// by git's smart protocol, for clones and pushes alike. authorize says who
-// calls; whoever it does not know is asked for a user and password (the token
-// goes into the password).
-func HTTPHandler(root string, authorize func(r *http.Request, source string) (pusher string, ok bool)) http.Handler {
+// by git's smart protocol, for clones and pushes alike. authorize says whose
+// token it is at a source; it is sent as a bearer token or as the password, with
+// any user. Whoever authorize does not know is asked for one.
+func HTTPHandler(root string, authorize func(token, source string) (Pusher, bool)) http.Handler {
 	free := make(chan struct{}, maxGitRequests)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		source, call, ok := splitDoor(r.URL.Path)
@@ -48,7 +56,7 @@ func HTTPHandler(root string, authorize func(r *http.Request, source string) (pu
 			http.Error(w, "fairlead: not found; the remote of a source is /git/<source>", http.StatusNotFound)
 			return
 		}
-		pusher, ok := authorize(r, source)
+		pusher, ok := authorize(tokenOf(r), source)
 		if !ok {
 			w.Header().Set("WWW-Authenticate", `Basic realm="fairlead", charset="UTF-8"`)
 			http.Error(w, "fairlead: source "+source+" takes a pusher's token, as the password", http.StatusUnauthorized)
@@ -73,6 +81,15 @@ func HTTPHandler(root string, authorize func(r *http.Request, source string) (pu
 	})
 }
 
+// tokenOf is the token a request carries, "" without one.
+func tokenOf(r *http.Request) string {
+	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		return strings.TrimSpace(token)
+	}
+	_, password, _ := r.BasicAuth()
+	return password
+}
+
 // splitDoor takes /git/<source>[.git]/<call> apart.
 func splitDoor(path string) (source, call string, ok bool) {
 	rest, ok := strings.CutPrefix(path, doorPrefix)
@@ -85,7 +102,7 @@ func splitDoor(path string) (source, call string, ok bool) {
 }
 
 // backend lets git http-backend answer (git-http-backend(1)).
-func backend(w http.ResponseWriter, r *http.Request, root, source, call, pusher string) {
+func backend(w http.ResponseWriter, r *http.Request, root, source, call string, pusher Pusher) {
 	program, err := exec.LookPath("git")
 	if err != nil {
 		http.Error(w, "fairlead: git is not installed on the master", http.StatusInternalServerError)
@@ -110,15 +127,16 @@ func backend(w http.ResponseWriter, r *http.Request, root, source, call, pusher 
 		Env: append(gitEnv(),
 			"GIT_PROJECT_ROOT="+root,
 			"GIT_HTTP_EXPORT_ALL=1",
-			"REMOTE_USER="+pusher,
-			"FAIRLEAD_PUSHER="+pusher,
+			"REMOTE_USER="+pusher.Name,
+			hook.EnvPusher+"="+pusher.Name,
+			hook.EnvAllowed+"="+strings.Join(pusher.Refs, " "),
 		),
 		Stderr: &complaint,
 		Logger: log.New(&complaint, "", 0),
 	}
 	handler.ServeHTTP(&flushed{w, timed}, inner)
 	if text := strings.TrimSpace(string(complaint.text)); text != "" {
-		logrus.WithFields(logrus.Fields{"source": source, "call": call, "pusher": pusher, "git": text}).Warn("git request")
+		logrus.WithFields(logrus.Fields{"source": source, "call": call, "pusher": pusher.Name, "git": text}).Warn("git request")
 	}
 }
 

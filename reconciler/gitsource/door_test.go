@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -17,9 +16,14 @@ import (
 
 // door serves m's remote on loopback to the pusher grace.
 func door(m *master) string {
-	handler := HTTPHandler(m.root, func(r *http.Request, source string) (string, bool) {
-		_, token, _ := r.BasicAuth()
-		return "grace", source == "main" && token == "sesame"
+	handler := HTTPHandler(m.root, func(token, source string) (Pusher, bool) {
+		switch {
+		case source == "main" && token == "sesame":
+			return Pusher{Name: "grace"}, true
+		case source == "main" && token == "topics":
+			return Pusher{Name: "linus", Refs: []string{"refs/heads/topic", "refs/heads/other"}}, true
+		}
+		return Pusher{}, false
 	})
 	server := httptest.NewServer(handler)
 	m.t.Cleanup(server.Close)
@@ -73,11 +77,21 @@ func TestDoorRefusesStrangers(t *testing.T) {
 	}
 }
 
+func TestDoorHoldsPushersToTheirRefs(t *testing.T) {
+	m := newMaster(t)
+	m.commit("first")
+	m.git("remote", "set-url", "origin", fmt.Sprintf(door(m), "topics"))
+	if out, ok := m.push("main", "main:topic"); ok || !strings.Contains(out, "linus may push refs/heads/topic, refs/heads/other only, not refs/heads/main") || m.tip() != "" {
+		t.Errorf("%v, %q at %s", ok, out, m.tip())
+	}
+	if out, ok := m.push("main:topic"); !ok {
+		t.Errorf("the allowed ref: %s", out)
+	}
+}
+
 func TestDoorAnswers(t *testing.T) {
 	m := newMaster(t)
-	handler := HTTPHandler(m.root, func(r *http.Request, source string) (string, bool) {
-		return "x", r.Header.Get("Authorization") != ""
-	})
+	handler := HTTPHandler(m.root, func(token, _ string) (Pusher, bool) { return Pusher{Name: "x"}, token == "x" })
 	for _, c := range []struct {
 		method, path string
 		known        bool

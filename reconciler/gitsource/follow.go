@@ -6,37 +6,26 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
-// Follow calls notify once at the start, when the branch may have moved, and at
-// every interval; it returns when ctx ends or the repository cannot be watched.
-// Changes seen while notify runs are one more call. A call is a hint to look:
-// the branch may be where it was.
-func Follow(ctx context.Context, repo *Repo, branch string, interval time.Duration, notify func()) error {
-	dir := repo.Dir()
+// Watch calls hint when branch of the bare repository at dir, or of the git
+// directory of any other, may have moved. It returns nil when ctx ends, and an
+// error when the directory cannot be watched (any more). hint must not block.
+func Watch(ctx context.Context, dir, branch string, hint func()) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("follow %s: %w", dir, err)
+		return fmt.Errorf("watch %s: %w", dir, err)
 	}
 	defer watcher.Close()
 	f := follower{watcher: watcher, dir: dir, ref: filepath.Join("refs", "heads", filepath.FromSlash(branch))}
 	if err := f.watch(); err != nil {
-		return fmt.Errorf("follow %s: %w", dir, err)
+		return fmt.Errorf("watch %s: %w", dir, err)
 	}
-	wake := make(chan struct{}, 1)
-	wake <- struct{}{}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for range wake {
-			notify()
-		}
-	}()
-	defer func() { close(wake); <-done }()
-	return f.run(ctx, interval, wake)
+	// It may have moved before it was watched.
+	hint()
+	return f.run(ctx, hint)
 }
 
 type follower struct {
@@ -45,31 +34,25 @@ type follower struct {
 	ref     string // path of the loose ref below dir
 }
 
-func (f *follower) run(ctx context.Context, interval time.Duration, wake chan<- struct{}) error {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+func (f *follower) run(ctx context.Context, hint func()) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case event, ok := <-f.watcher.Events:
 			if !ok {
-				return fmt.Errorf("follow %s: the watch ended", f.dir)
+				return fmt.Errorf("watch %s: the watch ended", f.dir)
 			}
 			if !f.concerns(event.Name) {
 				continue
 			}
 		case <-f.watcher.Errors:
 			// Events were lost: look, as if one had come.
-		case <-tick.C:
 		}
+		hint()
 		// Directories of the ref come and go with packing: watch those there are.
 		if err := f.watch(); err != nil {
-			return fmt.Errorf("follow %s: %w", f.dir, err)
-		}
-		select {
-		case wake <- struct{}{}:
-		default:
+			return fmt.Errorf("watch %s: %w", f.dir, err)
 		}
 	}
 }
@@ -100,5 +83,5 @@ func (f *follower) concerns(name string) bool {
 	if err != nil {
 		return true
 	}
-	return rel == "packed-refs" || rel == f.ref || strings.HasPrefix(f.ref, rel+string(filepath.Separator))
+	return rel == "." || rel == "packed-refs" || rel == f.ref || strings.HasPrefix(f.ref, rel+string(filepath.Separator))
 }

@@ -21,7 +21,7 @@ func until(t *testing.T, wake <-chan struct{}, what string, seen func() bool) {
 	}
 }
 
-func TestFollow(t *testing.T) {
+func TestWatch(t *testing.T) {
 	w := newWork(t)
 	w.commit("first")
 	dir := w.bare()
@@ -31,7 +31,7 @@ func TestFollow(t *testing.T) {
 	wake, done := make(chan struct{}, 1), make(chan error, 1)
 	var started atomic.Bool
 	go func() {
-		done <- Follow(ctx, repo, branch, time.Hour, func() {
+		done <- Watch(ctx, dir, branch, func() {
 			started.Store(true)
 			select {
 			case wake <- struct{}{}:
@@ -56,22 +56,26 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-func TestFollowTicks(t *testing.T) {
-	repo := open(t, newWork(t).bare())
-	ctx, cancel := context.WithCancel(t.Context())
-	calls := 0
-	err := Follow(ctx, repo, "main", time.Millisecond, func() {
-		if calls++; calls == 3 {
-			cancel()
-		}
-	})
-	if err != nil || calls < 3 {
-		t.Errorf("%d calls, %v", calls, err)
-	}
-	if err := os.RemoveAll(repo.Dir()); err != nil {
+func TestWatchEndsWithTheDirectory(t *testing.T) {
+	dir := newWork(t).bare()
+	done := make(chan error, 1)
+	var hints atomic.Int32
+	ready := make(chan struct{})
+	go func() {
+		done <- Watch(t.Context(), dir, "main", func() {
+			if hints.Add(1) == 1 {
+				close(ready)
+			}
+		})
+	}()
+	<-ready
+	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := Follow(t.Context(), repo, "main", time.Hour, func() {}); err == nil {
-		t.Error("nothing was followed")
+	if err := <-done; err == nil || hints.Load() < 2 {
+		t.Errorf("%v after %d hints", err, hints.Load())
+	}
+	if err := Watch(t.Context(), dir, "main", func() {}); err == nil {
+		t.Error("nothing was watched")
 	}
 }

@@ -1,8 +1,9 @@
 // Package gitsource answers "what does Git have?": which commit a branch is at,
-// what a commit's tree holds, what lies between two commits. It also hosts the
-// embedded remote that users push to: git's own receive-pack does the pushing,
-// its hooks ask the master (package hook, Server), HTTPHandler serves it to
-// remote users, Follow tells when to look again.
+// what a commit's tree holds, what lies between two commits. It keeps caches of
+// outside repositories (Upstream) and hosts the embedded remote that users push
+// to: git's own receive-pack does the pushing, its hooks ask the master (package
+// hook, Server), HTTPHandler serves it to remote users. Watch, WebhookHandler and
+// Keep tell when to look again.
 //
 // It never checks anything out, judges no tree and decides nothing about what
 // runs: that is the Judge's, whom cmd brings. It is the only importer of go-git.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -225,6 +226,9 @@ func (s *Server) answer(ctx context.Context, r hook.Request, out io.Writer) erro
 	if !sameFile(r.Repo, remote.Repo.Dir()) {
 		return fmt.Errorf("%s is a copy, source %s lives in %s; push there", r.Repo, r.Source, remote.Repo.Dir())
 	}
+	if err := allowed(r); err != nil {
+		return err
+	}
 	followed := slices.IndexFunc(r.Updates, func(u hook.Update) bool { return u.Ref == "refs/heads/"+remote.Branch })
 	if followed < 0 {
 		return nil
@@ -251,6 +255,19 @@ func (s *Server) answer(ctx context.Context, r hook.Request, out io.Writer) erro
 		push.Repo = repo
 	}
 	return s.judge(ctx, push, out)
+}
+
+// allowed refuses a push of refs that its token is not for.
+func allowed(r hook.Request) error {
+	if len(r.Allowed) == 0 {
+		return nil
+	}
+	for _, u := range r.Updates {
+		if !slices.Contains(r.Allowed, u.Ref) {
+			return fmt.Errorf("%s may push %s only, not %s", r.Pusher, strings.Join(r.Allowed, ", "), u.Ref)
+		}
+	}
+	return nil
 }
 
 // judge keeps the followed branch's own rules, then asks the Judge.

@@ -23,9 +23,15 @@ const (
 	MaxForkTurns = 1_000
 )
 
+// lingers is how long a terminating pod keeps its room at most. A real one takes
+// about as long to leave the service tables and end. Too short a time would plan
+// places that are not free yet when their pods come; too long a one does not:
+// what fits beside a pod that lingers fits once it is gone.
+const lingers = 5 * time.Second
+
 // fork is a cluster of its own with a clock of its own and model agents: each
 // makes a bound pod ready after its probes' least delay and lets a terminating
-// one go at once. The agents of nodes that are not ready do nothing.
+// one go after a while. The agents of nodes that are not ready do nothing.
 type fork struct {
 	engine *settle.Engine
 	base   *state.Snapshot
@@ -33,7 +39,7 @@ type fork struct {
 	queue  *settle.Queue
 	now    time.Time
 	ready  map[schema.Key]time.Time // when a model agent reports the pod ready
-	going  []schema.Key             // pods a model agent lets go at its next turn
+	going  map[schema.Key]time.Time // when it lets the pod go
 	seen   int                      // changes of tx already looked at
 	bound  string                   // which bound ended the fork, "" for none
 	// happens is what befalls a node at present, "" while the tree settles;
@@ -47,7 +53,7 @@ func newFork(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, n
 	q.ForgetWakes()
 	f := &fork{
 		engine: engine, base: base, tx: base.Begin(), queue: q, now: now,
-		ready: map[schema.Key]time.Time{}, causes: map[types.UID]string{},
+		ready: map[schema.Key]time.Time{}, going: map[schema.Key]time.Time{}, causes: map[types.UID]string{},
 	}
 	for pod := range state.All[*corev1.Pod](base, "") {
 		f.hand(pod)
@@ -97,13 +103,15 @@ func (f *fork) run() {
 	f.bound = fmt.Sprintf("not settled after %d turns", MaxForkTurns)
 }
 
-// due is when something happens next: a pod becomes ready, or a controller asked
-// to look again.
+// due is when something happens next: a pod becomes ready or goes, or a controller
+// asked to look again.
 func (f *fork) due() time.Time {
 	next := f.queue.NextWake()
-	for _, at := range f.ready {
-		if next.IsZero() || at.Before(next) {
-			next = at
+	for _, times := range []map[schema.Key]time.Time{f.ready, f.going} {
+		for _, at := range times {
+			if next.IsZero() || at.Before(next) {
+				next = at
+			}
 		}
 	}
 	return next
@@ -135,35 +143,51 @@ func (f *fork) hand(pod *corev1.Pod) {
 	case pod.Spec.NodeName != "" && !isNodeReady(f.tx, pod.Spec.NodeName):
 		delete(f.ready, key)
 	case pod.DeletionTimestamp != nil:
-		f.going = append(f.going, key)
+		later(f.going, key, f.now.Add(lingerTime(pod)))
 		delete(f.ready, key)
-	case pod.Spec.NodeName == "" || pod.Status.Phase != corev1.PodPending:
-	default:
-		if _, ok := f.ready[key]; !ok {
-			f.ready[key] = f.now.Add(leastDelay(pod))
-		}
+	case pod.Spec.NodeName != "" && pod.Status.Phase == corev1.PodPending:
+		later(f.ready, key, f.now.Add(leastDelay(pod)))
 	}
+}
+
+// later notes a time unless one is noted already.
+func later(times map[schema.Key]time.Time, key schema.Key, at time.Time) {
+	if _, ok := times[key]; !ok {
+		times[key] = at
+	}
+}
+
+func lingerTime(pod *corev1.Pod) time.Duration {
+	if grace := pod.DeletionGracePeriodSeconds; grace != nil {
+		return min(lingers, time.Duration(*grace)*time.Second)
+	}
+	return lingers
 }
 
 // act lets the model agents do what is due at f.now; it reports whether they
 // did anything.
 func (f *fork) act() bool {
 	acted := false
-	for _, key := range f.going {
+	for _, key := range f.dueOf(f.going) {
 		acted = f.tx.Delete(key) || acted
 	}
-	f.going = nil
-	for _, key := range slices.SortedFunc(maps.Keys(f.ready), schema.Key.Compare) {
-		if f.ready[key].After(f.now) {
-			continue
-		}
-		delete(f.ready, key)
+	for _, key := range f.dueOf(f.ready) {
 		if pod, ok := f.tx.Get(key).(*corev1.Pod); ok {
 			f.tx.Put(modelReady(pod, f.now))
 			acted = true
 		}
 	}
 	return acted
+}
+
+// dueOf takes what is due out of times, sorted.
+func (f *fork) dueOf(times map[schema.Key]time.Time) []schema.Key {
+	keys := slices.SortedFunc(maps.Keys(times), schema.Key.Compare)
+	keys = slices.DeleteFunc(keys, func(key schema.Key) bool { return times[key].After(f.now) })
+	for _, key := range keys {
+		delete(times, key)
+	}
+	return keys
 }
 
 func isNodeReady(r state.Reader, name string) bool {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"fairlead/reconciler/settle"
+	"fairlead/schema"
 )
 
 // Bounds of the Markdown form, which forges cut at 64 KiB.
@@ -27,7 +28,11 @@ func (p *Plan) WriteMarkdown(w io.Writer) {
 	p.markdownObjects(w)
 	p.markdownPods(w)
 	for _, u := range groupUnplaced(p.Unplaced) {
-		section(w, true, "No node takes "+u.pods(), []string{"Node", "Reasons"}, u.rows())
+		rows := u.rows()
+		for _, row := range rows {
+			row[1] = markdownText(row[1])
+		}
+		section(w, true, "No node takes "+u.pods(), []string{"Node", "Reasons"}, rows)
 	}
 	if rows := p.capacityRows(); len(rows) > 1 {
 		header := []string{"Node", "CPU", "Memory", "Pods"}
@@ -71,7 +76,7 @@ func (p *Plan) markdownObjects(w io.Writer) {
 		name := string(o.Kind) + " " + o.qualified()
 		objects = append(objects, []string{names[o.Action], name, code(o.where()), o.Reason})
 		for _, f := range o.Fields {
-			fields = append(fields, []string{name, code(f.Path), code(cell(f.From)), code(cell(f.To))})
+			fields = append(fields, append([]string{name}, fieldCells(o, f)...))
 		}
 	}
 	title := count(len(objects), "object")
@@ -82,10 +87,23 @@ func (p *Plan) markdownObjects(w io.Writer) {
 	section(w, true, count(len(fields), "changed field"), []string{"Object", "Field", "From", "To"}, fields)
 }
 
+// fieldCells is a changed field's path and its two values; of texts with many
+// lines, what they do not share.
+func fieldCells(o *Object, f schema.FieldChange) []string {
+	switch {
+	case o.hides(f):
+		return []string{code(f.Path), f.From, f.To}
+	case strings.Contains(f.From, "\n") || strings.Contains(f.To, "\n"):
+		a, b, first := between(linesOf(f.From), linesOf(f.To))
+		return []string{fmt.Sprintf("%s line %d", code(f.Path), first), code(cell(strings.Join(a, "\n"))), code(cell(strings.Join(b, "\n")))}
+	}
+	return []string{code(f.Path), code(cell(f.From)), code(cell(f.To))}
+}
+
 func (p *Plan) markdownPods(w io.Writer) {
 	rows := make([][]string, len(p.Pods))
 	for i, pod := range p.Pods {
-		rows[i] = []string{pod.Action, pod.Namespace + "/" + pod.Name, pod.place(), pod.Reason}
+		rows[i] = []string{pod.Action, pod.Namespace + "/" + pod.Name, strings.TrimPrefix(pod.place(), "on "), markdownText(pod.Reason)}
 	}
 	section(w, false, count(len(rows), "pod"), []string{"Action", "Pod", "Node", "Why"}, rows)
 }

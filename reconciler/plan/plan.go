@@ -127,7 +127,9 @@ type Against struct {
 // queue is what waits in the loop at base; it is copied.
 func Compute(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, cand Candidate, now time.Time) *Plan {
 	p := newPlan(cand)
-	p.findNodes(base)
+	if err := CheckNodes(base, slices.Concat(cand.Drain, cand.Lose)...); err != nil {
+		p.Reasons = append(p.Reasons, err.Error())
+	}
 	src, ok := state.Get[*schema.Source](base, "", cand.Source)
 	if !ok && cand.Source != "" {
 		p.Reasons = append(p.Reasons, fmt.Sprintf("there is no source %q", cand.Source))
@@ -184,9 +186,10 @@ func newPlan(cand Candidate) *Plan {
 	return p
 }
 
-// findNodes refuses nodes that the cluster does not have.
-func (p *Plan) findNodes(r state.Reader) {
-	for _, name := range slices.Concat(p.Drain, p.Lose) {
+// CheckNodes is an error that names what the cluster has when it lacks one of the
+// nodes.
+func CheckNodes(r state.Reader, names ...schema.NodeName) error {
+	for _, name := range names {
 		if _, ok := state.Get[*corev1.Node](r, "", string(name)); ok {
 			continue
 		}
@@ -194,8 +197,9 @@ func (p *Plan) findNodes(r state.Reader) {
 		for node := range state.All[*corev1.Node](r, "") {
 			have = append(have, node.Name)
 		}
-		p.Reasons = append(p.Reasons, fmt.Sprintf("there is no node %q; the cluster has: %s", name, strings.Join(have, ", ")))
+		return fmt.Errorf("there is no node %q; the cluster has: %s", name, strings.Join(have, ", "))
 	}
+	return nil
 }
 
 // applyTree settles the tree on f. It returns why the tree would be held, and
@@ -289,7 +293,7 @@ func (p *Plan) counts() string {
 	if p.Source != "" {
 		s = fmt.Sprintf("%d to create, %d to change, %d to prune; %s", objects[settle.Create], objects[settle.Update], objects[settle.Prune], s)
 	}
-	if n := len(p.Unplaced); n > 0 {
+	if n := len(p.Unplaced); n > 0 || len(p.Drain)+len(p.Lose) > 0 {
 		s += fmt.Sprintf(", %d without a node", n)
 	}
 	return s

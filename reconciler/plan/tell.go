@@ -160,7 +160,7 @@ func (f *fork) stopReason(pod *corev1.Pod) string {
 		return "no longer in the tree"
 	case l.deployIs == nil:
 		return l.name + " is pruned"
-	case l.setIs == nil || l.setIs.Spec.Replicas != nil && *l.setIs.Spec.Replicas == 0 && is > 0:
+	case l.setIs == nil || l.setIs.Labels[appsv1.DefaultDeploymentUniqueLabelKey] != schema.Hash(l.deployIs.Spec.Template):
 		return "old template of " + l.name
 	case is < was:
 		return fmt.Sprintf("%s wants %d, had %d", l.name, is, was)

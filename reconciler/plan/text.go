@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -64,7 +65,7 @@ func (p *Plan) writeDiagnostics(w io.Writer) {
 func (p *Plan) writeObjects(w io.Writer, indent string) {
 	rows := make([][]string, len(p.Objects))
 	for i, o := range p.Objects {
-		rows[i] = []string{signs[o.Action], string(o.Kind), o.qualified(), printable(o.where())}
+		rows[i] = []string{signs[o.Action] + " " + string(o.Kind), o.qualified(), printable(o.where())}
 	}
 	for i, line := range columns(rows) {
 		fmt.Fprintf(w, "%s%s\n", indent, line)
@@ -100,6 +101,8 @@ func (o *Object) writeFields(w io.Writer, indent string) {
 	}
 	for _, f := range o.Fields {
 		switch {
+		case o.hides(f):
+			fmt.Fprintf(w, "%s%-*s  %s\n", indent, width, printable(f.Path), cmp.Or(f.To, f.From))
 		case onOneLine(f):
 			fmt.Fprintf(w, "%s%-*s  %s -> %s\n", indent, width, printable(f.Path), shown(f.From), shown(f.To))
 		case strings.Contains(f.From, "\n") || strings.Contains(f.To, "\n"):
@@ -109,6 +112,11 @@ func (o *Object) writeFields(w io.Writer, indent string) {
 			fmt.Fprintf(w, "%s%s\n%s  - %s\n%s  + %s\n", indent, printable(f.Path), indent, shown(f.From), indent, shown(f.To))
 		}
 	}
+}
+
+// hides reports whether the change tells that a value differs and not which.
+func (o *Object) hides(f schema.FieldChange) bool {
+	return o.Kind == schema.KindSecret && (strings.HasPrefix(f.Path, "data[") || strings.HasPrefix(f.Path, "stringData["))
 }
 
 func onOneLine(f schema.FieldChange) bool {
@@ -163,7 +171,7 @@ func (p *Plan) writePods(w io.Writer) {
 	fmt.Fprintln(w, "Pods:")
 	rows := make([][]string, len(p.Pods))
 	for i, pod := range p.Pods {
-		rows[i] = []string{pod.sign(), pod.Namespace + "/" + pod.Name, pod.place(), pod.Reason}
+		rows[i] = []string{pod.sign() + " " + pod.Namespace + "/" + pod.Name, pod.place(), pod.Reason}
 	}
 	writeColumns(w, "  ", rows)
 }

@@ -89,7 +89,8 @@ func (q *Queue) add(it item) {
 	q.waiting = append(q.waiting, it)
 }
 
-func (q *Queue) due(now time.Time) {
+// due enqueues what wants to be visited by now; it reports whether anything does.
+func (q *Queue) due(now time.Time) bool {
 	var due []item
 	for it, at := range q.wakes {
 		if !at.After(now) {
@@ -107,9 +108,9 @@ func (q *Queue) due(now time.Time) {
 	})
 	for _, it := range due {
 		delete(q.wakes, it)
-		q.visits[it] = 0
 		q.add(it)
 	}
+	return len(due) > 0
 }
 
 // Engine runs the controllers and the scheduler. It holds no state of the
@@ -146,11 +147,15 @@ func (e *Engine) EnqueueAll(q *Queue, r state.Reader) {
 
 // Run notes what changed in tx since it was last looked at, then visits until
 // nothing waits or MaxChanged keys were changed. The caller's own changes count
-// as outside input: they lift the visit counts and parkings of what they touch.
+// as outside input, and so does the time: all visits count anew from there, and
+// the parkings of what was changed are lifted.
 func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {
 	run := &run{engine: e, tx: tx, q: q, ctx: e.Context(tx, now)}
-	q.due(now)
-	for _, c := range tx.TakeDirty() {
+	input := tx.TakeDirty()
+	if q.due(now) || len(input) > 0 {
+		clear(q.visits)
+	}
+	for _, c := range input {
 		run.outside = true
 		run.note(c)
 	}
@@ -202,16 +207,10 @@ func (r *run) note(c state.Change) {
 	if r.view != nil {
 		r.view.Update(r.tx, c)
 	}
-	before := len(r.q.waiting)
 	if r.outside {
 		r.lift(c)
 	}
 	r.engine.trigger(r.q, r.tx, c)
-	if r.outside {
-		for _, it := range r.q.waiting[before:] {
-			r.q.visits[it] = 0
-		}
-	}
 }
 
 // lift gives the key of an outside change a new chance with every controller.

@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/control"
@@ -162,5 +163,40 @@ func TestFightIsParked(t *testing.T) {
 	ns, _ = state.Get[*corev1.Namespace](tx, "", "x")
 	if ns.ResourceVersion == before || len(q.Parked()) == 0 {
 		t.Error("a change from outside does not lift the parking")
+	}
+}
+
+// A rollout of many small steps is no fight: what agents report between them is
+// outside input, also for what is visited only because of what follows from it.
+func TestLongRolloutIsNotParked(t *testing.T) {
+	e, s, q := settled(t, deployment("api", 1))
+	tx := s.Begin()
+	tx.Put(node("n1", "10"))
+	e.Run(tx, q, now)
+	for range 3 * MaxVisits {
+		for pod := range state.All[*corev1.Pod](tx, "") {
+			next := state.Edit(pod)
+			next.Status.Phase = corev1.PodRunning
+			ready := corev1.ConditionTrue
+			if len(next.Status.Conditions) > 1 && next.Status.Conditions[1].Status == ready {
+				ready = corev1.ConditionFalse
+			}
+			next.Status.Conditions = []corev1.PodCondition{next.Status.Conditions[0], {Type: corev1.PodReady, Status: ready}}
+			tx.Put(next)
+		}
+		e.Run(tx, q, now)
+	}
+	if len(q.Parked()) > 0 {
+		t.Errorf("parked: %v", q.Parked())
+	}
+}
+
+func node(name, cpu string) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Status: corev1.NodeStatus{
+			Allocatable: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("500")},
+			Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+		},
 	}
 }

@@ -87,13 +87,18 @@ func podWork(pod *corev1.Pod) wire.PodWork {
 	p.ResourceVersion = ""
 	p.ManagedFields = nil
 	p.Status = corev1.PodStatus{}
-	w := wire.PodWork{Pod: &p}
-	w.Epoch, _ = strconv.ParseInt(pod.Annotations[schema.AnnotationEpoch], 10, 64)
+	w := wire.PodWork{Pod: &p, Epoch: Epoch(pod)}
 	if o := schema.OriginOf(pod); o.Source != "" {
 		w.Revision = schema.RevisionName(o.Source, o.Commit)
 	}
 	w.Drained = pod.DeletionTimestamp != nil && pod.Annotations[schema.AnnotationDrained] == "true"
 	return w
+}
+
+// Epoch is that of the pod's binding, 0 for one that is not bound.
+func Epoch(pod *corev1.Pod) int64 {
+	epoch, _ := strconv.ParseInt(pod.Annotations[schema.AnnotationEpoch], 10, 64)
+	return epoch
 }
 
 func configMapData(cm *corev1.ConfigMap) map[string][]byte {

@@ -17,7 +17,7 @@ type CUEConfig struct {
 	// standard input and output. By default it is this program, told
 	// CUESubcommand: its main must know that.
 	Command []string
-	Limits  CUELimits // zero values are those of DefaultCUELimits
+	Limits  CUELimits // zero values are the default's
 	// Remember is how many bytes of results are kept, so that unchanged
 	// directories are not evaluated again. Zero is 64 MiB, negative none.
 	Remember int64
@@ -35,19 +35,7 @@ const defaultRemember = 64 << 20
 
 // NewCUE makes a CUE. Nothing is started before there is something to evaluate.
 func NewCUE(config CUEConfig) *CUE {
-	c := &CUE{arguments: config.Command, limits: config.Limits, memory: &cueMemory{bound: config.Remember}}
-	if c.limits.Memory == 0 {
-		c.limits.Memory = DefaultCUELimits.Memory
-	}
-	if c.limits.CPU == 0 {
-		c.limits.CPU = DefaultCUELimits.CPU
-	}
-	if c.limits.Wall == 0 {
-		c.limits.Wall = DefaultCUELimits.Wall
-	}
-	if c.limits.Tree == 0 {
-		c.limits.Tree = DefaultCUELimits.Tree
-	}
+	c := &CUE{arguments: config.Command, limits: config.Limits.orDefault(), memory: &cueMemory{bound: config.Remember}}
 	if c.memory.bound == 0 {
 		c.memory.bound = defaultRemember
 	}
@@ -135,45 +123,38 @@ func (c *CUE) evalMissing(ctx context.Context, in *cueInput, missing []string, r
 		return
 	}
 	req := cueRequest{Version: cueVersion, Limits: c.limits, Files: files}
-	refuse := func(dir string, why *failure) {
-		results[dir] = cueResponse{Directory: dir, Diagnostics: schema.Diagnostics{{
-			Position: in.first(dir), Severity: schema.Error, Message: why.message, Hint: why.hint,
-		}}}
-	}
 	ends := time.Now().Add(c.limits.Tree)
 	for children := 0; len(missing) > 0; children++ {
-		left := time.Until(ends)
-		if children == maxCUEChildren || left <= 0 || ctx.Err() != nil {
+		if why := c.givenUp(ctx, children, ends); why != nil {
 			for _, dir := range missing {
-				refuse(dir, c.givenUp(children, left))
+				results[dir] = in.refused(dir, why)
 			}
 			return
 		}
 		req.Directories = missing
-		late := failure{fmt.Sprintf("evaluating this directory takes longer than %v", c.limits.Wall), simplify}
-		if req.Limits.Wall = c.limits.Wall; left < c.limits.Wall {
-			req.Limits.Wall, late = left, *c.outOfTime()
-		}
-		answers, why := runChild(ctx, c.command, req, late)
+		answers, why := runChild(ctx, c.command, req, ends)
 		for _, answer := range answers {
 			in.place(answer.Diagnostics, answer.Directory)
 			results[answer.Directory] = answer
 			c.memory.keep(answer, in)
 		}
 		if missing = missing[len(answers):]; why != nil {
-			refuse(missing[0], why)
+			results[missing[0]] = in.refused(missing[0], why)
 			missing = missing[1:]
 		}
 	}
 }
 
-func (c *CUE) givenUp(children int, left time.Duration) *failure {
-	if left <= 0 {
-		return c.outOfTime()
+// givenUp is why no child is started any more.
+func (c *CUE) givenUp(ctx context.Context, children int, ends time.Time) *failure {
+	switch {
+	case ctx.Err() != nil:
+		return stopped(ctx)
+	case !time.Now().Before(ends):
+		why := c.limits.outOfTime()
+		return &why
+	case children == maxCUEChildren:
+		return &failure{message: fmt.Sprintf("not evaluated: evaluation of this tree has been ended %d times", children)}
 	}
-	return &failure{message: fmt.Sprintf("not evaluated: %d directories of this tree broke their limits before", children)}
-}
-
-func (c *CUE) outOfTime() *failure {
-	return &failure{fmt.Sprintf("not evaluated: the tree's CUE takes longer than %v", c.limits.Tree), "simplify what takes long, or split the source"}
+	return nil
 }

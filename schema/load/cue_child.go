@@ -122,8 +122,7 @@ func mappedData() (uint64, error) {
 	return pages * uint64(os.Getpagesize()), nil
 }
 
-// allowCPU gives the next directory its CPU time. The hard limit lies a little
-// higher, for a process that does not end by itself.
+// allowCPU gives the next directory its CPU time.
 func (l CUELimits) allowCPU() error {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

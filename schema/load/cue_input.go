@@ -55,6 +55,13 @@ func (in *cueInput) first(dir string) schema.Position {
 	return schema.Position{Path: in.files[in.below[dir][0]].Path}
 }
 
+// refused is the result of a directory that has none.
+func (in *cueInput) refused(dir string, why *failure) cueResponse {
+	return cueResponse{Directory: dir, Diagnostics: schema.Diagnostics{{
+		Position: in.first(dir), Severity: schema.Error, Message: why.message, Hint: why.hint,
+	}}}
+}
+
 // place keeps a child's diagnostics to files of the tree.
 func (in *cueInput) place(ds schema.Diagnostics, dir string) {
 	for i := range ds {

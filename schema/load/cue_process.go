@@ -2,6 +2,7 @@ package load
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,15 @@ type CUELimits struct {
 // DefaultCUELimits are generous for real configurations: a thousand Deployments
 // made by one template take 0.4 s and 60 MB more than none. The clock leaves a
 // busy machine twice the time.
-var DefaultCUELimits = CUELimits{Memory: 1 << 30, CPU: 15 * time.Second, Wall: 30 * time.Second, Tree: time.Minute}
+func DefaultCUELimits() CUELimits {
+	return CUELimits{Memory: 1 << 30, CPU: 15 * time.Second, Wall: 30 * time.Second, Tree: time.Minute}
+}
+
+// orDefault fills in zero values.
+func (l CUELimits) orDefault() CUELimits {
+	d := DefaultCUELimits()
+	return CUELimits{cmp.Or(l.Memory, d.Memory), cmp.Or(l.CPU, d.CPU), cmp.Or(l.Wall, d.Wall), cmp.Or(l.Tree, d.Tree)}
+}
 
 // CUESubcommand is the argument by which a program is told to be the child.
 const CUESubcommand = "cue-eval"
@@ -44,32 +53,40 @@ type failure struct{ message, hint string }
 // cueSession is one child process.
 type cueSession struct {
 	limits CUELimits
+	ends   time.Time // when the tree's time is over
 	cmd    *exec.Cmd
 	stderr complaint
 
-	mu     sync.Mutex
-	timer  *time.Timer // of the directory being evaluated
-	killed *failure    // why, set before the kill
-	over   bool        // nothing is killed any more, the child may be gone
+	mu       sync.Mutex
+	answered int         // directories
+	timer    *time.Timer // of the one being evaluated
+	killed   *failure    // why, set before the kill
+	over     bool        // nothing is killed any more, the child may be gone
 }
 
-// runChild evaluates directories in one child. It returns the answers of the
-// first ones, and why the one after them has none, nil if all have; late is why
-// when the clock was the limit.
-func runChild(ctx context.Context, command func() *exec.Cmd, req cueRequest, late failure) ([]cueResponse, *failure) {
+// runChild evaluates directories in one child until the tree's time ends. It
+// returns the answers of the first ones, and why the one after them has none,
+// nil if all have.
+func runChild(ctx context.Context, command func() *exec.Cmd, req cueRequest, ends time.Time) ([]cueResponse, *failure) {
 	scratch, err := os.MkdirTemp("", "fairlead-cue-")
 	if err != nil {
 		return nil, &failure{message: fmt.Sprintf("CUE cannot be evaluated: %v", err)}
 	}
 	defer os.RemoveAll(scratch)
-	s := &cueSession{limits: req.Limits}
+	s := &cueSession{limits: req.Limits, ends: ends}
 	stdin, stdout, err := s.start(command, scratch)
 	if err != nil {
 		return nil, &failure{message: fmt.Sprintf("CUE cannot be evaluated: %v", err)}
 	}
-	stop := context.AfterFunc(ctx, func() { s.kill(&failure{message: fmt.Sprintf("evaluation was stopped: %v", ctx.Err())}) })
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.kill(stopped(ctx))
+	})
 	defer stop()
-	s.setTimer(late)
+	s.mu.Lock()
+	s.setTimer()
+	s.mu.Unlock()
 
 	sent := make(chan struct{})
 	go func() { // a child that dies early leaves the rest unread
@@ -78,10 +95,7 @@ func runChild(ctx context.Context, command func() *exec.Cmd, req cueRequest, lat
 		stdin.Close()
 	}()
 	answers, err := s.read(stdout, req.Directories)
-	if err != nil {
-		s.kill(&failure{message: fmt.Sprintf("CUE cannot be evaluated: %v", err)})
-	}
-	s.end()
+	s.end(err)
 	<-sent
 	if len(answers) == len(req.Directories) {
 		return answers, nil
@@ -89,16 +103,38 @@ func runChild(ctx context.Context, command func() *exec.Cmd, req cueRequest, lat
 	return answers, s.explain()
 }
 
-func (s *cueSession) setTimer(late failure) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.timer = time.AfterFunc(s.limits.Wall, func() { s.kill(&late) })
+// setTimer gives the next directory its time; s.mu is held.
+func (s *cueSession) setTimer() {
+	wait, late := s.limits.Wall, failure{fmt.Sprintf("evaluating this directory takes longer than %v", s.limits.Wall), simplify}
+	if left := time.Until(s.ends); left < wait {
+		wait, late = left, s.limits.outOfTime()
+	}
+	number := s.answered
+	s.timer = time.AfterFunc(wait, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.answered == number {
+			s.kill(&late)
+		}
+	})
 }
 
-// end waits for the child, which has nothing more to say.
-func (s *cueSession) end() {
+func (l CUELimits) outOfTime() failure {
+	return failure{fmt.Sprintf("not evaluated: the tree's CUE takes longer than %v", l.Tree), "simplify what takes long, or split the source"}
+}
+
+func stopped(ctx context.Context) *failure {
+	return &failure{message: fmt.Sprintf("evaluation was stopped: %v", ctx.Err())}
+}
+
+// end waits for the child, which has nothing more to say, or said what is no
+// answer.
+func (s *cueSession) end(wrong error) {
 	s.mu.Lock()
 	s.timer.Stop()
+	if wrong != nil {
+		s.kill(&failure{message: fmt.Sprintf("CUE cannot be evaluated: %v", wrong)})
+	}
 	s.signal()
 	s.over = true
 	s.mu.Unlock()
@@ -134,21 +170,22 @@ func (s *cueSession) read(stdout io.Reader, directories []string) ([]cueResponse
 	return answers, nil
 }
 
-// advance gives the next directory its time; false if the child is killed.
+// advance goes on to the next directory; false if the child is killed.
 func (s *cueSession) advance() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.killed != nil {
 		return false
 	}
-	s.timer.Reset(s.limits.Wall)
+	s.timer.Stop()
+	s.answered++
+	s.setTimer()
 	return true
 }
 
-// kill ends the child before it has answered; the first reason counts.
+// kill ends the child before it has answered; the first reason counts. s.mu is
+// held.
 func (s *cueSession) kill(why *failure) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.killed == nil && !s.over {
 		s.killed = why
 		s.signal()

@@ -59,6 +59,19 @@ var testChildren = map[string]func(args []string) error{
 		}
 		return writeResponse(os.Stdout, cueResponse{Directory: req.Directories[0], Diagnostics: surroundings(req.Files[0].Path)})
 	},
+	"slow": func([]string) error {
+		req, err := readRequest(os.Stdin)
+		if err != nil {
+			return err
+		}
+		for _, dir := range req.Directories {
+			<-time.After(200 * time.Millisecond)
+			if err := writeResponse(os.Stdout, cueResponse{Directory: dir}); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 	"silent": func([]string) error { return nil },
 	"hanging": func([]string) error {
 		<-time.After(time.Hour)
@@ -360,7 +373,7 @@ func TestCUEGivesUp(t *testing.T) {
 	if len(got) != maxCUEChildren+2 || got[0] != "00/a.cue: CUE's evaluator ended early: exit status 0" {
 		t.Errorf("%d diagnostics, first %v", len(got), got[0])
 	}
-	if want := "09/a.cue: not evaluated: 8 directories of this tree broke their limits before"; got[len(got)-1] != want {
+	if want := "09/a.cue: not evaluated: evaluation of this tree has been ended 8 times"; got[len(got)-1] != want {
 		t.Errorf("last %q, want %q", got[len(got)-1], want)
 	}
 }
@@ -392,6 +405,14 @@ func TestCUEBrokenChild(t *testing.T) {
 	if diff := cmp.Diff(want, lines(loadCUE(slow, "a/a.cue", "x: 1", "b/a.cue", "x: 1").Diagnostics)); diff != "" {
 		t.Errorf("a slow tree (-want +got):\n%s", diff)
 	}
+	slow = childCUE(t, CUELimits{Tree: time.Second}, "slow")
+	var files []string
+	for i := range 20 {
+		files = append(files, fmt.Sprintf("%02d/a.cue", i), "x: 1")
+	}
+	if got := lines(loadCUE(slow, files...).Diagnostics); len(got) < 15 || !strings.HasPrefix(got[len(got)-1], "19/a.cue: not evaluated: the tree's CUE takes longer than 1s") {
+		t.Errorf("a slow tree of many directories: %q", got)
+	}
 	missing := NewCUE(CUEConfig{Command: []string{"/nonexistent/fairlead"}})
 	if got := lines(loadCUE(missing, "a.cue", "x: 1").Diagnostics); len(got) != 1 || !strings.Contains(got[0], "no such file") {
 		t.Errorf("without a program: %v", got)
@@ -411,9 +432,14 @@ func TestCUEChildStartsNone(t *testing.T) {
 func TestCUECancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(300*time.Millisecond, cancel)
-	result := Load(ctx, treeOf("a.cue", "x: 1"), schema.SourceSpec{}, Options{CUE: childCUE(t, CUELimits{}, "hanging")})
-	if got := result.Diagnostics.Error(); !strings.Contains(got, "a.cue: evaluation was stopped: context canceled") {
-		t.Error(got)
+	result := Load(ctx, treeOf("a/a.cue", "x: 1", "b/b.cue", "x: 1"), schema.SourceSpec{}, Options{CUE: childCUE(t, CUELimits{}, "hanging")})
+	want := []string{
+		": reading the tree was stopped: context canceled",
+		"a/a.cue: evaluation was stopped: context canceled",
+		"b/b.cue: evaluation was stopped: context canceled",
+	}
+	if diff := cmp.Diff(want, lines(result.Diagnostics)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

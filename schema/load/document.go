@@ -35,7 +35,8 @@ func (d *document) position(n *yaml.Node) schema.Position {
 type object struct {
 	schema.Desired
 	key    schema.Key
-	flawed bool // its document has errors: it exists, but its content says little
+	file   int32 // its place among the files, counted from 1; 0 for what CUE evaluates to
+	flawed bool  // its document has errors: it exists, but its content says little
 }
 
 // decoded is what one document holds.

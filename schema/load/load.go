@@ -6,7 +6,6 @@
 package load
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -25,6 +24,7 @@ type Options struct {
 	Known           func(schema.Key) schema.Object // ConfigMaps and Secrets of other sources, nil for one that does not exist; may be nil
 	NodePorts       PortRange                      // that services may ask for; zero is 30000-32767
 	CUE             *CUE                           // evaluates CUE and remembers what came out; nil: this Load's own
+	Cache           *Cache                         // remembers what YAML and JSON files were decoded to; nil remembers nothing
 }
 
 // PortRange is a range of ports, both ends in it.
@@ -49,15 +49,20 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 		opts.NodePorts = defaultNodePorts
 	}
 	l := loader{tree: tree, spec: schema.DefaultSourceSpec(spec), opts: opts}
+	l.last = opts.Cache.recall(opts.Source, reading(l.spec))
 	files, cues := l.selectFiles()
-	var all []decoded
-	if !l.diagnostics.HasErrors() {
-		all = l.decodeFiles(ctx, files)
-		all = append(all, l.decodeCUE(ctx, cues)...)
+	readable := !l.diagnostics.HasErrors()
+	var objects []object
+	if readable {
+		fresh := l.decodeFiles(ctx, files)
+		fresh = append(fresh, l.decodeCUE(ctx, cues)...)
+		objects = l.gather(files, fresh, l.reuse(ctx, files))
 	}
-	objects := l.gather(all)
 	if ctx.Err() != nil {
 		l.fail(schema.Position{}, fmt.Sprintf("reading the tree was stopped: %v", ctx.Err()), "")
+	}
+	if opts.Cache != nil && readable && ctx.Err() == nil {
+		l.remember(files, objects)
 	}
 	l.judge(objects)
 	result := Result{Diagnostics: l.diagnostics.Sort(), Files: len(files) + len(cues)}
@@ -74,7 +79,16 @@ type loader struct {
 	tree        schema.Tree
 	spec        schema.SourceSpec
 	opts        Options
+	last        *rememberedTree // what the source's last Load left
 	diagnostics schema.Diagnostics
+}
+
+// selected is a YAML or JSON file to be read, or known from the last Load.
+type selected struct {
+	*rememberedFile
+	known      bool
+	remembered int  // if it is known: its place in the remembered tree
+	unread     bool // it could not be read or cut
 }
 
 func (l *loader) fail(at schema.Position, message, hint string) {
@@ -83,16 +97,25 @@ func (l *loader) fail(at schema.Position, message, hint string) {
 
 // selectFiles picks the manifests and holds the tree to its bounds before
 // anything is read.
-func (l *loader) selectFiles() (files []*source, cues []schema.File) {
-	selected := selectionOf(l.spec)
+func (l *loader) selectFiles() (files []*selected, cues []schema.File) {
+	selection := selectionOf(l.spec)
 	for _, d := range l.tree.Refused {
-		if extension := path.Ext(d.Path); selected.covers(d.Path) && (extension == "" || isManifest(d.Path)) {
+		if extension := path.Ext(d.Path); selection.covers(d.Path) && (extension == "" || isManifest(d.Path)) {
 			l.diagnostics = append(l.diagnostics, d)
 		}
 	}
+	files = make([]*selected, 0, len(l.last.files))
 	var total int64
-	for _, f := range l.tree.Files {
-		if !selected.wants(f.Path) {
+	at := 0
+	for i := range l.tree.Files {
+		f := &l.tree.Files[i]
+		if index, ok := l.last.known(f, &at); ok {
+			total += f.Size
+			l.last.files[index].source.reopen(f.Open)
+			files = append(files, &selected{rememberedFile: l.last.files[index], known: true, remembered: index})
+			continue
+		}
+		if !selection.wants(f.Path) {
 			continue
 		}
 		total += f.Size
@@ -100,9 +123,9 @@ func (l *loader) selectFiles() (files []*source, cues []schema.File) {
 		case f.Size > schema.MaxFileSize:
 			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
 		case path.Ext(f.Path) == ".cue":
-			cues = append(cues, f)
+			cues = append(cues, *f)
 		default:
-			files = append(files, &source{file: f})
+			files = append(files, &selected{rememberedFile: &rememberedFile{source: &source{file: *f}}})
 		}
 	}
 	if count := len(files) + len(cues); count > schema.MaxFiles {
@@ -123,31 +146,52 @@ const chunksPerJob = 16
 
 // job is a run of one file's chunks, decoded by one worker.
 type job struct {
+	file   int
 	source *source
 	parsed *parsedFile
 	first  int
 	last   int // behind the last
 }
 
-// decodeFiles reads and decodes in parallel; the result is in the order of the
-// files and their documents.
-func (l *loader) decodeFiles(ctx context.Context, files []*source) []decoded {
-	parsed := make([]*parsedFile, len(files))
-	problems := make([]schema.Diagnostics, len(files))
-	inParallel(ctx, len(files), func(i int) { parsed[i], problems[i] = files[i].read() })
+// decodeFiles reads and decodes in parallel what is not known; the result is in
+// the order of the files and their documents.
+func (l *loader) decodeFiles(ctx context.Context, files []*selected) []decoded {
+	var fresh []int
+	for i, f := range files {
+		if !f.known {
+			fresh = append(fresh, i)
+		}
+	}
+	parsed := make([]*parsedFile, len(fresh))
+	problems := make([]schema.Diagnostics, len(fresh))
+	inParallel(ctx, len(fresh), func(i int) { parsed[i], problems[i] = files[fresh[i]].source.read() })
 	var jobs []job
 	for i, p := range parsed {
 		l.diagnostics = append(l.diagnostics, problems[i]...)
 		if p == nil {
+			files[fresh[i]].unread = true
 			continue
 		}
 		for first := 0; first < len(p.chunks); first += chunksPerJob {
-			jobs = append(jobs, job{files[i], p, first, min(first+chunksPerJob, len(p.chunks))})
+			jobs = append(jobs, job{fresh[i], files[fresh[i]].source, p, first, min(first+chunksPerJob, len(p.chunks))})
 		}
 	}
 	results := make([][]decoded, len(jobs))
 	inParallel(ctx, len(jobs), func(i int) { results[i] = l.decodeJob(jobs[i]) })
+	for i, j := range jobs {
+		files[j.file].note(results[i])
+	}
 	return slices.Concat(results...)
+}
+
+// note keeps what is not an object with the file.
+func (r *rememberedFile) note(all []decoded) {
+	for _, d := range all {
+		r.diagnostics = append(r.diagnostics, d.diagnostics...)
+		if r.nameless == nil {
+			r.nameless = d.nameless
+		}
+	}
 }
 
 // inParallel calls do(0) … do(n-1) on all cores and returns when all have ended;
@@ -169,6 +213,11 @@ func (l *loader) decodeJob(j job) []decoded {
 	var out []decoded
 	for i := j.first; i < j.last; i++ {
 		out = append(out, l.decodeChunk(j.source, j.parsed, i)...)
+	}
+	for _, d := range out {
+		for i := range d.objects {
+			d.objects[i].file = int32(j.file) + 1
+		}
 	}
 	return out
 }
@@ -195,23 +244,29 @@ func (l *loader) decodeChunk(s *source, p *parsedFile, index int) (out []decoded
 const panicMessage = "this document cannot be read, which is a bug of Fairlead's"
 
 // gather collects diagnostics and objects, the latter sorted by key and, for one
-// key, by position.
-func (l *loader) gather(all []decoded) []object {
+// key, by position; reused are sorted already.
+func (l *loader) gather(files []*selected, fresh []decoded, reused []object) []object {
 	var objects []object
 	nameless := make(map[string]bool)
-	for _, d := range all {
-		l.diagnostics = append(l.diagnostics, d.diagnostics...)
-		objects = append(objects, d.objects...)
-		if d.nameless != nil && !nameless[d.nameless.Path] {
-			nameless[d.nameless.Path] = true
-			l.fail(*d.nameless, "no apiVersion and kind: this is not an object", excludeHint(d.nameless.Path))
+	tell := func(diagnostics schema.Diagnostics, at *schema.Position) {
+		l.diagnostics = append(l.diagnostics, diagnostics...)
+		if at != nil && !nameless[at.Path] {
+			nameless[at.Path] = true
+			l.fail(*at, "no apiVersion and kind: this is not an object", excludeHint(at.Path))
 		}
 	}
-	if len(objects) > schema.MaxObjects {
-		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d objects, at most %d are taken", len(objects), schema.MaxObjects), "")
+	for _, f := range files {
+		if f.known {
+			tell(f.diagnostics, f.nameless)
+		}
 	}
-	slices.SortStableFunc(objects, func(a, b object) int {
-		return cmp.Or(a.key.Compare(b.key), a.Position.Compare(b.Position))
-	})
-	return objects
+	for _, d := range fresh {
+		tell(d.diagnostics, d.nameless)
+		objects = append(objects, d.objects...)
+	}
+	if count := len(objects) + len(reused); count > schema.MaxObjects {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d objects, at most %d are taken", count, schema.MaxObjects), "")
+	}
+	slices.SortStableFunc(objects, func(a, b object) int { return compare(&a, &b) })
+	return merge(reused, objects)
 }

@@ -45,6 +45,13 @@ func (s *source) read() (*parsedFile, schema.Diagnostics) {
 	return &parsedFile{chunks: split(text), chunk: -1}, nil
 }
 
+// reopen has the file read from where it is now: the same bytes.
+func (s *source) reopen(open func() ([]byte, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.file.Open = open
+}
+
 func (s *source) isJSON() bool { return path.Ext(s.file.Path) == ".json" }
 
 func (s *source) parse(text []byte) ([]*yaml.Node, *syntaxError) {

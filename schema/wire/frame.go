@@ -28,6 +28,9 @@ type Frame struct {
 	Set     map[string]json.RawMessage `json:"set,omitempty"`
 	Delete  []string                   `json:"delete,omitempty"`
 	Logs    []LogRequest               `json:"logs,omitempty"`
+	// Recover asks for what the node kept: the master has lost its store, sends
+	// no work before it has the cluster again, and repeats this until then.
+	Recover bool `json:"recover,omitempty"`
 }
 
 // Items is a Work taken apart, one entry per thing that changes alone: "node",

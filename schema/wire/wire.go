@@ -173,4 +173,5 @@ const (
 	PathWork   = "/agent/v1/work"   // GET, ?since=V; a stream of Frame, one JSON value a line
 	PathReport = "/agent/v1/report" // POST Report
 	PathLogs   = "/agent/v1/logs/"  // POST, + LogRequest.ID
+	PathKept   = "/agent/v1/kept"   // POST Kept
 )

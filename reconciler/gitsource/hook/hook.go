@@ -6,12 +6,13 @@
 // A hook opens the conversation with one field a line, values quoted as Go
 // strings:
 //
-//	fairlead-hook 1
+//	fairlead-hook 2
 //	phase "pre-receive"
 //	source "main"
 //	repo "/var/lib/fairlead/git/main.git"
 //	quarantine "/var/lib/fairlead/git/main.git/objects/tmp_objdir-incoming-x"
 //	pusher "local:root"
+//	allowed "refs/heads/main"
 //	update "refs/heads/main" <old> <new>
 //	option "wait"
 //	end
@@ -35,12 +36,13 @@ import (
 )
 
 // Version is the protocol's; a master refuses any other.
-const Version = 1
+const Version = 2
 
 // Bounds of a conversation. Both sides keep them.
 const (
 	MaxUpdates = 10_000  // refs in one push: a mirror's first push carries all its tags
 	MaxOptions = 32      // push options
+	MaxAllowed = 32      // refs that a pusher is held to
 	MaxLine    = 8 << 10 // bytes of one line, its newline included
 )
 
@@ -52,6 +54,12 @@ const (
 	Beat = 5 * time.Second
 	// Silence is how long either side waits for the other's next line.
 	Silence = 6 * Beat
+)
+
+// What the master's door tells the hooks of a push that came through it.
+const (
+	EnvPusher  = "FAIRLEAD_PUSHER"       // who it is
+	EnvAllowed = "FAIRLEAD_ALLOWED_REFS" // Request.Allowed, separated by spaces
 )
 
 // Phase is the hook that asks.
@@ -81,6 +89,7 @@ type Request struct {
 	Repo       string // absolute path of the bare repository
 	Quarantine string // objects not accepted yet; empty after the fact
 	Pusher     string
+	Allowed    []string // the only refs the pusher may move; none is any
 	Updates    []Update
 	Options    []string
 }
@@ -89,6 +98,9 @@ type Request struct {
 func (r Request) Encode() ([]byte, error) {
 	if len(r.Updates) > MaxUpdates {
 		return nil, fmt.Errorf("%d refs in one push, at most %d are taken", len(r.Updates), MaxUpdates)
+	}
+	if len(r.Allowed) > MaxAllowed {
+		return nil, fmt.Errorf("a pusher held to %d refs, at most %d are taken", len(r.Allowed), MaxAllowed)
 	}
 	if len(r.Options) > MaxOptions {
 		return nil, fmt.Errorf("%d push options, at most %d are taken", len(r.Options), MaxOptions)
@@ -102,6 +114,9 @@ func (r Request) Encode() ([]byte, error) {
 	add("repo", r.Repo, "")
 	add("quarantine", r.Quarantine, "")
 	add("pusher", r.Pusher, "")
+	for _, ref := range r.Allowed {
+		add("allowed", ref, "")
+	}
 	for _, u := range r.Updates {
 		add("update", u.Ref, " "+u.Old+" "+u.New)
 	}
@@ -167,6 +182,8 @@ func (r *Request) field(line string) error {
 		r.Quarantine = value
 	case "pusher":
 		r.Pusher = value
+	case "allowed":
+		r.Allowed = append(r.Allowed, value)
 	case "option":
 		r.Options = append(r.Options, value)
 	case "update":
@@ -178,7 +195,7 @@ func (r *Request) field(line string) error {
 	default:
 		return errors.New("unknown field")
 	}
-	if len(r.Updates) > MaxUpdates || len(r.Options) > MaxOptions {
+	if len(r.Updates) > MaxUpdates || len(r.Options) > MaxOptions || len(r.Allowed) > MaxAllowed {
 		return errors.New("too many")
 	}
 	return nil

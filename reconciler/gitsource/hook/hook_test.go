@@ -24,10 +24,14 @@ func TestRequestComesBack(t *testing.T) {
 			Updates: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Update {
 				return Update{Ref: text.Draw(t, "ref"), Old: name.Draw(t, "old"), New: name.Draw(t, "new")}
 			}), 1, 5).Draw(t, "updates"),
+			Allowed: rapid.SliceOfN(text, 0, 3).Draw(t, "allowed"),
 			Options: rapid.SliceOfN(text, 0, 3).Draw(t, "options"),
 		}
 		if len(want.Options) == 0 {
 			want.Options = nil
+		}
+		if len(want.Allowed) == 0 {
+			want.Allowed = nil
 		}
 		sent, err := want.Encode()
 		if err != nil {
@@ -51,6 +55,7 @@ func TestRequestBounds(t *testing.T) {
 	good := Request{Phase: Pre, Source: "main", Repo: "/r", Updates: []Update{{Ref: "refs/heads/main", Old: Zero, New: Zero}}}
 	for name, change := range map[string]func(*Request){
 		"updates": func(r *Request) { r.Updates = make([]Update, MaxUpdates+1) },
+		"allowed": func(r *Request) { r.Allowed = make([]string, MaxAllowed+1) },
 		"options": func(r *Request) { r.Options = make([]string, MaxOptions+1) },
 		"line":    func(r *Request) { r.Options = []string{strings.Repeat("x", MaxLine)} },
 	} {

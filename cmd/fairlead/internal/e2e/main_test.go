@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(getVariable); url != "" {
 		os.Exit(get(url))
 	}
+	if urls := os.Getenv(loadVariable); urls != "" {
+		os.Exit(load(strings.Fields(urls)))
+	}
 	flag.Parse()
 	code, err := run(m)
 	if err != nil {
@@ -76,8 +79,10 @@ func build() error {
 	if _, err := output(compile); err != nil {
 		return err
 	}
-	_, err = output(exec.CommandContext(ctx, filepath.Join(root, "examples/shop/images/build.sh"), "v1", "v2"))
-	return err
+	if _, err := output(exec.CommandContext(ctx, filepath.Join(root, "examples/shop/images/build.sh"), "v1", "v2")); err != nil {
+		return err
+	}
+	return buildWitness(ctx, root, filepath.Dir(binaries))
 }
 
 // output runs a command and returns its standard output; the error carries

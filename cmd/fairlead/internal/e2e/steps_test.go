@@ -180,24 +180,26 @@ func (c *cluster) process(t *testing.T, pod *corev1.Pod) int {
 	return 0
 }
 
-// get fetches a URL from inside the pod's network, resolving names as its
-// containers do.
+// get fetches a URL from inside the pod's network.
 func (c *cluster) get(t *testing.T, from *corev1.Pod, url string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
-	defer cancel()
-	pid := c.process(t, from)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(ctx, "nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", pid), self)
-	cmd.Env = append(os.Environ(), getVariable+"="+url, fmt.Sprintf("%s=/proc/%d/root/etc/resolv.conf", resolvConfigure, pid))
-	return output(cmd)
+	return output(c.inPod(t, from, getVariable+"="+url))
 }
 
 // get is the other side of cluster.get: it prints the body of url.
 func get(url string) int {
+	body, err := fetch(clientInPod(callTimeout), url)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Print(body)
+	return 0
+}
+
+// clientInPod resolves names as the pod's containers do and makes a new
+// connection for each request.
+func clientInPod(timeout time.Duration) *http.Client {
 	dialer := &net.Dialer{Resolver: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		server, err := nameserver(os.Getenv(resolvConfigure))
 		if err != nil {
@@ -206,14 +208,7 @@ func get(url string) int {
 		var d net.Dialer
 		return d.DialContext(ctx, network, net.JoinHostPort(server, "53"))
 	}}}
-	client := http.Client{Timeout: callTimeout, Transport: &http.Transport{DialContext: dialer.DialContext}}
-	body, err := fetch(&client, url)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	fmt.Print(body)
-	return 0
+	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
 }
 
 func nameserver(path string) (string, error) {

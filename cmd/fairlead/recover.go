@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"fairlead/reconciler"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// recoveryTold is how often a master that waits for its nodes says so.
+const recoveryTold = 10 * time.Second
+
+// registered lists the nodes of the registry. A store without a single round
+// beside nodes in the registry was lost.
+func (m *master) registered() []schema.NodeName {
+	var out []schema.NodeName
+	for _, n := range m.authority.Nodes() {
+		out = append(out, n.Name)
+	}
+	return out
+}
+
+// recover takes what a node kept of the cluster that was lost.
+func (m *master) recover(ctx context.Context, node schema.NodeName, kept wire.Kept) error {
+	memory, err := m.keeper.Recall(node, kept)
+	if err != nil {
+		return err
+	}
+	m.log.WithFields(logrus.Fields{"node": node, "version": memory.Version, "records": len(memory.Records), "pods": len(memory.Pods)}).Info("a node told what it kept")
+	return m.loop.Submit(ctx, reconciler.Recovered{Node: node, Memory: memory})
+}
+
+// recovered says why nothing is decided yet; nil once everything is known.
+func (m *master) recovered() error {
+	awaited := m.loop.Awaited()
+	if len(awaited) == 0 {
+		return nil
+	}
+	names := make([]string, len(awaited))
+	for i, n := range awaited {
+		names[i] = string(n)
+	}
+	return fmt.Errorf("the store was lost and is recovered from the nodes: waiting for %s", strings.Join(names, ", "))
+}
+
+// tellRecovery logs now and then whom a recovering master waits for.
+func (m *master) tellRecovery(ctx context.Context) error {
+	if m.recovered() == nil {
+		return nil
+	}
+	tick := time.NewTicker(recoveryTold)
+	defer tick.Stop()
+	for {
+		if err := m.recovered(); err != nil {
+			m.log.WithField("hint", "nothing is decided before every registered node has answered; for one that is gone for good, stop the master, take it out of pki/nodes.json and start again").Warn(err)
+		}
+		select {
+		case <-m.loop.Begun():
+			m.log.Info("the cluster is recovered from its nodes")
+			return nil
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

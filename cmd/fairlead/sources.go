@@ -1,0 +1,577 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/cmd/fairlead/internal/config"
+	"fairlead/reconciler"
+	"fairlead/reconciler/gitsource"
+	"fairlead/reconciler/state"
+	"fairlead/reconciler/trust"
+	"fairlead/schema"
+)
+
+const (
+	// remoteGap is how far apart looks at another machine's repository are,
+	// whatever webhooks say.
+	remoteGap = time.Second
+	// localGap is the same for a repository on this machine's disk.
+	localGap = 20 * time.Millisecond
+	// watchRetry is how long a directory that cannot be watched is left alone;
+	// meanwhile it is looked at by its interval.
+	watchRetry = 5 * time.Second
+	// goBackPause is how long a rollback that could not be handed over waits for
+	// its next try.
+	goBackPause = time.Second
+	// maxPushers is how many pushes of one source are remembered by who made
+	// them, from when git asks until the loop has them.
+	maxPushers = 16
+)
+
+// sources keeps a repository and a follower for every Source there is: those of
+// the master's configuration and those that trees add. The repository of a
+// Source that went stays on disk.
+type sources struct {
+	dir        string // the master's
+	hookSocket string
+	hookBinary string
+	configured []schema.Source
+	log        *logrus.Entry
+	authority  *trust.Authority
+
+	// Set before anything is followed.
+	loop     *reconciler.Loop
+	feed     *state.Feed
+	follower *reconciler.Follower
+
+	mu   sync.Mutex
+	open map[string]*followed
+}
+
+// newSources reads the sources of the configuration.
+func newSources(c config.Master, hookSocket string, authority *trust.Authority, log *logrus.Entry) (*sources, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	s := &sources{
+		dir: c.Dir, hookSocket: hookSocket, hookBinary: filepath.Join(filepath.Dir(self), "fairlead-hook"),
+		log: log, authority: authority, open: map[string]*followed{},
+	}
+	for _, entry := range c.Sources {
+		src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: entry.Name}, Spec: entry.Spec}
+		schema.Default(&src)
+		if problems := schema.Validate(&src); len(problems) > 0 {
+			return nil, fmt.Errorf("configuration: source %s: %s: %s", entry.Name, problems[0].Field, problems[0].Message)
+		}
+		s.configured = append(s.configured, src)
+	}
+	return s, nil
+}
+
+// isConfigured reports whether a source is the master's own.
+func (s *sources) isConfigured(name string) bool {
+	return slices.ContainsFunc(s.configured, func(src schema.Source) bool { return src.Name == name })
+}
+
+// prepare opens the embedded remotes, so that the first push finds its own.
+func (s *sources) prepare(ctx context.Context, snapshot *state.Snapshot) error {
+	for i := range s.configured {
+		if src := &s.configured[i]; src.Spec.Embedded {
+			if err := s.follow(src).prepare(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	for src := range state.All[*schema.Source](snapshot, "") {
+		if !src.Spec.Embedded || s.isConfigured(src.Name) {
+			continue
+		}
+		// One that cannot be opened says so when it is looked at.
+		_ = s.follow(src).prepare(ctx)
+	}
+	return nil
+}
+
+// follow makes the follower of a source; it does nothing before it is started.
+func (s *sources) follow(src *schema.Source) *followed {
+	f := &followed{sources: s, name: src.Name, spec: src.Spec, hints: make(chan struct{}, 1), log: s.log.WithField("source", src.Name)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[src.Name] = f
+	return f
+}
+
+func (s *sources) get(name string) *followed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[name]
+}
+
+// remote is the embedded remote that a push comes from.
+func (s *sources) remote(name string) (gitsource.Remote, bool) {
+	f := s.get(name)
+	if f == nil || !f.spec.Embedded {
+		return gitsource.Remote{}, false
+	}
+	repo := f.repository()
+	return gitsource.Remote{Repo: repo, Branch: f.spec.Branch}, repo != nil
+}
+
+// note remembers who pushes what git is asking about: whichever look brings the
+// commit to the loop, its revision names the pusher.
+func (s *sources) note(p gitsource.Push) {
+	if f := s.get(p.Source); f != nil {
+		f.note(p.Followed.New, p.Pusher)
+	}
+}
+
+// took brings a push that git has taken to the loop.
+func (s *sources) took(ctx context.Context, p gitsource.Push) error {
+	f := s.get(p.Source)
+	if f == nil {
+		return fmt.Errorf("there is no source %q", p.Source)
+	}
+	return f.look(ctx)
+}
+
+// run follows whatever Sources there are until ctx ends.
+func (s *sources) run(ctx context.Context) error {
+	defer s.close()
+	select {
+	case <-s.loop.Begun():
+	case <-ctx.Done():
+		return nil
+	}
+	var seen uint64
+	for {
+		changes, snapshot, moved, known := s.feed.Since(seen)
+		if !known || slices.ContainsFunc(changes, aboutSource) {
+			s.adjust(ctx, snapshot)
+		}
+		seen = snapshot.Counters().ResourceVersion
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func aboutSource(c state.Change) bool { return c.Key.Kind == schema.KindSource }
+
+// adjust starts and stops followers so that they are those of the snapshot.
+func (s *sources) adjust(ctx context.Context, snapshot *state.Snapshot) {
+	wanted := map[string]*schema.Source{}
+	for src := range state.All[*schema.Source](snapshot, "") {
+		wanted[src.Name] = src
+	}
+	s.mu.Lock()
+	running := maps.Clone(s.open)
+	s.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(running)) {
+		src, stays := wanted[name]
+		if stays && sameRepository(running[name].spec, src.Spec) {
+			continue
+		}
+		running[name].close()
+		s.mu.Lock()
+		delete(s.open, name)
+		s.mu.Unlock()
+		delete(running, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		f := running[name]
+		if f == nil {
+			f = s.follow(wanted[name])
+		}
+		f.start(ctx)
+	}
+}
+
+// sameRepository reports whether a follower may go on under a changed spec.
+func sameRepository(a, b schema.SourceSpec) bool {
+	auth := func(s schema.SourceSpec) schema.SourceAuth {
+		if s.Auth == nil {
+			return schema.SourceAuth{}
+		}
+		return *s.Auth
+	}
+	return a.URL == b.URL && a.Embedded == b.Embedded && a.Branch == b.Branch && a.Interval.Duration == b.Interval.Duration && auth(a) == auth(b)
+}
+
+// close ends all followers.
+func (s *sources) close() {
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.open))
+	clear(s.open)
+	s.mu.Unlock()
+	for _, f := range all {
+		f.close()
+	}
+}
+
+// beside are the handlers that sources have on the master's port.
+func (s *sources) beside() map[string]http.Handler {
+	authorize := func(token, source string) (gitsource.Pusher, bool) {
+		grant, ok, err := s.authority.Pusher(token, source)
+		if err != nil {
+			s.log.WithError(err).Warn("pusher token")
+		}
+		return gitsource.Pusher{Name: grant.Pusher, Refs: grant.Refs}, ok
+	}
+	secret := func(source string) string {
+		if f := s.get(source); f == nil || f.spec.Embedded {
+			return ""
+		}
+		return s.authority.WebhookSecret(source)
+	}
+	hint := func(source string) {
+		if f := s.get(source); f != nil {
+			f.hint()
+		}
+	}
+	return map[string]http.Handler{
+		"/git/":   gitsource.HTTPHandler(filepath.Join(s.dir, "git"), authorize),
+		"/hooks/": gitsource.WebhookHandler(secret, hint),
+	}
+}
+
+// followed is one source's repository and what follows it.
+type followed struct {
+	*sources
+	name  string
+	spec  schema.SourceSpec // as it was opened
+	log   *logrus.Entry
+	hints chan struct{}
+
+	stop context.CancelFunc // nil before start
+	done sync.WaitGroup
+
+	mu       sync.Mutex
+	repo     *gitsource.Repo     // nil before it is open
+	upstream *gitsource.Upstream // nil for an embedded remote
+	pushers  []pushed            // the newest last
+
+	looking sync.Mutex // one look at a time; guards told
+	told    reconciler.SourceTrouble
+}
+
+// pushed is who pushed a commit.
+type pushed struct{ commit, pusher string }
+
+// hint asks for a look soon.
+func (f *followed) hint() {
+	select {
+	case f.hints <- struct{}{}:
+	default:
+	}
+}
+
+func (f *followed) repository() *gitsource.Repo {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.repo
+}
+
+// prepare opens the repository if it is not open yet; the error is a
+// *gitsource.Trouble.
+func (f *followed) prepare(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.repo != nil {
+		return nil
+	}
+	var err error
+	if f.spec.Embedded {
+		f.repo, err = gitsource.Init(ctx, filepath.Join(f.dir, "git", f.name+".git"), gitsource.HookConfig{
+			HookBinary: f.hookBinary, Socket: f.hookSocket, Source: f.name, Branch: f.spec.Branch,
+		})
+		if err != nil {
+			return &gitsource.Trouble{Reason: gitsource.NotStored, Message: err.Error()}
+		}
+		return nil
+	}
+	credentials, err := f.credentials()
+	if err != nil {
+		return err
+	}
+	f.upstream, err = gitsource.OpenUpstream(ctx, gitsource.UpstreamConfig{
+		Dir: filepath.Join(f.dir, "cache", f.name+".git"), URL: f.spec.URL, Branch: f.spec.Branch, Credentials: credentials,
+	})
+	if err != nil {
+		return err
+	}
+	f.repo = f.upstream.Repo()
+	return nil
+}
+
+// credentials is the file of the source's credentials. One that Git names lies
+// in the master's own directory for them: whoever can push must not make the
+// master read any other file.
+func (f *followed) credentials() (string, error) {
+	if f.spec.Auth == nil || f.spec.Auth.SecretFile == "" {
+		return "", nil
+	}
+	name := f.spec.Auth.SecretFile
+	if filepath.IsAbs(name) && f.isConfigured(f.name) {
+		return name, nil
+	}
+	if name != filepath.Base(name) || strings.HasPrefix(name, ".") {
+		return "", &gitsource.Trouble{Reason: gitsource.BadCredentials, Message: fmt.Sprintf(
+			"auth.secretFile %q: want the name of a file in %s", name, filepath.Join(f.dir, "credentials"))}
+	}
+	return filepath.Join(f.dir, "credentials", name), nil
+}
+
+// start looks at the repository from now on; again is fine.
+func (f *followed) start(ctx context.Context) {
+	if f.stop != nil {
+		return
+	}
+	ctx, f.stop = context.WithCancel(ctx)
+	// What fails here is told by the first look.
+	_ = f.prepare(ctx)
+	f.done.Go(func() {
+		gitsource.Keep(ctx, gitsource.Pace{Source: f.name, Interval: f.spec.Interval.Duration, Gap: f.gap(), Hints: f.hints}, f.look)
+	})
+	f.done.Go(func() { f.watch(ctx) })
+	f.done.Go(func() { f.awaitFailures(ctx) })
+}
+
+// close ends the follower. What is on disk stays.
+func (f *followed) close() {
+	if f.stop != nil {
+		f.stop()
+	}
+	f.done.Wait()
+	if repo := f.repository(); repo != nil {
+		repo.Close()
+	}
+}
+
+func (f *followed) gap() time.Duration {
+	if r, err := schema.ParseRemote(f.spec.URL); err == nil && r.Scheme != "file" {
+		return remoteGap
+	}
+	return localGap
+}
+
+// watch hints whenever a repository on this machine's disk changes.
+func (f *followed) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		if dir, ok := f.watchable(); ok {
+			// However the watch ended, the interval looks on.
+			_ = gitsource.Watch(ctx, dir, f.spec.Branch, f.hint)
+			f.hint()
+		}
+		sleep(ctx, watchRetry)
+	}
+}
+
+func (f *followed) watchable() (string, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.upstream != nil:
+		return f.upstream.Local()
+	case f.repo != nil:
+		return f.repo.Dir(), true
+	}
+	return "", false
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// awaitFailures hands over the last healthy revision when the applied one
+// failed; the remote need not answer for that.
+func (f *followed) awaitFailures(ctx context.Context) {
+	for f.follower.AwaitFailure(ctx, f.name); ctx.Err() == nil; f.follower.AwaitFailure(ctx, f.name) {
+		f.stay(ctx)
+		sleep(ctx, goBackPause)
+	}
+}
+
+// look brings the repository's branch to the loop if it moved, and tells the
+// Source how the repository was found.
+func (f *followed) look(ctx context.Context) error {
+	f.looking.Lock()
+	defer f.looking.Unlock()
+	tip, err := f.bring(ctx)
+	if ctx.Err() != nil || errors.Is(err, reconciler.ErrStopped) {
+		return err
+	}
+	var trouble *gitsource.Trouble
+	switch {
+	case errors.As(err, &trouble):
+		f.tell(ctx, reconciler.SourceTrouble{Source: f.name, Reason: string(trouble.Reason), Message: trouble.Message, Observed: trouble.Observed})
+	case err != nil:
+		f.log.WithError(err).Warn("sync")
+	case tip != "":
+		f.tell(ctx, reconciler.SourceTrouble{Source: f.name, Message: f.describe(), Observed: tip})
+	}
+	return err
+}
+
+func (f *followed) describe() string {
+	if f.spec.Embedded {
+		return "branch " + f.spec.Branch + " of the embedded remote"
+	}
+	return "branch " + f.spec.Branch + " of " + f.spec.URL
+}
+
+// tell records what is new of a repository, and logs it.
+func (f *followed) tell(ctx context.Context, now reconciler.SourceTrouble) {
+	if now == f.told {
+		return
+	}
+	if now.Reason != f.told.Reason || now.Message != f.told.Message {
+		log := f.log.WithField("reason", now.Reason)
+		if now.Reason != "" {
+			log.Warn(now.Message)
+		} else if f.told.Reason != "" {
+			log.Info("the repository is well again")
+		}
+	}
+	if f.loop.Post(ctx, now) == nil {
+		f.told = now
+	}
+}
+
+// bring takes the branch to the loop; tip is "" for an embedded remote that
+// nobody pushed to yet. Whatever is wrong, what was applied stays.
+func (f *followed) bring(ctx context.Context) (tip string, err error) {
+	if err := f.prepare(ctx); err != nil {
+		return "", err
+	}
+	src, ok := state.Get[*schema.Source](f.feed.Snapshot(), "", f.name)
+	if !ok {
+		return "", nil // it is going: the feed says so presently
+	}
+	tip, err = f.tip(ctx, src)
+	if err == nil && tip != "" {
+		err = f.admit(src, tip)
+	}
+	if err != nil {
+		f.stay(ctx)
+		return "", err
+	}
+	if tip == "" {
+		return "", nil
+	}
+	return tip, f.sync(ctx, tip)
+}
+
+// tip is where the repository's branch is.
+func (f *followed) tip(ctx context.Context, src *schema.Source) (string, error) {
+	if f.upstream != nil {
+		return f.upstream.Look(ctx)
+	}
+	tip, ok, err := f.repo.Branch(f.spec.Branch)
+	switch {
+	case err != nil:
+		return "", &gitsource.Trouble{Reason: gitsource.BadRepository, Message: err.Error()}
+	case !ok && src.Status.Desired.Commit != "":
+		return "", &gitsource.Trouble{Reason: gitsource.BranchGone, Message: fmt.Sprintf("the embedded remote has no branch %s", f.spec.Branch)}
+	}
+	return tip, nil
+}
+
+// admit checks that a commit may be judged at all. The one judged last may.
+func (f *followed) admit(src *schema.Source, tip string) error {
+	if tip == src.Status.Desired.Commit {
+		return nil
+	}
+	if err := f.repo.Forward(src.Status.Applied.Commit, src.Status.Desired.Commit, tip); err != nil {
+		return err
+	}
+	_, err := f.repo.TreeHash(tip, src.Spec.Path)
+	return unread(err, gitsource.PathGone, tip)
+}
+
+// unread turns an error of reading the repository into the source's trouble;
+// refused is the reason where the tree itself is at fault.
+func unread(err error, refused gitsource.Reason, commit string) error {
+	var diagnostics schema.Diagnostics
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &diagnostics) && len(diagnostics) > 0:
+		return &gitsource.Trouble{Reason: refused, Message: diagnostics[0].String(), Observed: commit}
+	}
+	return &gitsource.Trouble{Reason: gitsource.BadRepository, Message: err.Error(), Observed: commit}
+}
+
+// stay goes on with the commit that was judged last: its secrets are opened
+// after a start, and a failed revision makes way.
+func (f *followed) stay(ctx context.Context) {
+	src, ok := state.Get[*schema.Source](f.feed.Snapshot(), "", f.name)
+	if !ok || src.Status.Desired.Commit == "" || f.repository() == nil {
+		return
+	}
+	if err := f.sync(ctx, src.Status.Desired.Commit); err != nil && ctx.Err() == nil && !errors.Is(err, reconciler.ErrStopped) {
+		f.log.WithError(err).Warn("stay at the last good state")
+	}
+}
+
+func (f *followed) sync(ctx context.Context, tip string) error {
+	_, err := f.follower.Sync(ctx, f.name, pinned{f.repository(), tip}, f.pusher(tip))
+	return err
+}
+
+// pinned is a repository whose branch is at a commit that was checked, whatever
+// happens to it meanwhile.
+type pinned struct {
+	*gitsource.Repo
+	tip string
+}
+
+func (p pinned) Branch(string) (string, bool, error) { return p.tip, true, nil }
+
+func (p pinned) Tree(commit, path string) (schema.Tree, error) {
+	tree, err := p.Repo.Tree(commit, path)
+	return tree, unread(err, gitsource.TreeRefused, commit)
+}
+
+func (p pinned) Overrides(applied, judged, tip string) (schema.Overrides, error) {
+	o, err := p.Repo.Overrides(applied, judged, tip)
+	return o, unread(err, gitsource.BadRepository, tip)
+}
+
+func (f *followed) note(commit, pusher string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pushers = append(f.pushers, pushed{commit, pusher})
+	f.pushers = f.pushers[max(0, len(f.pushers)-maxPushers):]
+}
+
+func (f *followed) pusher(commit string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range slices.Backward(f.pushers) {
+		if p.commit == commit {
+			return p.pusher
+		}
+	}
+	return ""
+}

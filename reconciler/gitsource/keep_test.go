@@ -1,0 +1,167 @@
+package gitsource
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestBackoff(t *testing.T) {
+	for attempt := 1; attempt < 100; attempt++ {
+		whole := lastRetry
+		if attempt < 10 {
+			whole = min(lastRetry, firstRetry<<(attempt-1))
+		}
+		got := Backoff("shop", attempt)
+		if got < whole*3/4 || got > whole*5/4 {
+			t.Errorf("attempt %d waits %s, want %s and a quarter", attempt, got, whole)
+		}
+		if got != Backoff("shop", attempt) {
+			t.Errorf("attempt %d waits differently the second time", attempt)
+		}
+	}
+	if Backoff("shop", 20) == Backoff("web", 20) {
+		t.Error("two sources come back at once")
+	}
+}
+
+// looks runs Keep for a while in virtual time and tells when it looked.
+func looks(t *testing.T, p Pace, during time.Duration, look func(n int) error, meanwhile func()) []time.Duration {
+	t.Helper()
+	var at []time.Duration
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), during)
+		defer cancel()
+		if meanwhile != nil {
+			go meanwhile()
+		}
+		Keep(ctx, p, func(context.Context) error {
+			at = append(at, time.Since(start))
+			return look(len(at))
+		})
+	})
+	return at
+}
+
+func TestKeep(t *testing.T) {
+	well := func(int) error { return nil }
+	if got := looks(t, Pace{Source: "s", Interval: 30 * time.Second}, 95*time.Second, well, nil); len(got) != 4 || got[3] != 90*time.Second {
+		t.Errorf("looked at %v", got)
+	}
+	standing := func(int) error { return &Trouble{Reason: Rewound} }
+	if got := looks(t, Pace{Source: "s", Interval: 30 * time.Second}, 95*time.Second, standing, nil); len(got) != 4 {
+		t.Errorf("in standing trouble looked at %v", got)
+	}
+	// Twice down, then well.
+	down := func(n int) error {
+		if n == 2 || n == 3 {
+			return errors.New("down")
+		}
+		return nil
+	}
+	got := looks(t, Pace{Source: "s", Interval: 30 * time.Second}, 100*time.Second, down, nil)
+	want := []time.Duration{0, 30 * time.Second}
+	want = append(want, want[1]+Backoff("s", 1))
+	want = append(want, want[2]+Backoff("s", 2))
+	want = append(want, want[3]+30*time.Second, want[3]+60*time.Second)
+	if len(got) != len(want) {
+		t.Fatalf("looked at %v, want %v", got, want)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("look %d at %v, want %v", i, got[i], want[i])
+		}
+	}
+}
+
+func TestKeepTakesHints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hints := make(chan struct{}, 1)
+		var at []time.Duration
+		start := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			Keep(ctx, Pace{Source: "s", Interval: time.Hour, Gap: time.Second, Hints: hints}, func(context.Context) error {
+				at = append(at, time.Since(start))
+				return errors.New("down")
+			})
+		}()
+		time.Sleep(100 * time.Millisecond)
+		// A storm: one more look, once the gap is over.
+		for range 100 {
+			select {
+			case hints <- struct{}{}:
+			default:
+			}
+		}
+		time.Sleep(650 * time.Millisecond)
+		synctest.Wait()
+		if len(at) != 1 {
+			t.Errorf("within the gap looked at %v", at)
+		}
+		time.Sleep(300 * time.Millisecond)
+		synctest.Wait()
+		if len(at) != 2 || at[1] != time.Second {
+			t.Errorf("after the gap looked at %v", at)
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestWebhookHandler(t *testing.T) {
+	var hinted []string
+	handler := WebhookHandler(func(source string) string {
+		if source == "shop" {
+			return "sesame"
+		}
+		return ""
+	}, func(source string) { hinted = append(hinted, source) })
+	body := []byte(`{"ref": "refs/heads/main"}`)
+	sign := func(secret string) string {
+		mac := hmac.New(sha256.New, []byte(secret))
+		mac.Write(body)
+		return "sha256=" + hex.EncodeToString(mac.Sum(nil))
+	}
+	long := make([]byte, maxHookBytes+1)
+	for _, c := range []struct {
+		name, method, path, header, value string
+		body                              []byte
+		code                              int
+	}{
+		{"generic", "POST", "/hooks/shop", "X-Fairlead-Token", "sesame", nil, 202},
+		{"gitlab", "POST", "/hooks/shop", "X-Gitlab-Token", "sesame", body, 202},
+		{"github", "POST", "/hooks/shop", "X-Hub-Signature-256", sign("sesame"), body, 202},
+		{"github, wrong secret", "POST", "/hooks/shop", "X-Hub-Signature-256", sign("guess"), body, 403},
+		{"github, other body", "POST", "/hooks/shop", "X-Hub-Signature-256", sign("sesame"), []byte("{}"), 403},
+		{"github, no hex", "POST", "/hooks/shop", "X-Hub-Signature-256", "sha256=x", body, 403},
+		{"github, endless", "POST", "/hooks/shop", "X-Hub-Signature-256", sign("sesame"), long, 413},
+		{"wrong secret", "POST", "/hooks/shop", "X-Fairlead-Token", "guess", body, 403},
+		{"no secret", "POST", "/hooks/shop", "X-Other", "", body, 403},
+		{"source without", "POST", "/hooks/main", "X-Fairlead-Token", "", body, 403},
+		{"source without, signed by nothing", "POST", "/hooks/main", "X-Hub-Signature-256", sign(""), body, 403},
+		{"read", "GET", "/hooks/shop", "X-Fairlead-Token", "sesame", nil, 405},
+		{"no source", "POST", "/hooks/", "X-Fairlead-Token", "sesame", nil, 404},
+		{"a path", "POST", "/hooks/shop/x", "X-Fairlead-Token", "sesame", nil, 404},
+	} {
+		hinted = nil
+		r := httptest.NewRequestWithContext(t.Context(), c.method, c.path, bytes.NewReader(c.body))
+		r.Header.Set(c.header, c.value)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code != c.code || (len(hinted) == 1) != (c.code == http.StatusAccepted) {
+			t.Errorf("%s: %d %q, hinted %v, want %d", c.name, w.Code, w.Body, hinted, c.code)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package gitsource
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Reason is why a source's repository gives no new revision, in the word that a
+// condition carries.
+type Reason string
+
+// The reasons.
+const (
+	Unreachable    Reason = "Unreachable"    // nobody answers, or no repository is there
+	Unauthorized   Reason = "Unauthorized"   // the remote does not take the credentials, or is not who it should be
+	BadCredentials Reason = "BadCredentials" // the credentials' file cannot be used
+	BadURL         Reason = "BadURL"         // the address is none that is followed
+	BadRepository  Reason = "BadRepository"  // what it sends is cut off, corrupt or no repository
+	TooLarge       Reason = "TooLarge"       // it sends more than is taken
+	NotStored      Reason = "NotStored"      // this machine cannot keep what it sends
+	BranchGone     Reason = "BranchGone"     // it has no such branch (any more)
+	Rewound        Reason = "Rewound"        // the branch does not contain the commit that runs
+	PathGone       Reason = "PathGone"       // the commit has no such directory
+	TreeRefused    Reason = "TreeRefused"    // the commit's tree is beyond the bounds
+)
+
+// Trouble is why a source stays at its last good state.
+type Trouble struct {
+	Reason   Reason
+	Message  string // the same for the same trouble
+	Observed string // commit the branch is at, "" if that is not known
+}
+
+func (t *Trouble) Error() string { return t.Message }
+
+// Standing reports whether the repository was read and it is for people to
+// change it: looking again soon is of no use, looking as usual is no burden.
+func (t *Trouble) Standing() bool {
+	switch t.Reason {
+	case BranchGone, Rewound, PathGone, TreeRefused:
+		return true
+	}
+	return false
+}
+
+// IsStanding reports whether err is a Trouble that is Standing.
+func IsStanding(err error) bool {
+	var t *Trouble
+	return errors.As(err, &t) && t.Standing()
+}
+
+func troublef(reason Reason, format string, args ...any) *Trouble {
+	return &Trouble{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// signs are what git, curl and ssh say, looked for in this order; they speak
+// English under LC_ALL=C.
+var signs = []struct {
+	reason Reason
+	words  []string
+}{
+	{BranchGone, []string{"couldn't find remote ref"}},
+	{TooLarge, []string{"died of signal 25", "file too large", "file size limit exceeded"}},
+	{NotStored, []string{"no space left on device", "read-only file system", "disk quota exceeded", "unable to create temporary file", "cannot lock ref"}},
+	{Unauthorized, []string{
+		"authentication failed", "could not read username", "could not read password", "permission denied", "host key verification failed",
+		"returned error: 401", "returned error: 403", "ssl certificate problem", "server certificate verification failed", "access denied",
+		"remote host identification has changed",
+	}},
+	{Unreachable, []string{
+		"could not resolve host", "failed to connect", "couldn't connect", "connection refused", "connection timed out", "operation timed out",
+		"no route to host", "network is unreachable", "connection reset", "operation too slow", "returned error: 404", "returned error: 5", "not found",
+	}},
+}
+
+// classify reads git's complaint. stage is the reason where it says nothing
+// better.
+func classify(stage Reason, what, complaint string) *Trouble {
+	reason, ok := sign(complaint)
+	if !ok {
+		reason = stage
+	}
+	return troublef(reason, "%s: %s", what, gist(complaint))
+}
+
+// sign is the reason that the first of the signs in a text stands for.
+func sign(text string) (Reason, bool) {
+	lower := strings.ToLower(text)
+	for _, s := range signs {
+		for _, w := range s.words {
+			if strings.Contains(lower, w) {
+				return s.reason, true
+			}
+		}
+	}
+	return "", false
+}
+
+// maxGist bounds how much of a complaint a condition repeats.
+const maxGist = 300
+
+var (
+	// elapsed times and process ids differ each time: the same trouble must read
+	// the same.
+	changing = regexp.MustCompile(` after \d+ (ms|milliseconds|seconds)|\(\d+ milliseconds\)|\d+ bytes of body|; \d+ out of \d+ bytes received`)
+	noise    = regexp.MustCompile(`^(remote: *|warning: .*|and the repository exists\.|Please make sure.*|hint: .*|@.*|)$`)
+)
+
+// gist is git's complaint on one line: what it calls fatal or an error and what
+// is a sign; all of it where there is no such line. Sorted, because git's
+// processes speak in no fixed order.
+func gist(complaint string) string {
+	var weighty, rest []string
+	for line := range strings.Lines(complaint) {
+		line = strings.TrimSpace(changing.ReplaceAllString(printable(line), ""))
+		text, isFatal := strings.CutPrefix(line, "fatal: ")
+		text, isError := strings.CutPrefix(text, "error: ")
+		_, isSign := sign(line)
+		switch {
+		case noise.MatchString(line):
+		case isFatal || isError || isSign:
+			weighty = append(weighty, text)
+		default:
+			rest = append(rest, line)
+		}
+	}
+	if len(weighty) == 0 {
+		weighty = rest
+	}
+	slices.Sort(weighty)
+	text := strings.Join(slices.Compact(weighty), "; ")
+	if text == "" {
+		return "git gave no reason"
+	}
+	if len(text) > maxGist {
+		text = strings.ToValidUTF8(text[:maxGist], "") + "..."
+	}
+	return text
+}

@@ -1,0 +1,202 @@
+package gitsource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"fairlead/reconciler/gitsource/hook"
+	"fairlead/schema"
+)
+
+// tidyEvery is after how many fetches the cache is tidied up.
+const tidyEvery = 64
+
+// UpstreamConfig says which branch of which outside repository to keep a cache
+// of.
+type UpstreamConfig struct {
+	Dir         string // of the cache, a bare repository; made when it is missing
+	URL         string // what schema.ParseRemote takes
+	Branch      string // short, as main
+	Credentials string // path of the file that holds them; "" for none
+}
+
+// Upstream is an outside repository and the cache of the branch that is
+// followed. Git's own program fetches: it checks that what it was sent is whole,
+// and it can be killed. Measured against go-git on 10,000 files and one change
+// it takes 15 ms to 8 ms, in another process' memory.
+//
+// One goroutine looks; the cache may be read by many.
+type Upstream struct {
+	outside
+	branch      string
+	credentials string
+	repo        *Repo
+	fetches     int
+}
+
+// OpenUpstream opens the cache; nothing is fetched yet. The error is a *Trouble.
+func OpenUpstream(ctx context.Context, c UpstreamConfig) (*Upstream, error) {
+	remote, err := schema.ParseRemote(c.URL)
+	if err != nil {
+		return nil, troublef(BadURL, "url %q %v", c.URL, err)
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, troublef(NotStored, "cache %s: %v", c.Dir, err)
+	}
+	u := &Upstream{branch: c.Branch, credentials: c.Credentials, outside: outside{
+		cache: dir, own: filepath.Join(dir, "fairlead"), remote: remote, bounds: usualBounds,
+	}}
+	if err := u.prepare(ctx); err != nil {
+		return nil, troublef(NotStored, "cache %s: %v", dir, err)
+	}
+	if u.repo, err = Open(dir); err != nil {
+		return nil, troublef(NotStored, "cache: %v", err)
+	}
+	return u, nil
+}
+
+// Repo is the cache. Its branch is where the remote's was when it was last
+// fetched whole.
+func (u *Upstream) Repo() *Repo { return u.repo }
+
+// Local is the git directory of a repository on this machine's disk, whose
+// changes can be watched; false for one that is not, or not there.
+func (u *Upstream) Local() (dir string, ok bool) {
+	if u.remote.Scheme != "file" {
+		return "", false
+	}
+	for _, dir := range []string{u.remote.Path, filepath.Join(u.remote.Path, ".git")} {
+		if info, err := os.Stat(filepath.Join(dir, "refs")); err == nil && info.IsDir() {
+			return dir, true
+		}
+	}
+	return "", false
+}
+
+// Look asks the remote where the branch is and fetches it when the cache is not
+// there yet. On a *Trouble, which is the only error while ctx lasts, the cache
+// is as it was.
+func (u *Upstream) Look(ctx context.Context) (tip string, err error) {
+	env, forget, err := u.authorise()
+	if err != nil {
+		return "", err
+	}
+	defer forget()
+	tip, err = u.ask(ctx, env)
+	if err != nil {
+		return "", u.mend(ctx, err)
+	}
+	have, ok, err := u.repo.Branch(u.branch)
+	if err != nil {
+		return "", troublef(NotStored, "cache: %v", err)
+	}
+	if ok && have == tip {
+		return tip, nil
+	}
+	if err := u.fetch(ctx, env); err != nil {
+		return "", u.mend(ctx, err)
+	}
+	if tip, ok, err = u.repo.Branch(u.branch); err != nil || !ok {
+		return "", troublef(NotStored, "cache: branch %s is not there after its fetch: %v", u.branch, err)
+	}
+	u.tidy(ctx)
+	return tip, nil
+}
+
+// mend tells the end of ctx from the remote's trouble.
+func (u *Upstream) mend(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+func (u *Upstream) authorise() ([]string, func(), error) {
+	var c Credentials
+	if u.credentials != "" {
+		var err error
+		if c, err = readCredentials(u.credentials, u.remote); err != nil {
+			return nil, nil, troublef(BadCredentials, "credentials: %v", err)
+		}
+	} else if u.remote.Scheme == "ssh" {
+		return nil, nil, troublef(BadCredentials, "%s needs auth.secretFile with privateKey and knownHosts", u.remote)
+	}
+	env, forget, err := u.with(c)
+	if err != nil {
+		return nil, nil, troublef(NotStored, "lay out credentials: %v", err)
+	}
+	return env, forget, nil
+}
+
+// ask is ls-remote of the one branch. A repository on our own disk is read
+// without a process, where it can be.
+func (u *Upstream) ask(ctx context.Context, env []string) (string, error) {
+	if tip := u.peek(); tip != "" {
+		return tip, nil
+	}
+	ref := "refs/heads/" + u.branch
+	out, err := u.run(ctx, u.bounds.look, env, "ls-remote", "--quiet", "--", u.remote.String(), ref)
+	if err != nil {
+		return "", u.classify(Unreachable, "look at", err)
+	}
+	for line := range strings.Lines(out) {
+		hash, name, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		switch {
+		case name != ref:
+		case hook.IsHash(hash):
+			return hash, nil
+		default:
+			return "", troublef(BadRepository, "%s names its objects by SHA-256, which is not read", u.remote)
+		}
+	}
+	return "", troublef(BranchGone, "%s has no branch %s", u.remote, u.branch)
+}
+
+func (u *Upstream) peek() string {
+	dir, ok := u.Local()
+	if !ok {
+		return ""
+	}
+	repo, err := Open(dir)
+	if err != nil {
+		return ""
+	}
+	defer repo.Close()
+	tip, _, _ := repo.Branch(u.branch)
+	return tip
+}
+
+func (u *Upstream) fetch(ctx context.Context, env []string) error {
+	u.fetches++
+	_, err := u.run(ctx, u.bounds.fetch, env, "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
+		"--no-recurse-submodules", "--", u.remote.String(), fmt.Sprintf("+refs/heads/%[1]s:refs/heads/%[1]s", u.branch))
+	if err == nil {
+		return nil
+	}
+	return u.classify(BadRepository, "fetch", err)
+}
+
+func (u *Upstream) classify(stage Reason, what string, err error) error {
+	what = fmt.Sprintf("%s %s", what, u.remote)
+	if errors.Is(err, errSlow) {
+		return troublef(Unreachable, "%s: %v", what, err)
+	}
+	trouble := classify(stage, what, err.Error())
+	// A directory is there, but it is not what git wants.
+	if info, statErr := os.Stat(u.remote.Path); u.remote.Scheme == "file" && trouble.Reason == Unreachable && statErr == nil && info.IsDir() {
+		trouble.Reason = BadRepository
+	}
+	return trouble
+}
+
+// tidy packs the cache once in a while; it goes on as it is when that fails.
+func (u *Upstream) tidy(ctx context.Context) {
+	if u.fetches%tidyEvery == 0 {
+		_, _ = u.run(ctx, u.bounds.fetch, nil, "-c", "gc.auto=1000", "gc", "--auto", "--quiet")
+	}
+}

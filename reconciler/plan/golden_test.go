@@ -1,0 +1,149 @@
+package plan_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"fairlead/reconciler/plan"
+	"fairlead/schema"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected plans in testdata/plan")
+
+const golden = "../../testdata/plan"
+
+// example is testdata/plan/<name>/case.yaml: what is planned there. The trees are
+// directories beside it: `before` is applied first, `after` is planned, `against`
+// is what it is compared with. A directory that is missing is left out.
+type example struct {
+	Nodes  int               `json:"nodes"`
+	CPU    string            `json:"cpu"`
+	Memory string            `json:"memory"`
+	Drain  []schema.NodeName `json:"drain"`
+	Lose   []schema.NodeName `json:"lose"`
+}
+
+// TestExamples holds every example's plan against plan.txt, plan.json and plan.md.
+func TestExamples(t *testing.T) {
+	cases, err := filepath.Glob(filepath.Join(golden, "*", "case.yaml"))
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, path := range cases {
+		dir := filepath.Dir(path)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			p := planExample(t, dir)
+			for name, got := range map[string]string{"plan.txt": text(p), "plan.json": indented(t, p), "plan.md": markdown(p)} {
+				compare(t, filepath.Join(dir, name), got)
+			}
+		})
+	}
+}
+
+func planExample(t *testing.T, dir string) *plan.Plan {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "case.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := example{Nodes: 3, CPU: "1", Memory: "1Gi"}
+	if err := yaml.UnmarshalStrict(data, &e); err != nil {
+		t.Fatal(err)
+	}
+	c := newCluster(t, uniform(e.Nodes, e.CPU, e.Memory)...)
+	if before := filepath.Join(dir, "before"); exists(before) {
+		c.push(c.tree(before, 1))
+	}
+	cand := plan.Candidate{Drain: e.Drain, Lose: e.Lose}
+	if after := filepath.Join(dir, "after"); exists(after) {
+		cand = planned(c.tree(after, 2))
+		cand.Drain, cand.Lose = e.Drain, e.Lose
+	}
+	if against := filepath.Join(dir, "against"); exists(against) {
+		other := c.tree(against, 3)
+		cand.Against = &plan.Against{Commit: other.Commit.Hash, Tree: other.Tree, Objects: other.Objects, Diagnostics: other.Diagnostics}
+	}
+	return c.plan(cand)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func text(p *plan.Plan) string {
+	var b bytes.Buffer
+	p.WriteText(&b)
+	return b.String()
+}
+
+func markdown(p *plan.Plan) string {
+	var b bytes.Buffer
+	p.WriteMarkdown(&b)
+	return b.String()
+}
+
+func indented(t *testing.T, p *plan.Plan) string {
+	t.Helper()
+	data, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data) + "\n"
+}
+
+func compare(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (run the test with -update)", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s: %s", path, diff)
+	}
+}
+
+// TestSecretValuesNeverShow looks for the values of the example's Secrets in every
+// form of its plan.
+func TestSecretValuesNeverShow(t *testing.T) {
+	p := planExample(t, filepath.Join(golden, "secret"))
+	if len(p.Objects) != 1 || len(p.Objects[0].Fields) == 0 {
+		t.Fatalf("the Secret's change is not told: %+v", p.Objects)
+	}
+	for form, out := range map[string]string{"text": text(p), "JSON": indented(t, p), "Markdown": markdown(p)} {
+		for _, secret := range []string{"before-value", "after-value", "YmVmb3JlLXZhbHVl", "YWZ0ZXItdmFsdWU"} {
+			if strings.Contains(out, secret) {
+				t.Errorf("%s tells %q: %s", form, secret, out)
+			}
+		}
+	}
+}
+
+// TestControlCharactersAreShownAsText: whoever reads the plan of a foreign branch
+// keeps power over the terminal.
+func TestControlCharactersAreShownAsText(t *testing.T) {
+	p := &plan.Plan{Verdict: plan.Changes, Source: "main", Objects: []plan.Object{{
+		Action: "update", Kind: schema.KindConfigMap, Name: "c", Position: "a\x1b[31m.yaml:1:1",
+		Fields: []schema.FieldChange{{Path: "data[\x1b]0;t]", From: "a\x1b[2J", To: "b"}, {Path: "data[lines]", From: "x\n\x1b[H\n", To: "y\n"}},
+	}}}
+	for form, out := range map[string]string{"text": text(p), "Markdown": markdown(p)} {
+		if slices.Contains([]byte(out), 0x1b) {
+			t.Errorf("%s has an escape in it: %q", form, out)
+		}
+	}
+}

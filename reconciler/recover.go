@@ -1,0 +1,180 @@
+package reconciler
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/state"
+	"fairlead/reconciler/work"
+	"fairlead/schema"
+)
+
+// Recovered is what a node remembers of a cluster whose store was lost.
+type Recovered struct {
+	Node   schema.NodeName
+	Memory work.Memory
+}
+
+func (Recovered) input() {}
+
+const (
+	// maxRecoveredVersion bounds what a node may say of its version, far above
+	// the seconds since 1970 << 20 of any clock.
+	maxRecoveredVersion = 1 << 60
+	// maxRecoveryRuns bounds the engine's runs in the round that recovers: the
+	// cluster is published once it rests, for endpoints must not come in parts.
+	maxRecoveryRuns = 1000
+)
+
+// recovery gathers what the nodes remember until all of them have answered.
+type recovery struct {
+	nodes    []schema.NodeName // registered when the store was found empty, sorted
+	bound    map[schema.NodeName][]*corev1.Pod
+	reports  map[schema.NodeName]NodeReport // the last of each
+	freshest work.Memory
+	version  uint64 // the highest of any node's work
+}
+
+// Recover makes a machine that starts from an empty store decide nothing until
+// each of the nodes has said what it remembers and reported what it runs. Then
+// one round has the whole cluster again. Without nodes there is nothing to wait
+// for.
+func (m *Machine) Recover(nodes []schema.NodeName) {
+	if len(nodes) == 0 {
+		return
+	}
+	m.recovery = &recovery{
+		nodes: slices.Sorted(slices.Values(nodes)),
+		bound: map[schema.NodeName][]*corev1.Pod{}, reports: map[schema.NodeName]NodeReport{},
+	}
+}
+
+// Awaited lists the nodes that a recovering machine still waits for, sorted;
+// none when it does not recover, or no more.
+func (m *Machine) Awaited() []schema.NodeName {
+	if m.recovery == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(m.recovery.nodes), m.recovery.answered)
+}
+
+func (r *recovery) answered(node schema.NodeName) bool {
+	_, remembers := r.bound[node]
+	_, reported := r.reports[node]
+	return remembers && reported
+}
+
+// take notes what nodes say; anything else is not for now, and comes again.
+func (r *recovery) take(inputs []Input) {
+	for _, in := range inputs {
+		switch in := in.(type) {
+		case Recovered:
+			r.remember(in)
+		case NodeReport:
+			r.reports[in.Report.Node] = in
+		}
+	}
+}
+
+// recover waits for the nodes, or has the cluster again in one round. That round
+// is the store's first: a master that dies before it begins anew.
+func (m *Machine) recover(now time.Time, inputs []Input) Output {
+	r := m.recovery
+	r.take(inputs)
+	if len(m.Awaited()) > 0 {
+		return Output{Counters: m.snapshot.Counters(), Snapshot: m.snapshot, Wake: now.Add(Tick)}
+	}
+	m.recovery = nil
+	tx := state.Empty(r.counters(m.snapshot.Counters())).Begin()
+	c := m.engine.Context(tx, now)
+	r.restore(c)
+	m.configure(c)
+	for _, node := range slices.Sorted(maps.Keys(r.reports)) {
+		m.report(c, r.reports[node])
+	}
+	for range maxRecoveryRuns {
+		if m.engine.Run(tx, m.queue, now); m.queue.Rested() {
+			break
+		}
+	}
+	return m.round(tx, now, nil)
+}
+
+func (r *recovery) remember(in Recovered) {
+	if in.Memory.Version > maxRecoveredVersion {
+		return
+	}
+	r.bound[in.Node] = in.Memory.Pods
+	r.version = max(r.version, in.Memory.Version)
+	if in.Memory.Fresher(r.freshest) {
+		r.freshest = in.Memory
+	}
+}
+
+// counters are those of an empty store, raised above all that was ever handed
+// out: no version goes back, and no identity comes twice. There never were more
+// creations than versions.
+func (r *recovery) counters(c state.Counters) state.Counters {
+	c.ResourceVersion = max(c.ResourceVersion, r.version)
+	c.Creations = max(c.Creations, c.ResourceVersion)
+	return c
+}
+
+// restore puts the cluster as it was into an empty transaction: pods as each
+// node remembers its own, everything else as the freshest memory has it.
+func (r *recovery) restore(c *control.Context) {
+	pods := r.pods()
+	for _, obj := range r.freshest.Records {
+		if pod, ok := obj.(*corev1.Pod); ok {
+			if pods[schema.KeyOf(pod)] != nil {
+				continue // bound since
+			}
+			control.PreparePod(c, pod)
+		}
+		c.Tx.Put(obj)
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(pods), schema.Key.Compare) {
+		pod := pods[key]
+		control.PreparePod(c, pod)
+		pod.Status.Conditions = r.conditions(pod)
+		c.Tx.Put(pod)
+	}
+}
+
+// pods are the bound pods by key. Of two with one name the one bound last is the
+// cluster's; the other's node learns that it has it no more.
+func (r *recovery) pods() map[schema.Key]*corev1.Pod {
+	out := map[schema.Key]*corev1.Pod{}
+	for _, node := range slices.Sorted(maps.Keys(r.bound)) {
+		for _, pod := range r.bound[node] {
+			key := schema.KeyOf(pod)
+			if other := out[key]; other == nil || work.Epoch(pod) > work.Epoch(other) {
+				out[key] = pod
+			}
+		}
+	}
+	return out
+}
+
+// conditions are those the pod must have had: bound, and ready if its node says
+// that it is. Since when is forgotten; the pod's creation is taken, so that a
+// rollout under way does not count every pod as just begun.
+func (r *recovery) conditions(pod *corev1.Pod) []corev1.PodCondition {
+	since := pod.CreationTimestamp
+	out := []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: since}}
+	for _, p := range r.reports[schema.NodeName(pod.Spec.NodeName)].Report.Pods {
+		if p.UID != pod.UID {
+			continue
+		}
+		for _, cond := range p.Status.Conditions {
+			if cond.Status == corev1.ConditionTrue {
+				out = append(out, corev1.PodCondition{Type: cond.Type, Status: cond.Status, LastTransitionTime: since})
+			}
+		}
+	}
+	return out
+}
