@@ -100,14 +100,14 @@ func (m *machine) sync(found []pod.Found, seen map[types.UID]uint64, now time.Ti
 		if at, ok := seen[uid]; seen != nil && (!ok || at != e.changes || e.busy) {
 			continue
 		}
-		m.syncPod(e, byPod[uid])
+		m.syncPod(e, byPod[uid], now)
 		if e.suspect {
 			e.suspect, e.touched = false, true
 		}
 	}
 }
 
-func (m *machine) syncPod(e *entry, found []pod.Found) {
+func (m *machine) syncPod(e *entry, found []pod.Found, now time.Time) {
 	// Newest attempt last, so that it wins.
 	slices.SortFunc(found, func(a, b pod.Found) int {
 		if c := attempt(a) - attempt(b); c != 0 {
@@ -126,7 +126,12 @@ func (m *machine) syncPod(e *entry, found []pod.Found) {
 		case f.State == pod.StateStray:
 			left = append(left, pod.Leftover{ID: f.ID, Alive: true, Reason: "a live container that Podman never finished making"})
 		case known && c.ID == f.ID:
-			if n := seenAgain(c, f); n != c {
+			n := seenAgain(c, f)
+			if n.State == pod.StateRunning && f.Unmonitored && n.Unmonitored.IsZero() {
+				n.Unmonitored = now
+				m.event(e, corev1.EventTypeWarning, "ConmonDied", name, "the conmon of container "+name+" died: its output is lost, it is replaced", now)
+			}
+			if n != c {
 				e.obs.Containers[name], changed = n, true
 			}
 		case !known || c.ID == "" || attempt(f) > c.Attempt:

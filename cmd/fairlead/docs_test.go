@@ -140,6 +140,16 @@ func TestDocsTellEveryConfigurationKey(t *testing.T) {
 	}
 }
 
+// TestSystemdExamplesAreRead holds the example configurations to the code.
+func TestSystemdExamplesAreRead(t *testing.T) {
+	if _, err := config.ReadMaster(filepath.Join(docsRoot, "examples/systemd/master.yaml")); err != nil {
+		t.Error(err)
+	}
+	if _, err := config.ReadAgent(filepath.Join(docsRoot, "examples/systemd/agent.yaml")); err != nil {
+		t.Error(err)
+	}
+}
+
 // fieldsOf are the JSON fields of a struct type: name -> type without pointers.
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	out := make(map[string]reflect.Type)

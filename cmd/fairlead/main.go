@@ -79,6 +79,9 @@ func root() *cobra.Command {
 		diffCommand(),
 		statusCommand(),
 		historyCommand(),
+		whyCommand(),
+		rollbackCommand(),
+		kubectlCommand(),
 		cueEvalCommand(),
 		versionCommand(),
 	)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -74,13 +75,15 @@ type master struct {
 	loop      *reconciler.Loop
 	follower  *reconciler.Follower
 	keeper    *work.Keeper
+	refusals  sync.Map // by node: why what it kept was not taken
 	cue       *load.CUE
+	loaded    *load.Cache
 	api       *api.Server
 	sources   *sources
 }
 
 func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *master, err error) {
-	m = &master{config: c, log: log, cue: load.NewCUE(load.CUEConfig{})}
+	m = &master{config: c, log: log, cue: load.NewCUE(load.CUEConfig{}), loaded: load.NewCache(0)}
 	defer func() {
 		if err != nil {
 			m.close()
@@ -178,8 +181,12 @@ func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
 func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics) {
 	first, last, _ := nodePorts(m.config)
 	snapshot := m.feed.Snapshot()
+	applied := ""
+	if src, ok := state.Get[*schema.Source](snapshot, "", source); ok {
+		applied = src.Status.Applied.Commit
+	}
 	r := load.Load(ctx, tree, spec, load.Options{
-		CUE: m.cue, Source: source, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
+		CUE: m.cue, Cache: m.loaded, Applied: applied, Source: source, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
 		Known: func(key schema.Key) schema.Object {
 			if obj := snapshot.Get(key); obj != nil && schema.OriginOf(obj).Source != source {
 				return obj

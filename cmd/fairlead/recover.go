@@ -30,23 +30,28 @@ func (m *master) registered() []schema.NodeName {
 func (m *master) recover(ctx context.Context, node schema.NodeName, kept wire.Kept) error {
 	memory, err := m.keeper.Recall(node, kept)
 	if err != nil {
+		m.refusals.Store(node, err)
 		return err
 	}
+	m.refusals.Delete(node)
 	m.log.WithFields(logrus.Fields{"node": node, "version": memory.Version, "records": len(memory.Records), "pods": len(memory.Pods)}).Info("a node told what it kept")
 	return m.loop.Submit(ctx, reconciler.Recovered{Node: node, Memory: memory})
 }
 
 // recovered says why nothing is decided yet; nil once everything is known.
 func (m *master) recovered() error {
-	awaited := m.loop.Awaited()
+	var awaited []string
+	for _, node := range m.loop.Awaited() {
+		text := string(node)
+		if err, refused := m.refusals.Load(node); refused {
+			text += fmt.Sprintf(" (%v)", err)
+		}
+		awaited = append(awaited, text)
+	}
 	if len(awaited) == 0 {
 		return nil
 	}
-	names := make([]string, len(awaited))
-	for i, n := range awaited {
-		names[i] = string(n)
-	}
-	return fmt.Errorf("the store was lost and is recovered from the nodes: waiting for %s", strings.Join(names, ", "))
+	return fmt.Errorf("the store was lost and is recovered from the nodes: waiting for %s", strings.Join(awaited, ", "))
 }
 
 // tellRecovery logs now and then whom a recovering master waits for.

@@ -30,6 +30,9 @@ const (
 	remoteGap = time.Second
 	// localGap is the same for a repository on this machine's disk.
 	localGap = 20 * time.Millisecond
+	// watchAnew is after how long a directory is watched by its name again: another
+	// may have taken its place.
+	watchAnew = time.Minute
 	// watchRetry is how long a directory that cannot be watched is left alone;
 	// meanwhile it is looked at by its interval.
 	watchRetry = 5 * time.Second
@@ -373,9 +376,15 @@ func (f *followed) gap() time.Duration {
 // watch hints whenever a repository on this machine's disk changes.
 func (f *followed) watch(ctx context.Context) {
 	for ctx.Err() == nil {
-		if dir, ok := f.watchable(); ok {
+		dir, ok := f.watchable()
+		if ok {
+			watching, cancel := context.WithTimeout(ctx, watchAnew)
+			err := gitsource.Watch(watching, dir, f.spec.Branch, f.hint)
+			cancel()
+			if err == nil {
+				continue
+			}
 			// However the watch ended, the interval looks on.
-			_ = gitsource.Watch(ctx, dir, f.spec.Branch, f.hint)
 			f.hint()
 		}
 		sleep(ctx, watchRetry)

@@ -98,6 +98,9 @@ type Found struct {
 	StartedAt  time.Time
 	FinishedAt time.Time
 	ExitCode   int32
+	// Unmonitored tells that it runs and its conmon is dead: what it prints is
+	// lost, and how it ends nobody will know.
+	Unmonitored bool
 }
 
 // Exit tells how a container's main process ended.

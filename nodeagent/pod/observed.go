@@ -79,10 +79,13 @@ type Container struct {
 	// Pulled is 1 + the attempt for which imagePullPolicy Always was satisfied.
 	Pulled int `json:"pulled,omitempty"`
 
-	Started  bool                             `json:"started,omitempty"` // startup probe passed
-	Ready    bool                             `json:"ready,omitempty"`
-	Unlively string                           `json:"unlively,omitempty"` // why liveness or startup failed for good
-	Last     *corev1.ContainerStateTerminated `json:"last,omitempty"`
+	Started  bool   `json:"started,omitempty"` // startup probe passed
+	Ready    bool   `json:"ready,omitempty"`
+	Unlively string `json:"unlively,omitempty"` // why liveness or startup failed for good
+	// Unmonitored is when it was found to run without its conmon. It is not
+	// ready from then on, and is replaced once the tables have lost it.
+	Unmonitored time.Time                        `json:"unmonitored,omitzero"`
+	Last        *corev1.ContainerStateTerminated `json:"last,omitempty"`
 }
 
 // Failure is a step that failed and will be tried again after a back-off. The

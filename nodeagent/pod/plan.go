@@ -283,6 +283,8 @@ func (p *planner) stopWrong(containers []corev1.Container) {
 			p.stop(c.Name, oc, fmt.Sprintf("image changed from %s to %s", oc.Image, c.Image), time.Time{}, Grace(p.w.Pod))
 		case oc.Unlively != "":
 			p.stop(c.Name, oc, oc.Unlively, time.Time{}, livenessGrace(p.w.Pod, c))
+		case !oc.Unmonitored.IsZero():
+			p.stop(c.Name, oc, "its conmon died", oc.Unmonitored.Add(DrainWait), Grace(p.w.Pod))
 		}
 	}
 }

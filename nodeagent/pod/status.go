@@ -43,7 +43,7 @@ func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string, i
 	s := corev1.ContainerStatus{
 		Name: c.Name, Image: c.Image, ImageID: oc.ImageID, ContainerID: containerID(oc.ID),
 		RestartCount: int32(oc.Attempt), Started: &started,
-		Ready: oc.State == StateRunning && oc.Ready,
+		Ready: oc.State == StateRunning && oc.Ready && oc.Unmonitored.IsZero(),
 	}
 	if oc.Last != nil {
 		s.LastTerminationState.Terminated = oc.Last

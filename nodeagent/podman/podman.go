@@ -327,6 +327,8 @@ func (p *Podman) List(ctx context.Context) ([]pod.Found, error) {
 			if !alive(c.Pid, c.ID) {
 				exit := p.exit(ctx, c.ID)
 				f.State, f.ExitCode, f.FinishedAt = pod.StateExited, exit.Code, exit.FinishedAt
+			} else {
+				f.Unmonitored = p.unmonitored(c.ID)
 			}
 		case "exited", "stopped":
 			f.State = pod.StateExited
@@ -346,6 +348,15 @@ func (p *Podman) List(ctx context.Context) ([]pod.Found, error) {
 	}
 	slices.SortFunc(out, func(a, b pod.Found) int { return strings.Compare(a.ID, b.ID) })
 	return out, nil
+}
+
+// unmonitored reports whether a container that is waited for lives without its
+// conmon.
+func (p *Podman) unmonitored(id string) bool {
+	p.mu.Lock()
+	held := p.procs[id]
+	p.mu.Unlock()
+	return held != nil && !held.monitored()
 }
 
 func imageID(id string) string {

@@ -38,6 +38,7 @@ const (
 type process struct {
 	pid        int
 	file       *os.File // pidfd
+	monitor    *os.File // pidfd of its conmon; nil when that was dead already
 	stopSignal syscall.Signal
 	oom        oomCounter
 }
@@ -117,7 +118,10 @@ func (p *Podman) hold(ctx context.Context, id string) (*process, error) {
 		unix.Close(fd)
 		return nil, nil
 	}
-	held = &process{pid: c.State.Pid, file: os.NewFile(uintptr(fd), "pidfd"), stopSignal: syscall.Signal(c.Config.StopSignal), oom: watchOOM(c.State.Pid)}
+	held = &process{
+		pid: c.State.Pid, file: os.NewFile(uintptr(fd), "pidfd"), monitor: holdMonitor(c.State.ConmonPid, id),
+		stopSignal: syscall.Signal(c.Config.StopSignal), oom: watchOOM(c.State.Pid),
+	}
 	if held.stopSignal == 0 {
 		held.stopSignal = syscall.SIGTERM
 	}
@@ -131,8 +135,44 @@ func (p *Podman) hold(ctx context.Context, id string) (*process, error) {
 	return held, nil
 }
 
+// holdMonitor holds a container's conmon; nil if it does not live.
+func holdMonitor(pid int, id string) *os.File {
+	if pid <= 0 {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil
+	}
+	args, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	if err != nil || !bytes.Contains(args, []byte(id)) { // the number is another's by now
+		unix.Close(fd)
+		return nil
+	}
+	return os.NewFile(uintptr(fd), "pidfd")
+}
+
+// monitored reports whether the container's conmon lives.
+func (h *process) monitored() bool {
+	if h.monitor == nil {
+		return false
+	}
+	raw, err := h.monitor.SyscallConn()
+	if err != nil {
+		return true // closed: the container itself has ended
+	}
+	gone := false
+	if err := raw.Control(func(fd uintptr) { gone = dead(int(fd), 0) }); err != nil {
+		return true
+	}
+	return !gone
+}
+
 func (h *process) close() {
 	h.file.Close()
+	if h.monitor != nil {
+		h.monitor.Close()
+	}
 	h.oom.close()
 }
 

@@ -52,6 +52,7 @@ type door struct {
 	mu        sync.Mutex
 	snapshot  *state.Snapshot // everything below is as of it
 	lost      bool            // snapshot is a lost store's: no work is told from it
+	records   bool            // shared has records, as it does from the first connection on
 	shared    wire.Items      // "services/...", "peers/..." and "records/..."
 	sharedSum wire.Sum
 	sharedLog []sharedChange // by version
@@ -202,11 +203,7 @@ func (d *door) rebuildShared(snapshot *state.Snapshot) []string {
 	for n := range state.All[*corev1.Node](snapshot, "") {
 		keys["peers/"+n.Name] = true
 	}
-	for _, info := range schema.Kinds() {
-		for obj := range snapshot.List(info.Kind, "") {
-			d.addRecord(keys, obj)
-		}
-	}
+	d.addRecords(keys)
 	if d.shared == nil {
 		d.shared = wire.Items{}
 		d.floor = snapshot.Counters().ResourceVersion
@@ -214,9 +211,32 @@ func (d *door) rebuildShared(snapshot *state.Snapshot) []string {
 	return d.renewShared(keys)
 }
 
+// makeRecords makes all records when the first node connects: sealing them takes
+// tens of microseconds each, which a start does not wait for. mu is held.
+func (d *door) makeRecords() {
+	if d.records || d.cfg.Keeper == nil {
+		return
+	}
+	d.records = true
+	keys := map[string]bool{}
+	d.addRecords(keys)
+	d.renewShared(keys)
+}
+
+func (d *door) addRecords(keys map[string]bool) {
+	if !d.records {
+		return
+	}
+	for _, info := range schema.Kinds() {
+		for obj := range d.snapshot.List(info.Kind, "") {
+			d.addRecord(keys, obj)
+		}
+	}
+}
+
 // addRecord adds the key under which nodes keep obj, if they keep it.
 func (d *door) addRecord(keys map[string]bool, obj schema.Object) {
-	if d.cfg.Keeper == nil || obj == nil {
+	if !d.records || obj == nil {
 		return
 	}
 	if key, kept := work.RecordKey(obj); kept {

@@ -188,6 +188,7 @@ func (d *door) node(name schema.NodeName) *nodeDoor {
 func (d *door) connect(name schema.NodeName, since uint64) (*nodeDoor, *workStream) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.makeRecords()
 	n := d.node(name)
 	if n.stream != nil {
 		close(n.stream.replaced)

@@ -15,12 +15,13 @@ import (
 	"fairlead/schema"
 )
 
-// Ended reports whether the revision's story is over, and whether it ended well.
+// Ended reports whether the revision's story is over, and whether it ended well. A
+// held one waits for another commit: nothing more happens to it by itself.
 func Ended(rev *schema.Revision) (ended, healthy bool) {
 	switch rev.Status.Phase {
 	case schema.PhaseHealthy:
 		return true, true
-	case schema.PhaseInvalid, schema.PhaseFailed, schema.PhaseRolledBack, schema.PhaseSuperseded:
+	case schema.PhaseInvalid, schema.PhaseHeld, schema.PhaseFailed, schema.PhaseRolledBack, schema.PhaseSuperseded:
 		return true, false
 	}
 	return false, false
@@ -101,6 +102,9 @@ func Verdict(rev *schema.Revision) string {
 		word = "FAILED"
 	}
 	line := word + " " + rev.Name
+	if rev.Status.Phase == schema.PhaseHeld {
+		line += ": held"
+	}
 	if r := Reason(rev); r != "" {
 		line += ": " + r
 	}

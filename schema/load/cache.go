@@ -23,7 +23,7 @@ const (
 
 // Cache remembers what the files of each source's last tree were decoded to. A
 // file is known again by its path and blob hash, as long as the source's spec
-// reads files the same way; files on disk, which have no hash, and files with
+// reads files the same way. Trees on disk, which have no hashes, and files with
 // Secrets are not kept. It may be used by several Loads at once.
 type Cache struct {
 	bound int64
@@ -42,7 +42,7 @@ func NewCache(bytes int64) *Cache {
 // rememberedTree is what one Load left behind. It is never changed.
 type rememberedTree struct {
 	reading string // how its files were read
-	commit  schema.Commit
+	commit  string
 	files   []*rememberedFile // sorted by path; nil for one that is not kept
 	objects []object          // sorted; those of the files that are kept
 	size    int64
@@ -112,15 +112,15 @@ func (t *rememberedTree) known(f *schema.File, at *int) (index int, ok bool) {
 	return *at, f.Hash != "" && r.file.Hash == f.Hash && r.file.Path == f.Path
 }
 
-// reuse takes over the objects of the files that are known, with the commit of
-// this Load, still sorted.
-func (l *loader) reuse(ctx context.Context, files []*selected) []object {
+// reuse takes over the objects of the files that are known, still sorted. They
+// get this tree's commit, unless they are as they were in the one that runs.
+func (l *loader) reuse(ctx context.Context, files []selected) []object {
 	if len(l.last.objects) == 0 {
 		return nil
 	}
 	place := make([]int32, len(l.last.files)) // of a remembered file, as object.file
-	for i, f := range files {
-		if f.known {
+	for i := range files {
+		if f := &files[i]; f.known {
 			place[f.remembered] = int32(i) + 1
 		}
 	}
@@ -131,7 +131,7 @@ func (l *loader) reuse(ctx context.Context, files []*selected) []object {
 			kept = append(kept, o)
 		}
 	}
-	if l.last.commit.Hash != l.tree.Commit.Hash || l.last.commit.Author != l.tree.Commit.Author {
+	if l.last.commit != l.tree.Commit.Hash && (l.last.commit != l.opts.Applied || l.last.commit == "") {
 		inParallel(ctx, (len(kept)+stampsPerJob-1)/stampsPerJob, func(i int) {
 			for j := i * stampsPerJob; j < min(len(kept), (i+1)*stampsPerJob); j++ {
 				kept[j].Object = l.stamped(kept[j].Object)
@@ -161,18 +161,23 @@ func (l *loader) stamped(obj schema.Object) schema.Object {
 	return out
 }
 
-// remember leaves this Load's files for the next.
-func (l *loader) remember(files []*selected, objects []object) {
-	t := &rememberedTree{reading: reading(l.spec), commit: l.tree.Commit, files: make([]*rememberedFile, len(files)), objects: make([]object, 0, len(objects))}
+// remember leaves this Load's files for the next. A tree that is not Git's leaves
+// the last one that was.
+func (l *loader) remember(files []selected, objects []object) {
+	if slices.ContainsFunc(files, func(f selected) bool { return f.source.file.Hash == "" }) {
+		return
+	}
+	t := &rememberedTree{reading: reading(l.spec), commit: l.tree.Commit.Hash, files: make([]*rememberedFile, len(files)), objects: make([]object, 0, len(objects))}
 	secret := make([]bool, len(files))
 	for i := range objects {
 		if o := &objects[i]; o.key.Kind == schema.KindSecret && o.file > 0 {
 			secret[o.file-1] = true
 		}
 	}
-	for i, f := range files {
+	for i := range files {
+		f := &files[i]
 		weight := fileWeight + byteWeight*f.source.file.Size
-		if f.source.file.Hash == "" || f.unread || secret[i] || t.size+weight > l.opts.Cache.bound {
+		if f.unread || secret[i] || t.size+weight > l.opts.Cache.bound {
 			continue
 		}
 		t.size += weight

@@ -128,6 +128,34 @@ func TestCacheReadsWhatChanged(t *testing.T) {
 	}
 }
 
+// An object names a commit that runs, or the tree's own: never one that was
+// refused in between.
+func TestCacheNamesCommits(t *testing.T) {
+	cache := NewCache(0)
+	load := func(commit, applied, b string) []string {
+		tree := schema.Tree{Commit: schema.Commit{Hash: commit}}
+		for _, name := range []string{"a", b} {
+			tree.Files = append(tree.Files, blobFile(name[:1]+".yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "+name+"}\n", nil))
+		}
+		var commits []string
+		for _, d := range Load(t.Context(), tree, schema.SourceSpec{}, Options{Source: "main", Cache: cache, Applied: applied}).Objects {
+			commits = append(commits, schema.OriginOf(d.Object).Commit)
+		}
+		return commits
+	}
+	for _, c := range []struct{ commit, applied, b, want string }{
+		{"1", "", "b1", "1 1"},
+		{"2", "1", "b2", "1 2"}, // 1 runs: a is still what came with it
+		{"3", "1", "b2", "3 3"}, // 2 was refused
+		{"4", "3", "b3", "3 4"},
+		{"4", "3", "b3", "3 4"},
+	} {
+		if got := strings.Join(load(c.commit, c.applied, c.b), " "); got != c.want {
+			t.Errorf("commit %s after %s names %s, want %s", c.commit, c.applied, got, c.want)
+		}
+	}
+}
+
 // gitTree is n Deployments, ten a directory, as Git has them; files share their
 // strings between trees, as unchanged directories do.
 func gitTree(n int) schema.Tree {
@@ -145,8 +173,9 @@ func benchmarkCached(b *testing.B, changed int) {
 			cache := NewCache(0)
 			tree := gitTree(n)
 			turn := 0
+			applied := ""
 			load := func() {
-				r := Load(context.Background(), tree, schema.SourceSpec{}, Options{Source: "main", Cache: cache})
+				r := Load(context.Background(), tree, schema.SourceSpec{}, Options{Source: "main", Cache: cache, Applied: applied})
 				if len(r.Objects) != n || len(r.Diagnostics) != 0 {
 					b.Fatalf("%d objects, %v", len(r.Objects), r.Diagnostics)
 				}
@@ -154,6 +183,7 @@ func benchmarkCached(b *testing.B, changed int) {
 			load()
 			for b.Loop() {
 				b.StopTimer()
+				applied = tree.Commit.Hash
 				turn++
 				tree.Commit.Hash = fmt.Sprintf("%040d", turn)
 				tree.Files = slices.Clone(tree.Files)

@@ -37,6 +37,8 @@ type object struct {
 	key    schema.Key
 	file   int32 // its place among the files, counted from 1; 0 for what CUE evaluates to
 	flawed bool  // its document has errors: it exists, but its content says little
+	// references are what its pods need.
+	references []schema.Reference
 }
 
 // decoded is what one document holds.
@@ -151,9 +153,10 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 		return
 	}
 	out.objects = append(out.objects, object{
-		Desired: schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix)},
-		key:     schema.KeyOf(obj),
-		flawed:  d.diagnostics.HasErrors(),
+		Desired:    schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix)},
+		key:        schema.KeyOf(obj),
+		flawed:     d.diagnostics.HasErrors(),
+		references: referencesOf(obj),
 	})
 }
 

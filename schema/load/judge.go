@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -16,14 +15,14 @@ import (
 // judge checks what no object shows by itself: identity, namespaces and what
 // objects say of each other. Objects are sorted by key and position.
 func (l *loader) judge(objects []object) {
-	t := &wholeTree{loader: l, objects: objects, byKey: make(map[schema.Key]*object, len(objects))}
-	for i := range objects {
-		o := &objects[i]
-		if first := t.byKey[o.key]; first != nil {
-			l.fail(o.Position, fmt.Sprintf("%s is defined twice, first at %s", o.key, first.Position), "")
+	t := &wholeTree{loader: l, objects: objects}
+	first := 0
+	for i := 1; i < len(objects); i++ {
+		if objects[i].key != objects[first].key {
+			first = i
 			continue
 		}
-		t.byKey[o.key] = o
+		l.fail(objects[i].Position, fmt.Sprintf("%s is defined twice, first at %s", objects[i].key, objects[first].Position), "")
 	}
 	t.namespaces()
 	t.sources()
@@ -35,7 +34,16 @@ func (l *loader) judge(objects []object) {
 type wholeTree struct {
 	*loader
 	objects []object
-	byKey   map[schema.Key]*object
+}
+
+// first is the object of that key, of several the one that comes first; nil
+// without one.
+func (t *wholeTree) first(key schema.Key) *object {
+	i, ok := slices.BinarySearchFunc(t.objects, key, func(o object, key schema.Key) int { return o.key.Compare(key) })
+	if !ok {
+		return nil
+	}
+	return &t.objects[i]
 }
 
 func (t *wholeTree) at(o *object, severity schema.Severity, field, message, hint string) {
@@ -56,11 +64,14 @@ func (t *wholeTree) namespaces() {
 		}
 	}
 	names := slices.Sorted(maps.Keys(declared))
+	last := ""
 	for i := range t.objects {
 		o := &t.objects[i]
-		if o.key.Namespace == "" || declared[o.key.Namespace] {
+		if o.key.Namespace == last || declared[o.key.Namespace] || o.key.Namespace == "" {
+			last = o.key.Namespace
 			continue
 		}
+		last = ""
 		hint := "declare it with a Namespace object"
 		if best := schema.Nearest(o.key.Namespace, names); best != "" {
 			hint = fmt.Sprintf("did you mean %q? Otherwise %s", best, hint)
@@ -74,14 +85,14 @@ func (t *wholeTree) sources() {
 	if t.opts.Source == "" {
 		return
 	}
-	if o := t.byKey[schema.Key{Kind: schema.KindSource, Name: t.opts.Source}]; o != nil {
+	if o := t.first(schema.Key{Kind: schema.KindSource, Name: t.opts.Source}); o != nil {
 		t.at(o, schema.Error, "metadata.name", fmt.Sprintf("this tree comes from the source %q and cannot change it", t.opts.Source), "change it where it is configured")
 	}
 }
 
 // podSpecOf is the pod an object makes, the way to it, and the pod's labels.
-func podSpecOf(o *object) (spec *corev1.PodSpec, field string, labels map[string]string) {
-	switch obj := o.Object.(type) {
+func podSpecOf(obj schema.Object) (spec *corev1.PodSpec, field string, labels map[string]string) {
+	switch obj := obj.(type) {
 	case *corev1.Pod:
 		return &obj.Spec, "spec", obj.Labels
 	case *appsv1.Deployment:
@@ -95,20 +106,30 @@ func podSpecOf(o *object) (spec *corev1.PodSpec, field string, labels map[string
 func (t *wholeTree) references() {
 	for i := range t.objects {
 		o := &t.objects[i]
-		spec, field, _ := podSpecOf(o)
-		if spec == nil {
-			continue
-		}
-		for r := range schema.References(spec) {
+		for _, r := range o.references {
+			_, field, _ := podSpecOf(o.Object)
 			t.reference(o, field+".", r)
 		}
 	}
 }
 
-func (t *wholeTree) reference(o *object, prefix string, r schema.Reference) {
-	if r.Optional || r.Name == "" {
-		return
+// referencesOf are the ConfigMaps, Secrets and keys that an object cannot do
+// without.
+func referencesOf(obj schema.Object) []schema.Reference {
+	spec, _, _ := podSpecOf(obj)
+	if spec == nil {
+		return nil
 	}
+	var out []schema.Reference
+	for r := range schema.References(spec) {
+		if !r.Optional && r.Name != "" {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func (t *wholeTree) reference(o *object, prefix string, r schema.Reference) {
 	key := schema.Key{Kind: r.Kind, Namespace: o.key.Namespace, Name: r.Name}
 	target, flawed := t.find(key)
 	switch {
@@ -128,7 +149,7 @@ func (t *wholeTree) reference(o *object, prefix string, r schema.Reference) {
 }
 
 func (t *wholeTree) find(key schema.Key) (target schema.Object, flawed bool) {
-	if o := t.byKey[key]; o != nil {
+	if o := t.first(key); o != nil {
 		return o.Object, o.flawed
 	}
 	if t.opts.Known == nil {
@@ -158,13 +179,13 @@ func (t *wholeTree) nearest(key schema.Key) string {
 
 // services judges selectors, target ports and node ports.
 func (t *wholeTree) services() {
-	pods := indexPods(t.objects)
 	var services []*object
 	for i := range t.objects {
-		if o := &t.objects[i]; o.key.Kind == schema.KindService && t.byKey[o.key] == o {
+		if o := &t.objects[i]; o.key.Kind == schema.KindService && (i == 0 || t.objects[i-1].key != o.key) {
 			services = append(services, o)
 		}
 	}
+	pods := indexPods(t.objects, services)
 	slices.SortFunc(services, func(a, b *object) int { return a.Position.Compare(b.Position) })
 	taken := make(map[nodePort]claim)
 	for _, o := range services {
@@ -237,31 +258,40 @@ func hasPort(spec *corev1.PodSpec, name string, protocol corev1.Protocol) bool {
 	return false
 }
 
-// podIndex finds pods by one label, "namespace/key=value".
-type podIndex map[string][]indexedPod
+// podIndex finds pods by one label that some service selects.
+type podIndex map[selectable][]indexedPod
+
+// selectable is a label in a namespace.
+type selectable struct{ namespace, key, value string }
 
 type indexedPod struct {
 	spec   *corev1.PodSpec
 	labels map[string]string
 }
 
-func indexPods(objects []object) podIndex {
+func indexPods(objects []object, services []*object) podIndex {
 	index := make(podIndex)
+	for _, o := range services {
+		for key, value := range o.Object.(*corev1.Service).Spec.Selector {
+			index[selectable{o.key.Namespace, key, value}] = nil
+		}
+	}
+	if len(index) == 0 {
+		return index
+	}
 	for i := range objects {
-		spec, _, labels := podSpecOf(&objects[i])
+		spec, _, labels := podSpecOf(objects[i].Object)
 		if spec == nil {
 			continue
 		}
 		for key, value := range labels {
-			id := labelID(objects[i].key.Namespace, key, value)
-			index[id] = append(index[id], indexedPod{spec, labels})
+			id := selectable{objects[i].key.Namespace, key, value}
+			if found, selected := index[id]; selected {
+				index[id] = append(found, indexedPod{spec, labels})
+			}
 		}
 	}
 	return index
-}
-
-func labelID(namespace, key, value string) string {
-	return strings.Join([]string{namespace, key, value}, "\x00")
 }
 
 // matching goes through the pods of the selector's rarest label.
@@ -269,7 +299,7 @@ func (x podIndex) matching(namespace string, selector map[string]string) []*core
 	var fewest []indexedPod
 	first := true
 	for key, value := range selector {
-		if found := x[labelID(namespace, key, value)]; first || len(found) < len(fewest) {
+		if found := x[selectable{namespace, key, value}]; first || len(found) < len(fewest) {
 			fewest, first = found, false
 		}
 	}

@@ -25,6 +25,10 @@ type Options struct {
 	NodePorts       PortRange                      // that services may ask for; zero is 30000-32767
 	CUE             *CUE                           // evaluates CUE and remembers what came out; nil: this Load's own
 	Cache           *Cache                         // remembers what YAML and JSON files were decoded to; nil remembers nothing
+	// Applied is the commit whose tree is what runs. With a Cache, objects that did
+	// not change since then may name the older commit that they have been the same
+	// since; all others name the tree's.
+	Applied string
 }
 
 // PortRange is a range of ports, both ends in it.
@@ -97,14 +101,14 @@ func (l *loader) fail(at schema.Position, message, hint string) {
 
 // selectFiles picks the manifests and holds the tree to its bounds before
 // anything is read.
-func (l *loader) selectFiles() (files []*selected, cues []schema.File) {
+func (l *loader) selectFiles() (files []selected, cues []schema.File) {
 	selection := selectionOf(l.spec)
 	for _, d := range l.tree.Refused {
 		if extension := path.Ext(d.Path); selection.covers(d.Path) && (extension == "" || isManifest(d.Path)) {
 			l.diagnostics = append(l.diagnostics, d)
 		}
 	}
-	files = make([]*selected, 0, len(l.last.files))
+	files = make([]selected, 0, len(l.last.files))
 	var total int64
 	at := 0
 	for i := range l.tree.Files {
@@ -112,7 +116,7 @@ func (l *loader) selectFiles() (files []*selected, cues []schema.File) {
 		if index, ok := l.last.known(f, &at); ok {
 			total += f.Size
 			l.last.files[index].source.reopen(f.Open)
-			files = append(files, &selected{rememberedFile: l.last.files[index], known: true, remembered: index})
+			files = append(files, selected{rememberedFile: l.last.files[index], known: true, remembered: index})
 			continue
 		}
 		if !selection.wants(f.Path) {
@@ -125,7 +129,7 @@ func (l *loader) selectFiles() (files []*selected, cues []schema.File) {
 		case path.Ext(f.Path) == ".cue":
 			cues = append(cues, *f)
 		default:
-			files = append(files, &selected{rememberedFile: &rememberedFile{source: &source{file: *f}}})
+			files = append(files, selected{rememberedFile: &rememberedFile{source: &source{file: *f}}})
 		}
 	}
 	if count := len(files) + len(cues); count > schema.MaxFiles {
@@ -155,10 +159,10 @@ type job struct {
 
 // decodeFiles reads and decodes in parallel what is not known; the result is in
 // the order of the files and their documents.
-func (l *loader) decodeFiles(ctx context.Context, files []*selected) []decoded {
+func (l *loader) decodeFiles(ctx context.Context, files []selected) []decoded {
 	var fresh []int
-	for i, f := range files {
-		if !f.known {
+	for i := range files {
+		if !files[i].known {
 			fresh = append(fresh, i)
 		}
 	}
@@ -245,7 +249,7 @@ const panicMessage = "this document cannot be read, which is a bug of Fairlead's
 
 // gather collects diagnostics and objects, the latter sorted by key and, for one
 // key, by position; reused are sorted already.
-func (l *loader) gather(files []*selected, fresh []decoded, reused []object) []object {
+func (l *loader) gather(files []selected, fresh []decoded, reused []object) []object {
 	var objects []object
 	nameless := make(map[string]bool)
 	tell := func(diagnostics schema.Diagnostics, at *schema.Position) {
@@ -255,8 +259,8 @@ func (l *loader) gather(files []*selected, fresh []decoded, reused []object) []o
 			l.fail(*at, "no apiVersion and kind: this is not an object", excludeHint(at.Path))
 		}
 	}
-	for _, f := range files {
-		if f.known {
+	for i := range files {
+		if f := &files[i]; f.known {
 			tell(f.diagnostics, f.nameless)
 		}
 	}

@@ -144,7 +144,7 @@ func (b *bench) play(ctx context.Context) ([]row, error) {
 	if err := os.WriteFile(all, []byte(hostNetwork(burstPods)), 0o600); err != nil {
 		return nil, err
 	}
-	// The first pod ever builds the image of the pods' own container.
+	// The first pod ever makes what the others find.
 	if err := podman("kube", "play", one); err != nil {
 		return nil, err
 	}
@@ -181,7 +181,9 @@ cgroup_manager = "cgroupfs"
 events_logger = "none"
 lock_type = "file"
 runtime = %[3]q
-`, files.Max, procs.Max, runtime)
+infra_image = %[4]q
+infra_command = "/program"
+`, files.Max, procs.Max, runtime, image)
 	storage := fmt.Sprintf(`[storage]
 driver = "overlay"
 graphroot = %q

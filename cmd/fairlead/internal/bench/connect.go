@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -47,8 +48,23 @@ func inFreshNetwork(f func() error) error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("new network namespace: %w", err)
 		}
+		if err := raiseLoopback(); err != nil {
+			return err
+		}
 		return f()
 	})
+}
+
+// raiseLoopback brings the loopback link of the thread's network namespace up.
+func raiseLoopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		return fmt.Errorf("bring loopback up: %w", err)
+	}
+	return nil
 }
 
 // inNetwork runs f in the network namespace pinned at path.
@@ -69,6 +85,9 @@ func inNetwork(path string, f func() error) error {
 // connections measures P15 between two pods of one node: the first and the last
 // of 10,000 services lead to the server that is also reached directly.
 func connections(dir string) ([]row, error) {
+	if err := raiseLoopback(); err != nil {
+		return nil, err
+	}
 	links := network.New(filepath.Join(dir, "run"))
 	if err := links.Set(nodeConfig()); err != nil {
 		return nil, err

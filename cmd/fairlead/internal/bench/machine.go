@@ -25,7 +25,7 @@ func (m machine) String() string {
 }
 
 func thisMachine() machine {
-	m := machine{CPUs: runtime.NumCPU(), Model: "unknown CPU", Kernel: firstWord("/proc/sys/kernel/osrelease"), Load: []float64{load()}}
+	m := machine{CPUs: runtime.NumCPU(), Model: "unknown CPU", Kernel: firstWord("/proc/sys/kernel/osrelease"), Load: []float64{loadAverage()}}
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(info)) {
 		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
@@ -41,7 +41,7 @@ func firstWord(path string) string {
 	return word
 }
 
-func load() float64 {
+func loadAverage() float64 {
 	l, _ := strconv.ParseFloat(firstWord("/proc/loadavg"), 64)
 	return l
 }

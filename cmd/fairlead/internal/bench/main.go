@@ -129,7 +129,7 @@ func (b *bench) all(ctx context.Context, only, output string) error {
 			failed = append(failed, fmt.Errorf("%s: %w", s.name, err))
 		}
 	}
-	r.Machine.Load = append(r.Machine.Load, load())
+	r.Machine.Load = append(r.Machine.Load, loadAverage())
 	if output == "json" {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")

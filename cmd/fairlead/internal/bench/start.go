@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -169,10 +168,10 @@ func (m *masterProcess) awaitReady(ctx context.Context) error {
 	}
 }
 
-func (m *masterProcess) end() error { return endProcess(m.cmd, m.log) }
+func (m *masterProcess) end() error { return errors.Join(endProcess(m.cmd), m.log.Close()) }
 
 // endProcess asks a process to end and insists after a while.
-func endProcess(cmd *exec.Cmd, log io.Closer) error {
+func endProcess(cmd *exec.Cmd) error {
 	insist := time.AfterFunc(endTimeout, func() { _ = cmd.Process.Kill() })
 	defer insist.Stop()
 	err := cmd.Process.Signal(syscall.SIGTERM)
@@ -180,7 +179,7 @@ func endProcess(cmd *exec.Cmd, log io.Closer) error {
 		err = nil
 	}
 	_ = cmd.Wait() // how it ended is not measured
-	return errors.Join(err, log.Close())
+	return err
 }
 
 // fill pushes 10,000 objects, waits until the master has nothing more to do with
@@ -251,7 +250,7 @@ func (b *bench) storeAlone(ctx context.Context, dir string) (f storeFigures, err
 	if err := cmd.Start(); err != nil {
 		return f, err
 	}
-	defer func() { err = errors.Join(err, endProcess(cmd, out)) }()
+	defer func() { err = errors.Join(err, endProcess(cmd)) }()
 	lines := bufio.NewReader(out)
 	if _, err := fmt.Fscanln(lines, &f.records); err != nil {
 		return f, fmt.Errorf("store alone: %w", err)

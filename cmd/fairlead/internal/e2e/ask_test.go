@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -61,6 +62,23 @@ func (c *cluster) placements(t *testing.T) map[string]string {
 		}
 	}
 	return out
+}
+
+// awaitRest waits until no pod is on its way out.
+func (c *cluster) awaitRest(t *testing.T) {
+	t.Helper()
+	eventually(t, time.Minute, "no pod is on its way out", func() (bool, string) {
+		pods, err := c.podsByUID(t)
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, p := range pods {
+			if p.DeletionTimestamp != nil {
+				return false, fmt.Sprintf("%s/%s on %s", p.Namespace, p.Name, p.Spec.NodeName)
+			}
+		}
+		return true, ""
+	})
 }
 
 // foretold is where pods will be once the work tree is applied, as `fairlead
@@ -153,4 +171,16 @@ func (c *cluster) one(t *testing.T, app string) *corev1.Pod {
 		t.Fatalf("%d pods of %s, want one", len(pods), app)
 	}
 	return pods[0]
+}
+
+// serviceAddress is the cluster address of a service.
+func (c *cluster) serviceAddress(t *testing.T, namespace, name string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+	defer cancel()
+	svc, err := client.Get[*corev1.Service](ctx, c.api, schema.KindService, namespace, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return svc.Spec.ClusterIP
 }

@@ -10,11 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/cmd/fairlead/internal/client"
@@ -154,25 +154,19 @@ func staying(pods []*corev1.Pod) []*corev1.Pod {
 }
 
 // process finds a process of the pod's containers by the pod's cgroup, in a
-// network that is not the host's.
+// network that is not the node's.
 func (c *cluster) process(t *testing.T, pod *corev1.Pod) int {
 	t.Helper()
-	node, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", c.daemon(t, pod.Spec.NodeName+"/agent")))
-	if err != nil {
+	var node, own unix.Stat_t
+	if err := unix.Stat(c.netNS(pod.Spec.NodeName), &node); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
+	for pid := range pids() {
+		cgroup, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+		if !strings.Contains(string(cgroup), "/pod"+string(pod.UID)) {
 			continue
 		}
-		cgroup, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cgroup"))
-		network, _ := os.Readlink(filepath.Join("/proc", e.Name(), "ns/net"))
-		if strings.Contains(string(cgroup), "/pod"+string(pod.UID)) && network != "" && network != node {
+		if unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &own) == nil && own.Ino != node.Ino {
 			return pid
 		}
 	}

@@ -1,0 +1,367 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// kills is how often each daemon is killed: fifty rounds for three nodes.
+var kills = map[string]int{"master": 8, "supervisor": 3, "agent": 4, "podman": 5, "dns": 4}
+
+// calmKills is how many of the rounds pass while nothing is rolled out.
+const calmKills = 20
+
+// longestGap is the most time between two rounds.
+const longestGap = 600 * time.Millisecond
+
+// Faults on one cluster, each step leaving it as it found it.
+func TestFaults(t *testing.T) {
+	c := fresh(t, nodeCount)
+	f := faults{c: c, w: c.clone(t), seen: t.TempDir(), chance: chance(t)}
+	f.w.write(t, f.tree(t))
+	f.w.pushHealthy(t, "the shop and the lab")
+	for _, node := range clientNodes {
+		f.askers = append(f.askers, c.one(t, "client-"+node))
+	}
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"killed daemons are no outage", f.killedDaemons},
+		{"without a control plane all stays as it is", f.noControlPlane},
+		{"a killed container starts again, later each time", f.killedContainer},
+		{"a container whose conmon died is replaced in order", f.killedConmon},
+		{"a container out of memory is told as such", f.outOfMemory},
+		{"SIGKILL waits for the grace period", f.stubborn},
+		{"nothing is left over", func(t *testing.T) { c.awaitNoStrangers(t) }},
+	} {
+		if !t.Run(step.name, step.run) {
+			t.FailNow()
+		}
+	}
+}
+
+// faults is what the steps share.
+type faults struct {
+	c      *cluster
+	w      worktree
+	seen   string // where witnesses write
+	chance *rand.Rand
+	turn   int
+	askers []*corev1.Pod // on clientNodes
+}
+
+var clientNodes = []string{"n1", "n2"}
+
+// tree is the shop and the lab as of the current turn.
+func (f *faults) tree(t *testing.T) map[string]string {
+	tree := shopTree(t, fmt.Sprint("v", 1+f.turn%2))
+	for name, text := range labTree(clientNodes,
+		workload{name: "witness", replicas: 3, diaries: f.seen, turn: f.turn},
+		workload{name: "glutton", replicas: 1, memory: "40Mi"},
+		workload{name: "stubborn", replicas: 1, diaries: f.seen, args: []string{"-stubborn"}, grace: stubbornGrace},
+	) {
+		tree[name] = text
+	}
+	return tree
+}
+
+// clients ask the witnesses: from outside, and from a pod by name and by address.
+func (f *faults) clients(t *testing.T) *traffic {
+	clients := newTraffic(t)
+	clients.fromHost("outside, through NodePorts", witnessAt(f.c.address("n1")), witnessAt(f.c.address("n3")))
+	for _, pod := range f.askers {
+		clients.fromPod("a pod on "+pod.Spec.NodeName, f.c, pod, "http://"+f.c.serviceAddress(t, lab, "witness"))
+	}
+	return clients
+}
+
+// schedule is the order of the kills, by chance.
+func (f *faults) schedule() (out []string) {
+	for _, name := range f.c.targets() {
+		kind := name[strings.LastIndex(name, "/")+1:]
+		for range kills[kind] {
+			out = append(out, name)
+		}
+	}
+	f.chance.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out
+}
+
+// killedDaemons kills every daemon at moments of chance: first while nothing
+// changes, when no process and no rule may change either, then while the shop
+// and the witnesses are rolled out again and again.
+func (f *faults) killedDaemons(t *testing.T) {
+	clients := f.clients(t)
+	schedule := f.schedule()
+	before, rules := f.c.truth(), f.c.allRules(t)
+	for i, name := range schedule[:calmKills] {
+		f.kill(t, name)
+		if wrong := changes(before, f.c.truth()); len(wrong) > 0 {
+			t.Fatalf("kill %d, of %s, changed containers:\n%s", i, name, strings.Join(wrong, "\n"))
+		}
+	}
+	f.c.awaitReady(t)
+	if wrong := changes(before, f.c.truth()); len(wrong) > 0 {
+		t.Fatalf("containers changed:\n%s", strings.Join(wrong, "\n"))
+	}
+	f.sameRules(t, rules)
+	f.awaitName(t)
+
+	stop, rolled := make(chan struct{}), make(chan int, 1)
+	go func() { rolled <- f.rollOn(t, stop) }()
+	for _, name := range schedule[calmKills:] {
+		f.kill(t, name)
+	}
+	close(stop)
+	t.Logf("%d kills; %d pushes were accepted meanwhile", len(schedule), <-rolled)
+	f.c.awaitReady(t)
+	f.pushUntilHealthy(t)
+	clients.endFlawless()
+	f.c.awaitNoStrangers(t)
+}
+
+// kill waits for a moment of chance and kills a daemon. Nobody starts the
+// supervisor again but `up`.
+func (f *faults) kill(t *testing.T, name string) {
+	t.Helper()
+	<-time.After(time.Duration(f.chance.Int64N(int64(longestGap))))
+	f.c.killDaemon(t, name)
+	if name == "supervisor" {
+		if err := f.c.up(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// rollOn pushes turn after turn without waiting for health, until stop is
+// closed. A push that finds no master is refused, which is right.
+func (f *faults) rollOn(t *testing.T, stop <-chan struct{}) (accepted int) {
+	for {
+		f.turn++
+		f.w.write(t, f.tree(t))
+		if out, err := f.w.push(t, fmt.Sprint("turn ", f.turn), "-o", "e2e"); err == nil {
+			accepted++
+		} else if !strings.Contains(out, "remote:") {
+			t.Errorf("turn %d: %v\n%s", f.turn, err, out)
+		}
+		select {
+		case <-stop:
+			return accepted
+		case <-time.After(longestGap):
+		}
+	}
+}
+
+func (f *faults) pushUntilHealthy(t *testing.T) {
+	t.Helper()
+	f.turn++
+	f.w.write(t, f.tree(t))
+	eventually(t, 2*time.Minute, "a push goes well", func() (bool, string) {
+		out, err := f.w.push(t, fmt.Sprint("turn ", f.turn))
+		return err == nil && strings.Contains(out, "remote: HEALTHY main-"), fmt.Sprintf("%v\n%s", err, out)
+	})
+	f.c.awaitRest(t)
+}
+
+func (f *faults) sameRules(t *testing.T, before map[string]string) {
+	t.Helper()
+	for node, rules := range f.c.allRules(t) {
+		if rules != before[node] {
+			t.Errorf("the table of %s changed from\n%s\nto\n%s", node, before[node], rules)
+		}
+	}
+}
+
+// noControlPlane stops the supervisor and kills master and agents: processes,
+// rules and answers stay, DNS too; a restarted agent without a master restarts
+// what dies.
+func (f *faults) noControlPlane(t *testing.T) {
+	before, rules := f.c.truth(), f.c.allRules(t)
+	clients := f.clients(t)
+	supervisor := f.c.living("supervisor")
+	if err := unix.Kill(supervisor.pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	resume := func() { _ = unix.Kill(supervisor.pid, unix.SIGCONT) }
+	defer resume()
+	for _, name := range append([]string{"master"}, f.agents()...) {
+		f.c.killDaemon(t, name)
+	}
+	f.awaitName(t)
+	<-time.After(3 * time.Second) // for whatever could go wrong by itself
+	f.sameRules(t, rules)
+	if wrong := changes(before, f.c.truth()); len(wrong) > 0 {
+		t.Errorf("containers changed:\n%s", strings.Join(wrong, "\n"))
+	}
+	resume()
+	f.c.awaitReady(t)
+	if wrong := changes(before, f.c.truth()); len(wrong) > 0 {
+		t.Errorf("containers changed when the daemons came back:\n%s", strings.Join(wrong, "\n"))
+	}
+	f.sameRules(t, rules)
+	clients.endFlawless()
+}
+
+func (f *faults) agents() (out []string) {
+	for _, n := range f.c.names() {
+		out = append(out, n+"/agent")
+	}
+	return out
+}
+
+// aContainer is the container of a pod as /proc has it, once it runs and is
+// another than before.
+func (f *faults) aContainer(t *testing.T, pod *corev1.Pod, timeout time.Duration, not string) (id string, ctr container) {
+	t.Helper()
+	eventually(t, timeout, "a container of pod "+pod.Name+" other than "+not, func() (bool, string) {
+		for other, found := range of(f.c.truth(), []*corev1.Pod{pod}) {
+			if other != not && found.main.alive() && found.conmon.alive() {
+				id, ctr = other, found
+				return true, ""
+			}
+		}
+		return false, "none runs"
+	})
+	return id, ctr
+}
+
+// killedContainer kills a container three times in a row: it comes back at
+// once, then only after a pause.
+func (f *faults) killedContainer(t *testing.T) {
+	pod := f.c.one(t, "glutton")
+	id, ctr := f.aContainer(t, pod, time.Second, "")
+	ctr.main.kill(t)
+	began := time.Now()
+	next, ctr := f.aContainer(t, pod, 5*time.Second, id)
+	t.Logf("the first restart took %v", time.Since(began).Round(time.Millisecond))
+	ctr.main.kill(t)
+	began = time.Now()
+	f.aContainer(t, pod, 20*time.Second, next)
+	if took := time.Since(began); took < 9*time.Second {
+		t.Errorf("the second restart came after %v, without its pause", took)
+	}
+}
+
+// killedConmon kills what watches a container. The container lives on with a
+// broken output; it must not be trusted: it leaves the tables, then hears
+// SIGTERM, and a new one takes its place in the same pod.
+func (f *faults) killedConmon(t *testing.T) {
+	clients := f.clients(t)
+	pod := staying(f.c.pods(t, lab, "app", "witness"))[0]
+	id, old := f.aContainer(t, pod, time.Second, "")
+	watcher := f.c.watchTables(t)
+	old.conmon.kill(t)
+	killed := time.Now()
+	_, replaced := f.aContainer(t, pod, 30*time.Second, id)
+	t.Logf("replaced after %v", time.Since(killed).Round(time.Millisecond))
+	watcher.stop()
+	if old.main.alive() {
+		t.Errorf("the old container runs beside the new one: %v and %v", old, replaced)
+	}
+	for _, d := range diaries(t, f.seen) {
+		if d.pod != pod.Name || d.start.After(killed) {
+			continue
+		}
+		if d.term.IsZero() {
+			t.Errorf("the old container ended without SIGTERM: %+v", d)
+		}
+		if len(d.late) > 0 {
+			t.Errorf("the old container heard SIGTERM at %s and was sent requests after it: %v", d.term.Format(clock), d.late)
+		}
+	}
+	clients.endFlawless()
+	f.c.awaitReady(t)
+}
+
+// outOfMemory makes a container eat more than its limit.
+func (f *faults) outOfMemory(t *testing.T) {
+	pod := f.c.one(t, "glutton")
+	id, _ := f.aContainer(t, pod, 5*time.Second, "")
+	_, _ = f.c.get(t, f.askers[0], "http://"+pod.Status.PodIP+":8080/eat") // it dies of it
+	eventually(t, 30*time.Second, "the reason is told", func() (bool, string) {
+		now := f.c.one(t, "glutton")
+		for _, s := range now.Status.ContainerStatuses {
+			for _, ended := range []*corev1.ContainerStateTerminated{s.State.Terminated, s.LastTerminationState.Terminated} {
+				if ended != nil && ended.ContainerID == "podman://"+id {
+					return ended.Reason == "OOMKilled" && ended.ExitCode == 137, fmt.Sprintf("%+v", ended)
+				}
+			}
+		}
+		return false, fmt.Sprintf("%+v", now.Status.ContainerStatuses)
+	})
+}
+
+// stubbornGrace is in seconds.
+const stubbornGrace = 3
+
+// stubborn takes a workload out of the tree that does not end at SIGTERM.
+func (f *faults) stubborn(t *testing.T) {
+	pod := f.c.one(t, "stubborn")
+	_, ctr := f.aContainer(t, pod, time.Second, "")
+	f.w.write(t, map[string]string{"lab/stubborn.yaml": ""})
+	f.w.pushHealthy(t, "without the stubborn one")
+	var term time.Time
+	eventually(t, 15*time.Second, "SIGTERM was heard", func() (bool, string) {
+		for _, d := range diaries(t, f.seen) {
+			if d.pod == pod.Name && !d.term.IsZero() {
+				term = d.term
+			}
+		}
+		return !term.IsZero(), ""
+	})
+	awaitDeath(t, ctr.main, 2*stubbornGrace*time.Second)
+	if took := time.Since(term); took < stubbornGrace*time.Second {
+		t.Errorf("killed %v after SIGTERM, within the grace period of %d s", took, stubbornGrace)
+	} else {
+		t.Logf("killed %v after SIGTERM", took.Round(time.Millisecond))
+	}
+}
+
+// awaitDeath waits in the kernel for the end of a process.
+func awaitDeath(t *testing.T, p process, timeout time.Duration) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	if err != nil {
+		if p.alive() {
+			t.Fatal(err)
+		}
+		return
+	}
+	defer unix.Close(fd)
+	if !p.alive() {
+		return
+	}
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(timeout.Milliseconds()))
+	if err != nil || n == 0 {
+		t.Fatalf("process %v lives after %v: %v", p, timeout, err)
+	}
+}
+
+// awaitNoStrangers gives the sweep its minute.
+func (c *cluster) awaitNoStrangers(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	eventually(t, time.Minute, "nothing of the cluster belongs to no pod", func() (bool, string) {
+		found := c.strangers(t)
+		return len(found) == 0, strings.Join(found, "\n")
+	})
+	t.Logf("all clean after %v", time.Since(began).Round(time.Millisecond))
+}
+
+// awaitName waits until DNS answers the clients.
+func (f *faults) awaitName(t *testing.T) {
+	t.Helper()
+	for _, pod := range f.askers {
+		eventually(t, returnTimeout, "names are answered on "+pod.Spec.NodeName, func() (bool, string) {
+			_, err := f.c.get(t, pod, witnessURL)
+			return err == nil, fmt.Sprint(err)
+		})
+	}
+}

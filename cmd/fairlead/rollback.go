@@ -1,0 +1,360 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/schema"
+)
+
+const (
+	// trailerRollback marks the commits that rollback makes; its value is the
+	// commit whose tree they bring back.
+	trailerRollback = "Fairlead-Rollback"
+	// maxUndone is how many undone commits a message names.
+	maxUndone = 20
+	// maxWhy bounds the reason in a message, in runes.
+	maxWhy = 400
+	// gitTimeout bounds one git command; none talks to a network.
+	gitTimeout = time.Minute
+)
+
+func rollbackCommand() *cobra.Command {
+	var flags clusterFlags
+	var to, branch string
+	timeout := defaultTimeout
+	cmd := &cobra.Command{
+		Use:   "rollback",
+		Short: "Make a commit that goes back to an earlier revision, on a branch",
+		Long: `Rollback makes a commit in the clone around the current directory: its tree is
+the one of an earlier revision, its parent what the source's branch is at. The
+commit stands on a branch of its own, ready to be pushed and reviewed. Work
+tree, index and all other branches stay as they are, and nothing is pushed.
+
+The default revision is the one that was healthy last before what Git asks for
+now. Of a source that reads a directory, that directory alone goes back.
+
+Exit codes: 0 the branch is there, 1 error.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := flags.connect()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := within(cmd.Context(), timeout)
+			defer cancel()
+			r, err := planRollback(ctx, c, flags.source, to)
+			if err != nil {
+				return err
+			}
+			if err := r.make(ctx, clone{"."}, branch); err != nil {
+				return err
+			}
+			if flags.output != "text" {
+				return writeAs(cmd.OutOrStdout(), flags.output, r)
+			}
+			r.write(cmd.OutOrStdout())
+			return nil
+		},
+	}
+	flags.register(cmd, "text", "json", "yaml")
+	cmd.Flags().StringVar(&to, "to", "", "revision to go back to: a commit, its beginning or a revision's name (default the last healthy one)")
+	cmd.Flags().StringVar(&branch, "branch", "", "branch to make (default rollback-<commit>)")
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "give up after this long")
+	return cmd
+}
+
+// rollback is a commit that goes back, and where it came to stand.
+type rollback struct {
+	Source   string `json:"source"`
+	Followed string `json:"followed"` // the source's branch
+	Path     string `json:"path"`     // the source's directory
+	To       string `json:"to"`       // commit whose tree comes back
+	Parent   string `json:"parent"`   // what the followed branch is at
+	Why      string `json:"why"`      // what became of Parent
+	Branch   string `json:"branch"`
+	Commit   string `json:"commit"`
+	Remote   string `json:"remote"` // of the clone, to push to
+}
+
+// planRollback asks the cluster what to go back to, and over what.
+func planRollback(ctx context.Context, c *client.Client, source, to string) (*rollback, error) {
+	src, err := client.Get[*schema.Source](ctx, c, schema.KindSource, "", source)
+	if err != nil {
+		return nil, err
+	}
+	revs, _, err := client.List[*schema.Revision](ctx, c, schema.KindRevision)
+	if err != nil {
+		return nil, err
+	}
+	return newRollback(src, revs, to)
+}
+
+// newRollback decides what to go back to; a `to` that no revision has is left for
+// git to find.
+func newRollback(src *schema.Source, revs []*schema.Revision, to string) (*rollback, error) {
+	r := &rollback{
+		Source: src.Name, Followed: src.Spec.Branch, Path: cmp.Or(src.Spec.Path, "."), To: to,
+		Parent: cmp.Or(src.Status.Observed.Commit, src.Status.Desired.Commit),
+	}
+	if r.Parent == "" {
+		return nil, fmt.Errorf("source %s has no commit yet: there is nothing to roll back", src.Name)
+	}
+	revs = slices.DeleteFunc(slices.Clone(revs), func(rev *schema.Revision) bool { return rev.Spec.Source != src.Name })
+	for _, rev := range revs {
+		if rev.Spec.Commit == r.Parent && len(rev.Status.Phases) > 0 {
+			last := rev.Status.Phases[len(rev.Status.Phases)-1]
+			r.Why = strings.TrimSuffix(fmt.Sprintf("%s: %s", last.Name, last.Reason), ": ")
+		}
+	}
+	if to == "" {
+		target := lastHealthy(revs, r.Parent)
+		if target == nil {
+			return nil, fmt.Errorf("source %s has no healthy revision before %s: name one with --to, see `fairlead history`", src.Name, short(r.Parent))
+		}
+		r.To = target.Spec.Commit
+		return r, nil
+	}
+	var found []string
+	for _, rev := range revs {
+		if rev.Name == to || strings.HasPrefix(rev.Spec.Commit, to) {
+			found = append(found, rev.Spec.Commit)
+		}
+	}
+	switch len(found) {
+	case 0:
+	case 1:
+		r.To = found[0]
+	default:
+		slices.Sort(found)
+		return nil, fmt.Errorf("%q is more than one revision: %s", to, strings.Join(found, ", "))
+	}
+	return r, nil
+}
+
+// lastHealthy is the revision that was healthy last, other than the one to leave
+// and those that failed; nil if there is none.
+func lastHealthy(revs []*schema.Revision, leave string) *schema.Revision {
+	var best *schema.Revision
+	for _, rev := range revs {
+		healthy := entered(rev, schema.PhaseHealthy)
+		switch {
+		case healthy.IsZero(), rev.Spec.Commit == leave, rev.Status.Quarantined, rev.Status.Phase == schema.PhaseFailed:
+		case best == nil || healthy.After(entered(best, schema.PhaseHealthy)):
+			best = rev
+		}
+	}
+	return best
+}
+
+// make makes the commit and the branch in the clone, unless they are there.
+func (r *rollback) make(ctx context.Context, git clone, branch string) error {
+	if _, err := git.run(ctx, "rev-parse", "--git-dir"); err != nil {
+		return fmt.Errorf("rollback works in a clone of the source's repository: %w", err)
+	}
+	parent, err := git.commit(ctx, r.Parent)
+	if err != nil {
+		return fmt.Errorf("commit %s, which %s is at, is not in this clone: run `git fetch` first", short(r.Parent), r.Followed)
+	}
+	r.Parent = parent
+	to, err := git.commit(ctx, r.To)
+	if err != nil {
+		return fmt.Errorf("%s is neither a revision of source %s nor a commit in this clone: run `git fetch`, or see `fairlead history`", r.To, r.Source)
+	}
+	r.To = to
+	r.Branch = cmp.Or(branch, "rollback-"+short(r.To))
+	old, err := r.ownBranch(ctx, git)
+	if err != nil {
+		return err
+	}
+	tree, err := r.tree(ctx, git)
+	if err != nil {
+		return err
+	}
+	if tree == git.ask(ctx, "rev-parse", r.Parent+"^{tree}") {
+		return fmt.Errorf("nothing to roll back: %s has the same files as %s", short(r.Parent), short(r.To))
+	}
+	r.Remote = git.remote(ctx, r.Followed)
+	if old != "" && git.ask(ctx, "rev-parse", old+"^{tree}", old+"^@") == tree+"\n"+r.Parent {
+		r.Commit = old
+		return nil
+	}
+	args := []string{"commit-tree", tree, "-p", r.Parent, "-F", "-"}
+	if git.ask(ctx, "config", "--type=bool", "commit.gpgSign") == "true" {
+		args = append(args, "-S")
+	}
+	if r.Commit, err = git.feed(ctx, r.message(ctx, git), args...); err != nil {
+		return err
+	}
+	if old == "" {
+		old = strings.Repeat("0", len(r.Commit)) // git's word for "it must not exist"
+	}
+	_, err = git.run(ctx, "update-ref", "-m", "fairlead rollback", "refs/heads/"+r.Branch, r.Commit, old)
+	return err
+}
+
+// ownBranch is what the branch is at, "" if it is not there. One that somebody
+// else made, or that is checked out, is left alone.
+func (r *rollback) ownBranch(ctx context.Context, git clone) (string, error) {
+	if _, err := git.run(ctx, "check-ref-format", "--branch", r.Branch); err != nil {
+		return "", fmt.Errorf("%q is no name for a branch", r.Branch)
+	}
+	ref := "refs/heads/" + r.Branch
+	if slices.Contains(strings.Split(git.ask(ctx, "worktree", "list", "--porcelain"), "\n"), "branch "+ref) {
+		return "", fmt.Errorf("branch %s is checked out: name another with --branch", r.Branch)
+	}
+	old := git.ask(ctx, "rev-parse", "--quiet", "--verify", ref+"^{commit}")
+	if old != "" && git.ask(ctx, "log", "-1", "--format=%(trailers:key="+trailerRollback+",valueonly)", old) == "" {
+		return "", fmt.Errorf("branch %s is there already and not made by rollback: name another with --branch", r.Branch)
+	}
+	return old, nil
+}
+
+// tree is what the commit holds: the parent's tree with the source's directory as
+// it was.
+func (r *rollback) tree(ctx context.Context, git clone) (string, error) {
+	dir := strings.Trim(filepath.ToSlash(filepath.Clean(r.Path)), "/")
+	if dir == "." || dir == "" {
+		return git.run(ctx, "rev-parse", r.To+"^{tree}")
+	}
+	scratch, err := os.MkdirTemp("", "fairlead-rollback-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(scratch)
+	index := "GIT_INDEX_FILE=" + filepath.Join(scratch, "index")
+	for _, args := range [][]string{
+		{"read-tree", r.Parent},
+		{"rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--", ":(top,literal)" + dir},
+		{"read-tree", "--prefix=" + dir + "/", r.To + ":" + dir},
+	} {
+		if _, err := git.with(ctx, "", []string{index}, args...); err != nil {
+			return "", err
+		}
+	}
+	return git.with(ctx, "", []string{index}, "write-tree")
+}
+
+// message names what goes back to what, and why.
+func (r *rollback) message(ctx context.Context, git clone) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Roll back %s to %s\n\n", r.Source, short(r.To))
+	fmt.Fprintf(&b, "Brings back the files of %s.\n", git.ask(ctx, "log", "-1", "--format=%h \"%s\" by %an, %as", r.To))
+	if r.Why != "" {
+		fmt.Fprintf(&b, "What became of %s: %s\n", short(r.Parent), plainLine(r.Why))
+	}
+	if undone := git.ask(ctx, "log", fmt.Sprintf("--max-count=%d", maxUndone+1), "--format=- %h %s (%an)", r.To+".."+r.Parent); undone != "" {
+		lines := strings.Split(undone, "\n")
+		if len(lines) > maxUndone {
+			lines = append(lines[:maxUndone], "- and older ones")
+		}
+		fmt.Fprintf(&b, "\nUndone:\n%s\n", strings.Join(lines, "\n"))
+	}
+	fmt.Fprintf(&b, "\n%s: %s\n", trailerRollback, r.To)
+	return b.String()
+}
+
+// plainLine is text as one line of a message.
+func plainLine(s string) string {
+	runes := []rune(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s))
+	if len(runes) > maxWhy {
+		return string(runes[:maxWhy]) + "..."
+	}
+	return string(runes)
+}
+
+func (r *rollback) write(w io.Writer) {
+	remote := cmp.Or(r.Remote, "<remote>")
+	fmt.Fprintf(w, "Branch %s is at %s: the files of %s over %s.\n", r.Branch, short(r.Commit), short(r.To), short(r.Parent))
+	fmt.Fprint(w, "Your work tree is as it was, and nothing was pushed.\n\n")
+	fmt.Fprintf(w, "To look at it:\n  git show --stat %s\n", r.Branch)
+	fmt.Fprintf(w, "To have it reviewed, push the branch and open a pull request into %s:\n  git push %s %s\n", r.Followed, remote, r.Branch)
+	fmt.Fprintf(w, "To deploy it now:\n  git push -o wait %s %s:%s\n", remote, r.Branch, r.Followed)
+}
+
+// clone runs git in the repository around a directory. Variables that point git
+// elsewhere are not handed on; who commits and with what configuration is the
+// user's.
+type clone struct{ dir string }
+
+var keptGitVariables = []string{"GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CONFIG_GLOBAL=", "GIT_CONFIG_SYSTEM=", "GIT_CONFIG_NOSYSTEM="}
+
+func (c clone) run(ctx context.Context, args ...string) (string, error) {
+	return c.with(ctx, "", nil, args...)
+}
+
+func (c clone) feed(ctx context.Context, input string, args ...string) (string, error) {
+	return c.with(ctx, input, nil, args...)
+}
+
+// ask is run for questions whose failure is an answer: "".
+func (c clone) ask(ctx context.Context, args ...string) string {
+	out, err := c.run(ctx, args...)
+	if err != nil {
+		return ""
+	}
+	return out
+}
+
+func (c clone) commit(ctx context.Context, rev string) (string, error) {
+	return c.run(ctx, "rev-parse", "--quiet", "--verify", "--end-of-options", rev+"^{commit}")
+}
+
+// remote is where the followed branch comes from; "" when that cannot be told.
+func (c clone) remote(ctx context.Context, followed string) string {
+	if r := c.ask(ctx, "config", "branch."+followed+".remote"); r != "" {
+		return r
+	}
+	remotes := strings.Fields(c.ask(ctx, "remote"))
+	switch {
+	case len(remotes) == 1:
+		return remotes[0]
+	case slices.Contains(remotes, "origin"):
+		return "origin"
+	}
+	return ""
+}
+
+func (c clone) with(ctx context.Context, input string, env []string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = c.dir
+	cmd.Stdin = strings.NewReader(input)
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "GIT_") || slices.ContainsFunc(keptGitVariables, func(kept string) bool { return strings.HasPrefix(v, kept) }) {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0")
+	cmd.Env = append(cmd.Env, env...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return "", errors.New("git is not installed")
+	}
+	if err != nil {
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return strings.TrimRight(string(out), "\n"), nil
+}

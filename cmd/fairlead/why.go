@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/reconciler/progress/why"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+const (
+	// whyLogLines is how much of a log an explanation shows.
+	whyLogLines = 12
+	// whyLogTimeout bounds the wait for it: a node may be silent.
+	whyLogTimeout = 8 * time.Second
+	// maxLogLine bounds one line of it, in runes.
+	maxLogLine = 300
+)
+
+// whyKinds are what an explanation is made from.
+var whyKinds = []schema.Kind{
+	schema.KindNode, schema.KindPod, schema.KindReplicaSet, schema.KindDeployment, schema.KindService, schema.KindEndpointSlice,
+	schema.KindEvent, schema.KindSource, schema.KindRevision,
+}
+
+func whyCommand() *cobra.Command {
+	var flags clusterFlags
+	namespace := ""
+	timeout := defaultTimeout
+	cmd := &cobra.Command{
+		Use:   "why KIND/NAME",
+		Short: "Explain why an object is as it is, and who must act",
+		Long: `Why follows the chain from the commit and the line in a file over what was made
+of it to the pod, its node, its image, its probe or its exit. It says in one
+word what the cause is, shows the last events and log lines, and who must act:
+a developer, an operator or nobody.
+
+KIND is deployment, replicaset, pod, service, node, source, revision or any
+other kind that stands in Git, in any form that kubectl takes.
+
+Exit codes: 0 explained, whatever the answer is; 1 error.`,
+		Example: `  fairlead why deployment/api -n shop
+  fairlead why node/n2
+  fairlead why source/main`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kind, name, err := kindAndName(args)
+			if err != nil {
+				return err
+			}
+			c, err := flags.connect()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := within(cmd.Context(), timeout)
+			defer cancel()
+			chain, err := explain(ctx, c, kind, namespace, name)
+			if err != nil {
+				return err
+			}
+			if flags.output == "text" {
+				chain.WriteText(cmd.OutOrStdout(), time.Now())
+				return nil
+			}
+			return writeAs(cmd.OutOrStdout(), flags.output, chain)
+		},
+	}
+	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig to use (default $KUBECONFIG, else the cluster `up` made last)")
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace of the object (default \"default\", or the only one that has it)")
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "give up after this long")
+	flags.registerOutput(cmd, "text", "json", "yaml")
+	return cmd
+}
+
+// kindAndName reads KIND/NAME, or KIND NAME.
+func kindAndName(args []string) (schema.KindInfo, string, error) {
+	if len(args) == 1 {
+		args = strings.SplitN(args[0], "/", 2)
+	}
+	if len(args) != 2 || args[1] == "" {
+		return schema.KindInfo{}, "", usageErrorf("which object? Write KIND/NAME, as deployment/api")
+	}
+	for _, info := range schema.Kinds() {
+		if slices.Contains(append([]string{strings.ToLower(string(info.Kind)), info.Resource, info.Singular}, info.Short...), strings.ToLower(args[0])) {
+			return info, args[1], nil
+		}
+	}
+	return schema.KindInfo{}, "", usageErrorf("unknown kind %q: use deployment, replicaset, pod, service, node, source or revision", args[0])
+}
+
+func explain(ctx context.Context, c *client.Client, kind schema.KindInfo, namespace, name string) (*why.Chain, error) {
+	cluster, err := readCluster(ctx, c, kind.Kind)
+	if err != nil {
+		return nil, err
+	}
+	key, err := findObject(cluster, kind, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := why.Explain(cluster, key)
+	if err != nil {
+		return nil, err
+	}
+	if chain.Log != nil {
+		readLog(ctx, c, chain.Log)
+	}
+	return chain, nil
+}
+
+// readCluster is what the API shows of the cluster, with the kind asked about.
+func readCluster(ctx context.Context, c *client.Client, kind schema.Kind) (*state.Snapshot, error) {
+	kinds := whyKinds
+	if !slices.Contains(kinds, kind) {
+		kinds = append(slices.Clone(kinds), kind)
+	}
+	tx := state.Empty(state.Counters{}).Begin()
+	for _, k := range kinds {
+		objects, _, err := client.List[schema.Object](ctx, c, k)
+		if err != nil {
+			return nil, err
+		}
+		for _, obj := range objects {
+			tx.Restore(obj)
+		}
+	}
+	return tx.Commit(), nil
+}
+
+// findObject resolves what the user named: in the namespace given, in "default",
+// or in the only one that has it; a revision also by its commit.
+func findObject(r state.Reader, kind schema.KindInfo, namespace, name string) (schema.Key, error) {
+	key := schema.Key{Kind: kind.Kind, Namespace: namespace, Name: name}
+	if !kind.Namespaced {
+		key.Namespace = ""
+	} else if namespace == "" {
+		key.Namespace = metav1.NamespaceDefault
+	}
+	if r.Get(key) != nil {
+		return key, nil
+	}
+	var others []schema.Key
+	for obj := range r.List(kind.Kind, namespace) {
+		rev, isRevision := obj.(*schema.Revision)
+		if obj.GetName() == name || isRevision && strings.HasPrefix(rev.Spec.Commit, name) {
+			others = append(others, schema.KeyOf(obj))
+		}
+	}
+	switch len(others) {
+	case 0:
+		return key, fmt.Errorf("there is no %s", key)
+	case 1:
+		return others[0], nil
+	}
+	names := make([]string, len(others))
+	for i, o := range others {
+		names[i] = o.String()
+	}
+	return key, fmt.Errorf("%q is more than one object: %s", name, strings.Join(names, ", "))
+}
+
+// readLog fills in the last lines of a log, or why there are none.
+func readLog(ctx context.Context, c *client.Client, log *why.Log) {
+	ctx, cancel := context.WithTimeout(ctx, whyLogTimeout)
+	defer cancel()
+	query := url.Values{"container": {log.Container}, "tailLines": {strconv.Itoa(whyLogLines)}}
+	if log.Previous {
+		query.Set("previous", "true")
+	}
+	data, err := c.Do(ctx, http.MethodGet, client.Path(schema.KindPod, log.Namespace, log.Pod)+"/log?"+query.Encode(), nil)
+	if err != nil {
+		log.Error = err.Error()
+		return
+	}
+	for line := range strings.Lines(strings.ToValidUTF8(string(data), "\uFFFD")) {
+		runes := []rune(strings.TrimRight(line, "\r\n"))
+		log.Lines = append(log.Lines, string(runes[:min(len(runes), maxLogLine)]))
+	}
+}

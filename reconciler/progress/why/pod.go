@@ -1,0 +1,414 @@
+package why
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// pod tells of one pod, its node and the container that is to blame.
+func (c *chain) pod(pod *corev1.Pod) cause {
+	found, container := c.podCause(pod)
+	c.add(pod, podLink(pod, found))
+	if pod.Spec.NodeName != "" {
+		c.nodeLink(pod.Spec.NodeName)
+	}
+	if container != "" {
+		c.containerLinks(pod, container, found)
+	}
+	return found
+}
+
+// conditionStale is the master's mark on pods of a node that has not reported for
+// a while.
+const conditionStale corev1.PodConditionType = "Stale"
+
+func podLink(pod *corev1.Pod, found cause) Link {
+	where := "on no node yet"
+	if pod.Spec.NodeName != "" {
+		where = "on " + pod.Spec.NodeName
+	}
+	l := Link{State: string(pod.Status.Phase) + " " + where, OK: found.code == Healthy || found.code == Completed}
+	if cond, ok := condition(pod, corev1.PodReady); ok && pod.Status.Phase == corev1.PodRunning {
+		if cond.Status == corev1.ConditionTrue {
+			l.State += ", ready"
+		} else {
+			l.State += ", not ready"
+		}
+		l.At = &cond.LastTransitionTime
+	}
+	return l
+}
+
+// podCause says what keeps a pod from being ready, and which container; "" when it
+// is none of them.
+func (c *chain) podCause(pod *corev1.Pod) (found cause, container string) {
+	switch {
+	case pod.Spec.NodeName == "" && pod.DeletionTimestamp == nil:
+		return unbound(pod), ""
+	case pod.Spec.NodeName != "":
+		if silent, ok := c.nodeCause(pod.Spec.NodeName); ok {
+			silent.text = fmt.Sprintf("pod %s is on node %s, which %s", pod.Name, pod.Spec.NodeName, silent.text)
+			return silent, ""
+		}
+	}
+	if cond, ok := condition(pod, conditionStale); ok && cond.Status == corev1.ConditionTrue {
+		return cause{code: NodeSilent, text: "what is known of pod " + pod.Name + " is old: " + cond.Message}, ""
+	}
+	if pod.DeletionTimestamp != nil {
+		return cause{code: Terminating, text: "pod " + pod.Name + " terminates"}, ""
+	}
+	found = cause{code: RollingOut, text: "pod " + pod.Name + " starts on " + pod.Spec.NodeName}
+	switch {
+	case pod.Status.Phase == corev1.PodSucceeded:
+		return cause{code: Completed, text: "pod " + pod.Name + " has done its work"}, ""
+	case isReady(pod):
+		found = cause{code: Healthy, text: "pod " + pod.Name + " is ready on " + pod.Spec.NodeName + restarts(pod)}
+	}
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if judged, ok := c.containerCause(pod, s); ok && !found.worse(judged) {
+			found, container = judged, s.Name
+		}
+	}
+	return found, container
+}
+
+func restarts(pod *corev1.Pod) string {
+	for _, s := range pod.Status.ContainerStatuses {
+		if last := s.LastTerminationState.Terminated; s.RestartCount > 0 && last != nil {
+			return fmt.Sprintf(", after %s of container %s (last: %s)", times(s.RestartCount, "restart"), s.Name, exit(last))
+		}
+	}
+	return ""
+}
+
+// roomReasons begin what the scheduler says when a node is merely full.
+var roomReasons = []string{"cpu: wanted", "memory: wanted", "pods: used", "ephemeral-storage: wanted", "host port"}
+
+func unbound(pod *corev1.Pod) cause {
+	cond, ok := condition(pod, corev1.PodScheduled)
+	if !ok || cond.Reason != corev1.PodReasonUnschedulable {
+		return cause{code: RollingOut, text: "pod " + pod.Name + " waits for its node"}
+	}
+	found := cause{code: NoFittingNode, text: "no node takes pod " + pod.Name + ": " + cond.Message}
+	if slices.ContainsFunc(roomReasons, func(r string) bool { return strings.Contains(cond.Message, r) }) || strings.Contains(cond.Message, "the cluster has no node") || strings.Contains(cond.Message, "not ready") {
+		found.code = NoCapacity
+	}
+	return found
+}
+
+// waitingCodes are the reasons for which a container waits.
+var waitingCodes = map[string]Code{
+	"CrashLoopBackOff":           CrashLoop,
+	"ErrImagePull":               ImagePull,
+	"ImagePullBackOff":           ImagePull,
+	"ErrImageNeverPull":          ImagePull,
+	"InvalidImageName":           ImagePull,
+	"ImageInspectError":          ImagePull,
+	"RegistryUnavailable":        RegistryUnavailable,
+	"CreateContainerConfigError": ConfigMissing,
+	"CreateContainerError":       StartFailing,
+	"RunContainerError":          StartFailing,
+	"ContainerStatusUnknown":     Unknown,
+}
+
+// unreachable are parts of what a pull says when nobody answers.
+var unreachable = []string{"connection refused", "no such host", "i/o timeout", "deadline exceeded", "network is unreachable", "no route to host", "TLS handshake timeout", "server misbehaving"}
+
+// containerCause is what is wrong with a container; false when nothing is.
+func (c *chain) containerCause(pod *corev1.Pod, s corev1.ContainerStatus) (cause, bool) {
+	name := fmt.Sprintf("container %s of pod %s", s.Name, pod.Name)
+	switch {
+	case s.State.Waiting != nil:
+		return c.waitingCause(pod, s, name)
+	case s.State.Terminated != nil:
+		if s.State.Terminated.ExitCode == 0 {
+			return cause{}, false
+		}
+		return cause{code: exitCode(s.State.Terminated), text: name + " ended with " + exit(s.State.Terminated), log: logOf(pod, s, false)}, true
+	case s.State.Running == nil || s.Ready:
+		return cause{}, false
+	}
+	if probe := c.probeSaid(pod, s.Name); probe != "" {
+		return cause{code: ProbeFailing, text: name + " runs, but: " + probe, log: logOf(pod, s, false)}, true
+	}
+	if last := s.LastTerminationState.Terminated; s.RestartCount > 0 && last != nil {
+		return cause{code: exitCode(last), text: fmt.Sprintf("%s was restarted %s, last after %s", name, times(s.RestartCount, "time"), exit(last)), log: logOf(pod, s, true)}, true
+	}
+	return cause{code: RollingOut, text: name + " runs and is not ready yet"}, true
+}
+
+func (c *chain) waitingCause(pod *corev1.Pod, s corev1.ContainerStatus, name string) (cause, bool) {
+	w, last := s.State.Waiting, s.LastTerminationState.Terminated
+	code, known := waitingCodes[w.Reason]
+	found := cause{code: code, text: name + " waits: " + strings.TrimSuffix(w.Reason+": "+w.Message, ": ")}
+	switch {
+	case !known && w.Message != "":
+		found.code, found.text = SetupFailing, "pod "+pod.Name+" cannot be set up: "+w.Message
+	case !known:
+		return cause{}, false
+	case code == ImagePull && !strings.HasPrefix(s.Image, "localhost/") && slices.ContainsFunc(unreachable, func(u string) bool { return strings.Contains(w.Message, u) }):
+		found.code = RegistryUnavailable
+	case code == CrashLoop && last != nil:
+		found.code, found.log = exitCode(last), logOf(pod, s, false)
+		found.text = fmt.Sprintf("%s ends with %s, %s", name, exit(last), times(s.RestartCount, "restart"))
+		if probe := c.killedBy(pod, s.Name); probe != "" && found.code == CrashLoop {
+			found.code, found.text = ProbeFailing, fmt.Sprintf("%s is stopped, %s so far: %s", name, times(s.RestartCount, "restart"), probe)
+		}
+	}
+	return found, true
+}
+
+func exitCode(t *corev1.ContainerStateTerminated) Code {
+	switch t.Reason {
+	case "OOMKilled":
+		return OOMKilled
+	case "ContainerStatusUnknown":
+		return Unknown
+	}
+	return CrashLoop
+}
+
+// exit is how a container ended: "exit code 1", with what else is known.
+func exit(t *corev1.ContainerStateTerminated) string {
+	s := fmt.Sprintf("exit code %d", t.ExitCode)
+	if t.Reason != "" && t.Reason != "Error" && t.Reason != "Completed" {
+		s += ", " + t.Reason
+	}
+	if t.Message != "" {
+		s += ": " + t.Message
+	}
+	return s
+}
+
+// probeSaid is what a probe of the container said last when it failed.
+func (c *chain) probeSaid(pod *corev1.Pod, container string) string {
+	if e := c.lastEvent(pod, "Unhealthy", container); e != nil {
+		return e.Message
+	}
+	return ""
+}
+
+// killedBy is the probe for which the container was stopped.
+func (c *chain) killedBy(pod *corev1.Pod, container string) string {
+	e := c.lastEvent(pod, "Killing", container)
+	if e == nil || !strings.Contains(e.Message, "probe") {
+		return ""
+	}
+	_, why, _ := strings.Cut(e.Message, ": ")
+	return why
+}
+
+// lastEvent is the newest event of a pod with that reason. An event that names
+// another of the pod's containers does not count.
+func (c *chain) lastEvent(pod *corev1.Pod, reason, container string) *corev1.Event {
+	var last *corev1.Event
+	for e := range state.All[*corev1.Event](c.r, pod.Namespace) {
+		if e.InvolvedObject.UID != pod.UID || e.Reason != reason || namesAnother(pod, e.Message, container) {
+			continue
+		}
+		if last == nil || last.LastTimestamp.Before(&e.LastTimestamp) {
+			last = e
+		}
+	}
+	return last
+}
+
+func namesAnother(pod *corev1.Pod, message, container string) bool {
+	for _, ctr := range pod.Spec.Containers {
+		if ctr.Name != container && strings.Contains(message, "container "+ctr.Name+":") {
+			return true
+		}
+	}
+	return false
+}
+
+func logOf(pod *corev1.Pod, s corev1.ContainerStatus, previous bool) *Log {
+	return &Log{Namespace: pod.Namespace, Pod: pod.Name, Container: s.Name, Previous: previous}
+}
+
+// containerLinks tell of a container's image, its run and its probes.
+func (c *chain) containerLinks(pod *corev1.Pod, name string, found cause) {
+	i := slices.IndexFunc(pod.Spec.Containers, func(ctr corev1.Container) bool { return ctr.Name == name })
+	if i < 0 {
+		c.Links = append(c.Links, Link{Step: "container", Name: name, State: "runs before the others"})
+		return
+	}
+	if found.code == SetupFailing {
+		return // neither image nor container had their turn
+	}
+	ctr := &pod.Spec.Containers[i]
+	status := corev1.ContainerStatus{}
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name == name {
+			status = s
+		}
+	}
+	image := Link{Step: "image", Name: ctr.Image, State: "there", OK: true}
+	if found.code == ImagePull || found.code == RegistryUnavailable {
+		image.OK, image.State = false, status.State.Waiting.Reason
+	}
+	c.Links = append(c.Links, image)
+	if !image.OK {
+		return
+	}
+	c.Links = append(c.Links, containerLink(ctr, status))
+	if found.code == ProbeFailing {
+		c.Links = append(c.Links, probeLinks(ctr, found)...)
+	}
+}
+
+func containerLink(ctr *corev1.Container, s corev1.ContainerStatus) Link {
+	l := Link{Step: "container", Name: ctr.Name}
+	switch {
+	case s.State.Running != nil:
+		l.State, l.OK, l.At = "runs", true, &s.State.Running.StartedAt
+	case s.State.Waiting != nil:
+		l.State = s.State.Waiting.Reason
+	case s.State.Terminated != nil:
+		l.State, l.At = exit(s.State.Terminated), &s.State.Terminated.FinishedAt
+	}
+	if last := s.LastTerminationState.Terminated; last != nil {
+		l.State += ", last ended with " + exit(last)
+		if l.At == nil {
+			l.At = &last.FinishedAt
+		}
+	}
+	if s.RestartCount > 0 {
+		l.State += ", " + times(s.RestartCount, "restart")
+	}
+	return l
+}
+
+// probeLinks are the probes of which the cause speaks, all where it names none.
+func probeLinks(ctr *corev1.Container, found cause) (out []Link) {
+	probes := []struct {
+		kind  string
+		probe *corev1.Probe
+	}{{"startup", ctr.StartupProbe}, {"liveness", ctr.LivenessProbe}, {"readiness", ctr.ReadinessProbe}}
+	said := strings.ToLower(found.text)
+	named := slices.ContainsFunc([]string{"startup probe", "liveness probe", "readiness probe"}, func(s string) bool { return strings.Contains(said, s) })
+	for _, p := range probes {
+		if p.probe != nil && (!named || strings.Contains(said, p.kind+" probe")) {
+			out = append(out, Link{Step: "probe", Name: p.kind, State: probeText(p.probe)})
+		}
+	}
+	return out
+}
+
+func probeText(p *corev1.Probe) string {
+	every := fmt.Sprintf(" every %ds", max(1, p.PeriodSeconds))
+	switch {
+	case p.HTTPGet != nil:
+		return fmt.Sprintf("GET %s on port %s", p.HTTPGet.Path, p.HTTPGet.Port.String()) + every
+	case p.TCPSocket != nil:
+		return "connect to port " + p.TCPSocket.Port.String() + every
+	case p.Exec != nil:
+		return "run " + strings.Join(p.Exec.Command, " ") + every
+	case p.GRPC != nil:
+		return fmt.Sprintf("gRPC health on port %d", p.GRPC.Port) + every
+	}
+	return "check" + every
+}
+
+func condition(pod *corev1.Pod, t corev1.PodConditionType) (corev1.PodCondition, bool) {
+	for _, cond := range pod.Status.Conditions {
+		if cond.Type == t {
+			return cond, true
+		}
+	}
+	return corev1.PodCondition{}, false
+}
+
+func isReady(pod *corev1.Pod) bool {
+	cond, ok := condition(pod, corev1.PodReady)
+	return ok && cond.Status == corev1.ConditionTrue
+}
+
+func times(n int32, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// nodeCause is what is wrong with a node, said of "node n1, which ..."; false when
+// it is ready.
+func (c *chain) nodeCause(name string) (cause, bool) {
+	node, ok := state.Get[*corev1.Node](c.r, "", name)
+	if !ok {
+		return cause{code: NodeSilent, text: "the cluster does not have"}, true
+	}
+	cond, ok := nodeReady(node)
+	switch {
+	case !ok || cond.Status == corev1.ConditionUnknown:
+		return cause{code: NodeSilent, text: "does not report" + since(cond)}, true
+	case cond.Status == corev1.ConditionFalse:
+		return cause{code: NodeNotReady, text: "is not ready: " + cond.Message}, true
+	}
+	return cause{}, false
+}
+
+func since(cond corev1.NodeCondition) string {
+	if cond.LastTransitionTime.IsZero() {
+		return ""
+	}
+	return " since " + cond.LastTransitionTime.UTC().Format(time.RFC3339)
+}
+
+func nodeReady(node *corev1.Node) (corev1.NodeCondition, bool) {
+	for _, cond := range node.Status.Conditions {
+		if cond.Type == corev1.NodeReady {
+			return cond, true
+		}
+	}
+	return corev1.NodeCondition{}, false
+}
+
+func (c *chain) nodeLink(name string) {
+	node, ok := state.Get[*corev1.Node](c.r, "", name)
+	if !ok {
+		c.Links = append(c.Links, Link{Step: "node", Name: name, State: "gone"})
+		return
+	}
+	l := Link{State: "Ready", OK: true}
+	if found, bad := c.nodeCause(name); bad {
+		l.State, l.OK = found.text, false
+	}
+	if cond, ok := nodeReady(node); ok && !cond.LastTransitionTime.IsZero() {
+		l.At = &cond.LastTransitionTime
+	}
+	c.add(node, l)
+}
+
+// node tells of a node and of how many pods depend on it.
+func (c *chain) node(name string) cause {
+	c.nodeLink(name)
+	var pods, ready int
+	for pod := range state.By[*corev1.Pod](c.r, state.PodsByNode, name) {
+		pods++
+		if isReady(pod) {
+			ready++
+		}
+	}
+	c.Links = append(c.Links, Link{Step: "pod", Name: fmt.Sprintf("%d on it", pods), State: fmt.Sprintf("%d ready", ready), OK: ready == pods})
+	if found, bad := c.nodeCause(name); bad {
+		found.text = "node " + name + " " + found.text
+		return found
+	}
+	if node, ok := state.Get[*corev1.Node](c.r, "", name); ok && node.Spec.Unschedulable {
+		return cause{code: Unschedulable, text: "node " + name + " takes no new pods"}
+	}
+	return cause{code: Healthy, text: fmt.Sprintf("node %s is ready, %d of its %d pods are", name, ready, pods)}
+}
+
+// podsOf are the pods of a controlling owner, in name order.
+func (c *chain) podsOf(owner schema.Object) []*corev1.Pod {
+	return slices.Collect(state.By[*corev1.Pod](c.r, state.PodsByOwner, string(owner.GetUID())))
+}

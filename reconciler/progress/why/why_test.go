@@ -1,0 +1,337 @@
+package why
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+var now = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func ago(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
+
+const (
+	commit = "4d7b5c7aefe8000000000000000000000000cafe"
+	newer  = "9c1e00000000000000000000000000000000cafe"
+)
+
+// world is a small cluster: deployment shop/api of one pod on n1, its service, its
+// source and its revision, all well. Tests break it.
+type world struct {
+	source     *schema.Source
+	revision   *schema.Revision
+	deployment *appsv1.Deployment
+	set        *appsv1.ReplicaSet
+	pod        *corev1.Pod
+	node       *corev1.Node
+	service    *corev1.Service
+	endpoints  *discoveryv1.EndpointSlice
+	more       []schema.Object
+}
+
+func newWorld() *world {
+	one, yes := int32(1), true
+	labels := map[string]string{"app": "api"}
+	template := corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labels},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Name: "api", Image: "registry.example/api:v1",
+			ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(8080)}}, PeriodSeconds: 2},
+			LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(8080)}}, PeriodSeconds: 5},
+		}}},
+	}
+	w := &world{
+		source: &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: schema.SourceSpec{Branch: "main"}},
+		revision: &schema.Revision{
+			ObjectMeta: metav1.ObjectMeta{Name: "main-4d7b5c7aefe8"},
+			Spec:       schema.RevisionSpec{Source: "main", Commit: commit, Subject: "shop: v1", Author: "Ada <ada@example.org>", Time: ago(time.Hour)},
+		},
+		deployment: &appsv1.Deployment{
+			ObjectMeta: metav1.ObjectMeta{Name: "api", Namespace: "shop", UID: "d", Generation: 1},
+			Spec:       appsv1.DeploymentSpec{Replicas: &one, Template: template},
+			Status:     appsv1.DeploymentStatus{ObservedGeneration: 1, Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1, AvailableReplicas: 1},
+		},
+		set: &appsv1.ReplicaSet{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: "api-1", Namespace: "shop", UID: "r", Labels: map[string]string{appsv1.DefaultDeploymentUniqueLabelKey: schema.Hash(template)},
+				OwnerReferences: []metav1.OwnerReference{{Kind: "Deployment", Name: "api", UID: "d", Controller: &yes}},
+			},
+			Spec:   appsv1.ReplicaSetSpec{Replicas: &one},
+			Status: appsv1.ReplicaSetStatus{ReadyReplicas: 1},
+		},
+		pod: &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: "api-1-x", Namespace: "shop", UID: "p", Labels: labels,
+				OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "api-1", UID: "r", Controller: &yes}},
+			},
+			Spec: template.Spec,
+		},
+		node: &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: ago(time.Hour)},
+		}}},
+		service: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "api", Namespace: "shop"}, Spec: corev1.ServiceSpec{Selector: labels}},
+		endpoints: &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{Name: "api-1", Namespace: "shop", Labels: map[string]string{discoveryv1.LabelServiceName: "api"}},
+			Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{"10.112.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &yes}}},
+		},
+	}
+	w.pod.Spec.NodeName = "n1"
+	w.source.Status.Applied, w.source.Status.Desired = schema.CommitRef{Commit: commit}, schema.CommitRef{Commit: commit}
+	w.revision.Enter(schema.PhaseHealthy, ago(time.Hour), "workloads up to date and available: 1")
+	for _, o := range []schema.Object{w.deployment, w.set, w.pod, w.service} {
+		schema.SetOrigin(o, schema.Origin{Source: "main", Path: "api.yaml", Line: 2, Commit: commit, Author: "Ada <ada@example.org>"})
+	}
+	w.status(corev1.ContainerStatus{Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: ago(time.Hour)}}})
+	return w
+}
+
+// status gives the pod's container a status; readiness follows.
+func (w *world) status(s corev1.ContainerStatus) {
+	s.Name, s.Image = "api", "registry.example/api:v1"
+	ready := corev1.ConditionFalse
+	if s.Ready {
+		ready = corev1.ConditionTrue
+	}
+	w.pod.Status = corev1.PodStatus{
+		Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{s},
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready, LastTransitionTime: ago(time.Minute)}},
+	}
+	if !s.Ready {
+		w.deployment.Status.AvailableReplicas, w.deployment.Status.ReadyReplicas, w.set.Status.ReadyReplicas = 0, 0, 0
+		no := false
+		w.endpoints.Endpoints[0].Conditions.Ready = &no
+	}
+}
+
+func (w *world) waiting(reason, message string) {
+	w.status(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}})
+}
+
+func (w *world) crashed(reason string, exitCode int32) {
+	w.status(corev1.ContainerStatus{
+		RestartCount:         3,
+		State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off 20s"}},
+		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: reason, ExitCode: exitCode, FinishedAt: ago(10 * time.Second)}},
+	})
+}
+
+func (w *world) unbound(message string) {
+	w.waiting("", "")
+	w.pod.Spec.NodeName = ""
+	w.pod.Status = corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{
+		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: message},
+	}}
+}
+
+func (w *world) event(reason, message string, count int32) {
+	w.more = append(w.more, &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Name: strings.ToLower(reason), Namespace: "shop"},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: "api-1-x", UID: types.UID("p")},
+		Type:           "Warning", Reason: reason, Message: message, LastTimestamp: ago(time.Duration(len(w.more)+1) * time.Second), Count: count,
+	})
+}
+
+// asked has Git ask for a newer commit that is in a phase.
+func (w *world) asked(phase schema.Phase, reason string) *schema.Revision {
+	rev := &schema.Revision{
+		ObjectMeta: metav1.ObjectMeta{Name: "main-" + newer[:12]},
+		Spec:       schema.RevisionSpec{Source: "main", Commit: newer, Subject: "shop: v2", Author: "Bob <bob@example.org>"},
+	}
+	rev.Enter(phase, ago(time.Minute), reason)
+	w.source.Status.Desired = schema.CommitRef{Commit: newer}
+	w.more = append(w.more, rev)
+	return rev
+}
+
+func (w *world) cluster() state.Reader {
+	tx := state.Empty(state.Counters{}).Begin()
+	for _, o := range append([]schema.Object{w.source, w.revision, w.deployment, w.set, w.pod, w.node, w.service, w.endpoints}, w.more...) {
+		tx.Restore(o)
+	}
+	return tx.Commit()
+}
+
+var (
+	theDeployment = schema.Key{Kind: schema.KindDeployment, Namespace: "shop", Name: "api"}
+	thePod        = schema.Key{Kind: schema.KindPod, Namespace: "shop", Name: "api-1-x"}
+	theService    = schema.Key{Kind: schema.KindService, Namespace: "shop", Name: "api"}
+	theSet        = schema.Key{Kind: schema.KindReplicaSet, Namespace: "shop", Name: "api-1"}
+	theNode       = schema.Key{Kind: schema.KindNode, Name: "n1"}
+	theSource     = schema.Key{Kind: schema.KindSource, Name: "main"}
+	theRevision   = schema.Key{Kind: schema.KindRevision, Name: "main-4d7b5c7aefe8"}
+	newerRevision = schema.Key{Kind: schema.KindRevision, Name: "main-9c1e00000000"}
+)
+
+func TestEveryFaultHasItsCode(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		make   func(*world)
+		about  []schema.Key
+		code   Code
+		actor  Actor
+		reason string // part of it
+		log    bool
+	}{
+		{"all is well", func(*world) {}, []schema.Key{theDeployment, thePod, theService, theSet, theNode, theSource, theRevision}, Healthy, Nobody, "", false},
+		{"crash", func(w *world) { w.crashed("Error", 2) }, []schema.Key{theDeployment, thePod, theService, theSet, theSource, theRevision}, CrashLoop, Developer, "exit code 2", true},
+		{"out of memory", func(w *world) { w.crashed("OOMKilled", 137) }, []schema.Key{theDeployment, thePod}, OOMKilled, Developer, "exit code 137, OOMKilled", true},
+		{"killed by its liveness probe", func(w *world) {
+			w.crashed("Error", 143)
+			w.event("Killing", "stopping container api: liveness probe failed 3 times: refused", 3)
+		}, []schema.Key{theDeployment, thePod}, ProbeFailing, Developer, "liveness probe failed 3 times", true},
+		{"not ready", func(w *world) {
+			w.status(corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
+			w.event("Unhealthy", "Readiness probe failed: 404", 9)
+		}, []schema.Key{theDeployment, thePod, theService}, ProbeFailing, Developer, "Readiness probe failed: 404", true},
+		{"just started", func(w *world) {
+			w.status(corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
+		}, []schema.Key{theDeployment, thePod, theRevision}, RollingOut, Nobody, "not ready yet", false},
+		{"being created", func(w *world) { w.waiting("ContainerCreating", "") }, []schema.Key{thePod}, RollingOut, Nobody, "starts on n1", false},
+		{"no such image", func(w *world) { w.waiting("ImagePullBackOff", "manifest unknown") }, []schema.Key{theDeployment, thePod}, ImagePull, Developer, "manifest unknown", false},
+		{"no registry", func(w *world) { w.waiting("ErrImagePull", "dial tcp: connection refused") }, []schema.Key{theDeployment, thePod}, RegistryUnavailable, Operator, "", false},
+		{"no such key", func(w *world) { w.waiting("CreateContainerConfigError", `secret "x" has no key "y"`) }, []schema.Key{thePod}, ConfigMissing, Developer, `"y"`, false},
+		{"no such command", func(w *world) { w.waiting("RunContainerError", "stat /x: no such file") }, []schema.Key{thePod}, StartFailing, Developer, "/x", false},
+		{"no such volume", func(w *world) { w.waiting("ContainerCreating", "hostPath /x does not exist") }, []schema.Key{thePod}, SetupFailing, Developer, "/x", false},
+		{"lost by Podman", func(w *world) { w.waiting("ContainerStatusUnknown", "left alone") }, []schema.Key{thePod}, Unknown, Operator, "", false},
+		{"no room", func(w *world) { w.unbound("0/1 nodes can take it: n1: cpu: wanted 2, used 1 of 2") }, []schema.Key{theDeployment, thePod}, NoCapacity, Operator, "wanted 2", false},
+		{"no such node", func(w *world) { w.unbound("0/1 nodes can take it: n1: node selector: not disk=ssd") }, []schema.Key{theDeployment, thePod}, NoFittingNode, Developer, "disk=ssd", false},
+		{"silent node", func(w *world) { w.node.Status.Conditions[0].Status = corev1.ConditionUnknown }, []schema.Key{theDeployment, thePod, theNode, theService}, NodeSilent, Operator, "does not report", false},
+		{"node that cannot work", func(w *world) {
+			w.node.Status.Conditions[0].Status, w.node.Status.Conditions[0].Message = corev1.ConditionFalse, "disk full"
+		}, []schema.Key{thePod, theNode}, NodeNotReady, Operator, "disk full", false},
+		{"stale", func(w *world) {
+			w.pod.Status.Conditions = append(w.pod.Status.Conditions, corev1.PodCondition{Type: "Stale", Status: corev1.ConditionTrue, Message: "node n1 has not reported for 5s"})
+		}, []schema.Key{thePod}, NodeSilent, Operator, "5s", false},
+		{"closed node", func(w *world) { w.node.Spec.Unschedulable = true }, []schema.Key{theNode}, Unschedulable, Operator, "", false},
+		{"terminating", func(w *world) { at := ago(0); w.pod.DeletionTimestamp = &at }, []schema.Key{thePod}, Terminating, Nobody, "", false},
+		{"done", func(w *world) { w.pod.Status.Phase = corev1.PodSucceeded }, []schema.Key{thePod}, Completed, Nobody, "", false},
+		{"selects nothing", func(w *world) { w.service.Spec.Selector = map[string]string{"app": "web"} }, []schema.Key{theService}, NoMatchingPods, Developer, "app=web", false},
+		{"invalid", func(w *world) {
+			w.asked(schema.PhaseInvalid, "api.yaml:3:1: bad").Status.Diagnostics = []schema.Diagnostic{{Position: schema.Position{Path: "api.yaml", Line: 3}, Severity: schema.Error, Message: "bad"}}
+		}, []schema.Key{theSource, newerRevision, theDeployment}, Invalid, Developer, "bad", false},
+		{"held", func(w *world) { w.asked(schema.PhaseHeld, "5 of 6 objects would go") }, []schema.Key{theSource, newerRevision, theDeployment, theService}, Held, Developer, "5 of 6", false},
+		{"rolled back", func(w *world) { w.asked(schema.PhaseRolledBack, "to 4d7b5c7aefe8: crash") }, []schema.Key{theSource, newerRevision, theDeployment}, Quarantined, Developer, "crash", false},
+		{"failed and stays", func(w *world) {
+			w.asked(schema.PhaseFailed, "no progress")
+			w.source.Status.Applied = w.source.Status.Desired
+		}, []schema.Key{theSource, newerRevision}, Failed, Developer, "no progress", false},
+		{"failed by a crash", func(w *world) {
+			w.asked(schema.PhaseFailed, "no progress")
+			w.source.Status.Applied = w.source.Status.Desired
+			w.crashed("Error", 1)
+		}, []schema.Key{theSource, newerRevision, theDeployment}, CrashLoop, Developer, "exit code 1", true},
+		{"stalled", func(w *world) {
+			w.asked(schema.PhaseStalled, "no room")
+			w.unbound("0/1 nodes can take it: n1: memory: wanted 2Gi, used 1Gi of 2Gi")
+		}, []schema.Key{theSource, newerRevision}, NoCapacity, Operator, "memory", false},
+		{"superseded", func(w *world) { w.asked(schema.PhaseSuperseded, "by main-aaaa") }, []schema.Key{newerRevision}, Superseded, Nobody, "main-aaaa", false},
+		{"branch rewound", func(w *world) {
+			w.source.Status.Conditions = []metav1.Condition{{Type: "Fetched", Status: metav1.ConditionFalse, Reason: "Rewound", Message: "main does not contain 4d7b5c7aefe8"}}
+		}, []schema.Key{theSource}, "Rewound", Developer, "does not contain", false},
+		{"trouble of an unknown kind", func(w *world) {
+			w.source.Status.Conditions = []metav1.Condition{{Type: "Fetched", Status: metav1.ConditionFalse, Reason: "Moonstruck", Message: "it is late"}}
+		}, []schema.Key{theSource}, SourceTrouble, Operator, "it is late", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld()
+			tc.make(w)
+			r := w.cluster()
+			for _, key := range tc.about {
+				got, err := Explain(r, key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.Code != tc.code || got.Actor != tc.actor || !strings.Contains(got.Reason, tc.reason) || (got.Log != nil) != tc.log {
+					t.Errorf("%s: %s, %s: %s (log %v)\nwant %s, %s, with %q, log %v", key, got.Code, got.Actor, got.Reason, got.Log, tc.code, tc.actor, tc.reason, tc.log)
+				}
+				if len(got.Links) == 0 || got.Todo == "" {
+					t.Errorf("%s: %d links, to do %q", key, len(got.Links), got.Todo)
+				}
+			}
+		})
+	}
+}
+
+func TestNobodyExplainsWhatIsNotThere(t *testing.T) {
+	_, err := Explain(newWorld().cluster(), schema.Key{Kind: schema.KindPod, Namespace: "shop", Name: "nope"})
+	if err == nil || err.Error() != "there is no Pod shop/nope" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOneOfSeveralPods(t *testing.T) {
+	w := newWorld()
+	two := state.Edit(w.pod)
+	two.Name, two.UID = "api-1-y", "p2"
+	w.crashed("Error", 1)
+	w.endpoints.Endpoints = append(w.endpoints.Endpoints, discoveryv1.Endpoint{Addresses: []string{"10.112.0.2"}})
+	w.more = append(w.more, two)
+	c, err := Explain(w.cluster(), theService)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Code != CrashLoop || !strings.HasPrefix(c.Reason, "it serves with 1 of 2 endpoints; container api of pod api-1-x ends with exit code 1") {
+		t.Errorf("%s: %s", c.Code, c.Reason)
+	}
+}
+
+func TestText(t *testing.T) {
+	w := newWorld()
+	w.crashed("Error", 2)
+	w.event("BackOff", "back-off restarting failed container api, next start in 20s", 4)
+	c, err := Explain(w.cluster(), theDeployment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Log.Lines = []string{"starting", "fatal: \x1b[31mno token"}
+	var got bytes.Buffer
+	c.WriteText(&got, now)
+	want := `Deployment shop/api: CrashLoop
+  container api of pod api-1-x ends with exit code 2, 3 restarts
+
+  ok  commit      4d7b5c7aefe8             "shop: v1" by Ada <ada@example.org>, revision main-4d7b5c7aefe8 is Healthy (60m ago)
+  ok  file        api.yaml:2               of source main
+  !!  deployment  shop/api                 0 of 1 available
+  !!  replicaset  shop/api-1               0 of 1 ready
+  !!  pod         shop/api-1-x             Running on n1, not ready (60s ago)
+  ok  node        n1                       Ready (60m ago)
+  ok  image       registry.example/api:v1  there
+  !!  container   api                      CrashLoopBackOff, last ended with exit code 2, 3 restarts (10s ago)
+
+Events, newest first:
+  1s ago (x4)  Pod shop/api-1-x  BackOff  back-off restarting failed container api, next start in 20s
+
+Last lines of container api of pod shop/api-1-x:
+  | starting
+  | fatal: ` + "\uFFFD" + `[31mno token
+
+Who must act: developer (Ada <ada@example.org> changed it last, at api.yaml:2).
+To do: read the log, fix the program or its configuration and commit.
+`
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Every code has a rule, so that no answer lacks who must act.
+func TestRulesAreWhole(t *testing.T) {
+	seen := map[Code]bool{}
+	for _, r := range append(append([]rule{}, rules...), sourceRules...) {
+		if seen[r.code] || r.todo == "" || r.actor == "" {
+			t.Errorf("rule of %s: %+v", r.code, r)
+		}
+		seen[r.code] = true
+	}
+}

@@ -1,0 +1,160 @@
+package why
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"fairlead/reconciler/progress"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// deployment tells of the current replica set's pods; while old ones are left, of
+// those when nothing is wrong with the new.
+func (c *chain) deployment(d *appsv1.Deployment) cause {
+	c.add(d, deploymentLink(d))
+	if d.Status.ObservedGeneration < d.Generation {
+		return cause{code: RollingOut, text: "nobody has looked at its latest change yet"}
+	}
+	var current *appsv1.ReplicaSet
+	hash := schema.Hash(d.Spec.Template)
+	for rs := range state.By[*appsv1.ReplicaSet](c.r, state.ReplicaSetsByOwner, string(d.UID)) {
+		if rs.Labels[appsv1.DefaultDeploymentUniqueLabelKey] == hash {
+			current = rs
+		}
+	}
+	if current == nil {
+		return cause{code: RollingOut, text: "no pod of its template was made yet"}
+	}
+	c.add(current, setLink(current))
+	found := c.worstOf(c.podsOf(current))
+	if found.code == Healthy && !complete(d) {
+		return cause{code: RollingOut, text: strings.TrimPrefix(progress.Line(d), "deployment ")}
+	}
+	return found
+}
+
+func complete(d *appsv1.Deployment) bool {
+	n := replicas(d.Spec.Replicas)
+	s := d.Status
+	return s.UpdatedReplicas == n && s.Replicas == n && s.AvailableReplicas == n
+}
+
+func replicas(n *int32) int32 {
+	if n == nil {
+		return 1
+	}
+	return *n
+}
+
+func deploymentLink(d *appsv1.Deployment) Link {
+	_, state, _ := strings.Cut(progress.Line(d), ": ")
+	return Link{State: state, OK: d.Status.ObservedGeneration >= d.Generation && complete(d)}
+}
+
+func setLink(rs *appsv1.ReplicaSet) Link {
+	n := replicas(rs.Spec.Replicas)
+	return Link{State: fmt.Sprintf("%d of %d ready", rs.Status.ReadyReplicas, n), OK: rs.Status.ReadyReplicas >= n}
+}
+
+func (c *chain) replicaSet(rs *appsv1.ReplicaSet) cause {
+	c.add(rs, setLink(rs))
+	return c.worstOf(c.podsOf(rs))
+}
+
+// worstOf tells of the pod with the worst cause, and how many share it. Pods that
+// terminate count only when there are no others.
+func (c *chain) worstOf(pods []*corev1.Pod) cause {
+	staying := slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return p.DeletionTimestamp != nil })
+	if len(staying) == 0 {
+		staying = pods
+	}
+	if len(staying) == 0 {
+		return cause{code: Healthy, text: "no pod is wanted"}
+	}
+	var worst *corev1.Pod
+	var found cause
+	shared := 0
+	for _, pod := range staying {
+		judged, _ := c.podCause(pod)
+		switch {
+		case worst == nil || judged.worse(found):
+			worst, found, shared = pod, judged, 1
+		case judged.code == found.code:
+			shared++
+		}
+	}
+	if found.code == Healthy {
+		c.readyLink(staying)
+		return cause{code: Healthy, text: fmt.Sprintf("%d of %d pods are ready", len(staying), len(staying))}
+	}
+	found = c.pod(worst)
+	if shared > 1 {
+		found.text = fmt.Sprintf("%d of %d pods, the first: %s", shared, len(staying), found.text)
+	}
+	return found
+}
+
+// maxPodsNamed is how many pods one link names.
+const maxPodsNamed = 5
+
+func (c *chain) readyLink(pods []*corev1.Pod) {
+	names := make([]string, 0, len(pods))
+	for _, p := range pods {
+		names = append(names, p.Name+" on "+p.Spec.NodeName)
+		c.about = append(c.about, p)
+	}
+	if more := len(names) - maxPodsNamed; more > 0 {
+		names = append(names[:maxPodsNamed], fmt.Sprintf("and %d more", more))
+	}
+	c.Links = append(c.Links, Link{Step: "pod", Name: fmt.Sprintf("%d of %d", len(pods), len(pods)), State: "ready: " + strings.Join(names, ", "), OK: true})
+}
+
+// service tells of the endpoints, and of the worst pod where some are missing.
+func (c *chain) service(svc *corev1.Service) cause {
+	ready, all := c.endpoints(svc)
+	c.add(svc, Link{State: fmt.Sprintf("%d of %d endpoints ready", ready, all), OK: ready > 0 && ready == all})
+	if len(svc.Spec.Selector) == 0 {
+		return cause{code: Healthy, text: "it selects no pods, by intent"}
+	}
+	selector := labels.SelectorFromSet(svc.Spec.Selector)
+	var pods []*corev1.Pod
+	for pod := range state.All[*corev1.Pod](c.r, svc.Namespace) {
+		if selector.Matches(labels.Set(pod.Labels)) {
+			pods = append(pods, pod)
+		}
+	}
+	if len(pods) == 0 {
+		return cause{code: NoMatchingPods, text: "no pod in namespace " + svc.Namespace + " has the labels " + selector.String()}
+	}
+	found := c.worstOf(pods)
+	switch {
+	case found.code == Healthy && ready == 0:
+		return cause{code: RollingOut, text: "its pods are ready and become its endpoints"}
+	case found.code == Healthy:
+		found.text = fmt.Sprintf("%d of %d endpoints are ready", ready, all)
+	case ready > 0:
+		found.text = fmt.Sprintf("it serves with %d of %d endpoints; %s", ready, all, found.text)
+	default:
+		found.text = "it serves nothing; " + found.text
+	}
+	return found
+}
+
+func (c *chain) endpoints(svc *corev1.Service) (ready, all int) {
+	for slice := range state.By[*discoveryv1.EndpointSlice](c.r, state.EndpointSlicesByService, svc.Namespace+"/"+svc.Name) {
+		for _, e := range slice.Endpoints {
+			all++
+			if e.Conditions.Ready == nil || *e.Conditions.Ready {
+				ready++
+			}
+		}
+	}
+	return ready, all
+}
