@@ -39,7 +39,7 @@ func accept(c *control.Context, cand Candidate) {
 		refuse(c, next, rev, schema.PhaseInvalid, firstError(bad))
 		return
 	}
-	rev.Enter(schema.PhaseValid, c.Stamp(), fmt.Sprintf("%d objects", len(cand.Objects)))
+	rev.Enter(schema.PhaseValid, c.Stamp(), countObjects(len(cand.Objects)))
 	rev.Status.Counts = countChanges(changes)
 	if cand.Plan != nil {
 		rev.Status.Placements = cand.Plan.Placements()
@@ -86,7 +86,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	gone := state.Edit(failed)
 	gone.Status.Quarantined = true
 	gone.Status.RolledBackTo = to.Spec.Commit
-	gone.Enter(schema.PhaseRolledBack, c.Stamp(), "to "+short(to.Spec.Commit)+": "+why)
+	gone.Enter(schema.PhaseRolledBack, c.Stamp(), "went back to "+short(to.Spec.Commit)+": "+why)
 	c.Tx.Put(gone)
 	control.Event(c, gone, "Warning", string(schema.PhaseRolledBack), phaseReason(gone))
 	back := state.Edit(to)
@@ -181,6 +181,13 @@ func countChanges(changes []settle.ObjectChange) schema.RevisionCounts {
 		}
 	}
 	return n
+}
+
+func countObjects(n int) string {
+	if n == 1 {
+		return "1 object"
+	}
+	return fmt.Sprintf("%d objects", n)
 }
 
 func firstError(ds schema.Diagnostics) string {

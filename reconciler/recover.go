@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -32,9 +33,9 @@ const (
 
 // recovery gathers what the nodes remember until all of them have answered.
 type recovery struct {
-	nodes    []schema.NodeName // registered when the store was found empty, sorted
-	bound    map[schema.NodeName][]*corev1.Pod
-	reports  map[schema.NodeName]NodeReport // the last of each
+	nodes    []schema.NodeName               // registered when the store was found empty, sorted
+	memories map[schema.NodeName]work.Memory // their records apart
+	reports  map[schema.NodeName]NodeReport  // the last of each
 	freshest work.Memory
 	version  uint64 // the highest of any node's work
 }
@@ -48,24 +49,42 @@ func (m *Machine) Recover(nodes []schema.NodeName) {
 		return
 	}
 	m.recovery = &recovery{
-		nodes: slices.Sorted(slices.Values(nodes)),
-		bound: map[schema.NodeName][]*corev1.Pod{}, reports: map[schema.NodeName]NodeReport{},
+		nodes:    slices.Sorted(slices.Values(nodes)),
+		memories: map[schema.NodeName]work.Memory{}, reports: map[schema.NodeName]NodeReport{},
 	}
+}
+
+// Awaited is a node that a recovering master still waits for.
+type Awaited struct {
+	Node schema.NodeName
+	Why  string // "" when it has merely not answered
 }
 
 // Awaited lists the nodes that a recovering machine still waits for, sorted;
 // none when it does not recover, or no more.
-func (m *Machine) Awaited() []schema.NodeName {
+func (m *Machine) Awaited() []Awaited {
 	if m.recovery == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(m.recovery.nodes), m.recovery.answered)
+	var out []Awaited
+	for _, node := range m.recovery.nodes {
+		if why, answered := m.recovery.answered(node); !answered {
+			out = append(out, Awaited{node, why})
+		}
+	}
+	return out
 }
 
-func (r *recovery) answered(node schema.NodeName) bool {
-	_, remembers := r.bound[node]
-	_, reported := r.reports[node]
-	return remembers && reported
+// answered reports whether all is known of a node. One that runs pods and does
+// not remember any work has lost its disk's file, not its pods: they are not
+// stopped for that.
+func (r *recovery) answered(node schema.NodeName) (why string, ok bool) {
+	memory, remembers := r.memories[node]
+	report, reported := r.reports[node]
+	if n := len(report.Report.Pods); remembers && n > 0 && memory.Version == 0 {
+		return fmt.Sprintf("it has %d pods and has lost the work that says what they are", n), false
+	}
+	return "", remembers && reported
 }
 
 // take notes what nodes say; anything else is not for now, and comes again.
@@ -108,11 +127,12 @@ func (r *recovery) remember(in Recovered) {
 	if in.Memory.Version > maxRecoveredVersion {
 		return
 	}
-	r.bound[in.Node] = in.Memory.Pods
 	r.version = max(r.version, in.Memory.Version)
 	if in.Memory.Fresher(r.freshest) {
 		r.freshest = in.Memory
 	}
+	in.Memory.Records = nil
+	r.memories[in.Node] = in.Memory
 }
 
 // counters are those of an empty store, raised above all that was ever handed
@@ -129,11 +149,16 @@ func (r *recovery) counters(c state.Counters) state.Counters {
 func (r *recovery) restore(c *control.Context) {
 	pods := r.pods()
 	for _, obj := range r.freshest.Records {
-		if pod, ok := obj.(*corev1.Pod); ok {
-			if pods[schema.KeyOf(pod)] != nil {
+		switch o := obj.(type) {
+		case *corev1.Node:
+			if _, ok := r.reports[schema.NodeName(o.Name)]; !ok {
+				continue // no longer registered
+			}
+		case *corev1.Pod:
+			if pods[schema.KeyOf(o)] != nil {
 				continue // bound since
 			}
-			control.PreparePod(c, pod)
+			control.PreparePod(c, o)
 		}
 		c.Tx.Put(obj)
 	}
@@ -149,8 +174,8 @@ func (r *recovery) restore(c *control.Context) {
 // cluster's; the other's node learns that it has it no more.
 func (r *recovery) pods() map[schema.Key]*corev1.Pod {
 	out := map[schema.Key]*corev1.Pod{}
-	for _, node := range slices.Sorted(maps.Keys(r.bound)) {
-		for _, pod := range r.bound[node] {
+	for _, node := range slices.Sorted(maps.Keys(r.memories)) {
+		for _, pod := range r.memories[node].Pods {
 			key := schema.KeyOf(pod)
 			if other := out[key]; other == nil || work.Epoch(pod) > work.Epoch(other) {
 				out[key] = pod

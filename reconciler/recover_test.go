@@ -185,7 +185,7 @@ func TestNothingIsDecidedWhileANodeIsSilent(t *testing.T) {
 			t.Fatalf("with n2 silent: %d changes, next look in %s", len(out.Changes), out.Wake.Sub(c.now))
 		}
 	}
-	if out := c.machine.Step(c.now, []reconciler.Input{shop(t, commitHash(2), "v2", nil), l.answers["n2"]}); len(out.Changes) > 0 || !slices.Equal(c.machine.Awaited(), []schema.NodeName{"n2"}) {
+	if out := c.machine.Step(c.now, []reconciler.Input{shop(t, commitHash(2), "v2", nil), l.answers["n2"]}); len(out.Changes) > 0 || !slices.Equal(c.machine.Awaited(), []reconciler.Awaited{{Node: "n2"}}) {
 		t.Fatalf("n2 has not reported yet: %d changes, awaited %v", len(out.Changes), c.machine.Awaited())
 	}
 	out := c.hear(l, "n2")
@@ -215,6 +215,41 @@ func TestNodeWithAFreshDiskCountsAsAnswered(t *testing.T) {
 		if p.Spec.NodeName != "n2" && !slices.Contains(still, fmt.Sprintf("shop/%s on %s", p.Name, p.Spec.NodeName)) {
 			t.Errorf("pod %s of %s is gone", p.Name, p.Spec.NodeName)
 		}
+	}
+}
+
+// An operator who takes a dead node out of the registry has its pods made anew.
+func TestNodeTakenOutOfTheRegistryIsNotAwaited(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	c.nodes = []schema.NodeName{"n1", "n2"}
+	l := c.wipe()
+	c.hear(l, c.nodes...)
+	c.rest()
+	if nodes := c.machine.Snapshot().Len(schema.KindNode); nodes != 2 {
+		t.Errorf("%d nodes, want n1 and n2", nodes)
+	}
+	if n := readyOf(c.machine.Snapshot(), "api"); n != 3 {
+		t.Errorf("%d pods of api are ready, want 3 on the nodes that are left", n)
+	}
+}
+
+// A node that runs pods but cannot say what they are is not a node without pods.
+func TestPodsNobodyRemembersAreNotStopped(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	l := c.wipe()
+	remembered := l.answers["n2"]
+	l.answers["n2"] = reconciler.Recovered{Node: "n2"}
+	if out := c.hear(l, c.nodes...); len(out.Changes) > 0 {
+		t.Fatalf("%d changes", len(out.Changes))
+	}
+	if a := c.machine.Awaited(); len(a) != 1 || !strings.Contains(a[0].Why, "it has 2 pods") {
+		t.Errorf("awaited %+v", a)
+	}
+	l.answers["n2"] = remembered
+	if out := c.hear(l, "n2"); len(out.Changes) == 0 || len(c.machine.Awaited()) > 0 {
+		t.Errorf("n2 remembers again, yet awaited %+v", c.machine.Awaited())
 	}
 }
 

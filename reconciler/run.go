@@ -53,7 +53,7 @@ type Loop struct {
 	bases  chan chan<- Base
 	begun  chan struct{} // closed after the first round
 	done   chan struct{}
-	waits  atomic.Pointer[[]schema.NodeName] // what the machine awaits
+	waits  atomic.Pointer[[]Awaited] // what the machine awaits
 }
 
 type submission struct {
@@ -80,7 +80,7 @@ func (l *Loop) Begun() <-chan struct{} { return l.begun }
 
 // Awaited lists the nodes a lost cluster is still awaited from, sorted; none
 // when nothing is recovered.
-func (l *Loop) Awaited() []schema.NodeName { return *l.waits.Load() }
+func (l *Loop) Awaited() []Awaited { return *l.waits.Load() }
 
 func (l *Loop) noteAwaited() {
 	waits := l.config.Machine.Awaited()

@@ -209,15 +209,15 @@ func (f *Follower) Sync(ctx context.Context, source string, git Git, pusher stri
 	if !ok {
 		return "", fmt.Errorf("there is no source %q", source)
 	}
+	if err := f.unlock(ctx, src, git); err != nil {
+		return "", err
+	}
 	tip, ok, err := git.Branch(src.Spec.Branch)
 	if err != nil || !ok {
 		return "", err
 	}
 	if src.Status.Desired.Commit == tip {
-		if err := f.goBack(ctx, src, git); err != nil {
-			return tip, err
-		}
-		return tip, f.unlock(ctx, src, git)
+		return tip, f.goBack(ctx, src, git)
 	}
 	cand, err := f.candidate(ctx, source, git, tip)
 	if err != nil {

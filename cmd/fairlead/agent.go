@@ -113,13 +113,13 @@ func runAgent(ctx context.Context, c config.Agent, log *logrus.Entry) error {
 // joinCluster makes this machine a node; a master that is away is waited for.
 func joinCluster(ctx context.Context, c config.Agent, pki string, log *logrus.Entry) error {
 	for told := false; ; told = true {
-		token, err := os.ReadFile(c.TokenFile)
-		if err != nil && !errors.Is(err, os.ErrNotExist) && c.TokenFile != "" {
-			return fmt.Errorf("read join token: %w", err)
-		}
-		err = join.Cluster(ctx, c.Server, string(token), c.NodeName, pki)
+		token, unread := os.ReadFile(c.TokenFile)
+		err := join.Cluster(ctx, c.Server, string(token), c.NodeName, pki)
 		if err == nil || ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, join.ErrRefused) && unread != nil {
+			return fmt.Errorf("read join token: %w (make one on the master: fairlead token)", unread)
 		}
 		if errors.Is(err, join.ErrRefused) {
 			return err

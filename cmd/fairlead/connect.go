@@ -25,7 +25,7 @@ type clusterFlags struct {
 }
 
 func (f *clusterFlags) register(cmd *cobra.Command, outputs ...string) {
-	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig to use (default $KUBECONFIG, else the cluster `up` made last)")
+	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig to use (default $KUBECONFIG, else the cluster that up made last)")
 	cmd.Flags().StringVar(&f.source, "source", "main", "source to ask about")
 	f.registerOutput(cmd, outputs...)
 }

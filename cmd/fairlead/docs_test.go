@@ -173,28 +173,56 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	return out
 }
 
-var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+var (
+	link    = regexp.MustCompile(`\]\(([^)#:]*)(#[^):]*)?\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	unslug  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
 
-// TestDocsLinksLead checks that what pages link to is there.
+// anchors are the headings of a page as links name them.
+func anchors(page string) map[string]bool {
+	out := map[string]bool{"": true}
+	for _, m := range heading.FindAllStringSubmatch(page, -1) {
+		out["#"+strings.ReplaceAll(unslug.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-")] = true
+	}
+	return out
+}
+
+// TestDocsLinksLead checks that the pages and headings that pages link to are
+// there.
 func TestDocsLinksLead(t *testing.T) {
-	pages := []string{"README.md", "CHANGELOG.md", "nodeagent/proxy/README.md"}
-	for _, pattern := range []string{"docs/*.md", "docs/decisions/*.md", "examples/*/README.md", "examples/README.md"} {
+	var pages []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/decisions/*.md", "examples/*.md", "examples/*/*.md", "nodeagent/*.md", "nodeagent/*/*.md"} {
 		found, err := filepath.Glob(filepath.Join(docsRoot, pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, page := range found {
-			relative, err := filepath.Rel(docsRoot, page)
+		pages = append(pages, found...)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			target := page
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(page), m[1])
+			}
+			info, err := os.Stat(target)
+			if err != nil {
+				t.Errorf("%s: link to %s: %v", page, m[1], err)
+				continue
+			}
+			if info.IsDir() || m[2] == "" {
+				continue
+			}
+			led, err := os.ReadFile(target)
 			if err != nil {
 				t.Fatal(err)
 			}
-			pages = append(pages, relative)
-		}
-	}
-	for _, page := range pages {
-		for _, m := range link.FindAllStringSubmatch(readDoc(t, page), -1) {
-			if _, err := os.Stat(filepath.Join(docsRoot, filepath.Dir(page), m[1])); err != nil {
-				t.Errorf("%s: link to %s: %v", page, m[1], err)
+			if !anchors(string(led))[m[2]] {
+				t.Errorf("%s: %s has no heading %s", page, target, m[2])
 			}
 		}
 	}

@@ -40,11 +40,18 @@ func usageErrorf(format string, args ...any) error {
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := root().ExecuteContext(ctx)
+	cmd, began := root(), false
+	for _, c := range cmd.Commands() {
+		c.RunE = noting(&began, c.RunE)
+	}
+	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
 	code := 1
+	if !began {
+		code = 2 // an unknown command, wrong arguments, flags that exclude each other
+	}
 	var exit *exitError
 	if errors.As(err, &exit) {
 		code = exit.code
@@ -54,6 +61,18 @@ func run() int {
 	}
 	fmt.Fprintf(os.Stderr, "error: %v\n", err)
 	return code
+}
+
+// noting sets began when the command's own work begins: any error before is one
+// of how it was called.
+func noting(began *bool, work func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	if work == nil {
+		return nil
+	}
+	return func(cmd *cobra.Command, args []string) error {
+		*began = true
+		return work(cmd, args)
+	}
 }
 
 func root() *cobra.Command {

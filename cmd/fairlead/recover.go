@@ -41,10 +41,12 @@ func (m *master) recover(ctx context.Context, node schema.NodeName, kept wire.Ke
 // recovered says why nothing is decided yet; nil once everything is known.
 func (m *master) recovered() error {
 	var awaited []string
-	for _, node := range m.loop.Awaited() {
-		text := string(node)
-		if err, refused := m.refusals.Load(node); refused {
+	for _, a := range m.loop.Awaited() {
+		text := string(a.Node)
+		if err, refused := m.refusals.Load(a.Node); refused {
 			text += fmt.Sprintf(" (%v)", err)
+		} else if a.Why != "" {
+			text += " (" + a.Why + ")"
 		}
 		awaited = append(awaited, text)
 	}

@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 				UpdateScripts:       *update,
 				RequireExplicitExec: true,
 				RequireUniqueNames:  true,
-				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "cluster": startCluster, "deliver": deliver},
 			})
 		})
 	}

@@ -26,7 +26,7 @@ if left out. Everything wrong is told at once, each at its line. Nothing is
 asked of a cluster.
 
 Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
-		Args: usageArgs(cobra.MaximumNArgs(1)),
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "."
 			if len(args) == 1 {
@@ -42,16 +42,6 @@ Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
 	flags.StringSliceVar(&spec.Include, "include", nil, "read only files that match a glob; may be repeated")
 	flags.StringSliceVar(&spec.Exclude, "exclude", nil, "leave out files that match a glob; may be repeated")
 	return cmd
-}
-
-// usageArgs turns a wrong number of arguments into exit code 2.
-func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return &exitError{code: 2, err: err}
-		}
-		return nil
-	}
 }
 
 func validate(cmd *cobra.Command, path string, spec schema.SourceSpec, output string) error {

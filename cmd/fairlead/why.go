@@ -76,7 +76,7 @@ Exit codes: 0 explained, whatever the answer is; 1 error.`,
 			return writeAs(cmd.OutOrStdout(), flags.output, chain)
 		},
 	}
-	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig to use (default $KUBECONFIG, else the cluster `up` made last)")
+	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig to use (default $KUBECONFIG, else the cluster that up made last)")
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace of the object (default \"default\", or the only one that has it)")
 	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "give up after this long")
 	flags.registerOutput(cmd, "text", "json", "yaml")

@@ -28,7 +28,7 @@ type Place struct {
 
 // Env resolves a container's environment: envFrom in order, then env, a later
 // name replacing an earlier one; $(NAME) in a value refers to what came before,
-// $$ is a dollar. Service variables are not made (see the package's README).
+// $$ is a dollar. Service variables are not made (see the node agent's README).
 // Every error is one that a change of the pod's ConfigMaps or Secrets may mend.
 func Env(pod *corev1.Pod, c *corev1.Container, data Data, at Place) ([]EnvVar, error) {
 	env := environment{values: map[string]string{}}

@@ -25,6 +25,13 @@ import (
 const (
 	// HeartbeatInterval is how often a work stream says something.
 	HeartbeatInterval = 5 * time.Second
+	// unopenedRetry is how soon a Secret that could not be opened is tried again:
+	// after a start its source is being read.
+	unopenedRetry = 250 * time.Millisecond
+	// maxHeld is for how many such tries the first frame of a stream is held
+	// back: an agent that runs pods must not be told, for a moment, that their
+	// Secrets are gone.
+	maxHeld = 40
 	// sharedLogLength is how many changes of services and peers are remembered;
 	// an agent that is further behind gets the whole.
 	sharedLogLength = 1 << 14
@@ -72,6 +79,7 @@ type nodeDoor struct {
 	ownSum   wire.Sum
 	refs     map[schema.Key]bool // ConfigMaps and Secrets its pods name, existing or not
 	unopened bool                // a Secret could not be opened; tried again
+	held     int                 // tries for which the first frame of a stream waited for it
 
 	greet   bool              // a new stream has sent no frame yet
 	renewed bool              // the work changed without a new version: a Secret was opened late
@@ -118,7 +126,7 @@ func newDoor(feed *state.Feed, cfg DoorConfig, log logrus.FieldLogger) *door {
 
 // run follows the feed until ctx is done.
 func (d *door) run(ctx context.Context) {
-	retry := time.NewTicker(HeartbeatInterval)
+	retry := time.NewTicker(unopenedRetry)
 	defer retry.Stop()
 	for {
 		moved := d.step()
@@ -404,8 +412,12 @@ func (d *door) retryUnopened() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, n := range d.nodes {
-		if n.unopened && d.rebuildOwn(n) {
-			n.renewed = true
+		if !n.unopened {
+			continue
+		}
+		changed := d.rebuildOwn(n)
+		n.renewed = n.renewed || changed
+		if changed || n.held > 0 {
 			n.wake()
 		}
 	}

@@ -40,7 +40,7 @@ func addKept(k *work.Keeper, s *state.Snapshot, items wire.Items) {
 
 func TestRecordsMakeFramesOnlyWhenTheyChange(t *testing.T) {
 	feed := state.NewFeed(sampleCluster())
-	d := newDoor(feed, DoorConfig{Keeper: work.NewKeeper([]byte("secret"))}, logrus.StandardLogger())
+	d := newDoor(feed, DoorConfig{Keeper: work.NewKeeper([]byte("secret")), OpenSecret: emptySecrets}, logrus.StandardLogger())
 	n, stream := d.connect("n1", 0)
 	d.next(n, stream)
 	d.acknowledge("n1", feed.Snapshot().Counters().ResourceVersion)

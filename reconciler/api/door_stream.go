@@ -224,6 +224,11 @@ func (d *door) next(n *nodeDoor, stream *workStream) (wire.Frame, bool) {
 	if d.lost {
 		return wire.Frame{Recover: true}, n.greet
 	}
+	if n.greet && n.unopened && n.held < maxHeld {
+		n.held++
+		return wire.Frame{}, false
+	}
+	n.held = 0
 	var f wire.Frame
 	version := d.snapshot.Counters().ResourceVersion
 	if n.greet || n.changed > n.sent || n.renewed {

@@ -182,9 +182,43 @@ func randomChange(t *rapid.T, tx *state.Txn) {
 	}
 }
 
+func emptySecrets(string, string) (map[string][]byte, bool) { return nil, true }
+
+// An agent that runs pods is not told, while a master that has just started reads
+// its sources, that their Secrets are gone; nor is it kept waiting for ever.
+func TestFirstFrameWaitsForSecrets(t *testing.T) {
+	known := false
+	d := newDoor(state.NewFeed(sampleCluster()), DoorConfig{OpenSecret: func(string, string) (map[string][]byte, bool) {
+		return map[string][]byte{"password": []byte("x")}, known
+	}}, logrus.StandardLogger())
+	n, stream := d.connect("n1", 0)
+	if f, ok := d.next(n, stream); ok {
+		t.Errorf("a frame without the Secret: %+v", f)
+	}
+	known = true
+	d.retryUnopened()
+	if f, ok := d.next(n, stream); !ok || len(f.Set["secrets/shop/api-secret"]) == 0 {
+		t.Errorf("the Secret is known now, the frame is %+v", f)
+	}
+
+	known = false
+	n, stream = d.connect("n1", 0)
+	d.rebuildOwn(n)
+	tries := 0
+	for ; tries < 2*maxHeld; tries++ {
+		if _, ok := d.next(n, stream); ok {
+			break
+		}
+		d.retryUnopened()
+	}
+	if tries != maxHeld {
+		t.Errorf("the first frame is held for %d tries, want %d", tries, maxHeld)
+	}
+}
+
 func TestOnlyWhatConcernsANodeMakesAFrame(t *testing.T) {
 	feed := state.NewFeed(sampleCluster())
-	d := newDoor(feed, DoorConfig{}, logrus.StandardLogger())
+	d := newDoor(feed, DoorConfig{OpenSecret: emptySecrets}, logrus.StandardLogger())
 	n, stream := d.connect("n1", 0)
 	if f, ok := d.next(n, stream); !ok || f.Since != 0 || len(f.Set) == 0 {
 		t.Fatalf("the first frame is %+v, want the whole", f)

@@ -6,8 +6,10 @@
 package why
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -305,7 +307,13 @@ func (c *chain) owners(obj schema.Object) {
 
 // tellEvents gathers the newest events of the objects in the chain.
 func (c *chain) tellEvents() {
-	for e := range state.All[*corev1.Event](c.r, "") {
+	all := slices.SortedFunc(state.All[*corev1.Event](c.r, ""), func(a, b *corev1.Event) int {
+		return cmp.Or(b.LastTimestamp.Compare(a.LastTimestamp.Time), cmp.Compare(version(b), version(a)))
+	})
+	for _, e := range all {
+		if len(c.Events) == MaxEvents {
+			return
+		}
 		i := slices.IndexFunc(c.about, func(o schema.Object) bool {
 			return string(schema.KindOf(o)) == e.InvolvedObject.Kind && o.GetName() == e.InvolvedObject.Name &&
 				o.GetNamespace() == e.InvolvedObject.Namespace && (e.InvolvedObject.UID == "" || o.GetUID() == e.InvolvedObject.UID)
@@ -316,8 +324,12 @@ func (c *chain) tellEvents() {
 			})
 		}
 	}
-	slices.SortStableFunc(c.Events, func(a, b Event) int { return b.At.Compare(a.At.Time) })
-	c.Events = c.Events[:min(len(c.Events), MaxEvents)]
+}
+
+// version orders changes of the same second.
+func version(obj schema.Object) uint64 {
+	n, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
+	return n
 }
 
 func short(commit string) string { return commit[:min(12, len(commit))] }

@@ -18,7 +18,7 @@ type Master struct {
 	Dir           string   `json:"dir"`           // default /var/lib/fairlead
 	RunDir        string   `json:"runDir"`        // sockets; default /run/fairlead
 	Listen        string   `json:"listen"`        // default 0.0.0.0:6443
-	Advertise     string   `json:"advertise"`     // host:port that agents and kubeconfigs use; default the first non-loopback address
+	Advertise     string   `json:"advertise"`     // host:port that agents and kubeconfigs use; default localhost, good for this machine alone
 	PodCIDR       string   `json:"podCIDR"`       // default 10.112.0.0/12, a /22 a node
 	ServiceCIDR   string   `json:"serviceCIDR"`   // default 10.96.0.0/16
 	DNS           string   `json:"dns"`           // default 10.96.0.10

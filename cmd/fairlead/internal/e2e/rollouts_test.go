@@ -28,6 +28,7 @@ const (
 // itself. No request fails, what was planned is what runs, and no pod hears
 // SIGTERM before every node's table has lost it.
 func TestRolloutsLoseNothing(t *testing.T) {
+	t.Parallel() // with TestNodes, which mostly waits
 	c := fresh(t, nodeCount)
 	w := c.clone(t)
 	seen := t.TempDir()

@@ -154,7 +154,7 @@ func staying(pods []*corev1.Pod) []*corev1.Pod {
 }
 
 // process finds a process of the pod's containers by the pod's cgroup, in a
-// network that is not the node's.
+// network that is not the node's. Pods of two clusters may have one UID.
 func (c *cluster) process(t *testing.T, pod *corev1.Pod) int {
 	t.Helper()
 	var node, own unix.Stat_t
@@ -163,7 +163,7 @@ func (c *cluster) process(t *testing.T, pod *corev1.Pod) int {
 	}
 	for pid := range pids() {
 		cgroup, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-		if !strings.Contains(string(cgroup), "/pod"+string(pod.UID)) {
+		if !strings.Contains(string(cgroup), fmt.Sprintf("/fairlead/%d/%s/pod%s", c.slot, pod.Spec.NodeName, pod.UID)) {
 			continue
 		}
 		if unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &own) == nil && own.Ino != node.Ino {

@@ -29,6 +29,7 @@ func TestWipedStore(t *testing.T) {
 	if out, err := w.push(t, "shop: v1, before the loss"); err != nil || !strings.Contains(out, "remote: HEALTHY main-") {
 		t.Fatalf("push: %v\n%s", err, out)
 	}
+	c.awaitRest(t)
 	containers, rules, identities := c.truth(), c.allRules(t), c.identities(t)
 
 	var traffic sync.WaitGroup

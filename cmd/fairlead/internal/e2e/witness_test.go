@@ -98,6 +98,7 @@ type workload struct {
 	memory   string   // limit; "" for 64Mi
 	node     string   // to run on; "" for any
 	tolerate int      // tolerationSeconds of a lost node; 0 for the default
+	deadline int      // progressDeadlineSeconds; 0 for the default
 }
 
 // manifest is the workload with its service.
@@ -106,6 +107,9 @@ func (w workload) manifest() string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: %s, namespace: %s}\nspec:", w.name, lab)
 	p("  replicas: %d\n  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}", w.replicas)
+	if w.deadline > 0 {
+		p("  progressDeadlineSeconds: %d", w.deadline)
+	}
 	p("  selector: {matchLabels: {app: %s}}\n  template:\n    metadata: {labels: {app: %s}}\n    spec:", w.name, w.name)
 	if w.grace > 0 {
 		p("      terminationGracePeriodSeconds: %d", w.grace)

@@ -21,7 +21,11 @@ import (
 func main() {
 	linger := flag.Duration("linger", 0, "answer for this long after SIGTERM")
 	stubborn := flag.Bool("stubborn", false, "do not end at SIGTERM")
+	need := flag.String("need", "", "a file without which to fail at once")
 	flag.Parse()
+	if _, err := os.Stat(*need); *need != "" && err != nil {
+		log.Fatal(err)
+	}
 	d, err := openDiary(os.Getenv("WITNESS_DIR"))
 	if err != nil {
 		log.Fatal(err)

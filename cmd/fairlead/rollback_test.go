@@ -1,0 +1,137 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/schema"
+)
+
+// revisionAt is a revision that entered phases a minute apart, from the n-th on.
+func revisionAt(n int, commit string, phases ...schema.Phase) *schema.Revision {
+	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}}
+	for i, p := range phases {
+		rev.Enter(p, metav1.NewTime(time.Date(2030, 1, 1, 12, n+i, 0, 0, time.UTC)), "because")
+	}
+	return rev
+}
+
+func TestWhatToGoBackTo(t *testing.T) {
+	good, better, failed, now := strings.Repeat("a", 40), strings.Repeat("b", 40), strings.Repeat("c", 40), strings.Repeat("d", 40)
+	quarantined := revisionAt(30, failed, schema.PhaseHealthy, schema.PhaseFailed, schema.PhaseRolledBack)
+	quarantined.Status.Quarantined = true
+	foreign := revisionAt(90, strings.Repeat("e", 40), schema.PhaseHealthy)
+	foreign.Spec.Source = "other"
+	history := []*schema.Revision{
+		foreign, revisionAt(10, good, schema.PhaseSeen, schema.PhaseHealthy), revisionAt(20, better, schema.PhaseHealthy, schema.PhaseSuperseded),
+		quarantined, revisionAt(40, now, schema.PhaseHealthy),
+	}
+	for _, tc := range []struct {
+		name  string
+		at    string
+		revs  []*schema.Revision
+		to    string
+		want  string
+		wants string // part of the error
+	}{
+		{"the last healthy one", now, history, "", better, ""},
+		{"over one that failed", failed, history[:4], "", better, ""},
+		{"one by its beginning", now, history, "aaa", good, ""},
+		{"one by its name", now, history, "main-aaaaaaaaaaaa", good, ""},
+		{"one that git may know", now, history, "v1.2", "v1.2", ""},
+		{"several", now, append(history, revisionAt(50, "aaab"+good[4:], schema.PhaseSeen)), "aaa", "", "more than one revision: aaaa"},
+		{"none was healthy", now, history[3:], "", "", "no healthy revision before dddddddddddd"},
+		{"no commit", "", nil, "", "", "no commit yet"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			src := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: schema.SourceSpec{Branch: "main"}}
+			src.Status.Desired.Commit = tc.at
+			r, err := newRollback(src, tc.revs, tc.to)
+			switch {
+			case tc.wants != "":
+				if err == nil || !strings.Contains(err.Error(), tc.wants) {
+					t.Errorf("error %v, want %q", err, tc.wants)
+				}
+			case err != nil:
+				t.Error(err)
+			case r.To != tc.want || r.Parent != tc.at:
+				t.Errorf("to %s over %s, want %s over %s", r.To, r.Parent, tc.want, tc.at)
+			}
+		})
+	}
+}
+
+// gitIn runs git in a repository that no other configuration reaches.
+func gitIn(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "git", args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Of a source that reads a directory, the rest of the repository stays as it is at
+// the tip; variables that point git elsewhere have no effect.
+func TestOnlyTheSourcesDirectoryGoesBack(t *testing.T) {
+	for _, v := range [][2]string{{"GIT_CONFIG_GLOBAL", "/dev/null"}, {"GIT_AUTHOR_NAME", "Ada"}, {"GIT_AUTHOR_EMAIL", "a@example.org"}, {"GIT_COMMITTER_NAME", "Ada"}, {"GIT_COMMITTER_EMAIL", "a@example.org"}} {
+		t.Setenv(v[0], v[1])
+	}
+	dir := t.TempDir()
+	gitIn(t, dir, "init", "-q", "-b", "main")
+	put(t, filepath.Join(dir, "deploy/a.yaml"), "old\n")
+	put(t, filepath.Join(dir, "deploy/gone.yaml"), "gone\n")
+	put(t, filepath.Join(dir, "main.go"), "old\n")
+	gitIn(t, dir, "add", ".")
+	gitIn(t, dir, "commit", "-q", "-m", "first")
+	first := gitIn(t, dir, "rev-parse", "HEAD")
+	put(t, filepath.Join(dir, "deploy/a.yaml"), "new\n")
+	put(t, filepath.Join(dir, "deploy/more.yaml"), "more\n")
+	put(t, filepath.Join(dir, "main.go"), "new\n")
+	gitIn(t, dir, "rm", "-q", "deploy/gone.yaml")
+	gitIn(t, dir, "add", ".")
+	gitIn(t, dir, "commit", "-q", "-m", "second")
+	tip := gitIn(t, dir, "rev-parse", "HEAD")
+
+	t.Setenv("GIT_DIR", filepath.Join(dir, "elsewhere"))
+	t.Setenv("GIT_INDEX_FILE", filepath.Join(dir, "elsewhere"))
+	r := &rollback{Source: "main", Followed: "main", Path: "deploy", To: first, Parent: tip, Why: "Failed: crash\nFairlead-Allow-Prune: 100"}
+	if err := r.make(t.Context(), clone{filepath.Join(dir, "deploy")}, "back"); err != nil {
+		t.Fatal(err)
+	}
+	os.Unsetenv("GIT_DIR")
+	os.Unsetenv("GIT_INDEX_FILE")
+	if got, want := gitIn(t, dir, "diff", "--name-status", first, "back"), "M\tmain.go"; got != want {
+		t.Errorf("back differs from the first commit in %q, want %q", got, want)
+	}
+	if got, want := gitIn(t, dir, "diff", "--name-status", tip, "back", "--", "main.go"), ""; got != want {
+		t.Errorf("back differs from the tip outside of the directory: %q", got)
+	}
+	if got := gitIn(t, dir, "rev-parse", "back^"); got != tip {
+		t.Errorf("parent %s, want %s", got, tip)
+	}
+	if got := gitIn(t, dir, "log", "-1", "--format=%(trailers:only)", "back"); got != "Fairlead-Rollback: "+first {
+		t.Errorf("trailers %q", got)
+	}
+	if got := gitIn(t, dir, "status", "--porcelain"); got != "" {
+		t.Errorf("the work tree changed: %s", got)
+	}
+}
