@@ -391,10 +391,24 @@ func TestSilentNodeAndDoubt(t *testing.T) {
 	if got := readyNodes(); !slices.Equal(got, []string{"n1", "n2"}) {
 		t.Errorf("everybody is silent: the leader doubts itself, yet ready are %v", got)
 	}
+	doubted := func() (n int) {
+		for node := range state.All[*corev1.Node](c.machine.Snapshot(), "") {
+			if slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == reconciler.ConditionDoubted }) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := doubted(); n != 3 {
+		t.Errorf("%d nodes say that the master doubts itself, want 3", n)
+	}
 	c.nodes = all
 	c.step()
 	if got := readyNodes(); len(got) != 3 {
 		t.Errorf("all report again, ready are %v", got)
+	}
+	if n := doubted(); n != 0 {
+		t.Errorf("all report again, yet %d nodes are doubted", n)
 	}
 }
 
@@ -594,4 +608,30 @@ func TestNothingToGoBackTo(t *testing.T) {
 	if failed, _ := settle.GoesBackTo(c.machine.Snapshot(), c.source()); failed != nil {
 		t.Error("a first revision that failed has nothing to go back to")
 	}
+}
+
+// A pod that no probe vouches for is ready from its first instant, also one that
+// crashes in the next: its revision is not called healthy on that word alone.
+func TestProbelessPodsMustLiveAWhile(t *testing.T) {
+	probeless := func(objects []schema.Desired) []schema.Desired {
+		for i := range objects {
+			if d, ok := objects[i].Object.(*appsv1.Deployment); ok {
+				d.Spec.Template.Spec.Containers[0].ReadinessProbe = nil
+			}
+		}
+		return objects
+	}
+	c := newCluster(t, 3)
+	c.step(shop(t, commitHash(1), "v1", probeless))
+	began := c.now
+	c.untilPhase(commitHash(1), schema.PhaseHealthy)
+	if took := c.now.Sub(began); took < control.DefaultProofOfLife {
+		t.Errorf("healthy %s after its pods began", took)
+	}
+	dies := c.now.Add(2 * time.Second)
+	c.broken = func(p *corev1.Pod) bool {
+		return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") && c.now.After(dies)
+	}
+	c.step(shop(t, commitHash(2), "v2", probeless))
+	c.untilPhase(commitHash(2), schema.PhaseFailed)
 }

@@ -53,6 +53,7 @@ func (m *Machine) reportNode(c *control.Context, in NodeReport) {
 	next.Status.Capacity, next.Status.Allocatable = r.Capacity, r.Allocatable
 	next.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: r.NodeIP}, {Type: corev1.NodeHostName, Address: string(r.Node)}}
 	next.Status.Images = r.Images
+	next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == ConditionDoubted })
 	setNodeReady(next, corev1.ConditionTrue, "AgentReady", "agent reports", c.Now)
 	if !ok || !equality.Semantic.DeepEqual(node, next) {
 		c.Tx.Put(next)
@@ -61,16 +62,21 @@ func (m *Machine) reportNode(c *control.Context, in NodeReport) {
 
 // setNodeReady changes nothing while the status stays: a heartbeat is no write.
 func setNodeReady(node *corev1.Node, status corev1.ConditionStatus, reason, message string, now time.Time) {
-	i := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
+	setNodeCondition(node, corev1.NodeReady, status, reason, message, now)
+}
+
+func setNodeCondition(node *corev1.Node, kind corev1.NodeConditionType, status corev1.ConditionStatus, reason, message string, now time.Time) {
+	i := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == kind })
 	if i < 0 {
-		node.Status.Conditions = append(node.Status.Conditions, corev1.NodeCondition{Type: corev1.NodeReady})
+		node.Status.Conditions = append(node.Status.Conditions, corev1.NodeCondition{Type: kind})
 		i = len(node.Status.Conditions) - 1
 	}
 	cond := &node.Status.Conditions[i]
 	if cond.Status == status {
 		return
 	}
-	*cond = corev1.NodeCondition{Type: corev1.NodeReady, Status: status, Reason: reason, Message: message, LastHeartbeatTime: metav1.NewTime(now), LastTransitionTime: metav1.NewTime(now)}
+	at := metav1.NewTime(now.UTC().Truncate(time.Second))
+	*cond = corev1.NodeCondition{Type: kind, Status: status, Reason: reason, Message: message, LastHeartbeatTime: at, LastTransitionTime: at}
 }
 
 // reportPod takes over a pod's status from the node it is bound to, or removes
@@ -135,6 +141,10 @@ func (m *Machine) restartSilence(r state.Reader, now time.Time) {
 	}
 }
 
+// ConditionDoubted tells on a silent node that most nodes are silent, so that the
+// master trusts its own ears less than their word.
+const ConditionDoubted corev1.NodeConditionType = "Doubted"
+
 // ConditionStale tells on a pod that its node has not been heard for a while:
 // its status is as last reported, not as it is.
 const ConditionStale corev1.PodConditionType = "Stale"
@@ -178,12 +188,14 @@ func (m *Machine) judgeSilence(c *control.Context) {
 			silent = append(silent, node)
 		}
 	}
-	if 2*len(silent) > total && total > 1 {
-		return
-	}
+	doubt := 2*len(silent) > total && total > 1
 	for _, node := range silent {
 		next := state.Edit(node)
-		setNodeReady(next, corev1.ConditionUnknown, "NodeSilent", fmt.Sprintf("no report for %s", NodeSilentAfter), c.Now)
+		if doubt {
+			setNodeCondition(next, ConditionDoubted, corev1.ConditionTrue, "MostNodesSilent", fmt.Sprintf("%d of %d nodes are silent: the master doubts itself and evicts nothing", len(silent), total), c.Now)
+		} else {
+			setNodeReady(next, corev1.ConditionUnknown, "NodeSilent", fmt.Sprintf("no report for %s", NodeSilentAfter), c.Now)
+		}
 		if !equality.Semantic.DeepEqual(node, next) {
 			c.Tx.Put(next)
 		}

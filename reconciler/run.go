@@ -186,7 +186,8 @@ func (l *Loop) round(ctx context.Context, taken []submission) (wake time.Time, e
 		if err != nil {
 			return wake, err
 		}
-		commitCtx, cancel := context.WithTimeout(ctx, commitDeadline)
+		// A round that was begun is finished, also when the master stops meanwhile.
+		commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitDeadline)
 		err = l.config.Store.Commit(commitCtx, batch)
 		cancel()
 		if err != nil {

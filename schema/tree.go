@@ -1,6 +1,9 @@
 package schema
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Tree is the files of one commit below a source's path, as gitsource or a
 // directory walk found them; nothing is read until a file is opened.
@@ -38,6 +41,23 @@ type Desired struct {
 	// Locate finds the position of a field, given as "spec.template.spec.containers[0].image",
 	// or of its nearest ancestor that is written down. It may read the file again.
 	Locate func(field string) Position
+	// Same remembers the live object that was last found to have all this one asks
+	// for; nil remembers nothing.
+	Same *Same
+}
+
+// Same is a live object that a desired one was found equal to. Objects in tables
+// are never changed, so the same live object is equal still.
+type Same struct{ live atomic.Value }
+
+// As reports whether live is the object that was found equal.
+func (s *Same) As(live Object) bool { return s != nil && s.live.Load() == live }
+
+// Found remembers live.
+func (s *Same) Found(live Object) {
+	if s != nil {
+		s.live.Store(live)
+	}
 }
 
 // Bounds on what a tree may hold.

@@ -138,6 +138,7 @@ func controlConfig(c config.Master) (control.Config, error) {
 	if out.DNS, err = netip.ParseAddr(c.DNS); err != nil {
 		return out, fmt.Errorf("configuration: dns: %w", err)
 	}
+	out.EvictionAfter = c.EvictionAfter.Duration
 	out.NodePortFirst, out.NodePortLast, err = nodePorts(c)
 	return out, err
 }

@@ -79,6 +79,7 @@ type status struct {
 	Deployments []*appsv1.Deployment `json:"deployments"`
 	Pods        []*corev1.Pod        `json:"-"`
 	Trouble     []string             `json:"trouble"`
+	Nodes       []string             `json:"nodes"` // what is wrong with nodes
 }
 
 func readStatus(ctx context.Context, c *client.Client, source, want string) (*status, error) {
@@ -105,6 +106,11 @@ func readStatus(ctx context.Context, c *client.Client, source, want string) (*st
 	}
 	st.Pods = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return schema.OriginOf(p).Source != source })
 	st.Trouble = progress.Trouble(st.Pods)
+	nodes, _, err := client.List[*corev1.Node](ctx, c, schema.KindNode)
+	if err != nil {
+		return nil, err
+	}
+	st.Nodes = progress.Nodes(nodes)
 	return st, nil
 }
 
@@ -144,7 +150,7 @@ func followStatus(ctx context.Context, c *client.Client, source, want string, ou
 		switch {
 		case err == nil:
 			last = st
-			for _, line := range slices.Concat(progress.Lines(st.Deployments), st.Trouble) {
+			for _, line := range slices.Concat(progress.Lines(st.Deployments), st.Trouble, st.Nodes) {
 				if !told[line] {
 					told[line] = true
 					fmt.Fprintln(out, line)
@@ -188,13 +194,18 @@ func (s *status) write(w io.Writer) {
 	if s.Source.Status.Applied.Commit != s.Source.Status.Desired.Commit {
 		fmt.Fprintf(w, "  applied  %s, while Git asks for %s\n", short(s.Source.Status.Applied.Commit), short(s.Source.Status.Desired.Commit))
 	}
+	for _, c := range s.Source.Status.Conditions {
+		if c.Status != metav1.ConditionTrue {
+			fmt.Fprintf(w, "  source   %s: %s\n", c.Reason, c.Message)
+		}
+	}
 	for _, p := range r.Status.Phases {
 		fmt.Fprintf(w, "  %s  %-11s %s\n", p.At.UTC().Format(time.RFC3339), p.Name, p.Reason)
 	}
 	for _, d := range r.Status.Diagnostics {
 		fmt.Fprintf(w, "  %s\n", d)
 	}
-	for _, line := range slices.Concat(progress.Lines(s.Deployments), s.Trouble, r.Status.Differs) {
+	for _, line := range slices.Concat(progress.Lines(s.Deployments), s.Trouble, s.Nodes, r.Status.Differs) {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
 	fmt.Fprintln(w, progress.Verdict(r))

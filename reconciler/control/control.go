@@ -34,6 +34,7 @@ type Config struct {
 	EvictionAfter               time.Duration
 	ProgressDeadline            time.Duration
 	StallAfter                  time.Duration
+	ProofOfLife                 time.Duration
 	EndedPodKept                time.Duration
 }
 
@@ -44,6 +45,9 @@ const (
 	DefaultEvictionAfter = 300 * time.Second
 	// DefaultProgressDeadline is for workloads and sources that name none.
 	DefaultProgressDeadline = 600 * time.Second
+	// DefaultProofOfLife is how long a pod without a readiness probe must have run
+	// before the revision that brought it may be called healthy.
+	DefaultProofOfLife = 3 * time.Second
 	// DefaultStallAfter is how long a rollout may stand still for lack of
 	// capacity or images before its revision is called Stalled: longer than an
 	// old pod usually needs to make room.

@@ -88,6 +88,8 @@ func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 	failed := slices.IndexFunc(open, func(v verdict) bool { return v.outcome == failing })
 	moving := slices.IndexFunc(open, func(v verdict) bool { return v.outcome != stalling })
 	switch {
+	case len(open) == 0 && unproven(c, src, rev).After(c.Now):
+		return unproven(c, src, rev)
 	case len(open) == 0:
 		enter(c, rev, schema.PhaseHealthy, corev1.EventTypeNormal, fmt.Sprintf("workloads up to date and available: %d", workloads))
 	case failed >= 0:
@@ -104,6 +106,23 @@ func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 		}
 	}
 	return wake
+}
+
+// unproven is until when a pod of the revision's own templates that no readiness
+// probe vouches for has merely not crashed yet: it counts as ready from its first
+// instant. Zero when there is none.
+func unproven(c *Context, src *schema.Source, rev *schema.Revision) time.Time {
+	var until time.Time
+	for obj := range c.Tx.BySource(schema.KindPod, src.Name) {
+		pod := obj.(*corev1.Pod)
+		if !active(pod) || !isOwn(c.Tx, rev, pod) || !slices.ContainsFunc(pod.Spec.Containers, func(ctr corev1.Container) bool { return ctr.ReadinessProbe == nil }) {
+			continue
+		}
+		if at := readySince(pod).Add(orDefault(c.Config.ProofOfLife, DefaultProofOfLife)); at.After(until) {
+			until = at
+		}
+	}
+	return until
 }
 
 func enter(c *Context, rev *schema.Revision, phase schema.Phase, eventType, reason string) {

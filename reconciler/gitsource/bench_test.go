@@ -112,3 +112,46 @@ func BenchmarkOneChanged(b *testing.B) {
 		})
 	}
 }
+
+// An outside repository on this machine's disk that has not moved (P10): no
+// process is started.
+func BenchmarkLookNothingNew(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			dir, _, second := large(b, n)
+			u := followed(b, dir, "")
+			at(b, u, second)
+			for b.Loop() {
+				if _, err := u.Look(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// One that moved by a commit that changes one file of many (P11): git fetches.
+func BenchmarkLookOneChanged(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			dir, first, second := large(b, n)
+			w := &work{t: b, dir: dir}
+			w.git("update-ref", "refs/heads/main", first)
+			for b.Loop() {
+				b.StopTimer()
+				u := followed(b, dir, "")
+				if _, err := u.Look(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				w.git("update-ref", "refs/heads/main", second)
+				b.StartTimer()
+				if _, err := u.Look(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				w.git("update-ref", "refs/heads/main", first)
+				b.StartTimer()
+			}
+		})
+	}
+}

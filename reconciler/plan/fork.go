@@ -140,8 +140,6 @@ func (f *fork) watchPods() {
 func (f *fork) hand(pod *corev1.Pod) {
 	key := schema.KeyOf(pod)
 	switch {
-	case pod.Spec.NodeName != "" && !isNodeReady(f.tx, pod.Spec.NodeName):
-		delete(f.ready, key)
 	case pod.DeletionTimestamp != nil:
 		later(f.going, key, f.now.Add(lingerTime(pod)))
 		delete(f.ready, key)
@@ -169,10 +167,13 @@ func lingerTime(pod *corev1.Pod) time.Duration {
 func (f *fork) act() bool {
 	acted := false
 	for _, key := range f.dueOf(f.going) {
-		acted = f.tx.Delete(key) || acted
+		if pod, ok := f.tx.Get(key).(*corev1.Pod); ok && isNodeReady(f.tx, pod.Spec.NodeName) {
+			f.tx.Delete(key)
+			acted = true
+		}
 	}
 	for _, key := range f.dueOf(f.ready) {
-		if pod, ok := f.tx.Get(key).(*corev1.Pod); ok {
+		if pod, ok := f.tx.Get(key).(*corev1.Pod); ok && isNodeReady(f.tx, pod.Spec.NodeName) {
 			f.tx.Put(modelReady(pod, f.now))
 			acted = true
 		}

@@ -55,7 +55,8 @@ func (p *Plan) tellPods(f *fork) {
 		p.Reasons = append(p.Reasons, noNode(u.Pod))
 	}
 	p.stranded(f)
-	if f.bound != "" {
+	// What waits for a node keeps its rollout from settling, and is told above.
+	if f.bound != "" && len(p.Unplaced) == 0 {
 		p.Reasons = append(p.Reasons, f.bound)
 	}
 	if len(p.Pods) > 0 {

@@ -88,6 +88,20 @@ func Trouble(pods []*corev1.Pod) []string {
 	return out
 }
 
+// Nodes tells which nodes are not what they should be, a line each, in the order
+// given.
+func Nodes(nodes []*corev1.Node) []string {
+	var out []string
+	for _, n := range nodes {
+		for _, c := range n.Status.Conditions {
+			if (c.Type == corev1.NodeReady) != (c.Status == corev1.ConditionTrue) {
+				out = append(out, fmt.Sprintf("node %s: %s: %s", n.Name, c.Reason, c.Message))
+			}
+		}
+	}
+	return out
+}
+
 // Verdict is the last line of a story: "HEALTHY main-4f2a1c0d9b3e: ..." or
 // "FAILED ...". A story that goes on is "ROLLING OUT".
 func Verdict(rev *schema.Revision) string {

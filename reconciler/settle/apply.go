@@ -2,6 +2,7 @@ package settle
 
 import (
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -54,9 +55,12 @@ func Difference(r state.Reader, source string, desired []schema.Desired) ([]Obje
 			diags = append(diags, diag)
 			continue
 		}
-		next := merge(live, d.Object)
-		fields := schema.Diff(live, next)
+		if d.Same.As(live) {
+			continue
+		}
+		next, fields := merge(live, d.Object)
 		if len(fields) == 0 && schema.OriginOf(live).Source == source {
+			d.Same.Found(live)
 			continue
 		}
 		for _, p := range schema.ValidateUpdate(live, next) {
@@ -157,8 +161,9 @@ func Apply(c *control.Context, changes []ObjectChange) {
 }
 
 // merge is the desired object with what the cluster wrote on the live one:
-// identity, status, and what was allocated for it.
-func merge(live, desired schema.Object) schema.Object {
+// identity, status, and what was allocated for it; and how it differs from the
+// live one.
+func merge(live, desired schema.Object) (schema.Object, []schema.FieldChange) {
 	next := state.Edit(desired)
 	next.SetUID(live.GetUID())
 	next.SetCreationTimestamp(live.GetCreationTimestamp())
@@ -188,16 +193,11 @@ func merge(live, desired schema.Object) schema.Object {
 	case *corev1.Service:
 		mergeService(live.(*corev1.Service), next)
 	}
-	if specChanged(live, next) {
+	fields := schema.Diff(live, next)
+	if slices.ContainsFunc(fields, func(f schema.FieldChange) bool { return !strings.HasPrefix(f.Path, "metadata") }) {
 		next.SetGeneration(live.GetGeneration() + 1)
 	}
-	return next
-}
-
-func specChanged(live, next schema.Object) bool {
-	return slices.ContainsFunc(schema.Diff(live, next), func(f schema.FieldChange) bool {
-		return len(f.Path) < 8 || f.Path[:8] != "metadata"
-	})
+	return next, fields
 }
 
 func mergePod(live, next *corev1.Pod) {

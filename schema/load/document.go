@@ -153,7 +153,7 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 		return
 	}
 	out.objects = append(out.objects, object{
-		Desired:    schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix)},
+		Desired:    schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix), Same: new(schema.Same)},
 		key:        schema.KeyOf(obj),
 		flawed:     d.diagnostics.HasErrors(),
 		references: referencesOf(obj),

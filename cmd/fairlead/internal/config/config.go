@@ -8,6 +8,7 @@ import (
 	"os"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"fairlead/schema"
@@ -15,16 +16,19 @@ import (
 
 // Master configures `fairlead master`.
 type Master struct {
-	Dir           string   `json:"dir"`           // default /var/lib/fairlead
-	RunDir        string   `json:"runDir"`        // sockets; default /run/fairlead
-	Listen        string   `json:"listen"`        // default 0.0.0.0:6443
-	Advertise     string   `json:"advertise"`     // host:port that agents and kubeconfigs use; default localhost, good for this machine alone
-	PodCIDR       string   `json:"podCIDR"`       // default 10.112.0.0/12, a /22 a node
-	ServiceCIDR   string   `json:"serviceCIDR"`   // default 10.96.0.0/16
-	DNS           string   `json:"dns"`           // default 10.96.0.10
-	NodePorts     string   `json:"nodePorts"`     // default 30000-32767
-	ClusterDomain string   `json:"clusterDomain"` // default cluster.local
-	Sources       []Source `json:"sources"`
+	Dir           string `json:"dir"`           // default /var/lib/fairlead
+	RunDir        string `json:"runDir"`        // sockets; default /run/fairlead
+	Listen        string `json:"listen"`        // default 0.0.0.0:6443
+	Advertise     string `json:"advertise"`     // host:port that agents and kubeconfigs use; default localhost, good for this machine alone
+	PodCIDR       string `json:"podCIDR"`       // default 10.112.0.0/12, a /22 a node
+	ServiceCIDR   string `json:"serviceCIDR"`   // default 10.96.0.0/16
+	DNS           string `json:"dns"`           // default 10.96.0.10
+	NodePorts     string `json:"nodePorts"`     // default 30000-32767
+	ClusterDomain string `json:"clusterDomain"` // default cluster.local
+	// EvictionAfter is how long pods that do not say so themselves tolerate a
+	// node that is not ready; default 300s.
+	EvictionAfter metav1.Duration `json:"evictionAfter"`
+	Sources       []Source        `json:"sources"`
 }
 
 // Source is a first source: the master's configuration, never Git's.

@@ -35,6 +35,7 @@ func TestFaults(t *testing.T) {
 	}{
 		{"killed daemons are no outage", f.killedDaemons},
 		{"without a control plane all stays as it is", f.noControlPlane},
+		{"a hung Podman service is replaced", f.hungPodman},
 		{"a killed container starts again, later each time", f.killedContainer},
 		{"a container whose conmon died is replaced in order", f.killedConmon},
 		{"a container out of memory is told as such", f.outOfMemory},
@@ -65,6 +66,7 @@ func (f *faults) tree(t *testing.T) map[string]string {
 	for name, text := range labTree(clientNodes,
 		workload{name: "witness", replicas: 3, diaries: f.seen, turn: f.turn},
 		workload{name: "victim", replicas: 1},
+		workload{name: "loner", replicas: 1},
 		workload{name: "glutton", replicas: 1, memory: "40Mi"},
 		workload{name: "stubborn", replicas: 1, diaries: f.seen, args: []string{"-stubborn"}, grace: stubbornGrace},
 	) {
@@ -101,7 +103,7 @@ func (f *faults) schedule() (out []string) {
 func (f *faults) killedDaemons(t *testing.T) {
 	clients := f.clients(t)
 	schedule := f.schedule()
-	before, rules := f.c.truth(), f.c.allRules(t)
+	before, rules := f.c.truth(), f.c.rules(t)
 	for i, name := range schedule[:calmKills] {
 		f.kill(t, name)
 		if wrong := changes(before, f.c.truth()); len(wrong) > 0 {
@@ -109,10 +111,7 @@ func (f *faults) killedDaemons(t *testing.T) {
 		}
 	}
 	f.c.awaitReady(t)
-	if wrong := changes(before, f.c.truth()); len(wrong) > 0 {
-		t.Fatalf("containers changed:\n%s", strings.Join(wrong, "\n"))
-	}
-	f.sameRules(t, rules)
+	f.same(t, "by kills alone", before, rules)
 	f.awaitName(t)
 
 	stop, rolled := make(chan struct{}), make(chan int, 1)
@@ -171,43 +170,61 @@ func (f *faults) pushUntilHealthy(t *testing.T) {
 	f.c.awaitRest(t)
 }
 
-func (f *faults) sameRules(t *testing.T, before map[string]string) {
-	t.Helper()
-	for node, rules := range f.c.allRules(t) {
-		if rules != before[node] {
-			t.Errorf("the table of %s changed from\n%s\nto\n%s", node, before[node], rules)
-		}
-	}
-}
-
-// noControlPlane stops the supervisor and kills master and agents: processes,
-// rules and answers stay, DNS too; a restarted agent without a master restarts
-// what dies.
+// noControlPlane takes away supervisor, master and agents: processes, rules and
+// answers stay as they are, names too. Then the agents come back and find no
+// master: they restart what dies and change nothing else.
 func (f *faults) noControlPlane(t *testing.T) {
-	before, rules := f.c.truth(), f.c.allRules(t)
+	loner := f.c.one(t, "loner")
+	before, rules := f.c.truth(), f.c.rules(t)
 	clients := f.clients(t)
 	supervisor := f.c.living("supervisor")
 	if err := unix.Kill(supervisor.pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	resume := func() { _ = unix.Kill(supervisor.pid, unix.SIGCONT) }
+	resume := func() { _ = unix.Kill(supervisor.pid, unix.SIGCONT) } // ended with the cluster at the latest
 	defer resume()
-	for _, name := range append([]string{"master"}, f.agents()...) {
+	restore := f.c.withoutMaster(t)
+	for _, name := range f.agents() {
 		f.c.killDaemon(t, name)
 	}
 	f.awaitName(t)
 	<-time.After(3 * time.Second) // for whatever could go wrong by itself
-	f.sameRules(t, rules)
-	if wrong := changes(before, f.c.truth()); len(wrong) > 0 {
-		t.Errorf("containers changed:\n%s", strings.Join(wrong, "\n"))
-	}
+	f.same(t, "without a control plane", before, rules)
+
 	resume()
-	f.c.awaitReady(t)
-	if wrong := changes(before, f.c.truth()); len(wrong) > 0 {
-		t.Errorf("containers changed when the daemons came back:\n%s", strings.Join(wrong, "\n"))
+	for _, name := range f.agents() {
+		f.c.awaitDaemon(t, name, process{})
 	}
-	f.sameRules(t, rules)
+	id, ctr := f.aContainer(t, loner, time.Second, "")
+	ctr.main.kill(t)
+	f.aContainer(t, loner, returnTimeout, id)
+	delete(before, id)
+	f.same(t, "with agents and without a master", before, rules, loner)
+	restore()
+	f.c.awaitReady(t)
+	f.same(t, "with the master back", before, nil, loner)
 	clients.endFlawless()
+}
+
+// same wants containers, those of some pods aside, and rules to be as before.
+func (f *faults) same(t *testing.T, when string, before map[string]container, rules map[string]string, aside ...*corev1.Pod) {
+	t.Helper()
+	now := f.c.truth()
+	for id := range of(now, aside) {
+		delete(now, id)
+	}
+	if wrong := changes(before, now); len(wrong) > 0 {
+		t.Errorf("containers changed %s:\n%s", when, strings.Join(wrong, "\n"))
+	}
+	if rules == nil {
+		return
+	}
+	after := f.c.rules(t)
+	for _, node := range sorted(rules) {
+		if after[node] != rules[node] {
+			t.Errorf("the table of %s changed %s, from\n%s\nto\n%s", node, when, rules[node], after[node])
+		}
+	}
 }
 
 func (f *faults) agents() (out []string) {
@@ -216,6 +233,27 @@ func (f *faults) agents() (out []string) {
 	}
 	return out
 }
+
+// hungPodman stops a node's Podman service: it is noticed and replaced, no
+// container changes, and the node goes on.
+func (f *faults) hungPodman(t *testing.T) {
+	before := f.c.truth()
+	node := f.c.one(t, "victim").Spec.NodeName
+	hung := f.c.living(node + "/podman")
+	if err := unix.Kill(hung.pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	eventually(t, hungTimeout, "another Podman service on "+node, func() (bool, string) {
+		now := f.c.living(node + "/podman")
+		return now != hung && now != process{}, fmt.Sprint(now)
+	})
+	t.Logf("replaced after %v", time.Since(began).Round(time.Millisecond))
+	f.same(t, "with Podman hung", before, nil)
+}
+
+// hungTimeout is a ping's period, its time-out, and what an end and a start take.
+const hungTimeout = 30 * time.Second
 
 // aContainer is the container of a pod as /proc has it, once it runs and is
 // another than before.

@@ -182,6 +182,29 @@ func (c *cluster) killDaemon(t *testing.T, name string) process {
 	return p
 }
 
+// withoutMaster ends the master and keeps it from starting until the returned
+// function is called.
+func (c *cluster) withoutMaster(t *testing.T) (restore func()) {
+	t.Helper()
+	config, aside := filepath.Join(c.dir, "config.yaml"), filepath.Join(c.dir, "config.yaml.aside")
+	if err := os.Rename(config, aside); err != nil {
+		t.Fatal(err)
+	}
+	restored := false
+	restore = func() {
+		if restored {
+			return
+		}
+		restored = true
+		if err := os.Rename(aside, config); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(restore)
+	c.killDaemon(t, "master")
+	return restore
+}
+
 // awaitReady waits until every node says that it is Ready and every daemon runs.
 func (c *cluster) awaitReady(t *testing.T) {
 	t.Helper()

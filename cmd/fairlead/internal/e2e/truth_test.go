@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/google/nftables"
+	nlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -169,19 +171,48 @@ func changes(before, after map[string]container) (out []string) {
 	return out
 }
 
-// rules is a node's table as nft prints it.
-func (c *cluster) rules(t *testing.T, node string) string {
-	t.Helper()
-	return c.onNode(t, node, "", "nft", "list", "table", "inet", "fairlead")
-}
-
+// allRules are the nodes' tables as nft prints them.
 func (c *cluster) allRules(t *testing.T) map[string]string {
 	t.Helper()
 	out := make(map[string]string)
 	for _, n := range c.names() {
-		out[n] = c.rules(t, n)
+		out[n] = c.onNode(t, n, "", "nft", "list", "table", "inet", "fairlead")
 	}
 	return out
+}
+
+// rules are the nodes' tables, each with the number of transactions its kernel
+// has seen.
+func (c *cluster) rules(t *testing.T) map[string]string {
+	t.Helper()
+	out := c.allRules(t)
+	for n, text := range out {
+		out[n] = fmt.Sprintf("# transaction %d\n%s", c.transactions(t, n), text)
+	}
+	return out
+}
+
+// transactions is nft's count of commits in a node's network.
+func (c *cluster) transactions(t *testing.T, node string) uint32 {
+	t.Helper()
+	ns, err := netns.GetFromPath(c.netNS(node))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	conn, err := nlink.Dial(unix.NETLINK_NETFILTER, &nlink.Config{NetNS: int(ns)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answers, err := conn.Execute(nlink.Message{
+		Header: nlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: nlink.Request},
+		Data:   make([]byte, 4), // struct nfgenmsg
+	})
+	if err != nil || len(answers) == 0 || len(answers[0].Data) < 12 {
+		t.Fatalf("ask %s for nft's generation: %v %v", node, answers, err)
+	}
+	return binary.BigEndian.Uint32(answers[0].Data[8:12]) // the first attribute, NFTA_GEN_ID
 }
 
 // tables asks the nodes' kernels where their services lead, over netlink.
