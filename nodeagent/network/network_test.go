@@ -368,11 +368,13 @@ func TestSandboxAfterACrash(t *testing.T) {
 	nothingLeft(t, n)
 }
 
+// Many sandboxes are made while the node's own routes are set again and again:
+// neither takes the other's for stale.
 func TestSandboxesAtOnce(t *testing.T) {
 	newNode(t)
 	n := New(t.TempDir())
 	must(t, n.Set(config()))
-	const pods = 8
+	const pods = 24
 	node, err := netns.Get()
 	must(t, err)
 	defer node.Close()
@@ -393,7 +395,19 @@ func TestSandboxesAtOnce(t *testing.T) {
 			}
 		})
 	}
-	wg.Wait()
+	made := make(chan struct{})
+	go func() {
+		defer close(made)
+		wg.Wait()
+	}()
+	for done := false; !done; {
+		select {
+		case <-made:
+			done = true
+		default:
+			must(t, n.Set(config()))
+		}
+	}
 	list, err := n.Sandboxes()
 	must(t, err)
 	if len(list) != pods {

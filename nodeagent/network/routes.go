@@ -237,6 +237,12 @@ func observe() (seen, error) {
 		return s, fmt.Errorf("read forwarding: %w", err)
 	}
 	s.forwarding = strings.TrimSpace(string(forward)) == "1"
+	// Routes before links: sandboxes are made meanwhile, and a route to one whose
+	// link had not been seen would be taken for a stale one of ours.
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return s, fmt.Errorf("list routes: %w", err)
+	}
 	links, err := netlink.LinkList()
 	if err != nil {
 		return s, fmt.Errorf("list links: %w", err)
@@ -258,12 +264,12 @@ func observe() (seen, error) {
 			s.addresses[addr] = a.LinkIndex
 		}
 	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return s, fmt.Errorf("list routes: %w", err)
-	}
 	for _, r := range routes {
-		switch route := fromNetlink(r); {
+		route := fromNetlink(r)
+		if _, known := s.mtu[route.link]; route.link != 0 && !known {
+			continue // its link went meanwhile, and the route with it
+		}
+		switch {
 		case pods[r.LinkIndex]:
 		case r.Protocol == routeProtocol:
 			s.ours = append(s.ours, route)
