@@ -56,8 +56,12 @@ demo: deps build images
 down *arguments: build
     bin/fairlead down {{ arguments }}
 
-# run the benchmarks, of the packages named or of all
-bench *packages:
+# measure the bars of docs/performance.md on this machine, about six minutes; -o json
+bench *arguments: build
+    go run {{ build_flags }} ./cmd/fairlead/internal/bench -bin bin {{ arguments }}
+
+# run the Go benchmarks, of the packages named or of all
+bench-packages *packages:
     go test -run '^$' -bench . -benchmem {{ if packages == "" { "./..." } else { packages } }}
 
 # run every fuzz target for the given time

@@ -134,6 +134,8 @@ func (m *machine) syncPod(e *entry, found []pod.Found, now time.Time) {
 			if n != c {
 				e.obs.Containers[name], changed = n, true
 			}
+		case f.State == pod.StateUnknown && e.obs.Name != "":
+			left = append(left, pod.Leftover{ID: f.ID, Alive: true, Reason: "its start was cut short"})
 		case !known || c.ID == "" || attempt(f) > c.Attempt:
 			if c.Present {
 				left = append(left, pod.Leftover{ID: c.ID, Reason: "replaced by attempt " + f.Labels[pod.LabelAttempt]})

@@ -36,6 +36,9 @@ type machine struct {
 	images    map[string]string // present references -> id
 	addresses *addresses
 	events    eventLog
+	// heard is when the master last answered a report; zero before it did in
+	// this life.
+	heard time.Time
 }
 
 // entry is one pod the agent knows: wanted, left over, or both.
@@ -236,6 +239,9 @@ func (m *machine) decide(e *entry, now time.Time, fx *effects) {
 		return
 	}
 	e.touched, e.wake = false, time.Time{}
+	if e.draining() && m.cutOff(now) {
+		return // masterHeard touches it
+	}
 	var due []pod.Operation
 	for _, op := range pod.Plan(e.wanted, &e.obs, m.images, now) {
 		switch {
@@ -259,6 +265,40 @@ func (m *machine) decide(e *entry, now time.Time, fx *effects) {
 		e.busy = true
 		fx.tasks = append(fx.tasks, m.task(e, due...))
 	}
+}
+
+// awayAfter is the silence after which the master counts as away: reports are
+// answered every wire.ReportInterval.
+const awayAfter = 2 * wire.ReportInterval
+
+func (m *machine) cutOff(now time.Time) bool { return now.Sub(m.heard) > awayAfter }
+
+// masterHeard notes an answer of the master. While it was away no table could
+// lose the pods that are to go, so they went on serving; their wait begins anew.
+func (m *machine) masterHeard(now time.Time) {
+	if m.cutOff(now) {
+		for _, e := range m.pods {
+			if e.draining() {
+				e.obs.DeletionSeen = now
+				e.touch()
+			}
+		}
+	}
+	m.heard = now
+}
+
+// draining reports whether the pod is to go and still waits for the tables to
+// lose it.
+func (e *entry) draining() bool {
+	if e.wanted == nil || e.wanted.Pod.DeletionTimestamp == nil || e.wanted.Drained {
+		return false
+	}
+	for _, c := range e.obs.Containers {
+		if c.State == pod.StateRunning && c.TermAt.IsZero() && c.KillAt.IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 // admit holds back what the node is not ready for, and gives the pod its address.

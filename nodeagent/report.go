@@ -84,6 +84,7 @@ func (a *Agent) worthReporting(ctx context.Context, failed error) bool {
 }
 
 func (a *Agent) heard(number uint64) {
+	a.machine.masterHeard(time.Now())
 	a.machine.events.heard(number)
 	if len(a.machine.events.waiting) > 0 {
 		a.tellMaster()

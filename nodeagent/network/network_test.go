@@ -400,14 +400,16 @@ func TestSandboxesAtOnce(t *testing.T) {
 		defer close(made)
 		wg.Wait()
 	}()
+	var errs []error
 	for done := false; !done; {
 		select {
 		case <-made:
 			done = true
 		default:
-			must(t, n.Set(config()))
+			errs = append(errs, n.Set(config()))
 		}
 	}
+	must(t, errors.Join(errs...))
 	list, err := n.Sandboxes()
 	must(t, err)
 	if len(list) != pods {

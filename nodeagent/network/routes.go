@@ -230,6 +230,21 @@ func ipNet(p netip.Prefix) *net.IPNet {
 }
 
 // observe reads routes, addresses and links.
+// maxListings bounds how often a listing is begun again because the kernel's
+// table changed under it.
+const maxListings = 50
+
+// whole lists until nothing changed meanwhile: a listing that was interrupted may
+// miss what is there.
+func whole[T any](list func() (T, error)) (out T, err error) {
+	for range maxListings {
+		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return out, err
+}
+
 func observe() (seen, error) {
 	s := seen{addresses: map[netip.Addr]int{}, mtu: map[int]int{}}
 	forward, err := os.ReadFile(ipForward)
@@ -239,11 +254,13 @@ func observe() (seen, error) {
 	s.forwarding = strings.TrimSpace(string(forward)) == "1"
 	// Routes before links: sandboxes are made meanwhile, and a route to one whose
 	// link had not been seen would be taken for a stale one of ours.
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return s, fmt.Errorf("list routes: %w", err)
 	}
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return s, fmt.Errorf("list links: %w", err)
 	}
@@ -252,7 +269,7 @@ func observe() (seen, error) {
 		s.mtu[l.Attrs().Index] = l.Attrs().MTU
 		pods[l.Attrs().Index] = strings.HasPrefix(l.Attrs().Name, linkPrefix)
 	}
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return s, fmt.Errorf("list addresses: %w", err)
 	}

@@ -348,7 +348,7 @@ func isMountPoint(path string) bool {
 
 // podRoutes gives the pod address behind each of our links that has its route.
 func podRoutes() (map[string]netip.Addr, error) {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
@@ -357,7 +357,9 @@ func podRoutes() (map[string]netip.Addr, error) {
 		names[l.Attrs().Index] = l.Attrs().Name
 	}
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Protocol: routeProtocol}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}

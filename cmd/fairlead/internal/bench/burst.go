@@ -36,7 +36,7 @@ func (c *cluster) burst(ctx context.Context) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		last, err := c.awaitRunning(ctx, burstPods)
+		last, _, err := c.awaitRunning(ctx, burstPods)
 		if err != nil {
 			return nil, err
 		}

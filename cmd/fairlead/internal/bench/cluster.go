@@ -163,34 +163,34 @@ func (c *cluster) push(ctx context.Context, message string, changed files, gone 
 }
 
 // awaitRunning waits for n containers that have not been seen before, and
-// returns when the last of them said that it runs.
-func (c *cluster) awaitRunning(ctx context.Context, n int) (last time.Time, err error) {
+// returns when the last of them said that it runs, and where.
+func (c *cluster) awaitRunning(ctx context.Context, n int) (last time.Time, log string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, runningTimeout)
 	defer cancel()
 	for found := 0; ; {
 		logs, err := filepath.Glob(filepath.Join(c.dir, "nodes", "*", "pods", "*", "logs", "*", "*.log"))
 		if err != nil {
-			return last, err
+			return last, log, err
 		}
-		for _, log := range logs {
-			if c.seen[log] {
+		for _, l := range logs {
+			if c.seen[l] {
 				continue
 			}
-			if at, ok := spoke(log); ok {
-				c.seen[log] = true
+			if at, ok := spoke(l); ok {
+				c.seen[l] = true
 				found++
 				if at.After(last) {
-					last = at
+					last, log = at, l
 				}
 			}
 		}
 		if found >= n {
-			return last, nil
+			return last, log, nil
 		}
 		select {
 		case <-time.After(logPoll):
 		case <-ctx.Done():
-			return last, fmt.Errorf("%d of %d containers run: %w", found, n, ctx.Err())
+			return last, log, fmt.Errorf("%d of %d containers run: %w", found, n, ctx.Err())
 		}
 	}
 }

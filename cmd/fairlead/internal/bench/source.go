@@ -25,8 +25,8 @@ import (
 
 const (
 	sourceName = "main"
-	looks      = 50 // with nothing new
-	edits      = 5  // commits that change one object
+	looks      = 500 // with nothing new
+	edits      = 10  // commits that change one object
 	// restPause without a write means that the loop has come to rest.
 	restPause   = 300 * time.Millisecond
 	restTimeout = 2 * time.Minute
@@ -78,6 +78,7 @@ func (c *counted) Commit(ctx context.Context, b wire.Batch) error {
 // follower is a master's parts around one source.
 type follower struct {
 	*reconciler.Follower
+	cache    *load.Cache
 	upstream *gitsource.Upstream
 	store    *counted
 	remote   *repository // what is followed
@@ -112,7 +113,7 @@ func measureSource(ctx context.Context, dir string, objects int) (sourceFigures,
 }
 
 func openFollower(ctx context.Context, dir string, objects int) (*follower, error) {
-	f := &follower{store: &counted{Memory: store.NewMemory(time.Now())}}
+	f := &follower{cache: load.NewCache(0), store: &counted{Memory: store.NewMemory(time.Now())}}
 	var err error
 	if f.remote, err = newRepository(ctx, filepath.Join(dir, "remote.git")); err != nil {
 		return nil, err
@@ -146,13 +147,17 @@ func openFollower(ctx context.Context, dir string, objects int) (*follower, erro
 	loop := reconciler.NewLoop(reconciler.LoopConfig{
 		Machine: reconciler.NewMachine(engine, snapshot, []schema.Source{src}), Store: f.store, Feed: feed, Round: loaded.Round, Log: logrus.NewEntry(log), Now: time.Now,
 	})
-	f.Follower = &reconciler.Follower{Loop: loop, Feed: feed, Engine: engine, Load: loadTree, Vault: reconciler.NewVault([]byte("bench")), Now: time.Now}
+	f.Follower = &reconciler.Follower{Loop: loop, Feed: feed, Engine: engine, Load: f.load, Vault: reconciler.NewVault([]byte("bench")), Now: time.Now}
 	return f, nil
 }
 
-// loadTree judges a tree as the master does.
-func loadTree(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics) {
-	r := load.Load(ctx, tree, spec, load.Options{Source: source, KnownNamespaces: namespaces})
+// load judges a tree as the master does.
+func (f *follower) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics) {
+	applied := ""
+	if src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source); ok {
+		applied = src.Status.Applied.Commit
+	}
+	r := load.Load(ctx, tree, spec, load.Options{Source: source, KnownNamespaces: namespaces, Cache: f.cache, Applied: applied})
 	return r.Objects, r.Diagnostics
 }
 
@@ -194,7 +199,7 @@ func (f *follower) idle(ctx context.Context, out *sourceFigures) error {
 			return err
 		}
 		out.idle = append(out.idle, took)
-		if i%10 != 0 {
+		if i%(looks/10) != 0 {
 			continue
 		}
 		if took, err = f.gitFetch(ctx); err != nil {

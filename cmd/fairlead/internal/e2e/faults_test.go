@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,8 +12,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// kills is how often each daemon is killed: fifty rounds for three nodes.
-var kills = map[string]int{"master": 8, "supervisor": 3, "agent": 4, "podman": 5, "dns": 4}
+// kills is how often each daemon is killed: fifty rounds for three nodes. The
+// supervisor lets a daemon wait longer after each quick death: killed more often,
+// the master would hardly be there.
+var kills = map[string]int{"master": 5, "supervisor": 3, "agent": 4, "podman": 6, "dns": 4}
 
 // calmKills is how many of the rounds pass while nothing is rolled out.
 const calmKills = 20
@@ -114,13 +117,11 @@ func (f *faults) killedDaemons(t *testing.T) {
 	f.same(t, "by kills alone", before, rules)
 	f.awaitName(t)
 
-	stop, rolled := make(chan struct{}), make(chan int, 1)
-	go func() { rolled <- f.rollOn(t, stop) }()
+	endRolling := f.rollOn(t)
 	for _, name := range schedule[calmKills:] {
 		f.kill(t, name)
 	}
-	close(stop)
-	t.Logf("%d kills; %d pushes were accepted meanwhile", len(schedule), <-rolled)
+	t.Logf("%d kills; %d pushes were accepted meanwhile", len(schedule), endRolling())
 	f.c.awaitReady(t)
 	f.pushUntilHealthy(t)
 	clients.endFlawless()
@@ -140,23 +141,32 @@ func (f *faults) kill(t *testing.T, name string) {
 	}
 }
 
-// rollOn pushes turn after turn without waiting for health, until stop is
-// closed. A push that finds no master is refused, which is right.
-func (f *faults) rollOn(t *testing.T, stop <-chan struct{}) (accepted int) {
-	for {
-		f.turn++
-		f.w.write(t, f.tree(t))
-		if out, err := f.w.push(t, fmt.Sprint("turn ", f.turn), "-o", "e2e"); err == nil {
-			accepted++
-		} else if !strings.Contains(out, "remote:") {
-			t.Errorf("turn %d: %v\n%s", f.turn, err, out)
+// rollOn pushes turn after turn without waiting for health, until end is called,
+// by the end of the test at the latest. A push that finds no master is refused,
+// which is right.
+func (f *faults) rollOn(t *testing.T) (end func() (accepted int)) {
+	stop, rolled := make(chan struct{}), make(chan int, 1)
+	go func() {
+		accepted := 0
+		defer func() { rolled <- accepted }()
+		for {
+			f.turn++
+			f.w.write(t, f.tree(t))
+			if out, err := f.w.push(t, fmt.Sprint("turn ", f.turn), "-o", "e2e"); err == nil {
+				accepted++
+			} else if !strings.Contains(out, "remote:") {
+				t.Errorf("turn %d: %v\n%s", f.turn, err, out)
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(longestGap):
+			}
 		}
-		select {
-		case <-stop:
-			return accepted
-		case <-time.After(longestGap):
-		}
-	}
+	}()
+	end = sync.OnceValue(func() int { close(stop); return <-rolled })
+	t.Cleanup(func() { end() })
+	return end
 }
 
 func (f *faults) pushUntilHealthy(t *testing.T) {

@@ -22,8 +22,8 @@ const (
 	// clock is how tests print times: to be held beside a daemon's log.
 	clock = "15:04:05.000"
 	// returnTimeout bounds how long a killed daemon may stay away: the
-	// supervisor's longest pause and the daemon's own start.
-	returnTimeout = 20 * time.Second
+	// supervisor's longest pause and the daemon's own start, on a slow machine.
+	returnTimeout = 40 * time.Second
 	// logTail is how much of each daemon's log a failed test shows.
 	logTail = 4 << 10
 	// seedVariable chooses the seed of a test with chance; else it is drawn.

@@ -253,14 +253,21 @@ func writeJSON(path string, v any) error {
 }
 
 // writeAtomic replaces a file whole; a crash leaves the old or the new one.
-func writeAtomic(path string, data []byte) error {
+func writeAtomic(path string, data []byte) error { return replace(path, data, true) }
+
+// replace puts a file in the place of another. Without sync a slow disk holds
+// nobody up, and the machine's crash may lose it.
+func replace(path string, data []byte, sync bool) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if sync {
+		err = errors.Join(err, f.Sync())
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return os.Rename(f.Name(), path)

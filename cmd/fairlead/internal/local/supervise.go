@@ -261,12 +261,18 @@ func (s *supervisor) watch(p Process) {
 
 func (c ChildState) process() Process { return Process{PID: c.PID, StartTicks: c.StartTicks} }
 
+// save does not wait for the disk: of a machine that crashed no process is left
+// to adopt, and a slow disk must not keep a dead daemon from being started.
 func (s *supervisor) save() error {
 	self, err := findProcess(os.Getpid())
 	if err != nil {
 		return err
 	}
-	return writeJSON(s.cluster.stateFile(), supervisorState{Supervisor: self, Children: s.have})
+	data, err := json.MarshalIndent(supervisorState{Supervisor: self, Children: s.have}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replace(s.cluster.stateFile(), append(data, '\n'), false)
 }
 
 // readState returns what the last supervisor wrote; nothing readable is
