@@ -17,7 +17,7 @@ type machine struct {
 	CPUs   int       `json:"cpus"`
 	Model  string    `json:"model"`
 	Kernel string    `json:"kernel"`
-	Load   []float64 `json:"load"` // one minute's average when the run began, and when it ended
+	Load   []float64 `json:"load"` // one minute's average before each section, and at the end
 }
 
 func (m machine) String() string {
@@ -25,7 +25,7 @@ func (m machine) String() string {
 }
 
 func thisMachine() machine {
-	m := machine{CPUs: runtime.NumCPU(), Model: "unknown CPU", Kernel: firstWord("/proc/sys/kernel/osrelease"), Load: []float64{loadAverage()}}
+	m := machine{CPUs: runtime.NumCPU(), Model: "unknown CPU", Kernel: firstWord("/proc/sys/kernel/osrelease")}
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(info)) {
 		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {

@@ -22,13 +22,19 @@ import (
 	"time"
 )
 
-// runTimeout bounds a whole run.
-const runTimeout = 15 * time.Minute
+const (
+	// runTimeout bounds a whole run, waiting apart.
+	runTimeout = 15 * time.Minute
+	quietLoad  = 1.0
+	quietPoll  = 5 * time.Second
+)
 
 // bench is one run.
 type bench struct {
 	bin  string // directory of fairlead and fairlead-hook
 	work string // everything the run leaves on disk; removed at its end
+	// quiet is how long a section may wait for a machine that does nothing else.
+	quiet time.Duration
 }
 
 // section measures some bars that share a setting.
@@ -57,15 +63,17 @@ func main() {
 
 func run() error {
 	var bin, output, only, apart, work string
+	var quiet time.Duration
 	flag.StringVar(&bin, "bin", "bin", "directory of fairlead and fairlead-hook")
 	flag.StringVar(&output, "o", "text", "output format: text or json")
 	flag.StringVar(&only, "only", "", "sections to run, separated by commas (default all): "+sectionNames())
+	flag.DurationVar(&quiet, "quiet", 0, "before each section, wait at most so long until the machine's load is below 1")
 	flag.StringVar(&apart, "apart", "", "internal: run one section here and print its rows")
 	flag.StringVar(&work, "work", "", "internal: the run's directory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	ctx, cancel := context.WithTimeout(ctx, runTimeout+time.Duration(len(sections))*quiet)
 	defer cancel()
 	bin, err := filepath.Abs(bin)
 	if err != nil {
@@ -85,6 +93,7 @@ func run() error {
 	case os.Geteuid() != 0:
 		return errors.New("root is needed: namespaces, nftables and Podman are measured")
 	}
+	b.quiet = quiet
 	return b.all(ctx, only, output)
 }
 
@@ -122,6 +131,10 @@ func (b *bench) all(ctx context.Context, only, output string) error {
 		if only != "" && !slices.Contains(strings.Split(only, ","), s.name) {
 			continue
 		}
+		if err := b.awaitQuiet(ctx); err != nil {
+			return err
+		}
+		r.Machine.Load = append(r.Machine.Load, loadAverage())
 		fmt.Fprintf(os.Stderr, "measuring %s: %s\n", s.name, strings.Join(s.bars, ", "))
 		rows, err := b.section(ctx, s)
 		r.Rows = append(r.Rows, rows...)
@@ -138,6 +151,15 @@ func (b *bench) all(ctx context.Context, only, output string) error {
 		failed = append(failed, r.writeText(os.Stdout))
 	}
 	return errors.Join(failed...)
+}
+
+func (b *bench) awaitQuiet(ctx context.Context) error {
+	for end := time.Now().Add(b.quiet); loadAverage() >= quietLoad && time.Now().Before(end); {
+		if err := pause(ctx, quietPoll); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bench) section(ctx context.Context, s section) ([]row, error) {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -34,8 +35,9 @@ func main() {
 	heard := make(chan os.Signal, 1)
 	signal.Notify(heard, syscall.SIGTERM)
 	var asked atomic.Int64 // when to end, in nanoseconds; 0 while nobody asked
+	server := &http.Server{Addr: ":8080", Handler: answers(d, &asked), ConnContext: stamp}
 	go func() {
-		if err := serve(d, &asked); err != nil {
+		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 			log.Fatal(err)
 		}
 	}()
@@ -47,8 +49,16 @@ func main() {
 		}
 	}
 	time.Sleep(*linger)
+	finish, cancel := context.WithTimeout(context.Background(), finishTimeout)
+	defer cancel()
+	if err := server.Shutdown(finish); err != nil {
+		log.Print(err)
+	}
 	d.write("end", "")
 }
+
+// finishTimeout is for answers that were begun before the end.
+const finishTimeout = 2 * time.Second
 
 // diary is the file that the test reads: "event nanoseconds detail" a line.
 type diary struct{ file *os.File }
@@ -85,25 +95,25 @@ func address() string {
 
 type acceptedKey struct{}
 
-// serve answers; a request on a connection that came after SIGTERM is written
-// down: no table should have led here any more.
-func serve(d *diary, asked *atomic.Int64) error {
-	http.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+// stamp notes when a connection was accepted.
+func stamp(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, acceptedKey{}, time.Now().UnixNano())
+}
+
+// answers writes down a request on a connection that came after SIGTERM: no
+// table should have led here any more.
+func answers(d *diary, asked *atomic.Int64) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		accepted := r.Context().Value(acceptedKey{}).(int64)
 		if at := asked.Load(); at != 0 && accepted > at {
 			d.write("late", r.RemoteAddr)
 		}
 		fmt.Fprintln(w, os.Getenv("HOSTNAME"))
 	})
-	http.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	http.HandleFunc("GET /eat", func(http.ResponseWriter, *http.Request) { eat() })
-	server := http.Server{
-		Addr: ":8080",
-		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-			return context.WithValue(ctx, acceptedKey{}, time.Now().UnixNano())
-		},
-	}
-	return server.ListenAndServe()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /eat", func(http.ResponseWriter, *http.Request) { eat() })
+	return mux
 }
 
 // eat takes memory until the kernel ends it.
