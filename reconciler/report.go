@@ -181,18 +181,24 @@ func (m *Machine) markStale(c *control.Context) {
 // them are: then the leader doubts itself.
 func (m *Machine) judgeSilence(c *control.Context) {
 	var silent []*corev1.Node
-	total := 0
+	total, quiet := 0, 0
 	for node := range state.All[*corev1.Node](c.Tx, "") {
 		total++
-		if c.Now.Sub(m.heard[schema.NodeName(node.Name)]) > NodeSilentAfter {
+		silence := c.Now.Sub(m.heard[schema.NodeName(node.Name)])
+		if silence > NodeStaleAfter {
+			quiet++
+		}
+		if silence > NodeSilentAfter {
 			silent = append(silent, node)
 		}
 	}
-	doubt := 2*len(silent) > total && total > 1
+	// Who fell silent together does not reach the limit in the same round: all
+	// that do not keep up count.
+	doubt := 2*quiet > total && total > 1
 	for _, node := range silent {
 		next := state.Edit(node)
 		if doubt {
-			setNodeCondition(next, ConditionDoubted, corev1.ConditionTrue, "MostNodesSilent", fmt.Sprintf("%d of %d nodes are silent: the master doubts itself and evicts nothing", len(silent), total), c.Now)
+			setNodeCondition(next, ConditionDoubted, corev1.ConditionTrue, "MostNodesSilent", fmt.Sprintf("%d of %d nodes are silent: the master doubts itself and evicts nothing", quiet, total), c.Now)
 		} else {
 			setNodeReady(next, corev1.ConditionUnknown, "NodeSilent", fmt.Sprintf("no report for %s", NodeSilentAfter), c.Now)
 		}
