@@ -63,11 +63,19 @@ type faults struct {
 
 var clientNodes = []string{"n1", "n2"}
 
+// shopGrace is in seconds. A process that is asked to end before it has begun to
+// listen for that takes all of it: it is the first of its process namespace,
+// which the kernel spares a signal it does not handle.
+const shopGrace = 5
+
 // tree is the shop and the lab as of the current turn.
 func (f *faults) tree(t *testing.T) map[string]string {
 	tree := shopTree(t, fmt.Sprint("v", 1+f.turn%2))
+	for name, text := range tree {
+		tree[name] = strings.ReplaceAll(text, "    spec:\n      containers:\n", fmt.Sprintf("    spec:\n      terminationGracePeriodSeconds: %d\n      containers:\n", shopGrace))
+	}
 	for name, text := range labTree(clientNodes,
-		workload{name: "witness", replicas: 3, diaries: f.seen, turn: f.turn, args: []string{"-linger=200ms"}},
+		workload{name: "witness", replicas: 3, diaries: f.seen, turn: f.turn, args: []string{"-linger=200ms"}, grace: shopGrace},
 		workload{name: "victim", replicas: 1},
 		workload{name: "loner", replicas: 1},
 		workload{name: "glutton", replicas: 1, memory: "40Mi"},
@@ -117,10 +125,11 @@ func (f *faults) killedDaemons(t *testing.T) {
 	f.same(t, "by kills alone", before, rules)
 	f.awaitName(t)
 
-	// A node whose agent is dead for more than 5 s is not waited for when a pod
-	// goes: what is lost to that while the shop rolls is a fault's.
 	clients.endFlawless()
 
+	// A node whose agent is dead for more than 5 s is not waited for when a pod
+	// goes: what is lost to that while the shop rolls is a fault's.
+	clients = f.clients(t)
 	endRolling := f.rollOn(t)
 	for _, name := range schedule[calmKills:] {
 		f.kill(t, name)
@@ -128,6 +137,7 @@ func (f *faults) killedDaemons(t *testing.T) {
 	t.Logf("%d kills; %d pushes were accepted meanwhile", len(schedule), endRolling())
 	f.c.awaitReady(t)
 	f.rollToRest(t)
+	clients.tell()
 	f.c.awaitNoStrangers(t)
 }
 

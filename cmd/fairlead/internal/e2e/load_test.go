@@ -33,11 +33,14 @@ type tally struct {
 	Failed   int
 	Failures []string // the first ones
 	Slowest  time.Duration
+	SlowAt   time.Time // when the slowest began
 }
 
 func (s *tally) count(url string, began time.Time, err error) {
 	s.Requests++
-	s.Slowest = max(s.Slowest, time.Since(began))
+	if took := time.Since(began); took > s.Slowest {
+		s.Slowest, s.SlowAt = took, began
+	}
 	if err == nil {
 		return
 	}
@@ -141,13 +144,22 @@ func (f *traffic) end() map[string]tally {
 	return f.tallies
 }
 
-// endFlawless ends the clients and fails the test for every request that failed.
-func (f *traffic) endFlawless() {
+// tell ends the clients and puts what they lived through in the test's log.
+func (f *traffic) tell() map[string]tally {
 	f.t.Helper()
 	for _, name := range sorted(f.end()) {
 		s := f.tallies[name]
-		f.t.Logf("%s: %d requests, %d failed, the slowest took %v", name, s.Requests, s.Failed, s.Slowest.Round(time.Millisecond))
-		if s.Failed > 0 || s.Requests == 0 {
+		f.t.Logf("%s: %d requests, %d failed, the slowest took %v at %s", name, s.Requests, s.Failed, s.Slowest.Round(time.Millisecond), s.SlowAt.Format(clock))
+	}
+	return f.tallies
+}
+
+// endFlawless ends the clients and fails the test for every request that failed.
+func (f *traffic) endFlawless() {
+	f.t.Helper()
+	all := f.tell()
+	for _, name := range sorted(all) {
+		if s := all[name]; s.Failed > 0 || s.Requests == 0 {
 			f.t.Errorf("%s: %d of %d requests failed:\n%s", name, s.Failed, s.Requests, strings.Join(s.Failures, "\n"))
 		}
 	}

@@ -299,7 +299,12 @@ awk -v dir="$DIR" 'index($5, dir "/") == 1 {print $5}' /proc/self/mountinfo | ta
 find /run /dev/shm -mindepth 1 -delete
 mkdir /run/lock /run/fairlead
 nft flush ruleset
-ip -o link | sed -n 's/^[0-9]*: \(fl-[^@:]*\).*/\1/p' | xargs -r -n1 ip link del
+for _ in $(seq 100); do # the kernel takes a link away by itself once the pod's namespace has gone
+	links=$(ip -o link | sed -n 's/^[0-9]*: \(fl-[^@:]*\).*/\1/p')
+	[ -n "$links" ] || break
+	for link in $links; do ip link del "$link" 2>/dev/null || true; done
+done
+[ -z "$links" ]
 ! mountpoint -q /proc/sys/kernel/random/boot_id || umount /proc/sys/kernel/random/boot_id
 mount --bind "$BOOT_ID" /proc/sys/kernel/random/boot_id
 `, "env", "DIR="+filepath.Join(n.c.dir, "nodes", node), "BOOT_ID="+bootID, "sh", "-eu")
