@@ -7,10 +7,7 @@ package nodeagent
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,30 +68,22 @@ const (
 // volume puts volumes there.
 func PodsDir(dir string) string { return filepath.Join(dir, "pods") }
 
-// Agent is one node's loop. Run it once.
+// Agent is one node's loop: the shell around Core. Run it once.
 type Agent struct {
-	cfg     Config
-	log     *logrus.Entry
-	dirs    podDirs
-	machine *machine
-	disk    *workFile
-	exec    *executor
+	cfg  Config
+	log  *logrus.Entry
+	dirs podDirs
+	core *Core
+	exec *Executor
 
 	inbox   chan func(now time.Time)
 	updates mailbox[Update]
-	network mailbox[networkState]
+	network mailbox[NetworkState]
 	changed chan struct{}               // size one: there is something to report
 	list    chan struct{}               // size one: somebody waits for a listing
 	latest  atomic.Pointer[wire.Report] // the last report, for log answers
 
-	// All below belongs to the loop.
-	running    map[string]*attendance // by container ID
-	programmed networkState           // as last handed to the network goroutine
-	tables     uint64                 // counts the works that changed what the network shows
-	tablesDone uint64                 // of them, the last one in force
-	applied    uint64                 // version of a work all of whose tables are in force
-	images     []corev1.ContainerImage
-	unsaved    *Update // work that is not on disk yet
+	running map[string]*attendance // by container ID; the loop's
 
 	workSem, pullSem, logSem, probeSem chan struct{}
 	tasks                              sync.WaitGroup
@@ -108,23 +97,19 @@ type attendance struct {
 	probes map[pod.ProbeKind]bool
 }
 
-type networkState struct {
-	tables    uint64
-	work      *wire.Work
-	hostPorts []pod.HostPort
+func (c Config) withDefaults() Config {
+	if c.ResolvConf == "" {
+		c.ResolvConf = "/etc/resolv.conf"
+	}
+	return c
 }
 
 // New makes an agent; nothing happens before Run.
 func New(cfg Config) *Agent {
-	if cfg.ResolvConf == "" {
-		cfg.ResolvConf = "/etc/resolv.conf"
-	}
-	dirs := podDirs(PodsDir(cfg.Dir))
 	return &Agent{
-		cfg: cfg, log: cfg.Log, dirs: dirs,
-		exec:    &executor{runtime: cfg.Runtime, network: cfg.Network, volumes: cfg.Volumes, dirs: dirs, resolv: cfg.ResolvConf, made: map[types.UID]made{}},
+		cfg: cfg, log: cfg.Log, dirs: podDirs(PodsDir(cfg.Dir)), exec: NewExecutor(cfg, time.Now),
 		inbox:   make(chan func(time.Time), inboxSize),
-		updates: newMailbox[Update](), network: newMailbox[networkState](), changed: make(chan struct{}, 1), list: make(chan struct{}, 1),
+		updates: newMailbox[Update](), network: newMailbox[NetworkState](), changed: make(chan struct{}, 1), list: make(chan struct{}, 1),
 		running: map[string]*attendance{},
 		workSem: make(chan struct{}, workers), pullSem: make(chan struct{}, pullers),
 		logSem: make(chan struct{}, logAnswers), probeSem: make(chan struct{}, execProbes),
@@ -150,7 +135,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case f := <-a.inbox: // results of the last steps are kept on disk
 			f(time.Now())
-			a.save(a.machine.step(time.Now()).records)
+			a.core.Act(time.Now())
 		case <-done:
 			return nil
 		}
@@ -160,100 +145,39 @@ func (a *Agent) Run(ctx context.Context) error {
 // begin reads what an earlier life left and adopts what runs. It waits for the
 // runtime to answer: nothing can be decided before.
 func (a *Agent) begin(ctx context.Context) (Update, error) {
-	if err := os.MkdirAll(string(a.dirs), 0o700); err != nil {
-		return Update{}, fmt.Errorf("agent directory: %w", err)
-	}
-	addresses, err := loadAddresses(filepath.Join(a.cfg.Dir, "addresses"))
-	if err != nil {
+	var err error
+	if a.core, err = OpenCore(a.cfg); err != nil {
 		return Update{}, err
 	}
-	a.machine = newMachine(a.cfg.Node, a.cfg.NodeIP, a.cfg.Info.BootID, addresses)
-	a.disk, err = openWorkFile(filepath.Join(a.cfg.Dir, "work"), filepath.Join(a.cfg.Dir, "pki", "work.key"))
-	if err != nil {
-		return Update{}, err
-	}
-	records, err := a.dirs.loadRecords()
-	if err != nil {
-		return Update{}, err
-	}
-	sandboxes, err := a.cfg.Network.Sandboxes()
-	if err != nil {
-		return Update{}, fmt.Errorf("list sandboxes: %w", err)
-	}
-	found, ok := a.listAtStart(ctx)
+	found, images, ok := a.listAtStart(ctx)
 	if !ok {
 		return Update{}, nil
 	}
-	a.machine.adopt(records, found, sandboxes, time.Now())
-	last := Update{}
-	last.Version, last.Items, err = a.disk.load()
-	if err == nil && last.Items != nil {
-		last.Work, err = wire.Join(last.Items)
-	}
-	if err != nil {
-		// The master has it still; until it answers, what runs is left as it is.
-		a.log.WithError(err).Warn("the work on disk cannot be used")
-		return Update{}, nil
-	}
-	if last.Work != nil {
-		last.Changed = Families{Head: true, Peers: true, Pods: true, Data: true, Services: true}
-		a.machine.setWork(last, time.Now())
-		a.tables++
-	}
-	a.log.WithFields(logrus.Fields{"pods": len(records), "containers": len(found), "workVersion": last.Version}).Info("agent begins")
-	return last, nil
+	return a.core.Adopt(found, images, time.Now())
 }
 
-func (a *Agent) listAtStart(ctx context.Context) ([]pod.Found, bool) {
+func (a *Agent) listAtStart(ctx context.Context) ([]pod.Found, []pod.Image, bool) {
 	for told := false; ; told = true {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		found, err := a.cfg.Runtime.List(call)
+		var images []pod.Image
 		if err == nil {
-			err = a.listImages(call)
+			images, err = a.cfg.Runtime.Images(call)
 		}
 		cancel()
 		if err == nil {
-			return found, true
+			return found, images, true
 		}
 		if !told && ctx.Err() == nil {
 			a.log.WithError(err).Warn("waiting for the container runtime")
 		}
 		if !sleep(ctx, retryInterval/5) {
-			return nil, false
+			return nil, nil, false
 		}
 	}
 }
 
-// listImages fills the report's list and the references known to be present.
-// It runs before the loop or in it.
-func (a *Agent) listImages(ctx context.Context) error {
-	images, err := a.cfg.Runtime.Images(ctx)
-	if err != nil {
-		return fmt.Errorf("list images: %w", err)
-	}
-	a.takeImages(images)
-	return nil
-}
-
-func (a *Agent) takeImages(images []pod.Image) {
-	slices.SortFunc(images, func(x, y pod.Image) int {
-		if x.Bytes != y.Bytes {
-			return int(min(1, max(-1, y.Bytes-x.Bytes)))
-		}
-		return slices.Compare(x.Names, y.Names)
-	})
-	a.images = nil
-	for _, i := range images {
-		for _, n := range i.Names {
-			a.machine.images[n] = i.ID
-		}
-		if len(a.images) < imagesReported && len(i.Names) > 0 {
-			a.images = append(a.images, corev1.ContainerImage{Names: i.Names, SizeBytes: i.Bytes})
-		}
-	}
-}
-
-// loop owns the machine: inputs in, decisions out, until ctx ends.
+// loop owns the core: inputs in, decisions out, until ctx ends.
 func (a *Agent) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -265,7 +189,10 @@ func (a *Agent) loop(ctx context.Context) {
 			f(time.Now())
 		case <-a.updates.ready:
 			if u, ok := a.updates.take(); ok {
-				a.update(ctx, u)
+				for _, r := range u.Logs {
+					a.answerLog(ctx, r)
+				}
+				a.core.Take(u, time.Now())
 			}
 		case <-timer.C:
 		}
@@ -290,79 +217,34 @@ func (a *Agent) drainInbox() {
 	}
 }
 
-// update takes over a new work. What pods follow from it is on disk before
-// anything is done about it: a crash in between must not orphan a container.
-func (a *Agent) update(ctx context.Context, u Update) {
-	for _, r := range u.Logs {
-		a.answerLog(ctx, r)
-	}
-	if u.Work == nil {
-		return
-	}
-	a.machine.setWork(u, time.Now())
-	a.unsaved = &u
-	if u.Changed.Head || u.Changed.Peers || u.Changed.Services {
-		a.tables++
-	} else if a.tables == a.tablesDone {
-		a.applied = u.Version
-	}
-	if u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records {
-		a.saveWork()
-	}
-}
-
-func (a *Agent) saveWork() {
-	if a.unsaved == nil {
-		return
-	}
-	if err := a.disk.save(a.unsaved.Version, a.unsaved.Items); err != nil {
-		a.log.WithError(err).Error("the work could not be kept on disk")
-		return // tried again with the next round
-	}
-	a.unsaved = nil
-}
-
 // act carries out one round of decisions and returns when to look again.
 func (a *Agent) act(ctx context.Context) time.Time {
-	now := time.Now()
-	fx := a.machine.step(now)
-	a.setNetwork()
-	if fx.saveAddresses {
-		if err := a.machine.addresses.save(filepath.Join(a.cfg.Dir, "addresses")); err != nil {
-			a.log.WithError(err).Error("pod addresses could not be kept on disk")
-		}
+	do := a.core.Act(time.Now())
+	if do.Network != nil {
+		a.network.put(*do.Network)
 	}
-	a.save(fx.records)
-	for _, t := range fx.tasks {
+	for _, t := range do.Tasks {
 		a.start(ctx, t)
 	}
-	for _, t := range fx.pulls {
+	for _, t := range do.Pulls {
 		a.pull(ctx, t)
 	}
 	a.attend(ctx)
-	if fx.changed {
+	if do.Report {
 		a.tellMaster()
 	}
-	if fx.list {
+	if do.List {
 		select {
 		case a.list <- struct{}{}:
 		default:
 		}
 	}
-	return fx.wake
-}
-
-func (a *Agent) save(records []*pod.Observed) {
-	for _, o := range records {
-		if err := a.dirs.saveRecord(o); err != nil {
-			a.log.WithError(err).WithField("pod", o.UID).Error("a pod's record could not be kept on disk")
-		}
-	}
+	return do.Wake
 }
 
 // start hands a pod's operations to a worker. Steps under way outlive ctx: each
 // has its own deadline, and half a step is worse than a late one.
-func (a *Agent) start(ctx context.Context, t task) {
+func (a *Agent) start(ctx context.Context, t Task) {
 	whole := context.WithoutCancel(ctx)
 	a.tasks.Go(func() {
 		select {
@@ -371,12 +253,12 @@ func (a *Agent) start(ctx context.Context, t task) {
 		case <-ctx.Done():
 			return
 		}
-		a.exec.run(whole, t, a.tell)
-		a.inbox <- func(time.Time) { a.machine.finished(t.obs.UID) }
+		a.run(whole, t)
+		a.inbox <- func(time.Time) { a.core.Finished(t) }
 	})
 }
 
-func (a *Agent) pull(ctx context.Context, t task) {
+func (a *Agent) pull(ctx context.Context, t Task) {
 	a.tasks.Go(func() {
 		select {
 		case a.pullSem <- struct{}{}:
@@ -384,40 +266,33 @@ func (a *Agent) pull(ctx context.Context, t task) {
 		case <-ctx.Done():
 			return
 		}
-		a.exec.run(ctx, t, a.tell)
+		a.run(ctx, t)
 	})
 }
 
-// tell brings a result to the loop.
-func (a *Agent) tell(r result) {
-	entry := a.log.WithFields(logrus.Fields{"pod": r.op.Pod, "container": r.op.Container, "reason": r.op.Reason})
-	if r.err != nil {
-		entry.WithError(r.err).Warn(string(r.op.Kind))
-	} else {
-		entry.Debug(string(r.op.Kind))
+// run does a task's operations in order and brings each result to the loop.
+func (a *Agent) run(ctx context.Context, t Task) {
+	for more := true; more; {
+		var r Result
+		r, more = a.exec.Step(ctx, &t)
+		a.inbox <- func(time.Time) { a.core.Done(r) }
 	}
-	a.inbox <- func(time.Time) { a.machine.done(r) }
 }
 
 // attend sees to it that every running container is watched and probed, and no
 // other is.
 func (a *Agent) attend(ctx context.Context) {
 	live := make(map[string]bool, len(a.running))
-	for _, e := range a.machine.pods {
-		for name, c := range e.obs.Containers {
-			if c.State != pod.StateRunning {
-				continue
-			}
-			live[c.ID] = true
-			at := a.running[c.ID]
-			if at == nil {
-				at = &attendance{probes: map[pod.ProbeKind]bool{}}
-				at.ctx, at.stop = context.WithCancel(ctx)
-				a.running[c.ID] = at
-				a.watch(at.ctx, e.obs.UID, c.ID)
-			}
-			a.probe(at, e, name, c)
+	for _, c := range a.core.Attended() {
+		live[c.ID] = true
+		at := a.running[c.ID]
+		if at == nil {
+			at = &attendance{probes: map[pod.ProbeKind]bool{}}
+			at.ctx, at.stop = context.WithCancel(ctx)
+			a.running[c.ID] = at
+			a.watch(at.ctx, c.Pod, c.ID)
 		}
+		a.probe(at, c)
 	}
 	for id, at := range a.running {
 		if !live[id] {
@@ -436,7 +311,7 @@ func (a *Agent) watch(ctx context.Context, uid types.UID, id string) {
 				return
 			}
 			if err == nil {
-				a.inbox <- func(time.Time) { a.machine.exited(uid, id, exit) }
+				a.inbox <- func(time.Time) { a.core.Exited(uid, id, exit) }
 				return
 			}
 			a.log.WithError(err).WithField("pod", uid).Warn("waiting for a container failed")
@@ -448,19 +323,18 @@ func (a *Agent) watch(ctx context.Context, uid types.UID, id string) {
 }
 
 // probe starts the probes that are due for a container and not running yet.
-func (a *Agent) probe(at *attendance, e *entry, name string, c pod.Container) {
-	spec := containerSpec(e.wanted, name)
-	if spec == nil {
+func (a *Agent) probe(at *attendance, c Attended) {
+	if c.Spec == nil {
 		return
 	}
-	for kind, p := range pod.ProbesOf(spec) {
+	for kind, p := range pod.ProbesOf(c.Spec) {
 		if (kind == pod.ProbeStartup) == c.Started || at.probes[kind] {
 			continue
 		}
 		at.probes[kind] = true
-		uid, id := e.obs.UID, c.ID
+		uid, id := c.Pod, c.ID
 		run := probe{
-			kind: kind, spec: p, container: spec, id: id, ip: e.obs.IP, startedAt: c.StartedAt,
+			kind: kind, spec: p, container: c.Spec, id: id, ip: c.IP, startedAt: c.StartedAt,
 			exec: func(ctx context.Context, command []string) (pod.ExecResult, error) {
 				select {
 				case a.probeSem <- struct{}{}:
@@ -471,29 +345,14 @@ func (a *Agent) probe(at *attendance, e *entry, name string, c pod.Container) {
 				return a.cfg.Runtime.Exec(ctx, id, command)
 			},
 			decided: func(v pod.Verdict, message string) {
-				a.inbox <- func(time.Time) { a.machine.probed(uid, id, kind, v, message) }
+				a.inbox <- func(time.Time) { a.core.Probed(uid, id, kind, v, message) }
 			},
 			failing: func(message string) {
-				a.inbox <- func(now time.Time) { a.machine.unhealthy(uid, id, kind, message, now) }
+				a.inbox <- func(now time.Time) { a.core.Unhealthy(uid, id, kind, message, now) }
 			},
 		}
 		a.tasks.Go(func() { run.run(at.ctx) })
 	}
-}
-
-// setNetwork hands the network its state when that differs from the last.
-func (a *Agent) setNetwork() {
-	m := a.machine
-	if m.work == nil || m.work.PodCIDR == "" {
-		return // the master has not registered this node yet
-	}
-	want := networkState{tables: a.tables, work: m.work, hostPorts: m.hostPorts()}
-	have := a.programmed
-	if have.work != nil && have.tables == want.tables && slices.Equal(have.hostPorts, want.hostPorts) {
-		return
-	}
-	a.programmed = want
-	a.network.put(want)
 }
 
 // program is the one caller of Network.Set.
@@ -509,9 +368,9 @@ func (a *Agent) program(ctx context.Context) {
 			if !ok {
 				break
 			}
-			err := a.cfg.Network.Set(s.work, s.hostPorts)
+			err := a.cfg.Network.Set(s.Work, s.HostPorts)
 			if err == nil {
-				a.inbox <- func(time.Time) { a.inForce(s.tables) }
+				a.inbox <- func(time.Time) { a.core.InForce(s); a.tellMaster() }
 				break
 			}
 			if tries == 0 {
@@ -523,17 +382,6 @@ func (a *Agent) program(ctx context.Context) {
 			a.network.putIfEmpty(s)
 		}
 	}
-}
-
-// inForce notes that tables are programmed.
-func (a *Agent) inForce(tables uint64) {
-	a.machine.setNetwork()
-	a.tablesDone = tables
-	if a.tables == tables {
-		a.applied = a.machine.version
-	}
-	a.saveWork()
-	a.tellMaster()
 }
 
 // resync lists what truly runs, now and then, for what no event told, and at
@@ -568,8 +416,8 @@ func (a *Agent) resync(ctx context.Context) {
 }
 
 func (a *Agent) listNow(ctx context.Context, withImages bool) error {
-	var seen map[types.UID]uint64
-	if !a.ask(ctx, func() { seen = a.machine.listing() }) {
+	var began Listing
+	if !a.ask(ctx, func() { began = a.core.Listing() }) {
 		return ctx.Err()
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
@@ -578,7 +426,7 @@ func (a *Agent) listNow(ctx context.Context, withImages bool) error {
 	if err != nil {
 		return err
 	}
-	a.ask(ctx, func() { a.machine.sync(found, seen, time.Now()) })
+	a.ask(ctx, func() { a.core.Listed(began, found, time.Now()) })
 	if !withImages {
 		return nil
 	}
@@ -586,7 +434,7 @@ func (a *Agent) listNow(ctx context.Context, withImages bool) error {
 	if err != nil {
 		return err
 	}
-	a.ask(ctx, func() { a.takeImages(images) })
+	a.ask(ctx, func() { a.core.TakeImages(images) })
 	return nil
 }
 
@@ -609,20 +457,6 @@ func (a *Agent) ask(ctx context.Context, f func()) bool {
 // follow brings updates from the master; a slow loop sees the newest only.
 func (a *Agent) follow(ctx context.Context, last Update) {
 	a.cfg.Master.Follow(ctx, last.Version, last.Items, func(u Update) {
-		a.updates.merge(u, func(old, new Update) Update {
-			new.Logs = append(old.Logs, new.Logs...)
-			new.Changed = old.Changed.or(new.Changed)
-			if new.Work == nil {
-				new.Work, new.Items, new.Version = old.Work, old.Items, old.Version
-			}
-			return new
-		})
+		a.updates.merge(u, func(old, new Update) Update { return new.After(old) })
 	})
-}
-
-func (f Families) or(g Families) Families {
-	return Families{
-		Head: f.Head || g.Head, Peers: f.Peers || g.Peers, Pods: f.Pods || g.Pods,
-		Data: f.Data || g.Data, Services: f.Services || g.Services, Records: f.Records || g.Records,
-	}
 }

@@ -24,13 +24,14 @@ const (
 	pullTimeout  = 10 * time.Minute
 )
 
-// executor does operations. Several goroutines use it, one pod at a time each.
-type executor struct {
+// Executor does operations. Several goroutines use it, one pod at a time each.
+type Executor struct {
 	runtime Runtime
 	network Network
 	volumes Volumes
 	dirs    podDirs
 	resolv  string // the node's own resolver configuration, a path
+	now     func() time.Time
 
 	mu   sync.Mutex
 	made map[types.UID]made // what this life of the agent has made or adopted
@@ -41,20 +42,30 @@ type made struct {
 	volumes map[string]string
 }
 
-// run does a task's operations in order and hands each result to tell. A pod
-// whose sandbox or volumes could not be made goes no further.
-func (x *executor) run(ctx context.Context, t task, tell func(result)) {
-	for _, op := range t.ops {
-		r := x.do(ctx, t, op)
-		r.op, r.at = op, time.Now()
-		tell(r)
-		if r.err != nil && (op.Kind == pod.CreateSandbox || op.Kind == pod.PrepareVolumes) {
-			return
-		}
+// NewExecutor makes the executor of one life of an agent.
+func NewExecutor(cfg Config, now func() time.Time) *Executor {
+	cfg = cfg.withDefaults()
+	return &Executor{
+		runtime: cfg.Runtime, network: cfg.Network, volumes: cfg.Volumes, dirs: podDirs(PodsDir(cfg.Dir)),
+		resolv: cfg.ResolvConf, now: now, made: map[types.UID]made{},
 	}
 }
 
-func (x *executor) do(ctx context.Context, t task, op pod.Operation) result {
+// Step does the next operation of a task that has one; more tells whether
+// another is to follow. A pod whose sandbox or volumes could not be made goes no
+// further.
+func (x *Executor) Step(ctx context.Context, t *Task) (r Result, more bool) {
+	op := t.ops[0]
+	t.ops = t.ops[1:]
+	r = x.do(ctx, *t, op)
+	r.op, r.at = op, x.now()
+	if r.err != nil && (op.Kind == pod.CreateSandbox || op.Kind == pod.PrepareVolumes) {
+		t.ops = nil
+	}
+	return r, len(t.ops) > 0
+}
+
+func (x *Executor) do(ctx context.Context, t Task, op pod.Operation) Result {
 	switch op.Kind {
 	case pod.CreateSandbox:
 		return x.createSandbox(t)
@@ -71,17 +82,17 @@ func (x *executor) do(ctx context.Context, t task, op pod.Operation) result {
 	case pod.RemoveContainer:
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
-		return result{err: x.runtime.Remove(ctx, op.ID), reason: pod.ReasonKill}
+		return Result{err: x.runtime.Remove(ctx, op.ID), reason: pod.ReasonKill}
 	case pod.RemoveSandbox:
-		return result{err: x.removeSandbox(ctx, op.Pod), reason: pod.ReasonKill}
+		return Result{err: x.removeSandbox(ctx, op.Pod), reason: pod.ReasonKill}
 	case pod.ForgetPod:
-		return result{err: os.RemoveAll(x.dirs.pod(op.Pod)), reason: pod.ReasonKill}
+		return Result{err: os.RemoveAll(x.dirs.pod(op.Pod)), reason: pod.ReasonKill}
 	}
 	panic(fmt.Sprintf("nodeagent: no such operation: %q", op.Kind))
 }
 
-func (x *executor) createSandbox(t task) result {
-	fail := func(err error) result { return result{err: err, reason: pod.ReasonSandbox} }
+func (x *Executor) createSandbox(t Task) Result {
+	fail := func(err error) Result { return Result{err: err, reason: pod.ReasonSandbox} }
 	ip, err := netip.ParseAddr(t.obs.IP)
 	if err != nil {
 		return fail(fmt.Errorf("pod address: %w", err))
@@ -94,13 +105,13 @@ func (x *executor) createSandbox(t task) result {
 		return fail(fmt.Errorf("create sandbox: %w", err))
 	}
 	x.note(t.obs.UID, func(m *made) { m.sandbox = sandbox })
-	return result{}
+	return Result{}
 }
 
 // writeFiles makes the pod's hosts, hostname and resolv.conf. They are bound
 // into containers, so an existing file keeps its inode: it is rewritten in
 // place and only where the content differs.
-func (x *executor) writeFiles(t task) error {
+func (x *Executor) writeFiles(t Task) error {
 	dir := x.dirs.files(t.obs.UID)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("pod files: %w", err)
@@ -126,16 +137,16 @@ func (x *executor) writeFiles(t task) error {
 	return nil
 }
 
-func (x *executor) prepareVolumes(t task) result {
+func (x *Executor) prepareVolumes(t Task) Result {
 	paths, err := x.volumes.Prepare(t.wanted.Pod, t.data, t.place)
 	if err != nil {
-		return result{err: fmt.Errorf("prepare volumes: %w", err), reason: pod.ReasonMount}
+		return Result{err: fmt.Errorf("prepare volumes: %w", err), reason: pod.ReasonMount}
 	}
 	x.note(t.obs.UID, func(m *made) { m.volumes = paths })
-	return result{data: t.wanted.Data}
+	return Result{data: t.wanted.Data}
 }
 
-func (x *executor) findImage(ctx context.Context, t task, op pod.Operation) result {
+func (x *Executor) findImage(ctx context.Context, t Task, op pod.Operation) Result {
 	policy := corev1.PullIfNotPresent
 	if c := containerSpec(t.wanted, op.Container); c != nil && c.ImagePullPolicy != "" {
 		policy = c.ImagePullPolicy
@@ -146,24 +157,24 @@ func (x *executor) findImage(ctx context.Context, t task, op pod.Operation) resu
 		cancel()
 		switch {
 		case err == nil:
-			return result{imageID: image.ID, message: fmt.Sprintf("container image %q already present on the node", op.Image)}
+			return Result{imageID: image.ID, message: fmt.Sprintf("container image %q already present on the node", op.Image)}
 		case !errors.Is(err, ErrNoImage):
-			return result{err: fmt.Errorf("look for image %s: %w", op.Image, err), reason: pod.ReasonErrImagePull}
+			return Result{err: fmt.Errorf("look for image %s: %w", op.Image, err), reason: pod.ReasonErrImagePull}
 		case policy == corev1.PullNever:
-			return result{err: fmt.Errorf("container image %q is not present with pull policy of Never", op.Image), reason: pod.ReasonErrImageNeverPull}
+			return Result{err: fmt.Errorf("container image %q is not present with pull policy of Never", op.Image), reason: pod.ReasonErrImageNeverPull}
 		}
 	}
 	pull, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
-	began := time.Now()
+	began := x.now()
 	image, err := x.runtime.Pull(pull, op.Image)
 	if err != nil {
-		return result{err: fmt.Errorf("pull image %s: %w", op.Image, err), reason: pod.ReasonErrImagePull}
+		return Result{err: fmt.Errorf("pull image %s: %w", op.Image, err), reason: pod.ReasonErrImagePull}
 	}
-	return result{imageID: image.ID, message: fmt.Sprintf("pulled image %q in %s", op.Image, time.Since(began).Round(time.Millisecond))}
+	return Result{imageID: image.ID, message: fmt.Sprintf("pulled image %q in %s", op.Image, x.now().Sub(began).Round(time.Millisecond))}
 }
 
-func (x *executor) start(ctx context.Context, t task, op pod.Operation) result {
+func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 	c := containerSpec(t.wanted, op.Container)
 	if c == nil {
 		panic(fmt.Sprintf("nodeagent: pod %s has no container %s", op.Pod, op.Container))
@@ -175,37 +186,37 @@ func (x *executor) start(ctx context.Context, t task, op pod.Operation) result {
 		Files: x.dirs.files(op.Pod), LogPath: logPath, Data: t.data,
 	})
 	if err != nil {
-		return result{err: err, reason: pod.ReasonContainerConfig}
+		return Result{err: err, reason: pod.ReasonContainerConfig}
 	}
 	if err := x.makeLog(op, logPath); err != nil {
-		return result{err: err, reason: pod.ReasonContainerCreate}
+		return Result{err: err, reason: pod.ReasonContainerCreate}
 	}
 	create, cancel := context.WithTimeout(ctx, callTimeout)
 	id, err := x.runtime.Create(create, spec)
 	cancel()
 	if errors.Is(err, ErrNoImage) {
-		return result{err: err}
+		return Result{err: err}
 	}
 	if err != nil {
-		return result{err: fmt.Errorf("create container %s: %w", op.Container, err), reason: pod.ReasonContainerCreate}
+		return Result{err: fmt.Errorf("create container %s: %w", op.Container, err), reason: pod.ReasonContainerCreate}
 	}
 	begin, cancel := context.WithTimeout(ctx, startTimeout)
 	err = x.runtime.Start(begin, id)
 	cancel()
 	if errors.Is(err, ErrUnavailable) {
-		return result{err: fmt.Errorf("start container %s: %w", op.Container, err)}
+		return Result{err: fmt.Errorf("start container %s: %w", op.Container, err)}
 	}
 	if err != nil {
 		remove, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 		err = errors.Join(err, x.runtime.Remove(remove, id))
-		return result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: pod.ReasonContainerRun}
+		return Result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: pod.ReasonContainerRun}
 	}
-	return result{id: id}
+	return Result{id: id}
 }
 
 // makeLog makes room for an attempt's log; of older ones the last is kept.
-func (x *executor) makeLog(op pod.Operation, path string) error {
+func (x *Executor) makeLog(op pod.Operation, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make log: %w", err)
 	}
@@ -217,16 +228,16 @@ func (x *executor) makeLog(op pod.Operation, path string) error {
 	return nil
 }
 
-func (x *executor) signal(ctx context.Context, op pod.Operation, s syscall.Signal) result {
+func (x *Executor) signal(ctx context.Context, op pod.Operation, s syscall.Signal) Result {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := x.runtime.Signal(ctx, op.ID, s); err != nil {
-		return result{err: fmt.Errorf("signal container %s: %w", op.Container, err), reason: pod.ReasonKill}
+		return Result{err: fmt.Errorf("signal container %s: %w", op.Container, err), reason: pod.ReasonKill}
 	}
-	return result{}
+	return Result{}
 }
 
-func (x *executor) removeSandbox(ctx context.Context, uid types.UID) error {
+func (x *Executor) removeSandbox(ctx context.Context, uid types.UID) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := x.runtime.ReleasePod(ctx, uid); err != nil {
@@ -244,7 +255,7 @@ func (x *executor) removeSandbox(ctx context.Context, uid types.UID) error {
 	return nil
 }
 
-func (x *executor) note(uid types.UID, change func(*made)) {
+func (x *Executor) note(uid types.UID, change func(*made)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	m := x.made[uid]
@@ -252,7 +263,7 @@ func (x *executor) note(uid types.UID, change func(*made)) {
 	x.made[uid] = m
 }
 
-func (x *executor) known(uid types.UID) made {
+func (x *Executor) known(uid types.UID) made {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.made[uid]

@@ -55,10 +55,11 @@ type entry struct {
 	changes uint64          // counts every change, so that an old listing is not believed
 }
 
-// task is operations of one pod to do in order, with all they need.
-type task struct {
-	ops     []pod.Operation
-	wanted  *pod.Wanted // nil for a pod not in Work
+// Task is operations of one pod to do in order, with all they need.
+type Task struct {
+	Pod     types.UID
+	ops     []pod.Operation // that are still to be done
+	wanted  *pod.Wanted     // nil for a pod not in Work
 	obs     pod.Observed
 	data    pod.Data
 	cluster wire.ClusterInfo
@@ -69,15 +70,15 @@ type task struct {
 type effects struct {
 	saveAddresses bool
 	records       []*pod.Observed // to save
-	tasks         []task
-	pulls         []task // of one operation each; they may take long
+	tasks         []Task
+	pulls         []Task // of one operation each; they may take long
 	changed       bool   // a status changed: report
 	list          bool   // list what truly runs: somebody waits for it
 	wake          time.Time
 }
 
-// result is how one operation ended.
-type result struct {
+// Result is how one operation ended.
+type Result struct {
 	op      pod.Operation
 	err     error
 	reason  string // of err, for status
@@ -328,11 +329,11 @@ func (m *machine) admit(e *entry, due []pod.Operation, now time.Time) []pod.Oper
 	return due[:i]
 }
 
-func (m *machine) task(e *entry, ops ...pod.Operation) task {
+func (m *machine) task(e *entry, ops ...pod.Operation) Task {
 	o := e.obs
 	o.Containers = maps.Clone(e.obs.Containers)
-	return task{
-		ops: ops, wanted: e.wanted, obs: o, cluster: m.work.Cluster,
+	return Task{
+		Pod: e.obs.UID, ops: ops, wanted: e.wanted, obs: o, cluster: m.work.Cluster,
 		data:  pod.Data{ConfigMaps: m.work.ConfigMaps, Secrets: m.work.Secrets},
 		place: pod.Place{Node: m.node, PodIP: e.obs.IP, HostIP: m.hostIP},
 	}
@@ -364,7 +365,7 @@ func (m *machine) setNetwork() {
 }
 
 // done takes over how one operation ended.
-func (m *machine) done(r result) {
+func (m *machine) done(r Result) {
 	e := m.pods[r.op.Pod]
 	if e == nil {
 		return
@@ -414,7 +415,7 @@ func (m *machine) done(r result) {
 	m.gate(e)
 }
 
-func (m *machine) started(e *entry, c pod.Container, r result) {
+func (m *machine) started(e *entry, c pod.Container, r Result) {
 	if c.Present && c.ID != "" && c.ID != r.id {
 		e.obs.Leftovers = append(e.obs.Leftovers, pod.Leftover{ID: c.ID, Reason: fmt.Sprintf("replaced by attempt %d", r.op.Attempt)})
 	}
@@ -427,7 +428,7 @@ func (m *machine) started(e *entry, c pod.Container, r result) {
 	m.event(e, corev1.EventTypeNormal, "Started", r.op.Container, "started container "+r.op.Container, r.at)
 }
 
-func (m *machine) removed(e *entry, c pod.Container, r result) {
+func (m *machine) removed(e *entry, c pod.Container, r Result) {
 	if c.ID == r.op.ID && r.op.Container != "" {
 		c.Present = false
 		if c.State == pod.StateCreated {
@@ -440,7 +441,7 @@ func (m *machine) removed(e *entry, c pod.Container, r result) {
 }
 
 // failed notes an operation that did not go well and will be planned again.
-func (m *machine) failed(e *entry, c pod.Container, r result) {
+func (m *machine) failed(e *entry, c pod.Container, r Result) {
 	message := r.err.Error()
 	if errors.Is(r.err, ErrUnavailable) {
 		e.suspect = true

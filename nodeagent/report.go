@@ -3,7 +3,6 @@ package nodeagent
 import (
 	"context"
 	"io"
-	"maps"
 	"slices"
 	"time"
 
@@ -21,19 +20,6 @@ func (a *Agent) tellMaster() {
 	}
 }
 
-// makeReport tells the node as it is; heard is the number after the last event in it.
-func (a *Agent) makeReport() (r *wire.Report, heard uint64) {
-	events, heard := a.machine.events.next()
-	r = &wire.Report{
-		Node: a.cfg.Node, BootID: a.cfg.Info.BootID, AppliedVersion: a.applied, Info: a.cfg.Info, NodeIP: a.cfg.NodeIP,
-		Capacity: a.cfg.Capacity, Allocatable: a.cfg.Allocatable,
-		Labels: maps.Clone(a.cfg.Labels), Taints: slices.Clone(a.cfg.Taints),
-		Pods: a.machine.podReports(), Images: a.images, Events: events,
-	}
-	a.latest.Store(r)
-	return r, heard
-}
-
 // report tells the master, on change and every interval. The next report is
 // made after the last was answered, so that no event is told twice.
 func (a *Agent) report(ctx context.Context) {
@@ -41,7 +27,7 @@ func (a *Agent) report(ctx context.Context) {
 	for {
 		var r *wire.Report
 		var number uint64
-		if !a.ask(ctx, func() { r, number = a.makeReport() }) {
+		if !a.ask(ctx, func() { r, number = a.core.Report(); a.latest.Store(r) }) {
 			return
 		}
 		call, cancel := context.WithTimeout(ctx, callTimeout)
@@ -53,7 +39,11 @@ func (a *Agent) report(ctx context.Context) {
 				a.log.Info("the master hears reports again")
 			}
 			away = false
-			a.ask(ctx, func() { a.heard(number) })
+			a.ask(ctx, func() {
+				if a.core.Heard(number, time.Now()) {
+					a.tellMaster()
+				}
+			})
 		case !away && ctx.Err() == nil:
 			away = true
 			a.log.WithError(err).Warn("the master does not hear reports")
@@ -81,14 +71,6 @@ func (a *Agent) worthReporting(ctx context.Context, failed error) bool {
 	case <-timer.C:
 	}
 	return true
-}
-
-func (a *Agent) heard(number uint64) {
-	a.machine.masterHeard(time.Now())
-	a.machine.events.heard(number)
-	if len(a.machine.events.waiting) > 0 {
-		a.tellMaster()
-	}
 }
 
 // answerLog reads a container's log for the master, beside the loop.

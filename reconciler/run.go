@@ -151,11 +151,20 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		taken = l.gather(taken)
-		wake, err := l.round(ctx, taken)
+		inputs := make([]Input, len(taken))
+		for i, s := range taken {
+			inputs[i] = s.input
+		}
+		wake, err := l.Round(ctx, inputs)
 		if err != nil {
 			return err
 		}
-		if l.noteAwaited(); len(l.Awaited()) == 0 {
+		for _, s := range taken {
+			if s.durable != nil {
+				close(s.durable)
+			}
+		}
+		if len(l.Awaited()) == 0 {
 			begin()
 		}
 		timer.Reset(max(0, wake.Sub(l.config.Now())))
@@ -175,11 +184,11 @@ func (l *Loop) gather(taken []submission) []submission {
 	return taken
 }
 
-func (l *Loop) round(ctx context.Context, taken []submission) (wake time.Time, err error) {
-	inputs := make([]Input, len(taken))
-	for i, s := range taken {
-		inputs[i] = s.input
-	}
+// Round is one round: it steps, makes durable what was decided, and only then
+// publishes it. Run calls it, and so may a caller that runs the loop by itself.
+// After an error nothing is known of the store, and the loop must not be used
+// again.
+func (l *Loop) Round(ctx context.Context, inputs []Input) (wake time.Time, err error) {
 	out := l.config.Machine.Step(l.config.Now(), inputs)
 	if len(out.Changes) > 0 {
 		batch, err := encode(l.config.Round+1, out)
@@ -196,11 +205,7 @@ func (l *Loop) round(ctx context.Context, taken []submission) (wake time.Time, e
 		l.config.Round = batch.Round
 		l.config.Feed.Publish(out.Snapshot, out.Changes)
 	}
-	for _, s := range taken {
-		if s.durable != nil {
-			close(s.durable)
-		}
-	}
+	l.noteAwaited()
 	return out.Wake, nil
 }
 

@@ -107,9 +107,15 @@ func (v *Vault) Forget(r state.Reader) {
 	}
 }
 
+// Rounds is what a Follower needs of the loop; see Loop.
+type Rounds interface {
+	Base(ctx context.Context) (Base, error)
+	Submit(ctx context.Context, in Input) error
+}
+
 // Follower takes commits of sources to the loop.
 type Follower struct {
-	Loop   *Loop
+	Loop   Rounds
 	Feed   *state.Feed
 	Engine *settle.Engine
 	Load   Loader

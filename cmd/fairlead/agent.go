@@ -292,11 +292,7 @@ func (m masterLink) Follow(ctx context.Context, version uint64, items wire.Items
 	m.Client.Follow(ctx, version, items, func(u uplink.Update) {
 		emit(nodeagent.Update{
 			Version: u.Version, Items: u.Items, Work: u.Work, Logs: u.Logs,
-			Changed: nodeagent.Families{
-				Head: u.Changed["node"], Peers: u.Changed["peers"], Pods: u.Changed["pods"],
-				Data: u.Changed["configMaps"] || u.Changed["secrets"], Services: u.Changed["services"],
-				Records: u.Changed[wire.FamilyRecords] || u.Changed[wire.FamilySeals],
-			},
+			Changed: nodeagent.FamiliesOf(u.Changed),
 		})
 	})
 }

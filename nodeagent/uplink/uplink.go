@@ -90,10 +90,10 @@ type Update struct {
 // Follow hands every change to emit until ctx ends. It starts from version and
 // items (zero values for nothing) and connects again whenever the stream breaks.
 func (c *Client) Follow(ctx context.Context, version uint64, items wire.Items, emit func(Update)) {
-	v, err := newView(version, items)
+	v, err := NewView(version, items)
 	if err != nil {
 		c.log.WithError(err).Warn("kept work not understood: asking for the whole")
-		v, _ = newView(0, nil)
+		v, _ = NewView(0, nil)
 	}
 	retry, told := retryFirst, false
 	for ctx.Err() == nil {
@@ -111,7 +111,7 @@ func (c *Client) Follow(ctx context.Context, version uint64, items wire.Items, e
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errMismatch) {
+		if errors.Is(err, ErrMismatch) {
 			c.log.WithError(err).Warn("the work does not add up: asking for the whole")
 			v.whole = true
 		} else if !told && !heard {
@@ -127,7 +127,7 @@ func (c *Client) Follow(ctx context.Context, version uint64, items wire.Items, e
 }
 
 // stream follows one connection to its end.
-func (c *Client) stream(ctx context.Context, v *view, heard func(Update)) error {
+func (c *Client) stream(ctx context.Context, v *View, heard func(Update)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	since := v.version
@@ -170,7 +170,7 @@ func (c *Client) stream(ctx context.Context, v *view, heard func(Update)) error 
 		}
 		u := Update{Logs: f.Logs}
 		if f.Hash != "" {
-			if u, err = v.apply(f); err != nil {
+			if u, err = v.Apply(f); err != nil {
 				return err
 			}
 		}
@@ -179,7 +179,7 @@ func (c *Client) stream(ctx context.Context, v *view, heard func(Update)) error 
 }
 
 // offer tells a master that lost its store what this node kept.
-func (c *Client) offer(ctx context.Context, v *view) error {
+func (c *Client) offer(ctx context.Context, v *View) error {
 	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
 	body, err := json.Marshal(wire.Kept{Version: v.version, Items: v.items.Keepsakes()})
@@ -260,10 +260,12 @@ func refusal(res *http.Response) error {
 	return errors.New(res.Status)
 }
 
-var errMismatch = errors.New("frame does not fit")
+// ErrMismatch says that a frame does not follow what the view has: the whole is
+// to be asked for.
+var ErrMismatch = errors.New("frame does not fit")
 
-// view is the work as of the last frame.
-type view struct {
+// View is the work as of the last frame.
+type View struct {
 	version uint64
 	whole   bool // the next frame must not build on this
 	items   wire.Items
@@ -271,19 +273,20 @@ type view struct {
 	work    *wire.Work
 }
 
-func newView(version uint64, items wire.Items) (*view, error) {
+// NewView starts from a work that was kept; zero values for none.
+func NewView(version uint64, items wire.Items) (*View, error) {
 	work, err := wire.Join(items)
 	if err != nil {
 		return nil, err
 	}
-	return &view{version: version, items: maps.Clone(items), sum: items.Sum(), work: work}, nil
+	return &View{version: version, items: maps.Clone(items), sum: items.Sum(), work: work}, nil
 }
 
-// apply takes the view to the frame's version and tells what changed. Only what
-// changed is decoded. After errMismatch the view is as it was.
-func (v *view) apply(f wire.Frame) (Update, error) {
+// Apply takes the view to the frame's version and tells what changed. Only what
+// changed is decoded. After ErrMismatch the view is as it was.
+func (v *View) Apply(f wire.Frame) (Update, error) {
 	if f.Since != 0 && f.Since != v.version {
-		return Update{}, fmt.Errorf("%w: it follows version %d, not %d", errMismatch, f.Since, v.version)
+		return Update{}, fmt.Errorf("%w: it follows version %d, not %d", ErrMismatch, f.Since, v.version)
 	}
 	items, sum := maps.Clone(v.items), v.sum
 	if items == nil {
@@ -319,7 +322,7 @@ func (v *view) apply(f wire.Frame) (Update, error) {
 		items[key], set[key] = value, value
 	}
 	if got := sum.String(); got != f.Hash {
-		return Update{}, fmt.Errorf("%w: hash is %s, the master says %s", errMismatch, got, f.Hash)
+		return Update{}, fmt.Errorf("%w: hash is %s, the master says %s", ErrMismatch, got, f.Hash)
 	}
 	work, changed, err := merge(v.work, set, gone)
 	if err != nil {

@@ -46,15 +46,15 @@ func work(pods, services int) *wire.Work {
 
 func TestAFrameChangesWhatItNames(t *testing.T) {
 	one, two := wire.Split(work(1, 1)), wire.Split(work(1, 2))
-	v, err := newView(0, nil)
+	v, err := NewView(0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.apply(wire.Delta(nil, one, 0, 7)); err != nil {
+	if _, err := v.Apply(wire.Delta(nil, one, 0, 7)); err != nil {
 		t.Fatal(err)
 	}
 	before := v.work.Pods["uid-0"].Pod
-	u, err := v.apply(wire.Delta(one, two, 7, 8))
+	u, err := v.Apply(wire.Delta(one, two, 7, 8))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestAFrameChangesWhatItNames(t *testing.T) {
 		t.Error("a pod that did not change was decoded again")
 	}
 	// The whole again, with less in it: what is missing goes.
-	u, err = v.apply(wire.Delta(nil, one, 0, 9))
+	u, err = v.Apply(wire.Delta(nil, one, 0, 9))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,25 +79,25 @@ func TestAFrameChangesWhatItNames(t *testing.T) {
 
 func TestAFrameThatDoesNotFitIsRefused(t *testing.T) {
 	one, two := wire.Split(work(1, 1)), wire.Split(work(2, 2))
-	v, err := newView(7, one)
+	v, err := NewView(7, one)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wrong := wire.Delta(one, two, 7, 8)
 	wrong.Hash = strings.Repeat("0", 32)
 	for name, f := range map[string]wire.Frame{"hash": wrong, "version": wire.Delta(one, two, 6, 8)} {
-		if _, err := v.apply(f); !errors.Is(err, errMismatch) {
+		if _, err := v.Apply(f); !errors.Is(err, ErrMismatch) {
 			t.Errorf("%s: got %v, want a mismatch", name, err)
 		}
 	}
-	if _, err := v.apply(wire.Delta(one, two, 7, 8)); err != nil {
+	if _, err := v.Apply(wire.Delta(one, two, 7, 8)); err != nil {
 		t.Errorf("the right frame after wrong ones: %v", err)
 	}
 }
 
 func TestFramesInARowGiveTheWhole(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		v, err := newView(0, nil)
+		v, err := NewView(0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestFramesInARowGiveTheWhole(t *testing.T) {
 			if rapid.Bool().Draw(t, "whole") {
 				have, since = nil, 0
 			}
-			u, err := v.apply(wire.Delta(have, next, since, uint64(i+1)))
+			u, err := v.Apply(wire.Delta(have, next, since, uint64(i+1)))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -117,7 +117,7 @@ type Server struct {
 	cfg      Config
 	log      logrus.FieldLogger
 	metrics  *metrics
-	door     *door
+	door     *Door
 	watches  atomic.Int64
 	plans    chan struct{} // holds a token for each plan that runs
 	waiting  chan struct{} // holds a token for each plan that waits or runs
@@ -143,7 +143,7 @@ func New(cfg Config) (*Server, error) {
 		plans: make(chan struct{}, MaxPlans), waiting: make(chan struct{}, MaxPlans+MaxPlansWaiting),
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	s.door = newDoor(cfg.Feed, cfg.Door, s.log)
+	s.door = NewDoor(cfg.Feed, cfg.Door, s.log)
 	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics, s); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -199,7 +199,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 // everything the door had to tell it; a version that changed nothing for the
 // node counts as applied. It is 0 for a node that has not said so since this
 // server started.
-func (s *Server) Acked(node schema.NodeName) uint64 { return s.door.acked(node) }
+func (s *Server) Acked(node schema.NodeName) uint64 { return s.door.Acked(node) }
 
 // AckMoved receives after Acked of some node may have grown. It holds one
 // signal; it has one reader.

@@ -40,14 +40,14 @@ const (
 	maxUnacknowledged = 256
 )
 
-// door keeps, for every node that has ever connected, what it should know and
+// Door is the agents' door. It keeps, for every node that has ever connected, what it should know and
 // what it was sent, so that a change costs what it touches: services and peers
 // are the same for all nodes and kept once; a node's own part is made again only
 // when one of its pods, or what they reference, changed.
 //
 // run is the one writer of everything but a node's stream; the streams' requests
 // read under mu.
-type door struct {
+type Door struct {
 	cfg        DoorConfig
 	feed       *state.Feed
 	log        logrus.FieldLogger
@@ -86,14 +86,15 @@ type nodeDoor struct {
 	changed uint64            // version that changed its work last
 	sent    uint64            // version of the last frame
 	sentOwn wire.Items        // own as of it; nil before the first
-	stream  *workStream       // the open one, or nil
+	stream  *WorkStream       // the open one, or nil
 	logs    []wire.LogRequest // to send
 
 	unacked []span // versions that changed its work and were not acknowledged
 }
 
-// workStream is one connection of an agent.
-type workStream struct {
+// WorkStream is one connection of an agent.
+type WorkStream struct {
+	node     *nodeDoor
 	wake     chan struct{} // size one: there may be something to send
 	replaced chan struct{} // closed when the agent has connected again
 }
@@ -108,11 +109,12 @@ func (n *nodeDoor) wake() {
 // them counts as applied before the last is.
 type span struct{ first, last uint64 }
 
-func newDoor(feed *state.Feed, cfg DoorConfig, log logrus.FieldLogger) *door {
+// NewDoor opens the door on a feed; a Server drives it.
+func NewDoor(feed *state.Feed, cfg DoorConfig, log logrus.FieldLogger) *Door {
 	if cfg.OpenSecret == nil {
 		cfg.OpenSecret = func(string, string) (map[string][]byte, bool) { return nil, false }
 	}
-	d := &door{
+	d := &Door{
 		cfg: cfg, feed: feed, log: log, ackMoved: make(chan struct{}, 1), logs: newLogDesk(),
 		frames:     prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_api_work_frames_total", Help: "Frames of work sent to agents."}),
 		frameBytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_api_work_bytes_total", Help: "Bytes of work sent to agents."}),
@@ -125,11 +127,11 @@ func newDoor(feed *state.Feed, cfg DoorConfig, log logrus.FieldLogger) *door {
 }
 
 // run follows the feed until ctx is done.
-func (d *door) run(ctx context.Context) {
+func (d *Door) run(ctx context.Context) {
 	retry := time.NewTicker(unopenedRetry)
 	defer retry.Stop()
 	for {
-		moved := d.step()
+		moved := d.Step()
 		select {
 		case <-moved:
 		case <-retry.C:
@@ -140,9 +142,9 @@ func (d *door) run(ctx context.Context) {
 	}
 }
 
-// step takes the changes since the last one and wakes the streams they concern.
+// Step takes the changes since the last one and wakes the streams they concern.
 // It returns the channel that closes at the next publication.
-func (d *door) step() <-chan struct{} {
+func (d *Door) Step() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	from := d.snapshot.Counters().ResourceVersion
@@ -199,7 +201,7 @@ func signal(c chan struct{}) {
 
 // rebuildShared makes services, peers and records from nothing and returns the keys that
 // differ from what they were.
-func (d *door) rebuildShared(snapshot *state.Snapshot) []string {
+func (d *Door) rebuildShared(snapshot *state.Snapshot) []string {
 	d.snapshot = snapshot
 	keys := map[string]bool{}
 	for key := range d.shared {
@@ -221,7 +223,7 @@ func (d *door) rebuildShared(snapshot *state.Snapshot) []string {
 
 // makeRecords makes all records when the first node connects: sealing them takes
 // tens of microseconds each, which a start does not wait for. mu is held.
-func (d *door) makeRecords() {
+func (d *Door) makeRecords() {
 	if d.records || d.cfg.Keeper == nil {
 		return
 	}
@@ -231,7 +233,7 @@ func (d *door) makeRecords() {
 	d.renewShared(keys)
 }
 
-func (d *door) addRecords(keys map[string]bool) {
+func (d *Door) addRecords(keys map[string]bool) {
 	if !d.records {
 		return
 	}
@@ -243,7 +245,7 @@ func (d *door) addRecords(keys map[string]bool) {
 }
 
 // addRecord adds the key under which nodes keep obj, if they keep it.
-func (d *door) addRecord(keys map[string]bool, obj schema.Object) {
+func (d *Door) addRecord(keys map[string]bool, obj schema.Object) {
 	if !d.records || obj == nil {
 		return
 	}
@@ -254,7 +256,7 @@ func (d *door) addRecord(keys map[string]bool, obj schema.Object) {
 
 // applyShared renews what the changes touch of services, peers and records and
 // returns the keys that differ.
-func (d *door) applyShared(changes []state.Change) []string {
+func (d *Door) applyShared(changes []state.Change) []string {
 	keys := map[string]bool{}
 	for _, c := range changes {
 		d.addRecord(keys, c.Old)
@@ -275,7 +277,7 @@ func (d *door) applyShared(changes []state.Change) []string {
 	return d.renewShared(keys)
 }
 
-func (d *door) renewShared(keys map[string]bool) []string {
+func (d *Door) renewShared(keys map[string]bool) []string {
 	var changed []string
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		old, had := d.shared[key]
@@ -302,7 +304,7 @@ func (d *door) renewShared(keys map[string]bool) []string {
 }
 
 // record is the current value of a record's key.
-func (d *door) record(key string) (json.RawMessage, bool) {
+func (d *Door) record(key string) (json.RawMessage, bool) {
 	id, err := work.KeyOfRecord(key)
 	if err != nil {
 		panic("api: " + err.Error())
@@ -318,7 +320,7 @@ func (d *door) record(key string) (json.RawMessage, bool) {
 }
 
 // sharedItem is the current value of one of the shared keys.
-func (d *door) sharedItem(key string) (json.RawMessage, bool) {
+func (d *Door) sharedItem(key string) (json.RawMessage, bool) {
 	family, name, _ := strings.Cut(key, "/")
 	if family == wire.FamilyRecords {
 		return d.record(key)
@@ -345,7 +347,7 @@ func (d *door) sharedItem(key string) (json.RawMessage, bool) {
 }
 
 // markDirty finds the nodes whose own part the changes may concern.
-func (d *door) markDirty(changes []state.Change, dirty map[schema.NodeName]bool) {
+func (d *Door) markDirty(changes []state.Change, dirty map[schema.NodeName]bool) {
 	for _, c := range changes {
 		switch c.Key.Kind {
 		case schema.KindPod:
@@ -372,7 +374,7 @@ func (d *door) markDirty(changes []state.Change, dirty map[schema.NodeName]bool)
 }
 
 // rebuildOwn makes a node's own part again and reports whether it changed.
-func (d *door) rebuildOwn(n *nodeDoor) bool {
+func (d *Door) rebuildOwn(n *nodeDoor) bool {
 	w, opened := work.Own(d.snapshot, n.node, d.cfg.Cluster, d.cfg.OpenSecret)
 	n.unopened = !opened
 	n.refs = map[schema.Key]bool{}
@@ -396,7 +398,7 @@ func (d *door) rebuildOwn(n *nodeDoor) bool {
 }
 
 // sealPods puts a seal beside each pod.
-func (d *door) sealPods(items wire.Items) {
+func (d *Door) sealPods(items wire.Items) {
 	if d.cfg.Keeper == nil {
 		return
 	}
@@ -408,7 +410,7 @@ func (d *door) sealPods(items wire.Items) {
 }
 
 // retryUnopened tries Secrets again that could not be opened.
-func (d *door) retryUnopened() {
+func (d *Door) retryUnopened() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, n := range d.nodes {

@@ -40,10 +40,10 @@ func addKept(k *work.Keeper, s *state.Snapshot, items wire.Items) {
 
 func TestRecordsMakeFramesOnlyWhenTheyChange(t *testing.T) {
 	feed := state.NewFeed(sampleCluster())
-	d := newDoor(feed, DoorConfig{Keeper: work.NewKeeper([]byte("secret")), OpenSecret: emptySecrets}, logrus.StandardLogger())
-	n, stream := d.connect("n1", 0)
-	d.next(n, stream)
-	d.acknowledge("n1", feed.Snapshot().Counters().ResourceVersion)
+	d := NewDoor(feed, DoorConfig{Keeper: work.NewKeeper([]byte("secret")), OpenSecret: emptySecrets}, logrus.StandardLogger())
+	stream := d.Connect("n1", 0)
+	d.Next(stream)
+	d.Acknowledge("n1", feed.Snapshot().Counters().ResourceVersion)
 	edit := func(change func(*appsv1.Deployment)) (wire.Frame, bool) {
 		tx := feed.Snapshot().Begin()
 		deployment, _ := state.Get[*appsv1.Deployment](tx, "shop", "api")
@@ -52,8 +52,8 @@ func TestRecordsMakeFramesOnlyWhenTheyChange(t *testing.T) {
 		tx.Put(next)
 		changes := tx.Changes()
 		feed.Publish(tx.Commit(), changes)
-		d.step()
-		return d.next(n, stream)
+		d.Step()
+		return d.Next(stream)
 	}
 	if f, ok := edit(func(d *appsv1.Deployment) { d.Status.ReadyReplicas++ }); ok {
 		t.Errorf("a status makes the frame %+v", f)
@@ -62,7 +62,7 @@ func TestRecordsMakeFramesOnlyWhenTheyChange(t *testing.T) {
 	if _, has := f.Set["records/Deployment/shop/api"]; !ok || !has || len(f.Set) != 1 {
 		t.Errorf("an annotation makes the frame %+v", f)
 	}
-	if got, want := d.acked("n1"), feed.Snapshot().Counters().ResourceVersion; got != want {
+	if got, want := d.Acked("n1"), feed.Snapshot().Counters().ResourceVersion; got != want {
 		t.Errorf("acknowledged is %d, want %d: a record is not to be applied", got, want)
 	}
 }

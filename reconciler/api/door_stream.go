@@ -86,7 +86,7 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
 		writeError(w, statusOf(err))
 		return
 	}
-	s.door.acknowledge(node, report.AppliedVersion)
+	s.door.Acknowledge(node, report.AppliedVersion)
 	writeJSON(w, http.StatusOK, struct{}{})
 }
 
@@ -109,7 +109,7 @@ func (s *Server) serveKept(w http.ResponseWriter, r *http.Request) {
 }
 
 // recovering reports whether the snapshots are still those of a lost store.
-func (d *door) recovering() bool {
+func (d *Door) recovering() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.lost
@@ -126,14 +126,14 @@ func (s *Server) serveWork(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	n, stream := s.door.connect(schema.NodeName(callerOf(r).name), since)
-	defer s.door.disconnect(n, stream)
+	stream := s.door.Connect(schema.NodeName(callerOf(r).name), since)
+	defer s.door.Disconnect(stream)
 	out := newStream(w, "application/json")
 	heartbeat := time.NewTicker(HeartbeatInterval)
 	defer heartbeat.Stop()
 	beat := false
 	for {
-		frame, worth := s.door.next(n, stream)
+		frame, worth := s.door.Next(stream)
 		if worth || beat {
 			if s.door.send(out, frame) != nil {
 				return
@@ -154,7 +154,7 @@ func (s *Server) serveWork(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (d *door) send(out *stream, frame wire.Frame) error {
+func (d *Door) send(out *stream, frame wire.Frame) error {
 	data, err := json.Marshal(frame)
 	if err != nil {
 		panic("api: marshal a frame: " + err.Error())
@@ -170,7 +170,7 @@ func (d *door) send(out *stream, frame wire.Frame) error {
 }
 
 // node finds or makes a node's side; mu is held.
-func (d *door) node(name schema.NodeName) *nodeDoor {
+func (d *Door) node(name schema.NodeName) *nodeDoor {
 	n := d.nodes[name]
 	if n == nil {
 		version := d.snapshot.Counters().ResourceVersion
@@ -181,11 +181,11 @@ func (d *door) node(name schema.NodeName) *nodeDoor {
 	return n
 }
 
-// connect makes a new stream the node's one. An agent that is where the last
+// Connect makes a new stream the node's one. An agent that is where the last
 // stream ended goes on from there; so does one that has the current version
 // although nothing was sent to it yet (the frame's hash will tell if it has
 // not); any other gets the whole.
-func (d *door) connect(name schema.NodeName, since uint64) (*nodeDoor, *workStream) {
+func (d *Door) Connect(name schema.NodeName, since uint64) *WorkStream {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.makeRecords()
@@ -193,7 +193,7 @@ func (d *door) connect(name schema.NodeName, since uint64) (*nodeDoor, *workStre
 	if n.stream != nil {
 		close(n.stream.replaced)
 	}
-	n.stream = &workStream{wake: make(chan struct{}, 1), replaced: make(chan struct{})}
+	n.stream = &WorkStream{node: n, wake: make(chan struct{}, 1), replaced: make(chan struct{})}
 	switch {
 	case n.sentOwn != nil && n.sent == since && since != 0:
 	case since != 0 && since == d.snapshot.Counters().ResourceVersion:
@@ -202,22 +202,24 @@ func (d *door) connect(name schema.NodeName, since uint64) (*nodeDoor, *workStre
 		n.sent, n.sentOwn = 0, nil
 	}
 	n.greet = true
-	return n, n.stream
+	return n.stream
 }
 
-func (d *door) disconnect(n *nodeDoor, stream *workStream) {
+// Disconnect ends a stream.
+func (d *Door) Disconnect(stream *WorkStream) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if n.stream == stream {
+	if n := stream.node; n.stream == stream {
 		n.stream = nil
 	}
 }
 
-// next is what the stream sends now: the whole, what changed since the last
+// Next is what the stream sends now: the whole, what changed since the last
 // frame, log requests, or nothing worth sending.
-func (d *door) next(n *nodeDoor, stream *workStream) (wire.Frame, bool) {
+func (d *Door) Next(stream *WorkStream) (wire.Frame, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	n := stream.node
 	if n.stream != stream {
 		return wire.Frame{}, false
 	}
@@ -240,7 +242,7 @@ func (d *door) next(n *nodeDoor, stream *workStream) (wire.Frame, bool) {
 }
 
 // frame takes the node from what it was sent to now.
-func (d *door) frame(n *nodeDoor, version uint64) wire.Frame {
+func (d *Door) frame(n *nodeDoor, version uint64) wire.Frame {
 	sum := n.ownSum.Plus(d.sharedSum)
 	self, hasSelf := d.shared[n.selfPeer()]
 	if hasSelf {
@@ -265,7 +267,7 @@ func (d *door) frame(n *nodeDoor, version uint64) wire.Frame {
 }
 
 // addShared puts the shared changes since the node's last frame into f.
-func (d *door) addShared(f *wire.Frame, n *nodeDoor) {
+func (d *Door) addShared(f *wire.Frame, n *nodeDoor) {
 	gone := map[string]bool{}
 	for i := len(d.sharedLog) - 1; i >= 0 && d.sharedLog[i].version > n.sent; i-- {
 		key := d.sharedLog[i].key
@@ -294,8 +296,8 @@ func (n *nodeDoor) changedIn(versions span) {
 	n.unacked = append(n.unacked, versions)
 }
 
-// acknowledge takes an agent's word that it has applied everything up to version.
-func (d *door) acknowledge(name schema.NodeName, version uint64) {
+// Acknowledge takes an agent's word that it has applied everything up to version.
+func (d *Door) Acknowledge(name schema.NodeName, version uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := d.node(name)
@@ -306,7 +308,8 @@ func (d *door) acknowledge(name schema.NodeName, version uint64) {
 	}
 }
 
-func (d *door) acked(name schema.NodeName) uint64 {
+// Acked is the version that a node has in force, with everything before it.
+func (d *Door) Acked(name schema.NodeName) uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := d.nodes[name]
@@ -319,7 +322,7 @@ func (d *door) acked(name schema.NodeName) uint64 {
 	return n.unacked[0].first - 1
 }
 
-func (d *door) connected() int {
+func (d *Door) connected() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	count := 0

@@ -55,10 +55,10 @@ func TestDoorTellsEveryNodeItsWork(t *testing.T) {
 		if rapid.Bool().Draw(t, "kept for the master") {
 			cfg.Keeper = work.NewKeeper([]byte("secret"))
 		}
-		d := newDoor(feed, cfg, logrus.StandardLogger())
+		d := NewDoor(feed, cfg, logrus.StandardLogger())
 		names := []schema.NodeName{"n1", "n2"}
 		agents := map[schema.NodeName]*modelAgent{"n1": {}, "n2": {}}
-		streams := map[schema.NodeName]*workStream{}
+		streams := map[schema.NodeName]*WorkStream{}
 		hashes := map[schema.NodeName]map[uint64]string{"n1": {}, "n2": {}} // of work
 		wholes := map[schema.NodeName]map[uint64]string{"n1": {}, "n2": {}} // of work and what is kept for the master
 		note := func() {
@@ -89,17 +89,17 @@ func TestDoorTellsEveryNodeItsWork(t *testing.T) {
 				note()
 				versions = append(versions, feed.Snapshot().Counters().ResourceVersion)
 			case "step":
-				d.step()
+				d.Step()
 			case "connect":
-				_, streams[name] = d.connect(name, agent.version)
+				streams[name] = d.Connect(name, agent.version)
 			case "restart":
-				d = newDoor(feed, cfg, logrus.StandardLogger())
-				streams = map[schema.NodeName]*workStream{}
+				d = NewDoor(feed, cfg, logrus.StandardLogger())
+				streams = map[schema.NodeName]*WorkStream{}
 			case "read":
 				if streams[name] == nil {
 					continue
 				}
-				f, _ := d.next(d.nodes[name], streams[name])
+				f, _ := d.Next(streams[name])
 				if err := agent.take(f); err != nil {
 					t.Fatal(err)
 				}
@@ -107,21 +107,21 @@ func TestDoorTellsEveryNodeItsWork(t *testing.T) {
 					t.Fatalf("%s at %d has other work than work.For", name, agent.version)
 				}
 			case "report":
-				d.acknowledge(name, agent.version)
+				d.Acknowledge(name, agent.version)
 			}
 			for _, name := range names {
-				checkAcked(t, d.acked(name), agents[name].version, versions, hashes[name])
+				checkAcked(t, d.Acked(name), agents[name].version, versions, hashes[name])
 			}
 		}
 		for _, name := range names {
-			d.step()
-			n, stream := d.connect(name, agents[name].version)
-			f, _ := d.next(n, stream)
+			d.Step()
+			stream := d.Connect(name, agents[name].version)
+			f, _ := d.Next(stream)
 			if err := agents[name].take(f); err != nil {
 				t.Fatal(err)
 			}
-			d.acknowledge(name, agents[name].version)
-			if got, want := d.acked(name), versions[len(versions)-1]; got != want {
+			d.Acknowledge(name, agents[name].version)
+			if got, want := d.Acked(name), versions[len(versions)-1]; got != want {
 				t.Fatalf("%s has it all and %d acknowledged, want %d", name, got, want)
 			}
 		}
@@ -188,25 +188,25 @@ func emptySecrets(string, string) (map[string][]byte, bool) { return nil, true }
 // its sources, that their Secrets are gone; nor is it kept waiting for ever.
 func TestFirstFrameWaitsForSecrets(t *testing.T) {
 	known := false
-	d := newDoor(state.NewFeed(sampleCluster()), DoorConfig{OpenSecret: func(string, string) (map[string][]byte, bool) {
+	d := NewDoor(state.NewFeed(sampleCluster()), DoorConfig{OpenSecret: func(string, string) (map[string][]byte, bool) {
 		return map[string][]byte{"password": []byte("x")}, known
 	}}, logrus.StandardLogger())
-	n, stream := d.connect("n1", 0)
-	if f, ok := d.next(n, stream); ok {
+	stream := d.Connect("n1", 0)
+	if f, ok := d.Next(stream); ok {
 		t.Errorf("a frame without the Secret: %+v", f)
 	}
 	known = true
 	d.retryUnopened()
-	if f, ok := d.next(n, stream); !ok || len(f.Set["secrets/shop/api-secret"]) == 0 {
+	if f, ok := d.Next(stream); !ok || len(f.Set["secrets/shop/api-secret"]) == 0 {
 		t.Errorf("the Secret is known now, the frame is %+v", f)
 	}
 
 	known = false
-	n, stream = d.connect("n1", 0)
+	stream = d.Connect("n1", 0)
 	d.rebuildOwn(n)
 	tries := 0
 	for ; tries < 2*maxHeld; tries++ {
-		if _, ok := d.next(n, stream); ok {
+		if _, ok := d.Next(stream); ok {
 			break
 		}
 		d.retryUnopened()
@@ -218,9 +218,9 @@ func TestFirstFrameWaitsForSecrets(t *testing.T) {
 
 func TestOnlyWhatConcernsANodeMakesAFrame(t *testing.T) {
 	feed := state.NewFeed(sampleCluster())
-	d := newDoor(feed, DoorConfig{OpenSecret: emptySecrets}, logrus.StandardLogger())
-	n, stream := d.connect("n1", 0)
-	if f, ok := d.next(n, stream); !ok || f.Since != 0 || len(f.Set) == 0 {
+	d := NewDoor(feed, DoorConfig{OpenSecret: emptySecrets}, logrus.StandardLogger())
+	stream := d.Connect("n1", 0)
+	if f, ok := d.Next(stream); !ok || f.Since != 0 || len(f.Set) == 0 {
 		t.Fatalf("the first frame is %+v, want the whole", f)
 	}
 	publish := func(change func(*state.Txn)) {
@@ -228,7 +228,7 @@ func TestOnlyWhatConcernsANodeMakesAFrame(t *testing.T) {
 		change(tx)
 		changes := tx.Changes()
 		feed.Publish(tx.Commit(), changes)
-		d.step()
+		d.Step()
 	}
 	cases := []struct {
 		name   string
@@ -262,7 +262,7 @@ func TestOnlyWhatConcernsANodeMakesAFrame(t *testing.T) {
 	}
 	for _, c := range cases {
 		publish(c.change)
-		f, ok := d.next(n, stream)
+		f, ok := d.Next(stream)
 		var keys []string
 		for k := range f.Set {
 			keys = append(keys, k)
@@ -275,18 +275,18 @@ func TestOnlyWhatConcernsANodeMakesAFrame(t *testing.T) {
 
 func TestASecretOpenedLateIsSent(t *testing.T) {
 	opened := false
-	d := newDoor(state.NewFeed(sampleCluster()), DoorConfig{OpenSecret: func(string, string) (map[string][]byte, bool) {
+	d := NewDoor(state.NewFeed(sampleCluster()), DoorConfig{OpenSecret: func(string, string) (map[string][]byte, bool) {
 		return map[string][]byte{"password": []byte("x")}, opened
 	}}, logrus.StandardLogger())
 	agent := &modelAgent{}
-	n, stream := d.connect("n1", 0)
-	f, _ := d.next(n, stream)
+	stream := d.Connect("n1", 0)
+	f, _ := d.Next(stream)
 	if err := agent.take(f); err != nil || f.Set["secrets/shop/api-secret"] != nil {
 		t.Fatalf("a sealed Secret was sent: %v %v", f, err)
 	}
 	opened = true
 	d.retryUnopened()
-	f, _ = d.next(n, stream)
+	f, _ = d.Next(stream)
 	if err := agent.take(f); err != nil || f.Set["secrets/shop/api-secret"] == nil {
 		t.Fatalf("the opened Secret was not sent: %v %v", f, err)
 	}
@@ -436,10 +436,10 @@ func BenchmarkEndpointChange(b *testing.B) {
 				tx.Put(sampleSlice(name, name+"-1"))
 			}
 			feed := state.NewFeed(tx.Commit())
-			d := newDoor(feed, DoorConfig{}, logrus.StandardLogger())
+			d := NewDoor(feed, DoorConfig{}, logrus.StandardLogger())
 			for i := range 100 {
-				n, stream := d.connect(schema.NodeName(fmt.Sprintf("n%d", i)), 0)
-				d.next(n, stream)
+				stream := d.Connect(schema.NodeName(fmt.Sprintf("n%d", i)), 0)
+				d.Next(stream)
 			}
 			n, stream := d.nodes["n1"], d.nodes["n1"].stream
 			for i := 0; b.Loop(); i++ {
@@ -449,8 +449,8 @@ func BenchmarkEndpointChange(b *testing.B) {
 				tx.Put(s)
 				changes := tx.Changes()
 				feed.Publish(tx.Commit(), changes)
-				d.step()
-				if f, ok := d.next(n, stream); !ok || len(f.Set) != 1 {
+				d.Step()
+				if f, ok := d.Next(stream); !ok || len(f.Set) != 1 {
 					b.Fatalf("frame %+v", f)
 				}
 			}

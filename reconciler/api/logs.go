@@ -183,7 +183,7 @@ func (s *Server) serveLogAnswer(w http.ResponseWriter, r *http.Request) {
 }
 
 // ask queues a log request for a node's stream, now or when it connects.
-func (d *door) ask(name schema.NodeName, req wire.LogRequest) {
+func (d *Door) ask(name schema.NodeName, req wire.LogRequest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := d.node(name)
@@ -193,7 +193,7 @@ func (d *door) ask(name schema.NodeName, req wire.LogRequest) {
 
 // unask takes a request back. An answer that comes at the same moment learns
 // from its call's done that nobody reads it.
-func (d *door) unask(name schema.NodeName, id string) {
+func (d *Door) unask(name schema.NodeName, id string) {
 	d.logs.take(id, name)
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -125,9 +125,9 @@ func backOff(failures int) time.Duration {
 	return d
 }
 
-// exited is the state of a process after its death. An end that was asked for
+// Exited is the state of a process after its death. An end that was asked for
 // is no failure.
-func (s ChildState) exited(how string, now time.Time) ChildState {
+func (s ChildState) Exited(how string, now time.Time) ChildState {
 	switch {
 	case !s.StoppingAt.IsZero():
 		s.Failures = 0

@@ -27,15 +27,15 @@ func TestStep(t *testing.T) {
 	}{
 		{"runs as wanted", with(func(*ChildState) {}), nil, 0},
 		{"never ran", ChildState{}, []Action{{Start, "n1/agent", "wanted"}}, 0},
-		{"died just now", with(func(s *ChildState) { *s = s.exited("exit code 1", now) }), nil, stableBackOff},
-		{"died, back-off over", with(func(s *ChildState) { *s = s.exited("exit code 1", ago(time.Second)) }),
+		{"died just now", with(func(s *ChildState) { *s = s.Exited("exit code 1", now) }), nil, stableBackOff},
+		{"died, back-off over", with(func(s *ChildState) { *s = s.Exited("exit code 1", ago(time.Second)) }),
 			[]Action{{Start, "n1/agent", "ended: exit code 1"}}, 0},
 		{"runs with other arguments", with(func(s *ChildState) { s.Args = []string{"old"} }),
 			[]Action{{Terminate, "n1/agent", "arguments changed"}}, stopGrace},
 		{"is ending", with(func(s *ChildState) { s.StoppingAt = ago(4 * time.Second) }), nil, 6 * time.Second},
 		{"does not end", with(func(s *ChildState) { s.StoppingAt = ago(stopGrace) }),
 			[]Action{{Kill, "n1/agent", "did not end within 10s"}}, stopGrace},
-		{"ended as asked", with(func(s *ChildState) { s.StoppingAt = ago(time.Second); *s = s.exited("exit code 0", now) }),
+		{"ended as asked", with(func(s *ChildState) { s.StoppingAt = ago(time.Second); *s = s.Exited("exit code 0", now) }),
 			[]Action{{Start, "n1/agent", "ended: exit code 0"}}, 0},
 	} {
 		got, wake := Step(wanted, map[string]ChildState{"master": master, "n1/agent": test.agent}, now)
@@ -96,7 +96,7 @@ func TestStepConverges(t *testing.T) {
 			turn()
 			now = now.Add(time.Duration(rapid.IntRange(0, 40_000).Draw(t, "ms")) * time.Millisecond)
 			if name := rapid.SampledFrom([]string{"a", "b", "c", ""}).Draw(t, "dies"); have[name].PID != 0 {
-				have[name] = have[name].exited("killed", now)
+				have[name] = have[name].Exited("killed", now)
 			}
 		}
 		for end := now.Add(maxBackOff); ; {

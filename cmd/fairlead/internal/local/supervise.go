@@ -102,7 +102,7 @@ func (s *supervisor) prepare() error {
 			log.WithFields(log.Fields{"process": name, "pid": p.PID}).Info("adopted")
 			go s.watch(p)
 		} else if child.PID != 0 {
-			s.have[name] = child.exited("while no supervisor ran", time.Now())
+			s.have[name] = child.Exited("while no supervisor ran", time.Now())
 		}
 	}
 	return s.save()
@@ -188,7 +188,7 @@ func (s *supervisor) do(a Action, now time.Time) error {
 	p, err := start(s.command(child))
 	if err != nil {
 		state.StartedAt = now
-		s.have[a.Name] = state.exited("could not start: "+err.Error(), now)
+		s.have[a.Name] = state.Exited("could not start: "+err.Error(), now)
 		return err
 	}
 	s.have[a.Name] = state.started(child.Args, p, now)
@@ -236,7 +236,7 @@ func (s *supervisor) ended(p Process, how string) {
 		if child.PID != p.PID || p.StartTicks != 0 && child.StartTicks != p.StartTicks {
 			continue
 		}
-		s.have[name] = child.exited(how, time.Now())
+		s.have[name] = child.Exited(how, time.Now())
 		log.WithFields(log.Fields{"process": name, "pid": p.PID, "how": how}).Warn("ended")
 		if err := s.save(); err != nil {
 			log.WithError(err).Error("save state")

@@ -1,0 +1,309 @@
+package nodeagent
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/nodeagent/pod"
+	"fairlead/schema/wire"
+)
+
+// Core is one life of an agent without its goroutines: what came in, what is to
+// be done about it, and the files that outlive it. Agent drives it with the
+// clock, the simulation with a clock of its own. Inputs come through its methods
+// with the time they happened; Act then tells what to do. One goroutine owns it.
+//
+// What follows from an input is on disk before Act hands out anything to do
+// about it: whoever dies in between must not orphan a container.
+type Core struct {
+	cfg     Config
+	log     *logrus.Entry
+	dirs    podDirs
+	disk    *workFile
+	machine *machine
+
+	programmed NetworkState // as last handed out
+	tables     uint64       // counts the works that changed what the network shows
+	tablesDone uint64       // of them, the last one in force
+	applied    uint64       // version of a work all of whose tables are in force
+	images     []corev1.ContainerImage
+	unsaved    *Update // work that is not on disk yet
+}
+
+// NetworkState is what the node's network should be. The zero value is that of
+// a node which the master has not registered.
+type NetworkState struct {
+	Work      *wire.Work
+	HostPorts []pod.HostPort
+
+	tables uint64
+}
+
+// Todo is what Act asks its caller to do.
+type Todo struct {
+	Network *NetworkState // to program; InForce answers. A newer one takes its place.
+	Tasks   []Task        // each to an Executor, side by side; Done answers each step, Finished the whole
+	Pulls   []Task        // the same, but they may take long and no Finished is awaited
+	Report  bool          // there is something to tell the master
+	List    bool          // list what truly runs at once: Listing, then Listed
+	Wake    time.Time     // when to act again at the latest; zero: not before an input
+}
+
+// Attended is a container that runs: its death is to be waited for, and the
+// probes of its spec run.
+type Attended struct {
+	Pod       types.UID
+	ID        string
+	IP        string
+	Spec      *corev1.Container // nil for one that is not wanted
+	StartedAt time.Time
+	Started   bool // its startup probe has passed
+}
+
+// OpenCore reads what an earlier life left in cfg.Dir. Adopt comes next.
+func OpenCore(cfg Config) (*Core, error) {
+	cfg = cfg.withDefaults()
+	c := &Core{cfg: cfg, log: cfg.Log, dirs: podDirs(PodsDir(cfg.Dir))}
+	if err := os.MkdirAll(string(c.dirs), 0o700); err != nil {
+		return nil, fmt.Errorf("agent directory: %w", err)
+	}
+	addresses, err := loadAddresses(c.addressFile())
+	if err != nil {
+		return nil, err
+	}
+	c.machine = newMachine(cfg.Node, cfg.NodeIP, cfg.Info.BootID, addresses)
+	c.disk, err = openWorkFile(filepath.Join(cfg.Dir, "work"), filepath.Join(cfg.Dir, "pki", "work.key"))
+	return c, err
+}
+
+func (c *Core) addressFile() string { return filepath.Join(c.cfg.Dir, "addresses") }
+
+// Adopt takes over what runs, by the runtime's lists, and the work on disk,
+// which it returns; the zero Update if there is none that can be used.
+func (c *Core) Adopt(found []pod.Found, images []pod.Image, now time.Time) (Update, error) {
+	records, err := c.dirs.loadRecords()
+	if err != nil {
+		return Update{}, err
+	}
+	sandboxes, err := c.cfg.Network.Sandboxes()
+	if err != nil {
+		return Update{}, fmt.Errorf("list sandboxes: %w", err)
+	}
+	c.TakeImages(images)
+	c.machine.adopt(records, found, sandboxes, now)
+	last := Update{}
+	last.Version, last.Items, err = c.disk.load()
+	if err == nil && last.Items != nil {
+		last.Work, err = wire.Join(last.Items)
+	}
+	if err != nil {
+		// The master has it still; until it answers, what runs is left as it is.
+		c.log.WithError(err).Warn("the work on disk cannot be used")
+		return Update{}, nil
+	}
+	if last.Work != nil {
+		last.Changed = everyFamily
+		c.machine.setWork(last, now)
+		c.tables++
+	}
+	c.log.WithFields(logrus.Fields{"pods": len(records), "containers": len(found), "workVersion": last.Version}).Info("agent begins")
+	return last, nil
+}
+
+// Take takes over a new work.
+func (c *Core) Take(u Update, now time.Time) {
+	if u.Work == nil {
+		return
+	}
+	c.machine.setWork(u, now)
+	c.unsaved = &u
+	if u.Changed.Head || u.Changed.Peers || u.Changed.Services {
+		c.tables++
+	} else if c.tables == c.tablesDone {
+		c.applied = u.Version
+	}
+	if u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records {
+		c.saveWork()
+	}
+}
+
+func (c *Core) saveWork() {
+	if c.unsaved == nil {
+		return
+	}
+	if err := c.disk.save(c.unsaved.Version, c.unsaved.Items); err != nil {
+		c.log.WithError(err).Error("the work could not be kept on disk")
+		return // tried again with the next tables
+	}
+	c.unsaved = nil
+}
+
+// TakeImages fills the report's list and the references known to be present.
+func (c *Core) TakeImages(images []pod.Image) {
+	images = slices.Clone(images)
+	slices.SortFunc(images, func(x, y pod.Image) int {
+		if x.Bytes != y.Bytes {
+			return int(min(1, max(-1, y.Bytes-x.Bytes)))
+		}
+		return slices.Compare(x.Names, y.Names)
+	})
+	c.images = nil
+	for _, i := range images {
+		for _, n := range i.Names {
+			c.machine.images[n] = i.ID
+		}
+		if len(c.images) < imagesReported && len(i.Names) > 0 {
+			c.images = append(c.images, corev1.ContainerImage{Names: i.Names, SizeBytes: i.Bytes})
+		}
+	}
+}
+
+// Act decides, keeps on disk what must be there before anything is done, and
+// tells what to do.
+func (c *Core) Act(now time.Time) Todo {
+	fx := c.machine.step(now)
+	do := Todo{Network: c.network(), Tasks: fx.tasks, Pulls: fx.pulls, Report: fx.changed, List: fx.list, Wake: fx.wake}
+	if fx.saveAddresses {
+		if err := c.machine.addresses.save(c.addressFile()); err != nil {
+			c.log.WithError(err).Error("pod addresses could not be kept on disk")
+		}
+	}
+	for _, o := range fx.records {
+		if err := c.dirs.saveRecord(o); err != nil {
+			c.log.WithError(err).WithField("pod", o.UID).Error("a pod's record could not be kept on disk")
+		}
+	}
+	return do
+}
+
+// network is the state to program, if it differs from the last one handed out.
+func (c *Core) network() *NetworkState {
+	m := c.machine
+	if m.work == nil || m.work.PodCIDR == "" {
+		return nil // the master has not registered this node yet
+	}
+	want := NetworkState{tables: c.tables, Work: m.work, HostPorts: m.hostPorts()}
+	if have := c.programmed; have.Work != nil && have.tables == want.tables && slices.Equal(have.HostPorts, want.HostPorts) {
+		return nil
+	}
+	c.programmed = want
+	return &want
+}
+
+// InForce notes that a network state is programmed. The caller reports.
+func (c *Core) InForce(s NetworkState) {
+	c.machine.setNetwork()
+	c.tablesDone = s.tables
+	if c.tables == s.tables {
+		c.applied = c.machine.version
+	}
+	c.saveWork()
+}
+
+// Done takes over how a step of a task ended.
+func (c *Core) Done(r Result) {
+	entry := c.log.WithFields(logrus.Fields{"pod": r.op.Pod, "container": r.op.Container, "reason": r.op.Reason})
+	if r.err != nil {
+		entry.WithError(r.err).Warn(string(r.op.Kind))
+	} else {
+		entry.Debug(string(r.op.Kind))
+	}
+	c.machine.done(r)
+}
+
+// Finished takes a pod back from its task.
+func (c *Core) Finished(t Task) { c.machine.finished(t.Pod) }
+
+// Attended lists the containers that run, in no order.
+func (c *Core) Attended() []Attended {
+	var out []Attended
+	for _, e := range c.machine.pods {
+		for name, ctr := range e.obs.Containers {
+			if ctr.State == pod.StateRunning {
+				out = append(out, Attended{
+					Pod: e.obs.UID, ID: ctr.ID, IP: e.obs.IP, Spec: containerSpec(e.wanted, name), StartedAt: ctr.StartedAt, Started: ctr.Started,
+				})
+			}
+		}
+	}
+	return out
+}
+
+// Exited notes the death of an attended container.
+func (c *Core) Exited(uid types.UID, id string, exit pod.Exit) { c.machine.exited(uid, id, exit) }
+
+// Probed notes what a probe decided; message tells why it failed.
+func (c *Core) Probed(uid types.UID, id string, kind pod.ProbeKind, v pod.Verdict, message string) {
+	c.machine.probed(uid, id, kind, v, message)
+}
+
+// Unhealthy notes one failed probe, decided or not.
+func (c *Core) Unhealthy(uid types.UID, id string, kind pod.ProbeKind, message string, now time.Time) {
+	c.machine.unhealthy(uid, id, kind, message, now)
+}
+
+// Listing marks the moment at which a listing of what runs begins.
+type Listing map[types.UID]uint64
+
+// Listing begins a listing; Listed ends it.
+func (c *Core) Listing() Listing { return c.machine.listing() }
+
+// Listed corrects what is believed by what the runtime lists. A pod of which
+// anything became known since the listing began is left for the next one.
+func (c *Core) Listed(l Listing, found []pod.Found, now time.Time) { c.machine.sync(found, l, now) }
+
+// Report tells the node as it is; number is that after the last event in it.
+func (c *Core) Report() (r *wire.Report, number uint64) {
+	events, number := c.machine.events.next()
+	return &wire.Report{
+		Node: c.cfg.Node, BootID: c.cfg.Info.BootID, AppliedVersion: c.applied, Info: c.cfg.Info, NodeIP: c.cfg.NodeIP,
+		Capacity: c.cfg.Capacity, Allocatable: c.cfg.Allocatable,
+		Labels: maps.Clone(c.cfg.Labels), Taints: slices.Clone(c.cfg.Taints),
+		Pods: c.machine.podReports(), Images: c.images, Events: events,
+	}, number
+}
+
+// Heard notes that the master took a report, whose number it is. It tells
+// whether there is more to say at once.
+func (c *Core) Heard(number uint64, now time.Time) (more bool) {
+	c.machine.masterHeard(now)
+	c.machine.events.heard(number)
+	return len(c.machine.events.waiting) > 0
+}
+
+// everyFamily is what differs from nothing.
+var everyFamily = Families{Head: true, Peers: true, Pods: true, Data: true, Services: true}
+
+// FamiliesOf says by the item families of wire.Items which parts changed.
+func FamiliesOf(changed map[string]bool) Families {
+	return Families{
+		Head: changed["node"], Peers: changed["peers"], Pods: changed[wire.FamilyPods],
+		Data: changed["configMaps"] || changed["secrets"], Services: changed["services"],
+		Records: changed[wire.FamilyRecords] || changed[wire.FamilySeals],
+	}
+}
+
+func (f Families) or(g Families) Families {
+	return Families{
+		Head: f.Head || g.Head, Peers: f.Peers || g.Peers, Pods: f.Pods || g.Pods,
+		Data: f.Data || g.Data, Services: f.Services || g.Services, Records: f.Records || g.Records,
+	}
+}
+
+// After joins u to an update before it that nobody took yet.
+func (u Update) After(before Update) Update {
+	u.Logs = append(before.Logs, u.Logs...)
+	u.Changed = before.Changed.or(u.Changed)
+	if u.Work == nil {
+		u.Work, u.Items, u.Version = before.Work, before.Items, before.Version
+	}
+	return u
+}
