@@ -31,8 +31,6 @@ type Core struct {
 	machine *machine
 
 	programmed NetworkState // as last handed out
-	tables     uint64       // counts the works that changed what the network shows
-	tablesDone uint64       // of them, the last one in force
 	applied    uint64       // version of a work all of whose tables are in force
 	images     []corev1.ContainerImage
 	unsaved    *Update // work that is not on disk yet
@@ -111,8 +109,8 @@ func (c *Core) Adopt(found []pod.Found, images []pod.Image, now time.Time) (Upda
 	}
 	if last.Work != nil {
 		last.Changed = everyFamily
+		c.machine.tables++
 		c.machine.setWork(last, now)
-		c.tables++
 	}
 	c.log.WithFields(logrus.Fields{"pods": len(records), "containers": len(found), "workVersion": last.Version}).Info("agent begins")
 	return last, nil
@@ -123,13 +121,14 @@ func (c *Core) Take(u Update, now time.Time) {
 	if u.Work == nil {
 		return
 	}
-	c.machine.setWork(u, now)
-	c.unsaved = &u
+	m := c.machine
 	if u.Changed.Head || u.Changed.Peers || u.Changed.Services {
-		c.tables++
-	} else if c.tables == c.tablesDone {
+		m.tables++
+	} else if m.tables == m.tablesDone {
 		c.applied = u.Version
 	}
+	m.setWork(u, now)
+	c.unsaved = &u
 	if u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records {
 		c.saveWork()
 	}
@@ -190,7 +189,7 @@ func (c *Core) network() *NetworkState {
 	if m.work == nil || m.work.PodCIDR == "" {
 		return nil // the master has not registered this node yet
 	}
-	want := NetworkState{tables: c.tables, Work: m.work, HostPorts: m.hostPorts()}
+	want := NetworkState{tables: m.tables, Work: m.work, HostPorts: m.hostPorts()}
 	if have := c.programmed; have.Work != nil && have.tables == want.tables && slices.Equal(have.HostPorts, want.HostPorts) {
 		return nil
 	}
@@ -200,9 +199,8 @@ func (c *Core) network() *NetworkState {
 
 // InForce notes that a network state is programmed. The caller reports.
 func (c *Core) InForce(s NetworkState) {
-	c.machine.setNetwork()
-	c.tablesDone = s.tables
-	if c.tables == s.tables {
+	c.machine.setNetwork(s.tables)
+	if c.machine.tables == s.tables {
 		c.applied = c.machine.version
 	}
 	c.saveWork()

@@ -31,6 +31,8 @@ type machine struct {
 	// networkSet tells that the node's routes were programmed in this life;
 	// no sandbox is made before.
 	networkSet bool
+	tables     uint64 // counts the works that changed what the network shows
+	tablesDone uint64 // of them, the last one in force
 
 	pods      map[types.UID]*entry
 	images    map[string]string // present references -> id
@@ -50,6 +52,7 @@ type entry struct {
 	touched bool            // plan and status are to be made again
 	unsaved bool            // the record on disk is older
 	suspect bool            // what the last operation did is not known: a listing must tell first
+	drained uint64          // the tables that must be in force before its end; 0: it is not drained
 	booted  bool            // the record is of an earlier boot of the machine
 	wake    time.Time       // when the plan changes by itself
 	changes uint64          // counts every change, so that an old listing is not believed
@@ -155,6 +158,9 @@ func (m *machine) want(e *entry, pw wire.PodWork, now time.Time) {
 	if pw.Pod.DeletionTimestamp != nil && e.obs.DeletionSeen.IsZero() {
 		e.obs.DeletionSeen = now
 	}
+	if e.drained == 0 && pw.Drained {
+		e.drained = max(1, m.tables)
+	}
 	if e.booted {
 		e.startOver()
 	}
@@ -240,11 +246,17 @@ func (m *machine) decide(e *entry, now time.Time, fx *effects) {
 		return
 	}
 	e.touched, e.wake = false, time.Time{}
-	if e.draining() && m.cutOff(now) {
-		return // masterHeard touches it
+	wanted := e.wanted
+	if m.draining(e) {
+		if m.cutOff(now) {
+			return // masterHeard touches it
+		}
+		undrained := *e.wanted
+		undrained.Drained = false
+		wanted = &undrained
 	}
 	var due []pod.Operation
-	for _, op := range pod.Plan(e.wanted, &e.obs, m.images, now) {
+	for _, op := range pod.Plan(wanted, &e.obs, m.images, now) {
 		switch {
 		case op.After.After(now):
 			if e.wake.IsZero() || op.After.Before(e.wake) {
@@ -279,7 +291,7 @@ func (m *machine) cutOff(now time.Time) bool { return now.Sub(m.heard) > awayAft
 func (m *machine) masterHeard(now time.Time) {
 	if m.cutOff(now) {
 		for _, e := range m.pods {
-			if e.draining() {
+			if m.draining(e) {
 				e.obs.DeletionSeen = now
 				e.touch()
 			}
@@ -289,9 +301,10 @@ func (m *machine) masterHeard(now time.Time) {
 }
 
 // draining reports whether the pod is to go and still waits for the tables to
-// lose it.
-func (e *entry) draining() bool {
-	if e.wanted == nil || e.wanted.Pod.DeletionTimestamp == nil || e.wanted.Drained {
+// lose it: those of the nodes that keep up, as the master says, and this node's,
+// which may have learned of both at once.
+func (m *machine) draining(e *entry) bool {
+	if e.wanted == nil || e.wanted.Pod.DeletionTimestamp == nil || e.wanted.Drained && m.tablesDone >= e.drained {
 		return false
 	}
 	for _, c := range e.obs.Containers {
@@ -353,14 +366,14 @@ func (m *machine) tell(e *entry, now time.Time) bool {
 	return true
 }
 
-// setNetwork notes that the node's network is programmed.
-func (m *machine) setNetwork() {
-	if m.networkSet {
-		return
-	}
-	m.networkSet = true
+// setNetwork notes that the node's network is programmed, up to some tables.
+func (m *machine) setNetwork(tables uint64) {
+	first, before := !m.networkSet, m.tablesDone
+	m.networkSet, m.tablesDone = true, tables
 	for _, e := range m.pods {
-		e.touch()
+		if first || e.drained > before && e.drained <= tables {
+			e.touch()
+		}
 	}
 }
 

@@ -86,6 +86,7 @@ type Machine struct {
 
 	lastRound time.Time
 	heard     map[schema.NodeName]time.Time // last word of each node, on this leader's clock
+	doubting  bool                          // most nodes are silent
 	stale     map[schema.NodeName]bool      // nodes whose pods are marked stale
 	acked     map[schema.NodeName]uint64
 	draining  map[string]uint64 // UID of a terminating pod -> version its endpoints are out of

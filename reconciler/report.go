@@ -141,6 +141,10 @@ func (m *Machine) restartSilence(r state.Reader, now time.Time) {
 	}
 }
 
+// doubtReprieve is how long after a doubt a node that is still silent counts as
+// lost at the earliest: an agent gives a report ten seconds, then dials anew.
+const doubtReprieve = 20 * time.Second
+
 // ConditionDoubted tells on a silent node that most nodes are silent, so that the
 // master trusts its own ears less than their word.
 const ConditionDoubted corev1.NodeConditionType = "Doubted"
@@ -195,6 +199,11 @@ func (m *Machine) judgeSilence(c *control.Context) {
 	// Who fell silent together does not reach the limit in the same round: all
 	// that do not keep up count.
 	doubt := 2*quiet > total && total > 1
+	if m.doubting && !doubt {
+		m.reprieve(c)
+		silent = nil
+	}
+	m.doubting = doubt
 	for _, node := range silent {
 		next := state.Edit(node)
 		if doubt {
@@ -204,6 +213,18 @@ func (m *Machine) judgeSilence(c *control.Context) {
 		}
 		if !equality.Semantic.DeepEqual(node, next) {
 			c.Tx.Put(next)
+		}
+	}
+}
+
+// reprieve gives nodes that are still silent when a doubt ends a moment to be
+// heard: whatever kept most of them from the leader may have kept these too, and
+// they do not come back all at once.
+func (m *Machine) reprieve(c *control.Context) {
+	for node := range state.All[*corev1.Node](c.Tx, "") {
+		name := schema.NodeName(node.Name)
+		if latest := c.Now.Add(doubtReprieve - NodeSilentAfter); m.heard[name].Before(latest) {
+			m.heard[name] = latest
 		}
 	}
 }

@@ -113,7 +113,7 @@ func (c *Client) Follow(ctx context.Context, version uint64, items wire.Items, e
 		}
 		if errors.Is(err, ErrMismatch) {
 			c.log.WithError(err).Warn("the work does not add up: asking for the whole")
-			v.whole = true
+			v.AskForWhole()
 		} else if !told && !heard {
 			told = true
 			c.log.WithError(err).Warn("the master cannot be followed")
@@ -130,10 +130,7 @@ func (c *Client) Follow(ctx context.Context, version uint64, items wire.Items, e
 func (c *Client) stream(ctx context.Context, v *View, heard func(Update)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	since := v.version
-	if v.whole {
-		since = 0
-	}
+	since := v.Since()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server+wire.PathWork+"?since="+strconv.FormatUint(since, 10), nil)
 	if err != nil {
 		return err
@@ -182,7 +179,7 @@ func (c *Client) stream(ctx context.Context, v *View, heard func(Update)) error 
 func (c *Client) offer(ctx context.Context, v *View) error {
 	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	body, err := json.Marshal(wire.Kept{Version: v.version, Items: v.items.Keepsakes()})
+	body, err := json.Marshal(v.Kept())
 	if err != nil {
 		return err
 	}
@@ -281,6 +278,20 @@ func NewView(version uint64, items wire.Items) (*View, error) {
 	}
 	return &View{version: version, items: maps.Clone(items), sum: items.Sum(), work: work}, nil
 }
+
+// Since is the version the next stream is to go on from; 0 asks for the whole.
+func (v *View) Since() uint64 {
+	if v.whole {
+		return 0
+	}
+	return v.version
+}
+
+// AskForWhole makes the next stream start from nothing.
+func (v *View) AskForWhole() { v.whole = true }
+
+// Kept is what the view has for a master that lost its store.
+func (v *View) Kept() wire.Kept { return wire.Kept{Version: v.version, Items: v.items.Keepsakes()} }
 
 // Apply takes the view to the frame's version and tells what changed. Only what
 // changed is decoded. After ErrMismatch the view is as it was.

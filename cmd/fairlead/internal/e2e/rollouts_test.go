@@ -69,13 +69,20 @@ func rolloutTree(t *testing.T, seen string, turn int) map[string]string {
 	if !strings.Contains(tree["store.yaml"], recreate) {
 		t.Fatal("the example's store is not recreated any more")
 	}
-	tree["store.yaml"] = strings.Replace(tree["store.yaml"], recreate, "  progressDeadlineSeconds: 5\n  strategy: {rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}\n", 1)
+	tree["store.yaml"] = strings.Replace(tree["store.yaml"], recreate, patient+"  strategy: {rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}\n", 1)
 	witness := workload{name: "witness", replicas: witnesses, diaries: seen, turn: turn / witnessTurn, args: []string{fmt.Sprint("-linger=", lingering)}}
 	for name, text := range labTree([]string{"n2", "n3"}, witness) {
 		tree[name] = text
 	}
 	return tree
 }
+
+// patient is the store's deadline but for the rollout that fails: on a loaded
+// machine a good one takes its time.
+const (
+	patient   = "  progressDeadlineSeconds: 120\n"
+	impatient = "  progressDeadlineSeconds: 5\n"
+)
 
 func witnessAt(address string) string { return fmt.Sprintf("http://%s:%d/", address, witnessNodePort) }
 
@@ -84,7 +91,7 @@ func witnessAt(address string) string { return fmt.Sprintf("http://%s:%d/", addr
 func rollBack(t *testing.T, c *cluster, w worktree, tree map[string]string) {
 	t.Helper()
 	before := c.source(t).Status.Applied.Commit
-	tree["store.yaml"] = strings.Replace(tree["store.yaml"], "name: STORE_TOKEN", "name: STORE_TOKEN_OF_OLD", 1)
+	tree["store.yaml"] = strings.NewReplacer("name: STORE_TOKEN", "name: STORE_TOKEN_OF_OLD", patient, impatient).Replace(tree["store.yaml"])
 	w.write(t, tree)
 	out, err := w.push(t, "the store cannot run")
 	if err != nil || !strings.Contains(out, "remote: FAILED main-") {
