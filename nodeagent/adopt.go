@@ -126,7 +126,7 @@ func (m *machine) syncPod(e *entry, found []pod.Found, now time.Time) {
 		case f.State == pod.StateStray:
 			left = append(left, pod.Leftover{ID: f.ID, Alive: true, Reason: "a live container that Podman never finished making"})
 		case known && c.ID == f.ID:
-			n := seenAgain(c, f)
+			n := seenAgain(c, f, now)
 			if n.State == pod.StateRunning && f.Unmonitored && n.Unmonitored.IsZero() {
 				n.Unmonitored = now
 				m.event(e, corev1.EventTypeWarning, "ConmonDied", name, "the conmon of container "+name+" died: its output is lost, it is replaced", now)
@@ -170,7 +170,7 @@ func (m *machine) syncPod(e *entry, found []pod.Found, now time.Time) {
 
 // seenAgain is a known container with what the runtime says of it. A death that
 // somebody waits for is not taken from here: Wait knows more.
-func seenAgain(c pod.Container, f pod.Found) pod.Container {
+func seenAgain(c pod.Container, f pod.Found, now time.Time) pod.Container {
 	c.Present = true
 	switch {
 	case c.State == f.State:
@@ -179,6 +179,9 @@ func seenAgain(c pod.Container, f pod.Found) pod.Container {
 		c.State = f.State
 	case f.State == pod.StateExited && (c.State == pod.StateUnknown || c.State == pod.StateCreated):
 		c = c.Exited(exitOf(f))
+	case f.State == pod.StateCreated && c.State == pod.StateUnknown:
+		// What Podman forgot has died since.
+		c = c.Exited(pod.Exit{Code: 137, Unknown: true, FinishedAt: now})
 	case f.State == pod.StateCreated && c.State == pod.StateNone:
 		c.State = f.State
 	}

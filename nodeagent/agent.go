@@ -385,7 +385,8 @@ func (a *Agent) program(ctx context.Context) {
 }
 
 // resync lists what truly runs, now and then, for what no event told, and at
-// once when somebody waits for it.
+// once when somebody waits for it. What made somebody wait may last, a runtime
+// that is down fails at once: so there is a pause between any two listings.
 func (a *Agent) resync(ctx context.Context) {
 	images := time.Now().Add(imagesInterval)
 	timer := time.NewTimer(resyncInterval)
@@ -397,9 +398,13 @@ func (a *Agent) resync(ctx context.Context) {
 		case <-a.list:
 		case <-timer.C:
 		}
-		err := a.listNow(ctx, time.Now().After(images))
+		withImages := time.Now().After(images)
+		err := a.listNow(ctx, withImages)
+		if !sleep(ctx, retryInterval/5) {
+			return
+		}
 		switch {
-		case err == nil && time.Now().After(images):
+		case err == nil && withImages:
 			images = time.Now().Add(imagesInterval)
 			fallthrough
 		case err == nil:
@@ -410,7 +415,7 @@ func (a *Agent) resync(ctx context.Context) {
 				a.log.WithError(err).Warn("what runs could not be listed")
 			}
 			told = true
-			timer.Reset(retryInterval / 5)
+			timer.Reset(0)
 		}
 	}
 }

@@ -181,10 +181,12 @@ type rig struct {
 	master  *fakeMaster
 	bootID  string
 	stop    func()
+
+	patience time.Duration // of await
 }
 
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, dir: t.TempDir(), runtime: runtimetest.NewFake(image, "localhost/program:2"), network: &fakeNetwork{sandboxes: map[types.UID]netip.Addr{}}, master: newMaster(), bootID: "boot-1"}
+	r := &rig{t: t, dir: t.TempDir(), runtime: runtimetest.NewFake(image, "localhost/program:2"), network: &fakeNetwork{sandboxes: map[types.UID]netip.Addr{}}, master: newMaster(), bootID: "boot-1", patience: 10 * time.Second}
 	r.start()
 	t.Cleanup(func() { r.stop() })
 	return r
@@ -194,6 +196,7 @@ func newRig(t *testing.T) *rig {
 func (r *rig) start() {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
+	r.runtime.Reopen()
 	a := nodeagent.New(nodeagent.Config{
 		Node: "n1", NodeIP: "10.0.0.1", Dir: r.dir, Info: corev1.NodeSystemInfo{BootID: r.bootID},
 		Runtime: r.runtime, Network: r.network, Volumes: volume.New(nodeagent.PodsDir(r.dir)), Master: r.master, Log: logrus.NewEntry(log),
@@ -216,7 +219,7 @@ func (r *rig) start() {
 
 func (r *rig) await(what string, ok func() bool) {
 	r.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(r.patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("waited in vain: %s\ncalls: %v\nreport: %+v", what, r.runtime.Calls(), r.report("uid-1"))
@@ -551,11 +554,7 @@ func TestLiveness(t *testing.T) {
 	r := newRig(t)
 	r.run("uid-1", "terminationGracePeriodSeconds: 1\ncontainers: [{name: c, args: [stay], livenessProbe: {periodSeconds: 1, failureThreshold: 1, exec: {command: [/program, exit, \"1\"]}}}]")
 	r.await("restarted", func() bool { return slices.Contains(r.runtime.Calls(), "start fl-uid1-c-1") })
-	r.master.mu.Lock()
-	defer r.master.mu.Unlock()
-	if !slices.ContainsFunc(r.master.events, func(e wire.Event) bool { return e.Reason == "Unhealthy" }) {
-		t.Errorf("events: %+v", r.master.events)
-	}
+	r.await("the event", func() bool { return r.happened("Unhealthy") })
 }
 
 func TestUnreadyUntilTheProbePasses(t *testing.T) {

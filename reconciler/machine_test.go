@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -29,6 +30,8 @@ import (
 	"fairlead/schema/load"
 	"fairlead/schema/wire"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // cluster is a Machine with model agents: each runs what it is told at once and
 // lets a pod go once it is drained. The machine is pure, so this is all there is.

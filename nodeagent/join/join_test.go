@@ -20,8 +20,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"fairlead/schema/wire"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // master is a small one: it signs every request, for life, and remembers.
 type master struct {

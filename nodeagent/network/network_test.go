@@ -18,9 +18,12 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The main goroutine keeps the first thread, so that no test changes the
 // namespaces that /proc/self shows.

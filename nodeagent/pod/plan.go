@@ -255,6 +255,10 @@ func (p *planner) run() {
 	if !p.setUp() {
 		return
 	}
+	if slices.ContainsFunc(p.o.Leftovers, func(l Leftover) bool { return l.Alive }) {
+		// It may be any of the pod's containers: none is started beside it.
+		return
+	}
 	if !initialized(pod, p.o) {
 		p.initialize()
 		return

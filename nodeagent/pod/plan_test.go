@@ -123,6 +123,17 @@ func TestPlan(t *testing.T) {
 			o.Leftovers = []Leftover{{ID: "old", Reason: "replaced by attempt 1"}}
 			return o
 		}(), want: "remove container: replaced by attempt 1"},
+		{name: "a leftover that lives", spec: one, o: func() *Observed {
+			o := observed(nil)
+			o.Leftovers = []Leftover{{ID: "stray", Alive: true, Reason: "never finished"}}
+			return o
+		}(), want: "remove container: never finished"},
+		{name: "a leftover that lives and could not be removed", spec: one, o: func() *Observed {
+			o := observed(nil)
+			o.Leftovers = []Leftover{{ID: "stray", Alive: true, Reason: "never finished"}}
+			o.Setup = Failure{Count: 2, At: now}
+			return o
+		}(), want: "remove container: never finished (in 2s)"},
 		{name: "config changed", spec: one, o: func() *Observed {
 			o := observed(map[string]Container{"c": running("c")})
 			o.Volumes = "older"

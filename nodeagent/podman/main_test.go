@@ -16,6 +16,7 @@ import (
 
 	"github.com/containers/podman/v4/pkg/bindings/images"
 	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"fairlead/nodeagent"
@@ -81,7 +82,8 @@ func inside(m *testing.M) (code int) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fail(fmt.Errorf("build the test program: %w: %s", err, out))
 	}
-	return m.Run()
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(c int) { code = c }))
+	return code
 }
 
 // unmountAll takes away what Podman left mounted below dir, deepest first.

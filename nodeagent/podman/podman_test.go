@@ -3,11 +3,12 @@ package podman
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -29,12 +30,14 @@ func TestPodman(t *testing.T) {
 	importImage(t, p)
 	spec := specs(t, "one", "11111111-0000-4000-8000-000000000001")
 	t.Run("contract", func(t *testing.T) {
-		runtimetest.Contract(t, runtimetest.Subject{Runtime: p, Image: testImage, Node: "one", Spec: spec})
+		runtimetest.Contract(t, runtimetest.Subject{
+			Runtime: p, Image: testImage, Node: "one", Spec: spec,
+			KillConmon:  func(t *testing.T, s pod.ContainerSpec, _ string) { killConmon(t, p, s) },
+			KillService: func(t *testing.T) { killService(t, p) },
+			Haunt:       func(t *testing.T, uid types.UID, id string) { haunt(t, p, uid, id) },
+		})
 	})
-	t.Run("out of memory", func(t *testing.T) { outOfMemory(t, p, spec) })
 	t.Run("limits, mounts, environment and log", func(t *testing.T) { everything(t, p, spec) })
-	t.Run("a killed service takes no container with it", func(t *testing.T) { killedService(t, p, spec) })
-	t.Run("a killed conmon", func(t *testing.T) { killedConmon(t, p, spec) })
 	t.Run("release removes cgroups", func(t *testing.T) { release(t, p, spec) })
 	t.Run("an additional store", func(t *testing.T) { additionalStore(t, p) })
 }
@@ -54,16 +57,6 @@ func launch(t *testing.T, p *Podman, s pod.ContainerSpec) string {
 		t.Fatalf("start: %v", err)
 	}
 	return id
-}
-
-func outOfMemory(t *testing.T, p *Podman, spec func(string, ...string) pod.ContainerSpec) {
-	s := spec("eat", "eat")
-	s.Resources.MemoryBytes = 16 << 20
-	id := launch(t, p, s)
-	e, err := p.Wait(t.Context(), id)
-	if err != nil || !e.OOMKilled || e.Code != 137 {
-		t.Errorf("got %+v, %v, want killed for memory", e, err)
-	}
 }
 
 func everything(t *testing.T, p *Podman, spec func(string, ...string) pod.ContainerSpec) {
@@ -134,17 +127,8 @@ func wantFile(t *testing.T, path, want string) {
 	}
 }
 
-func killedService(t *testing.T, p *Podman, spec func(string, ...string) pod.ContainerSpec) {
-	id := launch(t, p, spec("survivor", "stay"))
-	h, err := p.hold(t.Context(), id)
-	if err != nil || h == nil {
-		t.Fatalf("hold: %v, %v", h, err)
-	}
-	waited := make(chan pod.Exit, 1)
-	go func() {
-		e, _ := p.Wait(context.Background(), id)
-		waited <- e
-	}()
+func killService(t *testing.T, p *Podman) {
+	t.Helper()
 	pid := servicePID(t, p)
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -153,25 +137,6 @@ func killedService(t *testing.T, p *Podman, spec func(string, ...string) pod.Con
 		_, err := p.List(t.Context())
 		return err == nil && servicePID(t, p) != pid
 	})
-	list, err := p.List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := pod.Found{}
-	for _, f := range list {
-		if f.ID == id {
-			found = f
-		}
-	}
-	if found.State != pod.StateRunning || !alive(h.pid, id) {
-		t.Errorf("got %+v, process alive: %v; want it running on", found, alive(h.pid, id))
-	}
-	if err := p.Signal(t.Context(), id, 0); err != nil {
-		t.Fatal(err)
-	}
-	if e := <-waited; e.Code != 0 || e.Unknown {
-		t.Errorf("got %+v, want code 0", e)
-	}
 }
 
 func servicePID(t *testing.T, p *Podman) int {
@@ -187,34 +152,36 @@ func servicePID(t *testing.T, p *Podman) int {
 	return pid
 }
 
-func killedConmon(t *testing.T, p *Podman, spec func(string, ...string) pod.ContainerSpec) {
-	s := spec("orphan", "stay")
-	id := launch(t, p, s)
-	h, err := p.hold(t.Context(), id)
-	if err != nil || h == nil {
-		t.Fatalf("hold: %v, %v", h, err)
+// killConmon kills the conmons of the pod, of whose containers one runs.
+func killConmon(t *testing.T, p *Podman, s pod.ContainerSpec) {
+	t.Helper()
+	conmons := pidsIn(filepath.Join(p.cgroup.watch, p.cgroup.pod(s.Pod), "conmon"))
+	if len(conmons) == 0 {
+		t.Fatal("no conmon found")
 	}
-	for _, conmon := range pidsIn(filepath.Join(p.cgroup.watch, p.cgroup.pod(s.Pod), "conmon")) {
-		if err := syscall.Kill(conmon, syscall.SIGKILL); err != nil {
+	for _, pid := range conmons {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.Signal(t.Context(), id, syscall.SIGKILL); err != nil {
+}
+
+// haunt runs the program in the cgroup of a container.
+func haunt(t *testing.T, p *Podman, uid types.UID, id string) {
+	t.Helper()
+	cmd := exec.Command(testProgram, "wait", "3600000")
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	e, err := p.Wait(t.Context(), id)
-	if err != nil || !e.Unknown || time.Since(began) > exitWait+time.Second {
-		t.Errorf("got %+v, %v after %s, want an unknown end soon", e, err, time.Since(began))
-	}
-	list, err := p.List(t.Context())
-	if err != nil {
+	ended := make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { cmd.Process.Kill(); <-ended })
+	group := filepath.Join(p.cgroup.watch, p.cgroup.pod(uid), ctrPrefix+id)
+	if err := os.MkdirAll(group, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range list {
-		if f.ID == id && f.State != pod.StateExited {
-			t.Errorf("listed as %+v, want exited", f)
-		}
+	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

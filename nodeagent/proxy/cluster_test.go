@@ -10,11 +10,13 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -22,6 +24,8 @@ import (
 	"fairlead/schema"
 	"fairlead/schema/wire"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func init() { runtime.LockOSThread() } // the first thread stays with the main goroutine
 
@@ -136,36 +140,64 @@ func (s space) serve(t testing.TB, name string, port int) {
 		if err != nil {
 			return err
 		}
-		t.Cleanup(func() { l.Close(); u.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					b := make([]byte, 100)
-					for {
-						if _, err := c.Read(b); err != nil {
-							return
-						}
-						fmt.Fprintf(c, "%s saw %s", name, c.RemoteAddr().(*net.TCPAddr).IP)
-					}
-				}()
-			}
-		}()
-		go func() {
-			b := make([]byte, 100)
-			for {
-				_, from, err := u.ReadFrom(b)
-				if err != nil {
-					return
-				}
-				u.WriteTo(fmt.Appendf(nil, "%s saw %s", name, from.(*net.UDPAddr).IP), from)
-			}
-		}()
+		serve(t, l, u, name)
 		return nil
+	})
+}
+
+// serve answers on both until the test ends.
+func serve(t testing.TB, l net.Listener, u net.PacketConn, name string) {
+	var (
+		servers sync.WaitGroup
+		mu      sync.Mutex
+		over    bool
+		open    []net.Conn
+	)
+	t.Cleanup(func() {
+		l.Close()
+		u.Close()
+		mu.Lock()
+		over = true
+		for _, c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		servers.Wait()
+	})
+	answer := func(c net.Conn) {
+		defer c.Close()
+		b := make([]byte, 100)
+		for {
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+			fmt.Fprintf(c, "%s saw %s", name, c.RemoteAddr().(*net.TCPAddr).IP)
+		}
+	}
+	servers.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			if over {
+				c.Close()
+			}
+			open = append(open, c)
+			mu.Unlock()
+			servers.Go(func() { answer(c) })
+		}
+	})
+	servers.Go(func() {
+		b := make([]byte, 100)
+		for {
+			_, from, err := u.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			u.WriteTo(fmt.Appendf(nil, "%s saw %s", name, from.(*net.UDPAddr).IP), from)
+		}
 	})
 }
 

@@ -231,8 +231,12 @@ func drawService(t *rapid.T, i int) wire.Service {
 // and nothing else but slots that the last step vacated; and the kernel never
 // refuses the step.
 func TestSetAfterSetEqualsFreshSet(t *testing.T) {
-	s := newSpace(t)
-	p := openIn(t, s)
+	for name, p := range map[string]*Proxy{"kernel": openIn(t, newSpace(t)), "memory": NewMemory().Open()} {
+		t.Run(name, func(t *testing.T) { setAfterSet(t, p) })
+	}
+}
+
+func setAfterSet(t *testing.T, p *Proxy) {
 	rapid.Check(t, func(r *rapid.T) {
 		for i := range rapid.IntRange(1, 4).Draw(r, "steps") {
 			table := tables().Draw(r, fmt.Sprint("table ", i))
@@ -256,53 +260,10 @@ func TestSetAfterSetEqualsFreshSet(t *testing.T) {
 	})
 }
 
-// model is a table in memory that refuses what the kernel refuses.
-type model struct {
-	present  bool
-	chains   map[Chain]bool
-	elements map[Key]Value
-}
-
-func (m *model) apply(ops []Op) error {
-	for _, op := range ops {
-		e := op.Element
-		old, has := m.elements[e.Key]
-		switch {
-		case op.Kind == OpDeleteTable && m.present:
-			*m = model{}
-		case op.Kind == OpCreateTable && !m.present:
-			*m = model{present: true, chains: map[Chain]bool{}, elements: map[Key]Value{}}
-		case !m.present:
-			return fmt.Errorf("%v: no table", op)
-		case op.Kind == OpSetRules:
-		case op.Kind == OpAddChain && !m.chains[op.Chain]:
-			m.chains[op.Chain] = true
-		case op.Kind == OpDeleteChain && m.chains[op.Chain] && !m.used(op.Chain):
-			delete(m.chains, op.Chain)
-		case op.Kind == OpAddElement && !has && (e.Value.Chain == Chain{} || m.chains[e.Value.Chain]):
-			m.elements[e.Key] = e.Value
-		case op.Kind == OpDeleteElement && has && old == e.Value:
-			delete(m.elements, e.Key)
-		default:
-			return fmt.Errorf("%v: refused", op)
-		}
-	}
-	return nil
-}
-
-func (m *model) used(c Chain) bool {
-	for _, v := range m.elements {
-		if v.Chain == c {
-			return true
-		}
-	}
-	return false
-}
-
-// holds reports the first thing in which the model differs from r.
-func (m *model) holds(r Ruleset) error {
-	if m.present != (r.base != base{}) {
-		return fmt.Errorf("present is %v", m.present)
+// holds reports the first thing in which the table differs from r.
+func (m *memoryTable) holds(r Ruleset) error {
+	if m.present != (r.base != base{}) || m.base != r.base {
+		return fmt.Errorf("present is %v, with rules of %v", m.present, m.base)
 	}
 	want := map[Key]Value{}
 	for _, e := range r.elements() {
@@ -322,7 +283,7 @@ func (m *model) holds(r Ruleset) error {
 
 func TestDifference(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
-		var m model
+		m := NewMemory()
 		var programmed, compiled Ruleset
 		for i := range rapid.IntRange(1, 8).Draw(r, "steps") {
 			table := Table{}
@@ -334,10 +295,10 @@ func TestDifference(t *testing.T) {
 				r.Fatalf("compiled from the one before:\n%s\nfrom nothing:\n%s", want, fresh)
 			}
 			next := programmed.Next(want)
-			if err := m.apply(Difference(programmed, next)); err != nil {
+			if err := m.commit(next.base, Difference(programmed, next)); err != nil {
 				r.Fatal(err)
 			}
-			if err := m.holds(next); err != nil {
+			if err := m.held.holds(next); err != nil {
 				r.Fatal(err)
 			}
 			if again := Difference(next, next); len(again) != 0 {

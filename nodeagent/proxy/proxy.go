@@ -42,13 +42,33 @@ func (t Table) check() error {
 // was opened in. Its methods may be called from any goroutine.
 type Proxy struct {
 	mu         sync.Mutex
-	kernel     *kernel
-	flows      *flows
+	kernel     ruleTables
+	flows      connections
 	compiled   Ruleset // of the last Set
 	programmed Ruleset // what the kernel holds: compiled with the vacated slots
 	generation uint32  // nft's, after our last transaction
 	known      bool    // programmed and generation say what the kernel holds
 	broken     bool    // the sockets may hold answers to an exchange that failed
+}
+
+// ruleTables is where rulesets are programmed: the kernel's nftables or Memory.
+type ruleTables interface {
+	// generation counts the commits of everybody.
+	generation() (uint32, error)
+	// commit does ops as one transaction: all of them or none. b gives the rules
+	// of the fixed chains.
+	commit(b base, ops []Op) error
+	list() (held, error)
+	// redial starts over after an error.
+	redial() error
+	close() error
+}
+
+// connections are those that a change of the rules may leave leading nowhere.
+type connections interface {
+	settle(old, new Ruleset) error
+	forget(addr netip.Addr) error
+	close()
 }
 
 // Open connects to nftables and conntrack in the calling thread's network

@@ -24,6 +24,14 @@ type Subject struct {
 	Image   string // present, and runs program
 	Node    string
 	Spec    func(name string, args ...string) pod.ContainerSpec
+
+	// What may befall it. KillConmon kills the conmon of a running container.
+	KillConmon func(t *testing.T, s pod.ContainerSpec, id string)
+	// KillService kills what answers and returns when another answers.
+	KillService func(t *testing.T)
+	// Haunt puts a live process where the kernel has container id of a pod, as a
+	// service leaves it that is killed amid a start.
+	Haunt func(t *testing.T, uid types.UID, id string)
 }
 
 // Spec is what Subject.Spec gives before the runtime's own additions.
@@ -38,7 +46,7 @@ func Spec(node, image string, uid types.UID, name string, attempt int, args ...s
 
 // Contract runs the contract test.
 func Contract(t *testing.T, s Subject) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
 	c := contract{s: s, ctx: ctx}
 	t.Run("a container lives and dies", c.lifecycle)
@@ -51,6 +59,14 @@ func Contract(t *testing.T, s Subject) {
 	t.Run("exec", c.exec)
 	t.Run("images", c.images)
 	t.Run("what is gone is no error", c.gone)
+	t.Run("what got no answer is unavailable", c.unanswered)
+	t.Run("waiting for what never ran", c.waitCreated)
+	t.Run("out of memory", c.outOfMemory)
+	t.Run("a killed service takes no container with it", c.killedService)
+	t.Run("a killed conmon", c.killedConmon)
+	t.Run("a stray", c.stray)
+	t.Run("a container that Podman forgot", c.forgotten)
+	t.Run("releasing a pod ends what runs in it", c.release)
 }
 
 type contract struct {
@@ -60,7 +76,12 @@ type contract struct {
 
 func (c contract) start(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	id, err := c.s.Runtime.Create(c.ctx, c.s.Spec(name, args...))
+	return c.launch(t, c.s.Spec(name, args...))
+}
+
+func (c contract) launch(t *testing.T, s pod.ContainerSpec) string {
+	t.Helper()
+	id, err := c.s.Runtime.Create(c.ctx, s)
 	if err != nil {
 		t.Fatalf("create: %v", err)
 	}
@@ -89,6 +110,30 @@ func (c contract) find(t *testing.T, id string) (pod.Found, bool) {
 	return pod.Found{}, false
 }
 
+// up waits until the program's signal handler stands: before, SIGTERM ends any
+// program.
+func (c contract) up(t *testing.T, id string) {
+	t.Helper()
+	c.await(t, "the program is up", func() bool {
+		r, err := c.s.Runtime.Exec(c.ctx, id, []string{"/program", "up"})
+		if err != nil {
+			t.Fatalf("exec: %v", err)
+		}
+		return r.Code == 0
+	})
+}
+
+func (c contract) await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for !ok() {
+		select {
+		case <-c.ctx.Done():
+			t.Fatalf("waited in vain: %s", what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 func (c contract) wait(t *testing.T, id string) pod.Exit {
 	t.Helper()
 	e, err := c.s.Runtime.Wait(c.ctx, id)
@@ -114,6 +159,7 @@ func (c contract) lifecycle(t *testing.T) {
 	if !ok || f.State != pod.StateRunning || f.Pod != spec.Pod || f.Labels[pod.LabelContainer] != "life" {
 		t.Errorf("after start: got %+v %v, want running, with its labels", f, ok)
 	}
+	c.up(t, id)
 	began := time.Now()
 	if err := c.s.Runtime.Signal(c.ctx, id, 0); err != nil {
 		t.Fatalf("signal: %v", err)
@@ -145,6 +191,7 @@ func (c contract) exitCodes(t *testing.T) {
 
 func (c contract) kill(t *testing.T) {
 	id := c.start(t, "kill", "stubborn")
+	c.up(t, id)
 	if err := c.s.Runtime.Signal(c.ctx, id, syscall.SIGTERM); err != nil {
 		t.Fatalf("signal: %v", err)
 	}
@@ -201,6 +248,7 @@ func (c contract) noCommand(t *testing.T) {
 
 func (c contract) waitAgain(t *testing.T) {
 	id := c.start(t, "wait", "stay")
+	c.up(t, id)
 	short, cancel := context.WithTimeout(c.ctx, 50*time.Millisecond)
 	defer cancel()
 	if e, err := c.s.Runtime.Wait(short, id); err == nil {
@@ -258,9 +306,172 @@ func (c contract) gone(t *testing.T) {
 	if err := c.s.Runtime.ReleasePod(c.ctx, "not-there"); err != nil {
 		t.Errorf("release: %v", err)
 	}
+	if e, err := c.s.Runtime.Wait(c.ctx, id); err != nil || e.Code != 137 || !e.Unknown {
+		t.Errorf("wait: got %+v, %v, want an unknown end at once", e, err)
+	}
 	id2 := c.start(t, "dead", "exit", "0")
 	c.wait(t, id2)
 	if err := c.s.Runtime.Signal(c.ctx, id2, syscall.SIGKILL); err != nil {
 		t.Errorf("signal the dead: %v", err)
+	}
+	if r, err := c.s.Runtime.Exec(c.ctx, id2, []string{"/program", "print", "hello"}); err == nil {
+		t.Errorf("exec in the dead: got %+v, want an error", r)
+	}
+}
+
+// unanswered: whoever gets no answer does not know whether the call had an
+// effect, which is another thing than a refusal.
+func (c contract) unanswered(t *testing.T) {
+	id := c.start(t, "unanswered", "stay")
+	ended, end := context.WithCancel(c.ctx)
+	end()
+	r := c.s.Runtime
+	for what, call := range map[string]func() error{
+		"list":   func() error { _, err := r.List(ended); return err },
+		"create": func() error { _, err := r.Create(ended, c.s.Spec("never", "stay")); return err },
+		"start":  func() error { return r.Start(ended, id) },
+		"remove": func() error { return r.Remove(ended, id) },
+		"image":  func() error { _, err := r.Image(ended, c.s.Image); return err },
+		"images": func() error { _, err := r.Images(ended); return err },
+		"exec":   func() error { _, err := r.Exec(ended, id, []string{"/program", "print", "x"}); return err },
+	} {
+		if err := call(); !errors.Is(err, nodeagent.ErrUnavailable) || errors.Is(err, nodeagent.ErrNoImage) {
+			t.Errorf("%s: got %v, want ErrUnavailable", what, err)
+		}
+	}
+	if f, ok := c.find(t, id); !ok || f.State != pod.StateRunning {
+		t.Errorf("got %+v %v, want it running on", f, ok)
+	}
+}
+
+func (c contract) waitCreated(t *testing.T) {
+	id, err := c.s.Runtime.Create(c.ctx, c.s.Spec("never-ran", "stay"))
+	if err != nil {
+		t.Fatalf("create: %v", err)
+	}
+	if e := c.wait(t, id); e.Code != 137 || !e.Unknown {
+		t.Errorf("got %+v, want an unknown end", e)
+	}
+	if err := c.s.Runtime.Remove(c.ctx, id); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+}
+
+func (c contract) outOfMemory(t *testing.T) {
+	s := c.s.Spec("eat", "eat")
+	s.Resources.MemoryBytes = 16 << 20
+	id := c.launch(t, s)
+	if e := c.wait(t, id); !e.OOMKilled || e.Code != 137 {
+		t.Errorf("got %+v, want killed for memory", e)
+	}
+	if e := c.wait(t, id); e.Code != 137 {
+		t.Errorf("asked again: got %+v, want code 137", e)
+	}
+}
+
+// held waits for a container until its process is held.
+func (c contract) held(t *testing.T, id string) {
+	t.Helper()
+	short, cancel := context.WithTimeout(c.ctx, 50*time.Millisecond)
+	defer cancel()
+	if e, err := c.s.Runtime.Wait(short, id); err == nil {
+		t.Fatalf("waiting for what runs: got %+v, want the context's error", e)
+	}
+}
+
+func (c contract) killedService(t *testing.T) {
+	id := c.start(t, "survivor", "stay")
+	c.up(t, id)
+	c.held(t, id)
+	waited := make(chan pod.Exit, 1)
+	failed := make(chan error, 1)
+	go func() {
+		e, err := c.s.Runtime.Wait(c.ctx, id)
+		failed <- err
+		waited <- e
+	}()
+	c.s.KillService(t)
+	if f, ok := c.find(t, id); !ok || f.State != pod.StateRunning || f.Unmonitored {
+		t.Errorf("got %+v %v, want it running on", f, ok)
+	}
+	if err := c.s.Runtime.Signal(c.ctx, id, 0); err != nil {
+		t.Fatalf("signal: %v", err)
+	}
+	if err := <-failed; err != nil {
+		t.Errorf("wait: %v", err)
+	}
+	if e := <-waited; e.Code != 0 || e.Unknown {
+		t.Errorf("got %+v, want code 0", e)
+	}
+}
+
+func (c contract) killedConmon(t *testing.T) {
+	s := c.s.Spec("orphan", "stay")
+	id := c.launch(t, s)
+	c.held(t, id)
+	if f, ok := c.find(t, id); !ok || f.Unmonitored {
+		t.Errorf("before: got %+v %v, want it monitored", f, ok)
+	}
+	c.s.KillConmon(t, s, id)
+	c.await(t, "it is told as unmonitored", func() bool {
+		f, ok := c.find(t, id)
+		return ok && f.State == pod.StateRunning && f.Unmonitored
+	})
+	if err := c.s.Runtime.Signal(c.ctx, id, syscall.SIGKILL); err != nil {
+		t.Fatalf("signal: %v", err)
+	}
+	if e := c.wait(t, id); !e.Unknown || e.Code != 137 || e.OOMKilled {
+		t.Errorf("got %+v, want an unknown end", e)
+	}
+	if f, ok := c.find(t, id); !ok || f.State != pod.StateExited || f.ExitCode != 137 || f.Unmonitored {
+		t.Errorf("listed as %+v %v, want exited", f, ok)
+	}
+}
+
+func (c contract) stray(t *testing.T) {
+	const id = "1111111111111111111111111111111111111111111111111111111111111111"
+	uid := c.s.Spec("stray").Pod
+	c.s.Haunt(t, uid, id)
+	if f, ok := c.find(t, id); !ok || f.State != pod.StateStray || f.Pod != uid || len(f.Labels) != 0 {
+		t.Errorf("got %+v %v, want a stray of the pod, without labels", f, ok)
+	}
+	if err := c.s.Runtime.Remove(c.ctx, id); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	if f, ok := c.find(t, id); ok {
+		t.Errorf("after remove: got %+v, want nothing", f)
+	}
+}
+
+func (c contract) forgotten(t *testing.T) {
+	s := c.s.Spec("forgotten", "stay")
+	id, err := c.s.Runtime.Create(c.ctx, s)
+	if err != nil {
+		t.Fatalf("create: %v", err)
+	}
+	c.s.Haunt(t, s.Pod, id)
+	if f, ok := c.find(t, id); !ok || f.State != pod.StateUnknown || f.Labels[pod.LabelContainer] != "forgotten" {
+		t.Errorf("got %+v %v, want unknown, with its labels", f, ok)
+	}
+	if err := c.s.Runtime.Remove(c.ctx, id); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	if f, ok := c.find(t, id); ok {
+		t.Errorf("after remove: got %+v, want nothing", f)
+	}
+}
+
+func (c contract) release(t *testing.T) {
+	s := c.s.Spec("released", "stubborn")
+	id := c.launch(t, s)
+	c.held(t, id)
+	if err := c.s.Runtime.ReleasePod(c.ctx, s.Pod); err != nil {
+		t.Fatalf("release: %v", err)
+	}
+	if e := c.wait(t, id); e.Code != 137 {
+		t.Errorf("got %+v, want it killed", e)
+	}
+	if f, ok := c.find(t, id); !ok || f.State != pod.StateExited {
+		t.Errorf("got %+v %v, want exited", f, ok)
 	}
 }

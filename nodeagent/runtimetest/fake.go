@@ -19,8 +19,16 @@ import (
 )
 
 // Fake is a container runtime in memory. Its containers behave as their
-// arguments say, like program's, and it refuses what Podman refuses.
+// arguments say, like program's, and it refuses what Podman refuses. The lies
+// it can be made to tell are Podman's (lies.go). Container IDs count up from 1.
 type Fake struct {
+	// Now is the clock, by default time.Now. Stall is how a call waits that
+	// found the service hanging: by default until its context ends or gone is
+	// closed, when the service is replaced. Who drives virtual time sets both
+	// before the first call.
+	Now   func() time.Time
+	Stall func(ctx context.Context, gone <-chan struct{})
+
 	mu         sync.Mutex
 	containers map[string]*fakeContainer
 	images     map[string]pod.Image
@@ -28,53 +36,57 @@ type Fake struct {
 	calls      []string
 	fail       map[string]error
 	lose       map[string]int
+	kill       map[string]int
+	taken      map[string]bool // names that containers of somebody else have
+	service    service
+	gone       chan struct{} // closed when the service of now is gone
+	twice      []string
 }
+
+type service int
+
+const (
+	serving service = iota
+	hanging
+	down
+)
 
 type fakeContainer struct {
 	spec    pod.ContainerSpec
-	state   pod.State
+	state   pod.State // the kernel's truth: created, running or exited
 	exit    pod.Exit
 	created time.Time
 	started time.Time
 	died    chan struct{}
+	held    bool // somebody waits for it: its process and OOM counter are held
+	stray   bool // Podman does not have it
+	forgot  bool // Podman takes it for created
+	orphan  bool // its conmon is dead
 }
 
 var _ nodeagent.Runtime = (*Fake)(nil)
 
 // NewFake is a runtime with these images present.
 func NewFake(images ...string) *Fake {
-	f := &Fake{containers: map[string]*fakeContainer{}, images: map[string]pod.Image{}, fail: map[string]error{}, lose: map[string]int{}}
+	f := &Fake{
+		Now: time.Now, Stall: untilGone,
+		containers: map[string]*fakeContainer{}, images: map[string]pod.Image{}, fail: map[string]error{},
+		lose: map[string]int{}, kill: map[string]int{}, taken: map[string]bool{}, gone: make(chan struct{}),
+	}
 	for _, name := range images {
 		f.images[name] = pod.Image{ID: "sha256:" + strings.Repeat("0", 56) + fmt.Sprintf("%08x", len(f.images)), Names: []string{name}, Bytes: 1 << 20}
 	}
 	return f
 }
 
-// Fail lets every call of a method fail with err from now on; nil ends it.
-func (f *Fake) Fail(method string, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.fail[method] = err
-}
-
-// Lose lets the next n calls of create or start take effect and answer
-// ErrUnavailable, as a service that is killed in between does.
-func (f *Fake) Lose(method string, n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.lose[method] = n
-}
-
-// lost tells whether the answer of this call gets lost; f.mu is held.
-func (f *Fake) lost(method string) error {
-	if f.lose[method] == 0 {
-		return nil
+func untilGone(ctx context.Context, gone <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-gone:
 	}
-	f.lose[method]--
-	return nodeagent.ErrUnavailable
 }
 
-// Calls lists what changed something so far, as "create NAME" and the like.
+// Calls lists what was to change something so far, as "create NAME" and the like.
 func (f *Fake) Calls() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -85,20 +97,28 @@ func (f *Fake) Calls() []string {
 func (f *Fake) Die(name string, e pod.Exit) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, c := range f.containers {
-		if c.spec.Name == name && c.state == pod.StateRunning {
-			c.die(e)
-		}
+	if c := f.running(name); c != nil {
+		f.die(c, e)
 	}
 }
 
-// Running lists the names of running containers, sorted.
+// Running lists the names of the containers whose processes live, sorted,
+// whatever Podman knows of them.
 func (f *Fake) Running() []string {
+	return f.names(func(c *fakeContainer) bool { return c.state == pod.StateRunning })
+}
+
+// Names lists the containers there are, strays included, sorted.
+func (f *Fake) Names() []string {
+	return f.names(func(*fakeContainer) bool { return true })
+}
+
+func (f *Fake) names(which func(*fakeContainer) bool) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out []string
+	out := []string{}
 	for _, c := range f.containers {
-		if c.state == pod.StateRunning {
+		if which(c) {
 			out = append(out, c.spec.Name)
 		}
 	}
@@ -106,36 +126,93 @@ func (f *Fake) Running() []string {
 	return out
 }
 
+// Twice lists the containers that were started while an earlier attempt of the
+// same container of the same pod lived.
+func (f *Fake) Twice() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.twice)
+}
+
 // Spec is the specification of the container of that name, live or dead.
 func (f *Fake) Spec(name string) (pod.ContainerSpec, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, c := range f.containers {
-		if c.spec.Name == name {
+	for _, id := range slices.Sorted(maps.Keys(f.containers)) {
+		if c := f.containers[id]; c.spec.Name == name {
 			return c.spec, true
 		}
 	}
 	return pod.ContainerSpec{}, false
 }
 
-func (c *fakeContainer) die(e pod.Exit) {
+// running is the live container of a name, nil if there is none; f.mu is held.
+func (f *Fake) running(name string) *fakeContainer {
+	for _, c := range f.containers {
+		if c.spec.Name == name && c.state == pod.StateRunning {
+			return c
+		}
+	}
+	return nil
+}
+
+// die ends a process that runs; f.mu is held.
+func (f *Fake) die(c *fakeContainer, e pod.Exit) {
+	if c.orphan {
+		e.Code, e.Unknown = lostExit.Code, lostExit.Unknown
+	}
 	if e.FinishedAt.IsZero() {
-		e.FinishedAt = time.Now()
+		e.FinishedAt = f.Now()
 	}
 	c.state, c.exit = pod.StateExited, e
 	close(c.died)
 }
 
-// enter notes a call; the caller holds no lock before and holds it after.
+// lostExit is how a container ended of whose end nobody knows.
+var lostExit = pod.Exit{Code: 128 + int32(syscall.SIGKILL), Unknown: true}
+
+// enter begins a call: it takes f.mu, notes the call and meets what is in its
+// way. The caller unlocks.
 func (f *Fake) enter(ctx context.Context, method, what string) error {
 	f.mu.Lock()
-	if err := errors.Join(ctx.Err(), f.fail[method]); err != nil {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", nodeagent.ErrUnavailable, err)
+	}
+	if err := f.fail[method]; err != nil {
+		return err
+	}
+	if err := f.reach(ctx); err != nil {
 		return err
 	}
 	if what != "" {
 		f.calls = append(f.calls, method+" "+what)
 	}
 	return nil
+}
+
+// reach waits for the service's answer; f.mu is held but for the waiting.
+func (f *Fake) reach(ctx context.Context) error {
+	switch f.service {
+	case down:
+		return fmt.Errorf("%w: the service is not up", nodeagent.ErrUnavailable)
+	case hanging:
+		gone := f.gone
+		f.mu.Unlock()
+		f.Stall(ctx, gone)
+		f.mu.Lock()
+		return fmt.Errorf("%w: no answer", nodeagent.ErrUnavailable)
+	}
+	return nil
+}
+
+// name is what a call notes of a container.
+func (f *Fake) name(id string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.containers[id]; c != nil && c.spec.Name != "" {
+		return c.spec.Name
+	}
+	return id
 }
 
 // List implements nodeagent.Runtime.
@@ -148,10 +225,25 @@ func (f *Fake) List(ctx context.Context) ([]pod.Found, error) {
 	out := []pod.Found{}
 	for _, id := range slices.Sorted(maps.Keys(f.containers)) {
 		c := f.containers[id]
-		out = append(out, pod.Found{
+		live := c.state == pod.StateRunning
+		if c.stray {
+			if live {
+				out = append(out, pod.Found{ID: id, Pod: c.spec.Pod, State: pod.StateStray})
+			}
+			continue
+		}
+		found := pod.Found{
 			ID: id, Labels: c.spec.Labels, Pod: c.spec.Pod, State: c.state, ImageID: f.images[c.spec.Image].ID,
 			CreatedAt: c.created, StartedAt: c.started, FinishedAt: c.exit.FinishedAt, ExitCode: c.exit.Code,
-		})
+			Unmonitored: live && c.orphan && c.held,
+		}
+		switch {
+		case c.forgot && live:
+			found.State = pod.StateUnknown
+		case c.forgot:
+			found.State, found.FinishedAt, found.ExitCode = pod.StateCreated, time.Time{}, 0
+		}
+		out = append(out, found)
 	}
 	return out, nil
 }
@@ -166,54 +258,74 @@ func (f *Fake) Create(ctx context.Context, s pod.ContainerSpec) (string, error) 
 	if _, ok := f.images[s.Image]; !ok {
 		return "", fmt.Errorf("%w: %s", nodeagent.ErrNoImage, s.Image)
 	}
+	if f.taken[s.Name] {
+		return "", fmt.Errorf("name %s is taken by a container that is not ours", s.Name)
+	}
 	for id, c := range f.containers {
-		if c.spec.Name != s.Name {
+		if c.spec.Name != s.Name || c.stray {
 			continue
 		}
-		if c.state == pod.StateRunning {
+		if c.state == pod.StateRunning && !c.forgot {
 			return "", fmt.Errorf("name %s is taken by a container that runs", s.Name)
 		}
-		delete(f.containers, id)
+		f.remove(id, c)
 	}
 	f.next++
 	id := fmt.Sprintf("%064x", f.next)
-	f.containers[id] = &fakeContainer{spec: s, state: pod.StateCreated, created: time.Now(), died: make(chan struct{})}
+	c := &fakeContainer{spec: s, state: pod.StateCreated, created: f.Now(), died: make(chan struct{})}
+	f.containers[id] = c
+	if f.killed("create") {
+		f.run(c)
+		c.stray = true
+		return "", fmt.Errorf("%w: the service was killed", nodeagent.ErrUnavailable)
+	}
 	return id, f.lost("create")
 }
 
 // Start implements nodeagent.Runtime.
 func (f *Fake) Start(ctx context.Context, id string) error {
-	f.mu.Lock()
-	name := id
-	if c := f.containers[id]; c != nil {
-		name = c.spec.Name
-	}
-	f.mu.Unlock()
-	err := f.enter(ctx, "start", name)
+	err := f.enter(ctx, "start", f.name(id))
 	defer f.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	c := f.containers[id]
-	if c == nil {
+	switch {
+	case c == nil || c.stray:
 		return errors.New("no such container")
-	}
-	if len(c.spec.Command) > 0 && c.spec.Command[0] != "/program" {
+	case c.state == pod.StateRunning && !c.forgot:
+		return nil
+	case len(c.spec.Command) > 0 && c.spec.Command[0] != "/program":
 		return errors.New("executable file not found")
 	}
-	c.state, c.started = pod.StateRunning, time.Now()
+	f.run(c)
+	if f.killed("start") {
+		c.stray = true
+		return fmt.Errorf("%w: the service was killed", nodeagent.ErrUnavailable)
+	}
 	if args := c.arguments(); len(args) > 0 {
 		switch args[0] {
 		case "exit":
 			code, _ := strconv.Atoi(args[1])
-			c.die(pod.Exit{Code: int32(code)})
+			f.die(c, pod.Exit{Code: int32(code)})
 		case "print", "env", "cat":
-			c.die(pod.Exit{})
-		case "eat":
-			c.die(pod.Exit{Code: 137, OOMKilled: true})
+			f.die(c, pod.Exit{})
 		}
 	}
 	return f.lost("start")
+}
+
+// run starts a container's process; f.mu is held.
+func (f *Fake) run(c *fakeContainer) {
+	for _, other := range f.containers {
+		same := other.spec.Pod == c.spec.Pod && other.spec.Labels[pod.LabelContainer] == c.spec.Labels[pod.LabelContainer]
+		if same && other.state == pod.StateRunning {
+			f.twice = append(f.twice, c.spec.Name)
+			break
+		}
+	}
+	c.state, c.started, c.died = pod.StateRunning, f.Now(), make(chan struct{})
+	c.forgot, c.orphan, c.held = false, false, false
 }
 
 func (c *fakeContainer) arguments() []string {
@@ -225,79 +337,152 @@ func (c *fakeContainer) arguments() []string {
 
 // Wait implements nodeagent.Runtime.
 func (f *Fake) Wait(ctx context.Context, id string) (pod.Exit, error) {
-	f.mu.Lock()
-	c := f.containers[id]
-	f.mu.Unlock()
-	if c == nil {
-		return pod.Exit{Code: 137, Unknown: true, FinishedAt: time.Now()}, nil
+	c, died, err := f.hold(ctx, id)
+	if err != nil {
+		return pod.Exit{}, err
 	}
-	select {
-	case <-c.died:
-	case <-ctx.Done():
-		return pod.Exit{}, ctx.Err()
+	if died != nil {
+		select {
+		case <-died:
+		case <-ctx.Done():
+			return pod.Exit{}, ctx.Err()
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return c.exit, nil
+	return f.ended(c, died != nil), nil
 }
 
-// Signal implements nodeagent.Runtime.
-func (f *Fake) Signal(ctx context.Context, id string, s syscall.Signal) error {
-	f.mu.Lock()
-	name := id
-	if c := f.containers[id]; c != nil {
-		name = c.spec.Name
-	}
-	f.mu.Unlock()
-	what := "SIGTERM"
-	if s == syscall.SIGKILL {
-		what = "SIGKILL"
-	}
-	err := f.enter(ctx, "signal", name+" "+what)
-	defer f.mu.Unlock()
+// Ended is Wait for those who cannot block: ok is false where Wait would go on
+// waiting.
+func (f *Fake) Ended(ctx context.Context, id string) (exit pod.Exit, ok bool, err error) {
+	c, died, err := f.hold(ctx, id)
 	if err != nil {
+		return pod.Exit{}, false, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if died != nil && c.state == pod.StateRunning {
+		return pod.Exit{}, false, nil
+	}
+	return f.ended(c, died != nil), true, nil
+}
+
+// hold takes hold of a container's process: died is closed with its end, nil
+// when it was not alive to be held.
+func (f *Fake) hold(ctx context.Context, id string) (c *fakeContainer, died <-chan struct{}, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c = f.containers[id]
+	if c != nil && c.held {
+		return c, c.died, nil
+	}
+	if err := f.reach(ctx); err != nil {
+		return nil, nil, err
+	}
+	if c = f.containers[id]; c == nil || c.state != pod.StateRunning || c.forgot || c.stray {
+		return c, nil, nil
+	}
+	c.held = true
+	if args := c.arguments(); len(args) > 0 && args[0] == "eat" && c.spec.Resources.MemoryBytes > 0 {
+		f.die(c, outOfMemory)
+	}
+	return c, c.died, nil
+}
+
+// ended is what is told of a dead container; f.mu is held. How it ended the
+// service knows, that it was for lack of memory only who watched its cgroup.
+func (f *Fake) ended(c *fakeContainer, watched bool) pod.Exit {
+	lost := lostExit
+	lost.FinishedAt = f.Now()
+	if c == nil || c.state != pod.StateExited || c.forgot {
+		return lost
+	}
+	c.held = false
+	if f.service != serving && !c.exit.Unknown {
+		c.exit.Code, c.exit.Unknown = lost.Code, true
+	}
+	e := c.exit
+	e.OOMKilled = e.OOMKilled && watched
+	return e
+}
+
+// Signal implements nodeagent.Runtime. The kernel delivers it: to a process that
+// is held it gets through without the service.
+func (f *Fake) Signal(ctx context.Context, id string, s syscall.Signal) error {
+	what := f.name(id) + " SIGTERM"
+	if s == syscall.SIGKILL {
+		what = f.name(id) + " SIGKILL"
+	}
+	f.mu.Lock()
+	c := f.containers[id]
+	held := c != nil && c.held
+	f.mu.Unlock()
+	if held {
+		f.mu.Lock()
+		if err := f.fail["signal"]; err != nil {
+			f.mu.Unlock()
+			return err
+		}
+		f.calls = append(f.calls, "signal "+what)
+	} else if err := f.enter(ctx, "signal", what); err != nil {
+		f.mu.Unlock()
 		return err
 	}
-	c := f.containers[id]
-	if c == nil || c.state != pod.StateRunning {
+	defer f.mu.Unlock()
+	if c = f.containers[id]; c == nil || c.state != pod.StateRunning || (c.forgot || c.stray) && !c.held {
 		return nil
 	}
 	args := c.arguments()
 	switch {
 	case s == syscall.SIGKILL:
-		c.die(pod.Exit{Code: 137})
+		f.die(c, pod.Exit{Code: 137})
 	case len(args) > 0 && args[0] == "stubborn":
 	default:
-		c.die(pod.Exit{Code: 0})
+		f.die(c, pod.Exit{Code: 0})
 	}
-	return nil
+	return f.lost("signal")
 }
 
 // Remove implements nodeagent.Runtime.
 func (f *Fake) Remove(ctx context.Context, id string) error {
-	f.mu.Lock()
-	name := id
-	if c := f.containers[id]; c != nil {
-		name = c.spec.Name
-	}
-	f.mu.Unlock()
-	err := f.enter(ctx, "remove", name)
+	err := f.enter(ctx, "remove", f.name(id))
 	defer f.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if c := f.containers[id]; c != nil && c.state == pod.StateRunning {
-		c.die(pod.Exit{Code: 137})
+	if c := f.containers[id]; c != nil {
+		f.remove(id, c)
 	}
-	delete(f.containers, id)
-	return nil
+	return f.lost("remove")
 }
 
-// ReleasePod implements nodeagent.Runtime.
+// remove ends and drops a container; f.mu is held.
+func (f *Fake) remove(id string, c *fakeContainer) {
+	if c.state == pod.StateRunning {
+		f.die(c, lostExit)
+	}
+	delete(f.containers, id)
+}
+
+// ReleasePod implements nodeagent.Runtime. It asks the kernel, not the service.
 func (f *Fake) ReleasePod(ctx context.Context, uid types.UID) error {
-	err := f.enter(ctx, "release", string(uid))
+	f.mu.Lock()
 	defer f.mu.Unlock()
-	return err
+	if err := errors.Join(ctx.Err(), f.fail["release"]); err != nil {
+		return err
+	}
+	f.calls = append(f.calls, "release "+string(uid))
+	for id, c := range f.containers {
+		switch {
+		case c.spec.Pod != uid:
+		case c.stray:
+			f.remove(id, c)
+		case c.state == pod.StateRunning:
+			f.die(c, lostExit)
+		}
+	}
+	return f.lost("release")
 }
 
 // Image implements nodeagent.Runtime.
@@ -335,7 +520,7 @@ func (f *Fake) Pull(ctx context.Context, ref string) (pod.Image, error) {
 		return pod.Image{}, err
 	}
 	if i, ok := f.images[ref]; ok {
-		return i, nil
+		return i, f.lost("pull")
 	}
 	return pod.Image{}, fmt.Errorf("registry has no %s", ref)
 }
@@ -344,11 +529,12 @@ func (f *Fake) Pull(ctx context.Context, ref string) (pod.Image, error) {
 func (f *Fake) Exec(ctx context.Context, id string, command []string) (pod.ExecResult, error) {
 	err := f.enter(ctx, "exec", "")
 	c := f.containers[id]
+	live := c != nil && c.state == pod.StateRunning && !c.forgot && !c.stray
 	f.mu.Unlock()
 	if err != nil {
 		return pod.ExecResult{}, err
 	}
-	if c == nil || c.state != pod.StateRunning {
+	if !live {
 		return pod.ExecResult{}, errors.New("the container does not run")
 	}
 	if len(command) < 2 || command[0] != "/program" {
@@ -358,6 +544,8 @@ func (f *Fake) Exec(ctx context.Context, id string, command []string) (pod.ExecR
 	case "exit":
 		code, _ := strconv.Atoi(command[2])
 		return pod.ExecResult{Code: code}, nil
+	case "up":
+		return pod.ExecResult{}, nil
 	case "print":
 		return pod.ExecResult{Output: strings.Join(command[2:], "\n") + "\n"}, nil
 	case "wait":

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,6 +16,8 @@ import (
 
 	"fairlead/nodeagent/pod"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func podWith(t *testing.T, volumes string) *corev1.Pod {
 	t.Helper()

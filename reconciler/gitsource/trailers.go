@@ -12,11 +12,20 @@ const maxOverrideCommits = 1_000
 
 // Overrides are the guards lifted on the way to tip: a prune by any commit since
 // the applied one, a retry by any since the one judged last. Without an applied
-// or judged commit, or where history was rewritten, the tip's own count.
+// or judged commit, or where history was rewritten, the tip's own count. A
+// history that cannot be read is an error: the commit that lifts a guard may be
+// what is missing.
 func (r *Repo) Overrides(applied, judged, tip string) (schema.Overrides, error) {
 	var out schema.Overrides
 	since := func(old string) ([]schema.Commit, error) {
-		if known, err := r.IsAncestor(old, tip); old == "" || err != nil || !known {
+		known := false
+		if old != "" {
+			var err error
+			if known, err = r.IsAncestor(old, tip); err != nil {
+				return nil, err
+			}
+		}
+		if !known {
 			c, err := r.Commit(tip)
 			return []schema.Commit{c}, err
 		}
@@ -34,7 +43,7 @@ func (r *Repo) Overrides(applied, judged, tip string) (schema.Overrides, error) 
 		}
 	}
 	if commits, err = since(judged); err != nil {
-		return out, err
+		return schema.Overrides{}, err
 	}
 	for _, c := range commits {
 		for _, v := range TrailerValues(c.Message, schema.TrailerRetry) {

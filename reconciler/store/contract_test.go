@@ -31,6 +31,22 @@ type handleUnderTest interface {
 	another() handleUnderTest
 	inject(func(keys int) Fault)
 	deliver()
+	raw() engine // without faults
+}
+
+// overtaken is an engine on which another handle acts once a term is taken.
+type overtaken struct {
+	engine
+	by func()
+}
+
+func (o *overtaken) get(ctx context.Context, key string) (entry, bool, error) {
+	if key == keyRound && o.by != nil {
+		by := o.by
+		o.by = nil
+		by()
+	}
+	return o.engine.get(ctx, key)
 }
 
 // contract is what every store keeps.
@@ -149,6 +165,42 @@ var contract = map[string]func(t *testing.T, b backend){
 		commit(t, heir, wire.Batch{Round: 1, ResourceVersion: rv})
 		before.Round, before.Term = 1, before.Term+1
 		diff(t, load(t, heir), before)
+	},
+	"a term taken amid a round undoes it": func(t *testing.T, b backend) {
+		for before := 1; before <= 3; before++ { // the transaction that the heir's load comes before
+			old := b.open(t)
+			fill(t, old, 300)
+			want := load(t, old)
+			old.inject(nth(before, FaultLate))
+			if err := old.Commit(t.Context(), upheaval(want)); err == nil {
+				t.Fatal("the fault was not injected")
+			}
+			old.inject(nil)
+			heir := old.another()
+			want.Term++
+			got := load(t, heir)
+			diff(t, got, want)
+			old.deliver()
+			commit(t, heir, upheaval(got))
+			want = after(got, upheaval(got))
+			want.Term++
+			diff(t, load(t, heir.another()), want)
+		}
+	},
+	"a load that another overtakes says so": func(t *testing.T, b backend) {
+		s := b.open(t)
+		fill(t, s, 300)
+		heir := s.another()
+		slow := ledger{now: start, log: quiet(), engine: &overtaken{engine: s.raw(), by: func() {
+			got := load(t, heir)
+			commit(t, heir, upheaval(got))
+		}}}
+		if got, err := slow.Load(t.Context()); !errors.Is(err, ErrTermLost) {
+			t.Errorf("got round %d of term %d, %v, want ErrTermLost", got.Round, got.Term, err)
+		}
+		if err := slow.Commit(t.Context(), wire.Batch{Round: 99}); !errors.Is(err, ErrNotLoaded) {
+			t.Errorf("commit after it: got %v, want ErrNotLoaded", err)
+		}
 	},
 	"a round that failed between its transactions never happened": func(t *testing.T, b backend) {
 		for failing := 1; failing <= 3; failing++ {

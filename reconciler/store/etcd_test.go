@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("STORE_TEST_WRITER"); dir != "" {
 		writeUntilKilled(dir)
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func quiet() *logrus.Entry {
@@ -95,6 +95,8 @@ func (h etcdHandle) another() handleUnderTest {
 
 func (h etcdHandle) inject(f func(keys int) Fault) { h.faulty.fault = f }
 
+func (h etcdHandle) raw() engine { return h.faulty.etcdEngine }
+
 func (h etcdHandle) deliver() {
 	for _, t := range h.faulty.late {
 		if _, _, err := h.faulty.etcdEngine.apply(context.Background(), t.when, t.ops); err != nil {
@@ -108,11 +110,16 @@ func (h etcdHandle) deliver() {
 func etcdBackend(t *testing.T) backend {
 	engine := openEtcd(t, t.TempDir()).engine.(*etcdEngine)
 	return backend{func(t *testing.T) handleUnderTest {
-		if _, err := engine.client.Delete(context.Background(), prefix, clientv3.WithPrefix()); err != nil {
-			t.Fatal(err)
-		}
+		emptyEtcd(t, engine)
 		return etcdHandle{faulty: &faulty{etcdEngine: engine}}.another()
 	}}
+}
+
+func emptyEtcd(t *testing.T, e *etcdEngine) {
+	t.Helper()
+	if _, err := e.client.Delete(context.Background(), prefix, clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestEtcdContract(t *testing.T) { runContract(t, etcdBackend(t)) }

@@ -39,7 +39,8 @@ type ledger struct {
 
 // Load takes a new term, undoes a round that was not finished, and returns the
 // store as of the last that was. Whatever an earlier term still had under way
-// is refused from here on.
+// is refused from here on. ErrTermLost: another load took the term meanwhile, and
+// what was read may be of its rounds.
 func (l *ledger) Load(ctx context.Context) (wire.Loaded, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -56,6 +57,11 @@ func (l *ledger) Load(ctx context.Context) (wire.Loaded, error) {
 	}
 	if err := l.putBack(ctx, entries); err != nil {
 		return wire.Loaded{}, fmt.Errorf("put back what followed round %d: %w", l.round, err)
+	}
+	if _, term, err := l.number(ctx, keyTerm); err != nil {
+		return wire.Loaded{}, fmt.Errorf("read the term: %w", err)
+	} else if term != l.term {
+		return wire.Loaded{}, fmt.Errorf("term %d: %w", l.term, ErrTermLost)
 	}
 	out := wire.Loaded{
 		ResourceVersion: l.counters.ResourceVersion, Creations: l.counters.Creations,

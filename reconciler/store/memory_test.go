@@ -13,6 +13,7 @@ type memoryHandle struct{ *Memory }
 func (h memoryHandle) another() handleUnderTest      { return memoryHandle{h.Open()} }
 func (h memoryHandle) inject(f func(keys int) Fault) { h.Inject(f) }
 func (h memoryHandle) deliver()                      { h.Deliver() }
+func (h memoryHandle) raw() engine                   { return h.data }
 
 var memoryBackend = backend{func(*testing.T) handleUnderTest { return memoryHandle{NewMemory(start)} }}
 

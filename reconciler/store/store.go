@@ -23,7 +23,7 @@ var (
 	// as it stood and goes on taking batches.
 	ErrRefused = errors.New("batch refused")
 	// ErrTermLost: somebody else has loaded the store since. Nothing of the
-	// batch happened or will.
+	// batch happened or will. Load gives it too.
 	ErrTermLost = errors.New("term lost")
 	// ErrNotLoaded: Load comes first, and again after every error but ErrRefused.
 	ErrNotLoaded = errors.New("store is not loaded")

@@ -50,10 +50,15 @@ func main() {
 		wait(0)
 	case "stubborn": // SIGTERM is not heard
 		signal.Ignore(syscall.SIGTERM)
+		tellUp()
 		fmt.Println("stubborn")
 		time.Sleep(time.Hour)
 	case "serve": // serve PORT [READYFILE]: /ready answers 200 while READYFILE exists
 		serve(args)
+	case "up": // exit 0 once this container's main process heeds signals as it should
+		if _, err := os.Stat(upFile); err != nil {
+			os.Exit(1)
+		}
 	case "wait": // wait MILLISECONDS
 		ms, _ := strconv.Atoi(args[0])
 		time.Sleep(time.Duration(ms) * time.Millisecond)
@@ -77,9 +82,17 @@ func serve(args []string) {
 	wait(0)
 }
 
+// upFile is in the container's own root.
+const upFile = "/up"
+
+// tellUp says that a signal from now on finds its handler. A root that is
+// read-only is nobody's who asks.
+func tellUp() { _ = os.WriteFile(upFile, nil, 0o644) }
+
 func wait(code int) {
 	heard := make(chan os.Signal, 1)
 	signal.Notify(heard, syscall.SIGTERM)
+	tellUp()
 	<-heard
 	fmt.Println("leaving")
 	os.Exit(code)

@@ -1,0 +1,420 @@
+// Package gittest holds repositories that the loop's followers read to one
+// contract, and has a fake in memory that keeps it and can be made to lie. Tests
+// and the simulator import it.
+package gittest
+
+import (
+	"cmp"
+	"crypto/sha1"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"fairlead/reconciler"
+	"fairlead/schema"
+)
+
+// Repository is what a source's repository is asked: what the followers read,
+// and whether a branch was rewound.
+type Repository interface {
+	reconciler.Git
+	// IsAncestor reports whether commit a can be reached from commit b; a commit
+	// is its own ancestor.
+	IsAncestor(a, b string) (bool, error)
+}
+
+// Commit is a commit to make. Equal ones have equal names, on any machine.
+type Commit struct {
+	Parents []string
+	Author  string            // "Name <mail>"; default Ada
+	Message string            // trailers in a last paragraph of nothing else
+	Time    time.Time         // in UTC, whole seconds count
+	Files   map[string]string // the whole tree, content by slash-separated path
+}
+
+// defaultAuthor is who commits when nobody is named.
+const defaultAuthor = "Ada <ada@example.org>"
+
+// Fake is a repository in memory whose objects have git's own names
+// (gitformat: loose objects, SHA-1). It may be used by many goroutines.
+type Fake struct {
+	mu       sync.Mutex
+	branches map[string]string
+	commits  map[string]schema.Commit
+	trees    map[string][]entry
+	blobs    map[string]string
+	lost     map[string]bool
+	err      error
+}
+
+// entry is one entry of a tree object.
+type entry struct {
+	name string
+	hash string
+	dir  bool
+}
+
+var _ Repository = (*Fake)(nil)
+
+// New is a repository without commits.
+func New() *Fake {
+	return &Fake{
+		branches: map[string]string{}, commits: map[string]schema.Commit{},
+		trees: map[string][]entry{}, blobs: map[string]string{}, lost: map[string]bool{},
+	}
+}
+
+// ErrNotFound is a commit, tree or blob that the repository does not have.
+var ErrNotFound = errors.New("not in the repository")
+
+// Add makes a commit; no branch moves. Its parents need not be there.
+func (f *Fake) Add(c Commit) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.Author == "" {
+		c.Author = defaultAuthor
+	}
+	if c.Message != "" && !strings.HasSuffix(c.Message, "\n") {
+		c.Message += "\n"
+	}
+	out := schema.Commit{
+		Tree: f.tree(c.Files), Parents: slices.Clone(c.Parents), Author: c.Author,
+		Subject: subject(c.Message), Message: c.Message, Time: c.Time.Truncate(time.Second),
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "tree %s\n", out.Tree)
+	for _, p := range c.Parents {
+		fmt.Fprintf(&text, "parent %s\n", p)
+	}
+	for _, role := range []string{"author", "committer"} {
+		fmt.Fprintf(&text, "%s %s %d +0000\n", role, c.Author, c.Time.Unix())
+	}
+	fmt.Fprintf(&text, "\n%s", c.Message)
+	out.Hash = name("commit", text.String())
+	f.commits[out.Hash] = out
+	return out.Hash
+}
+
+// tree adds the tree object of files, with those below it. Git's order has a
+// directory stand where its name with a slash would.
+func (f *Fake) tree(files map[string]string) string {
+	below := map[string]map[string]string{}
+	var entries []entry
+	for file, content := range files {
+		dir, rest, nested := strings.Cut(file, "/")
+		if nested {
+			if below[dir] == nil {
+				below[dir] = map[string]string{}
+			}
+			below[dir][rest] = content
+			continue
+		}
+		hash := name("blob", content)
+		f.blobs[hash] = content
+		entries = append(entries, entry{name: file, hash: hash})
+	}
+	for dir, files := range below {
+		entries = append(entries, entry{name: dir, hash: f.tree(files), dir: true})
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.order(), b.order()) })
+	var text strings.Builder
+	for _, e := range entries {
+		mode := "100644"
+		if e.dir {
+			mode = "40000"
+		}
+		raw, err := hex.DecodeString(e.hash)
+		if err != nil {
+			panic(fmt.Sprintf("gittest: hash %q: %v", e.hash, err))
+		}
+		fmt.Fprintf(&text, "%s %s\x00%s", mode, e.name, raw)
+	}
+	hash := name("tree", text.String())
+	f.trees[hash] = entries
+	return hash
+}
+
+func (e entry) order() string {
+	if e.dir {
+		return e.name + "/"
+	}
+	return e.name
+}
+
+func name(kind, content string) string {
+	sum := sha1.Sum(fmt.Appendf(nil, "%s %d\x00%s", kind, len(content), content))
+	return hex.EncodeToString(sum[:])
+}
+
+// subject is the first paragraph on one line.
+func subject(message string) string {
+	first, _, _ := strings.Cut(strings.TrimLeft(message, "\n"), "\n\n")
+	return strings.Join(strings.Fields(first), " ")
+}
+
+// SetBranch lets a branch point at a commit, whatever it pointed at before: a
+// push, or a forced one.
+func (f *Fake) SetBranch(branch, commit string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.branches[branch] = commit
+}
+
+// DeleteBranch lets a branch vanish.
+func (f *Fake) DeleteBranch(branch string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.branches, branch)
+}
+
+// Lose takes a commit, tree or blob away, as a truncated pack, a fetch cut short
+// or a bad disk does; everything that leads to it stays.
+func (f *Fake) Lose(hash string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost[hash] = true
+}
+
+// Find gives back what was lost.
+func (f *Fake) Find(hash string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.lost, hash)
+}
+
+// Fail lets everything that is asked fail with err, as when nobody reaches the
+// repository; nil ends it.
+func (f *Fake) Fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+// Branch implements reconciler.Git.
+func (f *Fake) Branch(name string) (commit string, ok bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return "", false, fmt.Errorf("read branch %s: %w", name, f.err)
+	}
+	commit, ok = f.branches[name]
+	return commit, ok, nil
+}
+
+// Commit implements reconciler.Git.
+func (f *Fake) Commit(hash string) (schema.Commit, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.commit(hash)
+}
+
+func (f *Fake) commit(hash string) (schema.Commit, error) {
+	c, ok := f.commits[hash]
+	switch {
+	case f.err != nil:
+		return schema.Commit{}, fmt.Errorf("read commit %s: %w", hash, f.err)
+	case !ok || f.lost[hash]:
+		return schema.Commit{}, fmt.Errorf("read commit %s: %w", hash, ErrNotFound)
+	}
+	return c, nil
+}
+
+// Tree implements reconciler.Git. A file over schema.MaxFileSize is refused by
+// name; a path that is no directory is an error of type schema.Diagnostics.
+func (f *Fake) Tree(commit, root string) (schema.Tree, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, err := f.commit(commit)
+	if err != nil {
+		return schema.Tree{}, err
+	}
+	hash, prefix := c.Tree, ""
+	for _, part := range strings.FieldsFunc(path.Clean("/"+root), func(r rune) bool { return r == '/' }) {
+		entries, err := f.directory(hash)
+		if err != nil {
+			return schema.Tree{}, err
+		}
+		prefix = path.Join(prefix, part)
+		i := slices.IndexFunc(entries, func(e entry) bool { return e.dir && e.name == part })
+		if i < 0 {
+			return schema.Tree{}, refuse(prefix, "there is no such directory in commit "+commit)
+		}
+		hash = entries[i].hash
+	}
+	out := schema.Tree{Commit: c, Hash: hash}
+	if err := f.list(&out, prefix, hash); err != nil {
+		return schema.Tree{}, fmt.Errorf("read tree of commit %s: %w", commit, err)
+	}
+	slices.SortFunc(out.Files, func(a, b schema.File) int { return strings.Compare(a.Path, b.Path) })
+	return out, nil
+}
+
+func refuse(at, message string) schema.Diagnostics {
+	return schema.Diagnostics{{Position: schema.Position{Path: at}, Severity: schema.Error, Message: message}}
+}
+
+func (f *Fake) directory(hash string) ([]entry, error) {
+	entries, ok := f.trees[hash]
+	if !ok || f.lost[hash] {
+		return nil, fmt.Errorf("tree %s: %w", hash, ErrNotFound)
+	}
+	return entries, nil
+}
+
+func (f *Fake) list(out *schema.Tree, prefix, hash string) error {
+	entries, err := f.directory(hash)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		at := path.Join(prefix, e.name)
+		if e.dir {
+			if err := f.list(out, at, e.hash); err != nil {
+				return err
+			}
+			continue
+		}
+		content, err := f.blob(e.hash)
+		switch {
+		case err != nil:
+			return err
+		case len(content) > schema.MaxFileSize:
+			out.Refused = append(out.Refused, refuse(at, fmt.Sprintf("%d bytes, a file has at most %d", len(content), schema.MaxFileSize))...)
+			continue
+		}
+		out.Files = append(out.Files, schema.File{Path: at, Hash: e.hash, Size: int64(len(content)), Open: func() ([]byte, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			content, err := f.blob(e.hash)
+			return []byte(content), errors.Join(err, f.err)
+		}})
+	}
+	return nil
+}
+
+func (f *Fake) blob(hash string) (string, error) {
+	content, ok := f.blobs[hash]
+	if !ok || f.lost[hash] {
+		return "", fmt.Errorf("blob %s: %w", hash, ErrNotFound)
+	}
+	return content, nil
+}
+
+// IsAncestor implements Repository.
+func (f *Fake) IsAncestor(a, b string) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.isAncestor(a, b)
+}
+
+func (f *Fake) isAncestor(a, b string) (bool, error) {
+	if a == b {
+		return true, f.err
+	}
+	reached, err := f.reach(b, a)
+	_, ok := reached[a]
+	return ok, err
+}
+
+// reach is every commit that can be reached from a tip. The search ends early
+// where it meets until, which then need not be there.
+func (f *Fake) reach(tip, until string) (map[string]schema.Commit, error) {
+	out := map[string]schema.Commit{}
+	for todo := []string{tip}; len(todo) > 0; {
+		hash := todo[0]
+		todo = todo[1:]
+		if _, seen := out[hash]; seen {
+			continue
+		}
+		if hash == until {
+			out[hash] = schema.Commit{}
+			return out, nil
+		}
+		c, err := f.commit(hash)
+		if err != nil {
+			return nil, err
+		}
+		out[hash] = c
+		todo = append(todo, c.Parents...)
+	}
+	return out, nil
+}
+
+// Overrides implements reconciler.Git.
+func (f *Fake) Overrides(applied, judged, tip string) (schema.Overrides, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out schema.Overrides
+	commits, err := f.since(applied, tip)
+	if err != nil {
+		return out, err
+	}
+	for _, c := range commits {
+		for _, v := range trailers(c.Message, schema.TrailerAllowPrune) {
+			if n, err := strconv.Atoi(v); err == nil {
+				out.AllowPrune = max(out.AllowPrune, n)
+			}
+		}
+	}
+	if commits, err = f.since(judged, tip); err != nil {
+		return schema.Overrides{}, err
+	}
+	for _, c := range commits {
+		for _, v := range trailers(c.Message, schema.TrailerRetry) {
+			out.Retry = v
+		}
+	}
+	return out, nil
+}
+
+// since is the commits after old up to tip, newest first; the tip alone when old
+// is none of its ancestors.
+func (f *Fake) since(old, tip string) ([]schema.Commit, error) {
+	c, err := f.commit(tip)
+	if err != nil || old == "" {
+		return []schema.Commit{c}, err
+	}
+	known, err := f.isAncestor(old, tip)
+	if err != nil || !known {
+		return []schema.Commit{c}, err
+	}
+	reached, err := f.reach(tip, "")
+	if err != nil {
+		return nil, err
+	}
+	before, err := f.reach(old, "")
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(reached, func(hash string, _ schema.Commit) bool { _, ok := before[hash]; return ok })
+	return slices.SortedFunc(maps.Values(reached), func(a, b schema.Commit) int {
+		return cmp.Or(b.Time.Compare(a.Time), strings.Compare(a.Hash, b.Hash))
+	}), nil
+}
+
+// trailers are the values of a key in a message's last paragraph, unless that is
+// its only one or holds anything but "Key: value" lines.
+func trailers(message, key string) []string {
+	paragraphs := strings.Split(strings.TrimSpace(message), "\n\n")
+	if len(paragraphs) < 2 {
+		return nil
+	}
+	var out []string
+	for line := range strings.Lines(paragraphs[len(paragraphs)-1]) {
+		k, value, ok := strings.Cut(strings.TrimSpace(line), ": ")
+		if !ok || strings.Contains(k, " ") {
+			return nil
+		}
+		if strings.EqualFold(k, key) {
+			out = append(out, strings.TrimSpace(value))
+		}
+	}
+	return out
+}
