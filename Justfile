@@ -12,6 +12,7 @@ export CGO_ENABLED := "0"
 build_flags := "-trimpath"
 version := `git describe --tags --always --dirty 2>/dev/null || echo dev`
 e2e := "fairlead/cmd/fairlead/internal/e2e"
+sim := "fairlead/cmd/fairlead/internal/sim"
 
 # list the recipes
 default:
@@ -37,12 +38,22 @@ lint:
 
 # run every test, end to end on real Podman last
 test: deps build lint
-    CGO_ENABLED=1 go test -race $(go list ./... | grep -vx {{ e2e }})
+    CGO_ENABLED=1 go test -race $(go list ./... | grep -vx -e {{ e2e }} -e {{ sim }}/planted)
+    @{{ just_executable() }} sim
     go test {{ build_flags }} -count=1 -timeout 30m {{ e2e }}
 
 # run the end-to-end tests alone, with the arguments of `go test`
 e2e *arguments: deps
     go test {{ build_flags }} -count=1 -timeout 30m {{ e2e }} {{ arguments }}
+
+# simulate the whole cluster with faults from SEEDS seeds, and find the planted bugs
+sim seeds="500": deps
+    go test {{ build_flags }} -count=1 -timeout 30m {{ sim }} -seeds {{ trim_start_match(seeds, "SEEDS=") }}
+    go test {{ build_flags }} -count=1 -timeout 30m -v {{ sim }}/planted
+
+# tell every event of one seed
+sim-seed seed: deps
+    go test {{ build_flags }} -count=1 -v -run TestSeeds {{ sim }} -seed {{ seed }}
 
 # build the images of examples/shop into the host's Podman
 images: deps

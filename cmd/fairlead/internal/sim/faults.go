@@ -1,0 +1,385 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"fairlead/nodeagent"
+	"fairlead/nodeagent/pod"
+	"fairlead/reconciler/gittest"
+	"fairlead/reconciler/store"
+)
+
+// Durations of a run.
+const (
+	troubled  = 3 * time.Minute // while faults happen
+	mostFor   = 70 * time.Second
+	restWait  = 4 * time.Minute // for what was in the making to fail and be mended
+	quietTime = 20 * time.Second
+)
+
+// Fault is something that goes wrong.
+type Fault struct {
+	At   time.Duration
+	Kind string
+	Node int           // which node, where it is one's
+	For  time.Duration // how long, where it lasts
+	N    int           // how many, where it counts
+}
+
+func (f Fault) String() string {
+	return fmt.Sprintf("%s (node n%d, for %v, n %d)", f.Kind, f.Node+1, f.For.Round(time.Millisecond), f.N)
+}
+
+// faultKinds lists what can go wrong and how often it does among all.
+var faultKinds = []struct {
+	kind   string
+	weight int
+}{
+	{"the master is killed", 4},
+	{"an agent is killed", 4},
+	{"the supervisor is paused", 1},
+	{"the master is paused", 3},
+	{"an agent is paused", 3},
+	{"a node is cut off", 3},
+	{"a node is not heard", 2},
+	{"a node does not hear", 2},
+	{"most nodes are cut off", 1},
+	{"a node programs slowly", 2},
+	{"a node boots", 2},
+	{"a container dies", 3},
+	{"a conmon dies", 2},
+	{"a container is sick", 1},
+	{"the runtime hangs", 2},
+	{"the runtime is killed", 2},
+	{"the runtime is killed amid a call", 3},
+	{"the runtime's answers are lost", 3},
+	{"the runtime forgets", 1},
+	{"the registry fails", 1},
+	{"a store write is lost", 2},
+	{"a store write has an unknown end", 2},
+	{"a store write comes late", 2},
+	{"the store is wiped", 1},
+	{"git cannot be read", 1},
+	{"git is cut short", 1},
+	{"the branch vanishes", 1},
+	{"the branch is rewritten", 1},
+	{"the tree is empty", 2},
+}
+
+func (w *World) drawFaults(seed uint64) []Fault {
+	chance := stream(seed, "faults")
+	total := 0
+	for _, k := range faultKinds {
+		total += k.weight
+	}
+	out := make([]Fault, 2+chance.IntN(9))
+	for i := range out {
+		out[i] = Fault{
+			At: time.Duration(chance.Int64N(int64(troubled))), Kind: drawKind(chance, total), Node: chance.IntN(len(w.nodes)),
+			For: time.Second + time.Duration(chance.Int64N(int64(mostFor))), N: 1 + chance.IntN(4),
+		}
+		if chance.IntN(2) == 0 {
+			out[i].For /= 8
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Fault) int { return int(a.At - b.At) })
+	return out
+}
+
+func drawKind(chance *rand.Rand, total int) string {
+	n := chance.IntN(total)
+	for _, k := range faultKinds {
+		if n -= k.weight; n < 0 {
+			return k.kind
+		}
+	}
+	panic("unreachable")
+}
+
+// live is a run of a seed: trouble, then none, then rest, then quiet.
+func (w *World) live(faults []Fault, skip map[int]bool) {
+	w.team.pushes(troubled)
+	for i, f := range faults {
+		if !skip[i] {
+			w.after(f.At, func() { w.strike(f) })
+		}
+	}
+	w.pass(troubled + mostFor) // what lasts is over by then
+	if w.violation != nil {
+		return
+	}
+	w.heal()
+	commit := ""
+	if !w.await(time.Minute, func() bool {
+		if commit == "" {
+			final := slices.Clone(w.team.good)
+			for i := range final {
+				final[i].config++
+			}
+			w.push("the last\n\nFairlead-Allow-Prune: 1000\nFairlead-Retry: faults are over", final, func(c string, err error) { commit = c })
+			w.pass(time.Second)
+		}
+		return commit != ""
+	}) {
+		w.broken("L1", "a push is not taken within a minute once faults stop")
+		return
+	}
+	if !w.await(restWait, func() bool { return w.truth.rest(commit) == "" }) {
+		w.broken("L1", "once faults stop: %s", w.truth.rest(commit))
+		return
+	}
+	w.quiet()
+}
+
+// quiet: unchanged input makes no write and no change anywhere (S24). What is
+// at rest says so for a while first: a revision is healthy before its last pod
+// has gone.
+func (w *World) quiet() {
+	w.pass(quietTime)
+	writes, calls := w.store.Transactions(), w.calls()
+	w.pass(quietTime)
+	if n := w.store.Transactions() - writes; n > 0 {
+		w.broken("S24", "%d store transactions while nothing changes", n)
+	}
+	if n := w.calls() - calls; n > 0 {
+		w.broken("S24", "%d calls of the runtimes while nothing changes", n)
+	}
+}
+
+func (w *World) calls() (out int) {
+	for _, n := range w.nodes {
+		out += len(n.runtime.Calls())
+	}
+	return out
+}
+
+// heal ends everything that lasts.
+func (w *World) heal() {
+	w.note("faults are over")
+	for _, n := range w.nodes {
+		n.cutUp, n.cutDown, n.slow = false, false, 0
+		n.recover()
+		for _, method := range []string{"image", "create", "pull"} {
+			n.runtime.Fail(method, nil)
+		}
+		for _, method := range []string{"create", "start", "remove"} {
+			n.runtime.Lose(method, 0)
+			n.runtime.KillServiceAmid(method, 0)
+		}
+		for _, a := range n.apps {
+			a.sick = false
+		}
+	}
+	w.git.Fail(nil)
+	w.putBack()
+	w.store.Inject(nil)
+	w.store.Deliver()
+}
+
+// putBack is what the team does about a branch that somebody rewrote.
+func (w *World) putBack() {
+	tip, _, err := w.git.Branch("main")
+	if err != nil || w.team.tip == "" {
+		return
+	}
+	if forward, err := w.git.IsAncestor(w.team.tip, tip); err != nil || !forward {
+		w.git.SetBranch("main", w.team.tip)
+	}
+}
+
+func (n *node) recover() {
+	n.hung = false
+	n.runtime.StartService()
+	n.runtime.Recall()
+}
+
+var errRegistry = errors.New("the registry does not answer")
+
+// strike lets a fault happen.
+func (w *World) strike(f Fault) {
+	if w.violation != nil {
+		return
+	}
+	w.note("FAULT %s", f)
+	n := w.nodes[f.Node]
+	switch f.Kind {
+	case "the master is killed":
+		w.master.end("killed")
+	case "an agent is killed":
+		n.agent.end("killed")
+	case "the supervisor is paused":
+		w.supervisor.pause(f.For / 4)
+	case "the master is paused":
+		w.master.pause(f.For)
+	case "an agent is paused":
+		n.agent.pause(f.For)
+	case "a node is cut off":
+		n.cut(true, true, f.For)
+	case "a node is not heard":
+		n.cut(true, false, f.For)
+	case "a node does not hear":
+		n.cut(false, true, f.For)
+	case "most nodes are cut off":
+		for i := range len(w.nodes)/2 + 1 {
+			w.nodes[(f.Node+i)%len(w.nodes)].cut(true, true, f.For)
+		}
+	case "a node programs slowly":
+		n.slow = time.Duration(f.N) * time.Second
+		w.after(f.For, func() { n.slow = 0 })
+	case "a node boots":
+		n.reboot()
+	case "a container dies":
+		if id := n.some(f.N); id != "" {
+			n.dies(id, pod.Exit{Code: 137})
+		}
+	case "a conmon dies":
+		if id := n.some(f.N); id != "" {
+			n.apps[id].killed = true
+			n.runtime.KillConmon(n.apps[id].spec.Name)
+		}
+	case "a container is sick":
+		if id := n.some(f.N); id != "" {
+			n.apps[id].sick = true
+		}
+	case "the runtime hangs":
+		n.hung = true
+		n.runtime.Hang()
+		w.after(f.For/2, n.recover)
+	case "the runtime is killed":
+		n.runtime.KillService()
+		w.after(f.For/4, n.recover)
+	case "the runtime is killed amid a call":
+		n.runtime.KillServiceAmid([]string{"create", "start"}[f.N%2], 1)
+	case "the runtime's answers are lost":
+		n.runtime.Lose([]string{"create", "start", "remove", "signal"}[f.N%4], f.N)
+	case "the runtime forgets":
+		n.runtime.Forget()
+		w.after(f.For/2, n.recover)
+	case "the registry fails":
+		n.runtime.Fail("image", nodeagent.ErrNoImage)
+		n.runtime.Fail("create", nodeagent.ErrNoImage)
+		n.runtime.Fail("pull", errRegistry)
+		w.after(f.For, func() {
+			for _, method := range []string{"image", "create", "pull"} {
+				n.runtime.Fail(method, nil)
+			}
+		})
+	case "a store write is lost":
+		w.failWrites(store.FaultLost, f.N)
+	case "a store write has an unknown end":
+		w.failWrites(store.FaultSent, f.N)
+	case "a store write comes late":
+		w.failWrites(store.FaultLate, f.N)
+		w.after(f.For/8, w.store.Deliver)
+	case "the store is wiped":
+		w.wipe()
+	case "git cannot be read":
+		w.git.Fail(errors.New("input/output error"))
+		w.after(f.For, func() { w.git.Fail(nil) })
+	case "git is cut short":
+		w.cutShort(f.For)
+	case "the branch vanishes":
+		w.moveBranch("", f.For)
+	case "the branch is rewritten":
+		w.moveBranch(w.commit("", "another history", w.team.apps[:1]), f.For)
+	case "the tree is empty":
+		w.emptyTree()
+	}
+}
+
+func (n *node) cut(up, down bool, d time.Duration) {
+	n.cutUp, n.cutDown = n.cutUp || up, n.cutDown || down
+	n.w.after(d, func() {
+		n.w.note("%s is connected again", n.name)
+		n.cutUp, n.cutDown = false, false
+	})
+}
+
+// some is the ID of one of the node's running containers.
+func (n *node) some(which int) string {
+	var ids []string
+	for id := range n.apps {
+		if n.running(id) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return ""
+	}
+	slices.Sort(ids)
+	return ids[which%len(ids)]
+}
+
+// failWrites lets the next transaction of the store fail, all of its round: n
+// counts the transactions before it.
+func (w *World) failWrites(fault store.Fault, n int) {
+	w.store.Inject(func(int) store.Fault {
+		if n--; n != 0 {
+			return store.NoFault
+		}
+		return fault
+	})
+}
+
+// wipe deletes the master's etcd directory and kills it.
+func (w *World) wipe() {
+	if !w.truth.recovered {
+		return
+	}
+	w.store = store.NewMemory(w.now.Add(-time.Hour))
+	w.truth.recovered = len(w.registered()) == 0
+	w.truth.applied = ""
+	w.master.end("its store is gone")
+}
+
+// cutShort loses an object of the newest commit's tree for a while.
+func (w *World) cutShort(d time.Duration) {
+	tip, ok, err := w.git.Branch("main")
+	if err != nil || !ok {
+		return
+	}
+	t, err := w.git.Tree(tip, ".")
+	if err != nil || len(t.Files) == 0 {
+		return
+	}
+	lost := t.Files[len(t.Files)-1].Hash
+	w.git.Lose(lost)
+	w.after(d, func() { w.git.Find(lost) })
+}
+
+// moveBranch moves the branch behind everybody's back, and back after a while,
+// unless somebody pushed meanwhile.
+func (w *World) moveBranch(to string, d time.Duration) {
+	tip, ok, err := w.git.Branch("main")
+	if err != nil || !ok {
+		return
+	}
+	move := func(commit string) {
+		if commit == "" {
+			w.git.DeleteBranch("main")
+		} else {
+			w.git.SetBranch("main", commit)
+		}
+	}
+	move(to)
+	w.after(d, func() {
+		if now, _, _ := w.git.Branch("main"); now == to {
+			move(tip)
+		}
+	})
+}
+
+// emptyTree is a commit on top that holds nothing, without a word about it.
+func (w *World) emptyTree() {
+	tip, ok, err := w.git.Branch("main")
+	if err != nil || !ok {
+		return
+	}
+	empty := w.git.Add(gittest.Commit{Message: "oops", Time: w.now, Parents: []string{tip}})
+	w.learn(empty, "oops", nil)
+	w.git.SetBranch("main", empty)
+}

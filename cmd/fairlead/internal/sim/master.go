@@ -1,0 +1,421 @@
+package sim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler"
+	"fairlead/reconciler/api"
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/plan"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/reconciler/store"
+	"fairlead/reconciler/work"
+	"fairlead/schema"
+	"fairlead/schema/load"
+	"fairlead/schema/wire"
+)
+
+// sourceName is the one source there is.
+const sourceName = "main"
+
+// lookInterval is how often the master looks at its repository by itself.
+const lookInterval = 5 * time.Second
+
+// goBackPause is between tries to hand a rollback over.
+const goBackPause = time.Second
+
+var (
+	engineConfig = control.Config{
+		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), DNS: netip.MustParseAddr("10.96.0.10"), NodePortFirst: 30000, NodePortLast: 32767,
+	}
+	clusterInfo = wire.ClusterInfo{ID: "sim", PodCIDR: "10.112.0.0/12", ServiceCIDR: "10.96.0.0/16", DNS: "10.96.0.10", Domain: "cluster.local"}
+	secretKey   = []byte("the cluster's key")
+)
+
+// source is the master's configuration.
+func source() schema.Source {
+	return schema.Source{ObjectMeta: metav1.ObjectMeta{Name: sourceName}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{
+		Embedded: true, ProgressDeadline: &metav1.Duration{Duration: progressDeadline},
+	})}
+}
+
+// master is the master's process: the loop, the follower and the agents' door,
+// which are the product's own, and the shells around them.
+type master struct {
+	w *World
+	process
+	skew time.Duration // of this host's clock
+
+	handle   *store.Memory
+	engine   *settle.Engine
+	loop     *reconciler.Loop
+	feed     *state.Feed
+	follower *reconciler.Follower
+	door     *api.Door
+	keeper   *work.Keeper
+
+	inputs  []reconciler.Input
+	durable []func()  // who waits for the next round
+	due     time.Time // when the next round is arranged for
+	streams map[schema.NodeName]*connection
+	passed  map[schema.NodeName]uint64
+	trouble reconciler.SourceTrouble // as told last
+	going   bool                     // a rollback is arranged for
+	heard   map[schema.NodeName]time.Time
+}
+
+// maxInputs is how many inputs a round takes.
+const maxInputs = 256
+
+func (m *master) clock() time.Time { return m.w.now.Add(m.skew) }
+
+// start is the daemon's: read the store, then run.
+func (m *master) start() {
+	w := m.w
+	m.alive = true
+	m.handle = w.store.Open()
+	loaded, err := m.handle.Load(w.ctx)
+	if err != nil {
+		m.end("load: " + err.Error())
+		return
+	}
+	snapshot, err := reconciler.Restore(loaded.Records, state.Counters{ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations})
+	if err != nil {
+		w.broken("S17", "what was stored cannot be read: %v", err)
+		return
+	}
+	w.note("master starts: term %d, round %d, %d objects", loaded.Term, loaded.Round, len(loaded.Records))
+	w.truth.loaded(snapshot, loaded)
+	m.engine = settle.NewEngine(engineConfig)
+	machine := reconciler.NewMachine(m.engine, snapshot, []schema.Source{source()})
+	if loaded.Round == 0 {
+		machine.Recover(w.registered())
+	}
+	m.feed = state.NewFeed(snapshot)
+	m.keeper = work.NewKeeper(secretKey)
+	m.loop = reconciler.NewLoop(reconciler.LoopConfig{Machine: machine, Store: m.handle, Feed: m.feed, Round: loaded.Round, Log: w.log, Now: m.clock})
+	m.follower = &reconciler.Follower{Loop: rounds{m, machine}, Feed: m.feed, Engine: m.engine, Load: m.load, Vault: reconciler.NewVault(secretKey), Now: m.clock}
+	m.door = api.NewDoor(m.feed, api.DoorConfig{
+		Cluster: clusterInfo, OpenSecret: m.openSecret, Keeper: m.keeper, Recovering: len(machine.Awaited()) > 0,
+	}, w.log)
+	m.inputs, m.durable, m.due = nil, nil, time.Time{}
+	m.streams, m.passed, m.heard = map[schema.NodeName]*connection{}, map[schema.NodeName]uint64{}, map[schema.NodeName]time.Time{}
+	m.trouble, m.going = reconciler.SourceTrouble{}, false
+	m.roundAt(w.now)
+	m.after(w.between(0, lookInterval), m.lookAgain)
+	m.after(api.HeartbeatInterval, m.heartbeat)
+}
+
+// end breaks the streams as well: the kernel says so to whoever it reaches.
+func (m *master) end(why string) {
+	if !m.alive {
+		return
+	}
+	m.process.end(why)
+	for _, n := range m.w.nodes {
+		if c := m.streams[n.name]; c != nil {
+			n.receive(func() { c.agent.lost(c) })
+		}
+	}
+}
+
+// registered are the nodes that ever joined: the registry is on the precious disk.
+func (w *World) registered() (out []schema.NodeName) {
+	for _, n := range w.nodes {
+		if n.joined {
+			out = append(out, n.name)
+		}
+	}
+	return out
+}
+
+func (m *master) load(ctx context.Context, name string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics) {
+	r := load.Load(ctx, tree, spec, load.Options{Source: name, KnownNamespaces: namespaces})
+	return r.Objects, r.Diagnostics
+}
+
+func (m *master) openSecret(namespace, name string) (map[string][]byte, bool) {
+	secret, ok := state.Get[*corev1.Secret](m.feed.Snapshot(), namespace, name)
+	if !ok {
+		return nil, false
+	}
+	return m.follower.Vault.Open(secret)
+}
+
+// rounds is the loop as the follower knows it, without a goroutine: what is
+// submitted is taken by a round there and then.
+type rounds struct {
+	m       *master
+	machine *reconciler.Machine
+}
+
+func (r rounds) Base(context.Context) (reconciler.Base, error) {
+	return reconciler.Base{Snapshot: r.machine.Snapshot(), Queue: r.machine.Queue()}, nil
+}
+
+func (r rounds) Submit(_ context.Context, in reconciler.Input) error {
+	r.m.post(in, nil)
+	for len(r.m.inputs) > 0 && r.m.alive {
+		r.m.round()
+	}
+	if !r.m.alive {
+		return reconciler.ErrStopped
+	}
+	return nil
+}
+
+// post hands an input to the loop; durable is called once its round is.
+func (m *master) post(in reconciler.Input, durable func()) {
+	m.inputs = append(m.inputs, in)
+	if durable != nil {
+		m.durable = append(m.durable, durable)
+	}
+	m.roundAt(m.w.now.Add(m.w.between(0, 3*time.Millisecond)))
+}
+
+// roundAt arranges for a round no later than t.
+func (m *master) roundAt(t time.Time) {
+	if !m.due.IsZero() && !t.Before(m.due) {
+		return
+	}
+	m.due = t
+	m.after(t.Sub(m.w.now), func() {
+		if m.due.Equal(t) {
+			m.round()
+		}
+	})
+}
+
+func (m *master) round() {
+	w := m.w
+	m.due = time.Time{}
+	inputs := m.inputs[:min(maxInputs, len(m.inputs))]
+	m.inputs = slices.Clone(m.inputs[len(inputs):])
+	waiting := m.durable
+	m.durable = nil
+	before := m.feed.Snapshot()
+	wake, err := m.loop.Round(w.ctx, inputs)
+	if err != nil {
+		m.end(err.Error())
+		return
+	}
+	if m.feed.Snapshot() != before {
+		w.truth.published(before, m.feed)
+		m.door.Step()
+	}
+	for _, f := range waiting {
+		f()
+	}
+	m.pushFrames()
+	m.passAcknowledgements()
+	m.goBack()
+	if len(m.inputs) > 0 {
+		wake = m.clock()
+	}
+	m.roundAt(w.now.Add(max(0, wake.Sub(m.clock()))))
+}
+
+// pushFrames sends what is worth sending on every stream.
+func (m *master) pushFrames() {
+	for _, n := range m.w.nodes {
+		c := m.streams[n.name]
+		if c == nil {
+			continue
+		}
+		if f, ok := m.door.Next(c.stream); ok {
+			c.send(f)
+		}
+	}
+}
+
+func (m *master) heartbeat() {
+	for _, n := range m.w.nodes {
+		if c := m.streams[n.name]; c != nil {
+			f, _ := m.door.Next(c.stream)
+			c.send(f)
+		}
+	}
+	m.after(api.HeartbeatInterval, m.heartbeat)
+}
+
+func (m *master) passAcknowledgements() {
+	for node := range state.All[*corev1.Node](m.feed.Snapshot(), "") {
+		name := schema.NodeName(node.Name)
+		if version := m.door.Acked(name); version != m.passed[name] {
+			m.passed[name] = version
+			m.post(reconciler.Acknowledgement{Node: name, Version: version}, nil)
+		}
+	}
+}
+
+// goBack arranges for the last healthy revision to take a failed one's place.
+func (m *master) goBack() {
+	src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", sourceName)
+	if !ok || m.going || m.recovering() {
+		return
+	}
+	if failed, _ := settle.GoesBackTo(m.feed.Snapshot(), src); failed == nil {
+		return
+	}
+	m.going = true
+	m.after(0, func() {
+		m.stay()
+		m.after(goBackPause, func() { m.going = false; m.goBack() })
+	})
+}
+
+func (m *master) recovering() bool { return len(m.loop.Awaited()) > 0 }
+
+// connect is an agent's stream.
+func (m *master) connect(c *connection, since uint64) {
+	if !m.alive {
+		return
+	}
+	m.streams[c.agent.node.name] = c
+	c.stream = m.door.Connect(c.agent.node.name, since)
+	m.pushFrames()
+}
+
+// report is an agent's; answer is called when it was taken.
+func (m *master) report(data []byte, answer func()) {
+	var r wire.Report
+	if err := json.Unmarshal(data, &r); err != nil {
+		m.w.broken("wire", "a report cannot be read: %v", err)
+		return
+	}
+	n := m.w.node(r.Node)
+	n.joined = true
+	m.post(reconciler.NodeReport{PodCIDR: n.cidr, Report: r}, func() {
+		m.heard[r.Node] = m.w.now
+		m.door.Acknowledge(r.Node, r.AppliedVersion)
+		m.passAcknowledgements()
+		answer()
+	})
+}
+
+// kept is what a node remembers, told to a master that lost its store.
+func (m *master) kept(node schema.NodeName, kept wire.Kept) {
+	memory, err := m.keeper.Recall(node, kept)
+	if err != nil {
+		m.w.note("what %s kept is refused: %v", node, err)
+		return
+	}
+	m.post(reconciler.Recovered{Node: node, Memory: memory}, nil)
+}
+
+func (m *master) lookAgain() {
+	m.look()
+	m.after(m.w.between(lookInterval/2, lookInterval), m.lookAgain)
+}
+
+// look brings the branch to the loop if it moved, and tells how the repository
+// was found. Whatever is wrong, what was applied stays.
+func (m *master) look() {
+	if !m.alive || m.recovering() {
+		return
+	}
+	tip, err := m.bring()
+	if errors.Is(err, reconciler.ErrStopped) || !m.alive {
+		return
+	}
+	told := reconciler.SourceTrouble{Source: sourceName, Message: "branch main", Observed: tip}
+	switch {
+	case err != nil:
+		told.Reason, told.Message, told.Observed = "Trouble", err.Error(), ""
+	case tip == "":
+		return
+	}
+	if told != m.trouble {
+		m.trouble = told
+		m.w.note("master: source: %s %s", told.Reason, told.Message)
+		m.post(told, nil)
+	}
+}
+
+func (m *master) bring() (string, error) {
+	src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", sourceName)
+	if !ok {
+		return "", nil
+	}
+	tip, ok, err := m.w.git.Branch("main")
+	if err == nil && !ok && src.Status.Desired.Commit != "" {
+		err = errors.New("the branch is gone")
+	}
+	if err == nil && ok {
+		err = m.admit(src, tip)
+	}
+	if err != nil {
+		m.stay()
+		return "", err
+	}
+	if !ok {
+		return "", nil
+	}
+	_, err = m.follower.Sync(m.w.ctx, sourceName, pinned{m.w.git, tip}, "team")
+	return tip, err
+}
+
+// admit takes commits that follow the one judged last.
+func (m *master) admit(src *schema.Source, tip string) error {
+	for _, old := range []string{src.Status.Applied.Commit, src.Status.Desired.Commit} {
+		if old == "" || tip == src.Status.Desired.Commit {
+			continue
+		}
+		forward, err := m.w.git.IsAncestor(old, tip)
+		if err != nil {
+			return err
+		}
+		if !forward {
+			return fmt.Errorf("%s does not follow %s", tip, old)
+		}
+	}
+	_, err := m.w.git.Tree(tip, ".")
+	return err
+}
+
+// stay goes on with the commit judged last.
+func (m *master) stay() {
+	src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", sourceName)
+	if !ok || src.Status.Desired.Commit == "" || !m.alive || m.recovering() {
+		return
+	}
+	if _, err := m.follower.Sync(m.w.ctx, sourceName, pinned{m.w.git, src.Status.Desired.Commit}, "team"); err != nil && m.alive {
+		m.w.note("master: stay: %v", err)
+	}
+}
+
+// pinned is the repository with its branch where it was found.
+type pinned struct {
+	reconciler.Git
+	tip string
+}
+
+func (p pinned) Branch(string) (string, bool, error) { return p.tip, true, nil }
+
+// judge is a push before Git takes it; an error refuses it.
+func (m *master) judge(commit string) (*plan.Plan, error) {
+	if !m.alive || m.recovering() || m.w.now.Before(m.paused) {
+		return nil, errors.New("there is no master")
+	}
+	if m.feed.Snapshot().Get(schema.Key{Kind: schema.KindSource, Name: sourceName}) == nil {
+		return nil, errors.New("the master has only just begun")
+	}
+	cand, err := m.follower.JudgeCommit(m.w.ctx, sourceName, m.w.git, commit)
+	if err != nil {
+		return nil, err
+	}
+	if cand.Plan.Verdict == plan.Refused {
+		return cand.Plan, errors.New(cand.Plan.Summary())
+	}
+	return cand.Plan, nil
+}

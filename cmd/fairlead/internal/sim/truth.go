@@ -1,0 +1,739 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"fairlead/nodeagent/pod"
+	"fairlead/reconciler"
+	"fairlead/reconciler/state"
+	"fairlead/reconciler/work"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// Durations that the invariants name, and the room for what is measured.
+const (
+	keepsUp      = 5 * time.Second  // a node heard within this keeps up
+	readyDead    = 5 * time.Second  // how long a dead process may be called Ready (S18)
+	addressRest  = 60 * time.Second // of a released address (S8)
+	silentNode   = 40 * time.Second // before a node is NotReady
+	tickSlack    = 4 * time.Second  // a master's tick, a report's period, a message's way
+	inContact    = 20 * time.Second // how long a node must have been in contact to be held to S9
+	watchPeriod  = time.Second
+	sandboxOwner = 10 * time.Second // how long a table may lead to a sandbox that is gone
+)
+
+// truth is what the simulation knows and no process does; it holds every step to
+// the invariants.
+type truth struct {
+	w *World
+
+	latest    *state.Snapshot       // the last one that was durable and published
+	recovered bool                  // since a store was wiped, or none was
+	model     map[schema.Key]uint64 // of a watcher that only hears changes
+	bound     map[types.UID]binding
+	highest   map[string]int64 // epoch by node and pod name
+	released  map[netip.Addr]release
+	missing   map[string]time.Time // since when a table leads to a sandbox that is gone
+	deadReady map[types.UID]time.Time
+	trees     map[string]tree // by commit
+	contact   map[schema.NodeName]time.Time
+	applied   string
+}
+
+type binding struct {
+	node  schema.NodeName
+	epoch int64
+}
+
+type release struct {
+	uid types.UID
+	at  time.Time
+}
+
+// tree is what a commit asks for.
+type tree struct {
+	keys    []schema.Key // sorted
+	removes int          // how many objects its trailer lets go
+}
+
+func newTruth(w *World) *truth {
+	return &truth{
+		w: w, recovered: true, latest: state.Empty(state.Counters{}), model: map[schema.Key]uint64{}, bound: map[types.UID]binding{}, highest: map[string]int64{},
+		released: map[netip.Addr]release{}, missing: map[string]time.Time{}, deadReady: map[types.UID]time.Time{}, trees: map[string]tree{},
+		contact: map[schema.NodeName]time.Time{},
+	}
+}
+
+// loaded holds what a master read at its start to what was published before:
+// durable before visible, and no version goes back (S17).
+func (t *truth) loaded(s *state.Snapshot, l wire.Loaded) {
+	if l.Round == 0 { // a store that is new, or was wiped
+		if t.recovered {
+			t.take(s)
+		}
+		return
+	}
+	if was, is := t.latest.Counters().ResourceVersion, l.ResourceVersion; is < was {
+		t.w.broken("S17", "the store is at version %d, %d was published before", is, was)
+	} else if is == was {
+		for _, k := range schema.Kinds() {
+			for obj := range t.latest.List(k.Kind, "") {
+				if have := s.Get(schema.KeyOf(obj)); have == nil || version(have) != version(obj) {
+					t.w.broken("S17", "%s was published at version %d and is not in the store so", schema.KeyOf(obj), version(obj))
+				}
+			}
+			if s.Len(k.Kind) != t.latest.Len(k.Kind) {
+				t.w.broken("S17", "%d objects of kind %s are in the store, %d were published", s.Len(k.Kind), k.Kind, t.latest.Len(k.Kind))
+			}
+		}
+	}
+	t.take(s)
+}
+
+func version(obj schema.Object) uint64 {
+	n, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
+	return n
+}
+
+// take makes a snapshot that is durable the latest.
+func (t *truth) take(s *state.Snapshot) {
+	t.latest = s
+	t.model = map[schema.Key]uint64{}
+	for _, k := range schema.Kinds() {
+		for obj := range s.List(k.Kind, "") {
+			t.model[schema.KeyOf(obj)] = version(obj)
+		}
+	}
+	for p := range state.All[*corev1.Pod](s, "") {
+		t.note(p)
+	}
+}
+
+func (t *truth) note(p *corev1.Pod) {
+	if p.Spec.NodeName != "" {
+		t.bound[p.UID] = binding{schema.NodeName(p.Spec.NodeName), work.Epoch(p)}
+	}
+}
+
+// published takes what a round made visible.
+func (t *truth) published(before *state.Snapshot, feed *state.Feed) {
+	from := before.Counters().ResourceVersion
+	changes, s, _, ok := feed.Since(from)
+	if !ok {
+		t.w.broken("S17", "the feed forgot version %d at once", from)
+		return
+	}
+	if t.recovered && from != t.latest.Counters().ResourceVersion {
+		t.w.broken("S17", "a round goes on from version %d, the last published is %d", from, t.latest.Counters().ResourceVersion)
+	}
+	last := from
+	for _, c := range changes {
+		if c.RV <= last {
+			t.w.broken("S17", "change %d of %s comes after %d", c.RV, c.Key, last)
+		}
+		last = c.RV
+		if c.New == nil {
+			delete(t.model, c.Key)
+		} else {
+			t.model[c.Key] = c.RV
+		}
+	}
+	if !t.recovered { // the first round after a wiped store has the whole cluster
+		t.w.note("the cluster is recovered, version %d", s.Counters().ResourceVersion)
+		t.take(s)
+		t.recovered = true
+	}
+	was := t.latest
+	t.latest = s
+	t.watcher(s)
+	for _, c := range changes {
+		if p, ok := c.New.(*corev1.Pod); ok {
+			t.note(p)
+			if old, ok := c.Old.(*corev1.Pod); ok && old.DeletionTimestamp == nil && p.DeletionTimestamp != nil {
+				t.deleted(was, s, old)
+			}
+		}
+		if n, ok := c.New.(*corev1.Node); ok {
+			if old, ok := c.Old.(*corev1.Node); ok {
+				t.nodeChanged(old, n)
+			}
+		}
+	}
+	t.source(was, s)
+	t.budgets(s)
+	t.capacity(s)
+}
+
+// watcher holds what somebody knows who heard every change to the tables (S17).
+func (t *truth) watcher(s *state.Snapshot) {
+	count := 0
+	for _, k := range schema.Kinds() {
+		for obj := range s.List(k.Kind, "") {
+			count++
+			if rv := t.model[schema.KeyOf(obj)]; rv != version(obj) {
+				t.w.broken("S17", "a watcher has %s at version %d, it is at %d", schema.KeyOf(obj), rv, version(obj))
+			}
+		}
+	}
+	if count != len(t.model) {
+		t.w.broken("S17", "a watcher has %d objects, there are %d", len(t.model), count)
+	}
+}
+
+// source: what is applied is one accepted tree (S4), moves along ancestry or by
+// a recorded override (S5), and takes nothing away that nobody asked to (S3).
+func (t *truth) source(was, s *state.Snapshot) {
+	src, ok := state.Get[*schema.Source](s, "", sourceName)
+	if !ok || src.Status.Applied.Commit == "" {
+		return
+	}
+	commit := src.Status.Applied.Commit
+	asked, known := t.trees[commit]
+	if !known {
+		t.w.broken("S4", "commit %s is applied, which nobody made", commit)
+		return
+	}
+	var have []schema.Key
+	for _, k := range schema.Kinds() {
+		if !k.Desired {
+			continue
+		}
+		for obj := range s.BySource(k.Kind, sourceName) {
+			if obj.GetDeletionTimestamp() == nil && obj.GetOwnerReferences() == nil {
+				have = append(have, schema.KeyOf(obj))
+			}
+		}
+	}
+	slices.SortFunc(have, schema.Key.Compare)
+	if !slices.Equal(have, asked.keys) {
+		t.w.broken("S4", "applied is %.12s, which asks for %v; there is %v", commit, asked.keys, have)
+	}
+	if commit == t.applied {
+		return
+	}
+	t.w.note("applied: %.12s", commit)
+	defer func() { t.applied = commit }()
+	old, known := t.trees[t.applied]
+	if !known {
+		return
+	}
+	forward, err := t.w.git.IsAncestor(t.applied, commit)
+	back, _ := t.w.git.IsAncestor(commit, t.applied)
+	if err == nil && !forward && !(back && t.failed(s, t.applied)) {
+		t.w.broken("S5", "applied moves from %.12s to %.12s, which does not follow it, and no rollback was due", t.applied, commit)
+	}
+	gone := 0
+	for _, key := range old.keys {
+		if !slices.Contains(asked.keys, key) {
+			gone++
+		}
+	}
+	if forward && 2*gone > len(old.keys) && asked.removes < gone {
+		t.w.broken("S3", "%d of %d objects go with %.12s, and no commit allows it", gone, len(old.keys), commit)
+	}
+}
+
+func (t *truth) failed(r state.Reader, commit string) bool {
+	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(sourceName, commit))
+	return ok && (rev.Status.Phase == schema.PhaseFailed || rev.Status.Phase == schema.PhaseRolledBack)
+}
+
+func deploymentOf(r state.Reader, p *corev1.Pod) (*appsv1.Deployment, bool) {
+	for _, o := range p.OwnerReferences {
+		if rs, ok := state.Get[*appsv1.ReplicaSet](r, p.Namespace, o.Name); ok {
+			return state.OwnerDeployment(r, rs)
+		}
+	}
+	return nil, false
+}
+
+// podsOf are a deployment's pods that stay, and how many of them are ready.
+func podsOf(r state.Reader, d *appsv1.Deployment) (all, ready int) {
+	for p := range state.All[*corev1.Pod](r, d.Namespace) {
+		if owner, ok := deploymentOf(r, p); !ok || owner.UID != d.UID || p.DeletionTimestamp != nil || ended(p) {
+			continue
+		}
+		all++
+		if isReady(p) {
+			ready++
+		}
+	}
+	return all, ready
+}
+
+func ended(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+func isReady(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+func isStale(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == reconciler.ConditionStale && c.Status == corev1.ConditionTrue
+	})
+}
+
+func nodeReady(r state.Reader, name string) bool {
+	n, ok := state.Get[*corev1.Node](r, "", name)
+	return ok && slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// limits are a deployment's surge and what may be unavailable, in pods.
+func limits(d *appsv1.Deployment) (surge, unavailable int) {
+	want := int(*d.Spec.Replicas)
+	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+		return 0, want
+	}
+	up, _ := intstr.GetScaledValueFromIntOrPercent(d.Spec.Strategy.RollingUpdate.MaxSurge, want, true)
+	down, _ := intstr.GetScaledValueFromIntOrPercent(d.Spec.Strategy.RollingUpdate.MaxUnavailable, want, false)
+	if up == 0 && down == 0 {
+		down = 1
+	}
+	return up, down
+}
+
+// budgets: never more pods than desired and surge (S6).
+func (t *truth) budgets(s *state.Snapshot) {
+	for d := range state.All[*appsv1.Deployment](s, "") {
+		surge, _ := limits(d)
+		if all, _ := podsOf(s, d); all > int(*d.Spec.Replicas)+surge && d.Generation == d.Status.ObservedGeneration && d.DeletionTimestamp == nil {
+			t.w.broken("S6", "deployment %s has %d pods, wants %d and allows %d more", d.Name, all, *d.Spec.Replicas, surge)
+		}
+	}
+}
+
+// deleted is told of every pod that a round let go: one that was ready must have
+// been one too many, or stand on a lost node (S6).
+func (t *truth) deleted(was, s *state.Snapshot, p *corev1.Pod) {
+	t.w.note("%s is to go from %s", p.Name, p.Spec.NodeName)
+	before, ok := deploymentOf(was, p)
+	if !ok || !isReady(p) || p.Spec.NodeName == "" {
+		return
+	}
+	if !nodeReady(s, p.Spec.NodeName) || !nodeReady(was, p.Spec.NodeName) {
+		return // lost with its node
+	}
+	d, ok := state.Get[*appsv1.Deployment](s, before.Namespace, before.Name)
+	if !ok || d.UID != before.UID || d.DeletionTimestamp != nil {
+		return // it went whole, as the tree asks
+	}
+	_, unavailable := limits(d)
+	if _, ready := podsOf(s, d); ready < int(*d.Spec.Replicas)-unavailable {
+		t.w.broken("S6", "%s was ready and goes: deployment %s keeps %d ready of %d, %d may be missing", p.Name, d.Name, ready, *d.Spec.Replicas, unavailable)
+	}
+}
+
+// nodeChanged: a node is given up only after a silence that its leader heard.
+func (t *truth) nodeChanged(old, n *corev1.Node) {
+	was := nodeIs(old)
+	is := nodeIs(n)
+	if was == is {
+		return
+	}
+	t.w.note("node %s is Ready=%s", n.Name, is)
+	if was != corev1.ConditionTrue {
+		return
+	}
+	m := t.w.master
+	silence := t.w.now.Sub(m.heard[schema.NodeName(n.Name)])
+	if at, heard := m.heard[schema.NodeName(n.Name)]; heard && silence < silentNode-tickSlack {
+		t.w.broken("S3", "node %s is given up after %v of silence, it was heard at %v", n.Name, silence, at.Sub(epoch))
+	}
+	silent := 0
+	for _, other := range t.w.nodes {
+		if t.w.now.Sub(m.heard[other.name]) > silentNode+tickSlack {
+			silent++
+		}
+	}
+	if 2*silent > len(t.w.nodes) {
+		t.w.broken("S3", "node %s is given up while %d of %d are silent", n.Name, silent, len(t.w.nodes))
+	}
+}
+
+func nodeIs(n *corev1.Node) corev1.ConditionStatus {
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status
+		}
+	}
+	return ""
+}
+
+// capacity: what is bound to a node fits it (S8).
+func (t *truth) capacity(s *state.Snapshot) {
+	for n := range state.All[*corev1.Node](s, "") {
+		var cpu, pods int64
+		for p := range state.By[*corev1.Pod](s, state.PodsByNode, n.Name) {
+			if ended(p) {
+				continue
+			}
+			pods++
+			for i := range p.Spec.Containers {
+				cpu += p.Spec.Containers[i].Resources.Requests.Cpu().MilliValue()
+			}
+		}
+		if room := n.Status.Allocatable; cpu > room.Cpu().MilliValue() || pods > room.Pods().Value() {
+			t.w.broken("S8", "node %s holds %d pods asking for %dm, it has room for %d and %dm", n.Name, pods, cpu, room.Pods().Value(), room.Cpu().MilliValue())
+		}
+	}
+}
+
+// started: no container without a committed binding of the highest epoch (S2),
+// and none twice.
+func (t *truth) started(n *node, a *app) {
+	uid := a.spec.Pod
+	b, ok := t.bound[uid]
+	if !ok || b.node != n.name {
+		t.w.broken("S2", "%s starts %s, which is bound to %q", n.name, a.spec.Name, b.node)
+		return
+	}
+	epoch, _ := strconv.ParseInt(a.spec.Labels[pod.LabelEpoch], 10, 64)
+	id := fmt.Sprint(n.name, "/", a.spec.Labels[pod.LabelNamespace], "/", a.spec.Labels[pod.LabelPod])
+	if epoch < t.highest[id] || epoch != b.epoch {
+		t.w.broken("S2", "%s starts %s of epoch %d, %d was seen and %d is bound", n.name, a.spec.Name, epoch, t.highest[id], b.epoch)
+	}
+	t.highest[id] = epoch
+	if twice := n.runtime.Twice(); len(twice) > 0 {
+		t.w.broken("S2", "%s runs %v beside an earlier attempt", n.name, twice)
+	}
+}
+
+// justified tells why a running container may be ended; "" if nothing allows it.
+func (t *truth) justified(n *node, id string, a *app) string {
+	p, ok := state.PodByUID(t.latest, a.spec.Pod) // what a lost store had decided counts until it is recovered
+	switch {
+	case !ok:
+		return "deleted"
+	case p.DeletionTimestamp != nil:
+		return "to go"
+	case p.Spec.NodeName != string(n.name):
+		return "bound elsewhere"
+	case a.sick:
+		return "not live"
+	case a.killed:
+		return "its conmon died"
+	case n.newer(id, a):
+		return "a newer attempt runs"
+	case n.strange(id):
+		return "its start was cut short"
+	}
+	for i := range p.Spec.Containers {
+		if c := &p.Spec.Containers[i]; c.Name == a.spec.Labels[pod.LabelContainer] && c.Image != a.spec.Image {
+			return "its image changed"
+		}
+	}
+	return ""
+}
+
+// newer reports whether another attempt of the same container was made.
+func (n *node) newer(id string, a *app) bool {
+	for other, b := range n.apps {
+		if other != id && b.spec.Pod == a.spec.Pod && b.spec.Labels[pod.LabelContainer] == a.spec.Labels[pod.LabelContainer] && b.spec.Labels[pod.LabelAttempt] >= a.spec.Labels[pod.LabelAttempt] {
+			return true
+		}
+	}
+	return false
+}
+
+// strange reports whether Podman does not know the container, or not as running.
+func (n *node) strange(id string) bool {
+	found, err := n.runtime.List(n.w.ctx)
+	if err != nil {
+		return false
+	}
+	for _, f := range found {
+		if f.ID == id {
+			return f.State == pod.StateStray || f.State == pod.StateUnknown
+		}
+	}
+	return true
+}
+
+// signalled: nothing ends without a decision (S3); SIGTERM waits for the tables,
+// SIGKILL for the grace (S13).
+func (t *truth) signalled(n *node, id string, a *app, s syscall.Signal) {
+	reason := t.justified(n, id, a)
+	t.w.note("%s: signal %d to %s (%s)", n.name, s, a.spec.Name, reason)
+	if reason == "" {
+		t.w.broken("S3", "%s sends signal %d to %s, which is to run", n.name, s, a.spec.Name)
+	}
+	if s == syscall.SIGKILL {
+		if reason == "to go" && (a.termAt.IsZero() || t.w.now.Sub(a.termAt) < graceSeconds*time.Second) {
+			t.w.broken("S13", "%s kills %s before its grace period", n.name, a.spec.Name)
+		}
+		return
+	}
+	if reason != "to go" || !a.termAt.IsZero() {
+		return
+	}
+	if seen, ok := n.agent.deleting[a.spec.Pod]; !ok || t.w.now.Sub(seen) >= pod.DrainWait {
+		return // it waited long enough, or an earlier life did
+	}
+	ip, ok := n.live[a.spec.Pod]
+	if !ok {
+		return
+	}
+	for _, other := range t.w.nodes {
+		heard, ok := t.w.master.heard[other.name]
+		well := ok && t.w.now.Sub(heard) < keepsUp-time.Second && t.inContact(other, keepsUp+tickSlack)
+		if (well || other == n) && leadsTo(other.table, ip) {
+			t.w.broken("S13", "%s asks %s to end, %s still sends it requests", n.name, a.spec.Name, other.name)
+		}
+	}
+}
+
+func leadsTo(table *wire.Work, ip netip.Addr) bool {
+	if table == nil {
+		return false
+	}
+	for _, s := range table.Services {
+		for _, e := range s.Endpoints {
+			if e.IP == ip.String() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// removed is Podman's forced removal of what runs.
+func (t *truth) removed(n *node, id string, a *app) {
+	if reason := t.justified(n, id, a); reason == "" {
+		t.w.broken("S3", "%s removes %s, which is to run", n.name, a.spec.Name)
+	}
+}
+
+// addressed: no two pods share an address, and a released one rests (S8).
+func (t *truth) addressed(n *node, uid types.UID, ip netip.Addr) {
+	for _, other := range t.w.nodes {
+		for taken, have := range other.live {
+			if have == ip && taken != uid {
+				t.w.broken("S8", "%s gives %s to %s, it is %s's", n.name, ip, uid, taken)
+			}
+		}
+	}
+	if r, ok := t.released[ip]; ok && r.uid != uid && t.w.now.Sub(r.at) < addressRest {
+		t.w.broken("S8", "%s gives %s to %s %v after it was given back", n.name, ip, uid, t.w.now.Sub(r.at))
+	}
+}
+
+func (t *truth) unaddressed(_ *node, uid types.UID, ip netip.Addr) {
+	t.released[ip] = release{uid, t.w.now}
+}
+
+// watch looks, all the time, at what no event tells.
+func (t *truth) watch() {
+	t.looks()
+	t.w.after(watchPeriod, t.watch)
+}
+
+func (t *truth) looks() {
+	m := t.w.master
+	for _, n := range t.w.nodes {
+		well := m.alive && n.agent.alive && n.agent.begun && !n.cutUp && !n.cutDown && n.slow == 0 && !t.w.now.Before(m.paused) && !t.w.now.Before(n.agent.paused) && t.recovered
+		if !well {
+			delete(t.contact, n.name)
+		} else if t.contact[n.name].IsZero() {
+			t.contact[n.name] = t.w.now
+		}
+		t.backends(n)
+	}
+	t.liars()
+	if n := len(m.inputs); n > 10*maxInputs {
+		t.w.broken("S20", "%d inputs wait for the loop", n)
+	}
+}
+
+// backends: what a node in contact sends requests to is a pod of that service (S9).
+func (t *truth) backends(n *node) {
+	if !t.inContact(n, inContact) || n.table == nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.table.Services)) {
+		for _, e := range n.table.Services[name].Endpoints {
+			owner, has := t.owner(e.IP)
+			key := fmt.Sprint(n.name, name, e.IP)
+			if has {
+				delete(t.missing, key)
+				if p, ok := state.PodByUID(t.latest, owner); ok && p.Namespace+"/"+p.Labels["app"] != name {
+					t.w.broken("S9", "%s sends requests for %s to %s, which is %s's", n.name, name, e.IP, p.Name)
+				}
+				continue
+			}
+			if t.missing[key].IsZero() {
+				t.missing[key] = t.w.now
+			}
+			if t.w.now.Sub(t.missing[key]) > sandboxOwner+silentNode {
+				t.w.broken("S9", "%s sends requests for %s to %s, where nobody is", n.name, name, e.IP)
+			}
+		}
+	}
+}
+
+// inContact reports whether nothing stood between a node and the master for d.
+func (t *truth) inContact(n *node, d time.Duration) bool {
+	since, ok := t.contact[n.name]
+	return ok && t.w.now.Sub(since) >= d
+}
+
+func (t *truth) owner(ip string) (types.UID, bool) {
+	for _, n := range t.w.nodes {
+		for _, uid := range slices.Sorted(maps.Keys(n.live)) {
+			if n.live[uid].String() == ip {
+				return uid, true
+			}
+		}
+	}
+	return "", false
+}
+
+// liars: nobody is called Ready for long whose process is dead (S18).
+func (t *truth) liars() {
+	m := t.w.master
+	if !m.alive || t.w.now.Before(m.paused) || !t.recovered {
+		clear(t.deadReady)
+		return
+	}
+	for p := range state.All[*corev1.Pod](t.latest, "") {
+		n := t.w.node(schema.NodeName(p.Spec.NodeName))
+		if n == nil || !isReady(p) || isStale(p) || n.lives(p.UID) || p.DeletionTimestamp != nil {
+			delete(t.deadReady, p.UID)
+			continue
+		}
+		if t.deadReady[p.UID].IsZero() {
+			t.deadReady[p.UID] = t.w.now
+		}
+		if d := t.w.now.Sub(t.deadReady[p.UID]); d > readyDead+tickSlack+callTimeout {
+			t.w.broken("S18", "%s on %s is Ready, its process is dead since %v", p.Name, n.name, d)
+		}
+	}
+}
+
+// lives reports whether a container of the pod runs on the node.
+func (n *node) lives(uid types.UID) bool {
+	for id, a := range n.apps {
+		if a.spec.Pod == uid && n.running(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// rest says what is still missing until the cluster is as Git asks; "" at rest.
+func (t *truth) rest(commit string) string {
+	if !t.w.master.alive || !t.recovered {
+		return "there is no master"
+	}
+	src, ok := state.Get[*schema.Source](t.latest, "", sourceName)
+	if !ok || src.Status.Applied.Commit != commit {
+		return fmt.Sprintf("applied is %.12s, not %.12s", src.Status.Applied.Commit, commit)
+	}
+	rev, ok := state.Get[*schema.Revision](t.latest, "", schema.RevisionName(sourceName, commit))
+	if !ok {
+		return "there is no revision"
+	}
+	if rev.Status.Phase != schema.PhaseHealthy {
+		return fmt.Sprintf("the revision is %s", rev.Status.Phase)
+	}
+	expected := map[string][]string{} // addresses by service
+	pods := map[types.UID]bool{}
+	for d := range state.All[*appsv1.Deployment](t.latest, "") {
+		running := 0
+		expected[d.Namespace+"/"+d.Name] = nil
+		for p := range state.All[*corev1.Pod](t.latest, d.Namespace) {
+			owner, ok := deploymentOf(t.latest, p)
+			if !ok || owner.UID != d.UID {
+				continue
+			}
+			n := t.w.node(schema.NodeName(p.Spec.NodeName))
+			if p.DeletionTimestamp != nil || n == nil || !isReady(p) || isStale(p) {
+				return p.Name + " is not at rest"
+			}
+			if p.Spec.Containers[0].Image != d.Spec.Template.Spec.Containers[0].Image {
+				return p.Name + " has an old image"
+			}
+			if !n.lives(p.UID) {
+				return p.Name + " does not run"
+			}
+			if n.live[p.UID].String() != p.Status.PodIP {
+				return fmt.Sprintf("%s has address %s and says %s", p.Name, n.live[p.UID], p.Status.PodIP)
+			}
+			pods[p.UID] = true
+			running++
+			expected[d.Namespace+"/"+d.Name] = append(expected[d.Namespace+"/"+d.Name], p.Status.PodIP)
+		}
+		if running != int(*d.Spec.Replicas) {
+			return fmt.Sprintf("deployment %s has %d of %d", d.Name, running, *d.Spec.Replicas)
+		}
+	}
+	for _, n := range t.w.nodes {
+		if !nodeReady(t.latest, string(n.name)) {
+			return string(n.name) + " is not Ready"
+		}
+		for id, a := range n.apps {
+			if n.running(id) && !pods[a.spec.Pod] {
+				return fmt.Sprintf("%s runs %s, which is no pod's", n.name, a.spec.Name)
+			}
+		}
+		for uid := range n.live {
+			if !pods[uid] {
+				return fmt.Sprintf("%s holds a sandbox of %s, which is no pod", n.name, uid)
+			}
+		}
+		if left := n.leftovers(pods); left != "" {
+			return left
+		}
+		if n.table == nil {
+			return string(n.name) + " has no table"
+		}
+		for name, svc := range n.table.Services {
+			var have []string
+			for _, e := range svc.Endpoints {
+				have = append(have, e.IP)
+			}
+			want := expected[name]
+			slices.Sort(have)
+			slices.Sort(want)
+			if !slices.Equal(have, want) {
+				return fmt.Sprintf("%s leads %s to %v, not %v", n.name, name, have, want)
+			}
+		}
+		if len(n.table.Services) != len(expected) {
+			return fmt.Sprintf("%s knows %d services of %d", n.name, len(n.table.Services), len(expected))
+		}
+	}
+	return ""
+}
+
+// leftovers names a container, dead or alive, that belongs to no pod (S10).
+func (n *node) leftovers(pods map[types.UID]bool) string {
+	for _, name := range n.runtime.Names() {
+		known := false
+		for _, a := range n.apps {
+			known = known || a.spec.Name == name && pods[a.spec.Pod]
+		}
+		if !known {
+			return fmt.Sprintf("%s has container %s, which is no pod's", n.name, strings.TrimSpace(name))
+		}
+	}
+	return ""
+}
