@@ -43,6 +43,9 @@ func loadAddresses(path string) (*addresses, error) {
 	if err := json.Unmarshal(data, a); err != nil {
 		return nil, fmt.Errorf("read addresses: %s: %w", path, err)
 	}
+	if a.Given == nil || a.Resting == nil { // a null takes away what was made above
+		return nil, fmt.Errorf("read addresses: %s: what was given or what rests is missing", path)
+	}
 	return a, nil
 }
 

@@ -5,6 +5,9 @@ import "fmt"
 // Nearest is the candidate closest to what was written, for "did you mean";
 // empty when none is close. Ties go to the first.
 func Nearest(written string, candidates []string) string {
+	if len(written) > maxNearest {
+		return ""
+	}
 	best, bestDistance := "", len(written)/3+2
 	for _, c := range candidates {
 		if d := editDistance(written, c, bestDistance); d < bestDistance {
@@ -13,6 +16,10 @@ func Nearest(written string, candidates []string) string {
 	}
 	return best
 }
+
+// maxNearest is how long a text is compared at most, which takes its length
+// squared: Kubernetes has no longer name.
+const maxNearest = 253
 
 // nearestHint is `did you mean "x"?`, or empty.
 func nearestHint(written string, candidates []string) string {

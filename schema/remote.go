@@ -61,7 +61,7 @@ func (r Remote) String() string {
 	switch {
 	case r.Scheme == "file":
 		return r.Path
-	case r.Scheme == "ssh" && !strings.HasPrefix(r.Path, "/"):
+	case r.Scheme == "ssh" && r.Path != "" && !strings.HasPrefix(r.Path, "/"):
 		return r.User + "@" + r.Host + ":" + r.Path
 	}
 	u := url.URL{Scheme: r.Scheme, Host: r.Host, Path: r.Path}

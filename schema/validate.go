@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,8 +146,20 @@ func (p *problems) metadata(obj Object) {
 	case obj.GetNamespace() != "":
 		p.hint("metadata.namespace", "leave it out", "a %s belongs to no namespace", info.Kind)
 	}
-	p.labels("metadata.labels", obj.GetLabels())
+	p.labels("metadata.labels", ownLabels(obj))
 	p.annotations("metadata.annotations", obj.GetAnnotations())
+}
+
+// ownLabels are an object's labels without the one that repeats a namespace's
+// name, which is judged as the name.
+func ownLabels(obj Object) map[string]string {
+	labels := obj.GetLabels()
+	if labels[corev1.LabelMetadataName] != obj.GetName() {
+		return labels
+	}
+	labels = maps.Clone(labels)
+	delete(labels, corev1.LabelMetadataName)
+	return labels
 }
 
 func nameRule(kind Kind) func(string) []string {
@@ -266,13 +279,17 @@ func (p *problems) labelSelector(at string, s *metav1.LabelSelector) {
 	for i, e := range s.MatchExpressions {
 		field := fmt.Sprintf("%s.matchExpressions[%d]", at, i)
 		p.rule(field+".key", e.Key, validation.IsQualifiedName)
-		oneOf(p, field+".operator", e.Operator, metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn, metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist)
-		takesValues := e.Operator == metav1.LabelSelectorOpIn || e.Operator == metav1.LabelSelectorOpNotIn
-		switch {
-		case takesValues && len(e.Values) == 0:
-			p.add(field+".values", "must be set with operator %s", e.Operator)
-		case !takesValues && len(e.Values) > 0:
-			p.add(field+".values", "must be left out with operator %s", e.Operator)
+		switch e.Operator {
+		case metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn:
+			if len(e.Values) == 0 {
+				p.add(field+".values", "must be set with operator %s", e.Operator)
+			}
+		case metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist:
+			if len(e.Values) > 0 {
+				p.add(field+".values", "must be left out with operator %s", e.Operator)
+			}
+		default:
+			oneOf(p, field+".operator", e.Operator, metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn, metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist)
 		}
 	}
 }
@@ -322,23 +339,23 @@ func (p *problems) configMap(c *corev1.ConfigMap) {
 	size := 0
 	for _, key := range sortedKeys(c.Data) {
 		size += len(c.Data[key])
-		p.dataKey("data", key)
+		p.dataKey("data["+key+"]", key)
 		if _, twice := c.BinaryData[key]; twice {
 			p.add("binaryData["+key+"]", "key %q is in data too", key)
 		}
 	}
 	for _, key := range sortedKeys(c.BinaryData) {
 		size += len(c.BinaryData[key])
-		p.dataKey("binaryData", key)
+		p.dataKey("binaryData["+key+"]", key)
 	}
 	if size > maxDataBytes {
 		p.add("data", "values take %d bytes together, at most %d fit", size, maxDataBytes)
 	}
 }
 
-func (p *problems) dataKey(at, key string) {
+func (p *problems) dataKey(field, key string) {
 	for _, wrong := range validation.IsConfigMapKey(key) {
-		p.add(at+"["+key+"]", "%q is not a valid key: %s", key, shortRule(wrong))
+		p.add(field, "%q is not a valid key: %s", key, shortRule(wrong))
 	}
 }
 
@@ -354,7 +371,7 @@ func (p *problems) secret(s *corev1.Secret) {
 	size := 0
 	for _, key := range sortedKeys(s.Data) {
 		size += len(s.Data[key])
-		p.dataKey("data", key)
+		p.dataKey("data["+key+"]", key)
 	}
 	if size > maxDataBytes {
 		p.add("data", "values take %d bytes together, at most %d fit", size, maxDataBytes)
@@ -377,7 +394,7 @@ func (p *problems) source(s *SourceSpec) {
 		r, err := ParseRemote(s.URL)
 		switch {
 		case err != nil:
-			p.add("spec.url", "%q %v", s.URL, err)
+			p.add("spec.url", "%q %v", withoutCredentials(s.URL), err)
 		case strings.Trim(r.Path, "/") == "":
 			p.add("spec.url", "%q names no repository", s.URL)
 		}
@@ -402,6 +419,14 @@ func (p *problems) source(s *SourceSpec) {
 	}
 	p.globs("spec.include", s.Include)
 	p.globs("spec.exclude", s.Exclude)
+}
+
+var userInfo = regexp.MustCompile(`//[^/]*@`)
+
+// withoutCredentials is a URL as it may be told: what is wrong in a tree is read
+// by more people than the tree.
+func withoutCredentials(url string) string {
+	return userInfo.ReplaceAllString(url, "//…@")
 }
 
 func (p *problems) globs(at string, globs []string) {

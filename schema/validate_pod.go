@@ -222,10 +222,11 @@ func (p *problems) resources(at string, r *corev1.ResourceRequirements) {
 	}
 	for _, name := range sortedKeys(r.Requests) {
 		request := r.Requests[name]
-		if request.Sign() < 0 {
+		limit, limited := r.Limits[name]
+		if request.Sign() < 0 && !(limited && limit.Equal(request)) { // an equal limit is told of, and may be where the request is from
 			p.add(at+".requests["+string(name)+"]", "%s must not be negative", request.String())
 		}
-		if limit, ok := r.Limits[name]; ok && request.Cmp(limit) > 0 {
+		if limited && request.Cmp(limit) > 0 {
 			p.add(at+".requests["+string(name)+"]", "%s is more than the limit, %s", request.String(), limit.String())
 		}
 	}
@@ -310,7 +311,7 @@ func (p *problems) dns(at string, s *corev1.PodSpec) {
 	oneOf(p, at+".dnsPolicy", s.DNSPolicy, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
 	config := s.DNSConfig
 	if s.DNSPolicy == corev1.DNSNone && (config == nil || len(config.Nameservers) == 0) {
-		p.add(at+".dnsConfig.nameservers", "must be set with dnsPolicy None")
+		p.add(at+".dnsPolicy", "None needs nameservers in dnsConfig")
 	}
 	if config == nil {
 		return

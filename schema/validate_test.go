@@ -109,7 +109,7 @@ func TestValidateDeployment(t *testing.T) {
 				NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "cpus", Operator: corev1.NodeSelectorOpGt, Values: []string{"many"}}}}},
 			}}}
 		}, pod + "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values[0]"},
-		{"dns", func(d *appsv1.Deployment) { d.Spec.Template.Spec.DNSPolicy = corev1.DNSNone }, pod + "dnsConfig.nameservers"},
+		{"dns", func(d *appsv1.Deployment) { d.Spec.Template.Spec.DNSPolicy = corev1.DNSNone }, pod + "dnsPolicy"},
 		{"init probe", func(d *appsv1.Deployment) {
 			d.Spec.Template.Spec.InitContainers = []corev1.Container{{Name: "init", Image: "localhost/i:v1", ReadinessProbe: &corev1.Probe{}}}
 			Default(d)

@@ -180,7 +180,7 @@ func (p *Podman) freeName(ctx context.Context, name string) error {
 	if err != nil {
 		return p.judge(err)
 	}
-	if c.Config.Labels[pod.LabelNode] != string(p.cfg.Node) {
+	if c.Config == nil || c.State == nil || c.Config.Labels[pod.LabelNode] != string(p.cfg.Node) {
 		return errors.New("by a container that is not ours")
 	}
 	if c.State.Pid > 0 && alive(c.State.Pid, c.ID) {
@@ -379,6 +379,9 @@ func (p *Podman) Image(ctx context.Context, ref string) (pod.Image, error) {
 	if err != nil {
 		return pod.Image{}, p.judge(err)
 	}
+	if r.ImageData == nil {
+		return pod.Image{}, fmt.Errorf("%w: it says nothing of image %s", p.cfg.Unavailable, ref)
+	}
 	return pod.Image{ID: imageID(r.ID), Names: append(r.RepoTags, r.RepoDigests...), Bytes: r.Size}, nil
 }
 
@@ -394,6 +397,9 @@ func (p *Podman) Images(ctx context.Context) ([]pod.Image, error) {
 	}
 	out := make([]pod.Image, 0, len(list))
 	for _, i := range list {
+		if i == nil {
+			continue
+		}
 		out = append(out, pod.Image{ID: imageID(i.ID), Names: append(i.RepoTags, i.RepoDigests...), Bytes: i.Size})
 	}
 	return out, nil

@@ -104,7 +104,7 @@ func (p *Podman) hold(ctx context.Context, id string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inspect container %s: %w", id, p.judge(err))
 	}
-	if c.State == nil || c.State.Pid <= 0 {
+	if c.State == nil || c.State.Pid <= 0 || c.Config == nil {
 		return nil, nil
 	}
 	fd, err := unix.PidfdOpen(c.State.Pid, unix.PIDFD_NONBLOCK)

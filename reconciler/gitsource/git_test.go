@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,18 @@ import (
 // hookBinary is the hook built from this tree, once for all tests.
 var hookBinary string
 
-func TestMain(m *testing.M) { os.Exit(withHook(m)) }
+func TestMain(m *testing.M) {
+	if isFuzzing() {
+		os.Exit(m.Run()) // no fuzz target pushes
+	}
+	os.Exit(withHook(m))
+}
+
+// isFuzzing reports whether this process fuzzes or is one that go test made for
+// it: each of those begins here too.
+func isFuzzing() bool {
+	return slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") })
+}
 
 func withHook(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "fairlead-hook-")

@@ -55,6 +55,9 @@ func (e *instance) diagnose(err errors.Error, about subject) schema.Diagnostic {
 		}
 		at = mine
 	}
+	if !at.IsValid() {
+		at = e.declared(err.Path())
+	}
 	return schema.Diagnostic{Position: e.position(at, about.file), Severity: schema.Error, Message: e.message(err), Hint: e.seeAlso(at, positions)}
 }
 
@@ -77,6 +80,20 @@ func (e *instance) mine(labels []string, where token.Pos) token.Pos {
 		}
 	}
 	return at
+}
+
+// declared is where the field at the top of a path stands, a definition too.
+func (e *instance) declared(labels []string) token.Pos {
+	for _, f := range e.syntax {
+		for _, decl := range f.Decls {
+			if field, ok := decl.(*ast.Field); ok && len(labels) > 0 {
+				if name, _, err := ast.LabelName(field.Label); err == nil && name == unquoted(labels[0]) {
+					return field.Label.Pos()
+				}
+			}
+		}
+	}
+	return token.NoPos
 }
 
 func unquoted(label string) string {
@@ -122,15 +139,8 @@ func (e *instance) message(err errors.Error) string {
 		return strings.Join(err.Path(), ".") + ": does not fit its constraints, and a Secret's values are not told"
 	}
 	text := strings.ReplaceAll(embeddedPosition().ReplaceAllString(err.Error(), ""), cueRoot+"/", "")
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > maxMessage {
-		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
-	}
-	return text
+	return cut(strings.Join(strings.Fields(text), " "), maxMessage) // it may quote whole values
 }
-
-// maxMessage bounds one message in bytes: CUE's may quote whole values.
-const maxMessage = 1000
 
 // inSecret reports whether a path goes into a Secret's values.
 func (e *instance) inSecret(labels []string) bool {

@@ -34,9 +34,11 @@ type decoder struct {
 	hideValues  bool   // a Secret: diagnostics tell no values
 	diagnostics schema.Diagnostics
 
-	path        []string // steps to here, "name" or "[key]"
-	wrong       []string // fields that have a diagnostic already
-	dropped     []noted  // set by a server
+	path        []string     // steps to here, "name" or "[key]"
+	at          []*yaml.Node // the key or list element of each step
+	refused     bool         // there is an error among the diagnostics
+	wrong       []string     // fields that have a diagnostic already
+	dropped     []noted      // set by a server
 	meaningless []noted
 	via         []*yaml.Node // alias targets being read
 	aliasNodes  int
@@ -49,8 +51,11 @@ type noted struct {
 	at    *yaml.Node
 }
 
-func (d *decoder) push(step string) { d.path = append(d.path, step) }
-func (d *decoder) pop()             { d.path = d.path[:len(d.path)-1] }
+func (d *decoder) push(step string, at *yaml.Node) {
+	d.path, d.at = append(d.path, step), append(d.at, at)
+}
+
+func (d *decoder) pop() { d.path, d.at = d.path[:len(d.path)-1], d.at[:len(d.at)-1] }
 
 // field is the path to here, as in "spec.containers[0].image".
 func (d *decoder) field() string {
@@ -66,14 +71,24 @@ func (d *decoder) field() string {
 
 func (d *decoder) report(severity schema.Severity, n *yaml.Node, hint, format string, args ...any) {
 	if len(d.diagnostics) == maxDiagnostics {
-		return
+		if severity != schema.Error || d.refused {
+			return
+		}
+		d.diagnostics = d.diagnostics[:maxDiagnostics-1] // no number of warnings hides that there is an error
 	}
+	d.refused = d.refused || severity == schema.Error
 	d.diagnostics = append(d.diagnostics, schema.Diagnostic{
 		Position: d.doc.position(n), Severity: severity, Message: fmt.Sprintf(format, args...), Hint: hint,
 	})
 }
 
+// full reports whether nothing more will be told.
+func (d *decoder) full() bool { return d.refused && len(d.diagnostics) == maxDiagnostics }
+
 func (d *decoder) errorf(n *yaml.Node, hint, format string, args ...any) {
+	if d.full() {
+		return
+	}
 	d.wrong = append(d.wrong, d.field())
 	d.report(schema.Error, n, hint, format, args...)
 }
@@ -259,10 +274,10 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, support *schema.FieldSup
 		index, known := fields.index[key.Value]
 		entry := support.Field(key.Value)
 		if !known && entry.Treatment != schema.ServerSet {
-			d.unknown(key, fields.names)
+			d.unknown(n, key, fields.names)
 			continue
 		}
-		d.push(key.Value)
+		d.push(key.Value, all[i])
 		if d.admit(key, value, entry) {
 			d.value(value, v.FieldByIndex(index), entry)
 		}
@@ -279,18 +294,26 @@ func (d *decoder) isText(key *yaml.Node) bool {
 	return false
 }
 
-func (d *decoder) unknown(key *yaml.Node, names []string) {
-	hint := ""
-	if best := schema.Nearest(key.Value, names); best != "" {
+func (d *decoder) unknown(object, key *yaml.Node, names []string) {
+	hint, best := "", ""
+	if !d.full() {
+		best = schema.Nearest(key.Value, names)
+	}
+	if best != "" {
 		hint = fmt.Sprintf("did you mean %q?", best)
 	}
 	in := d.place()
 	if in == "" {
 		in = " in " + d.doc.kind
 	}
-	d.push(key.Value)
+	d.push(key.Value, key)
 	d.errorf(key, hint, "unknown field %q%s", key.Value, in)
 	d.pop()
+	if best != "" && len(d.wrong) < 2*maxDiagnostics && child(object, best) == nil {
+		d.push(best, key) // that it is missing follows from the misspelling
+		d.wrong = append(d.wrong, d.field())
+		d.pop()
+	}
 }
 
 // admit applies the table of supported fields and says whether to read the
@@ -381,7 +404,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, support *schema.FieldSu
 			continue
 		}
 		entry := support.Field(key.Value)
-		d.push("[" + key.Value + "]")
+		d.push("["+key.Value+"]", all[i])
 		if isTexts {
 			var text string
 			if d.item(key, value, reflect.ValueOf(&text).Elem(), entry) {
@@ -416,7 +439,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, support *schema.FieldSuppo
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	for i, item := range n.Content {
-		d.push("[" + strconv.Itoa(i) + "]")
+		d.push("["+strconv.Itoa(i)+"]", item)
 		if isNull(item) {
 			d.errorf(item, "", "%s is empty", d.field())
 		} else {
@@ -432,7 +455,20 @@ func (d *decoder) mismatch(n *yaml.Node, want string) {
 	if want == "text" {
 		hint = d.quoteHint(n)
 	}
-	d.errorf(n, hint, "%s must be %s, not %s", d.field(), want, d.describe(n))
+	d.errorf(d.begins(n), hint, "%s must be %s, not %s", d.field(), want, d.describe(n))
+}
+
+// begins is where a person sees the value n begin: one that stands below its key,
+// or elsewhere under an anchor, at the key. CUE's values stand where they were
+// written last, its keys perhaps in a template.
+func (d *decoder) begins(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.ScalarNode || d.doc.paths != nil || len(d.at) == 0 {
+		return n
+	}
+	if key := d.at[len(d.at)-1]; key.Line != n.Line {
+		return key
+	}
+	return n
 }
 
 // quoteHint shows a scalar that YAML takes for something else as text.
@@ -472,7 +508,13 @@ func (d *decoder) describe(n *yaml.Node) string {
 
 // shorten keeps values readable in a message of one line.
 func shorten(s string) string {
-	const most = 60
+	return cut(s, 60)
+}
+
+// maxMessage bounds one message in bytes.
+const maxMessage = 1000
+
+func cut(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
@@ -569,15 +611,20 @@ var leaves = map[reflect.Type]func(*decoder, *yaml.Node, reflect.Value){
 	reflect.TypeFor[metav1.Time]():        (*decoder).time,
 	reflect.TypeFor[metav1.Duration]():    (*decoder).duration,
 	reflect.TypeFor[[]byte]():             (*decoder).bytes,
+	reflect.TypeFor[listItem]():           (*decoder).listItem,
 }
+
+// maxQuantity is how long a quantity is at most: reading one takes its length
+// squared.
+const maxQuantity = 64
 
 func (d *decoder) quantity(n *yaml.Node, v reflect.Value) {
 	text, ok := d.plainScalar(n, "a quantity", "!!str", "!!int", "!!float")
 	if !ok {
 		return
 	}
-	q, err := resource.ParseQuantity(text)
-	if err != nil {
+	q, err := resource.ParseQuantity(text[:min(len(text), maxQuantity+1)])
+	if err != nil || len(text) > maxQuantity {
 		d.errorf(n, "write it like 500m, 0.5 or 128Mi", "%s: %s is not a quantity", d.field(), d.describe(n))
 		return
 	}

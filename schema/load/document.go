@@ -122,6 +122,11 @@ func (l *loader) decodeList(out *decoded, doc document, n *yaml.Node, prefix str
 		out.diagnostics = append(out.diagnostics, schema.Diagnostic{Position: doc.position(n), Severity: schema.Error, Message: "Lists are nested too deep"})
 		return
 	}
+	doc.kind = "List"
+	d := decoder{doc: doc, unsupported: l.spec.Unsupported}
+	var list manifestList
+	d.object(n, reflect.ValueOf(&list).Elem(), listFields)
+	out.diagnostics = append(out.diagnostics, d.diagnostics...)
 	items := child(n, "items")
 	if items == nil || items.Kind != yaml.SequenceNode {
 		return
@@ -130,6 +135,21 @@ func (l *loader) decodeList(out *decoded, doc document, n *yaml.Node, prefix str
 		l.decodeInto(out, doc, item, fmt.Sprintf("%sitems[%d].", prefix, i), depth+1)
 	}
 }
+
+// manifestList is a List, as kubectl writes it; its items are documents.
+type manifestList struct {
+	metav1.TypeMeta `json:",inline"`
+	Metadata        metav1.ListMeta `json:"metadata"`
+	Items           []listItem      `json:"items"`
+}
+
+// listItem is what decodeInto reads, not the list's decoder.
+type listItem struct{}
+
+func (d *decoder) listItem(*yaml.Node, reflect.Value) {}
+
+// listFields says that whatever a List has may stand there.
+var listFields = &schema.FieldSupport{Treatment: schema.Supported}
 
 // maxListDepth bounds Lists inside Lists.
 const maxListDepth = 3
@@ -163,6 +183,9 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 // validate adds what is wrong with the object by itself.
 func (l *loader) validate(d *decoder, obj schema.Object, n *yaml.Node) {
 	for _, p := range schema.Validate(obj) {
+		if d.full() {
+			return
+		}
 		at, isWritten := locate(n, p.Field)
 		if !d.explained(p.Field, isWritten) {
 			d.report(schema.Error, at, p.Hint, "%s: %s", p.Field, p.Message)

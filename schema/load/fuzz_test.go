@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"path"
 	"strings"
 	"testing"
 
@@ -16,6 +17,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add("apiVersion: v1\nkind: Secret\nmetadata: &m {name: a, <<: *m}\ndata: {a: \"###\", <<: [{b: c}]}\n", false)
 	f.Add("%YAML 1.1\n---\napiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Service, spec: {ports: [{port: 1e3}]}}]\n", false)
 	f.Add("apiVersion: v1\nkind: Pod\nspec: {containers: [{resources: {limits: {cpu: 1_0}}}], tolerations: null}\n", false)
+	for i, bad := range readBadTrees(f) {
+		if i%8 == 0 && path.Ext(bad.files[0]) != ".cue" { // as many as a short run gets through
+			f.Add(bad.files[1], path.Ext(bad.files[0]) == ".json")
+		}
+	}
 	f.Add(`{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "\ud83d\ude00", "b": 1.5e3}}`, true)
 	f.Fuzz(func(t *testing.T, text string, isJSON bool) {
 		name := "a.yaml"
@@ -32,8 +38,11 @@ func FuzzDecode(f *testing.F) {
 			if strings.HasPrefix(d.Message, panicMessage) {
 				t.Error(d)
 			}
-			if d.Line > height {
+			if d.Line < 1 || d.Line > height || d.Column < 0 {
 				t.Errorf("%s, of %d lines", d, height)
+			}
+			if d.Message == "" || len(d.Message)+len(d.Hint) > 2*maxMessage+2*len("…") {
+				t.Errorf("a diagnostic of %d bytes", len(d.Message)+len(d.Hint))
 			}
 		}
 	})

@@ -34,7 +34,12 @@ func (l *loader) judge(objects []object) {
 type wholeTree struct {
 	*loader
 	objects []object
+	hints   int // names that were looked for among all others
 }
+
+// maxHints is for how many names the nearest one is looked for: that goes through
+// all objects, and nobody reads more.
+const maxHints = 100
 
 // first is the object of that key, of several the one that comes first; nil
 // without one.
@@ -73,7 +78,11 @@ func (t *wholeTree) namespaces() {
 		}
 		last = ""
 		hint := "declare it with a Namespace object"
-		if best := schema.Nearest(o.key.Namespace, names); best != "" {
+		best := ""
+		if t.hints++; t.hints <= maxHints {
+			best = schema.Nearest(o.key.Namespace, names)
+		}
+		if best != "" {
 			hint = fmt.Sprintf("did you mean %q? Otherwise %s", best, hint)
 		}
 		t.at(o, schema.Error, "metadata.namespace", fmt.Sprintf("no namespace %q is declared", o.key.Namespace), hint)
@@ -160,6 +169,9 @@ func (t *wholeTree) find(key schema.Key) (target schema.Object, flawed bool) {
 
 // nearest names the object of this tree that was probably meant.
 func (t *wholeTree) nearest(key schema.Key) string {
+	if t.hints++; t.hints > maxHints {
+		return ""
+	}
 	var names []string
 	for i := range t.objects {
 		if k := t.objects[i].key; k.Kind == key.Kind && k.Namespace == key.Namespace {
@@ -211,8 +223,8 @@ type claim struct {
 
 func (t *wholeTree) nodePorts(o *object, service *corev1.Service, taken map[nodePort]claim) {
 	for i, port := range service.Spec.Ports {
-		if port.NodePort == 0 {
-			continue
+		if port.NodePort < 1 || port.NodePort > 65535 {
+			continue // none, or no port at all, which was told
 		}
 		field := fmt.Sprintf("spec.ports[%d].nodePort", i)
 		if allowed := t.opts.NodePorts; port.NodePort < allowed.First || port.NodePort > allowed.Last {

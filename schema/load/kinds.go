@@ -57,11 +57,18 @@ func judgeKind(apiVersion, kind, unsupported string) (schema.KindInfo, verdict) 
 	}
 	switch {
 	case !info.Desired:
-		return info, verdict{severity: schema.Error, message: fmt.Sprintf("a %s cannot stand in Git: the cluster makes it", kind), hint: madeFrom[info.Kind]}
+		return info, verdict{severity: schema.Error, message: fmt.Sprintf("%s cannot stand in Git: the cluster makes it", withArticle(kind)), hint: madeFrom[info.Kind]}
 	case info.Group != group || info.Version != version:
 		return info, verdict{severity: schema.Error, atVersion: true, message: fmt.Sprintf("%s is not served as %q", kind, apiVersion), hint: apiVersionHint(kind)}
 	}
 	return info, verdict{}
+}
+
+func withArticle(kind string) string {
+	if strings.ContainsRune("AEIOU", rune(kind[0])) {
+		return "an " + kind
+	}
+	return "a " + kind
 }
 
 // madeFrom says what to write instead of kinds that the cluster makes.

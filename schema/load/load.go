@@ -69,12 +69,22 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 		l.remember(files, objects)
 	}
 	l.judge(objects)
-	result := Result{Diagnostics: l.diagnostics.Sort(), Files: len(files) + len(cues)}
+	result := Result{Diagnostics: shortened(l.diagnostics).Sort(), Files: len(files) + len(cues)}
 	result.Objects = make([]schema.Desired, len(objects))
 	for i := range objects {
 		result.Objects[i] = objects[i].Desired
 	}
 	return result
+}
+
+// shortened bounds what each diagnostic says in place: it may quote a name or a
+// value of any length, and is kept and sent on.
+func shortened(ds schema.Diagnostics) schema.Diagnostics {
+	for i := range ds {
+		ds[i].Message = cut(ds[i].Message, maxMessage)
+		ds[i].Hint = cut(ds[i].Hint, maxMessage)
+	}
+	return ds
 }
 
 // loader is one Load. Its fields do not change while files are decoded in

@@ -43,12 +43,20 @@ func locateObject(root *yaml.Node, path string) *yaml.Node {
 
 // locate is the node a person should look at for a field: a scalar itself, the
 // key of an object or list, the nearest ancestor of what is not written down
-// (and then false).
+// (and then false). What a Secret's data lacks is missed by its stringData, or by
+// its type.
 func locate(root *yaml.Node, field string) (*yaml.Node, bool) {
 	n, found := locateExact(root, field)
 	if rest, isData := strings.CutPrefix(field, "data["); isData && !found {
 		if s, ok := locateExact(root, "stringData["+rest); ok {
 			return s, true
+		}
+	}
+	if field == "data" && !found {
+		for _, name := range []string{"stringData", "type"} {
+			if s, ok := locateExact(root, name); ok {
+				return s, false
+			}
 		}
 	}
 	return n, found

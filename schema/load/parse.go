@@ -63,6 +63,9 @@ type syntaxError struct {
 // parseYAML returns the roots of a chunk's documents, with lines counted from
 // the chunk's start.
 func parseYAML(text []byte) ([]*yaml.Node, *syntaxError) {
+	if len(bytes.Trim(text, "- \r\n")) == 0 && isMarker(text) {
+		return nil, nil // a marker and nothing behind it: a file may have very many
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var roots []*yaml.Node
 	for {
@@ -109,24 +112,39 @@ func yamlError(err error, text []byte) *syntaxError {
 			line, message = n, what
 		}
 	}
-	if bytes.Count(text, []byte("\n")) <= maxSearchLines {
+	if len(text) <= maxSearchBytes && bytes.Count(text, []byte("\n")) <= maxSearchLines {
 		line = firstBadLine(text)
 	}
 	return &syntaxError{line: line, message: "not YAML: " + message}
 }
 
-// maxSearchLines bounds firstBadLine, which parses once per line.
-const maxSearchLines = 400
+// Bounds on firstBadLine, which parses everything before it once per line.
+const (
+	maxSearchLines = 400
+	maxSearchBytes = 32 << 10
+)
 
 func firstBadLine(text []byte) int {
 	lines := bytes.SplitAfter(text, []byte("\n"))
+	if len(lines[len(lines)-1]) == 0 {
+		lines = lines[:len(lines)-1] // the end of the last line is no line
+	}
 	for good := len(lines) - 1; good > 0; good-- {
-		var n yaml.Node
-		if yaml.Unmarshal(bytes.Join(lines[:good], nil), &n) == nil {
+		if isYAML(bytes.Join(lines[:good], nil)) {
 			return good + 1
 		}
 	}
 	return 1
+}
+
+func isYAML(text []byte) bool {
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var n yaml.Node
+		if err := decoder.Decode(&n); err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
 }
 
 // parseJSON returns the roots of a file's JSON values as the YAML nodes they
@@ -135,8 +153,13 @@ func parseJSON(text []byte) ([]*yaml.Node, *syntaxError) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	p := jsonParser{text: text, tokens: json.NewDecoder(bytes.NewReader(text)), lines: lineStarts(text)}
 	p.tokens.UseNumber()
+	if at := invalidUTF8(text); at >= 0 {
+		line, column := p.position(at)
+		return nil, &syntaxError{line, column, "not JSON: this is not UTF-8"} // the decoder would replace it unasked
+	}
 	var roots []*yaml.Node
 	for {
+		p.root = int(p.tokens.InputOffset())
 		root, err := p.value(0)
 		if errors.Is(err, io.EOF) {
 			return roots, nil
@@ -148,10 +171,27 @@ func parseJSON(text []byte) ([]*yaml.Node, *syntaxError) {
 	}
 }
 
+// invalidUTF8 is the offset of the first byte that belongs to no character; -1
+// without one.
+func invalidUTF8(text []byte) int {
+	if utf8.Valid(text) {
+		return -1
+	}
+	at := 0
+	for {
+		r, size := utf8.DecodeRune(text[at:])
+		if r == utf8.RuneError && size == 1 {
+			return at
+		}
+		at += size
+	}
+}
+
 type jsonParser struct {
 	text   []byte
 	tokens *json.Decoder
 	lines  []int // offsets at which lines start
+	root   int   // offset at which the value of the file that is being read starts
 }
 
 func lineStarts(text []byte) []int {
@@ -246,10 +286,19 @@ func fillScalar(n *yaml.Node, token json.Token) {
 func (p *jsonParser) syntaxError(err error) *syntaxError {
 	offset := int(p.tokens.InputOffset())
 	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		offset = max(0, int(syntax.Offset)-1)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		offset = len(bytes.TrimRight(p.text, " \t\r\n"))
+	case errors.As(err, &syntax):
+		// A decoder asked for tokens counts the bytes before an error in one of
+		// several ways; asked for the whole value, from where that starts.
+		var value json.RawMessage
+		whole := json.NewDecoder(bytes.NewReader(p.text[p.root:])).Decode(&value)
+		if errors.As(whole, &syntax) {
+			err, offset = whole, p.root+int(syntax.Offset)-1
+		}
 	}
-	line, column := p.position(min(offset, len(p.text)))
+	line, column := p.position(max(0, min(offset, len(p.text)-1)))
 	return &syntaxError{line, column, "not JSON: " + err.Error()}
 }
 

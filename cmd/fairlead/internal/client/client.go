@@ -156,7 +156,11 @@ func (k *kubeconfig) open(path, cluster, user string) (*Client, error) {
 // inline is the content of a kubeconfig field given as data or as a file.
 func inline(path, data, file string) ([]byte, error) {
 	if data != "" {
-		return base64.StdEncoding.DecodeString(data)
+		out, err := base64.StdEncoding.DecodeString(data)
+		if err != nil {
+			return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
+		}
+		return out, nil
 	}
 	if file == "" {
 		return nil, nil

@@ -1,0 +1,159 @@
+package podman
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containers/podman/v4/pkg/bindings"
+	"github.com/sirupsen/logrus"
+
+	"fairlead/nodeagent"
+	"fairlead/nodeagent/pod"
+)
+
+// liar is a Podman service that answers what it is told to. It gives no answer
+// for a single container unless it is asked to lie about those.
+type liar struct {
+	mu     sync.Mutex
+	code   int
+	body   []byte
+	single bool
+}
+
+func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/_ping"):
+		w.Header().Set("Libpod-API-Version", "4.3.1")
+	case !l.single && strings.Contains(r.URL.Path, "/containers/") && strings.HasSuffix(r.URL.Path, "/json") && !strings.HasSuffix(r.URL.Path, "/containers/json"),
+		strings.HasSuffix(r.URL.Path, "/start"):
+		http.Error(w, `{"cause":"no such container","response":404}`, http.StatusNotFound)
+	default:
+		w.WriteHeader(l.code)
+		w.Write(l.body)
+	}
+}
+
+// lying is a Podman whose service is l.
+func lying(f *testing.F, l *liar) *Podman {
+	dir, err := os.MkdirTemp("", "fl-liar-") // a socket's path is short
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { os.RemoveAll(dir) })
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	p := &Podman{
+		cfg:    Config{Node: "n1", RunDir: dir, CgroupParent: "/fairlead/none/n1", NoImage: nodeagent.ErrNoImage, Unavailable: nodeagent.ErrUnavailable, Log: logrus.NewEntry(log)},
+		cgroup: findCgroups("/fairlead/none/n1"), procs: map[string]*process{}, lost: map[string]pod.Exit{},
+	}
+	listener, err := net.Listen("unix", p.socket())
+	if err != nil {
+		f.Fatal(err)
+	}
+	server := &http.Server{Handler: l}
+	served := make(chan struct{})
+	go func() { defer close(served); server.Serve(listener) }()
+	f.Cleanup(func() { server.Close(); <-served })
+	if p.conn, err = bindings.NewConnection(context.Background(), "unix://"+p.socket()); err != nil {
+		f.Fatal(err)
+	}
+	return p
+}
+
+// Whatever the service answers, it is an error or a list that says of every
+// container who it is and how it is.
+func FuzzAnswers(f *testing.F) {
+	f.Add([]byte(`[{"Id":"c1","State":"running","Pid":1,"Labels":{"fairlead/pod-uid":"u"},"ImageID":"x","StartedAt":1,"ExitedAt":-62135596800}]`), 200, false)
+	f.Add([]byte(`[{"Id":"c1","State":"exited","ExitCode":300},{"State":"?"},null,{}]`), 200, false)
+	f.Add([]byte(`{}`), 200, true)
+	f.Add([]byte(`null`), 200, true)
+	f.Add([]byte(`{"Id":"c1","State":{"Pid":1,"Status":"exited","ExitCode":1},"Config":{"Labels":{"fairlead/node":"n1"}}}`), 200, true)
+	f.Add([]byte(`{"cause":"x","message":"image not known","response":500}`), 500, false)
+	f.Add([]byte("\x00"), 204, true)
+	l := &liar{}
+	p := lying(f, l)
+	f.Fuzz(func(t *testing.T, body []byte, code int, single bool) {
+		if code < 200 || code > 599 {
+			code = 200
+		}
+		l.mu.Lock()
+		l.code, l.body, l.single = code, body, single
+		l.mu.Unlock()
+		// What is looked for in vain is looked for again; not here.
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if single {
+			_ = p.freeName(ctx, "c1")
+			_, _ = p.hold(ctx, "c1")
+			_, _ = p.askExit(ctx, "c1")
+			if image, err := p.Image(ctx, "x"); err == nil && image.ID != "" && !strings.HasPrefix(image.ID, "sha256:") {
+				t.Errorf("image %+v", image)
+			}
+			return
+		}
+		found, err := p.List(ctx)
+		if err != nil {
+			return
+		}
+		for i, c := range found {
+			if c.State == "" || i > 0 && found[i-1].ID > c.ID {
+				t.Errorf("container %+v", c)
+			}
+		}
+		_, _ = p.Images(ctx)
+	})
+}
+
+// The stream of a command's output is cut to its bound, wherever it ends.
+func FuzzExecStream(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\n\r\n\x01\x00\x00\x00\x00\x00\x00\x02ok"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\n\r\n\x02\x00\x00\x00\xff\xff\xff\xffx"))
+	f.Add([]byte("HTTP/1.1 500 no\r\nContent-Length: 5\r\n\r\nno"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\n\r\n\x07\x00\x00\x00\x00\x00\x00\x01x"))
+	f.Add([]byte("garbage"))
+	dir, err := os.MkdirTemp("", "fl-liar-")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { os.RemoveAll(dir) })
+	p := &Podman{cfg: Config{RunDir: dir, Unavailable: nodeagent.ErrUnavailable}}
+	listener, err := net.Listen("unix", filepath.Join(dir, "podman.sock"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { listener.Close() })
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		told := make(chan struct{})
+		go func() {
+			defer close(told)
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			if _, err := conn.Read(make([]byte, 4<<10)); err == nil {
+				conn.Write(answer)
+			}
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		output, err := p.execStart(ctx, "s1")
+		<-told
+		if len(output) > execOutput {
+			t.Errorf("%d bytes are kept", len(output))
+		}
+		if err == nil && !strings.HasPrefix(string(answer), "HTTP/") {
+			t.Errorf("%q is taken for an answer", answer)
+		}
+	})
+}
