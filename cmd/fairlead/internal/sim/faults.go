@@ -57,6 +57,7 @@ var faultKinds = []struct {
 	{"the runtime is killed", 2},
 	{"the runtime is killed amid a call", 3},
 	{"the runtime's answers are lost", 3},
+	{"a container dies and its next start has no answer", 2},
 	{"the runtime forgets", 1},
 	{"the registry fails", 1},
 	{"a store write is lost", 2},
@@ -256,6 +257,11 @@ func (w *World) strike(f Fault) {
 		n.runtime.KillServiceAmid([]string{"create", "start"}[f.N%2], 1)
 	case "the runtime's answers are lost":
 		n.runtime.Lose([]string{"create", "start", "remove", "signal"}[f.N%4], f.N)
+	case "a container dies and its next start has no answer":
+		if id := n.some(f.N); id != "" {
+			n.runtime.Lose("start", 1)
+			n.dies(id, pod.Exit{Code: 1})
+		}
 	case "the runtime forgets":
 		n.runtime.Forget()
 		w.after(f.For/2, n.recover)

@@ -5,7 +5,6 @@
 package planted
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,16 +14,18 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"text/tabwriter"
 )
 
-// bug is an edit of the product: old becomes new wherever ON is true.
+// bug is what is edited in a file of the product: old becomes new, where ON is
+// whether the bug is on.
 type bug struct {
-	name     string
-	file     string
-	old, new string
-	twice    bool // found by running a seed twice
+	name  string
+	file  string
+	edits []edit
+	twice bool // found by running a seed twice
 }
+
+type edit struct{ old, new string }
 
 const (
 	root = "../../../../.."
@@ -34,54 +35,52 @@ const (
 	mayEscape = 1
 	// variable names the bug that is on.
 	variable = "FAIRLEAD_PLANTED"
+	// row is a line of the table that is printed.
+	row = "%-46s %-5s %-7s %.100s\n"
 )
 
 var bugs = []bug{
 	{name: "prune on empty", file: "reconciler/settle/guard.go",
-		old: "if count == 0 || o.AllowPrune >= count {", new: "if count == 0 || o.AllowPrune >= count || ON {"},
+		edits: []edit{{"if count == 0 || o.AllowPrune >= count {", "if count == 0 || o.AllowPrune >= count || ON {"}}},
 	{name: "reuse an address at once", file: "nodeagent/addresses.go",
-		old: "case now.Sub(at) < addressRest:", new: "case now.Sub(at) < addressRest && !ON:"},
+		edits: []edit{{"case now.Sub(at) < addressRest:", "case now.Sub(at) < addressRest && !ON:"}, {"\tif !cidr.Contains(ip) {\n\t\tip = first\n\t}\n\tfor range", "\tif !cidr.Contains(ip) || ON {\n\t\tip = first\n\t}\n\tfor range"}}},
 	{name: "adopt by label only", file: "nodeagent/adopt.go",
-		old: "case known && c.ID == f.ID:", new: "case known && (c.ID == f.ID || ON):"},
+		edits: []edit{{"case known && c.ID == f.ID:", "case known && (c.ID == f.ID || ON):"}}},
 	{name: "SIGTERM before the acknowledgement", file: "reconciler/reconciler.go",
-		old: "if c.Now.Sub(m.heard[name]) < NodeStaleAfter && m.acked[name] < version {", new: "if c.Now.Sub(m.heard[name]) < NodeStaleAfter && m.acked[name] < version && !ON {"},
+		edits: []edit{{"if c.Now.Sub(m.heard[name]) < NodeStaleAfter && m.acked[name] < version {", "if c.Now.Sub(m.heard[name]) < NodeStaleAfter && m.acked[name] < version && !ON {"}}},
 	{name: "SIGTERM before the own table", file: "nodeagent/machine.go",
-		old: "e.wanted.Drained && m.tablesDone >= e.drained {", new: "e.wanted.Drained && (m.tablesDone >= e.drained || ON) {"},
+		edits: []edit{{"e.wanted.Drained && m.tablesDone >= e.drained {", "e.wanted.Drained && (m.tablesDone >= e.drained || ON) {"}}},
 	{name: "SIGTERM without a word of the tables", file: "nodeagent/pod/plan.go",
-		old: "\t\tif !w.Drained {", new: "\t\tif !w.Drained && !ON {"},
+		edits: []edit{{"\t\tif !w.Drained {", "\t\tif !w.Drained && !ON {"}}},
 	{name: "drop one watch event", file: "reconciler/state/feed.go",
-		old: "i := sort.Search(len(f.log), func(i int) bool { return f.log[i].RV > rv })",
-		new: "i := sort.Search(len(f.log), func(i int) bool { return f.log[i].RV > rv })\n\tif ON && len(f.log)-i > 20 {\n\t\ti++\n\t}"},
+		edits: []edit{{"i := sort.Search(len(f.log), func(i int) bool { return f.log[i].RV > rv })", "i := sort.Search(len(f.log), func(i int) bool { return f.log[i].RV > rv })\n\tif ON && len(f.log)-i > 20 {\n\t\ti++\n\t}"}}},
 	{name: "treat a time-out as a failure", file: "nodeagent/machine.go",
-		old: "if errors.Is(r.err, ErrUnavailable) {", new: "if errors.Is(r.err, ErrUnavailable) && !ON {"},
+		edits: []edit{{"if errors.Is(r.err, ErrUnavailable) {", "if errors.Is(r.err, ErrUnavailable) && !ON {"}}},
 	{name: "double-count a surge", file: "reconciler/control/rollout.go",
-		old: "func (b bounds) most() int32  { return b.desired + b.surge }",
-		new: "func (b bounds) most() int32 {\n\tif ON {\n\t\treturn b.desired + 2*b.surge\n\t}\n\treturn b.desired + b.surge\n}"},
+		edits: []edit{{"func (b bounds) most() int32  { return b.desired + b.surge }", "func (b bounds) most() int32 {\n\tif ON {\n\t\treturn b.desired + 2*b.surge\n\t}\n\treturn b.desired + b.surge\n}"}}},
 	{name: "forget a fork's isolation", file: "reconciler/state/state.go",
-		old: "t.tables[i] = t.tables[i].copy()", new: "if !ON {\n\t\t\tt.tables[i] = t.tables[i].copy()\n\t\t}"},
+		edits: []edit{{"t.tables[i] = t.tables[i].copy()", "if !ON {\n\t\t\tt.tables[i] = t.tables[i].copy()\n\t\t}"}}},
 	{name: "lose a batch's tail", file: "reconciler/store/ledger.go",
-		old: "batch := ops[:n:n]", new: "batch := ops[:n:n]\n\t\tif ON && n > 8 {\n\t\t\tbatch = ops[: n-1 : n-1]\n\t\t}"},
+		edits: []edit{{"batch := ops[:n:n]", "batch := ops[:n:n]\n\t\tif ON && n > 8 {\n\t\t\tbatch = ops[: n-1 : n-1]\n\t\t}"}}},
 	{name: "write without a fence", file: "reconciler/store/ledger.go",
-		old: "term := condition{keyTerm, string(decimal(l.term))}", new: "term := condition{keyTerm, string(decimal(l.term))}\n\tif ON {\n\t\tterm = condition{keySchema, schemaVersion}\n\t}"},
+		edits: []edit{{"term := condition{keyTerm, string(decimal(l.term))}", "term := condition{keyTerm, string(decimal(l.term))}\n\tif ON {\n\t\tterm = condition{keySchema, schemaVersion}\n\t}"}}},
 	{name: "trust Podman's state", file: "nodeagent/adopt.go",
-		old: "n := seenAgain(c, f, now)", new: "n := seenAgain(c, f, now)\n\t\t\tif ON && f.State != pod.StateRunning && c.State == pod.StateRunning {\n\t\t\t\tn = c.Exited(exitOf(f))\n\t\t\t}"},
+		edits: []edit{{"n := seenAgain(c, f, now)", "n := seenAgain(c, f, now)\n\t\t\tif ON && f.State != pod.StateRunning && c.State == pod.StateRunning {\n\t\t\t\tn = c.Exited(exitOf(f))\n\t\t\t}"}}},
 	{name: "never doubt", file: "reconciler/report.go",
-		old: "doubt := 2*quiet > total && total > 1", new: "doubt := 2*quiet > total && total > 1 && !ON"},
+		edits: []edit{{"doubt := 2*quiet > total && total > 1", "doubt := 2*quiet > total && total > 1 && !ON"}}},
 	{name: "give up who is late after a doubt", file: "reconciler/report.go",
-		old: "if m.doubting && !doubt {", new: "if m.doubting && !doubt && !ON {"},
+		edits: []edit{{"if m.doubting && !doubt {", "if m.doubting && !doubt && !ON {"}}},
 	{name: "act before the work is on disk", file: "nodeagent/core.go",
-		old: "if u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records {", new: "if (u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records) && !ON {"},
+		edits: []edit{{"if u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records {", "if (u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records) && !ON {"}}},
 	{name: "keep who is not ready among the endpoints", file: "reconciler/work/work.go",
-		old: "!ready && !svc.Spec.PublishNotReadyAddresses {", new: "!ready && !svc.Spec.PublishNotReadyAddresses && !ON {"},
+		edits: []edit{{"!ready && !svc.Spec.PublishNotReadyAddresses {", "!ready && !svc.Spec.PublishNotReadyAddresses && !ON {"}}},
 }
 
 var violation = regexp.MustCompile(`seed (\d+): (\w+): (.*)`)
 
 func TestEveryPlantedBugIsFound(t *testing.T) {
 	binary := build(t)
-	var table bytes.Buffer
-	tab := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tab, "BUG\tSEED\tBROKEN\tHOW")
+	fmt.Printf(row, "BUG", "SEED", "BROKEN", "HOW")
 	escaped := 0
 	for _, b := range bugs {
 		args := []string{"-test.run=^TestSeeds$", "-seeds=" + seeds, "-brief"}
@@ -95,16 +94,14 @@ func TestEveryPlantedBugIsFound(t *testing.T) {
 		found := violation.FindStringSubmatch(string(out))
 		switch {
 		case found != nil && errors.As(err, new(*exec.ExitError)):
-			fmt.Fprintf(tab, "%s\t%s\t%s\t%.90s\n", b.name, found[1], found[2], found[3])
+			fmt.Printf(row, b.name, found[1], found[2], found[3])
 		case err == nil:
 			escaped++
-			fmt.Fprintf(tab, "%s\t-\t-\tnot found within %s seeds\n", b.name, seeds)
+			fmt.Printf(row, b.name, "-", "-", "not found within "+seeds+" seeds")
 		default:
 			t.Fatalf("%s: %v\n%s", b.name, err, out)
 		}
 	}
-	tab.Flush()
-	fmt.Print(table.String())
 	if escaped > mayEscape {
 		t.Errorf("%d of %d planted bugs escape, at most %d may", escaped, len(bugs), mayEscape)
 	}
@@ -137,10 +134,13 @@ func build(t *testing.T) string {
 			}
 			text = imported(string(data))
 		}
-		if strings.Count(text, b.old) != 1 {
-			t.Fatalf("%s: %s has %d times\n%s\nplant the bug anew", b.name, b.file, strings.Count(text, b.old), b.old)
+		for _, e := range b.edits {
+			if strings.Count(text, e.old) != 1 {
+				t.Fatalf("%s: %s has %d times\n%s\nplant the bug anew", b.name, b.file, strings.Count(text, e.old), e.old)
+			}
+			text = strings.Replace(text, e.old, strings.ReplaceAll(e.new, "ON", fmt.Sprintf("(planted.Planted == %q)", b.name)), 1)
 		}
-		edited[b.file] = strings.Replace(text, b.old, strings.ReplaceAll(b.new, "ON", fmt.Sprintf("(planted.Planted == %q)", b.name)), 1)
+		edited[b.file] = text
 	}
 	for path, text := range edited {
 		put(path, text)
