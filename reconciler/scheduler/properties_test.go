@@ -2,11 +2,14 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"pgregory.net/rapid"
 
 	"fairlead/reconciler/state"
@@ -76,6 +79,7 @@ func TestPlacementsAreFeasible(t *testing.T) {
 				if r.Node != schema.NodeName(nodes[i].Name) || len(r.Reasons) == 0 {
 					t.Fatalf("refusal of %s says nothing about %s: %+v", p.Name, nodes[i].Name, r)
 				}
+				checkNumbers(t, tx, nodes[i], p, r.Reasons)
 			}
 		}
 		for _, n := range nodes {
@@ -102,6 +106,33 @@ func checkNode(t *rapid.T, r state.Reader, n *corev1.Node) {
 	}
 	if cpu > n.Status.Allocatable.Cpu().MilliValue() || memory > n.Status.Allocatable.Memory().Value() {
 		t.Fatalf("%s is over its capacity: cpu %dm, memory %d", n.Name, cpu, memory)
+	}
+}
+
+// checkNumbers adds up what a refusal must say of CPU and memory: the numbers of
+// what is short, and nothing of what is not.
+func checkNumbers(t *rapid.T, r state.Reader, n *corev1.Node, p *corev1.Pod, told []string) {
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		want, used, all := p.Spec.Containers[0].Resources.Requests[name], resource.Quantity{}, n.Status.Allocatable[name]
+		for other := range state.By[*corev1.Pod](r, state.PodsByNode, n.Name) {
+			used.Add(other.Spec.Containers[0].Resources.Requests[name])
+		}
+		after := used.DeepCopy()
+		after.Add(want)
+		short := !want.IsZero() && after.Cmp(all) > 0
+		i := slices.IndexFunc(told, func(s string) bool { return strings.HasPrefix(s, string(name)+": ") })
+		if short != (i >= 0) {
+			t.Fatalf("%s: wanted %s of %s, used %s of %s, told %q", n.Name, &want, name, &used, &all, told)
+		}
+		if !short {
+			continue
+		}
+		numbers := strings.FieldsFunc(told[i], func(r rune) bool { return r == ' ' || r == ',' })
+		for j, q := range []resource.Quantity{want, used, all} {
+			if got, err := resource.ParseQuantity(numbers[2+2*j]); err != nil || got.Cmp(q) != 0 {
+				t.Fatalf("%s: number %d of %q is not %s", n.Name, j, told[i], &q)
+			}
+		}
 	}
 }
 
