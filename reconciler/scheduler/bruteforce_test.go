@@ -111,7 +111,9 @@ func (h *history) change() {
 	case 4:
 		edit(h, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} })
 	case 5:
-		edit(h, func(n *corev1.Node) { n.Labels["zone"] = rapid.SampledFrom([]string{"a", "b", "c"}).Draw(h.T, fmt.Sprint("zone", h.step)) })
+		edit(h, func(n *corev1.Node) {
+			n.Labels["zone"] = rapid.SampledFrom([]string{"a", "b", "c"}).Draw(h.T, fmt.Sprint("zone", h.step))
+		})
 	default:
 		h.place(h.newPod())
 	}
