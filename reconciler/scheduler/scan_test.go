@@ -12,22 +12,6 @@ import (
 	"fairlead/schema"
 )
 
-// scan is what every placement must equal: ask each node of a view made anew, and
-// keep the best.
-func scan(v *View, pod *corev1.Pod) schema.NodeName {
-	w := newWish(pod)
-	var best *NodeInfo
-	for _, n := range v.nodes {
-		if n.takes(w) && (best == nil || n.score(w).less(best.score(w))) {
-			best = n
-		}
-	}
-	if best == nil {
-		return ""
-	}
-	return best.name
-}
-
 // history is a cluster under change with the view that follows it.
 type history struct {
 	*rapid.T
@@ -129,7 +113,7 @@ func (h *history) follow() {
 // place binds the pod where the view says, which is where a scan says.
 func (h *history) place(p *corev1.Pod) {
 	got := h.view.Schedule(p, "")
-	if want := scan(NewView(h.tx), p); got.Node != want {
+	if want := NewView(h.tx).Scan(p); got.Node != want {
 		h.Fatalf("step %d: %s goes to %q, a scan says %q", h.step, p.Name, got.Node, want)
 	}
 	if got.Node == "" {
@@ -139,13 +123,30 @@ func (h *history) place(p *corev1.Pod) {
 	h.tx.Put(p)
 }
 
+// fork is the history of a plan: the same cluster, from here on another one.
+func (h *history) fork() *history {
+	s := h.tx.Commit()
+	h.tx = s.Begin()
+	other := *h
+	other.tx, other.view = s.Begin(), h.view.Clone()
+	return &other
+}
+
 // Whatever happened to the cluster, the node chosen is the one that a scan over
-// all of them finds best.
+// all of them finds best. A clone of the view goes its own way, and neither sees
+// the other.
 func TestPlacementEqualsAScan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := newHistory(t)
-		for range rapid.IntRange(1, 60).Draw(t, "changes") {
+		all := []*history{newHistory(t)}
+		for i := range rapid.IntRange(1, 60).Draw(t, "changes") {
+			h := all[rapid.IntRange(0, len(all)-1).Draw(t, fmt.Sprint("history", i))]
+			if len(all) < 3 && rapid.IntRange(0, 9).Draw(t, fmt.Sprint("fork", i)) == 0 {
+				all = append(all, h.fork())
+			}
 			h.change()
+		}
+		for _, h := range all {
+			checkView(t, h.tx, h.view)
 		}
 	})
 }
