@@ -102,9 +102,11 @@ func (a *addresses) give(uid types.UID, cidr netip.Prefix, now time.Time) (netip
 	return netip.Addr{}, fmt.Errorf("no address left in %s: %d in use, %d resting", cidr, len(a.Given), len(a.Resting))
 }
 
-// keep records that a pod holds an address already.
-func (a *addresses) keep(uid types.UID, ip netip.Addr) {
+// keep records that a pod holds an address already. One that it was said to hold
+// until now rests like any other given back.
+func (a *addresses) keep(uid types.UID, ip netip.Addr, now time.Time) {
 	if a.Given[uid] != ip {
+		a.release(uid, now)
 		a.Given[uid], a.dirty = ip, true
 	}
 }

@@ -35,7 +35,7 @@ func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes []t
 	m.sync(found, nil, now)
 	for uid, e := range m.pods {
 		if ip, err := netip.ParseAddr(e.obs.IP); err == nil && !e.obs.Released {
-			m.addresses.keep(uid, ip)
+			m.addresses.keep(uid, ip, now)
 		}
 	}
 }

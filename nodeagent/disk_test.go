@@ -3,9 +3,11 @@ package nodeagent
 import (
 	"bytes"
 	"context"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -33,8 +35,13 @@ func TestAddresses(t *testing.T) {
 		freed := map[netip.Addr]time.Time{}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			uid := types.UID(rapid.StringMatching("[a-i]").Draw(t, "pod"))
-			switch rapid.IntRange(0, 3).Draw(t, "step") {
+			switch rapid.IntRange(0, 5).Draw(t, "step") {
 			case 0, 1:
+				for ip, at := range freed {
+					if now.Before(at) { // the clock was set back: it rests anew
+						freed[ip] = now
+					}
+				}
 				ip, err := a.give(uid, cidr, now)
 				if err != nil {
 					resting := 0
@@ -69,7 +76,19 @@ func TestAddresses(t *testing.T) {
 					freed[ip] = now
 					delete(given, uid)
 				}
-			case 3:
+			case 3: // what runs has an address that is not the recorded one
+				ip := netip.AddrFrom4([4]byte{10, 112, 4, byte(rapid.IntRange(1, 6).Draw(t, "kept"))})
+				if slices.Contains(slices.Collect(maps.Values(given)), ip) {
+					break
+				}
+				if had, ok := given[uid]; ok {
+					freed[had] = now
+				}
+				a.keep(uid, ip, now)
+				given[uid] = ip
+			case 4:
+				now = now.Add(-time.Duration(rapid.IntRange(0, 100).Draw(t, "back")) * time.Second)
+			case 5:
 				now = now.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
 				if err := a.save(path); err != nil {
 					t.Fatal(err)

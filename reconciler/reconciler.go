@@ -6,6 +6,7 @@ package reconciler
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -205,13 +206,17 @@ func (m *Machine) configure(c *control.Context) {
 // drain marks terminating pods whose endpoints are out of the table of every
 // node that keeps up: SIGTERM may go out.
 func (m *Machine) drain(c *control.Context) {
+	if len(m.draining) == 0 {
+		return
+	}
+	everywhere := m.everywhere(c)
 	for _, uid := range slices.Sorted(maps.Keys(m.draining)) {
 		pod, ok := podByUID(c.Tx, uid)
 		if !ok {
 			delete(m.draining, uid)
 			continue
 		}
-		if !m.everyNodeHas(c, m.draining[uid]) {
+		if m.draining[uid] > everywhere {
 			continue
 		}
 		next := state.Edit(pod)
@@ -224,14 +229,16 @@ func (m *Machine) drain(c *control.Context) {
 	}
 }
 
-func (m *Machine) everyNodeHas(c *control.Context, version uint64) bool {
+// everywhere is the version that every node which keeps up has programmed.
+func (m *Machine) everywhere(c *control.Context) uint64 {
+	least := uint64(math.MaxUint64)
 	for node := range state.All[*corev1.Node](c.Tx, "") {
 		name := schema.NodeName(node.Name)
-		if c.Now.Sub(m.heard[name]) < NodeStaleAfter && m.acked[name] < version {
-			return false
+		if c.Now.Sub(m.heard[name]) < NodeStaleAfter {
+			least = min(least, m.acked[name])
 		}
 	}
-	return true
+	return least
 }
 
 // noteTerminating remembers, for pods that began to terminate, the version in

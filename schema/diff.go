@@ -292,11 +292,15 @@ func (d *differ) maps(a, b reflect.Value) {
 		k := reflect.ValueOf(key).Convert(a.Type().Key())
 		va, vb := a.MapIndex(k), b.MapIndex(k)
 		d.in(segment{key, true}, func() {
-			if va.IsValid() && vb.IsValid() {
+			both := va.IsValid() && vb.IsValid()
+			switch {
+			case !both:
+				d.change(d.showItem(va, "(removed)"), d.showItem(vb, "(added)"))
+			case va.Kind() != reflect.String || d.hidden():
 				d.values(va, vb, "")
-				return
+			case va.String() != vb.String():
+				d.change(written(va.String(), true), written(vb.String(), true))
 			}
-			d.change(d.showItem(va, "(removed)"), d.showItem(vb, "(added)"))
 		})
 	}
 }

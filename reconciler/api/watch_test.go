@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -266,4 +267,49 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 	w.body.Close()
 	goleak.VerifyNone(t, before)
+}
+
+// TestWatchIsResumedWithoutLossOrRepeat: watches that begin at any version, while
+// changes go on, all hear the same story from there on (S17).
+func TestWatchIsResumedWithoutLossOrRepeat(t *testing.T) {
+	t.Parallel()
+	ts := startServer(t)
+	chance := rand.New(rand.NewPCG(1, 2))
+	var versions []uint64 // before each event
+	var events []string
+	var watches []*watchReader
+	from := map[*watchReader]int{}
+	begin := func(i int) {
+		w := startWatch(t, ts, fmt.Sprintf("%s&resourceVersion=%d", configMaps, versions[i]))
+		watches = append(watches, w)
+		from[w] = i
+	}
+	there := map[string]bool{}
+	for step := range 200 {
+		name := fmt.Sprint("c", chance.IntN(5))
+		versions = append(versions, ts.feed.Snapshot().Counters().ResourceVersion)
+		what := "ADDED "
+		switch {
+		case there[name] && chance.IntN(3) == 0:
+			what = "DELETED "
+		case there[name]:
+			what = "MODIFIED "
+		}
+		there[name] = what != "DELETED "
+		events = append(events, what+name)
+		ts.publish(func(tx *state.Txn) {
+			if !there[name] {
+				tx.Delete(schema.Key{Kind: schema.KindConfigMap, Namespace: "shop", Name: name})
+				return
+			}
+			tx.Put(configMap(name, fmt.Sprint(step)))
+			tx.Put(&corev1.ConfigMap{ObjectMeta: meta("default", "elsewhere", nil), Data: map[string]string{"step": fmt.Sprint(step)}})
+		})
+		if step%10 == 0 {
+			begin(chance.IntN(len(versions)))
+		}
+	}
+	for _, w := range watches {
+		w.want(events[from[w]:]...)
+	}
 }

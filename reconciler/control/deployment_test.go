@@ -324,6 +324,89 @@ func TestARolloutKeepsItsBoundsAndEnds(t *testing.T) {
 	})
 }
 
+// S6 while everything happens at once: pods fail and recover, the count, the
+// strategy and the template change amid the rollout. No visit leaves more pods than
+// the surge allows or than were there, nor fewer ready ones than must be there or
+// than were: what faults take, the rollout does not take again. In the end the last
+// commit stands alone.
+func TestARolloutKeepsItsBoundsAmidFaultsAndCommits(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(rt)
+		w.node("n1", "n2")
+		w.put(deployment(func(d *appsv1.Deployment) { redraw(rt, d, "first") }))
+		w.live("n1", "n2")
+		w.pass(time.Minute)
+		total, up := countActive(w)
+		w.after = func() {
+			b := boundsOf(get[*appsv1.Deployment](w, "shop", "api"))
+			nowTotal, nowUp := countActive(w)
+			if nowTotal > max(b.most(), total) {
+				rt.Fatalf("from %d to %d pods, at most %d are due", total, nowTotal, b.most())
+			}
+			if nowUp < min(b.least(), up) {
+				rt.Fatalf("from %d to %d ready pods, at least %d are due", up, nowUp, b.least())
+			}
+			total, up = nowTotal, nowUp
+		}
+		if rapid.Bool().Draw(rt, "anyOrder") {
+			w.pick = func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "visit") }
+		}
+		for step := range rapid.IntRange(1, 30).Draw(rt, "steps") {
+			label := fmt.Sprint("commit", step)
+			switch rapid.IntRange(0, 5).Draw(rt, "event") {
+			case 0:
+				w.change("api", func(d *appsv1.Deployment) { redraw(rt, d, label) })
+			case 1:
+				if p, ok := pick(rt, w, func(p *corev1.Pod) bool { return active(p) && ready(p) }); ok {
+					w.edit(p, func(p *corev1.Pod) { setCondition(p, corev1.PodReady, corev1.ConditionFalse, w.now) })
+				}
+			case 2:
+				if p, ok := pick(rt, w, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && active(p) }); ok {
+					w.edit(p, func(p *corev1.Pod) { setCondition(p, corev1.PodReady, corev1.ConditionTrue, w.now) })
+				}
+			default:
+				randomAct(rt, w)
+			}
+			total, up = countActive(w)
+			w.settle()
+		}
+		w.after, w.pick = nil, nil
+		for range 40 {
+			for _, p := range w.pods("shop") {
+				if active(p) && p.Status.Phase == corev1.PodRunning && !ready(p) {
+					w.edit(p, func(p *corev1.Pod) { setCondition(p, corev1.PodReady, corev1.ConditionTrue, w.now) })
+				}
+			}
+			w.live("n1", "n2")
+			w.pass(5 * time.Second)
+		}
+		d := get[*appsv1.Deployment](w, "shop", "api")
+		if !deploymentComplete(d, &d.Status) {
+			rt.Fatalf("the rollout does not end: %+v", d.Status)
+		}
+		for _, p := range w.pods("shop") {
+			if p.Spec.Containers[0].Image != d.Spec.Template.Spec.Containers[0].Image {
+				rt.Fatalf("pod %s runs %s", p.Name, p.Spec.Containers[0].Image)
+			}
+		}
+	})
+}
+
+// redraw changes what a commit may change of a deployment while it rolls out.
+func redraw(rt *rapid.T, d *appsv1.Deployment, label string) {
+	what := rapid.IntRange(1, 7).Draw(rt, label)
+	if what&1 != 0 {
+		image(rapid.SampledFrom([]string{"v1", "v2", "v3"}).Draw(rt, label+" image"))(d)
+	}
+	if what&2 != 0 {
+		replicas(int32(rapid.IntRange(0, 7).Draw(rt, label+" replicas")))(d)
+	}
+	if what&4 != 0 {
+		surge, unavailable := rapid.SampledFrom(amounts).Draw(rt, label+" surge"), rapid.SampledFrom(amounts).Draw(rt, label+" unavailable")
+		d.Spec.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: &surge, MaxUnavailable: &unavailable}
+	}
+}
+
 // Whatever order the visits come in, the cluster comes to the same rest.
 func TestOrderOfVisitsDoesNotMatter(t *testing.T) {
 	rest := func(pick func(int) int) []string {

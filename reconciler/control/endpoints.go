@@ -53,12 +53,17 @@ func servicesOfPod(r state.Reader, c state.Change) []schema.Key {
 		return nil
 	}
 	var keys []schema.Key
-	for svc := range state.All[*corev1.Service](r, c.Key.Namespace) {
-		if slices.ContainsFunc(sides, func(p *corev1.Pod) bool { return selects(svc, p) }) {
-			keys = append(keys, schema.KeyOf(svc))
+	for _, pod := range sides {
+		for label, value := range pod.Labels {
+			for svc := range state.By[*corev1.Service](r, state.ServicesBySelector, state.LabelValue(pod.Namespace, label, value)) {
+				if selects(svc, pod) {
+					keys = append(keys, schema.KeyOf(svc))
+				}
+			}
 		}
 	}
-	return keys
+	slices.SortFunc(keys, schema.Key.Compare)
+	return slices.Compact(keys)
 }
 
 // sameBackend reports whether no service can tell the two apart.
@@ -154,7 +159,7 @@ func slicesOf(c *Context, svc *corev1.Service) []*discoveryv1.EndpointSlice {
 // groupByPorts sorts groups by their ports; within one, pods stand in name order.
 func groupByPorts(r state.Reader, svc *corev1.Service) []portGroup {
 	var groups []portGroup
-	for pod := range state.All[*corev1.Pod](r, svc.Namespace) {
+	for pod := range state.By[*corev1.Pod](r, state.PodsByLabel, state.SelectorLabel(svc)) {
 		if !isBackend(pod) || !selects(svc, pod) {
 			continue
 		}

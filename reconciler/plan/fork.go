@@ -236,5 +236,5 @@ func modelReady(pod *corev1.Pod, now time.Time) *corev1.Pod {
 }
 
 func (f *fork) refusal(pod *corev1.Pod) []scheduler.NodeReason {
-	return scheduler.NewView(f.tx).Schedule(pod, "").Reasons
+	return scheduler.NewView(f.tx).Against(pod)
 }

@@ -49,21 +49,42 @@ func (n *NodeInfo) against(w *wish) []string {
 	return o.told
 }
 
+// suits reports whether the node would take the pod if it were empty enough: what
+// the node's own object decides.
+func (n *NodeInfo) suits(w *wish) bool {
+	var o objections
+	n.filterSelf(w, &o)
+	return !o.any
+}
+
+// hasRoom reports whether the pods on the node leave room for the pod.
+func (n *NodeInfo) hasRoom(w *wish) bool {
+	var o objections
+	n.filterRoom(w, &o)
+	return !o.any
+}
+
 // filter asks in the order in which objections are told.
 func (n *NodeInfo) filter(w *wish, o *objections) {
+	if n.filterSelf(w, o); !o.decided() {
+		n.filterRoom(w, o)
+	}
+}
+
+func (n *NodeInfo) filterSelf(w *wish, o *objections) {
 	if n.filterState(w, o); o.decided() {
 		return
 	}
 	if n.filterTaints(w, o); o.decided() {
 		return
 	}
-	if n.filterAffinity(w, o); o.decided() {
-		return
+	n.filterAffinity(w, o)
+}
+
+func (n *NodeInfo) filterRoom(w *wish, o *objections) {
+	if n.filterResources(w, o); !o.decided() {
+		n.filterPorts(w, o)
 	}
-	if n.filterResources(w, o); o.decided() {
-		return
-	}
-	n.filterPorts(w, o)
 }
 
 func (n *NodeInfo) filterState(w *wish, o *objections) {

@@ -2,11 +2,14 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"pgregory.net/rapid"
 
 	"fairlead/reconciler/state"
@@ -63,19 +66,21 @@ func TestPlacementsAreFeasible(t *testing.T) {
 			tx.Put(n)
 		}
 		for _, p := range pods {
-			d := Schedule(tx, p, "")
+			d := schedule(tx, p, "")
 			if d.Node != "" {
 				p.Spec.NodeName = string(d.Node)
 				tx.Put(p)
 				continue
 			}
-			if len(d.Reasons) != len(nodes) {
-				t.Fatalf("refusal of %s names %d of %d nodes", p.Name, len(d.Reasons), len(nodes))
+			against := NewView(tx).Against(p)
+			if len(against) != len(nodes) {
+				t.Fatalf("refusal of %s names %d of %d nodes", p.Name, len(against), len(nodes))
 			}
-			for i, r := range d.Reasons {
+			for i, r := range against {
 				if r.Node != schema.NodeName(nodes[i].Name) || len(r.Reasons) == 0 {
 					t.Fatalf("refusal of %s says nothing about %s: %+v", p.Name, nodes[i].Name, r)
 				}
+				checkNumbers(t, tx, nodes[i], p, r.Reasons)
 			}
 		}
 		for _, n := range nodes {
@@ -105,6 +110,33 @@ func checkNode(t *rapid.T, r state.Reader, n *corev1.Node) {
 	}
 }
 
+// checkNumbers adds up what a refusal must say of CPU and memory: the numbers of
+// what is short, and nothing of what is not.
+func checkNumbers(t *rapid.T, r state.Reader, n *corev1.Node, p *corev1.Pod, told []string) {
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		want, used, all := p.Spec.Containers[0].Resources.Requests[name], resource.Quantity{}, n.Status.Allocatable[name]
+		for other := range state.By[*corev1.Pod](r, state.PodsByNode, n.Name) {
+			used.Add(other.Spec.Containers[0].Resources.Requests[name])
+		}
+		after := used.DeepCopy()
+		after.Add(want)
+		short := !want.IsZero() && after.Cmp(all) > 0
+		i := slices.IndexFunc(told, func(s string) bool { return strings.HasPrefix(s, string(name)+": ") })
+		if short != (i >= 0) {
+			t.Fatalf("%s: wanted %s of %s, used %s of %s, told %q", n.Name, &want, name, &used, &all, told)
+		}
+		if !short {
+			continue
+		}
+		numbers := strings.FieldsFunc(told[i], func(r rune) bool { return r == ' ' || r == ',' })
+		for j, q := range []resource.Quantity{want, used, all} {
+			if got, err := resource.ParseQuantity(numbers[2+2*j]); err != nil || got.Cmp(q) != 0 {
+				t.Fatalf("%s: number %d of %q is not %s", n.Name, j, told[i], &q)
+			}
+		}
+	}
+}
+
 // The order in which nodes and bound pods came does not show in a decision.
 func TestInputOrderDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -119,8 +151,8 @@ func TestInputOrderDoesNotMatter(t *testing.T) {
 			}
 			objs = append(objs, p)
 		}
-		want := Schedule(cluster(objs...), pods[0], "")
-		got := Schedule(cluster(rapid.Permutation(objs).Draw(t, "order")...), pods[0], "")
+		want := schedule(cluster(objs...), pods[0], "")
+		got := schedule(cluster(rapid.Permutation(objs).Draw(t, "order")...), pods[0], "")
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("another order decides otherwise (-first +second):\n%s", diff)
 		}
@@ -169,9 +201,16 @@ func TestUpdateEqualsANewView(t *testing.T) {
 				v.Update(tx, c)
 			}
 		}
-		opts := []cmp.Option{cmp.AllowUnexported(View{}, NodeInfo{}, use{}, hostPort{}), cmpopts.EquateEmpty()}
-		if diff := cmp.Diff(NewView(tx), v, opts...); diff != "" {
-			t.Fatalf("the view lost its way (-new +updated):\n%s", diff)
-		}
+		checkView(t, tx, v)
 	})
+}
+
+func checkView(t *rapid.T, r state.Reader, v *View) {
+	opts := []cmp.Option{
+		cmp.AllowUnexported(NodeInfo{}, podKey{}, counted{}, group{}, use{}, hostPort{}),
+		cmpopts.IgnoreFields(NodeInfo{}, "token"), cmpopts.EquateEmpty(),
+	}
+	if diff := cmp.Diff(NewView(r).nodes, v.nodes, opts...); diff != "" {
+		t.Fatalf("the view lost its way (-new +updated):\n%s", diff)
+	}
 }

@@ -1,7 +1,8 @@
 // Package scheduler answers "which node takes this pod?", and for a refusal what
 // every node has against it, with numbers. It is pure: the same cluster and pod
 // give the same node, ties are broken by name. It binds nothing; the settle
-// engine does, and plans ask the same code on a fork.
+// engine does, and plans ask the same code on a fork. What the best node is, filter
+// and score say; that it is found without asking each of them, see README.md.
 package scheduler
 
 import (
@@ -10,9 +11,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
-	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
 
@@ -26,20 +25,16 @@ type NodeReason struct {
 type Decision struct {
 	// Node is empty for a refusal.
 	Node schema.NodeName
-	// Reasons names every node in name order for a refusal. For a pod that goes to
-	// another node than the preferred one, it is what that one had against it.
+	// Reasons, for a pod that does not go to the preferred node, is what that one
+	// had against it.
 	Reasons []NodeReason
 	// Message says a refusal in one line; it names at most MaxMessageNodes nodes.
+	// What all of them say, see View.Against.
 	Message string
 }
 
 // MaxMessageNodes bounds how many nodes a Decision's message names.
 const MaxMessageNodes = 20
-
-// Schedule decides for one pod on what r holds. For several in a row use a View.
-func Schedule(r state.Reader, pod *corev1.Pod, prefer schema.NodeName) Decision {
-	return NewView(r).Schedule(pod, prefer)
-}
 
 // Schedule picks the node for the pod: prefer if it can take it, otherwise the
 // best of those that can. In this order, better is: fewer PreferNoSchedule taints
@@ -47,92 +42,100 @@ func Schedule(r state.Reader, pod *corev1.Pod, prefer schema.NodeName) Decision 
 // owner, fewer pods of the same workload, less of CPU and memory requested, fewer
 // pods, the lower name.
 func (v *View) Schedule(pod *corev1.Pod, prefer schema.NodeName) Decision {
-	w := newWish(pod)
+	c := v.classOf(pod)
 	var d Decision
 	if prefer != "" {
-		against := v.againstPreferred(w, prefer)
+		against := v.againstPreferred(c.wish, prefer)
 		if len(against) == 0 {
 			return Decision{Node: prefer}
 		}
 		d.Reasons = []NodeReason{{prefer, against}}
 	}
-	var best score
-	for _, n := range v.nodes {
-		if !n.takes(w) {
-			continue
-		}
-		if s := n.score(w); d.Node == "" || s.less(best) {
-			d.Node, best = n.name, s
-		}
-	}
-	if d.Node == "" {
-		d.Reasons = v.reasons(w)
-		d.Message = message(d.Reasons)
+	if i := v.best(c); i >= 0 {
+		d.Node = v.nodes[i].name
+	} else {
+		d.Message = v.refuse(c)
 	}
 	return d
 }
 
-func (v *View) againstPreferred(w *wish, prefer schema.NodeName) []string {
-	if n := v.byName[prefer]; n != nil {
-		return n.against(w)
+// Scan is what Schedule without a preference must equal, found by asking every node:
+// tests hold the two together, and benchmarks compare them. "" is a refusal.
+func (v *View) Scan(pod *corev1.Pod) (best schema.NodeName) {
+	w, g := newWish(pod), groupOf(pod)
+	var least score
+	for _, n := range v.nodes {
+		if !n.takes(w) {
+			continue
+		}
+		if s := n.score(w, &g); best == "" || s.less(&least) {
+			best, least = n.name, s
+		}
 	}
-	return []string{"no such node"}
+	return best
 }
 
-func (v *View) reasons(w *wish) []NodeReason {
-	out := make([]NodeReason, len(v.nodes))
-	for i, n := range v.nodes {
-		out[i] = NodeReason{n.name, n.against(w)}
+// Against is what every node that does not take the pod has against it, in name
+// order.
+func (v *View) Against(pod *corev1.Pod) (out []NodeReason) {
+	return v.against(newWish(pod), len(v.nodes))
+}
+
+// against asks nodes until so many of them have refused.
+func (v *View) against(w *wish, most int) (out []NodeReason) {
+	for _, n := range v.nodes {
+		if len(out) == most {
+			break
+		}
+		if reasons := n.against(w); len(reasons) > 0 {
+			out = append(out, NodeReason{n.name, reasons})
+		}
 	}
 	return out
 }
 
-func message(reasons []NodeReason) string {
-	if len(reasons) == 0 {
+// refuse says why no node takes the class. Pods that wait are asked for again
+// whenever something changes; those of one class are told the same.
+func (v *View) refuse(c *class) string {
+	if c.refusal.message == "" || c.refusal.logged != v.logged {
+		c.refusal = refusal{message(v.against(c.wish, MaxMessageNodes), len(v.nodes)), v.logged}
+	}
+	return c.refusal.message
+}
+
+func (v *View) againstPreferred(w *wish, prefer schema.NodeName) []string {
+	if i, ok := v.find(prefer); ok {
+		return v.nodes[i].against(w)
+	}
+	return []string{"no such node"}
+}
+
+// message tells what the first of so many nodes have against a pod.
+func message(told []NodeReason, nodes int) string {
+	if nodes == 0 {
 		return "0/0 nodes can take it: the cluster has no node"
 	}
-	told := reasons[:min(len(reasons), MaxMessageNodes)]
 	parts := make([]string, len(told))
 	for i, r := range told {
 		parts[i] = fmt.Sprintf("%s: %s", r.Node, strings.Join(r.Reasons, ", "))
 	}
-	if more := len(reasons) - len(told); more > 0 {
+	if more := nodes - len(told); more > 0 {
 		parts = append(parts, fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Sprintf("0/%d nodes can take it: %s", len(reasons), strings.Join(parts, "; "))
+	return fmt.Sprintf("0/%d nodes can take it: %s", nodes, strings.Join(parts, "; "))
 }
 
-// wish is what a pod asks of a node, worked out once for all of them.
-type wish struct {
-	pod       *corev1.Pod
-	use       use
-	required  nodeaffinity.RequiredNodeAffinity
-	preferred *nodeaffinity.PreferredSchedulingTerms // nil for none
-}
-
-func newWish(pod *corev1.Pod) *wish {
-	w := &wish{pod: pod, use: useOf(pod), required: nodeaffinity.GetRequiredNodeAffinity(pod)}
-	if a := pod.Spec.Affinity; a != nil && a.NodeAffinity != nil {
-		terms := a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution
-		if p, err := nodeaffinity.NewPreferredSchedulingTerms(terms); err == nil && len(terms) > 0 {
-			w.preferred = p
-		}
-	}
-	return w
-}
-
-// score is lower for a better node.
+// score is lower for a better node; of two equal ones the lower name is better.
 type score struct {
-	avoided    int   // PreferNoSchedule taints not tolerated
-	unwanted   int64 // negated weight of preferred affinity
-	ofOwner    int
-	ofWorkload int
+	avoided    int32 // PreferNoSchedule taints not tolerated
+	unwanted   int32 // negated weight of preferred affinity
+	ofOwner    int32
+	ofWorkload int32
 	requested  int64 // CPU and memory after placement, in thousandths of the node
-	pods       int
-	name       schema.NodeName
+	pods       int64
 }
 
-func (a score) less(b score) bool {
+func (a *score) less(b *score) bool {
 	switch {
 	case a.avoided != b.avoided:
 		return a.avoided < b.avoided
@@ -144,10 +147,8 @@ func (a score) less(b score) bool {
 		return a.ofWorkload < b.ofWorkload
 	case a.requested != b.requested:
 		return a.requested < b.requested
-	case a.pods != b.pods:
-		return a.pods < b.pods
 	}
-	return a.name < b.name
+	return a.pods < b.pods
 }
 
 // What a container that requests nothing counts for when nodes are compared (not
@@ -157,23 +158,34 @@ const (
 	assumedMemoryBytes = 200 << 20
 )
 
-func (n *NodeInfo) score(w *wish) score {
-	s := score{
-		avoided: n.avoided(w), ofOwner: n.owners[w.use.owner], ofWorkload: n.workloads[w.use.workload],
-		pods: len(n.pods), name: n.name,
-	}
-	if w.use.owner == "" {
-		s.ofOwner = 0
-	}
-	if w.use.workload == "" {
-		s.ofWorkload = 0
-	}
+// score is what the node is to a pod with that wish in that group.
+func (n *NodeInfo) score(w *wish, g *group) score {
+	s := n.taste(w)
+	n.load(w, g, &s)
+	return s
+}
+
+// taste is the part of the score that the node's own object decides.
+func (n *NodeInfo) taste(w *wish) (s score) {
+	s.avoided = n.avoided(w)
 	if w.preferred != nil {
-		s.unwanted = -w.preferred.Score(n.node)
+		s.unwanted = int32(-w.preferred.Score(n.node))
+	}
+	return s
+}
+
+// load fills in the part that the pods on the node decide.
+func (n *NodeInfo) load(w *wish, g *group, s *score) {
+	s.ofOwner, s.ofWorkload = 0, 0
+	if g.owner != "" {
+		s.ofOwner = int32(n.owners[g.owner])
+	}
+	if g.workload != "" {
+		s.ofWorkload = int32(n.workloads[g.workload])
 	}
 	s.requested = thousandths(n.weight.MilliCPU+w.use.weight.MilliCPU, n.allocatable.MilliCPU) +
 		thousandths(n.weight.MemoryBytes+w.use.weight.MemoryBytes, n.allocatable.MemoryBytes)
-	return s
+	s.pods = n.used.Pods
 }
 
 // thousandths treats a node without the resource as full.
@@ -184,7 +196,7 @@ func thousandths(part, of int64) int64 {
 	return part * 1000 / of
 }
 
-func (n *NodeInfo) avoided(w *wish) (count int) {
+func (n *NodeInfo) avoided(w *wish) (count int32) {
 	for i := range n.node.Spec.Taints {
 		t := &n.node.Spec.Taints[i]
 		if t.Effect == corev1.TaintEffectPreferNoSchedule && !tolerated(w.pod, t) {

@@ -2,8 +2,6 @@ package scheduler
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 
@@ -98,6 +96,10 @@ func cluster(objs ...schema.Object) *state.Txn {
 	return tx
 }
 
+func schedule(r state.Reader, pod *corev1.Pod, prefer schema.NodeName) Decision {
+	return NewView(r).Schedule(pod, prefer)
+}
+
 func inZone(op corev1.NodeSelectorOperator, zones ...string) corev1.NodeSelectorTerm {
 	return corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "zone", Operator: op, Values: zones}}}
 }
@@ -149,7 +151,7 @@ func TestSchedulePicks(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := Schedule(cluster(tt.cluster...), tt.pod, tt.prefer)
+			d := schedule(cluster(tt.cluster...), tt.pod, tt.prefer)
 			if d.Node != tt.want {
 				t.Errorf("got node %q (%s), want %q", d.Node, d.Message, tt.want)
 			}
@@ -187,7 +189,7 @@ func TestScheduleRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := Schedule(cluster(tt.cluster...), tt.pod, "")
+			d := schedule(cluster(tt.cluster...), tt.pod, "")
 			if d.Node != "" {
 				t.Fatalf("got node %q, want a refusal", d.Node)
 			}
@@ -199,7 +201,7 @@ func TestScheduleRefuses(t *testing.T) {
 }
 
 func TestScheduleTellsWhyNotThePreferred(t *testing.T) {
-	d := Schedule(cluster(node("n1", "2", "2Gi"), node("n2", "1", "2Gi")), pod("p", "2", ""), "n2")
+	d := schedule(cluster(node("n1", "2", "2Gi"), node("n2", "1", "2Gi")), pod("p", "2", ""), "n2")
 	want := Decision{Node: "n1", Reasons: []NodeReason{{"n2", []string{"cpu: wanted 2, used 0 of 1"}}}}
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Errorf("decision (-want +got):\n%s", diff)
@@ -211,8 +213,8 @@ func TestMessageIsBounded(t *testing.T) {
 	for i := range 3 * MaxMessageNodes {
 		tx.Put(node(fmt.Sprintf("n%03d", i), "1", "1Gi"))
 	}
-	d := Schedule(tx, pod("p", "2", ""), "")
-	if got, want := len(d.Reasons), 3*MaxMessageNodes; got != want {
+	d := schedule(tx, pod("p", "2", ""), "")
+	if got, want := len(NewView(tx).Against(pod("p", "2", ""))), 3*MaxMessageNodes; got != want {
 		t.Errorf("reasons name %d nodes, want %d", got, want)
 	}
 	if want := fmt.Sprintf("; and %d more", 2*MaxMessageNodes); !strings.HasSuffix(d.Message, want) {
@@ -253,21 +255,5 @@ func TestUpdateFollowsNodes(t *testing.T) {
 	}
 	if diff := cmp.Diff([]schema.NodeName{"n1", "n3"}, names(v)); diff != "" {
 		t.Errorf("nodes (-want +got):\n%s", diff)
-	}
-	if got := slices.Sorted(maps.Keys(v.byName)); len(got) != 2 {
-		t.Errorf("byName holds %v", got)
-	}
-}
-
-func BenchmarkSchedule(b *testing.B) {
-	tx := cluster()
-	for i := range 5000 {
-		tx.Put(node(fmt.Sprintf("n%04d", i), "64", "256Gi"))
-	}
-	v := NewView(tx)
-	p := pod("p", "100m", "128Mi", ownedBy("rs"))
-	for i := 0; b.Loop(); i++ {
-		p.Name = fmt.Sprintf("p%d", i)
-		v.Assume(p, v.Schedule(p, "").Node)
 	}
 }

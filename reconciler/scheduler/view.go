@@ -4,26 +4,32 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	podresource "k8s.io/component-helpers/resource"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
 
-// View is the cluster as placement sees it: nodes with what is used on them. It is
-// made once and kept up to date with Assume and Update, or made again. Not for
-// concurrent use.
+// View is the cluster as placement sees it: nodes with what is used on them, and
+// the rankings that find the best of them. It is made once and follows the cluster
+// by Update. Not for concurrent use; Clone makes one for somebody else.
 type View struct {
-	nodes  []*NodeInfo // by name
-	byName map[schema.NodeName]*NodeInfo
+	nodes []*NodeInfo // by name
+	token *token      // marks the nodes that this view alone holds and may change
+	owns  bool        // any
+
+	// log lists places in nodes whose NodeInfo changed, in order; logged counts
+	// all that ever were. Rankings read on from where they stopped.
+	log    []int32
+	logged uint64
+
+	index
 }
+
+// token is an identity: it must not have size zero, or all are the same.
+type token struct{ _ byte }
 
 // NodeInfo is one node and the sums over the pods bound to it that still run.
 type NodeInfo struct {
@@ -33,82 +39,50 @@ type NodeInfo struct {
 	allocatable Resources
 	used        Resources // requests
 	weight      Resources // requests, with something assumed for containers without
-	pods        map[string]use
+	pods        map[podKey]counted
+	withPorts   int               // of pods, those that hold host ports
 	owners      map[types.UID]int // pods that do not terminate, by controlling owner
 	workloads   map[string]int    // likewise by workload
+	token       *token
 }
 
-// Resources is an amount of each resource.
-type Resources struct {
-	MilliCPU    int64
-	MemoryBytes int64
-	Pods        int64
-	Other       map[corev1.ResourceName]int64 // in the resource's own unit
+type podKey struct{ namespace, name string }
+
+func (k podKey) String() string { return k.namespace + "/" + k.name }
+
+// counted is what was added to a node's sums for one pod.
+type counted struct {
+	use   *use
+	group group
 }
 
-func (r *Resources) add(o *Resources, sign int64) {
-	r.MilliCPU += sign * o.MilliCPU
-	r.MemoryBytes += sign * o.MemoryBytes
-	r.Pods += sign * o.Pods
-	for name, n := range o.Other {
-		if r.Other == nil {
-			r.Other = map[corev1.ResourceName]int64{}
-		}
-		r.Other[name] += sign * n
-	}
+// group is what spreads: pods of one owner, and of one workload, stay apart where
+// they can. The zero group is of a pod that no controller owns or that terminates.
+type group struct {
+	owner    types.UID
+	workload string // the same for all replica sets of a deployment
 }
-
-// use is what one pod takes from a node.
-type use struct {
-	requests Resources
-	weight   Resources
-	others   []corev1.ResourceName // keys of requests.Other that are asked for, sorted
-	ports    []hostPort
-	owner    types.UID // "" for a pod that no controller owns or that terminates
-	workload string    // the same for all replica sets of a deployment; likewise
-}
-
-type hostPort struct {
-	ip       string // "" is every address
-	protocol corev1.Protocol
-	port     int32
-}
-
-func (p hostPort) clashes(o hostPort) bool {
-	return p.port == o.port && p.protocol == o.protocol && (p.ip == "" || o.ip == "" || p.ip == o.ip)
-}
-
-// Requests is what the pod asks of a node: the larger of all its containers
-// together and any init container with the sidecars before it.
-func Requests(pod *corev1.Pod) corev1.ResourceList {
-	return podresource.PodRequests(pod, podresource.PodResourcesOptions{})
-}
-
-// assumed stands in for what a container does not request when nodes are compared.
-var assumed = podresource.PodResourcesOptions{NonMissingContainerRequests: corev1.ResourceList{
-	corev1.ResourceCPU:    *resource.NewMilliQuantity(assumedMilliCPU, resource.DecimalSI),
-	corev1.ResourceMemory: *resource.NewQuantity(assumedMemoryBytes, resource.BinarySI),
-}}
 
 // NewView sums up what r holds.
 func NewView(r state.Reader) *View {
-	v := &View{byName: map[schema.NodeName]*NodeInfo{}}
+	v := &View{token: new(token)}
 	for node := range state.All[*corev1.Node](r, "") {
-		n := newNodeInfo(r, node)
-		v.nodes = append(v.nodes, n)
-		v.byName[n.name] = n
+		v.nodes = append(v.nodes, v.newNodeInfo(r, node))
 	}
 	return v
 }
 
-func newNodeInfo(r state.Reader, node *corev1.Node) *NodeInfo {
+func (v *View) newNodeInfo(r state.Reader, node *corev1.Node) *NodeInfo {
+	v.owns = true
 	n := &NodeInfo{
-		name: schema.NodeName(node.Name), pods: map[string]use{},
+		name: schema.NodeName(node.Name), token: v.token, pods: map[podKey]counted{},
 		owners: map[types.UID]int{}, workloads: map[string]int{},
 	}
 	n.describe(node)
 	for pod := range state.By[*corev1.Pod](r, state.PodsByNode, node.Name) {
-		n.add(pod)
+		if !ended(pod) {
+			n.add(keyOf(pod), v.countedAs(pod))
+		}
 	}
 	return n
 }
@@ -121,30 +95,53 @@ func (n *NodeInfo) describe(node *corev1.Node) {
 	n.allocatable = resourcesOf(node.Status.Allocatable)
 }
 
-func resourcesOf(list corev1.ResourceList) (r Resources) {
-	for name, q := range list {
-		switch name {
-		case corev1.ResourceCPU:
-			r.MilliCPU = q.MilliValue()
-		case corev1.ResourceMemory:
-			r.MemoryBytes = q.Value()
-		case corev1.ResourcePods:
-			r.Pods = q.Value()
-		default:
-			if r.Other == nil {
-				r.Other = map[corev1.ResourceName]int64{}
-			}
-			r.Other[name] = q.Value()
-		}
+// Clone is a view that goes its own way from here. The two share every node until
+// one of them changes it; the clone makes rankings of its own. A clone that was not
+// changed may be cloned by several at once.
+func (v *View) Clone() *View {
+	if v.owns {
+		v.token, v.owns = new(token), false
 	}
-	return r
+	return &View{nodes: slices.Clone(v.nodes), token: new(token)}
+}
+
+// find is the node's place, or where it would be.
+func (v *View) find(name schema.NodeName) (int, bool) {
+	return slices.BinarySearchFunc(v.nodes, name, func(n *NodeInfo, name schema.NodeName) int { return cmp.Compare(n.name, name) })
+}
+
+// own is the node at a place, to be changed.
+func (v *View) own(i int) *NodeInfo {
+	n := v.nodes[i]
+	if n.token != v.token {
+		n = n.copy()
+		n.token, v.owns = v.token, true
+		v.nodes[i] = n
+	}
+	v.log = append(v.log, int32(i))
+	v.logged++
+	// A ranking that is further behind than this is made anew.
+	if most := 2*len(v.nodes) + minLog; len(v.log) > most {
+		v.log = append(v.log[:0], v.log[len(v.log)-most/2:]...)
+	}
+	return n
+}
+
+// minLog keeps the log of a small cluster from being cut all the time.
+const minLog = 256
+
+func (n *NodeInfo) copy() *NodeInfo {
+	next := *n
+	next.used.Other, next.weight.Other = maps.Clone(n.used.Other), maps.Clone(n.weight.Other)
+	next.pods, next.owners, next.workloads = maps.Clone(n.pods), maps.Clone(n.owners), maps.Clone(n.workloads)
+	return &next
 }
 
 // Assume counts the pod on the node as if it were bound there. Counting it again,
 // or updating with the change that binds it, alters nothing.
 func (v *View) Assume(pod *corev1.Pod, node schema.NodeName) {
-	if n := v.byName[node]; n != nil {
-		n.add(pod)
+	if !ended(pod) {
+		v.count(pod, node)
 	}
 }
 
@@ -155,61 +152,82 @@ func (v *View) Update(r state.Reader, c state.Change) {
 	case schema.KindNode:
 		v.updateNode(r, schema.NodeName(c.Key.Name), c.New)
 	case schema.KindPod:
-		if old, ok := c.Old.(*corev1.Pod); ok {
-			if n := v.byName[schema.NodeName(old.Spec.NodeName)]; n != nil {
-				n.remove(old)
-			}
-		}
-		if pod, ok := c.New.(*corev1.Pod); ok {
-			if n := v.byName[schema.NodeName(pod.Spec.NodeName)]; n != nil {
-				n.add(pod)
-			}
-		}
+		old, _ := c.Old.(*corev1.Pod)
+		pod, _ := c.New.(*corev1.Pod)
+		v.updatePod(old, pod)
 	}
 }
 
 func (v *View) updateNode(r state.Reader, name schema.NodeName, obj schema.Object) {
-	i, found := slices.BinarySearchFunc(v.nodes, name, func(n *NodeInfo, name schema.NodeName) int { return cmp.Compare(n.name, name) })
+	i, found := v.find(name)
 	node, ok := obj.(*corev1.Node)
 	switch {
 	case !ok && found:
 		v.nodes = slices.Delete(v.nodes, i, i+1)
-		delete(v.byName, name)
+		v.renumbered()
 	case ok && found:
-		v.nodes[i].describe(node)
+		v.own(i).describe(node)
 	case ok:
-		n := newNodeInfo(r, node)
-		v.nodes = slices.Insert(v.nodes, i, n)
-		v.byName[name] = n
+		v.nodes = slices.Insert(v.nodes, i, v.newNodeInfo(r, node))
+		v.renumbered()
 	}
 }
 
-// add counts the pod, in place of what was counted under its name. Pods that ended
-// take nothing.
-func (n *NodeInfo) add(pod *corev1.Pod) {
-	n.remove(pod)
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+// updatePod takes nil for a pod that is not there.
+func (v *View) updatePod(old, pod *corev1.Pod) {
+	if old != nil && (pod == nil || ended(pod) || old.Spec.NodeName != pod.Spec.NodeName) {
+		if i, ok := v.find(schema.NodeName(old.Spec.NodeName)); ok {
+			v.forget(i, keyOf(old))
+		}
+	}
+	if pod != nil && !ended(pod) {
+		v.count(pod, schema.NodeName(pod.Spec.NodeName))
+	}
+}
+
+// count adds the pod to its node, in place of what was counted under its name.
+// Most changes of a pod are news of its containers, which alter nothing here.
+func (v *View) count(pod *corev1.Pod, node schema.NodeName) {
+	if node == "" {
 		return
 	}
-	u := useOf(pod)
-	n.pods[podKey(pod)] = u
-	n.count(&u, 1)
+	i, ok := v.find(node)
+	if !ok {
+		return
+	}
+	key, as := keyOf(pod), v.countedAs(pod)
+	if v.nodes[i].pods[key] == as {
+		return
+	}
+	v.forget(i, key)
+	v.own(i).add(key, as)
 }
 
-func (n *NodeInfo) remove(pod *corev1.Pod) {
-	if u, ok := n.pods[podKey(pod)]; ok {
-		n.count(&u, -1)
-		delete(n.pods, podKey(pod))
+func (v *View) forget(i int, key podKey) {
+	if _, ok := v.nodes[i].pods[key]; ok {
+		v.own(i).remove(key)
 	}
 }
 
-func podKey(pod *corev1.Pod) string { return pod.Namespace + "/" + pod.Name }
+func (n *NodeInfo) add(key podKey, as counted) {
+	n.pods[key] = as
+	n.sum(as, 1)
+}
 
-func (n *NodeInfo) count(u *use, sign int) {
-	n.used.add(&u.requests, int64(sign))
-	n.weight.add(&u.weight, int64(sign))
-	countIn(n.owners, u.owner, sign)
-	countIn(n.workloads, u.workload, sign)
+func (n *NodeInfo) remove(key podKey) {
+	as := n.pods[key]
+	delete(n.pods, key)
+	n.sum(as, -1)
+}
+
+func (n *NodeInfo) sum(as counted, sign int) {
+	n.used.add(&as.use.requests, int64(sign))
+	n.weight.add(&as.use.weight, int64(sign))
+	if len(as.use.ports) > 0 {
+		n.withPorts += sign
+	}
+	countIn(n.owners, as.group.owner, sign)
+	countIn(n.workloads, as.group.workload, sign)
 }
 
 func countIn[K ~string](m map[K]int, key K, sign int) {
@@ -221,62 +239,25 @@ func countIn[K ~string](m map[K]int, key K, sign int) {
 	}
 }
 
+func keyOf(pod *corev1.Pod) podKey { return podKey{pod.Namespace, pod.Name} }
+
+// ended pods take nothing.
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
 // portHolder is the pod that has the port already, the first by name; "" if none.
 func (n *NodeInfo) portHolder(want hostPort) string {
+	if n.withPorts == 0 {
+		return ""
+	}
 	holder := ""
-	for name, u := range n.pods {
-		if (holder == "" || name < holder) && slices.ContainsFunc(u.ports, want.clashes) {
-			holder = name
+	for key, as := range n.pods {
+		if slices.ContainsFunc(as.use.ports, want.clashes) {
+			if name := key.String(); holder == "" || name < holder {
+				holder = name
+			}
 		}
 	}
 	return holder
-}
-
-func useOf(pod *corev1.Pod) use {
-	u := use{requests: resourcesOf(Requests(pod)), weight: resourcesOf(podresource.PodRequests(pod, assumed)), ports: hostPorts(pod)}
-	u.requests.Pods = 1
-	for _, name := range slices.Sorted(maps.Keys(u.requests.Other)) {
-		if u.requests.Other[name] > 0 {
-			u.others = append(u.others, name)
-		}
-	}
-	if ref := metav1.GetControllerOf(pod); ref != nil && pod.DeletionTimestamp == nil {
-		u.owner = ref.UID
-		u.workload = workloadOf(pod, ref)
-	}
-	return u
-}
-
-// workloadOf names what a pod belongs to beyond its replica set: the replica sets
-// of a deployment differ in the hash label alone.
-func workloadOf(pod *corev1.Pod, ref *metav1.OwnerReference) string {
-	var b strings.Builder
-	b.WriteString(pod.Namespace + "/" + ref.Kind)
-	for _, key := range slices.Sorted(maps.Keys(pod.Labels)) {
-		if key != appsv1.DefaultDeploymentUniqueLabelKey {
-			b.WriteString("\x00" + key + "=" + pod.Labels[key])
-		}
-	}
-	return b.String()
-}
-
-// hostPorts are the ports that the pod takes from its node's address.
-func hostPorts(pod *corev1.Pod) (out []hostPort) {
-	for _, ctr := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		for _, p := range ctr.Ports {
-			number := p.HostPort
-			if number == 0 && pod.Spec.HostNetwork {
-				number = p.ContainerPort
-			}
-			if number == 0 {
-				continue
-			}
-			ip := p.HostIP
-			if ip == "0.0.0.0" {
-				ip = ""
-			}
-			out = append(out, hostPort{ip: ip, protocol: cmp.Or(p.Protocol, corev1.ProtocolTCP), port: number})
-		}
-	}
-	return out
 }

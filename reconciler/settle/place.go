@@ -24,11 +24,11 @@ func (r *run) place(key schema.Key) {
 	if !ok || pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil {
 		return
 	}
-	if r.view == nil {
-		r.view = scheduler.NewView(r.tx)
+	if r.q.view == nil {
+		r.q.view = scheduler.NewView(r.tx)
 	}
 	rev, planned := plannedNode(r.tx, pod)
-	d := r.view.Schedule(pod, planned)
+	d := r.q.view.Schedule(pod, planned)
 	if d.Node == "" {
 		r.refuse(pod, d)
 		return

@@ -33,14 +33,18 @@ type item struct {
 	key        schema.Key
 }
 
-// Queue is what still has to be looked at and when to look again. It outlives
-// rounds; the zero Queue is not usable, see NewQueue.
+// Queue is what still has to be looked at and when to look again, and what
+// placement knows of the cluster. It belongs to one line of snapshots and outlives
+// its rounds; the zero Queue is not usable, see NewQueue.
 type Queue struct {
 	waiting []item
 	queued  map[item]bool
 	wakes   map[item]time.Time
 	visits  map[item]int // since the last outside input
 	parked  map[item]string
+
+	view   *scheduler.View // nil until the first pod is placed
+	viewAt uint64          // the resourceVersion that view has followed
 }
 
 // NewQueue returns an empty queue.
@@ -50,9 +54,25 @@ func NewQueue() *Queue {
 
 // Clone copies the queue, for a plan.
 func (q *Queue) Clone() *Queue {
-	return &Queue{
+	out := &Queue{
 		waiting: slices.Clone(q.waiting), queued: maps.Clone(q.queued), wakes: maps.Clone(q.wakes),
 		visits: map[item]int{}, parked: maps.Clone(q.parked),
+	}
+	if q.view != nil {
+		out.view, out.viewAt = q.view.Clone(), q.viewAt
+	}
+	return out
+}
+
+// follow drops the view unless it has followed all that came before the changes,
+// which are about to be noted.
+func (q *Queue) follow(tx *state.Txn, changes []state.Change) {
+	at := tx.Counters().ResourceVersion
+	if len(changes) > 0 {
+		at = changes[0].RV - 1 // each change counts one
+	}
+	if q.viewAt != at {
+		q.view = nil
 	}
 }
 
@@ -152,8 +172,9 @@ func (e *Engine) EnqueueAll(q *Queue, r state.Reader) {
 func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {
 	run := &run{engine: e, tx: tx, q: q, ctx: e.Context(tx, now)}
 	input := tx.TakeDirty()
+	q.follow(tx, input)
 	if q.due(now) || len(input) > 0 {
-		clear(q.visits)
+		q.forgetVisits()
 	}
 	for _, c := range input {
 		run.outside = true
@@ -167,6 +188,19 @@ func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {
 		delete(q.queued, it)
 		changed += run.visit(it)
 	}
+	q.viewAt = tx.Counters().ResourceVersion
+}
+
+// keptVisits is how large a map of visits may be to be emptied rather than left
+// to the collector: emptying one costs what it once held.
+const keptVisits = 64
+
+func (q *Queue) forgetVisits() {
+	if len(q.visits) > keptVisits {
+		q.visits = map[item]int{}
+		return
+	}
+	clear(q.visits)
 }
 
 // run is one Run of the engine.
@@ -175,8 +209,7 @@ type run struct {
 	tx      *state.Txn
 	q       *Queue
 	ctx     *control.Context
-	view    *scheduler.View // nil until the first pod is placed
-	outside bool            // the change being noted came from outside
+	outside bool // the change being noted came from outside
 }
 
 func (r *run) visit(it item) (changed int) {
@@ -204,8 +237,8 @@ func (r *run) visit(it item) (changed int) {
 
 // note enqueues whoever cares about a change.
 func (r *run) note(c state.Change) {
-	if r.view != nil {
-		r.view.Update(r.tx, c)
+	if r.q.view != nil {
+		r.q.view.Update(r.tx, c)
 	}
 	if r.outside {
 		r.lift(c)

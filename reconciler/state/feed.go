@@ -9,14 +9,11 @@ import (
 // once a watcher may fall a whole rollout behind before it must relist.
 const FeedLength = 1 << 16
 
-// feedSlack is how far the log outgrows FeedLength before it is cut, so that the
-// cut is not paid at every publication.
-const feedSlack = FeedLength / 4
-
 // Feed is the published line of snapshots with a bounded log of what changed
 // between them: what watches, the work streams and pages are fed from. The
 // master's loop alone publishes; everybody reads.
 type Feed struct {
+	length   int // changes remembered
 	mu       sync.Mutex
 	snapshot *Snapshot
 	log      []Change // in resourceVersion order
@@ -26,7 +23,7 @@ type Feed struct {
 
 // NewFeed starts a line at s; what happened before is unknown to it.
 func NewFeed(s *Snapshot) *Feed {
-	return &Feed{snapshot: s, floor: s.Counters().ResourceVersion, moved: make(chan struct{})}
+	return &Feed{length: FeedLength, snapshot: s, floor: s.Counters().ResourceVersion, moved: make(chan struct{})}
 }
 
 // Publish makes s the current snapshot; changes are those since the last one,
@@ -36,10 +33,12 @@ func (f *Feed) Publish(s *Snapshot, changes []Change) {
 	defer f.mu.Unlock()
 	f.snapshot = s
 	f.log = append(f.log, changes...)
-	if len(f.log) > FeedLength+feedSlack {
-		over := len(f.log) - FeedLength
+	// The log outgrows its length by a quarter before it is cut, so that the cut is
+	// not paid at every publication.
+	if most := f.length + f.length/4; len(f.log) > most {
+		over := len(f.log) - f.length
 		f.floor = f.log[over-1].RV
-		f.log = append(make([]Change, 0, FeedLength+feedSlack), f.log[over:]...)
+		f.log = append(make([]Change, 0, most), f.log[over:]...)
 	}
 	close(f.moved)
 	f.moved = make(chan struct{})

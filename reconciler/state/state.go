@@ -45,6 +45,8 @@ var (
 	PodsByOwner = Index{schema.KindPod, 1, controllerUID}
 	// PodsByUID: metadata.uid.
 	PodsByUID = Index{schema.KindPod, 2, func(o schema.Object) []string { return []string{string(o.GetUID())} }}
+	// PodsByLabel: LabelValue of each label.
+	PodsByLabel = Index{schema.KindPod, 3, func(o schema.Object) []string { return labelValues(o.GetNamespace(), o.GetLabels()) }}
 	// ReplicaSetsByOwner: UID of the controlling Deployment.
 	ReplicaSetsByOwner = Index{schema.KindReplicaSet, 0, controllerUID}
 	// EndpointSlicesByService: "namespace/service".
@@ -68,13 +70,21 @@ var (
 		}
 		return out
 	}}
+	// ServicesBySelector: LabelValue of one of its selector's labels, SelectorLabel;
+	// none for a service that selects nothing.
+	ServicesBySelector = Index{schema.KindService, 2, func(o schema.Object) []string {
+		if value := SelectorLabel(o.(*corev1.Service)); value != "" {
+			return []string{value}
+		}
+		return nil
+	}}
 	// RevisionsBySource: spec.source.
 	RevisionsBySource = Index{schema.KindRevision, 0, func(o schema.Object) []string { return []string{o.(*schema.Revision).Spec.Source} }}
 )
 
 var indexes = func() [][]Index {
 	out := make([][]Index, len(schema.Kinds()))
-	for _, ix := range []Index{PodsByNode, PodsByOwner, PodsByUID, ReplicaSetsByOwner, EndpointSlicesByService, ServicesByClusterIP, ServicesByNodePort, RevisionsBySource} {
+	for _, ix := range []Index{PodsByNode, PodsByOwner, PodsByUID, PodsByLabel, ReplicaSetsByOwner, EndpointSlicesByService, ServicesByClusterIP, ServicesByNodePort, ServicesBySelector, RevisionsBySource} {
 		i := schema.Index(ix.kind)
 		if ix.slot != len(out[i]) {
 			panic("state: index slots of " + string(ix.kind) + " are not in order")
@@ -83,6 +93,35 @@ var indexes = func() [][]Index {
 	}
 	return out
 }()
+
+// LabelValue is what PodsByLabel and ServicesBySelector hold a label under. Pods
+// and services meet in their namespace only.
+func LabelValue(namespace, key, value string) string {
+	return namespace + "/" + key + "=" + value
+}
+
+func labelValues(namespace string, labels map[string]string) []string {
+	out := make([]string, 0, len(labels))
+	for key, value := range labels {
+		out = append(out, LabelValue(namespace, key, value))
+	}
+	return out
+}
+
+// SelectorLabel is the label of the selector to look for the service's pods under:
+// the first by key, "" if it has none. Every pod it selects has it.
+func SelectorLabel(svc *corev1.Service) string {
+	first := ""
+	for key := range svc.Spec.Selector {
+		if first == "" || key < first {
+			first = key
+		}
+	}
+	if len(svc.Spec.Selector) == 0 {
+		return ""
+	}
+	return LabelValue(svc.Namespace, first, svc.Spec.Selector[first])
+}
 
 func controllerUID(o schema.Object) []string {
 	if ref := metav1.GetControllerOf(o); ref != nil {
@@ -295,28 +334,43 @@ func (t *Txn) Restore(obj schema.Object) {
 }
 
 func (t *Txn) store(tab *table, key schema.Key, tk string, old, obj schema.Object) {
-	ixs := indexes[schema.Index(key.Kind)]
-	if old != nil {
-		for i, ix := range ixs {
-			for _, v := range ix.values(old) {
+	for i, ix := range indexes[schema.Index(key.Kind)] {
+		var had, has []string
+		if old != nil {
+			had = ix.values(old)
+		}
+		if obj != nil {
+			has = ix.values(obj)
+		}
+		for _, v := range had {
+			if !slices.Contains(has, v) {
 				tab.indexes[i].Delete(v + "\x00" + tk)
 			}
 		}
-		tab.bySource.Delete(old.GetAnnotations()[schema.AnnotationSource] + "\x00" + tk)
+		for _, v := range has {
+			tab.indexes[i].Set(v+"\x00"+tk, obj)
+		}
+	}
+	had, has := sourceOf(old), sourceOf(obj)
+	if had != "" && had != has {
+		tab.bySource.Delete(had + "\x00" + tk)
+	}
+	if has != "" {
+		tab.bySource.Set(has+"\x00"+tk, obj)
 	}
 	if obj == nil {
 		tab.objects.Delete(tk)
 		return
 	}
 	tab.objects.Set(tk, obj)
-	for i, ix := range ixs {
-		for _, v := range ix.values(obj) {
-			tab.indexes[i].Set(v+"\x00"+tk, obj)
-		}
+}
+
+// sourceOf is "" for an object that is not there or comes from no source.
+func sourceOf(obj schema.Object) string {
+	if obj == nil {
+		return ""
 	}
-	if src := obj.GetAnnotations()[schema.AnnotationSource]; src != "" {
-		tab.bySource.Set(src+"\x00"+tk, obj)
-	}
+	return obj.GetAnnotations()[schema.AnnotationSource]
 }
 
 func (t *Txn) record(key schema.Key, old, obj schema.Object) {

@@ -231,3 +231,73 @@ func TestFeedForgets(t *testing.T) {
 		t.Errorf("%d changes, %v; want the last %d", len(got), ok, FeedLength)
 	}
 }
+
+// A reader that comes back with the version it has got to, at any time, hears each
+// later change once and in order until it has what there is; or is told to list
+// again (S17). The log stays within its bound.
+func TestFeedIsResumedWithoutLossOrRepeat(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := Empty(Counters{ResourceVersion: 100}) // the log of a feed that starts knows nothing before
+		feed := NewFeed(s)
+		feed.length = rapid.IntRange(1, 30).Draw(t, "length")
+		type reader struct {
+			at   uint64
+			have map[string]string // name -> version, as a client's cache holds it
+		}
+		list := func() reader {
+			r := reader{at: s.Counters().ResourceVersion, have: map[string]string{}}
+			for p := range All[*corev1.Pod](s, "") {
+				r.have[p.Name] = p.ResourceVersion
+			}
+			return r
+		}
+		readers := []reader{list(), list(), list()}
+		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
+			tx := s.Begin()
+			for range rapid.IntRange(0, 6).Draw(t, "changes") {
+				name := fmt.Sprintf("p%d", rapid.IntRange(0, 4).Draw(t, "pod"))
+				if rapid.IntRange(0, 2).Draw(t, "gone") == 0 {
+					tx.Delete(schema.Key{Kind: schema.KindPod, Namespace: "a", Name: name})
+				} else {
+					tx.Put(pod("a", name, ""))
+				}
+			}
+			if changes := tx.Changes(); len(changes) > 0 {
+				s = tx.Commit()
+				feed.Publish(s, changes)
+			}
+			if len(feed.log) > feed.length+feed.length/4 {
+				t.Fatalf("the log holds %d changes, at most %d are due", len(feed.log), feed.length)
+			}
+			i := rapid.IntRange(0, len(readers)).Draw(t, "reader")
+			if i == len(readers) {
+				continue
+			}
+			r := readers[i]
+			changes, now, _, ok := feed.Since(r.at)
+			if forgotten := r.at < feed.floor; ok == forgotten {
+				t.Fatalf("from %d with all after %d known: %v", r.at, feed.floor, ok)
+			}
+			if !ok {
+				readers[i] = list()
+				continue
+			}
+			for _, c := range changes {
+				if c.RV <= r.at {
+					t.Fatalf("%d after %d", c.RV, r.at)
+				}
+				r.at = c.RV
+				if c.New == nil {
+					delete(r.have, c.Key.Name)
+				} else {
+					r.have[c.Key.Name] = c.New.GetResourceVersion()
+				}
+			}
+			r.at = now.Counters().ResourceVersion
+			if want := list(); !maps.Equal(r.have, want.have) || r.at != want.at {
+				t.Fatalf("a reader has %v at %d, there is %v at %d", r.have, r.at, want.have, want.at)
+			}
+			readers[i] = r
+		}
+	})
+}
