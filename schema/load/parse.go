@@ -63,6 +63,14 @@ type syntaxError struct {
 // parseYAML returns the roots of a chunk's documents, with lines counted from
 // the chunk's start.
 func parseYAML(text []byte) ([]*yaml.Node, *syntaxError) {
+	if root, ok := parsePlain(text); ok {
+		return []*yaml.Node{root}, nil
+	}
+	return parseAnyYAML(text)
+}
+
+// parseAnyYAML is parseYAML by the library alone.
+func parseAnyYAML(text []byte) ([]*yaml.Node, *syntaxError) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var roots []*yaml.Node
 	for {
