@@ -41,6 +41,10 @@ type Queue struct {
 	wakes   map[item]time.Time
 	visits  map[item]int // since the last outside input
 	parked  map[item]string
+	// view is placement's of the cluster at resourceVersion viewed; nil when it
+	// must be made. Kept, a round costs what changed and not what exists.
+	view   *scheduler.View
+	viewed uint64
 }
 
 // NewQueue returns an empty queue.
@@ -48,7 +52,7 @@ func NewQueue() *Queue {
 	return &Queue{queued: map[item]bool{}, wakes: map[item]time.Time{}, visits: map[item]int{}, parked: map[item]string{}}
 }
 
-// Clone copies the queue, for a plan.
+// Clone copies the queue, for a plan, which makes a view of its own.
 func (q *Queue) Clone() *Queue {
 	return &Queue{
 		waiting: slices.Clone(q.waiting), queued: maps.Clone(q.queued), wakes: maps.Clone(q.wakes),
@@ -155,6 +159,11 @@ func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {
 	if q.due(now) || len(input) > 0 {
 		clear(q.visits)
 	}
+	// Each change moves the resourceVersion by one: the input is all that
+	// happened since the view was up to date, or it is not this cluster's.
+	if q.viewed == tx.Counters().ResourceVersion-uint64(len(input)) {
+		run.view = q.view
+	}
 	for _, c := range input {
 		run.outside = true
 		run.note(c)
@@ -167,6 +176,7 @@ func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {
 		delete(q.queued, it)
 		changed += run.visit(it)
 	}
+	q.view, q.viewed = run.view, tx.Counters().ResourceVersion
 }
 
 // run is one Run of the engine.
@@ -175,8 +185,9 @@ type run struct {
 	tx      *state.Txn
 	q       *Queue
 	ctx     *control.Context
-	view    *scheduler.View // nil until the first pod is placed
+	view    *scheduler.View // nil until a pod is placed
 	outside bool            // the change being noted came from outside
+	bound   int             // pods bound so far
 }
 
 func (r *run) visit(it item) (changed int) {
@@ -249,7 +260,7 @@ func placementTriggers(r state.Reader, c state.Change) []schema.Key {
 		}
 		return nil
 	}
-	if c.Key.Kind != schema.KindNode && !(c.Key.Kind == schema.KindPod && changesRoom(c)) {
+	if !givesRoom(c) {
 		return nil
 	}
 	var keys []schema.Key
@@ -259,13 +270,14 @@ func placementTriggers(r state.Reader, c state.Change) []schema.Key {
 	return keys
 }
 
-// changesRoom reports whether a change alters what fits where.
-func changesRoom(c state.Change) bool {
+// givesRoom reports whether a pod may fit after a change that did not before.
+func givesRoom(c state.Change) bool {
 	switch c.Key.Kind {
 	case schema.KindNode:
 		return true
 	case schema.KindPod:
-		return roomTaken(c.Old) != roomTaken(c.New)
+		held := roomTaken(c.Old)
+		return held != "" && held != roomTaken(c.New)
 	}
 	return false
 }
