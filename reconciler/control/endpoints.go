@@ -53,12 +53,17 @@ func servicesOfPod(r state.Reader, c state.Change) []schema.Key {
 		return nil
 	}
 	var keys []schema.Key
-	for svc := range state.All[*corev1.Service](r, c.Key.Namespace) {
-		if slices.ContainsFunc(sides, func(p *corev1.Pod) bool { return selects(svc, p) }) {
-			keys = append(keys, schema.KeyOf(svc))
+	for _, pod := range sides {
+		for k, v := range pod.Labels {
+			for svc := range state.By[*corev1.Service](r, state.ServicesBySelector, state.LabelValue(pod.Namespace, k, v)) {
+				if selects(svc, pod) {
+					keys = append(keys, schema.KeyOf(svc))
+				}
+			}
 		}
 	}
-	return keys
+	slices.SortFunc(keys, schema.Key.Compare)
+	return slices.Compact(keys)
 }
 
 // sameBackend reports whether no service can tell the two apart.
@@ -154,7 +159,8 @@ func slicesOf(c *Context, svc *corev1.Service) []*discoveryv1.EndpointSlice {
 // groupByPorts sorts groups by their ports; within one, pods stand in name order.
 func groupByPorts(r state.Reader, svc *corev1.Service) []portGroup {
 	var groups []portGroup
-	for pod := range state.All[*corev1.Pod](r, svc.Namespace) {
+	for _, obj := range candidates(r, svc) {
+		pod := obj.(*corev1.Pod)
 		if !isBackend(pod) || !selects(svc, pod) {
 			continue
 		}
@@ -172,6 +178,20 @@ func groupByPorts(r state.Reader, svc *corev1.Service) []portGroup {
 	}
 	slices.SortFunc(groups, func(a, b portGroup) int { return cmp.Compare(a.key, b.key) })
 	return groups
+}
+
+// candidates are the pods of the rarest label that the service selects by, in
+// name order. Labels that many pods have are not read to their end.
+func candidates(r state.Reader, svc *corev1.Service) []schema.Object {
+	keys := slices.Sorted(maps.Keys(svc.Spec.Selector))
+	for most := 64; ; most *= 8 {
+		for _, k := range keys {
+			pods := r.FirstBy(state.PodsByLabel, state.LabelValue(svc.Namespace, k, svc.Spec.Selector[k]), most)
+			if len(pods) < most {
+				return pods
+			}
+		}
+	}
 }
 
 func portsKey(ports []discoveryv1.EndpointPort) (key string) {

@@ -14,6 +14,7 @@ package state
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -45,6 +46,14 @@ var (
 	PodsByOwner = Index{schema.KindPod, 1, controllerUID}
 	// PodsByUID: metadata.uid.
 	PodsByUID = Index{schema.KindPod, 2, func(o schema.Object) []string { return []string{string(o.GetUID())} }}
+	// PodsByLabel: "namespace/key=value" for each label.
+	PodsByLabel = Index{schema.KindPod, 3, func(o schema.Object) []string {
+		var out []string
+		for k, v := range o.GetLabels() {
+			out = append(out, LabelValue(o.GetNamespace(), k, v))
+		}
+		return out
+	}}
 	// ReplicaSetsByOwner: UID of the controlling Deployment.
 	ReplicaSetsByOwner = Index{schema.KindReplicaSet, 0, controllerUID}
 	// EndpointSlicesByService: "namespace/service".
@@ -68,13 +77,26 @@ var (
 		}
 		return out
 	}}
+	// ServicesBySelector: "namespace/key=value" of the selector's first label by
+	// key: a pod that the service selects has it.
+	ServicesBySelector = Index{schema.KindService, 2, func(o schema.Object) []string {
+		selector := o.(*corev1.Service).Spec.Selector
+		if len(selector) == 0 {
+			return nil
+		}
+		first := slices.Min(slices.Collect(maps.Keys(selector)))
+		return []string{LabelValue(o.GetNamespace(), first, selector[first])}
+	}}
 	// RevisionsBySource: spec.source.
 	RevisionsBySource = Index{schema.KindRevision, 0, func(o schema.Object) []string { return []string{o.(*schema.Revision).Spec.Source} }}
 )
 
 var indexes = func() [][]Index {
 	out := make([][]Index, len(schema.Kinds()))
-	for _, ix := range []Index{PodsByNode, PodsByOwner, PodsByUID, ReplicaSetsByOwner, EndpointSlicesByService, ServicesByClusterIP, ServicesByNodePort, RevisionsBySource} {
+	for _, ix := range []Index{
+		PodsByNode, PodsByOwner, PodsByUID, PodsByLabel, ReplicaSetsByOwner, EndpointSlicesByService,
+		ServicesByClusterIP, ServicesByNodePort, ServicesBySelector, RevisionsBySource,
+	} {
 		i := schema.Index(ix.kind)
 		if ix.slot != len(out[i]) {
 			panic("state: index slots of " + string(ix.kind) + " are not in order")
@@ -83,6 +105,9 @@ var indexes = func() [][]Index {
 	}
 	return out
 }()
+
+// LabelValue is what the indexes by label hold a label of a namespace under.
+func LabelValue(namespace, key, value string) string { return namespace + "/" + key + "=" + value }
 
 func controllerUID(o schema.Object) []string {
 	if ref := metav1.GetControllerOf(o); ref != nil {
@@ -123,6 +148,9 @@ type Reader interface {
 	List(kind schema.Kind, namespace string) iter.Seq[schema.Object]
 	// By yields the objects an index holds under value, in key order.
 	By(ix Index, value string) iter.Seq[schema.Object]
+	// FirstBy returns at most n of what By yields, from the first; it costs what it
+	// returns.
+	FirstBy(ix Index, value string, n int) []schema.Object
 	// BySource yields a kind's objects whose origin is that source, in key order.
 	BySource(kind schema.Kind, source string) iter.Seq[schema.Object]
 	// Len counts a kind's objects.
@@ -151,6 +179,18 @@ func (v *view) List(kind schema.Kind, namespace string) iter.Seq[schema.Object] 
 
 func (v *view) By(ix Index, value string) iter.Seq[schema.Object] {
 	return scan(&v.tables[schema.Index(ix.kind)].indexes[ix.slot], value+"\x00")
+}
+
+func (v *view) FirstBy(ix Index, value string, n int) (found []schema.Object) {
+	prefix := value + "\x00"
+	v.tables[schema.Index(ix.kind)].indexes[ix.slot].Ascend(prefix, func(k string, obj schema.Object) bool {
+		if len(found) == n || !strings.HasPrefix(k, prefix) {
+			return false
+		}
+		found = append(found, obj)
+		return true
+	})
+	return found
 }
 
 func (v *view) BySource(kind schema.Kind, source string) iter.Seq[schema.Object] {
@@ -295,28 +335,39 @@ func (t *Txn) Restore(obj schema.Object) {
 }
 
 func (t *Txn) store(tab *table, key schema.Key, tk string, old, obj schema.Object) {
-	ixs := indexes[schema.Index(key.Kind)]
-	if old != nil {
-		for i, ix := range ixs {
+	for i, ix := range indexes[schema.Index(key.Kind)] {
+		var values []string
+		if obj != nil {
+			values = ix.values(obj)
+		}
+		if old != nil {
 			for _, v := range ix.values(old) {
-				tab.indexes[i].Delete(v + "\x00" + tk)
+				if !slices.Contains(values, v) {
+					tab.indexes[i].Delete(v + "\x00" + tk)
+				}
 			}
 		}
-		tab.bySource.Delete(old.GetAnnotations()[schema.AnnotationSource] + "\x00" + tk)
+		for _, v := range values {
+			tab.indexes[i].Set(v+"\x00"+tk, obj)
+		}
+	}
+	source := ""
+	if obj != nil {
+		source = obj.GetAnnotations()[schema.AnnotationSource]
+	}
+	if old != nil {
+		if was := old.GetAnnotations()[schema.AnnotationSource]; was != source {
+			tab.bySource.Delete(was + "\x00" + tk)
+		}
+	}
+	if source != "" {
+		tab.bySource.Set(source+"\x00"+tk, obj)
 	}
 	if obj == nil {
 		tab.objects.Delete(tk)
 		return
 	}
 	tab.objects.Set(tk, obj)
-	for i, ix := range ixs {
-		for _, v := range ix.values(obj) {
-			tab.indexes[i].Set(v+"\x00"+tk, obj)
-		}
-	}
-	if src := obj.GetAnnotations()[schema.AnnotationSource]; src != "" {
-		tab.bySource.Set(src+"\x00"+tk, obj)
-	}
 }
 
 func (t *Txn) record(key schema.Key, old, obj schema.Object) {

@@ -228,3 +228,30 @@ func TestFeedForgets(t *testing.T) {
 		t.Errorf("%d changes, %v; want the last %d", len(got), ok, FeedLength)
 	}
 }
+
+func TestFirstByStops(t *testing.T) {
+	tx := Empty(Counters{}).Begin()
+	for _, name := range []string{"c", "a", "b"} {
+		tx.Put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Labels: map[string]string{"app": "api", "name": name}}})
+	}
+	tx.Put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "a", Labels: map[string]string{"app": "api"}}})
+	for n, want := range []string{"", "a", "ab", "abc", "abc"} {
+		got := ""
+		for _, o := range tx.FirstBy(PodsByLabel, LabelValue("shop", "app", "api"), n) {
+			got += o.GetName()
+		}
+		if got != want {
+			t.Errorf("first %d: %q, want %q", n, got, want)
+		}
+	}
+	pod, _ := Get[*corev1.Pod](tx, "shop", "a")
+	next := Edit(pod)
+	next.Labels = map[string]string{"name": "a"}
+	tx.Put(next)
+	if got := tx.FirstBy(PodsByLabel, LabelValue("shop", "app", "api"), 9); len(got) != 2 || got[0].GetName() != "b" {
+		t.Errorf("after a label went: %v", got)
+	}
+	if got := tx.FirstBy(PodsByLabel, LabelValue("shop", "name", "a"), 9); len(got) != 1 || got[0] != schema.Object(next) {
+		t.Errorf("a label that stays names %v", got)
+	}
+}
