@@ -168,7 +168,7 @@ func (e *Engine) EnqueueAll(q *Queue, r state.Reader) {
 }
 
 // Run notes what changed in tx since it was last looked at, then visits until
-// nothing waits or MaxChanged keys were changed. The caller's own changes count
+// nothing waits or enough was changed for one round. The caller's own changes count
 // as outside input, and so does the time: all visits count anew from there, and
 // the parkings of what was changed are lifted.
 func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {

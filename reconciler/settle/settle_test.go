@@ -236,6 +236,28 @@ func TestKeptViewPlacesAsANewOne(t *testing.T) {
 	}
 }
 
+// However much a round makes, no pod of it is left to be placed in another: it
+// would be made durable twice.
+func TestPodsArePlacedInTheRoundThatMakesThem(t *testing.T) {
+	e, q := engine(), NewQueue()
+	tx := state.Empty(state.Counters{}).Begin()
+	for _, name := range []string{"n1", "n2", "n3"} {
+		tx.Put(node(name, "100"))
+	}
+	changes, _ := Difference(tx, "main", desired(deployment("api", MaxChanged), deployment("web", 200)))
+	Apply(e.Context(tx, now), changes)
+	for round := 1; !q.Rested() || round == 1; round++ {
+		e.Run(tx, q, now)
+		for range state.By[*corev1.Pod](tx, state.PodsByNode, "") {
+			t.Fatalf("round %d leaves pods without a node", round)
+		}
+		tx = tx.Commit().Begin()
+	}
+	if n := tx.Len(schema.KindPod); n != MaxChanged+200 {
+		t.Errorf("%d pods, want %d", n, MaxChanged+200)
+	}
+}
+
 // Pods that wait are tried again when room was given back, not when it was taken:
 // else placing many costs the square of their number.
 func TestWaitingPodsAreTriedWhenRoomIsGivenBack(t *testing.T) {

@@ -2,6 +2,7 @@ package load
 
 import (
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +112,30 @@ func TestPlainReadsManifests(t *testing.T) {
 	}
 	if 10*read < 7*all || all == 0 {
 		t.Errorf("%d of %d documents of the examples are read without the library", read, all)
+	}
+}
+
+// Whatever is put together of YAML's own pieces is read as by the library or left
+// to it.
+func TestPlainPieces(t *testing.T) {
+	pieces := []string{
+		"a", "b c", "d.e/f", "1", "-2", "0x1f", "1.5", "true", "null", "~", "yes", "$(A)", "(", "@", "=", "'a'", "\"b\"", "'", "\"", "\\",
+		":", ": ", "a: ", "b: ", "'c': ", "- ", "-", "- a: ", "? ", "#", " #", " ", "  ", "    ", "\n", "\n", "\n  ", "\n    ", "\n- ", "\n  - ",
+		"[", "]", "{", "}", ", ", ",", "[]", "{}", "[a, b]", "{a: b}", "|", ">", "&x", "*x", "!", "%", "---", "...", "<<: ", "\t", "\r", "\u00e4",
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	read := 0
+	for range 400_000 {
+		var text strings.Builder
+		for range 2 + random.IntN(12) {
+			text.WriteString(pieces[random.IntN(len(pieces))])
+		}
+		if samePlain(t, text.String()) {
+			read++
+		}
+	}
+	if read < 1_000 {
+		t.Errorf("%d texts are read without the library: the pieces show little", read)
 	}
 }
 
