@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
@@ -209,23 +210,42 @@ func (l *Loop) Round(ctx context.Context, inputs []Input) (wake time.Time, err e
 	return out.Wake, nil
 }
 
+// encode turns a round into what the store keeps, on all cores: the disk waits
+// for it.
 func encode(number uint64, out Output) (wire.Batch, error) {
 	b := wire.Batch{
 		Round: number, ResourceVersion: out.Counters.ResourceVersion, Creations: out.Counters.Creations,
-		Writes: make([]wire.Write, 0, len(out.Changes)),
+		Writes: make([]wire.Write, len(out.Changes)),
 	}
-	for _, ch := range out.Changes {
-		w := wire.Write{Key: ch.Key}
-		if ch.New != nil {
-			data, err := json.Marshal(ch.New)
-			if err != nil {
-				return b, fmt.Errorf("encode %s: %w", ch.Key, err)
+	var g errgroup.Group
+	for first := 0; first < len(b.Writes); first += encodedTogether {
+		g.Go(func() error {
+			for i := first; i < min(first+encodedTogether, len(b.Writes)); i++ {
+				var err error
+				if b.Writes[i], err = encodeChange(out.Changes[i]); err != nil {
+					return err
+				}
 			}
-			w.Record = &wire.Record{Key: ch.Key, ResourceVersion: ch.RV, Object: data}
-		}
-		b.Writes = append(b.Writes, w)
+			return nil
+		})
 	}
-	return b, nil
+	return b, g.Wait()
+}
+
+// encodedTogether is how many objects one goroutine encodes.
+const encodedTogether = 128
+
+func encodeChange(ch state.Change) (wire.Write, error) {
+	w := wire.Write{Key: ch.Key}
+	if ch.New == nil {
+		return w, nil
+	}
+	data, err := json.Marshal(ch.New)
+	if err != nil {
+		return w, fmt.Errorf("encode %s: %w", ch.Key, err)
+	}
+	w.Record = &wire.Record{Key: ch.Key, ResourceVersion: ch.RV, Object: data}
+	return w, nil
 }
 
 // Restore builds the snapshot that a store's records describe.

@@ -30,7 +30,7 @@ func FuzzStream(f *testing.F) {
 	f.Add([]byte(`{"version":1,"since":0,"set":{"pods/u":{"pod":null},"pods/v":{"pod":{}},"node":[],"peers/n2":{}}}`+"\n"), true)
 	f.Add([]byte(`{"version":1,"set":{"services/a/b":{},"secrets/":{"k":"eA=="}}}`+"\n"+`{"version":2,"since":1,"delete":["services/a/b","services/a/b"],"set":{"services/a/b":{"clusterIP":""}}}`+"\n"), true)
 	f.Fuzz(func(t *testing.T, stream []byte, truthful bool) {
-		v, err := newView(0, nil)
+		v, err := NewView(0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +45,7 @@ func FuzzStream(f *testing.F) {
 				frame.Hash = hashAfter(v.items, frame)
 			}
 			before := *v
-			u, err := v.apply(frame)
+			u, err := v.Apply(frame)
 			if err != nil {
 				if diff := cmp.Diff(before.items, v.items); diff != "" || v.version != before.version || v.work != before.work {
 					t.Fatalf("refused (%v), and yet: %s", err, diff)

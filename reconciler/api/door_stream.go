@@ -155,7 +155,7 @@ func (s *Server) serveWork(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Door) send(out *stream, frame wire.Frame) error {
-	data, err := json.Marshal(frame)
+	data, err := frame.Append(nil)
 	if err != nil {
 		panic("api: marshal a frame: " + err.Error())
 	}

@@ -203,7 +203,7 @@ func TestFirstFrameWaitsForSecrets(t *testing.T) {
 
 	known = false
 	stream = d.Connect("n1", 0)
-	d.rebuildOwn(n)
+	d.rebuildOwn(stream.node)
 	tries := 0
 	for ; tries < 2*maxHeld; tries++ {
 		if _, ok := d.Next(stream); ok {
@@ -441,7 +441,7 @@ func BenchmarkEndpointChange(b *testing.B) {
 				stream := d.Connect(schema.NodeName(fmt.Sprintf("n%d", i)), 0)
 				d.Next(stream)
 			}
-			n, stream := d.nodes["n1"], d.nodes["n1"].stream
+			stream := d.nodes["n1"].stream
 			for i := 0; b.Loop(); i++ {
 				tx := feed.Snapshot().Begin()
 				s := sampleSlice("s7", "s7-1")

@@ -93,8 +93,10 @@ type watcher struct {
 }
 
 func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target, sel selection, f format) {
-	feed := s.cfg.Feed
-	opts, err := watchOptionsOf(r.URL.Query(), feed.Snapshot().Counters().ResourceVersion)
+	// As of before the client learns that the watch stands: what happens from then
+	// on is told as a change.
+	snapshot := s.cfg.Feed.Snapshot()
+	opts, err := watchOptionsOf(r.URL.Query(), snapshot.Counters().ResourceVersion)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -110,7 +112,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target, se
 		out: newStream(w, "application/json"),
 	}
 	if opts.initial {
-		wt.start(feed.Snapshot(), opts.mark)
+		wt.start(snapshot, opts.mark)
 	}
 	if wt.flush() != nil {
 		return

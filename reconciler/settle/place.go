@@ -18,6 +18,11 @@ import (
 // other than planned.
 const MaxDiffers = 20
 
+// MaxScheduledEvents bounds the events one Run writes of pods that were bound:
+// thousands at once would push all others out, and cost as much as the bindings.
+// The pods themselves say where they went, and when.
+const MaxScheduledEvents = 100
+
 // place binds an unbound pod, or writes down why no node takes it.
 func (r *run) place(key schema.Key) {
 	pod, ok := state.Get[*corev1.Pod](r.tx, key.Namespace, key.Name)
@@ -50,6 +55,9 @@ func (r *run) bind(pod *corev1.Pod, node schema.NodeName) {
 	bound.Annotations[schema.AnnotationEpoch] = strconv.FormatUint(r.tx.Counters().ResourceVersion, 10)
 	setPodScheduled(bound, corev1.ConditionTrue, "", "", r.ctx.Stamp())
 	r.tx.Put(bound)
+	if r.bound++; r.bound > MaxScheduledEvents {
+		return
+	}
 	control.Event(r.ctx, bound, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("assigned %s/%s to %s", bound.Namespace, bound.Name, node))
 }
 

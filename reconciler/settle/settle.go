@@ -23,9 +23,13 @@ import (
 // it is parked: two controllers that undo each other must not take the master.
 const MaxVisits = 20
 
-// MaxChanged is how many keys one Run may change before the rest is left for
-// the next round, so that a round stays short whatever is asked.
-const MaxChanged = 1000
+// MaxChanged is after how many changes one Run leaves the rest for the next
+// round, so that a round stays short whatever is asked. Pods that were made are
+// still placed in it, up to MaxPlaced changes in all: each is then written once.
+const (
+	MaxChanged = 1000
+	MaxPlaced  = 3 * MaxChanged
+)
 
 // item is one controller's interest in one key.
 type item struct {
@@ -38,6 +42,7 @@ type item struct {
 // its rounds; the zero Queue is not usable, see NewQueue.
 type Queue struct {
 	waiting []item
+	placing []item // of placement, before all others
 	queued  map[item]bool
 	wakes   map[item]time.Time
 	visits  map[item]int // since the last outside input
@@ -55,7 +60,7 @@ func NewQueue() *Queue {
 // Clone copies the queue, for a plan.
 func (q *Queue) Clone() *Queue {
 	out := &Queue{
-		waiting: slices.Clone(q.waiting), queued: maps.Clone(q.queued), wakes: maps.Clone(q.wakes),
+		waiting: slices.Clone(q.waiting), placing: slices.Clone(q.placing), queued: maps.Clone(q.queued), wakes: maps.Clone(q.wakes),
 		visits: map[item]int{}, parked: maps.Clone(q.parked),
 	}
 	if q.view != nil {
@@ -81,7 +86,7 @@ func (q *Queue) follow(tx *state.Txn, changes []state.Change) {
 func (q *Queue) ForgetWakes() { q.wakes = map[item]time.Time{} }
 
 // Rested reports whether nothing waits to be visited now.
-func (q *Queue) Rested() bool { return len(q.waiting) == 0 }
+func (q *Queue) Rested() bool { return len(q.waiting)+len(q.placing) == 0 }
 
 // NextWake is the earliest time something wants to be visited again, zero if
 // nothing does.
@@ -98,7 +103,8 @@ func (q *Queue) NextWake() time.Time {
 // Parked lists the items taken out of the loop, each with its reason, sorted.
 func (q *Queue) Parked() []string { return slices.Sorted(maps.Values(q.parked)) }
 
-func (q *Queue) add(it item) {
+// add appends it to one of the queue's lists unless it waits already.
+func (q *Queue) add(list *[]item, it item) {
 	if q.queued[it] {
 		return
 	}
@@ -106,7 +112,19 @@ func (q *Queue) add(it item) {
 		return
 	}
 	q.queued[it] = true
-	q.waiting = append(q.waiting, it)
+	*list = append(*list, it)
+}
+
+// take removes the next item.
+func (q *Queue) take() item {
+	list := &q.placing
+	if len(*list) == 0 {
+		list = &q.waiting
+	}
+	it := (*list)[0]
+	*list = (*list)[1:]
+	delete(q.queued, it)
+	return it
 }
 
 // due enqueues what wants to be visited by now; it reports whether anything does.
@@ -128,7 +146,7 @@ func (q *Queue) due(now time.Time) bool {
 	})
 	for _, it := range due {
 		delete(q.wakes, it)
-		q.add(it)
+		q.add(&q.waiting, it)
 	}
 	return len(due) > 0
 }
@@ -166,7 +184,7 @@ func (e *Engine) EnqueueAll(q *Queue, r state.Reader) {
 }
 
 // Run notes what changed in tx since it was last looked at, then visits until
-// nothing waits or MaxChanged keys were changed. The caller's own changes count
+// nothing waits or enough was changed for one round. The caller's own changes count
 // as outside input, and so does the time: all visits count anew from there, and
 // the parkings of what was changed are lifted.
 func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {
@@ -182,11 +200,8 @@ func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {
 	}
 	run.outside = false
 	changed := 0
-	for len(q.waiting) > 0 && changed < MaxChanged {
-		it := q.waiting[0]
-		q.waiting = q.waiting[1:]
-		delete(q.queued, it)
-		changed += run.visit(it)
+	for !q.Rested() && changed < MaxChanged || len(q.placing) > 0 && changed < MaxPlaced {
+		changed += run.visit(q.take())
 	}
 	q.viewAt = tx.Counters().ResourceVersion
 }
@@ -210,6 +225,7 @@ type run struct {
 	q       *Queue
 	ctx     *control.Context
 	outside bool // the change being noted came from outside
+	bound   int  // pods bound so far
 }
 
 func (r *run) visit(it item) (changed int) {
@@ -264,11 +280,11 @@ func (e *Engine) trigger(q *Queue, r state.Reader, c state.Change) {
 			continue
 		}
 		for _, key := range e.controllers[i].Triggers(r, c) {
-			q.add(item{i, key})
+			q.add(&q.waiting, item{i, key})
 		}
 	}
 	for _, key := range placementTriggers(r, c) {
-		q.add(item{e.placement(), key})
+		q.add(&q.placing, item{e.placement(), key})
 	}
 }
 
@@ -282,7 +298,7 @@ func placementTriggers(r state.Reader, c state.Change) []schema.Key {
 		}
 		return nil
 	}
-	if c.Key.Kind != schema.KindNode && !(c.Key.Kind == schema.KindPod && changesRoom(c)) {
+	if !givesRoom(c) {
 		return nil
 	}
 	var keys []schema.Key
@@ -292,13 +308,14 @@ func placementTriggers(r state.Reader, c state.Change) []schema.Key {
 	return keys
 }
 
-// changesRoom reports whether a change alters what fits where.
-func changesRoom(c state.Change) bool {
+// givesRoom reports whether a pod may fit after a change that did not before.
+func givesRoom(c state.Change) bool {
 	switch c.Key.Kind {
 	case schema.KindNode:
 		return true
 	case schema.KindPod:
-		return roomTaken(c.Old) != roomTaken(c.New)
+		held := roomTaken(c.Old)
+		return held != "" && held != roomTaken(c.New)
 	}
 	return false
 }

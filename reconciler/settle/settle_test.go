@@ -2,10 +2,12 @@ package settle
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -188,6 +190,100 @@ func TestLongRolloutIsNotParked(t *testing.T) {
 	}
 	if len(q.Parked()) > 0 {
 		t.Errorf("parked: %v", q.Parked())
+	}
+}
+
+// What placement knows of the cluster is kept from one Run to the next: it
+// decides as one that looks at everything anew, also after changes that came
+// from outside in between.
+func TestKeptViewPlacesAsANewOne(t *testing.T) {
+	placements := func(keep bool) map[string]string {
+		e, s, q := settled(t, deployment("api", 6))
+		tx := s.Begin()
+		run := func() {
+			if !keep {
+				q = q.Clone()
+			}
+			e.Run(tx, q, now)
+		}
+		tx.Put(node("n1", "1"))
+		run()
+		tx.Put(node("n2", "1"))
+		for i, pod := range slices.Collect(state.All[*corev1.Pod](tx, "")) {
+			if i < 3 {
+				tx.Delete(schema.KeyOf(pod))
+			}
+		}
+		run()
+		tx.Delete(schema.Key{Kind: schema.KindNode, Name: "n1"})
+		tx = tx.Commit().Begin()
+		more := deployment("web", 4)
+		changes, _ := Difference(tx, "web", desired(more))
+		Apply(e.Context(tx, now), changes)
+		run()
+		out := map[string]string{}
+		for pod := range state.All[*corev1.Pod](tx, "") {
+			out[pod.Name] = pod.Spec.NodeName
+		}
+		return out
+	}
+	kept, anew := placements(true), placements(false)
+	if diff := cmp.Diff(anew, kept); diff != "" {
+		t.Errorf("a kept view places otherwise (-anew +kept):\n%s", diff)
+	}
+	if len(kept) < 10 {
+		t.Errorf("%d pods are there, want 10 at least: %v", len(kept), kept)
+	}
+}
+
+// However much a round makes, no pod of it is left to be placed in another: it
+// would be made durable twice.
+func TestPodsArePlacedInTheRoundThatMakesThem(t *testing.T) {
+	e, q := engine(), NewQueue()
+	tx := state.Empty(state.Counters{}).Begin()
+	for _, name := range []string{"n1", "n2", "n3"} {
+		tx.Put(node(name, "100"))
+	}
+	changes, _ := Difference(tx, "main", desired(deployment("api", MaxChanged), deployment("web", 200)))
+	Apply(e.Context(tx, now), changes)
+	for round := 1; !q.Rested() || round == 1; round++ {
+		e.Run(tx, q, now)
+		for range state.By[*corev1.Pod](tx, state.PodsByNode, "") {
+			t.Fatalf("round %d leaves pods without a node", round)
+		}
+		tx = tx.Commit().Begin()
+	}
+	if n := tx.Len(schema.KindPod); n != MaxChanged+200 {
+		t.Errorf("%d pods, want %d", n, MaxChanged+200)
+	}
+}
+
+// Pods that wait are tried again when room was given back, not when it was taken:
+// else placing many costs the square of their number.
+func TestWaitingPodsAreTriedWhenRoomIsGivenBack(t *testing.T) {
+	tx := state.Empty(state.Counters{}).Begin()
+	pod := func(name, node string) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.PodSpec{NodeName: node}}
+	}
+	tx.Put(pod("waits", ""))
+	ended := pod("a", "n1")
+	ended.Status.Phase = corev1.PodSucceeded
+	for _, test := range []struct {
+		what     string
+		old, new schema.Object
+		tried    int
+	}{
+		{"bound", pod("a", ""), pod("a", "n1"), 0},
+		{"reported", pod("a", "n1"), pod("a", "n1"), 0},
+		{"ended", pod("a", "n1"), ended, 1},
+		{"moved", pod("a", "n1"), pod("a", "n2"), 1},
+		{"deleted", pod("a", "n1"), nil, 1},
+		{"deleted before it was bound", pod("a", ""), nil, 0},
+	} {
+		c := state.Change{Key: schema.KeyOf(test.old), Old: test.old, New: test.new}
+		if got := len(placementTriggers(tx, c)); got != test.tried {
+			t.Errorf("a pod is %s: %d pods are tried, want %d", test.what, got, test.tried)
+		}
 	}
 }
 

@@ -58,6 +58,8 @@ const (
 	// master more, 0.5 % of a core at 25 ms.
 	tick          = 40 * time.Millisecond
 	electionTicks = 5
+	// writers is how many transactions of a round are under way at once.
+	writers = 8
 	// pageKeys is how many keys one read fetches.
 	pageKeys = 2_000
 )
@@ -84,7 +86,7 @@ func OpenEtcd(ctx context.Context, c Config) (*Etcd, error) {
 		return nil, fmt.Errorf("open store %s: %w", c.Dir, err)
 	}
 	e := &Etcd{client: v3client.New(server.Server), server: server, lock: lock}
-	e.ledger = ledger{engine: &etcdEngine{e.client}, now: c.Now, log: c.Log}
+	e.ledger = ledger{engine: &etcdEngine{e.client}, now: c.Now, log: c.Log, writers: writers}
 	return e, nil
 }
 

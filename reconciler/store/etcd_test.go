@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -62,20 +64,25 @@ func openEtcd(tb testing.TB, dir string) *Etcd {
 // faulty is an engine with Memory's faults.
 type faulty struct {
 	*etcdEngine
+	writers int // of the ledgers on it
+
+	mu    sync.Mutex
 	fault func(keys int) Fault
 	late  []transaction
 }
 
 func (f *faulty) apply(ctx context.Context, when condition, ops []op) (bool, int64, error) {
 	fault := NoFault
+	f.mu.Lock()
 	if f.fault != nil {
 		fault = f.fault(len(ops))
 	}
-	switch fault {
-	case FaultLost:
-		return false, 0, errFault
-	case FaultLate:
+	if fault == FaultLate {
 		f.late = append(f.late, transaction{when, slices.Clone(ops)})
+	}
+	f.mu.Unlock()
+	switch fault {
+	case FaultLost, FaultLate:
 		return false, 0, errFault
 	case FaultSent:
 		_, _, err := f.etcdEngine.apply(ctx, when, ops)
@@ -90,7 +97,7 @@ type etcdHandle struct {
 }
 
 func (h etcdHandle) another() handleUnderTest {
-	return etcdHandle{&ledger{engine: h.faulty, now: start, log: quiet()}, h.faulty}
+	return etcdHandle{&ledger{engine: h.faulty, now: start, log: quiet(), writers: h.faulty.writers}, h.faulty}
 }
 
 func (h etcdHandle) inject(f func(keys int) Fault) { h.faulty.fault = f }
@@ -107,11 +114,11 @@ func (h etcdHandle) deliver() {
 }
 
 // etcdBackend empties one etcd for each store that a test opens.
-func etcdBackend(t *testing.T) backend {
+func etcdBackend(t *testing.T, writers int) backend {
 	engine := openEtcd(t, t.TempDir()).engine.(*etcdEngine)
 	return backend{func(t *testing.T) handleUnderTest {
 		emptyEtcd(t, engine)
-		return etcdHandle{faulty: &faulty{etcdEngine: engine}}.another()
+		return etcdHandle{faulty: &faulty{etcdEngine: engine, writers: writers}}.another()
 	}}
 }
 
@@ -122,9 +129,12 @@ func emptyEtcd(t *testing.T, e *etcdEngine) {
 	}
 }
 
-func TestEtcdContract(t *testing.T) { runContract(t, etcdBackend(t)) }
+func TestEtcdContract(t *testing.T) { runContract(t, etcdBackend(t, writers)) }
 
-func TestEtcdModel(t *testing.T) { runModel(t, etcdBackend(t)) }
+func TestEtcdModel(t *testing.T) { runModel(t, etcdBackend(t, writers)) }
+
+// A round is kept the same way when its transactions happen one after the other.
+func TestEtcdContractInOrder(t *testing.T) { runContract(t, etcdBackend(t, 1)) }
 
 // writeUntilKilled commits a round of three transactions and is killed by the
 // kernel where its parent said: after the second was applied.
@@ -148,7 +158,9 @@ func writeUntilKilled(dir string) {
 		}
 		l = after(l, b)
 	}
-	e.engine = &killing{engine: e.engine, left: 2}
+	k := &killing{engine: e.engine}
+	k.left.Store(2)
+	e.engine = k
 	fmt.Println("committing", l.Round+1)
 	if err := e.Commit(ctx, upheaval(l)); err != nil {
 		panic(err)
@@ -157,12 +169,12 @@ func writeUntilKilled(dir string) {
 
 type killing struct {
 	engine
-	left int
+	left atomic.Int32
 }
 
 func (k *killing) apply(ctx context.Context, when condition, ops []op) (bool, int64, error) {
 	held, revision, err := k.engine.apply(ctx, when, ops)
-	if k.left--; k.left == 0 {
+	if k.left.Add(-1) == 0 {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}

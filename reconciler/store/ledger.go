@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 
 	"fairlead/schema/wire"
 )
@@ -27,6 +28,9 @@ type ledger struct {
 	engine engine
 	now    time.Time // where a new store's resourceVersion starts
 	log    *logrus.Entry
+	// writers is how many transactions of a round may be under way at once; with
+	// 0 or 1 they happen in order, one after the other.
+	writers int
 
 	mu       sync.Mutex // one Load or Commit at a time
 	loaded   bool
@@ -251,29 +255,60 @@ func checkRecord(w wire.Write, counter uint64) error {
 	return nil
 }
 
-// write sends ops in transactions, last with the final one of them.
+// write sends ops in transactions, last with the final one of them. That one,
+// which finishes a round, goes when all others have happened; those touch
+// different keys and go together, up to l.writers at a time: the disk then makes
+// them durable with few syncs.
 func (l *ledger) write(ctx context.Context, ops, last []op) error {
-	term := condition{keyTerm, string(decimal(l.term))}
 	l.written += len(ops) + len(last)
-	for done := false; !done; {
-		n := transactionSize(ops)
-		batch := ops[:n:n]
-		ops, done = ops[n:], n == len(ops)
-		if done {
-			batch = append(batch, last...)
-		}
-		held, revision, err := l.apply(ctx, term, batch)
-		if err != nil {
-			return err
-		}
-		if !held {
-			return fmt.Errorf("term %d: %w", l.term, ErrTermLost)
-		}
-		if done {
-			l.revision = revision
-		}
+	var parts [][]op
+	n := transactionSize(ops)
+	for ; n < len(ops); n = transactionSize(ops) {
+		parts = append(parts, ops[:n:n])
+		ops = ops[n:]
 	}
+	if err := l.sendAll(ctx, parts); err != nil {
+		return err
+	}
+	revision, err := l.send(ctx, append(ops[:n:n], last...))
+	if err != nil {
+		return err
+	}
+	l.revision = revision
 	return nil
+}
+
+// sendAll sends each part in a transaction, and none more after one that failed.
+func (l *ledger) sendAll(ctx context.Context, parts [][]op) error {
+	if l.writers <= 1 {
+		for _, part := range parts {
+			if _, err := l.send(ctx, part); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(l.writers)
+	for _, part := range parts {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			_, err := l.send(ctx, part)
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// send makes one transaction of ops happen in this term.
+func (l *ledger) send(ctx context.Context, ops []op) (revision int64, err error) {
+	held, revision, err := l.apply(ctx, condition{keyTerm, string(decimal(l.term))}, ops)
+	if err == nil && !held {
+		err = fmt.Errorf("term %d: %w", l.term, ErrTermLost)
+	}
+	return revision, err
 }
 
 // transactionSize is how many of ops, from the first, go into one transaction.

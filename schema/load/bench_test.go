@@ -113,3 +113,26 @@ func BenchmarkParse(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkAgain is 10,000 Deployments of which one changed since the last Load.
+func BenchmarkAgain(b *testing.B) {
+	b.ReportAllocs()
+	var tree schema.Tree
+	for i := range 10_000 {
+		f := memoryFile(fmt.Sprintf("apps/%05d.yaml", i), deploymentYAML(i))
+		f.Hash = fmt.Sprint(i)
+		tree.Files = append(tree.Files, f)
+	}
+	tree.Commit.Hash = "0"
+	cache := NewCache(0)
+	Load(context.Background(), tree, schema.SourceSpec{}, Options{Source: "main", Cache: cache})
+	for n := 1; b.Loop(); n++ {
+		applied := tree.Commit.Hash
+		tree.Commit.Hash = fmt.Sprint(n)
+		tree.Files[5_000].Hash = fmt.Sprint("changed ", n)
+		result := Load(context.Background(), tree, schema.SourceSpec{}, Options{Source: "main", Cache: cache, Applied: applied})
+		if len(result.Objects) != 10_000 || len(result.Diagnostics) != 0 {
+			b.Fatalf("%d objects, %v", len(result.Objects), result.Diagnostics)
+		}
+	}
+}

@@ -124,7 +124,7 @@ func (l *loader) reuse(ctx context.Context, files []selected) []object {
 			place[f.remembered] = int32(i) + 1
 		}
 	}
-	kept := make([]object, 0, len(l.last.objects))
+	kept := make([]object, 0, len(l.last.objects)+fewObjects)
 	for _, o := range l.last.objects {
 		if at := place[o.file-1]; at > 0 {
 			o.file = at
@@ -167,7 +167,7 @@ func (l *loader) remember(files []selected, objects []object) {
 	if slices.ContainsFunc(files, func(f selected) bool { return f.source.file.Hash == "" }) {
 		return
 	}
-	t := &rememberedTree{reading: reading(l.spec), commit: l.tree.Commit.Hash, files: make([]*rememberedFile, len(files)), objects: make([]object, 0, len(objects))}
+	t := &rememberedTree{reading: reading(l.spec), commit: l.tree.Commit.Hash, files: make([]*rememberedFile, len(files))}
 	secret := make([]bool, len(files))
 	for i := range objects {
 		if o := &objects[i]; o.key.Kind == schema.KindSecret && o.file > 0 {
@@ -183,27 +183,46 @@ func (l *loader) remember(files []selected, objects []object) {
 		t.size += weight
 		t.files[i] = f.rememberedFile
 	}
-	for _, o := range objects {
-		if o.file > 0 && t.files[o.file-1] != nil {
-			t.objects = append(t.objects, o)
+	isKept := func(o object) bool { return o.file > 0 && t.files[o.file-1] != nil }
+	t.objects = objects // which nobody changes from here on
+	if slices.ContainsFunc(objects, func(o object) bool { return !isKept(o) }) {
+		t.objects = nil
+		for _, o := range objects {
+			if isKept(o) {
+				t.objects = append(t.objects, o)
+			}
 		}
 	}
 	l.opts.Cache.keep(l.opts.Source, t)
 }
 
-// merge joins two sorted lists; of equals, those of a come first.
+// fewObjects are as many as are put into a list rather than copied with it.
+const fewObjects = 64
+
+// merge joins two sorted lists; of equals, those of a come first. It may use the
+// room behind a.
 func merge(a, b []object) []object {
 	if len(a) == 0 {
 		return b
 	}
-	out := make([]object, 0, len(a)+len(b))
-	for _, o := range b {
+	place := func(o object) int {
 		n, _ := slices.BinarySearchFunc(a, o, func(x, y object) int {
 			if compare(&x, &y) <= 0 {
 				return -1
 			}
 			return 1
 		})
+		return n
+	}
+	if len(b) <= cap(a)-len(a) {
+		for _, o := range b {
+			a = slices.Insert(a, place(o), o)
+		}
+		return a
+	}
+	out := make([]object, 0, len(a)+len(b))
+	for _, o := range b {
+		n := place(o)
 		out = append(append(out, a[:n]...), o)
 		a = a[n:]
 	}

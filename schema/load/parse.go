@@ -66,6 +66,14 @@ func parseYAML(text []byte) ([]*yaml.Node, *syntaxError) {
 	if len(bytes.Trim(text, "- \r\n")) == 0 && isMarker(text) {
 		return nil, nil // a marker and nothing behind it: a file may have very many
 	}
+	if root, ok := parsePlain(text); ok {
+		return []*yaml.Node{root}, nil
+	}
+	return parseAnyYAML(text)
+}
+
+// parseAnyYAML is parseYAML by the library alone.
+func parseAnyYAML(text []byte) ([]*yaml.Node, *syntaxError) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var roots []*yaml.Node
 	for {

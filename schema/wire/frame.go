@@ -33,6 +33,38 @@ type Frame struct {
 	Recover bool `json:"recover,omitempty"`
 }
 
+// Append writes the frame as json.Marshal does, onto dst. The values, which are
+// compact JSON already, are neither read nor checked again: a whole cluster goes
+// to every node that connects.
+func (f *Frame) Append(dst []byte) ([]byte, error) {
+	rest := *f
+	rest.Set = nil
+	tail, err := json.Marshal(rest)
+	if err != nil || len(f.Set) == 0 {
+		return append(dst, tail...), err
+	}
+	// What comes before the values in the frame never is left out; the hash may be.
+	head, err := json.Marshal(Frame{Version: f.Version, Since: f.Since, Hash: f.Hash})
+	if err != nil {
+		return dst, err
+	}
+	size := len(head) + len(tail)
+	for key, value := range f.Set {
+		size += len(key) + len(value) + len(`"":,`)
+	}
+	dst = append(append(slices.Grow(dst, size), head[:len(head)-1]...), `,"set":`...)
+	for i, key := range slices.Sorted(maps.Keys(f.Set)) {
+		dst = append(dst, "{,"[min(i, 1)])
+		name, err := json.Marshal(key)
+		if err != nil {
+			return dst, err
+		}
+		dst = append(append(append(dst, name...), ':'), f.Set[key]...)
+	}
+	dst = append(dst, '}')
+	return append(dst, tail[len(head)-1:]...), nil
+}
+
 // Items is a Work taken apart, one entry per thing that changes alone: "node",
 // "pods/<uid>", "services/<namespace>/<name>", ... Values are compact JSON.
 type Items map[string]json.RawMessage

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 
@@ -51,6 +52,25 @@ func TestDeltaTakesOldToNew(t *testing.T) {
 		whole, err := Items{"pods/old": []byte(`{}`)}.Apply(Delta(nil, Split(next), 0, 2))
 		if err != nil || whole.Hash() != after.Hash() {
 			t.Fatalf("the whole gives %s, %v; the delta gave %s", whole.Hash(), err, after.Hash())
+		}
+	})
+}
+
+func TestAppendWritesWhatMarshalDoes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		old, next := Split(drawWork(t, "old")), Split(drawWork(t, "new"))
+		next[`services/a/<"b">`] = []byte(`"x"`)
+		whole := Delta(nil, next, 0, 2)
+		whole.Logs = []LogRequest{{ID: "1", Pod: "u"}}
+		for _, f := range []Frame{whole, Delta(old, next, 1, 2), Delta(next, old, 1, 2), {Version: 3, Since: 3}, {Recover: true}} {
+			want, err := json.Marshal(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := f.Append([]byte("before"))
+			if err != nil || string(got) != "before"+string(want) {
+				t.Fatalf("%v\n got %s\nwant before%s", err, got, want)
+			}
 		}
 	})
 }

@@ -78,6 +78,7 @@ func (c *counted) Commit(ctx context.Context, b wire.Batch) error {
 // follower is a master's parts around one source.
 type follower struct {
 	*reconciler.Follower
+	loop     *reconciler.Loop
 	cache    *load.Cache
 	upstream *gitsource.Upstream
 	store    *counted
@@ -94,9 +95,9 @@ func measureSource(ctx context.Context, dir string, objects int) (sourceFigures,
 		return out, err
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- f.Loop.Run(ctx) }()
+	go func() { ended <- f.loop.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
-	<-f.Loop.Begun()
+	<-f.loop.Begun()
 	if _, err := f.look(ctx); err != nil {
 		return out, err
 	}
@@ -144,10 +145,10 @@ func openFollower(ctx context.Context, dir string, objects int) (*follower, erro
 	schema.Default(&src)
 	log := logrus.New()
 	log.SetLevel(logrus.ErrorLevel)
-	loop := reconciler.NewLoop(reconciler.LoopConfig{
+	f.loop = reconciler.NewLoop(reconciler.LoopConfig{
 		Machine: reconciler.NewMachine(engine, snapshot, []schema.Source{src}), Store: f.store, Feed: feed, Round: loaded.Round, Log: logrus.NewEntry(log), Now: time.Now,
 	})
-	f.Follower = &reconciler.Follower{Loop: loop, Feed: feed, Engine: engine, Load: f.load, Vault: reconciler.NewVault([]byte("bench")), Now: time.Now}
+	f.Follower = &reconciler.Follower{Loop: f.loop, Feed: feed, Engine: engine, Load: f.load, Vault: reconciler.NewVault([]byte("bench")), Now: time.Now}
 	return f, nil
 }
 
