@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // hookBinary is the hook built from this tree, once for all tests.
@@ -16,7 +18,7 @@ var hookBinary string
 
 func TestMain(m *testing.M) { os.Exit(withHook(m)) }
 
-func withHook(m *testing.M) int {
+func withHook(m *testing.M) (code int) {
 	dir, err := os.MkdirTemp("", "fairlead-hook-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -30,7 +32,8 @@ func withHook(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the hook: %v\n%s", err, out)
 		return 1
 	}
-	return m.Run()
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(c int) { code = c }))
+	return code
 }
 
 // firstCommit dates commits, so that their names do not depend on when the test
