@@ -69,11 +69,13 @@ var rooms = []room{
 	{path: "reconciler", may: master, reason: "the loop declares the small interfaces it needs; cmd brings what is behind them"},
 	{path: "reconciler/api", may: master, reason: "the doors read snapshots; the loop and the adapters are wired by cmd"},
 	{path: "reconciler/gitsource", may: adapter, reason: adapters},
+	{path: "reconciler/gittest", may: append([]string{"reconciler"}, leaf...), reason: "a fake knows the interface it keeps and no other implementation of it"},
 	{path: "reconciler/store", may: adapter, reason: adapters},
 	{path: "reconciler/trust", may: adapter, reason: adapters},
 
 	{path: "nodeagent/pod", may: adapter, reason: "the pod plan is pure: wanted and running in, operations out", pure: true},
 	{path: "nodeagent", may: node, reason: nodeSide},
+	{path: "nodeagent/runtimetest", may: append([]string{"nodeagent"}, node...), reason: "a fake knows the interface it keeps and no other implementation of it"},
 	{path: "nodeagent/podman", may: node, reason: nodeSide},
 	{path: "nodeagent/network", may: node, reason: nodeSide},
 	{path: "nodeagent/proxy", may: node, reason: nodeSide},
@@ -132,11 +134,13 @@ var smallPrograms = map[string][]string{
 
 // pkg is what `go list` tells of one package.
 type pkg struct {
-	ImportPath string
-	Dir        string
-	GoFiles    []string
-	Imports    []string
-	Deps       []string
+	ImportPath   string
+	Dir          string
+	GoFiles      []string
+	TestGoFiles  []string
+	XTestGoFiles []string
+	Imports      []string
+	Deps         []string
 }
 
 // name is the package's path inside the module; ok is false outside of it.
@@ -302,6 +306,67 @@ func localName(path string) string {
 	return last
 }
 
+// leaky names the tests that are let off looking for goroutines left behind.
+var leaky = map[string]string{
+	"cmd/fairlead/internal/e2e": "its goroutines are of the clusters under test, which outlive single tests",
+}
+
+func TestGoroutineLeaksFailTests(t *testing.T) {
+	for _, p := range packages(t) {
+		path, _ := name(p.ImportPath)
+		tests := slices.Concat(p.TestGoFiles, p.XTestGoFiles)
+		if len(tests) == 0 || leaky[path] != "" {
+			continue
+		}
+		starts, checked := "", false
+		for _, file := range slices.Concat(p.GoFiles, tests) {
+			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if starts == "" && startsGoroutines(parsed) {
+				starts = file
+			}
+			checked = checked || verifiesLeaks(parsed)
+		}
+		if starts != "" && !checked {
+			t.Errorf("%s starts goroutines (%s) and its tests do not look for those left behind: add func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }", path, starts)
+		}
+	}
+}
+
+// startsGoroutines finds a go statement or a method Go, as sync.WaitGroup has.
+func startsGoroutines(f *ast.File) (found bool) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			found = true
+		case *ast.CallExpr:
+			if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Go" {
+				found = true
+			}
+		}
+		return !found
+	})
+	return found
+}
+
+// verifiesLeaks reports whether a file has both TestMain and goleak's check.
+func verifiesLeaks(f *ast.File) bool {
+	main, check := false, false
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncDecl:
+			main = main || n.Recv == nil && n.Name.Name == "TestMain"
+		case *ast.SelectorExpr:
+			on, ok := n.X.(*ast.Ident)
+			check = check || ok && on.Name == "goleak" && n.Sel.Name == "VerifyTestMain"
+		}
+		return true
+	})
+	return main && check
+}
+
 // The rules themselves are tested: a rule that lets everything pass is no rule.
 func TestBrokenRulesAreFound(t *testing.T) {
 	got := brokenFloors([]pkg{
@@ -359,12 +424,29 @@ func decide(now clock.Time) any { return []any{clock.Now(), metav1.Now(), rand.I
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("purity: %s", diff)
 	}
+
+	for source, want := range map[string][2]bool{
+		"func f() { go g() }":                                                    {true, false},
+		"func f() { wg.Go(g) }":                                                  {true, false},
+		"func f() { x.Goes(); func() {}() }":                                     {false, false},
+		"func TestMain(m *testing.M) { os.Exit(m.Run()) }":                       {false, false},
+		"func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }":               {false, true},
+		"func TestX(t *testing.T) { defer goleak.VerifyNone(t); go func(){}() }": {true, false},
+	} {
+		parsed, err := parser.ParseFile(token.NewFileSet(), "x.go", "package x\n"+source, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{startsGoroutines(parsed), verifiesLeaks(parsed)}; got != want {
+			t.Errorf("%s: starts and is checked: got %v, want %v", source, got, want)
+		}
+	}
 }
 
 // packages asks the go command about every package of the module.
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	list := exec.Command("go", "list", "-e", "-json=ImportPath,Dir,GoFiles,Imports,Deps", "./...")
+	list := exec.Command("go", "list", "-e", "-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles,Imports,Deps", "./...")
 	var stderr bytes.Buffer
 	list.Stderr = &stderr
 	out, err := list.Output()

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output in testdata/*/*.txtar")
@@ -17,9 +18,17 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 // TestMain lets the test binary stand in for fairlead: a script's `fairlead`
 // runs it again.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(withoutLeaks{m}, map[string]func(){
 		"fairlead": func() { os.Exit(run()) },
 	})
+}
+
+// withoutLeaks fails a test run that leaves goroutines behind.
+type withoutLeaks struct{ *testing.M }
+
+func (m withoutLeaks) Run() (code int) {
+	goleak.VerifyTestMain(m.M, goleak.Cleanup(func(c int) { code = c }))
+	return code
 }
 
 // TestScripts runs every testdata/<group>/*.txtar.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/reconciler/state"
@@ -29,11 +30,12 @@ import (
 var kubectlDir string
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if kubectlDir != "" {
-		os.RemoveAll(kubectlDir)
-	}
-	os.Exit(code)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if kubectlDir != "" {
+			os.RemoveAll(kubectlDir)
+		}
+		os.Exit(code)
+	}))
 }
 
 // buildKubectl links the kubectl of the k8s.io/kubectl module, once a test run.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // hookBinary is the hook built from this tree, once for all tests.
@@ -28,7 +30,7 @@ func isFuzzing() bool {
 	return slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") })
 }
 
-func withHook(m *testing.M) int {
+func withHook(m *testing.M) (code int) {
 	dir, err := os.MkdirTemp("", "fairlead-hook-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -42,7 +44,8 @@ func withHook(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the hook: %v\n%s", err, out)
 		return 1
 	}
-	return m.Run()
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(c int) { code = c }))
+	return code
 }
 
 // firstCommit dates commits, so that their names do not depend on when the test

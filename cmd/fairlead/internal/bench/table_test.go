@@ -5,7 +5,11 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestRowJudgesItself(t *testing.T) {
 	for _, test := range []struct {
