@@ -282,7 +282,7 @@ func placementTriggers(r state.Reader, c state.Change) []schema.Key {
 		}
 		return nil
 	}
-	if c.Key.Kind != schema.KindNode && !(c.Key.Kind == schema.KindPod && changesRoom(c)) {
+	if c.Key.Kind != schema.KindNode && !givesRoom(c) {
 		return nil
 	}
 	var keys []schema.Key
@@ -292,15 +292,12 @@ func placementTriggers(r state.Reader, c state.Change) []schema.Key {
 	return keys
 }
 
-// changesRoom reports whether a change alters what fits where.
-func changesRoom(c state.Change) bool {
-	switch c.Key.Kind {
-	case schema.KindNode:
-		return true
-	case schema.KindPod:
-		return roomTaken(c.Old) != roomTaken(c.New)
-	}
-	return false
+// givesRoom reports whether a change takes a pod off a node. A binding does the
+// opposite: to try all that wait for room after each would cost as many tries as
+// there are pods, squared.
+func givesRoom(c state.Change) bool {
+	had := roomTaken(c.Old)
+	return had != "" && had != roomTaken(c.New)
 }
 
 // roomTaken names the node on which the pod holds room, "" for none.
