@@ -50,6 +50,7 @@ type section struct {
 var sections = []section{
 	{name: "services", bars: []string{"P13", "P14", "P15"}, run: services, apart: true},
 	{name: "source", bars: []string{"P10", "P11"}, run: sources, apart: true},
+	{name: "placement", bars: []string{"P1", "P2"}, run: placement},
 	{name: "start", bars: []string{"P18", "P17"}, run: starts},
 	{name: "cluster", bars: []string{"P17", "P5", "P4"}, run: onCluster},
 }
