@@ -182,7 +182,7 @@ type refusal struct {
 
 // Bounds on what a view remembers of pods: when there are more it begins anew.
 const (
-	maxClasses = 1 << 14
+	maxClasses = 1 << 12
 	maxWishes  = 1 << 10
 )
 

@@ -50,6 +50,7 @@ type section struct {
 var sections = []section{
 	{name: "services", bars: []string{"P13", "P14", "P15"}, run: services, apart: true},
 	{name: "source", bars: []string{"P10", "P11"}, run: sources, apart: true},
+	{name: "placement", bars: []string{"P1", "P2"}, run: placement},
 	{name: "validate", bars: []string{"P6", "P7"}, run: validations},
 	{name: "bind", bars: []string{"P3"}, run: bindings},
 	{name: "applications", bars: []string{"P12"}, run: applications},
