@@ -68,7 +68,7 @@ demo: deps build images
 down *arguments: build
     bin/fairlead down {{ arguments }}
 
-# measure the speed bars against their baselines on this machine, about six minutes; -o json
+# measure the speed bars against their baselines on this machine, about eight minutes; -o json
 bench *arguments: build
     go run {{ build_flags }} ./cmd/fairlead/internal/bench -bin bin {{ arguments }}
 
