@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"fairlead/cmd/fairlead/internal/sim"
 )
 
@@ -25,6 +27,8 @@ var (
 
 // shortenRuns bounds the search for the faults that a failure needs.
 const shortenRuns = 40
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func fail(t *testing.T, r sim.Result) {
 	t.Helper()

@@ -74,6 +74,10 @@ var bugs = []bug{
 		edits: []edit{{"if u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records {", "if (u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records) && !ON {"}}},
 	{name: "keep who is not ready among the endpoints", file: "reconciler/work/work.go",
 		edits: []edit{{"!ready && !svc.Spec.PublishNotReadyAddresses {", "!ready && !svc.Spec.PublishNotReadyAddresses && !ON {"}}},
+	{name: "tie by map order", file: "reconciler/scheduler/ranking.go", twice: true,
+		edits: []edit{{"case b >= 0 && r.scores[b].less(&r.scores[a]):", "case b >= 0 && (r.scores[b].less(&r.scores[a]) || ON && r.scores[a] == r.scores[b] && func() bool {\n\t\tfor first := range map[bool]bool{true: true, false: true} {\n\t\t\treturn first\n\t\t}\n\t\treturn false\n\t}()):"}}},
+	{name: "bind over capacity", file: "reconciler/scheduler/filter.go",
+		edits: []edit{{"if n.filterResources(w, o); !o.decided() {", "if !ON {\n\t\tn.filterResources(w, o)\n\t}\n\tif !o.decided() {"}}},
 }
 
 var violation = regexp.MustCompile(`seed (\d+): (\w+): (.*)`)
