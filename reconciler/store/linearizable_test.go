@@ -49,6 +49,7 @@ type (
 		term  uint64
 		bound bindings
 	}
+	outrun    struct{ term uint64 } // a term was taken, and another before all was read
 	done      struct{}
 	deposed   struct{}
 	bound     struct{ node string }
@@ -65,6 +66,9 @@ var bindingModel = porcupine.Model{
 		switch in := input.(type) {
 		case loading:
 			s.term++
+			if out, ok := output.(outrun); ok {
+				return out.term == s.term, s
+			}
 			out, certain := output.(loaded)
 			return !certain || out == loaded{s.term, s.bound}, s
 		case binding:
@@ -178,6 +182,9 @@ func (l *leader) load(ctx context.Context) {
 	l.last = wire.Loaded{}
 	l.history.do(l.client, loading{}, func() any {
 		got, err := l.ledger.Load(ctx)
+		if errors.Is(err, ErrTermLost) {
+			return outrun{l.ledger.term}
+		}
 		if err != nil {
 			return uncertain{err.Error()}
 		}
