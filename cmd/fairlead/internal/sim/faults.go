@@ -120,6 +120,7 @@ func (w *World) live(faults []Fault, skip map[int]bool) {
 			final := slices.Clone(w.team.good)
 			for i := range final {
 				final[i].config++
+				final[i].replicas = min(final[i].replicas, 2) // there is room for that
 			}
 			w.push("the last\n\nFairlead-Allow-Prune: 1000\nFairlead-Retry: faults are over", final, func(c string, err error) { commit = c })
 			w.pass(time.Second)

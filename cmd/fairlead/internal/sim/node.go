@@ -256,7 +256,7 @@ func (a *agent) start() {
 	a.due, a.network, a.setting, a.listing, a.waiting, a.again, a.stream, a.retry = time.Time{}, nil, false, false, false, false, nil, retryFirst
 	n := a.node
 	n.runtime.Reopen()
-	res := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("800m"), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("12")}
+	res := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("600m"), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("12")}
 	cfg := nodeagent.Config{
 		Node: n.name, NodeIP: n.ip, Dir: n.dir, Info: corev1.NodeSystemInfo{BootID: fmt.Sprint("boot-", n.boots)}, Capacity: res, Allocatable: res,
 		ResolvConf: filepath.Join(n.dir, "none"), Runtime: watched{n.runtime, n}, Network: n, Volumes: noVolumes{}, Log: n.w.log,

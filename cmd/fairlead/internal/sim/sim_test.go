@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -33,7 +34,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func fail(t *testing.T, r sim.Result) {
 	t.Helper()
 	o, short := sim.Shorten(sim.Options{Seed: r.Seed}, r, shortenRuns)
-	t.Errorf("%s\nagain: just sim-seed %d", short.Tell(o.Skip), r.Seed)
+	revision, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		revision = []byte("unknown")
+	}
+	t.Errorf("at revision %s%s\nagain: just sim-seed %d", revision, short.Tell(o.Skip), r.Seed)
 }
 
 // Whatever goes wrong, the invariants hold, and once nothing does, the cluster
