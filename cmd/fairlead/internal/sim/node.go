@@ -187,7 +187,7 @@ func (n *node) CreateSandbox(uid types.UID, ip netip.Addr, _ string) (pod.Sandbo
 
 func (n *node) DeleteSandbox(uid types.UID) error {
 	if ip, ok := n.live[uid]; ok {
-		n.w.truth.unaddressed(n, uid, ip)
+		n.w.truth.unaddressed(uid, ip)
 		delete(n.live, uid)
 	}
 	return nil
@@ -580,7 +580,6 @@ func (n *node) receive(arrived func()) {
 type connection struct {
 	agent  *agent
 	life   int // of the agent
-	of     int // life of the master
 	stream *api.WorkStream
 	sent   time.Time // when the last frame arrives
 	frames []wire.Frame
@@ -604,7 +603,6 @@ func (a *agent) connect() {
 		})
 		m.after(0, func() {
 			if m.alive && a.stream == c && a.life == c.life {
-				c.of = m.life
 				m.connect(c, since)
 			}
 		})
@@ -641,15 +639,14 @@ func (a *agent) lost(c *connection) {
 
 // send is the master's.
 func (c *connection) send(f wire.Frame) {
-	w, a := c.agent.w, c.agent
+	w := c.agent.w
 	at := w.now.Add(w.delay())
 	if at.Before(c.sent) {
 		at = c.sent
 	}
 	c.sent = at
 	c.frames = append(c.frames, f)
-	w.after(at.Sub(w.now), func() { c.arrive() })
-	_ = a
+	w.after(at.Sub(w.now), c.arrive)
 }
 
 // arrive hands over the frames that have come, or waits for the cut to end.

@@ -536,7 +536,7 @@ func (t *truth) addressed(n *node, uid types.UID, ip netip.Addr) {
 	}
 }
 
-func (t *truth) unaddressed(_ *node, uid types.UID, ip netip.Addr) {
+func (t *truth) unaddressed(uid types.UID, ip netip.Addr) {
 	t.released[ip] = release{uid, t.w.now}
 }
 
