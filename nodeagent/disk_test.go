@@ -37,9 +37,14 @@ func TestAddresses(t *testing.T) {
 			uid := types.UID(rapid.StringMatching("[a-i]").Draw(t, "pod"))
 			switch rapid.IntRange(0, 5).Draw(t, "step") {
 			case 0, 1:
-				for ip, at := range freed {
-					if now.Before(at) { // the clock was set back: it rests anew
-						freed[ip] = now
+				if _, had := given[uid]; !had { // one is looked for
+					for ip, at := range freed {
+						switch {
+						case now.Before(at): // the clock was set back: it rests anew
+							freed[ip] = now
+						case now.Sub(at) >= addressRest: // for good, wherever the clock goes
+							delete(freed, ip)
+						}
 					}
 				}
 				ip, err := a.give(uid, cidr, now)
