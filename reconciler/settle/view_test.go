@@ -28,7 +28,8 @@ func TestKeptViewDecidesAsANewOne(t *testing.T) {
 			}
 			tx := one.Begin()
 			happen(t, fmt.Sprint("round", i), tx)
-			changes := tx.Changes()
+			seen := 0
+			changes := tx.ChangesAfter(&seen) // each, in the order in which they came
 			e.Run(tx, kept, now)
 			one = tx.Commit()
 
