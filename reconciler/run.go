@@ -47,14 +47,15 @@ type LoopConfig struct {
 }
 
 // Loop is the shell around Machine: it gathers inputs, steps, makes the round
-// durable, and only then publishes it.
+// durable, and only then publishes it. While one round is on its way to the disk,
+// the next is decided.
 type Loop struct {
 	config LoopConfig
 	inputs chan submission
 	bases  chan chan<- Base
 	begun  chan struct{} // closed after the first round
 	done   chan struct{}
-	waits  atomic.Pointer[[]Awaited] // what the machine awaits
+	waits  atomic.Pointer[[]Awaited] // what the machine awaited in the round published last
 }
 
 type submission struct {
@@ -71,7 +72,8 @@ type Base struct {
 // NewLoop prepares a loop; Run starts it.
 func NewLoop(config LoopConfig) *Loop {
 	l := &Loop{config: config, inputs: make(chan submission, maxInputs), bases: make(chan chan<- Base), begun: make(chan struct{}), done: make(chan struct{})}
-	l.noteAwaited()
+	awaits := config.Machine.Awaited()
+	l.waits.Store(&awaits)
 	return l
 }
 
@@ -82,11 +84,6 @@ func (l *Loop) Begun() <-chan struct{} { return l.begun }
 // Awaited lists the nodes a lost cluster is still awaited from, sorted; none
 // when nothing is recovered.
 func (l *Loop) Awaited() []Awaited { return *l.waits.Load() }
-
-func (l *Loop) noteAwaited() {
-	waits := l.config.Machine.Awaited()
-	l.waits.Store(&waits)
-}
 
 // Submit hands an input to the loop and waits until the round that took it is
 // durable and published.
@@ -124,7 +121,14 @@ func (l *Loop) Base(ctx context.Context) (Base, error) {
 	reply := make(chan Base, 1)
 	select {
 	case l.bases <- reply:
-		return <-reply, nil
+	case <-l.done:
+		return Base{}, ErrStopped
+	case <-ctx.Done():
+		return Base{}, ctx.Err()
+	}
+	select {
+	case base := <-reply:
+		return base, nil
 	case <-l.done:
 		return Base{}, ErrStopped
 	case <-ctx.Done():
@@ -136,40 +140,121 @@ func (l *Loop) Base(ctx context.Context) (Base, error) {
 // error the caller drops everything and starts from the store again.
 func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.done)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	begin := sync.OnceFunc(func() { close(l.begun) })
+	p := pipeline{loop: l, timer: time.NewTimer(0), begin: sync.OnceFunc(func() { close(l.begun) })}
+	defer p.timer.Stop()
 	for {
-		var taken []submission
+		p.advance(ctx)
+		inputs, tick := l.inputs, p.timer.C
+		if !p.mayDecide() {
+			inputs, tick = nil, nil
+		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return p.finish()
 		case reply := <-l.bases:
-			reply <- Base{l.config.Machine.Snapshot(), l.config.Machine.Queue()}
-			continue
-		case s := <-l.inputs:
-			taken = append(taken, s)
-		case <-timer.C:
-		}
-		taken = l.gather(taken)
-		inputs := make([]Input, len(taken))
-		for i, s := range taken {
-			inputs[i] = s.input
-		}
-		wake, err := l.Round(ctx, inputs)
-		if err != nil {
-			return err
-		}
-		for _, s := range taken {
-			if s.durable != nil {
-				close(s.durable)
+			p.bases = append(p.bases, reply)
+		case err := <-p.written:
+			if err != nil {
+				return err
 			}
+			p.publish()
+		case s := <-inputs:
+			p.decide(l.gather([]submission{s}))
+		case <-tick:
+			p.decide(l.gather(nil))
 		}
-		if len(l.Awaited()) == 0 {
-			begin()
-		}
-		timer.Reset(max(0, wake.Sub(l.config.Now())))
 	}
+}
+
+// pipeline is one Run: a round on its way to the disk and, behind it, at most one
+// that is decided and waits. Only the goroutine of Run touches it.
+type pipeline struct {
+	loop    *Loop
+	timer   *time.Timer
+	begin   func()
+	writing *decided
+	written <-chan error // of writing
+	next    *decided
+	bases   []chan<- Base // who waits for an instant that is published
+}
+
+type decided struct {
+	round *Round
+	taken []submission
+}
+
+// mayDecide reports whether the next round may be decided. Ahead of one that is
+// being written that is what the machine carries over: inputs alone had better
+// gather meanwhile, for each round costs a turn of the disk.
+func (p *pipeline) mayDecide() bool {
+	if p.next != nil || len(p.bases) > 0 {
+		return false
+	}
+	return p.writing == nil || !p.loop.config.Machine.queue.Rested()
+}
+
+// decide takes one more round; nothing waits behind the one that is written.
+func (p *pipeline) decide(taken []submission) {
+	inputs := make([]Input, len(taken))
+	for i, s := range taken {
+		inputs[i] = s.input
+	}
+	round := p.loop.Decide(inputs)
+	p.next = &decided{round, taken}
+	p.timer.Reset(max(0, round.Wake.Sub(p.loop.config.Now())))
+}
+
+// advance sends the next round to the disk when the one before it is there. When
+// nothing is under way, machine and feed are at one instant, from which plans may
+// fork.
+func (p *pipeline) advance(ctx context.Context) {
+	if p.writing != nil {
+		return
+	}
+	if p.next != nil {
+		p.writing, p.next = p.next, nil
+		if p.writing.round.empty() {
+			p.publish()
+		} else {
+			written := make(chan error, 1)
+			p.written = written
+			round := p.writing.round
+			go func() { written <- p.loop.Write(ctx, round) }()
+			return
+		}
+	}
+	for _, reply := range p.bases {
+		reply <- Base{p.loop.config.Machine.Snapshot(), p.loop.config.Machine.Queue()}
+	}
+	p.bases = nil
+}
+
+// publish shows the round that is written, and tells those who wait for it.
+func (p *pipeline) publish() {
+	d := p.writing
+	p.writing, p.written = nil, nil
+	p.loop.Publish(d.round)
+	for _, s := range d.taken {
+		if s.durable != nil {
+			close(s.durable)
+		}
+	}
+	if len(p.loop.Awaited()) == 0 {
+		p.begin()
+	}
+}
+
+// finish waits for the round that is being written; one that only was decided
+// never happened.
+func (p *pipeline) finish() error {
+	if p.writing == nil {
+		return nil
+	}
+	if err := <-p.written; err != nil {
+		return err
+	}
+	p.publish()
+	return nil
 }
 
 // gather takes what else waits, without waiting for more.
@@ -185,29 +270,53 @@ func (l *Loop) gather(taken []submission) []submission {
 	return taken
 }
 
-// Round is one round: it steps, makes durable what was decided, and only then
-// publishes it. Run calls it, and so may a caller that runs the loop by itself.
-// After an error nothing is known of the store, and the loop must not be used
-// again.
-func (l *Loop) Round(ctx context.Context, inputs []Input) (wake time.Time, err error) {
+// Round is a decided round of a Loop.
+type Round struct {
+	Wake   time.Time // when to decide again at the latest
+	number uint64
+	out    Output
+	awaits []Awaited
+}
+
+func (r *Round) empty() bool { return len(r.out.Changes) == 0 }
+
+// Decide steps the machine. What it decides happened once Write and then Publish
+// were called with it, in the order of the rounds; the next one may be decided, and
+// only one goroutine decides, while this one is written. Run does all that, and so
+// may a caller that runs the loop by itself.
+func (l *Loop) Decide(inputs []Input) *Round {
 	out := l.config.Machine.Step(l.config.Now(), inputs)
 	if len(out.Changes) > 0 {
-		batch, err := encode(l.config.Round+1, out)
-		if err != nil {
-			return wake, err
-		}
-		// A round that was begun is finished, also when the master stops meanwhile.
-		commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitDeadline)
-		err = l.config.Store.Commit(commitCtx, batch)
-		cancel()
-		if err != nil {
-			return wake, fmt.Errorf("make round %d durable: %w", batch.Round, err)
-		}
-		l.config.Round = batch.Round
-		l.config.Feed.Publish(out.Snapshot, out.Changes)
+		l.config.Round++
 	}
-	l.noteAwaited()
-	return out.Wake, nil
+	return &Round{Wake: out.Wake, number: l.config.Round, out: out, awaits: l.config.Machine.Awaited()}
+}
+
+// Write makes a round durable. A round that was begun is finished, also when ctx
+// ends meanwhile. After an error nothing is known of the store, and the loop must
+// not be used again.
+func (l *Loop) Write(ctx context.Context, r *Round) error {
+	if r.empty() {
+		return nil
+	}
+	batch, err := encode(r.number, r.out)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitDeadline)
+	defer cancel()
+	if err := l.config.Store.Commit(ctx, batch); err != nil {
+		return fmt.Errorf("make round %d durable: %w", r.number, err)
+	}
+	return nil
+}
+
+// Publish shows a durable round to everybody.
+func (l *Loop) Publish(r *Round) {
+	if !r.empty() {
+		l.config.Feed.Publish(r.out.Snapshot, r.out.Changes)
+	}
+	l.waits.Store(&r.awaits)
 }
 
 // encode turns a round into what the store keeps, on all cores: the disk waits

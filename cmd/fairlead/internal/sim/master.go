@@ -65,8 +65,9 @@ type master struct {
 	keeper   *work.Keeper
 
 	inputs  []reconciler.Input
-	durable []func()  // who waits for the next round
-	due     time.Time // when the next round is arranged for
+	durable []func()   // who waits for the next round
+	writing *undurable // the round on its way to the disk
+	due     time.Time  // when the next round is arranged for
 	streams map[schema.NodeName]*connection
 	passed  map[schema.NodeName]uint64
 	trouble reconciler.SourceTrouble // as told last
@@ -108,7 +109,7 @@ func (m *master) start() {
 	m.door = api.NewDoor(m.feed, api.DoorConfig{
 		Cluster: clusterInfo, OpenSecret: m.openSecret, Keeper: m.keeper, Recovering: len(machine.Awaited()) > 0,
 	}, w.log)
-	m.inputs, m.durable, m.due = nil, nil, time.Time{}
+	m.inputs, m.durable, m.writing, m.due = nil, nil, nil, time.Time{}
 	m.streams, m.passed, m.heard = map[schema.NodeName]*connection{}, map[schema.NodeName]uint64{}, map[schema.NodeName]time.Time{}
 	m.trouble, m.going = reconciler.SourceTrouble{}, false
 	m.roundAt(w.now)
@@ -160,6 +161,10 @@ type rounds struct {
 }
 
 func (r rounds) Base(context.Context) (reconciler.Base, error) {
+	r.m.land()
+	if !r.m.alive {
+		return reconciler.Base{}, reconciler.ErrStopped
+	}
 	return reconciler.Base{Snapshot: r.machine.Snapshot(), Queue: r.machine.Queue()}, nil
 }
 
@@ -168,10 +173,17 @@ func (r rounds) Submit(_ context.Context, in reconciler.Input) error {
 	for len(r.m.inputs) > 0 && r.m.alive {
 		r.m.round()
 	}
+	r.m.land()
 	if !r.m.alive {
 		return reconciler.ErrStopped
 	}
 	return nil
+}
+
+// undurable is a round that was decided: a crash undoes it.
+type undurable struct {
+	*reconciler.Round
+	waiting []func()
 }
 
 // post hands an input to the loop; durable is called once its round is.
@@ -196,33 +208,56 @@ func (m *master) roundAt(t time.Time) {
 	})
 }
 
+// round decides a round, the one before it perhaps still on its way to the disk.
 func (m *master) round() {
-	w := m.w
 	m.due = time.Time{}
 	inputs := m.inputs[:min(maxInputs, len(m.inputs))]
 	m.inputs = slices.Clone(m.inputs[len(inputs):])
-	waiting := m.durable
+	next := &undurable{m.loop.Decide(inputs), m.durable}
 	m.durable = nil
-	before := m.feed.Snapshot()
-	wake, err := m.loop.Round(w.ctx, inputs)
-	if err != nil {
+	if m.land(); !m.alive {
+		return
+	}
+	m.writing = next
+	m.after(m.w.between(0, writeTime), func() {
+		if m.writing == next {
+			m.land()
+		}
+	})
+	wake := next.Wake
+	if len(m.inputs) > 0 {
+		wake = m.clock()
+	}
+	m.roundAt(m.w.now.Add(max(0, wake.Sub(m.clock()))))
+}
+
+// writeTime is the longest that a round is on its way to the disk while the next
+// one is not decided.
+const writeTime = 5 * time.Millisecond
+
+// land makes the round that is being written durable, and shows it.
+func (m *master) land() {
+	landed := m.writing
+	if landed == nil {
+		return
+	}
+	m.writing = nil
+	if err := m.loop.Write(m.w.ctx, landed.Round); err != nil {
 		m.end(err.Error())
 		return
 	}
+	before := m.feed.Snapshot()
+	m.loop.Publish(landed.Round)
 	if m.feed.Snapshot() != before {
-		w.truth.published(before, m.feed)
+		m.w.truth.published(before, m.feed)
 		m.door.Step()
 	}
-	for _, f := range waiting {
+	for _, f := range landed.waiting {
 		f()
 	}
 	m.pushFrames()
 	m.passAcknowledgements()
 	m.goBack()
-	if len(m.inputs) > 0 {
-		wake = m.clock()
-	}
-	m.roundAt(w.now.Add(max(0, wake.Sub(m.clock()))))
 }
 
 // pushFrames sends what is worth sending on every stream.
