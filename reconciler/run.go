@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -319,30 +320,39 @@ func (l *Loop) Publish(r *Round) {
 	l.waits.Store(&r.awaits)
 }
 
-// encode turns a round into what the store keeps, on all cores: the disk waits
-// for it.
+// encode turns a round into what the store keeps.
 func encode(number uint64, out Output) (wire.Batch, error) {
 	b := wire.Batch{
 		Round: number, ResourceVersion: out.Counters.ResourceVersion, Creations: out.Counters.Creations,
 		Writes: make([]wire.Write, len(out.Changes)),
 	}
+	err := onAllCores(len(b.Writes), func(i int) (err error) {
+		b.Writes[i], err = encodeChange(out.Changes[i])
+		return err
+	})
+	return b, err
+}
+
+// onAllCores calls do(0) … do(n-1), which are independent of each other; somebody
+// waits for them: the disk, or all who wait for the master to start.
+func onAllCores(n int, do func(i int) error) error {
 	var g errgroup.Group
-	for first := 0; first < len(b.Writes); first += encodedTogether {
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for first := 0; first < n; first += objectsPerJob {
 		g.Go(func() error {
-			for i := first; i < min(first+encodedTogether, len(b.Writes)); i++ {
-				var err error
-				if b.Writes[i], err = encodeChange(out.Changes[i]); err != nil {
+			for i := first; i < min(first+objectsPerJob, n); i++ {
+				if err := do(i); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	}
-	return b, g.Wait()
+	return g.Wait()
 }
 
-// encodedTogether is how many objects one goroutine encodes.
-const encodedTogether = 128
+// objectsPerJob is how many objects one goroutine encodes or decodes.
+const objectsPerJob = 128
 
 func encodeChange(ch state.Change) (wire.Write, error) {
 	w := wire.Write{Key: ch.Key}
@@ -359,18 +369,30 @@ func encodeChange(ch state.Change) (wire.Write, error) {
 
 // Restore builds the snapshot that a store's records describe.
 func Restore(records []wire.Record, counters state.Counters) (*state.Snapshot, error) {
+	objects := make([]schema.Object, len(records))
+	err := onAllCores(len(records), func(i int) (err error) {
+		objects[i], err = decodeRecord(records[i])
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	tx := state.Empty(counters).Begin()
-	for _, rec := range records {
-		info, ok := schema.Lookup(rec.Key.Kind)
-		if !ok {
-			return nil, fmt.Errorf("stored object %s: this version does not know its kind", rec.Key)
-		}
-		obj := info.New()
-		if err := json.Unmarshal(rec.Object, obj); err != nil {
-			return nil, fmt.Errorf("stored object %s: %w", rec.Key, err)
-		}
-		obj.SetResourceVersion(strconv.FormatUint(rec.ResourceVersion, 10))
+	for _, obj := range objects {
 		tx.Restore(obj)
 	}
 	return tx.Commit(), nil
+}
+
+func decodeRecord(rec wire.Record) (schema.Object, error) {
+	info, ok := schema.Lookup(rec.Key.Kind)
+	if !ok {
+		return nil, fmt.Errorf("stored object %s: this version does not know its kind", rec.Key)
+	}
+	obj := info.New()
+	if err := json.Unmarshal(rec.Object, obj); err != nil {
+		return nil, fmt.Errorf("stored object %s: %w", rec.Key, err)
+	}
+	obj.SetResourceVersion(strconv.FormatUint(rec.ResourceVersion, 10))
+	return obj, nil
 }

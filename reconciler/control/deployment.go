@@ -79,16 +79,13 @@ type family struct {
 
 func familyOf(r state.Reader, d *appsv1.Deployment) family {
 	var f family
-	hash := schema.Hash(d.Spec.Template)
 	owned := slices.Collect(state.By[*appsv1.ReplicaSet](r, state.ReplicaSetsByOwner, string(d.UID)))
 	slices.SortFunc(owned, func(a, b *appsv1.ReplicaSet) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(revisionNumber(a), revisionNumber(b)), cmp.Compare(a.Name, b.Name))
 	})
-	at := slices.IndexFunc(owned, func(rs *appsv1.ReplicaSet) bool { return rs.Labels[labelHash] == hash })
-	if at < 0 {
-		// A hash made by another version says nothing: compare the templates.
-		at = slices.IndexFunc(owned, func(rs *appsv1.ReplicaSet) bool { return sameTemplate(&rs.Spec.Template, &d.Spec.Template) })
-	}
+	// The templates themselves are compared: a hash costs more, and one made by
+	// another version says nothing.
+	at := slices.IndexFunc(owned, func(rs *appsv1.ReplicaSet) bool { return sameTemplate(&rs.Spec.Template, &d.Spec.Template) })
 	for i, rs := range owned {
 		if i == at {
 			f.current = rs

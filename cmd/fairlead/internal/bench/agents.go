@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -85,11 +86,18 @@ func ended(ctx context.Context, err error) error {
 // listen reads the frames, one a line, and of each no more than the version and
 // the node's pods: it is the master that is measured.
 func (a *modelAgent) listen(body io.Reader) error {
+	var frame []byte // its memory serves the next one
 	for lines := bufio.NewReaderSize(body, 1<<20); ; {
-		line, err := lines.ReadBytes('\n')
+		part, err := lines.ReadSlice('\n')
+		frame = append(frame, part...)
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: read work: %w", a.said.Node, err)
 		}
+		line := frame
+		frame = frame[:0]
 		if !bytes.Contains(line, []byte(`"hash":`)) {
 			continue // a heartbeat
 		}
