@@ -473,6 +473,7 @@ func (a *agent) list() {
 	a.after(a.w.between(time.Millisecond, 20*time.Millisecond), func() {
 		found, err := a.node.runtime.List(a.w.ctx)
 		if err != nil {
+			a.core.Unlisted(err, a.node.clock())
 			wait := time.Second / 5
 			if a.node.hung {
 				wait = callTimeout
