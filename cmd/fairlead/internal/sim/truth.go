@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"fairlead/nodeagent/pod"
-	"fairlead/reconciler"
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/work"
 	"fairlead/schema"
@@ -286,7 +285,7 @@ func isReady(p *corev1.Pod) bool {
 
 func isStale(p *corev1.Pod) bool {
 	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == reconciler.ConditionStale && c.Status == corev1.ConditionTrue
+		return c.Type == schema.ConditionStale && c.Status == corev1.ConditionTrue
 	})
 }
 
