@@ -37,15 +37,15 @@ type Core struct {
 	images     []corev1.ContainerImage
 	unsaved    *Update // work that is not on disk yet
 
-	answered   time.Time // when the runtime last listed what runs
+	silent     time.Time // since when the runtime lists nothing; zero when it does
 	runtime    *wire.Trouble
 	refusing   time.Time // since when the network cannot be programmed; zero when it can
 	networking *wire.Trouble
 }
 
-// troubleAfter is how long the runtime may answer nothing, or the network not be
-// programmed, before the node says that it cannot work. A service that hangs is
-// replaced sooner, and then it is no news.
+// troubleAfter is how long the runtime may be seen to answer nothing, or the
+// network not be programmed, before the node says that it cannot work. A service
+// that hangs is replaced sooner, and then it is no news.
 const troubleAfter = 30 * time.Second
 
 // NetworkState is what the node's network should be. The zero value is that of
@@ -108,7 +108,6 @@ func (c *Core) Adopt(found []pod.Found, images []pod.Image, now time.Time) (Upda
 		return Update{}, fmt.Errorf("list sandboxes: %w", err)
 	}
 	c.TakeImages(images)
-	c.answered = now
 	c.machine.adopt(records, found, sandboxes, now)
 	last := Update{}
 	last.Version, last.Items, err = c.disk.load()
@@ -283,13 +282,16 @@ func (c *Core) Listing() Listing { return c.machine.listing() }
 // Listed corrects what is believed by what the runtime lists. A pod of which
 // anything became known since the listing began is left for the next one.
 func (c *Core) Listed(l Listing, found []pod.Found, now time.Time) {
-	c.answered, c.runtime = now, nil
+	c.silent, c.runtime = time.Time{}, nil
 	c.machine.sync(found, l, now)
 }
 
 // Unlisted notes that the runtime did not list what runs. The caller tries on.
 func (c *Core) Unlisted(err error, now time.Time) {
-	if c.runtime == nil && now.Sub(c.answered) >= troubleAfter {
+	if c.silent.IsZero() {
+		c.silent = now
+	}
+	if c.runtime == nil && now.Sub(c.silent) >= troubleAfter {
 		c.runtime = &wire.Trouble{
 			Reason: schema.ReasonRuntimeUnavailable, Message: fmt.Sprintf("the container runtime has not answered for %s: %v", troubleAfter, err),
 		}

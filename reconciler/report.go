@@ -22,13 +22,13 @@ import (
 func (m *Machine) report(c *control.Context, in NodeReport) {
 	m.heard[in.Report.Node] = c.Now
 	m.reportNode(c, in)
-	for i := range in.Report.Pods {
-		reportPod(c, in.Report.Node, in.PodCIDR, &in.Report.Pods[i])
-	}
 	for _, e := range in.Report.Events {
 		if pod, ok := state.PodByUID(c.Tx, e.Pod); ok && pod.Spec.NodeName == string(in.Report.Node) {
 			control.ContainerEvent(c, pod, e.Container, e.Type, e.Reason, e.Message)
 		}
+	}
+	for i := range in.Report.Pods { // after its last events: a pod that is gone has none
+		reportPod(c, in.Report.Node, in.PodCIDR, &in.Report.Pods[i])
 	}
 }
 
