@@ -396,6 +396,12 @@ var faults = []fault{
 	{"a pod ignores the stop signal", func(s *stage) {
 		s.leaving(4*time.Second, wire.Event{Reason: schema.ReasonExceededGracePeriod, Container: "api", Message: "killing container api: still running 7s after the stop signal"})
 	}, []string{asPod}, StopIgnored, Developer, "still running 7s", false},
+	{"a pod was stopped the hard way before, for a probe", func(s *stage) {
+		s.push(base)
+		s.ail(nil, wire.Event{Reason: schema.ReasonExceededGracePeriod, Container: "api", Message: "still running"}, wire.Event{Reason: schema.ReasonKill, Container: "api", Message: "no such thing"})
+		s.pass(5 * time.Second)
+		s.leave(4 * time.Second)
+	}, []string{asPod}, Terminating, Nobody, "within 7s", false},
 	{"a pod cannot be ended", func(s *stage) {
 		s.leaving(4*time.Second, wire.Event{Reason: schema.ReasonKill, Container: "api", Message: "no such thing"})
 	}, []string{asPod}, StopFailing, Operator, "no such thing", false},
@@ -567,12 +573,17 @@ func (s *stage) silence(d time.Duration, of ...int) {
 	s.pass(d)
 }
 
-// leaving takes the deployment out of the tree. Its node goes on reporting the pod
-// as running; the tables are acknowledged only when some time is given.
+// leaving pushes a deployment and takes it out of the tree. Its node goes on
+// reporting the pod as running; the tables are acknowledged only when some time is
+// given.
 func (s *stage) leaving(d time.Duration, events ...wire.Event) {
 	s.t.Helper()
 	s.push(base)
-	s.addHosts(1)
+	s.leave(d, events...)
+}
+
+func (s *stage) leave(d time.Duration, events ...wire.Event) {
+	s.t.Helper()
 	tree := base[:strings.Index(base, "---")] + base[strings.Index(base, "---\napiVersion: v1\nkind: Service"):]
 	s.commits++
 	files := schema.Tree{Files: []schema.File{{Path: "shop.yaml", Open: func() ([]byte, error) { return []byte(tree), nil }}}}

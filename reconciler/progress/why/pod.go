@@ -108,10 +108,10 @@ func (c *chain) unready(pod *corev1.Pod) (cause, bool) {
 
 // leaving tells how the end of a pod goes whose node reports.
 func (c *chain) leaving(pod *corev1.Pod) cause {
-	if e := c.lastEvent(pod, schema.ReasonKill, ""); e != nil {
+	if e := c.sinceDeleted(pod, schema.ReasonKill); e != nil {
 		return cause{code: StopFailing, text: "pod " + pod.Name + " cannot be ended: " + e.Message}
 	}
-	if e := c.lastEvent(pod, schema.ReasonExceededGracePeriod, ""); e != nil {
+	if e := c.sinceDeleted(pod, schema.ReasonExceededGracePeriod); e != nil {
 		return cause{code: StopIgnored, text: "pod " + pod.Name + " did not end when asked to: " + e.Message}
 	}
 	because := ""
@@ -126,6 +126,20 @@ func (c *chain) leaving(pod *corev1.Pod) cause {
 		text += fmt.Sprintf(", within %ds of the stop signal", *grace)
 	}
 	return cause{code: Terminating, text: text + because}
+}
+
+// sinceDeleted is the last event with that reason since the pod was told to go:
+// what went wrong when a probe stopped it is over. Both times are the master's.
+func (c *chain) sinceDeleted(pod *corev1.Pod, reason string) *corev1.Event {
+	e := c.lastEvent(pod, reason, "")
+	grace := time.Duration(0)
+	if pod.DeletionGracePeriodSeconds != nil {
+		grace = time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second
+	}
+	if e == nil || e.LastTimestamp.Time.Before(pod.DeletionTimestamp.Add(-grace)) {
+		return nil
+	}
+	return e
 }
 
 func restarts(pod *corev1.Pod) string {

@@ -22,10 +22,7 @@ var now = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
 
-const (
-	commit = "4d7b5c7aefe8000000000000000000000000cafe"
-	newer  = "9c1e00000000000000000000000000000000cafe"
-)
+const commit = "4d7b5c7aefe8000000000000000000000000cafe"
 
 // world is a small cluster: deployment shop/api of one pod on n1, its service, its
 // source and its revision, all well. Tests break it.
@@ -115,10 +112,6 @@ func (w *world) status(s corev1.ContainerStatus) {
 	}
 }
 
-func (w *world) waiting(reason, message string) {
-	w.status(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}})
-}
-
 func (w *world) crashed(reason string, exitCode int32) {
 	w.status(corev1.ContainerStatus{
 		RestartCount:         3,
@@ -127,32 +120,12 @@ func (w *world) crashed(reason string, exitCode int32) {
 	})
 }
 
-func (w *world) unbound(message string) {
-	w.waiting("", "")
-	w.pod.Spec.NodeName = ""
-	w.pod.Status = corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{
-		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: message},
-	}}
-}
-
 func (w *world) event(reason, message string, count int32) {
 	w.more = append(w.more, &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Name: strings.ToLower(reason), Namespace: "shop"},
 		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: "api-1-x", UID: types.UID("p")},
 		Type:           "Warning", Reason: reason, Message: message, LastTimestamp: ago(time.Duration(len(w.more)+1) * time.Second), Count: count,
 	})
-}
-
-// asked has Git ask for a newer commit that is in a phase.
-func (w *world) asked(phase schema.Phase, reason string) *schema.Revision {
-	rev := &schema.Revision{
-		ObjectMeta: metav1.ObjectMeta{Name: "main-" + newer[:12]},
-		Spec:       schema.RevisionSpec{Source: "main", Commit: newer, Subject: "shop: v2", Author: "Bob <bob@example.org>"},
-	}
-	rev.Enter(phase, ago(time.Minute), reason)
-	w.source.Status.Desired = schema.CommitRef{Commit: newer}
-	w.more = append(w.more, rev)
-	return rev
 }
 
 func (w *world) cluster() state.Reader {
@@ -165,13 +138,7 @@ func (w *world) cluster() state.Reader {
 
 var (
 	theDeployment = schema.Key{Kind: schema.KindDeployment, Namespace: "shop", Name: "api"}
-	thePod        = schema.Key{Kind: schema.KindPod, Namespace: "shop", Name: "api-1-x"}
 	theService    = schema.Key{Kind: schema.KindService, Namespace: "shop", Name: "api"}
-	theSet        = schema.Key{Kind: schema.KindReplicaSet, Namespace: "shop", Name: "api-1"}
-	theNode       = schema.Key{Kind: schema.KindNode, Name: "n1"}
-	theSource     = schema.Key{Kind: schema.KindSource, Name: "main"}
-	theRevision   = schema.Key{Kind: schema.KindRevision, Name: "main-4d7b5c7aefe8"}
-	newerRevision = schema.Key{Kind: schema.KindRevision, Name: "main-9c1e00000000"}
 )
 
 func TestNobodyExplainsWhatIsNotThere(t *testing.T) {
