@@ -392,9 +392,9 @@ func (f *faults) stubborn(t *testing.T) {
 	f.w.pushHealthy(t, "without the stubborn one")
 	t.Logf("the push took %v", time.Since(began).Round(time.Millisecond))
 	at := <-died
-	if !f.happened(t, pod, schema.ReasonExceededGracePeriod) {
-		t.Error("no event tells that it ignored the stop signal")
-	}
+	eventually(t, 5*time.Second, "an event tells that it ignored the stop signal", func() (bool, string) {
+		return f.happened(t, pod, schema.ReasonExceededGracePeriod), ""
+	})
 	for _, d := range diaries(t, f.seen) {
 		if d.pod != pod.Name {
 			continue
