@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 )
 
 // adopt takes over what an earlier life of the agent left: its records, the
@@ -44,7 +45,7 @@ func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes []t
 func ended(o *pod.Observed) {
 	for name, c := range o.Containers {
 		if c.State == pod.StateRunning || c.State == pod.StateUnknown {
-			c = c.Exited(pod.Exit{Code: 137, Unknown: true, FinishedAt: c.StartedAt})
+			c = c.Exited(pod.Exit{Code: 137, Unknown: true, Rebooted: true, FinishedAt: c.StartedAt})
 		}
 		c.Crashes = 0
 		o.Containers[name] = c
@@ -129,7 +130,7 @@ func (m *machine) syncPod(e *entry, found []pod.Found, now time.Time) {
 			n := seenAgain(c, f, now)
 			if n.State == pod.StateRunning && f.Unmonitored && n.Unmonitored.IsZero() {
 				n.Unmonitored = now
-				m.event(e, corev1.EventTypeWarning, "ConmonDied", name, "the conmon of container "+name+" died: its output is lost, it is replaced", now)
+				m.event(e, corev1.EventTypeWarning, schema.ReasonConmonDied, name, "the conmon of container "+name+" died: its output is lost, it is replaced", now)
 			}
 			if n != c {
 				e.obs.Containers[name], changed = n, true

@@ -376,6 +376,7 @@ func (a *Agent) program(ctx context.Context) {
 			if tries == 0 {
 				a.log.WithError(err).Error("the node's network could not be programmed")
 			}
+			a.inbox <- func(now time.Time) { a.core.Refused(err, now) }
 			if !sleep(ctx, retryInterval) {
 				return
 			}
@@ -429,6 +430,7 @@ func (a *Agent) listNow(ctx context.Context, withImages bool) error {
 	defer cancel()
 	found, err := a.cfg.Runtime.List(call)
 	if err != nil {
+		a.ask(ctx, func() { a.core.Unlisted(err, time.Now()) })
 		return err
 	}
 	a.ask(ctx, func() { a.core.Listed(began, found, time.Now()) })

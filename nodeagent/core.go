@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -34,7 +36,17 @@ type Core struct {
 	applied    uint64       // version of a work all of whose tables are in force
 	images     []corev1.ContainerImage
 	unsaved    *Update // work that is not on disk yet
+
+	silent     time.Time // since when the runtime lists nothing; zero when it does
+	runtime    *wire.Trouble
+	refusing   time.Time // since when the network cannot be programmed; zero when it can
+	networking *wire.Trouble
 }
+
+// troubleAfter is how long the runtime may be seen to answer nothing, or the
+// network not be programmed, before the node says that it cannot work. A service
+// that hangs is replaced sooner, and then it is no news.
+const troubleAfter = 30 * time.Second
 
 // NetworkState is what the node's network should be. The zero value is that of
 // a node which the master has not registered.
@@ -199,11 +211,24 @@ func (c *Core) network() *NetworkState {
 
 // InForce notes that a network state is programmed. The caller reports.
 func (c *Core) InForce(s NetworkState) {
+	c.refusing, c.networking = time.Time{}, nil
 	c.machine.setNetwork(s.tables)
 	if c.machine.tables == s.tables {
 		c.applied = c.machine.version
 	}
 	c.saveWork()
+}
+
+// Refused notes that a network state could not be programmed. The caller tries on.
+func (c *Core) Refused(err error, now time.Time) {
+	if c.refusing.IsZero() {
+		c.refusing = now
+	}
+	if c.networking == nil && now.Sub(c.refusing) >= troubleAfter {
+		c.networking = &wire.Trouble{
+			Reason: schema.ReasonNetworkUnavailable, Message: fmt.Sprintf("the node's network could not be programmed for %s: %v", troubleAfter, err),
+		}
+	}
 }
 
 // Done takes over how a step of a task ended.
@@ -256,7 +281,22 @@ func (c *Core) Listing() Listing { return c.machine.listing() }
 
 // Listed corrects what is believed by what the runtime lists. A pod of which
 // anything became known since the listing began is left for the next one.
-func (c *Core) Listed(l Listing, found []pod.Found, now time.Time) { c.machine.sync(found, l, now) }
+func (c *Core) Listed(l Listing, found []pod.Found, now time.Time) {
+	c.silent, c.runtime = time.Time{}, nil
+	c.machine.sync(found, l, now)
+}
+
+// Unlisted notes that the runtime did not list what runs. The caller tries on.
+func (c *Core) Unlisted(err error, now time.Time) {
+	if c.silent.IsZero() {
+		c.silent = now
+	}
+	if c.runtime == nil && now.Sub(c.silent) >= troubleAfter {
+		c.runtime = &wire.Trouble{
+			Reason: schema.ReasonRuntimeUnavailable, Message: fmt.Sprintf("the container runtime has not answered for %s: %v", troubleAfter, err),
+		}
+	}
+}
 
 // Report tells the node as it is; number is that after the last event in it.
 func (c *Core) Report() (r *wire.Report, number uint64) {
@@ -265,7 +305,7 @@ func (c *Core) Report() (r *wire.Report, number uint64) {
 		Node: c.cfg.Node, BootID: c.cfg.Info.BootID, AppliedVersion: c.applied, Info: c.cfg.Info, NodeIP: c.cfg.NodeIP,
 		Capacity: c.cfg.Capacity, Allocatable: c.cfg.Allocatable,
 		Labels: maps.Clone(c.cfg.Labels), Taints: slices.Clone(c.cfg.Taints),
-		Pods: c.machine.podReports(), Images: c.images, Events: events,
+		Pods: c.machine.podReports(), Images: c.images, Trouble: cmp.Or(c.runtime, c.networking), Events: events,
 	}, number
 }
 

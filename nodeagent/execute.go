@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 )
 
 // Deadlines of single steps. A runtime that hangs must cost a step, not the agent.
@@ -82,17 +83,17 @@ func (x *Executor) do(ctx context.Context, t Task, op pod.Operation) Result {
 	case pod.RemoveContainer:
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
-		return Result{err: x.runtime.Remove(ctx, op.ID), reason: pod.ReasonKill}
+		return Result{err: x.runtime.Remove(ctx, op.ID), reason: schema.ReasonKill}
 	case pod.RemoveSandbox:
-		return Result{err: x.removeSandbox(ctx, op.Pod), reason: pod.ReasonKill}
+		return Result{err: x.removeSandbox(ctx, op.Pod), reason: schema.ReasonKill}
 	case pod.ForgetPod:
-		return Result{err: os.RemoveAll(x.dirs.pod(op.Pod)), reason: pod.ReasonKill}
+		return Result{err: os.RemoveAll(x.dirs.pod(op.Pod)), reason: schema.ReasonKill}
 	}
 	panic(fmt.Sprintf("nodeagent: no such operation: %q", op.Kind))
 }
 
 func (x *Executor) createSandbox(t Task) Result {
-	fail := func(err error) Result { return Result{err: err, reason: pod.ReasonSandbox} }
+	fail := func(err error) Result { return Result{err: err, reason: schema.ReasonSandbox} }
 	ip, err := netip.ParseAddr(t.obs.IP)
 	if err != nil {
 		return fail(fmt.Errorf("pod address: %w", err))
@@ -140,10 +141,19 @@ func (x *Executor) writeFiles(t Task) error {
 func (x *Executor) prepareVolumes(t Task) Result {
 	paths, err := x.volumes.Prepare(t.wanted.Pod, t.data, t.place)
 	if err != nil {
-		return Result{err: fmt.Errorf("prepare volumes: %w", err), reason: pod.ReasonMount}
+		return Result{err: fmt.Errorf("prepare volumes: %w", err), reason: missing(err, schema.ReasonMount)}
 	}
 	x.note(t.obs.UID, func(m *made) { m.volumes = paths })
 	return Result{data: t.wanted.Data}
+}
+
+// missing is the reason of a ConfigMap, Secret or key that is not there, which a
+// commit mends, and otherwise the other one.
+func missing(err error, otherwise string) string {
+	if errors.As(err, new(pod.MissingError)) {
+		return schema.ReasonContainerConfig
+	}
+	return otherwise
 }
 
 func (x *Executor) findImage(ctx context.Context, t Task, op pod.Operation) Result {
@@ -159,9 +169,9 @@ func (x *Executor) findImage(ctx context.Context, t Task, op pod.Operation) Resu
 		case err == nil:
 			return Result{imageID: image.ID, message: fmt.Sprintf("container image %q already present on the node", op.Image)}
 		case !errors.Is(err, ErrNoImage):
-			return Result{err: fmt.Errorf("look for image %s: %w", op.Image, err), reason: pod.ReasonErrImagePull}
+			return Result{err: fmt.Errorf("look for image %s: %w", op.Image, err), reason: schema.ReasonErrImagePull}
 		case policy == corev1.PullNever:
-			return Result{err: fmt.Errorf("container image %q is not present with pull policy of Never", op.Image), reason: pod.ReasonErrImageNeverPull}
+			return Result{err: fmt.Errorf("container image %q is not present with pull policy of Never", op.Image), reason: schema.ReasonErrImageNeverPull}
 		}
 	}
 	pull, cancel := context.WithTimeout(ctx, pullTimeout)
@@ -169,7 +179,11 @@ func (x *Executor) findImage(ctx context.Context, t Task, op pod.Operation) Resu
 	began := x.now()
 	image, err := x.runtime.Pull(pull, op.Image)
 	if err != nil {
-		return Result{err: fmt.Errorf("pull image %s: %w", op.Image, err), reason: pod.ReasonErrImagePull}
+		reason := schema.ReasonErrImagePull
+		if errors.Is(err, ErrNoRegistry) || errors.Is(err, context.DeadlineExceeded) {
+			reason = schema.ReasonRegistryUnavailable
+		}
+		return Result{err: fmt.Errorf("pull image %s: %w", op.Image, err), reason: reason}
 	}
 	return Result{imageID: image.ID, message: fmt.Sprintf("pulled image %q in %s", op.Image, x.now().Sub(began).Round(time.Millisecond))}
 }
@@ -186,10 +200,10 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 		Files: x.dirs.files(op.Pod), LogPath: logPath, Data: t.data,
 	})
 	if err != nil {
-		return Result{err: err, reason: pod.ReasonContainerConfig}
+		return Result{err: err, reason: missing(err, schema.ReasonContainerCreate)}
 	}
 	if err := x.makeLog(op, logPath); err != nil {
-		return Result{err: err, reason: pod.ReasonContainerCreate}
+		return Result{err: err, reason: schema.ReasonContainerCreate}
 	}
 	create, cancel := context.WithTimeout(ctx, callTimeout)
 	id, err := x.runtime.Create(create, spec)
@@ -198,7 +212,7 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 		return Result{err: err}
 	}
 	if err != nil {
-		return Result{err: fmt.Errorf("create container %s: %w", op.Container, err), reason: pod.ReasonContainerCreate}
+		return Result{err: fmt.Errorf("create container %s: %w", op.Container, err), reason: schema.ReasonContainerCreate}
 	}
 	begin, cancel := context.WithTimeout(ctx, startTimeout)
 	err = x.runtime.Start(begin, id)
@@ -210,7 +224,7 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 		remove, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 		err = errors.Join(err, x.runtime.Remove(remove, id))
-		return Result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: pod.ReasonContainerRun}
+		return Result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: schema.ReasonContainerRun}
 	}
 	return Result{id: id}
 }
@@ -232,7 +246,7 @@ func (x *Executor) signal(ctx context.Context, op pod.Operation, s syscall.Signa
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := x.runtime.Signal(ctx, op.ID, s); err != nil {
-		return Result{err: fmt.Errorf("signal container %s: %w", op.Container, err), reason: pod.ReasonKill}
+		return Result{err: fmt.Errorf("signal container %s: %w", op.Container, err), reason: schema.ReasonKill}
 	}
 	return Result{}
 }

@@ -13,6 +13,7 @@ import (
 
 	"fairlead/nodeagent"
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -79,8 +80,8 @@ func TestAKilledConmonIsReplaced(t *testing.T) {
 		if !slices.Contains(r.runtime.Calls(), "signal fl-uid1-c-0 SIGTERM") {
 			t.Errorf("not asked to stop: %v", r.runtime.Calls())
 		}
-		if reason, code := r.lastState("uid-1"); reason != "ContainerStatusUnknown" || code != 137 {
-			t.Errorf("it ended with %s, %d: nobody can know", reason, code)
+		if reason, code := r.lastState("uid-1"); reason != schema.ReasonConmonDied || code != 137 {
+			t.Errorf("it ended with %s, %d: nobody can know the code, and why is known", reason, code)
 		}
 		r.only("fl-uid1-c-1")
 	})
@@ -115,7 +116,7 @@ func TestATakenNameIsWaitedFor(t *testing.T) {
 	lied(t, func(r *rig) {
 		r.runtime.TakeName("fl-uid1-c-0")
 		r.run("uid-1", "containers: [{name: c, args: [stay]}]")
-		r.awaitStatus("uid-1", "Pending "+pod.ReasonContainerCreate)
+		r.awaitStatus("uid-1", "Pending "+schema.ReasonContainerCreate)
 		time.Sleep(awhile)
 		r.only()
 		if slices.ContainsFunc(r.runtime.Calls(), func(c string) bool { return !strings.HasPrefix(c, "create ") }) {

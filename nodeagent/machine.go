@@ -144,7 +144,7 @@ func (m *machine) want(e *entry, pw wire.PodWork, now time.Time) {
 	if e.wanted == nil || w.Data != e.wanted.Data {
 		e.obs.Setup = e.obs.Setup.Retry()
 		for name, c := range e.obs.Containers {
-			if c.Failure.Reason == pod.ReasonContainerConfig {
+			if c.Failure.Reason == schema.ReasonContainerConfig {
 				c.Failure = c.Failure.Retry()
 				e.obs.Containers[name] = c
 			}
@@ -335,8 +335,8 @@ func (m *machine) admit(e *entry, due []pod.Operation, now time.Time) []pod.Oper
 			return due
 		}
 	}
-	e.obs.Setup = e.obs.Setup.Again(pod.ReasonSandbox, err.Error(), now)
-	m.event(e, corev1.EventTypeWarning, pod.ReasonSandbox, "", err.Error(), now)
+	e.obs.Setup = e.obs.Setup.Again(schema.ReasonSandbox, err.Error(), now)
+	m.event(e, corev1.EventTypeWarning, schema.ReasonSandbox, "", err.Error(), now)
 	e.touch()
 	e.wake = now.Add(time.Second)
 	return due[:i]
@@ -413,6 +413,8 @@ func (m *machine) done(r Result) {
 		if c.TermAt.IsZero() {
 			c.StopReason = r.op.Reason
 			m.event(e, corev1.EventTypeNormal, "Killing", r.op.Container, "killing container "+r.op.Container+": "+r.op.Reason, r.at)
+		} else if c.KillAt.IsZero() {
+			m.event(e, corev1.EventTypeWarning, schema.ReasonExceededGracePeriod, r.op.Container, "killing container "+r.op.Container+": "+r.op.Reason, r.at)
 		}
 		c.KillAt = r.at
 		o.Containers[r.op.Container] = c
@@ -473,11 +475,11 @@ func (m *machine) failed(e *entry, c pod.Container, r Result) {
 		// The kill that follows after the grace period must not wait for it.
 		c.TermAt, c.StopGrace, c.StopReason = r.at, r.op.Grace, r.op.Reason
 		e.obs.Containers[r.op.Container] = c
-		m.event(e, corev1.EventTypeWarning, pod.ReasonKill, r.op.Container, message, r.at)
+		m.event(e, corev1.EventTypeWarning, schema.ReasonKill, r.op.Container, message, r.at)
 	case pod.KillContainer:
 		c.KillAt = r.at
 		e.obs.Containers[r.op.Container] = c
-		m.event(e, corev1.EventTypeWarning, pod.ReasonKill, r.op.Container, message, r.at)
+		m.event(e, corev1.EventTypeWarning, schema.ReasonKill, r.op.Container, message, r.at)
 	default:
 		e.obs.Setup = e.obs.Setup.Again(r.reason, message, r.at)
 		m.event(e, corev1.EventTypeWarning, r.reason, r.op.Container, message, r.at)
@@ -534,7 +536,7 @@ func (m *machine) probed(uid types.UID, id string, kind pod.ProbeKind, v pod.Ver
 // unhealthy notes one failed probe, decided or not.
 func (m *machine) unhealthy(uid types.UID, id string, kind pod.ProbeKind, message string, now time.Time) {
 	if e, name, _ := m.container(uid, id); e != nil {
-		m.event(e, corev1.EventTypeWarning, pod.ReasonContainerUnhealthy, name, fmt.Sprintf("%s probe failed: %s", kind, message), now)
+		m.event(e, corev1.EventTypeWarning, schema.ReasonUnhealthy, name, fmt.Sprintf("%s probe failed: %s", kind, message), now)
 	}
 }
 

@@ -41,7 +41,8 @@ type Runtime interface {
 	// Image finds an image by reference; ErrNoImage if it is not present.
 	Image(ctx context.Context, ref string) (pod.Image, error)
 	Images(ctx context.Context) ([]pod.Image, error)
-	// Pull fetches an image, also one that is present.
+	// Pull fetches an image, also one that is present. ErrNoRegistry if nobody
+	// could be asked for it.
 	Pull(ctx context.Context, ref string) (pod.Image, error)
 	// Exec runs a command in a running container and waits for its end.
 	Exec(ctx context.Context, id string, command []string) (pod.ExecResult, error)
@@ -49,6 +50,10 @@ type Runtime interface {
 
 // ErrNoImage says that an image is not present on the node.
 var ErrNoImage = errors.New("image not present")
+
+// ErrNoRegistry says that the registry of an image does not answer: whether it has
+// the image is not known.
+var ErrNoRegistry = errors.New("registry unavailable")
 
 // ErrUnavailable says that the runtime did not answer: whether the call had an
 // effect is not known. Any method of Runtime may wrap it.

@@ -46,8 +46,8 @@ func accept(c *control.Context, cand Candidate) {
 		rev.Status.Counts.Pods = len(rev.Status.Placements)
 		rev.Enter(schema.PhasePlanned, c.Stamp(), cand.Plan.Summary())
 	}
-	if held := settle.Guard(c.Tx, src, cand.Tree, len(cand.Objects), changes, cand.Overrides); len(held) > 0 {
-		refuse(c, next, rev, schema.PhaseHeld, strings.Join(held, "; "))
+	if holds := settle.Guard(c.Tx, src, cand.Tree, len(cand.Objects), changes, cand.Overrides); len(holds) > 0 {
+		hold(c, next, rev, holds[0].Reason, strings.Join(settle.Messages(holds), "; "))
 		return
 	}
 	rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied")
@@ -68,6 +68,12 @@ func refuse(c *control.Context, src *schema.Source, rev *schema.Revision, phase 
 	forgetRevisions(c, src)
 }
 
+// hold refuses a revision for a guard's reason, one of schema.ConditionHeld's.
+func hold(c *control.Context, src *schema.Source, rev *schema.Revision, reason, message string) {
+	setCondition(&rev.Status.Conditions, metav1.Condition{Type: schema.ConditionHeld, Status: metav1.ConditionTrue, Reason: reason, Message: message, LastTransitionTime: c.Stamp()})
+	refuse(c, src, rev, schema.PhaseHeld, message)
+}
+
 // goBack applies the last healthy revision in place of one that failed. Git still
 // asks for the failed one; its tree is not taken again unless a commit says so.
 func goBack(c *control.Context, src *schema.Source, cand Candidate) {
@@ -79,8 +85,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	why := phaseReason(failed)
 	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
 	if bad := slices.Concat(cand.Diagnostics, diags); bad.HasErrors() {
-		held := state.Edit(failed)
-		refuse(c, next, held, schema.PhaseHeld, fmt.Sprintf("%s; going back to %s is not possible: %s", why, short(to.Spec.Commit), firstError(bad)))
+		hold(c, next, state.Edit(failed), schema.ReasonNoWayBack, fmt.Sprintf("%s; going back to %s is not possible: %s", why, short(to.Spec.Commit), firstError(bad)))
 		return
 	}
 	gone := state.Edit(failed)
@@ -145,6 +150,7 @@ func supersede(c *control.Context, by *schema.Revision) {
 		}
 		next := state.Edit(rev)
 		next.Enter(schema.PhaseSuperseded, c.Stamp(), "by "+by.Name)
+		next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(c metav1.Condition) bool { return c.Type == schema.ConditionHeld })
 		c.Tx.Put(next)
 	}
 }

@@ -396,7 +396,7 @@ func TestSilentNodeAndDoubt(t *testing.T) {
 	}
 	doubted := func() (n int) {
 		for node := range state.All[*corev1.Node](c.machine.Snapshot(), "") {
-			if slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == reconciler.ConditionDoubted }) {
+			if slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == schema.ConditionDoubted }) {
 				n++
 			}
 		}
@@ -420,7 +420,7 @@ func TestSilenceIsTold(t *testing.T) {
 	c.push(shop(t, commitHash(1), "v1", nil))
 	marked := func() (out []string) {
 		for p := range state.All[*corev1.Pod](c.machine.Snapshot(), "") {
-			if slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == reconciler.ConditionStale }) {
+			if slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == schema.ConditionStale }) {
 				out = append(out, p.Spec.NodeName)
 			}
 		}

@@ -22,13 +22,13 @@ import (
 func (m *Machine) report(c *control.Context, in NodeReport) {
 	m.heard[in.Report.Node] = c.Now
 	m.reportNode(c, in)
-	for i := range in.Report.Pods {
-		reportPod(c, in.Report.Node, in.PodCIDR, &in.Report.Pods[i])
-	}
 	for _, e := range in.Report.Events {
 		if pod, ok := state.PodByUID(c.Tx, e.Pod); ok && pod.Spec.NodeName == string(in.Report.Node) {
-			control.Event(c, pod, e.Type, e.Reason, e.Message)
+			control.ContainerEvent(c, pod, e.Container, e.Type, e.Reason, e.Message)
 		}
+	}
+	for i := range in.Report.Pods { // after its last events: a pod that is gone has none
+		reportPod(c, in.Report.Node, in.PodCIDR, &in.Report.Pods[i])
 	}
 }
 
@@ -53,8 +53,12 @@ func (m *Machine) reportNode(c *control.Context, in NodeReport) {
 	next.Status.Capacity, next.Status.Allocatable = r.Capacity, r.Allocatable
 	next.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: r.NodeIP}, {Type: corev1.NodeHostName, Address: string(r.Node)}}
 	next.Status.Images = r.Images
-	next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == ConditionDoubted })
-	setNodeReady(next, corev1.ConditionTrue, "AgentReady", "agent reports", c.Now)
+	next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == schema.ConditionDoubted })
+	if r.Trouble == nil {
+		setNodeReady(next, corev1.ConditionTrue, schema.ReasonAgentReady, "agent reports", c.Now)
+	} else {
+		setNodeReady(next, corev1.ConditionFalse, r.Trouble.Reason, r.Trouble.Message, c.Now)
+	}
 	if !ok || !equality.Semantic.DeepEqual(node, next) {
 		c.Tx.Put(next)
 	}
@@ -93,7 +97,7 @@ func reportPod(c *control.Context, node schema.NodeName, podCIDR string, r *wire
 		return
 	}
 	if !addressBelongs(r.Status.PodIP, podCIDR) {
-		control.Event(c, pod, corev1.EventTypeWarning, "BadAddress", fmt.Sprintf("%s reports address %s, which is outside its range %s", node, r.Status.PodIP, podCIDR))
+		control.Event(c, pod, corev1.EventTypeWarning, schema.ReasonBadAddress, fmt.Sprintf("%s reports address %s, which is outside its range %s", node, r.Status.PodIP, podCIDR))
 		return
 	}
 	next := state.Edit(pod)
@@ -145,14 +149,6 @@ func (m *Machine) restartSilence(r state.Reader, now time.Time) {
 // lost at the earliest: an agent gives a report ten seconds, then dials anew.
 const doubtReprieve = 20 * time.Second
 
-// ConditionDoubted tells on a silent node that most nodes are silent, so that the
-// master trusts its own ears less than their word.
-const ConditionDoubted corev1.NodeConditionType = "Doubted"
-
-// ConditionStale tells on a pod that its node has not been heard for a while:
-// its status is as last reported, not as it is.
-const ConditionStale corev1.PodConditionType = "Stale"
-
 // markStale says on the pods of nodes that do not keep up that their status may
 // be old. The next report of a node takes the mark away.
 func (m *Machine) markStale(c *control.Context) {
@@ -168,12 +164,12 @@ func (m *Machine) markStale(c *control.Context) {
 		}
 		m.stale[name] = true
 		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByNode, node.Name) {
-			if slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == ConditionStale }) {
+			if slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == schema.ConditionStale }) {
 				continue
 			}
 			next := state.Edit(pod)
 			next.Status.Conditions = append(next.Status.Conditions, corev1.PodCondition{
-				Type: ConditionStale, Status: corev1.ConditionTrue, Reason: "NodeSilent", LastTransitionTime: c.Stamp(),
+				Type: schema.ConditionStale, Status: corev1.ConditionTrue, Reason: schema.ReasonNodeSilent, LastTransitionTime: c.Stamp(),
 				Message: fmt.Sprintf("node %s has not reported for %s", node.Name, NodeStaleAfter),
 			})
 			c.Tx.Put(next)
@@ -207,9 +203,9 @@ func (m *Machine) judgeSilence(c *control.Context) {
 	for _, node := range silent {
 		next := state.Edit(node)
 		if doubt {
-			setNodeCondition(next, ConditionDoubted, corev1.ConditionTrue, "MostNodesSilent", fmt.Sprintf("%d of %d nodes are silent: the master doubts itself and evicts nothing", quiet, total), c.Now)
+			setNodeCondition(next, schema.ConditionDoubted, corev1.ConditionTrue, schema.ReasonMostNodesSilent, fmt.Sprintf("%d of %d nodes are silent: the master doubts itself and evicts nothing", quiet, total), c.Now)
 		} else {
-			setNodeReady(next, corev1.ConditionUnknown, "NodeSilent", fmt.Sprintf("no report for %s", NodeSilentAfter), c.Now)
+			setNodeReady(next, corev1.ConditionUnknown, schema.ReasonNodeSilent, fmt.Sprintf("no report for %s", NodeSilentAfter), c.Now)
 		}
 		if !equality.Semantic.DeepEqual(node, next) {
 			c.Tx.Put(next)

@@ -11,18 +11,11 @@ import (
 	"fairlead/schema"
 )
 
-// ConditionFetched is a Source's condition that tells whether its repository
-// could be looked at; its reason is the trouble's, or ReasonFetched.
-const (
-	ConditionFetched = "Fetched"
-	ReasonFetched    = "Fetched"
-)
-
 // SourceTrouble is how looking at a source's repository went. It changes what
 // the Source says of itself and nothing else: what was applied stays.
 type SourceTrouble struct {
 	Source  string
-	Reason  string // one CamelCase word, "" when all is well
+	Reason  string // of schema.ConditionFetched, "" when all is well
 	Message string // for a person, the same for the same trouble
 	// Observed is the commit the repository is at, "" when that is not known.
 	Observed string
@@ -37,7 +30,7 @@ func trouble(c *control.Context, in SourceTrouble) {
 	if !ok {
 		return
 	}
-	want := metav1.Condition{Type: ConditionFetched, Status: metav1.ConditionTrue, Reason: ReasonFetched, Message: in.Message, LastTransitionTime: c.Stamp()}
+	want := metav1.Condition{Type: schema.ConditionFetched, Status: metav1.ConditionTrue, Reason: schema.ReasonFetched, Message: in.Message, LastTransitionTime: c.Stamp()}
 	if in.Reason != "" {
 		want.Status, want.Reason = metav1.ConditionFalse, in.Reason
 	}
@@ -65,6 +58,6 @@ func trouble(c *control.Context, in SourceTrouble) {
 	case in.Reason != "" && in.Reason != have.Reason:
 		control.Event(c, next, corev1.EventTypeWarning, in.Reason, in.Message)
 	case in.Reason == "" && have.Status == metav1.ConditionFalse:
-		control.Event(c, next, corev1.EventTypeNormal, ReasonFetched, in.Message)
+		control.Event(c, next, corev1.EventTypeNormal, schema.ReasonFetched, in.Message)
 	}
 }

@@ -21,7 +21,7 @@ func TestSourceTroubleIsAConditionAndNothingElse(t *testing.T) {
 	}
 	fetched := func() metav1.Condition {
 		for _, cond := range source().Status.Conditions {
-			if cond.Type == reconciler.ConditionFetched {
+			if cond.Type == schema.ConditionFetched {
 				return cond
 			}
 		}
@@ -43,7 +43,7 @@ func TestSourceTroubleIsAConditionAndNothingElse(t *testing.T) {
 	}
 	well := reconciler.SourceTrouble{Source: "main", Message: "branch main", Observed: "c1"}
 	c.step(well)
-	if fetched().Status != metav1.ConditionTrue || fetched().Reason != reconciler.ReasonFetched || source().Status.Observed != source().Status.Desired {
+	if fetched().Status != metav1.ConditionTrue || fetched().Reason != schema.ReasonFetched || source().Status.Observed != source().Status.Desired {
 		t.Errorf("told %+v, observed %+v", fetched(), source().Status.Observed)
 	}
 	if n := c.step(well); n != 0 {

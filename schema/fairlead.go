@@ -3,6 +3,7 @@ package schema
 import (
 	"maps"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -177,6 +178,23 @@ func clonePtr[T any](p *T) *T {
 	}
 	v := *p
 	return &v
+}
+
+// HealthyAt is when the revision was last found healthy, zero for never.
+func (r *Revision) HealthyAt() time.Time {
+	var at time.Time
+	for _, p := range r.Status.Phases {
+		if p.Name == PhaseHealthy {
+			at = p.At.Time
+		}
+	}
+	return at
+}
+
+// GoodToGoBackTo reports whether a source may go back to the revision: it was
+// healthy, and has not failed since.
+func (r *Revision) GoodToGoBackTo() bool {
+	return !r.Status.Quarantined && r.Status.Phase != PhaseFailed && !r.HealthyAt().IsZero()
 }
 
 // Enter records phase at the given time; entering the phase it is in already

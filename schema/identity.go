@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -122,4 +124,16 @@ func encodeName(n uint64, length int) string {
 		n /= uint64(len(nameAlphabet))
 	}
 	return string(out)
+}
+
+// ContainerField is how an event names one of a pod's containers, as Kubernetes
+// does: "spec.containers{web}". It is "" for no container.
+func ContainerField(pod *corev1.Pod, container string) string {
+	switch {
+	case container == "":
+		return ""
+	case slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == container }):
+		return "spec.initContainers{" + container + "}"
+	}
+	return "spec.containers{" + container + "}"
 }

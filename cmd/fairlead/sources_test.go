@@ -200,7 +200,7 @@ func TestOutsideSourceKeepsTheLastGoodState(t *testing.T) {
 	good := shop.commit("good", map[string]string{"deploy/a.yaml": configMap("a", "1"), "deploy/b.yaml": configMap("b", "1")})
 	m := newGitMaster(t, config.Source{Name: "shop", Spec: schema.SourceSpec{URL: shop.dir, Path: "deploy"}})
 	m.applied("shop", good)
-	m.says("shop", reconciler.ConditionFetched, reconciler.ReasonFetched)
+	m.says("shop", schema.ConditionFetched, schema.ReasonFetched)
 	cm, ok := state.Get[*corev1.ConfigMap](m.feed.Snapshot(), "default", "a")
 	if !ok {
 		t.Fatal("no ConfigMap a")
@@ -217,7 +217,7 @@ func TestOutsideSourceKeepsTheLastGoodState(t *testing.T) {
 		lie, mend               func()
 	}{
 		{
-			"force-push", reconciler.ConditionFetched, "Rewound",
+			"force-push", schema.ConditionFetched, "Rewound",
 			func() {
 				shop.git("checkout", "--quiet", "--orphan", "x")
 				shop.commit("else", nil)
@@ -225,13 +225,13 @@ func TestOutsideSourceKeepsTheLastGoodState(t *testing.T) {
 			},
 			func() { shop.git("reset", "--quiet", "--hard", good) },
 		}, {
-			"vanished branch", reconciler.ConditionFetched, "BranchGone",
+			"vanished branch", schema.ConditionFetched, "BranchGone",
 			func() { shop.git("branch", "-M", "old") }, func() { shop.git("branch", "-M", "main") },
 		}, {
-			"path gone", reconciler.ConditionFetched, "PathGone",
+			"path gone", schema.ConditionFetched, "PathGone",
 			func() { shop.git("mv", "deploy", "away"); shop.commit("moved", nil) }, func() { shop.git("revert", "--no-edit", "HEAD") },
 		}, {
-			"missing object", reconciler.ConditionFetched, "BadRepository",
+			"missing object", schema.ConditionFetched, "BadRepository",
 			func() {
 				tree := shop.git("rev-parse", "HEAD:deploy")
 				cmd := exec.CommandContext(t.Context(), "git", "mktree", "--missing")
@@ -261,7 +261,7 @@ func TestOutsideSourceKeepsTheLastGoodState(t *testing.T) {
 		stays()
 		c.mend()
 		m.applied("shop", shop.git("rev-parse", "main"))
-		m.says("shop", reconciler.ConditionFetched, reconciler.ReasonFetched)
+		m.says("shop", schema.ConditionFetched, schema.ReasonFetched)
 		stays()
 	}
 	// A master that starts while nobody answers still has what was applied.
@@ -269,7 +269,7 @@ func TestOutsideSourceKeepsTheLastGoodState(t *testing.T) {
 	away := shop.dir + ".away"
 	m.fatal(os.Rename(shop.dir, away))
 	m.start([]config.Source{{Name: "shop", Spec: schema.SourceSpec{URL: shop.dir, Path: "deploy"}}})
-	m.says("shop", reconciler.ConditionFetched, "Unreachable")
+	m.says("shop", schema.ConditionFetched, "Unreachable")
 	stays()
 	m.fatal(os.Rename(away, shop.dir))
 	next := shop.commit("next", map[string]string{"deploy/b.yaml": configMap("b", "2")})
@@ -292,7 +292,7 @@ func TestSourcesFromGit(t *testing.T) {
 	})
 	m := newGitMaster(t, config.Source{Name: "main", Spec: schema.SourceSpec{URL: root.dir}})
 	m.applied("shop", first)
-	m.says("thief", reconciler.ConditionFetched, "BadCredentials")
+	m.says("thief", schema.ConditionFetched, "BadCredentials")
 	m.await("the embedded remote of team", func(state.Reader) bool { _, ok := m.sources.remote("team"); return ok })
 	team := newOutsideRepo(t, filepath.Join(base, "team"))
 	pushed := team.commit("pushed", map[string]string{"t.yaml": configMap("team", "1")})

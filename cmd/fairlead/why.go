@@ -101,6 +101,12 @@ func kindAndName(args []string) (schema.KindInfo, string, error) {
 
 func explain(ctx context.Context, c *client.Client, kind schema.KindInfo, namespace, name string) (*why.Chain, error) {
 	cluster, err := readCluster(ctx, c, kind.Kind)
+	if reason, ok := client.Recovering(err); ok {
+		if !kind.Namespaced {
+			namespace = ""
+		}
+		return why.InRecovery(schema.Key{Kind: kind.Kind, Namespace: namespace, Name: name}, reason), nil
+	}
 	if err != nil {
 		return nil, err
 	}

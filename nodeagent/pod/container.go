@@ -108,6 +108,7 @@ type Exit struct {
 	Code       int32
 	OOMKilled  bool
 	Unknown    bool // the code was lost; Code is 137
+	Rebooted   bool // the machine booted meanwhile
 	FinishedAt time.Time
 }
 

@@ -94,7 +94,7 @@ func (e *environment) from(pod *corev1.Pod, s *corev1.EnvFromSource, data Data) 
 		if optional {
 			return nil
 		}
-		return fmt.Errorf("%s not found", what)
+		return MissingError(what + " not found")
 	}
 	for _, k := range slices.Sorted(maps.Keys(values)) {
 		if name := s.Prefix + k; !strings.ContainsRune(name, '=') {
@@ -130,11 +130,17 @@ func key(all map[string]map[string][]byte, kind, name, k string, optional bool) 
 	case optional:
 		return "", false, nil
 	case !found:
-		return "", false, fmt.Errorf("%s %s not found", kind, name)
+		return "", false, MissingError(kind + " " + name + " not found")
 	default:
-		return "", false, fmt.Errorf("%s %s has no key %s", kind, name, k)
+		return "", false, MissingError(kind + " " + name + " has no key " + k)
 	}
 }
+
+// MissingError says which ConfigMap, Secret or key a pod needs and the cluster does
+// not have: no other node or attempt would find it.
+type MissingError string
+
+func (e MissingError) Error() string { return string(e) }
 
 // Field reads a fieldRef's path from a pod.
 func Field(pod *corev1.Pod, path string, at Place) (string, error) {

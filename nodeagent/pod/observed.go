@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -146,9 +147,15 @@ func (c Container) Exited(e Exit) Container {
 	c.Started, c.Ready = false, false
 	switch {
 	case e.OOMKilled:
-		c.Reason = "OOMKilled"
+		c.Reason = schema.ReasonOOMKilled
+	case e.Rebooted:
+		c.Reason = schema.ReasonNodeRebooted
+	case c.Unlively != "" && (!c.TermAt.IsZero() || !c.KillAt.IsZero()):
+		c.Reason = schema.ReasonUnhealthy
+	case !c.Unmonitored.IsZero():
+		c.Reason = schema.ReasonConmonDied
 	case e.Unknown:
-		c.Reason = "ContainerStatusUnknown"
+		c.Reason = schema.ReasonStatusUnknown
 	case e.Code == 0:
 		c.Reason = "Completed"
 	default:
@@ -178,8 +185,15 @@ func (c Container) terminated() *corev1.ContainerStateTerminated {
 		ExitCode: c.ExitCode, Reason: c.Reason, ContainerID: containerID(c.ID),
 		StartedAt: metav1.NewTime(c.StartedAt), FinishedAt: metav1.NewTime(c.FinishedAt),
 	}
-	if c.Reason == "ContainerStatusUnknown" {
+	switch c.Reason {
+	case schema.ReasonStatusUnknown:
 		t.Message = "the container ended while nobody could see how"
+	case schema.ReasonConmonDied:
+		t.Message = "its conmon had died, and it was stopped to be replaced"
+	case schema.ReasonNodeRebooted:
+		t.Message = "the node booted while the container ran"
+	case schema.ReasonUnhealthy:
+		t.Message = c.Unlively
 	}
 	return t
 }

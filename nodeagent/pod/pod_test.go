@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -152,9 +153,9 @@ func TestStatus(t *testing.T) {
 		{"init done", "initContainers: [{name: a}]\ncontainers: [{name: c}]", false, observed(map[string]Container{"a": exited("a", 0, 1), "c": running("c")}), "Running Ready a:terminated Completed ready 0 c:running ready 0"},
 		{"crash loop", one, false, observed(map[string]Container{"c": exited("c", 1, 3)}), "Running c:waiting CrashLoopBackOff unready 0"},
 		{"out of memory", one, false, observed(map[string]Container{"c": running("c").Exited(Exit{Code: 137, OOMKilled: true, FinishedAt: now})}), "Running c:terminated OOMKilled unready 0"},
-		{"image", one, false, observed(map[string]Container{"c": {Failure: Failure{Reason: ReasonErrImagePull, Message: "no", Count: 1}}}), "Pending c:waiting ErrImagePull unready 0"},
-		{"image again", one, false, observed(map[string]Container{"c": {Failure: Failure{Reason: ReasonErrImagePull, Message: "no", Count: 2}}}), "Pending c:waiting ImagePullBackOff unready 0"},
-		{"config", one, false, observed(map[string]Container{"c": {Failure: Failure{Reason: ReasonContainerConfig, Count: 5}}}), "Pending c:waiting CreateContainerConfigError unready 0"},
+		{"image", one, false, observed(map[string]Container{"c": {Failure: Failure{Reason: schema.ReasonErrImagePull, Message: "no", Count: 1}}}), "Pending c:waiting ErrImagePull unready 0"},
+		{"image again", one, false, observed(map[string]Container{"c": {Failure: Failure{Reason: schema.ReasonErrImagePull, Message: "no", Count: 2}}}), "Pending c:waiting ImagePullBackOff unready 0"},
+		{"config", one, false, observed(map[string]Container{"c": {Failure: Failure{Reason: schema.ReasonContainerConfig, Count: 5}}}), "Pending c:waiting CreateContainerConfigError unready 0"},
 		{"succeeded", "restartPolicy: Never\ncontainers: [{name: c}]", false, observed(map[string]Container{"c": exited("c", 0, 1)}), "Succeeded c:terminated Completed unready 0"},
 		{"failed", "restartPolicy: Never\ncontainers: [{name: c}]", false, observed(map[string]Container{"c": exited("c", 3, 1)}), "Failed c:terminated Error unready 0"},
 		{"deleted, ended", one, true, observed(map[string]Container{"c": exited("c", 0, 1)}), "Succeeded c:terminated Completed unready 0"},

@@ -2,11 +2,14 @@ package pod
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/schema"
 )
 
 // Status tells a pod's status as Kubernetes would. o.Status is the one told
@@ -33,7 +36,7 @@ func Status(w *Wanted, o *Observed, hostIP string, now time.Time) corev1.PodStat
 		s.ContainerStatuses = append(s.ContainerStatuses, containerStatus(w, o, &pod.Spec.Containers[i], waiting, false))
 	}
 	s.Phase = phase(w, o, s.ContainerStatuses, init)
-	s.Conditions = conditions(o.Status.Conditions, s, init, now)
+	s.Conditions = conditions(o, s, init, now)
 	return s
 }
 
@@ -55,7 +58,7 @@ func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string, i
 	case oc.State == StateRunning:
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(oc.StartedAt)}
 	case oc.State == StateUnknown:
-		wait("ContainerStatusUnknown", "Podman does not know this container, which lives: it is left alone")
+		wait(schema.ReasonStatusUnknown, "Podman does not know this container, which lives: it is left alone")
 	case oc.State == StateExited:
 		going := w.Pod.DeletionTimestamp != nil || ended(w.Pod, c, oc) || initDone
 		switch {
@@ -67,7 +70,7 @@ func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string, i
 			if oc.Failure.Count > 0 {
 				wait(failureReason(oc.Failure, c.Image))
 			} else {
-				wait("CrashLoopBackOff", fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
+				wait(schema.ReasonCrashLoop, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
 					doubling(backoffFirst, oc.Crashes-1), c.Name, o.Name, o.Namespace, o.UID))
 			}
 		}
@@ -80,10 +83,15 @@ func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string, i
 }
 
 // failureReason is what a waiting container says: an image that failed more
-// than once is in back-off.
+// than once is in back-off. That nobody answers stays the reason: it is for
+// somebody else to mend.
 func failureReason(f Failure, image string) (reason, message string) {
-	if f.Reason == ReasonErrImagePull && f.Count > 1 {
-		return "ImagePullBackOff", fmt.Sprintf("back-off pulling image %q: %s", image, f.Message)
+	backOff := fmt.Sprintf("back-off pulling image %q: %s", image, f.Message)
+	switch {
+	case f.Count > 1 && f.Reason == schema.ReasonErrImagePull:
+		return schema.ReasonImagePullBackOff, backOff
+	case f.Count > 1 && f.Reason == schema.ReasonRegistryUnavailable:
+		return f.Reason, backOff
 	}
 	return f.Reason, f.Message
 }
@@ -94,20 +102,6 @@ func setupMessage(o *Observed) string {
 	}
 	return o.Setup.Message
 }
-
-// Reasons of failures that status and events tell.
-const (
-	ReasonErrImagePull       = "ErrImagePull"
-	ReasonErrImageNeverPull  = "ErrImageNeverPull"
-	ReasonInvalidImageName   = "InvalidImageName"
-	ReasonContainerConfig    = "CreateContainerConfigError"
-	ReasonContainerCreate    = "CreateContainerError"
-	ReasonContainerRun       = "RunContainerError"
-	ReasonSandbox            = "FailedCreatePodSandBox"
-	ReasonMount              = "FailedMount"
-	ReasonKill               = "FailedKillPod"
-	ReasonContainerUnhealthy = "Unhealthy"
-)
 
 func phase(w *Wanted, o *Observed, containers []corev1.ContainerStatus, init bool) corev1.PodPhase {
 	if p, done := Outcome(w.Pod, o); done {
@@ -144,7 +138,7 @@ func phase(w *Wanted, o *Observed, containers []corev1.ContainerStatus, init boo
 	}
 }
 
-func conditions(before []corev1.PodCondition, s corev1.PodStatus, init bool, now time.Time) []corev1.PodCondition {
+func conditions(o *Observed, s corev1.PodStatus, init bool, now time.Time) []corev1.PodCondition {
 	done := s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
 	unready := []string{}
 	for _, c := range s.ContainerStatuses {
@@ -162,6 +156,9 @@ func conditions(before []corev1.PodCondition, s corev1.PodStatus, init bool, now
 		reason = "PodFailed"
 	default:
 		reason, message = "ContainersNotReady", fmt.Sprintf("containers with unready status: %v", unready)
+		if name, ok := unmonitored(o); ok {
+			reason, message = schema.ReasonConmonDied, "the conmon of container "+name+" died: nobody sees its output or its end, it is replaced"
+		}
 	}
 	initialized := condition(corev1.PodInitialized, init, "", "")
 	if !init {
@@ -175,6 +172,10 @@ func conditions(before []corev1.PodCondition, s corev1.PodStatus, init bool, now
 		condition(corev1.ContainersReady, ready, reason, message),
 		condition(corev1.PodScheduled, true, "", ""),
 	}
+	if o.Setup.Count > 0 && o.Setup.Reason != schema.ReasonKill {
+		all = append(all, condition(corev1.PodReadyToStartContainers, false, o.Setup.Reason, o.Setup.Message))
+	}
+	before := o.Status.Conditions
 	for i := range all {
 		all[i].LastTransitionTime = metav1.NewTime(now)
 		if j := slices.IndexFunc(before, func(b corev1.PodCondition) bool { return b.Type == all[i].Type && b.Status == all[i].Status }); j >= 0 {
@@ -182,6 +183,16 @@ func conditions(before []corev1.PodCondition, s corev1.PodStatus, init bool, now
 		}
 	}
 	return all
+}
+
+// unmonitored is the first container that runs without its conmon.
+func unmonitored(o *Observed) (name string, ok bool) {
+	for _, name := range slices.Sorted(maps.Keys(o.Containers)) {
+		if c := o.Containers[name]; c.State == StateRunning && !c.Unmonitored.IsZero() {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 func condition(t corev1.PodConditionType, ok bool, reason, message string) corev1.PodCondition {

@@ -40,6 +40,7 @@ type Config struct {
 	Runtime          string   // default: what works on this host
 	AdditionalStores []string // read-only image stores; may be empty
 	NoImage          error    // what Create and Image wrap when an image is not present
+	NoRegistry       error    // what Pull wraps when the image's registry does not answer
 	Unavailable      error    // what every call wraps when the service did not answer
 	Log              *logrus.Entry
 }
@@ -412,9 +413,29 @@ func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
 		return pod.Image{}, err
 	}
 	if _, err := images.Pull(c, ref, new(images.PullOptions).WithQuiet(true).WithPolicy("always")); err != nil {
-		return pod.Image{}, err
+		return pod.Image{}, p.judgePull(c, ref, err)
 	}
 	return p.Image(ctx, ref)
+}
+
+// silence is part of what Podman says when a registry does not answer; there is
+// nothing else to tell it by.
+var silence = []string{
+	"connection refused", "no such host", "i/o timeout", "network is unreachable", "no route to host", "TLS handshake timeout",
+	"server misbehaving", "connection reset by peer", "Temporary failure in name resolution",
+}
+
+// judgePull tells a service that went away from a registry that does not answer
+// from an image that cannot be had. No registry stands behind localhost: who
+// names an image so means one that is on the node.
+func (p *Podman) judgePull(c context.Context, ref string, err error) error {
+	if gone, _ := c.Value(callKey{}).(*atomic.Bool); gone != nil && gone.Load() {
+		return p.judge(err)
+	}
+	if !strings.HasPrefix(ref, "localhost/") && slices.ContainsFunc(silence, func(s string) bool { return strings.Contains(err.Error(), s) }) {
+		return fmt.Errorf("%w: %w", p.cfg.NoRegistry, err)
+	}
+	return err
 }
 
 func (p *Podman) socket() string { return filepath.Join(p.cfg.RunDir, "podman.sock") }

@@ -72,7 +72,7 @@ func keys(files map[string]file, all map[string]map[string][]byte, kind, name st
 		if lenient {
 			return nil
 		}
-		return fmt.Errorf("%s %s not found", kind, name)
+		return pod.MissingError(kind + " " + name + " not found")
 	}
 	if len(items) == 0 {
 		for k, v := range values {
@@ -86,7 +86,7 @@ func keys(files map[string]file, all map[string]map[string][]byte, kind, name st
 			if lenient {
 				continue
 			}
-			return fmt.Errorf("%s %s has no key %s", kind, name, item.Key)
+			return pod.MissingError(kind + " " + name + " has no key " + item.Key)
 		}
 		if err := inside(item.Path); err != nil {
 			return err

@@ -106,7 +106,7 @@ func TestLostStoreTellsNoWork(t *testing.T) {
 	}
 	for _, path := range []string{"/readyz", "/api/v1/pods", "/apis/fairlead/v1/sources"} {
 		code, body, _ := do(t, reader, http.MethodGet, ts.url+path, nil)
-		if code != http.StatusServiceUnavailable || !strings.Contains(string(body), "waiting for n1") {
+		if code != http.StatusServiceUnavailable || !strings.Contains(string(body), "waiting for n1") || path != "/readyz" && !strings.Contains(string(body), `"reason":"`+schema.ReasonRecovering+`"`) {
 			t.Errorf("%s answers %d %s", path, code, body)
 		}
 	}

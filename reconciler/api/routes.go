@@ -87,7 +87,7 @@ func (s *Server) recovered(next http.HandlerFunc) http.HandlerFunc {
 				reason = err.Error()
 			}
 		}
-		writeError(w, apierrors.NewServiceUnavailable(reason))
+		writeError(w, newStatus(http.StatusServiceUnavailable, schema.ReasonRecovering, reason))
 	}
 }
 

@@ -28,13 +28,23 @@ const maxEventSubject = 230
 // `default` for cluster-scoped kinds, and its name is derived from the object's
 // UID, the reason and the message.
 func Event(c *Context, about schema.Object, eventType, reason, message string) {
+	event(c, about, "", eventType, reason, message)
+}
+
+// ContainerEvent is an Event about one of a pod's containers, which it names as
+// Kubernetes does.
+func ContainerEvent(c *Context, pod *corev1.Pod, container, eventType, reason, message string) {
+	event(c, pod, schema.ContainerField(pod, container), eventType, reason, message)
+}
+
+func event(c *Context, about schema.Object, field, eventType, reason, message string) {
 	message = bounded(message, MaxEventMessage)
 	key := schema.KeyOf(about)
 	namespace := key.Namespace
 	if namespace == "" {
 		namespace = metav1.NamespaceDefault
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s", about.GetUID(), reason, message))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s%s\x00%s\x00%s", about.GetUID(), field, reason, message))
 	name := bounded(key.Name, maxEventSubject) + "." + hex.EncodeToString(sum[:8])
 	now := c.Stamp()
 	if old, ok := state.Get[*corev1.Event](c.Tx, namespace, name); ok {
@@ -48,7 +58,7 @@ func Event(c *Context, about schema.Object, eventType, reason, message string) {
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, CreationTimestamp: now},
 		InvolvedObject: corev1.ObjectReference{
 			Kind: string(key.Kind), Namespace: key.Namespace, Name: key.Name, UID: about.GetUID(),
-			APIVersion: schema.Info(key.Kind).APIVersion(),
+			APIVersion: schema.Info(key.Kind).APIVersion(), FieldPath: field,
 		},
 		Type: eventType, Reason: reason, Message: message,
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,

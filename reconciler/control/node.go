@@ -90,7 +90,7 @@ func doubtReadiness(c *Context, pod *corev1.Pod) {
 		cond := &next.Status.Conditions[i]
 		if cond.Type == corev1.PodReady {
 			cond.Status, cond.LastTransitionTime = corev1.ConditionFalse, c.Stamp()
-			cond.Reason, cond.Message = "NodeSilent", "node "+pod.Spec.NodeName+" does not report"
+			cond.Reason, cond.Message = schema.ReasonNodeSilent, "node "+pod.Spec.NodeName+" does not report"
 		}
 	}
 	c.Tx.Put(&next)

@@ -88,7 +88,7 @@ func DeletePod(c *Context, pod *corev1.Pod, why string) {
 	next.DeletionTimestamp = &at
 	next.DeletionGracePeriodSeconds = &grace
 	c.Tx.Put(&next)
-	Event(c, &next, corev1.EventTypeNormal, "Terminating", why)
+	Event(c, &next, corev1.EventTypeNormal, schema.ReasonTerminating, why)
 }
 
 // onKnownNode reports whether there is a node that can say what became of the pod.

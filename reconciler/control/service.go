@@ -17,10 +17,6 @@ import (
 	"fairlead/schema"
 )
 
-// ConditionAllocated tells on a Service whether it holds the cluster address and
-// node ports in its spec. Its message when True names exactly what is held.
-const ConditionAllocated = "Allocated"
-
 // Refused reports whether a service asks for an address or port that it may not
 // have: nodes must program none of it, and its condition says why.
 func Refused(svc *corev1.Service) bool {
@@ -30,7 +26,7 @@ func Refused(svc *corev1.Service) bool {
 
 func allocatedCondition(svc *corev1.Service) (metav1.Condition, bool) {
 	for _, cond := range svc.Status.Conditions {
-		if cond.Type == ConditionAllocated {
+		if cond.Type == schema.ConditionAllocated {
 			return cond, true
 		}
 	}
@@ -162,10 +158,10 @@ func checkAddress(c *Context, svc *corev1.Service) error {
 	}
 	addr, err := netip.ParseAddr(ip)
 	if err != nil || !assignable(c.Config, addr) {
-		return refusal{reason: "ClusterIPNotAllocated", message: fmt.Sprintf("cluster address %s is not one of %s, or reserved there", ip, c.Config.ServiceCIDR)}
+		return refusal{reason: schema.ReasonClusterIPOutOfRange, message: fmt.Sprintf("cluster address %s is not one of %s, or reserved there", ip, c.Config.ServiceCIDR)}
 	}
 	if other := holder(c.Tx, svc, state.ServicesByClusterIP, ip); other != nil {
-		return refusal{reason: "ClusterIPInUse", message: fmt.Sprintf("cluster address %s belongs to service %s/%s", ip, other.Namespace, other.Name)}
+		return refusal{reason: schema.ReasonClusterIPInUse, message: fmt.Sprintf("cluster address %s belongs to service %s/%s", ip, other.Namespace, other.Name)}
 	}
 	return nil
 }
@@ -181,14 +177,14 @@ func checkPorts(c *Context, svc *corev1.Service) error {
 		}
 		key := nodePortKey(p.NodePort, p.Protocol)
 		if p.NodePort < int32(c.Config.NodePortFirst) || p.NodePort > int32(c.Config.NodePortLast) {
-			return refusal{reason: "NodePortOutOfRange", message: fmt.Sprintf("node port %s is outside %d-%d", key, c.Config.NodePortFirst, c.Config.NodePortLast)}
+			return refusal{reason: schema.ReasonNodePortOutOfRange, message: fmt.Sprintf("node port %s is outside %d-%d", key, c.Config.NodePortFirst, c.Config.NodePortLast)}
 		}
 		if seen[key] {
-			return refusal{reason: "NodePortInUse", message: fmt.Sprintf("node port %s stands twice in this service", key)}
+			return refusal{reason: schema.ReasonNodePortInUse, message: fmt.Sprintf("node port %s stands twice in this service", key)}
 		}
 		seen[key] = true
 		if other := holder(c.Tx, svc, state.ServicesByNodePort, key); other != nil {
-			return refusal{reason: "NodePortInUse", message: fmt.Sprintf("node port %s belongs to service %s/%s", key, other.Namespace, other.Name)}
+			return refusal{reason: schema.ReasonNodePortInUse, message: fmt.Sprintf("node port %s belongs to service %s/%s", key, other.Namespace, other.Name)}
 		}
 	}
 	return nil
@@ -246,7 +242,7 @@ func freeAddress(c *Context, svc *corev1.Service) (string, error) {
 			return addr.String(), nil
 		}
 	}
-	return "", refusal{reason: "ClusterIPNotAllocated", message: fmt.Sprintf("no address of %s is free", c.Config.ServiceCIDR), full: true}
+	return "", refusal{reason: schema.ReasonClusterIPsExhausted, message: fmt.Sprintf("no address of %s is free", c.Config.ServiceCIDR), full: true}
 }
 
 func taken(r state.Reader, ix state.Index, value string) bool {
@@ -287,7 +283,7 @@ func freePort(c *Context, svc *corev1.Service, p *corev1.ServicePort, own []stri
 			return port, nil
 		}
 	}
-	return 0, refusal{reason: "NodePortNotAllocated", message: fmt.Sprintf("no node port of %d-%d is free", c.Config.NodePortFirst, c.Config.NodePortLast), full: true}
+	return 0, refusal{reason: schema.ReasonNodePortsExhausted, message: fmt.Sprintf("no node port of %d-%d is free", c.Config.NodePortFirst, c.Config.NodePortLast), full: true}
 }
 
 // setFamilies fills in what follows from the cluster address.
@@ -305,14 +301,14 @@ func setFamilies(spec *corev1.ServiceSpec) {
 // refusal not told yet.
 func setAllocated(c *Context, svc *corev1.Service, err error) (refused bool) {
 	want := metav1.Condition{
-		Type: ConditionAllocated, Status: metav1.ConditionTrue, Reason: "Allocated",
+		Type: schema.ConditionAllocated, Status: metav1.ConditionTrue, Reason: schema.ReasonAllocated,
 		Message: claims(svc).String(), ObservedGeneration: svc.Generation, LastTransitionTime: c.Stamp(),
 	}
 	var r refusal
 	if errors.As(err, &r) {
 		want.Status, want.Reason, want.Message = metav1.ConditionFalse, r.reason, r.message
 	}
-	i := slices.IndexFunc(svc.Status.Conditions, func(cond metav1.Condition) bool { return cond.Type == ConditionAllocated })
+	i := slices.IndexFunc(svc.Status.Conditions, func(cond metav1.Condition) bool { return cond.Type == schema.ConditionAllocated })
 	if i < 0 {
 		svc.Status.Conditions = append(svc.Status.Conditions, want)
 		return err != nil

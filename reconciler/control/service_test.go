@@ -85,9 +85,9 @@ func TestServiceConflicts(t *testing.T) {
 			s.Spec.Ports = append(s.Spec.Ports, s.Spec.Ports[0])
 		}), "False NodePortInUse: node port 30001/TCP stands twice in this service"},
 		{"a port out of range", nil, service("web", nodePort(80)), "False NodePortOutOfRange: node port 80/TCP is outside 30000-30009"},
-		{"an address out of range", nil, service("web", clusterIP("10.97.0.7")), "False ClusterIPNotAllocated: cluster address 10.97.0.7 is not one of 10.96.0.0/24, or reserved there"},
-		{"the DNS server's address", nil, service("web", clusterIP("10.96.0.10")), "False ClusterIPNotAllocated: cluster address 10.96.0.10 is not one of 10.96.0.0/24, or reserved there"},
-		{"the broadcast address", nil, service("web", clusterIP("10.96.0.255")), "False ClusterIPNotAllocated: cluster address 10.96.0.255 is not one of 10.96.0.0/24, or reserved there"},
+		{"an address out of range", nil, service("web", clusterIP("10.97.0.7")), "False ClusterIPOutOfRange: cluster address 10.97.0.7 is not one of 10.96.0.0/24, or reserved there"},
+		{"the DNS server's address", nil, service("web", clusterIP("10.96.0.10")), "False ClusterIPOutOfRange: cluster address 10.96.0.10 is not one of 10.96.0.0/24, or reserved there"},
+		{"the broadcast address", nil, service("web", clusterIP("10.96.0.255")), "False ClusterIPOutOfRange: cluster address 10.96.0.255 is not one of 10.96.0.0/24, or reserved there"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

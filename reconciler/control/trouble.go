@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/reconciler/state"
+	"fairlead/schema"
 )
 
 // troubleKind says whose fault it is that a pod is not available.
@@ -30,8 +31,8 @@ type trouble struct {
 
 // Reasons for which a container waits.
 var (
-	lackingReasons = []string{"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"}
-	brokenReasons  = []string{"CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "InvalidImageName", "ErrImageNeverPull"}
+	lackingReasons = []string{schema.ReasonErrImagePull, schema.ReasonImagePullBackOff, schema.ReasonRegistryUnavailable}
+	brokenReasons  = []string{schema.ReasonCrashLoop, schema.ReasonContainerConfig, schema.ReasonContainerCreate, schema.ReasonContainerRun, schema.ReasonErrImageNeverPull}
 )
 
 // scheduledAt is when the pod was bound to its node, its creation before that.

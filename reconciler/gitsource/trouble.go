@@ -6,25 +6,27 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"fairlead/schema"
 )
 
 // Reason is why a source's repository gives no new revision, in the word that a
-// condition carries.
+// condition carries; package schema tells what each means.
 type Reason string
 
 // The reasons.
 const (
-	Unreachable    Reason = "Unreachable"    // nobody answers, or no repository is there
-	Unauthorized   Reason = "Unauthorized"   // the remote does not take the credentials, or is not who it should be
-	BadCredentials Reason = "BadCredentials" // the credentials' file cannot be used
-	BadURL         Reason = "BadURL"         // the address is none that is followed
-	BadRepository  Reason = "BadRepository"  // what it sends is cut off, corrupt or no repository
-	TooLarge       Reason = "TooLarge"       // it sends more than is taken
-	NotStored      Reason = "NotStored"      // this machine cannot keep what it sends
-	BranchGone     Reason = "BranchGone"     // it has no such branch (any more)
-	Rewound        Reason = "Rewound"        // the branch does not contain the commit that runs
-	PathGone       Reason = "PathGone"       // the commit has no such directory
-	TreeRefused    Reason = "TreeRefused"    // the commit's tree is beyond the bounds
+	Unreachable    Reason = schema.ReasonUnreachable
+	Unauthorized   Reason = schema.ReasonUnauthorized
+	BadCredentials Reason = schema.ReasonBadCredentials
+	BadURL         Reason = schema.ReasonBadURL
+	BadRepository  Reason = schema.ReasonBadRepository
+	TooLarge       Reason = schema.ReasonTooLarge
+	NotStored      Reason = schema.ReasonNotStored
+	BranchGone     Reason = schema.ReasonBranchGone
+	Rewound        Reason = schema.ReasonRewound
+	PathGone       Reason = schema.ReasonPathGone
+	TreeRefused    Reason = schema.ReasonTreeRefused
 )
 
 // Trouble is why a source stays at its last good state.

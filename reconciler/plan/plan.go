@@ -215,7 +215,7 @@ func (p *Plan) applyTree(f *fork, src *schema.Source, cand Candidate) (held []st
 	}
 	p.tellObjects(changes)
 	p.Prune = PruneCount{Count: settle.Prunes(f.base, changes), Of: settle.CountApplied(f.base, src.Name), Limit: src.Spec.PruneLimit}
-	held = settle.Guard(f.base, src, cand.Tree, len(cand.Objects), changes, cand.Overrides)
+	held = settle.Messages(settle.Guard(f.base, src, cand.Tree, len(cand.Objects), changes, cand.Overrides))
 	settle.Apply(f.context(), changes)
 	f.run()
 	return held, true

@@ -173,11 +173,11 @@ type class struct {
 	refusal refusal
 }
 
-// refusal is the last message that no node takes a class, true as long as nothing
-// is logged.
+// refusal is the last word that no node takes a class, true as long as nothing is
+// logged.
 type refusal struct {
-	message string
-	logged  uint64
+	lacks, message string
+	logged         uint64
 }
 
 // Bounds on what a view remembers of pods: when there are more it begins anew.

@@ -57,6 +57,15 @@ func (n *NodeInfo) suits(w *wish) bool {
 	return !o.any
 }
 
+// wouldSuit reports whether the node would suit if it were ready and took pods.
+func (n *NodeInfo) wouldSuit(w *wish) bool {
+	var o objections
+	if n.filterTaints(w, &o); !o.decided() {
+		n.filterAffinity(w, &o)
+	}
+	return !o.any
+}
+
 // hasRoom reports whether the pods on the node leave room for the pod.
 func (n *NodeInfo) hasRoom(w *wish) bool {
 	var o objections

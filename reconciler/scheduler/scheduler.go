@@ -28,7 +28,9 @@ type Decision struct {
 	// Reasons, for a pod that does not go to the preferred node, is what that one
 	// had against it.
 	Reasons []NodeReason
-	// Message says a refusal in one line; it names at most MaxMessageNodes nodes.
+	// Lacks says a refusal in one word, one of schema.ConditionLacking's reasons.
+	Lacks string
+	// Message says it in one line; it names at most MaxMessageNodes nodes.
 	// What all of them say, see View.Against.
 	Message string
 }
@@ -54,7 +56,7 @@ func (v *View) Schedule(pod *corev1.Pod, prefer schema.NodeName) Decision {
 	if i := v.best(c); i >= 0 {
 		d.Node = v.nodes[i].name
 	} else {
-		d.Message = v.refuse(c)
+		d.Lacks, d.Message = v.refuse(c)
 	}
 	return d
 }
@@ -96,11 +98,30 @@ func (v *View) against(w *wish, most int) (out []NodeReason) {
 
 // refuse says why no node takes the class. Pods that wait are asked for again
 // whenever something changes; those of one class are told the same.
-func (v *View) refuse(c *class) string {
+func (v *View) refuse(c *class) (lacks, text string) {
 	if c.refusal.message == "" || c.refusal.logged != v.logged {
-		c.refusal = refusal{message(v.against(c.wish, MaxMessageNodes), len(v.nodes)), v.logged}
+		c.refusal = refusal{v.lacks(c.wish), message(v.against(c.wish, MaxMessageNodes), len(v.nodes)), v.logged}
 	}
-	return c.refusal.message
+	return c.refusal.lacks, c.refusal.message
+}
+
+// lacks is what would have to change for a refused pod to find its node: one that
+// suits has to be empty enough, or one that would suit be ready, or the pod ask
+// for another.
+func (v *View) lacks(w *wish) string {
+	out := schema.ReasonNoFittingNode
+	if len(v.nodes) == 0 {
+		return schema.ReasonNoCapacity
+	}
+	for _, n := range v.nodes {
+		switch {
+		case n.suits(w):
+			return schema.ReasonNoCapacity
+		case n.wouldSuit(w):
+			out = schema.ReasonNoReadyNode
+		}
+	}
+	return out
 }
 
 func (v *View) againstPreferred(w *wish, prefer schema.NodeName) []string {

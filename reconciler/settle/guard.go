@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -48,35 +47,47 @@ func Prunes(r state.Reader, changes []ObjectChange) int {
 	return len(going)
 }
 
-// Guard returns the reasons to hold a tree rather than apply it, none if it may
-// go ahead: it would take away more than the source allows at once, or
-// everything, or it is a tree that failed before. Each reason names the trailer
-// that lifts it.
-func Guard(r state.Reader, src *schema.Source, tree string, desired int, changes []ObjectChange, o schema.Overrides) []string {
-	var reasons []string
-	if reason := guardPrune(r, src, desired, changes, o); reason != "" {
-		reasons = append(reasons, reason)
+// Hold is why a guard holds a tree. Reason is one of schema.ConditionHeld's, the
+// message names the trailer that lifts it.
+type Hold struct{ Reason, Message string }
+
+// Guard returns why to hold a tree rather than apply it, nothing if it may go
+// ahead: it would take away more than the source allows at once, or everything,
+// or it is a tree that failed before.
+func Guard(r state.Reader, src *schema.Source, tree string, desired int, changes []ObjectChange, o schema.Overrides) []Hold {
+	var holds []Hold
+	if hold, ok := guardPrune(r, src, desired, changes, o); ok {
+		holds = append(holds, hold)
 	}
 	if rev := quarantined(r, src.Name, tree); rev != nil && o.Retry == "" {
-		reasons = append(reasons, fmt.Sprintf("this tree failed before, as revision %s: change it, or commit with the trailer \"%s: <why>\"", rev.Name, schema.TrailerRetry))
+		holds = append(holds, Hold{schema.ReasonQuarantined, fmt.Sprintf("this tree failed before, as revision %s: change it, or commit with the trailer \"%s: <why>\"", rev.Name, schema.TrailerRetry)})
 	}
-	return reasons
+	return holds
 }
 
-func guardPrune(r state.Reader, src *schema.Source, desired int, changes []ObjectChange, o schema.Overrides) string {
+// Messages are what holds say, in their order.
+func Messages(holds []Hold) []string {
+	var out []string
+	for _, h := range holds {
+		out = append(out, h.Message)
+	}
+	return out
+}
+
+func guardPrune(r state.Reader, src *schema.Source, desired int, changes []ObjectChange, o schema.Overrides) (hold Hold, ok bool) {
 	count := Prunes(r, changes)
 	if count == 0 || o.AllowPrune >= count {
-		return ""
+		return hold, false
 	}
 	lift := fmt.Sprintf("to let them go, commit with the trailer \"%s: %d\"", schema.TrailerAllowPrune, count)
 	of := CountApplied(r, src.Name)
 	switch limit := pruneLimit(src); {
 	case desired == 0:
-		return fmt.Sprintf("the tree is empty, all %d objects of the source would go: %s", count, lift)
+		return Hold{schema.ReasonTreeEmpty, fmt.Sprintf("the tree is empty, all %d objects of the source would go: %s", count, lift)}, true
 	case count*100 > of*limit:
-		return fmt.Sprintf("%d of %d objects would go, the limit is %d%%: %s", count, of, limit, lift)
+		return Hold{schema.ReasonPruneGuard, fmt.Sprintf("%d of %d objects would go, the limit is %d%%: %s", count, of, limit, lift)}, true
 	}
-	return ""
+	return hold, false
 }
 
 func pruneLimit(src *schema.Source) int {
@@ -102,25 +113,14 @@ func quarantined(r state.Reader, source, tree string) *schema.Revision {
 func LastHealthy(r state.Reader, source string) *schema.Revision {
 	revs := slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, source))
 	revs = slices.DeleteFunc(revs, func(rev *schema.Revision) bool {
-		return rev.Status.Quarantined || rev.Status.Phase == schema.PhaseFailed || healthyAt(rev).IsZero()
+		return !rev.GoodToGoBackTo()
 	})
 	if len(revs) == 0 {
 		return nil
 	}
 	return slices.MaxFunc(revs, func(a, b *schema.Revision) int {
-		return cmp.Or(healthyAt(a).Compare(healthyAt(b)), cmp.Compare(a.ResourceVersion, b.ResourceVersion))
+		return cmp.Or(a.HealthyAt().Compare(b.HealthyAt()), cmp.Compare(a.ResourceVersion, b.ResourceVersion))
 	})
-}
-
-// healthyAt is when the revision was last found healthy, zero for never.
-func healthyAt(rev *schema.Revision) time.Time {
-	var at time.Time
-	for _, p := range rev.Status.Phases {
-		if p.Name == schema.PhaseHealthy {
-			at = p.At.Time
-		}
-	}
-	return at
 }
 
 // GoesBackTo is the revision that a source's failed one makes way for, nil when

@@ -54,6 +54,7 @@ func (r *run) bind(pod *corev1.Pod, node schema.NodeName) {
 	}
 	bound.Annotations[schema.AnnotationEpoch] = strconv.FormatUint(r.tx.Counters().ResourceVersion, 10)
 	setPodScheduled(bound, corev1.ConditionTrue, "", "", r.ctx.Stamp())
+	bound.Status.Conditions = slices.DeleteFunc(bound.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == schema.ConditionLacking })
 	r.tx.Put(bound)
 	if r.bound++; r.bound > MaxScheduledEvents {
 		return
@@ -63,7 +64,8 @@ func (r *run) bind(pod *corev1.Pod, node schema.NodeName) {
 
 func (r *run) refuse(pod *corev1.Pod, d scheduler.Decision) {
 	edited := state.Edit(pod)
-	if !setPodScheduled(edited, corev1.ConditionFalse, corev1.PodReasonUnschedulable, d.Message, r.ctx.Stamp()) {
+	refused := setPodScheduled(edited, corev1.ConditionFalse, corev1.PodReasonUnschedulable, d.Message, r.ctx.Stamp())
+	if !setPodCondition(edited, corev1.PodCondition{Type: schema.ConditionLacking, Status: corev1.ConditionTrue, Reason: d.Lacks, LastTransitionTime: r.ctx.Stamp()}) && !refused {
 		return
 	}
 	r.tx.Put(edited)
@@ -72,17 +74,21 @@ func (r *run) refuse(pod *corev1.Pod, d scheduler.Decision) {
 
 // setPodScheduled reports whether the condition changed.
 func setPodScheduled(pod *corev1.Pod, status corev1.ConditionStatus, reason, message string, now metav1.Time) bool {
-	want := corev1.PodCondition{Type: corev1.PodScheduled, Status: status, Reason: reason, Message: message, LastTransitionTime: now}
-	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
+	return setPodCondition(pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: status, Reason: reason, Message: message, LastTransitionTime: now})
+}
+
+// setPodCondition keeps the transition time where the status did not change.
+func setPodCondition(pod *corev1.Pod, want corev1.PodCondition) bool {
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == want.Type })
 	if i < 0 {
 		pod.Status.Conditions = append(pod.Status.Conditions, want)
 		return true
 	}
 	have := &pod.Status.Conditions[i]
-	if have.Status == status && have.Reason == reason && have.Message == message {
+	if have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message {
 		return false
 	}
-	if have.Status == status {
+	if have.Status == want.Status {
 		want.LastTransitionTime = have.LastTransitionTime
 	}
 	*have = want

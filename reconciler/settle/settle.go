@@ -203,6 +203,7 @@ func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {
 	for !q.Rested() && changed < MaxChanged || len(q.placing) > 0 && changed < MaxPlaced {
 		changed += run.visit(q.take())
 	}
+	run.tellParked()
 	q.viewAt = tx.Counters().ResourceVersion
 }
 
@@ -226,12 +227,14 @@ type run struct {
 	ctx     *control.Context
 	outside bool // the change being noted came from outside
 	bound   int  // pods bound so far
+	parked  []item
 }
 
 func (r *run) visit(it item) (changed int) {
 	r.q.visits[it]++
 	if n := r.q.visits[it]; n > MaxVisits {
 		r.q.parked[it] = fmt.Sprintf("%s of %s parked after %d visits without outside input", r.engine.controllers[it.controller].Name, it.key, n-1)
+		r.parked = append(r.parked, it)
 		return 0
 	}
 	var wake time.Time
@@ -249,6 +252,17 @@ func (r *run) visit(it item) (changed int) {
 		r.note(c)
 	}
 	return len(dirty)
+}
+
+// tellParked tells of what this Run parked in events on the objects. They come
+// after all it did: an object that changed after the event had another chance.
+func (r *run) tellParked() {
+	for _, it := range r.parked {
+		if obj := r.tx.Get(it.key); obj != nil {
+			control.Event(r.ctx, obj, corev1.EventTypeWarning, schema.ReasonParked, r.q.parked[it])
+		}
+	}
+	r.tx.TakeDirty() // no controller looks at events
 }
 
 // note enqueues whoever cares about a change.

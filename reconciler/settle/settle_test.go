@@ -156,6 +156,15 @@ func TestFightIsParked(t *testing.T) {
 	if !q.Rested() || len(q.Parked()) == 0 || !strings.Contains(q.Parked()[0], "Namespace x parked after 20 visits") {
 		t.Fatalf("rested %v, parked %v", q.Rested(), q.Parked())
 	}
+	told := 0
+	for e := range state.All[*corev1.Event](tx, "") {
+		if e.Reason == schema.ReasonParked && e.InvolvedObject.Name == "x" {
+			told++
+		}
+	}
+	if told != len(q.Parked()) {
+		t.Errorf("%d of %d parkings are told in events", told, len(q.Parked()))
+	}
 	ns, _ := state.Get[*corev1.Namespace](tx, "", "x")
 	before := ns.ResourceVersion
 	touched := state.Edit(ns)

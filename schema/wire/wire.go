@@ -98,7 +98,15 @@ type Report struct {
 	Taints         []corev1.Taint          `json:"taints,omitempty"`
 	Pods           []PodReport             `json:"pods"` // every pod of ours on the node, sorted by UID
 	Images         []corev1.ContainerImage `json:"images,omitempty"`
-	Events         []Event                 `json:"events,omitempty"` // new since the last report that was answered
+	Trouble        *Trouble                `json:"trouble,omitempty"` // why the node cannot work, nil when it can
+	Events         []Event                 `json:"events,omitempty"`  // new since the last report that was answered
+}
+
+// Trouble is what keeps a node from its work, in the words of its condition Ready:
+// a reason of package schema, and the cause in all words.
+type Trouble struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
 }
 
 // ReportInterval is how often an agent reports when nothing changes.

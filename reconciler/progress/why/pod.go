@@ -25,10 +25,6 @@ func (c *chain) pod(pod *corev1.Pod) cause {
 	return found
 }
 
-// conditionStale is the master's mark on pods of a node that has not reported for
-// a while.
-const conditionStale corev1.PodConditionType = "Stale"
-
 func podLink(pod *corev1.Pod, found cause) Link {
 	where := "on no node yet"
 	if pod.Spec.NodeName != "" {
@@ -53,16 +49,19 @@ func (c *chain) podCause(pod *corev1.Pod) (found cause, container string) {
 	case pod.Spec.NodeName == "" && pod.DeletionTimestamp == nil:
 		return unbound(pod), ""
 	case pod.Spec.NodeName != "":
-		if silent, ok := c.nodeCause(pod.Spec.NodeName); ok {
-			silent.text = fmt.Sprintf("pod %s is on node %s, which %s", pod.Name, pod.Spec.NodeName, silent.text)
-			return silent, ""
+		if bad, ok := c.nodeCause(pod.Spec.NodeName); ok {
+			bad.text = fmt.Sprintf("pod %s is on node %s, which %s", pod.Name, pod.Spec.NodeName, bad.text)
+			if e := c.lastEvent(pod, schema.ReasonTerminating, ""); e != nil && pod.DeletionTimestamp != nil {
+				bad.text += "; it is to go: " + e.Message
+			}
+			return bad, ""
 		}
 	}
-	if cond, ok := condition(pod, conditionStale); ok && cond.Status == corev1.ConditionTrue {
+	if cond, ok := condition(pod, schema.ConditionStale); ok && cond.Status == corev1.ConditionTrue {
 		return cause{code: NodeSilent, text: "what is known of pod " + pod.Name + " is old: " + cond.Message}, ""
 	}
 	if pod.DeletionTimestamp != nil {
-		return cause{code: Terminating, text: "pod " + pod.Name + " terminates"}, ""
+		return c.leaving(pod), ""
 	}
 	found = cause{code: RollingOut, text: "pod " + pod.Name + " starts on " + pod.Spec.NodeName}
 	switch {
@@ -70,6 +69,10 @@ func (c *chain) podCause(pod *corev1.Pod) (found cause, container string) {
 		return cause{code: Completed, text: "pod " + pod.Name + " has done its work"}, ""
 	case isReady(pod):
 		found = cause{code: Healthy, text: "pod " + pod.Name + " is ready on " + pod.Spec.NodeName + restarts(pod)}
+	default:
+		if judged, ok := c.unready(pod); ok {
+			found = judged
+		}
 	}
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if judged, ok := c.containerCause(pod, s); ok && !found.worse(judged) {
@@ -77,6 +80,66 @@ func (c *chain) podCause(pod *corev1.Pod) (found cause, container string) {
 		}
 	}
 	return found, container
+}
+
+// setupCodes are the reasons for which no container of a pod had its turn.
+var setupCodes = map[string]Code{
+	schema.ReasonSandbox:         NetworkFailing,
+	schema.ReasonMount:           SetupFailing,
+	schema.ReasonContainerConfig: ConfigMissing,
+}
+
+// unready is what is wrong with a pod as a whole that is not ready; false when it
+// is at most one of its containers.
+func (c *chain) unready(pod *corev1.Pod) (cause, bool) {
+	if cond, ok := condition(pod, corev1.PodReadyToStartContainers); ok && cond.Status == corev1.ConditionFalse {
+		if code, ok := setupCodes[cond.Reason]; ok {
+			return cause{code: code, text: "pod " + pod.Name + " cannot be set up: " + cond.Message}, true
+		}
+	}
+	if cond, ok := condition(pod, corev1.PodReady); ok && cond.Reason == schema.ReasonConmonDied {
+		return cause{code: ConmonDied, text: "pod " + pod.Name + " is not trusted: " + cond.Message}, true
+	}
+	if e := c.lastEvent(pod, schema.ReasonBadAddress, ""); e != nil && pod.Status.PodIP == "" {
+		return cause{code: BadAddress, text: "what is said of pod " + pod.Name + " is not believed: " + e.Message}, true
+	}
+	return cause{}, false
+}
+
+// leaving tells how the end of a pod goes whose node reports.
+func (c *chain) leaving(pod *corev1.Pod) cause {
+	if e := c.sinceDeleted(pod, schema.ReasonKill); e != nil {
+		return cause{code: StopFailing, text: "pod " + pod.Name + " cannot be ended: " + e.Message}
+	}
+	if e := c.sinceDeleted(pod, schema.ReasonExceededGracePeriod); e != nil {
+		return cause{code: StopIgnored, text: "pod " + pod.Name + " did not end when asked to: " + e.Message}
+	}
+	because := ""
+	if e := c.lastEvent(pod, schema.ReasonTerminating, ""); e != nil {
+		because = ": " + e.Message
+	}
+	if pod.Annotations[schema.AnnotationDrained] != "true" {
+		return cause{code: Draining, text: "pod " + pod.Name + " goes on serving until every node has taken it out of its tables" + because}
+	}
+	text := "pod " + pod.Name + " terminates"
+	if grace := pod.DeletionGracePeriodSeconds; grace != nil {
+		text += fmt.Sprintf(", within %ds of the stop signal", *grace)
+	}
+	return cause{code: Terminating, text: text + because}
+}
+
+// sinceDeleted is the last event with that reason since the pod was told to go:
+// what went wrong when a probe stopped it is over. Both times are the master's.
+func (c *chain) sinceDeleted(pod *corev1.Pod, reason string) *corev1.Event {
+	e := c.lastEvent(pod, reason, "")
+	grace := time.Duration(0)
+	if pod.DeletionGracePeriodSeconds != nil {
+		grace = time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second
+	}
+	if e == nil || e.LastTimestamp.Time.Before(pod.DeletionTimestamp.Add(-grace)) {
+		return nil
+	}
+	return e
 }
 
 func restarts(pod *corev1.Pod) string {
@@ -88,38 +151,45 @@ func restarts(pod *corev1.Pod) string {
 	return ""
 }
 
-// roomReasons begin what the scheduler says when a node is merely full.
-var roomReasons = []string{"cpu: wanted", "memory: wanted", "pods: used", "ephemeral-storage: wanted", "host port"}
+// lackingCodes are the reasons for which no node takes a pod.
+var lackingCodes = map[string]Code{
+	schema.ReasonNoCapacity:    NoCapacity,
+	schema.ReasonNoReadyNode:   NoReadyNode,
+	schema.ReasonNoFittingNode: NoFittingNode,
+}
 
 func unbound(pod *corev1.Pod) cause {
-	cond, ok := condition(pod, corev1.PodScheduled)
-	if !ok || cond.Reason != corev1.PodReasonUnschedulable {
+	lacking, ok := condition(pod, schema.ConditionLacking)
+	code, known := lackingCodes[lacking.Reason]
+	if !ok || !known {
 		return cause{code: RollingOut, text: "pod " + pod.Name + " waits for its node"}
 	}
-	found := cause{code: NoFittingNode, text: "no node takes pod " + pod.Name + ": " + cond.Message}
-	if slices.ContainsFunc(roomReasons, func(r string) bool { return strings.Contains(cond.Message, r) }) || strings.Contains(cond.Message, "the cluster has no node") || strings.Contains(cond.Message, "not ready") {
-		found.code = NoCapacity
-	}
-	return found
+	cond, _ := condition(pod, corev1.PodScheduled)
+	return cause{code: code, text: "no node takes pod " + pod.Name + ": " + cond.Message}
 }
 
 // waitingCodes are the reasons for which a container waits.
 var waitingCodes = map[string]Code{
-	"CrashLoopBackOff":           CrashLoop,
-	"ErrImagePull":               ImagePull,
-	"ImagePullBackOff":           ImagePull,
-	"ErrImageNeverPull":          ImagePull,
-	"InvalidImageName":           ImagePull,
-	"ImageInspectError":          ImagePull,
-	"RegistryUnavailable":        RegistryUnavailable,
-	"CreateContainerConfigError": ConfigMissing,
-	"CreateContainerError":       StartFailing,
-	"RunContainerError":          StartFailing,
-	"ContainerStatusUnknown":     Unknown,
+	schema.ReasonCrashLoop:           CrashLoop,
+	schema.ReasonErrImagePull:        ImagePull,
+	schema.ReasonImagePullBackOff:    ImagePull,
+	schema.ReasonErrImageNeverPull:   ImageNotOnNode,
+	schema.ReasonRegistryUnavailable: RegistryUnavailable,
+	schema.ReasonContainerConfig:     ConfigMissing,
+	schema.ReasonContainerCreate:     StartFailing,
+	schema.ReasonContainerRun:        StartFailing,
+	schema.ReasonStatusUnknown:       Unknown,
 }
 
-// unreachable are parts of what a pull says when nobody answers.
-var unreachable = []string{"connection refused", "no such host", "i/o timeout", "deadline exceeded", "network is unreachable", "no route to host", "TLS handshake timeout", "server misbehaving"}
+// endCodes are the reasons with which a container ended that are no crash of its
+// own.
+var endCodes = map[string]Code{
+	schema.ReasonOOMKilled:     OOMKilled,
+	schema.ReasonUnhealthy:     ProbeFailing,
+	schema.ReasonConmonDied:    ConmonDied,
+	schema.ReasonNodeRebooted:  NodeRebooted,
+	schema.ReasonStatusUnknown: EndUnseen,
+}
 
 // containerCause is what is wrong with a container; false when nothing is.
 func (c *chain) containerCause(pod *corev1.Pod, s corev1.ContainerStatus) (cause, bool) {
@@ -128,7 +198,7 @@ func (c *chain) containerCause(pod *corev1.Pod, s corev1.ContainerStatus) (cause
 	case s.State.Waiting != nil:
 		return c.waitingCause(pod, s, name)
 	case s.State.Terminated != nil:
-		if s.State.Terminated.ExitCode == 0 {
+		if s.State.Terminated.ExitCode == 0 && s.State.Terminated.Reason != schema.ReasonUnhealthy {
 			return cause{}, false
 		}
 		return cause{code: exitCode(s.State.Terminated), text: name + " ended with " + exit(s.State.Terminated), log: logOf(pod, s, false)}, true
@@ -147,30 +217,23 @@ func (c *chain) containerCause(pod *corev1.Pod, s corev1.ContainerStatus) (cause
 func (c *chain) waitingCause(pod *corev1.Pod, s corev1.ContainerStatus, name string) (cause, bool) {
 	w, last := s.State.Waiting, s.LastTerminationState.Terminated
 	code, known := waitingCodes[w.Reason]
-	found := cause{code: code, text: name + " waits: " + strings.TrimSuffix(w.Reason+": "+w.Message, ": ")}
-	switch {
-	case !known && w.Message != "":
-		found.code, found.text = SetupFailing, "pod "+pod.Name+" cannot be set up: "+w.Message
-	case !known:
+	if !known {
 		return cause{}, false
-	case code == ImagePull && !strings.HasPrefix(s.Image, "localhost/") && slices.ContainsFunc(unreachable, func(u string) bool { return strings.Contains(w.Message, u) }):
-		found.code = RegistryUnavailable
-	case code == CrashLoop && last != nil:
+	}
+	found := cause{code: code, text: name + " waits: " + strings.TrimSuffix(w.Reason+": "+w.Message, ": ")}
+	if code == CrashLoop && last != nil {
 		found.code, found.log = exitCode(last), logOf(pod, s, false)
 		found.text = fmt.Sprintf("%s ends with %s, %s", name, exit(last), times(s.RestartCount, "restart"))
-		if probe := c.killedBy(pod, s.Name); probe != "" && found.code == CrashLoop {
-			found.code, found.text = ProbeFailing, fmt.Sprintf("%s is stopped, %s so far: %s", name, times(s.RestartCount, "restart"), probe)
+		if found.code == ProbeFailing {
+			found.text = fmt.Sprintf("%s is stopped, %s so far: %s", name, times(s.RestartCount, "restart"), last.Message)
 		}
 	}
 	return found, true
 }
 
 func exitCode(t *corev1.ContainerStateTerminated) Code {
-	switch t.Reason {
-	case "OOMKilled":
-		return OOMKilled
-	case "ContainerStatusUnknown":
-		return Unknown
+	if code, ok := endCodes[t.Reason]; ok {
+		return code
 	}
 	return CrashLoop
 }
@@ -189,20 +252,10 @@ func exit(t *corev1.ContainerStateTerminated) string {
 
 // probeSaid is what a probe of the container said last when it failed.
 func (c *chain) probeSaid(pod *corev1.Pod, container string) string {
-	if e := c.lastEvent(pod, "Unhealthy", container); e != nil {
+	if e := c.lastEvent(pod, schema.ReasonUnhealthy, container); e != nil {
 		return e.Message
 	}
 	return ""
-}
-
-// killedBy is the probe for which the container was stopped.
-func (c *chain) killedBy(pod *corev1.Pod, container string) string {
-	e := c.lastEvent(pod, "Killing", container)
-	if e == nil || !strings.Contains(e.Message, "probe") {
-		return ""
-	}
-	_, why, _ := strings.Cut(e.Message, ": ")
-	return why
 }
 
 // lastEvent is the newest event of a pod with that reason. An event that names
@@ -210,7 +263,7 @@ func (c *chain) killedBy(pod *corev1.Pod, container string) string {
 func (c *chain) lastEvent(pod *corev1.Pod, reason, container string) *corev1.Event {
 	var last *corev1.Event
 	for e := range state.All[*corev1.Event](c.r, pod.Namespace) {
-		if e.InvolvedObject.UID != pod.UID || e.Reason != reason || namesAnother(pod, e.Message, container) {
+		if field := e.InvolvedObject.FieldPath; e.InvolvedObject.UID != pod.UID || e.Reason != reason || container != "" && field != "" && field != schema.ContainerField(pod, container) {
 			continue
 		}
 		if last == nil || last.LastTimestamp.Before(&e.LastTimestamp) {
@@ -218,15 +271,6 @@ func (c *chain) lastEvent(pod *corev1.Pod, reason, container string) *corev1.Eve
 		}
 	}
 	return last
-}
-
-func namesAnother(pod *corev1.Pod, message, container string) bool {
-	for _, ctr := range pod.Spec.Containers {
-		if ctr.Name != container && strings.Contains(message, "container "+ctr.Name+":") {
-			return true
-		}
-	}
-	return false
 }
 
 func logOf(pod *corev1.Pod, s corev1.ContainerStatus, previous bool) *Log {
@@ -240,9 +284,6 @@ func (c *chain) containerLinks(pod *corev1.Pod, name string, found cause) {
 		c.Links = append(c.Links, Link{Step: "container", Name: name, State: "runs before the others"})
 		return
 	}
-	if found.code == SetupFailing {
-		return // neither image nor container had their turn
-	}
 	ctr := &pod.Spec.Containers[i]
 	status := corev1.ContainerStatus{}
 	for _, s := range pod.Status.ContainerStatuses {
@@ -251,7 +292,7 @@ func (c *chain) containerLinks(pod *corev1.Pod, name string, found cause) {
 		}
 	}
 	image := Link{Step: "image", Name: ctr.Image, State: "there", OK: true}
-	if found.code == ImagePull || found.code == RegistryUnavailable {
+	if found.code == ImagePull || found.code == ImageNotOnNode || found.code == RegistryUnavailable {
 		image.OK, image.State = false, status.State.Waiting.Reason
 	}
 	c.Links = append(c.Links, image)
@@ -338,6 +379,16 @@ func times(n int32, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// notReadyCodes are the reasons for which a node says that it cannot work.
+var notReadyCodes = map[string]Code{
+	schema.ReasonRuntimeUnavailable: RuntimeUnavailable,
+	schema.ReasonNetworkUnavailable: NetworkFailing,
+}
+
+// nobodyKnows is what may be the matter with a silent node. The master sees the
+// silence and nothing else.
+const nobodyKnows = "; down, cut off, or without its agent: nobody here can tell"
+
 // nodeCause is what is wrong with a node, said of "node n1, which ..."; false when
 // it is ready.
 func (c *chain) nodeCause(name string) (cause, bool) {
@@ -345,12 +396,19 @@ func (c *chain) nodeCause(name string) (cause, bool) {
 	if !ok {
 		return cause{code: NodeSilent, text: "the cluster does not have"}, true
 	}
-	cond, ok := nodeReady(node)
+	if cond, ok := nodeCondition(node, schema.ConditionDoubted); ok && cond.Status == corev1.ConditionTrue {
+		return cause{code: MostNodesSilent, text: "does not report: " + cond.Message}, true
+	}
+	cond, ok := nodeCondition(node, corev1.NodeReady)
 	switch {
 	case !ok || cond.Status == corev1.ConditionUnknown:
-		return cause{code: NodeSilent, text: "does not report" + since(cond)}, true
+		return cause{code: NodeSilent, text: "does not report" + since(cond) + nobodyKnows}, true
 	case cond.Status == corev1.ConditionFalse:
-		return cause{code: NodeNotReady, text: "is not ready: " + cond.Message}, true
+		code, known := notReadyCodes[cond.Reason]
+		if !known {
+			code = NodeNotReady
+		}
+		return cause{code: code, text: "is not ready: " + cond.Message}, true
 	}
 	return cause{}, false
 }
@@ -362,9 +420,9 @@ func since(cond corev1.NodeCondition) string {
 	return " since " + cond.LastTransitionTime.UTC().Format(time.RFC3339)
 }
 
-func nodeReady(node *corev1.Node) (corev1.NodeCondition, bool) {
+func nodeCondition(node *corev1.Node, kind corev1.NodeConditionType) (corev1.NodeCondition, bool) {
 	for _, cond := range node.Status.Conditions {
-		if cond.Type == corev1.NodeReady {
+		if cond.Type == kind {
 			return cond, true
 		}
 	}
@@ -381,7 +439,7 @@ func (c *chain) nodeLink(name string) {
 	if found, bad := c.nodeCause(name); bad {
 		l.State, l.OK = found.text, false
 	}
-	if cond, ok := nodeReady(node); ok && !cond.LastTransitionTime.IsZero() {
+	if cond, ok := nodeCondition(node, corev1.NodeReady); ok && !cond.LastTransitionTime.IsZero() {
 		l.At = &cond.LastTransitionTime
 	}
 	c.add(node, l)
@@ -391,7 +449,11 @@ func (c *chain) nodeLink(name string) {
 func (c *chain) node(name string) cause {
 	c.nodeLink(name)
 	var pods, ready int
+	stale := ""
 	for pod := range state.By[*corev1.Pod](c.r, state.PodsByNode, name) {
+		if cond, ok := condition(pod, schema.ConditionStale); ok && cond.Status == corev1.ConditionTrue {
+			stale = cond.Message
+		}
 		pods++
 		if isReady(pod) {
 			ready++
@@ -401,6 +463,9 @@ func (c *chain) node(name string) cause {
 	if found, bad := c.nodeCause(name); bad {
 		found.text = "node " + name + " " + found.text
 		return found
+	}
+	if stale != "" {
+		return cause{code: NodeSilent, text: stale + nobodyKnows}
 	}
 	if node, ok := state.Get[*corev1.Node](c.r, "", name); ok && node.Spec.Unschedulable {
 		return cause{code: Unschedulable, text: "node " + name + " takes no new pods"}

@@ -29,7 +29,7 @@ func (c *chain) revision(rev *schema.Revision) cause {
 	case schema.PhaseSuperseded:
 		return cause{code: Superseded, text: reason}
 	case schema.PhaseHeld:
-		return cause{code: Held, text: reason}
+		return cause{code: heldCode(rev), text: reason}
 	case schema.PhaseRolledBack:
 		return cause{code: Quarantined, text: "it failed and the cluster went back " + reason}
 	case schema.PhaseInvalid:
@@ -56,7 +56,7 @@ func (c *chain) underWay(rev *schema.Revision, reason string) cause {
 	case schema.PhaseHealthy:
 		best = cause{code: Healthy, text: reason}
 	case schema.PhaseFailed:
-		best = cause{code: Failed, text: reason}
+		best = c.failed(rev, reason)
 	case schema.PhaseStalled:
 		best = cause{code: Stalled, text: reason}
 	}
@@ -82,6 +82,38 @@ func (c *chain) underWay(rev *schema.Revision, reason string) cause {
 		}
 	}
 	return best
+}
+
+// heldCodes are the reasons for which a guard holds a revision.
+var heldCodes = map[string]Code{
+	schema.ReasonPruneGuard:  PruneGuard,
+	schema.ReasonTreeEmpty:   TreeEmpty,
+	schema.ReasonQuarantined: Quarantined,
+	schema.ReasonNoWayBack:   NoWayBack,
+}
+
+func heldCode(rev *schema.Revision) Code {
+	for _, cond := range rev.Status.Conditions {
+		if code, ok := heldCodes[cond.Reason]; ok && cond.Type == schema.ConditionHeld {
+			return code
+		}
+	}
+	return Held
+}
+
+// failed tells what follows from a failure: the source goes back, or stays for
+// want of what to go back to, or because it is told to.
+func (c *chain) failed(rev *schema.Revision, reason string) cause {
+	src, ok := state.Get[*schema.Source](c.r, "", rev.Spec.Source)
+	if !ok || src.Spec.OnFailure == "hold" {
+		return cause{code: Failed, text: reason}
+	}
+	for other := range state.By[*schema.Revision](c.r, state.RevisionsBySource, rev.Spec.Source) {
+		if other.Name != rev.Name && other.GoodToGoBackTo() {
+			return cause{code: RollingOut, text: "the cluster goes back to the last healthy revision: " + reason}
+		}
+	}
+	return cause{code: NothingToGoBackTo, text: reason}
 }
 
 // workloads are the source's deployments and bare pods, in key order.
@@ -121,13 +153,11 @@ func (c *chain) source(src *schema.Source) cause {
 	return c.revision(rev)
 }
 
-// conditionFetched is the Source's condition that says whether its repository can
-// be followed; the reason of a false one is a code of ours.
-const conditionFetched = "Fetched"
-
+// fetchTrouble is why the source's repository cannot be followed; the reason of the
+// condition is a code of ours.
 func fetchTrouble(src *schema.Source) (cause, bool) {
 	for _, cond := range src.Status.Conditions {
-		if cond.Type != conditionFetched || cond.Status != metav1.ConditionFalse {
+		if cond.Type != schema.ConditionFetched || cond.Status != metav1.ConditionFalse {
 			continue
 		}
 		found := cause{code: SourceTrouble, text: cond.Message}
@@ -150,12 +180,18 @@ func (c *chain) unlessGitWantsOther(obj schema.Object, found cause) cause {
 	if !ok {
 		return found
 	}
-	codes := map[schema.Phase]Code{schema.PhaseInvalid: Invalid, schema.PhaseHeld: Held, schema.PhaseRolledBack: Quarantined, schema.PhaseFailed: Failed}
-	code, ok := codes[rev.Status.Phase]
-	if !ok {
+	reason, at := lastPhase(rev)
+	var code Code
+	switch rev.Status.Phase {
+	case schema.PhaseInvalid:
+		code = Invalid
+	case schema.PhaseHeld:
+		code = heldCode(rev)
+	case schema.PhaseRolledBack:
+		code = Quarantined
+	default:
 		return found
 	}
-	reason, at := lastPhase(rev)
 	c.add(rev, Link{Step: "revision", State: string(rev.Status.Phase) + ", while Git asks for it", At: at})
 	return cause{code: code, text: fmt.Sprintf("%s, from commit %s; commit %s, which Git asks for, did not come through: %s", found.text, short(src.Status.Applied.Commit), short(rev.Spec.Commit), reason)}
 }

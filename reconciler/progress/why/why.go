@@ -29,28 +29,48 @@ type Code string
 
 // The codes, from what matters most of several to what matters least.
 const (
+	Recovering          Code = "Recovering"          // the master gathers the cluster of a lost store
+	MostNodesSilent     Code = "MostNodesSilent"     // the leader doubts itself
 	NodeSilent          Code = "NodeSilent"          // the node does not report
+	RuntimeUnavailable  Code = "RuntimeUnavailable"  // the node's container runtime does not answer
+	NetworkFailing      Code = "NetworkFailing"      // the network of the node, or of a pod on it, cannot be made
 	NodeNotReady        Code = "NodeNotReady"        // the node reports that it cannot work
+	Parked              Code = "Parked"              // controllers undo each other's work on it
+	BadAddress          Code = "BadAddress"          // the node gave the pod an address that is not its own
 	Unknown             Code = "Unknown"             // Podman does not know what its container does
+	ConmonDied          Code = "ConmonDied"          // nobody watches the container any more
 	OOMKilled           Code = "OOMKilled"           // out of memory
 	ConfigMissing       Code = "ConfigMissing"       // a ConfigMap, Secret or key is not there
 	ImagePull           Code = "ImagePull"           // the image cannot be had
+	ImageNotOnNode      Code = "ImageNotOnNode"      // the image may not be pulled and is not there
 	RegistryUnavailable Code = "RegistryUnavailable" // nobody can say whether the image can be had
 	StartFailing        Code = "StartFailing"        // the container cannot be started
-	SetupFailing        Code = "SetupFailing"        // the pod's volumes or network cannot be made
+	SetupFailing        Code = "SetupFailing"        // the pod's volumes cannot be made
 	CrashLoop           Code = "CrashLoop"           // the container ends again and again
 	ProbeFailing        Code = "ProbeFailing"        // it runs and a probe says no
+	EndUnseen           Code = "EndUnseen"           // the container ended and nobody saw how
+	NodeRebooted        Code = "NodeRebooted"        // the container ended with its node
 	NoCapacity          Code = "NoCapacity"          // no node has room
+	NoReadyNode         Code = "NoReadyNode"         // the nodes that would do are not ready
 	NoFittingNode       Code = "NoFittingNode"       // no node is what the pod asks for
 	NoMatchingPods      Code = "NoMatchingPods"      // a service selects no pod
+	AddressRefused      Code = "AddressRefused"      // a service asks for an address or port it cannot have
+	AddressesExhausted  Code = "AddressesExhausted"  // no address or node port is free
 	Invalid             Code = "Invalid"             // the tree has errors
-	Held                Code = "Held"                // a guard holds the revision
-	Quarantined         Code = "Quarantined"         // it failed and the cluster went back
-	Failed              Code = "Failed"              // it failed and stays
+	TreeEmpty           Code = "TreeEmpty"           // the tree is empty, and everything would go
+	PruneGuard          Code = "PruneGuard"          // more would go than may go at once
+	NoWayBack           Code = "NoWayBack"           // it failed, and what was healthy cannot be applied any more
+	Held                Code = "Held"                // a guard of which this program knows nothing holds it
+	Quarantined         Code = "Quarantined"         // the tree failed and the cluster went back
+	NothingToGoBackTo   Code = "NothingToGoBackTo"   // it failed, and nothing before it was healthy
+	Failed              Code = "Failed"              // it failed and stays, as its source says
 	Stalled             Code = "Stalled"             // it waits for room, a node or an image
 	SourceTrouble       Code = "SourceTrouble"       // the repository cannot be read or followed
 	Unschedulable       Code = "Unschedulable"       // the node takes no new pods
+	StopFailing         Code = "StopFailing"         // the node cannot end the pod
+	StopIgnored         Code = "StopIgnored"         // it did not end when asked to, and is killed
 	RollingOut          Code = "RollingOut"          // under way
+	Draining            Code = "Draining"            // on its way out of every node's tables
 	Terminating         Code = "Terminating"         // on its way out
 	Superseded          Code = "Superseded"          // a newer commit took its place
 	Completed           Code = "Completed"           // it has done its work
@@ -76,28 +96,48 @@ type rule struct {
 
 // rules are in the order of the codes: of several causes the first one is told.
 var rules = []rule{
+	{Recovering, Operator, "bring back the nodes that are waited for; what runs goes on running"},
+	{MostNodesSilent, Operator, "see to the master's own network first; nothing is moved and no node is given up meanwhile"},
 	{NodeSilent, Operator, "see to the node or its network; its pods are replaced once their tolerance is over"},
+	{RuntimeUnavailable, Operator, "see to Podman on the node: its service, its storage and the disk below; what runs goes on running"},
+	{NetworkFailing, Operator, "see to the node's network: its links, its nftables, and the addresses left in its range"},
 	{NodeNotReady, Operator, "see to the node"},
+	{Parked, Operator, "restart the master or change the object in Git, and report it: it is a fault of ours"},
+	{BadAddress, Operator, "see to the node: what its agent keeps of addresses is of another range"},
 	{Unknown, Operator, "look at the container on its node: Podman has lost it"},
+	{ConmonDied, Operator, "find out what killed conmon on the node; the container is replaced by itself"},
 	{OOMKilled, Developer, "raise the memory limit, or make the program need less, and commit"},
 	{ConfigMissing, Developer, "add what is missing to the tree and commit"},
 	{ImagePull, Developer, "push the image, or name one that exists and commit"},
+	{ImageNotOnNode, Developer, "have an operator put the image on the node, or commit an imagePullPolicy that allows to pull it"},
 	{RegistryUnavailable, Operator, "make the registry reachable from the node"},
 	{StartFailing, Developer, "correct command, image or limits and commit"},
 	{SetupFailing, Developer, "correct the volume and commit, or provide on the node what it names"},
 	{CrashLoop, Developer, "read the log, fix the program or its configuration and commit"},
 	{ProbeFailing, Developer, "fix the program or the probe and commit"},
+	{EndUnseen, Operator, "find out what ended the container and who watched it on the node, its log may tell; it is started again"},
+	{NodeRebooted, Operator, "find out why the node booted; its containers are started again"},
 	{NoCapacity, Operator, "add a node or free room; it goes on by itself"},
+	{NoReadyNode, Operator, "see to the nodes that are not ready, or let them take pods again; it goes on by itself"},
 	{NoFittingNode, Developer, "ask for a node that exists and commit, or have an operator label or untaint one"},
 	{NoMatchingPods, Developer, "make the selector and the pods' labels agree and commit"},
+	{AddressRefused, Developer, "leave the address or port to the cluster, or name another, and commit"},
+	{AddressesExhausted, Operator, "take away services that are not needed; it goes on by itself"},
 	{Invalid, Developer, "correct the tree and commit"},
+	{TreeEmpty, Developer, "bring the tree back, or have the source read the right directory; to let everything go, commit with the trailer " + schema.TrailerAllowPrune},
+	{PruneGuard, Developer, "bring back what is missing, or let it go by a commit with the trailer " + schema.TrailerAllowPrune},
+	{NoWayBack, Developer, "commit a fix: the revision before can no longer be applied"},
 	{Held, Developer, "commit a tree that goes ahead, or one with the trailer that lifts the guard"},
 	{Quarantined, Developer, "commit a fix; the same tree is not tried again without the trailer " + schema.TrailerRetry},
+	{NothingToGoBackTo, Developer, "commit a fix: no revision before it was healthy"},
 	{Failed, Developer, "commit a fix, or go back with `fairlead rollback`"},
 	{Stalled, Operator, "provide what is missing; it goes on by itself"},
 	{SourceTrouble, Operator, "see to the repository; what ran goes on running"},
 	{Unschedulable, Operator, "let the node take pods again when it may"},
+	{StopFailing, Operator, "see to the container on its node: it cannot be ended"},
+	{StopIgnored, Developer, "have the program end when it hears the stop signal, or give it a longer terminationGracePeriodSeconds, and commit"},
 	{RollingOut, Nobody, "it is on its way; follow it with `fairlead status --wait`"},
+	{Draining, Nobody, "it is asked to end once no node sends it new requests, after five seconds at the latest"},
 	{Terminating, Nobody, "it is on its way out"},
 	{Superseded, Nobody, "a newer commit took its place"},
 	{Completed, Nobody, "it has done its work"},
@@ -106,17 +146,17 @@ var rules = []rule{
 
 // sourceRules are for the reasons for which a source's repository gives nothing new.
 var sourceRules = []rule{
-	{"Unreachable", Operator, "make the repository reachable from the master; what ran goes on running"},
-	{"Unauthorized", Operator, "give the source credentials that the repository takes"},
-	{"BadCredentials", Operator, "correct the file with the source's credentials"},
-	{"BadURL", Operator, "correct the source's url"},
-	{"BadRepository", Operator, "repair the repository; what ran goes on running"},
-	{"TooLarge", Developer, "make the repository smaller"},
-	{"NotStored", Operator, "give the master's disk room"},
-	{"BranchGone", Developer, "push the branch again, or have the source follow another"},
-	{"Rewound", Developer, "push a branch that contains what runs, or a commit with the trailer " + schema.TrailerAllowRewind},
-	{"PathGone", Developer, "push the directory that the source reads, or have it read another"},
-	{"TreeRefused", Developer, "make the tree smaller"},
+	{schema.ReasonUnreachable, Operator, "make the repository reachable from the master; what ran goes on running"},
+	{schema.ReasonUnauthorized, Operator, "give the source credentials that the repository takes"},
+	{schema.ReasonBadCredentials, Operator, "correct the file with the source's credentials"},
+	{schema.ReasonBadURL, Operator, "correct the source's url"},
+	{schema.ReasonBadRepository, Operator, "repair the repository; what ran goes on running"},
+	{schema.ReasonTooLarge, Developer, "make the repository smaller"},
+	{schema.ReasonNotStored, Operator, "give the master's disk room"},
+	{schema.ReasonBranchGone, Developer, "push the branch again, or have the source follow another"},
+	{schema.ReasonRewound, Developer, "push a branch that contains what runs, or a commit with the trailer " + schema.TrailerAllowRewind},
+	{schema.ReasonPathGone, Developer, "push the directory that the source reads, or have it read another"},
+	{schema.ReasonTreeRefused, Developer, "make the tree smaller"},
 }
 
 func ruleOf(code Code) (rank int, r rule) {
@@ -209,9 +249,43 @@ func Explain(r state.Reader, key schema.Key) (*Chain, error) {
 		return nil, fmt.Errorf("there is no %s", key)
 	}
 	c := &chain{Chain: Chain{APIVersion: APIVersion, Object: key.String(), Links: []Link{}, Events: []Event{}}, r: r}
-	c.settle(c.explain(obj))
+	found := c.explain(obj)
+	if parked, ok := c.parked(); ok && parked.worse(found) {
+		found = parked
+	}
+	c.settle(found)
 	c.tellEvents()
 	return &c.Chain, nil
+}
+
+// InRecovery answers for any object while the cluster is gathered from its nodes,
+// which reason tells: nothing is known of the object, and nothing was done to it.
+func InRecovery(key schema.Key, reason string) *Chain {
+	c := &chain{Chain: Chain{APIVersion: APIVersion, Object: key.String(), Links: []Link{}, Events: []Event{}}}
+	c.settle(cause{code: Recovering, text: reason})
+	return &c.Chain
+}
+
+// parked tells of an object of the chain that controllers undid each other's work
+// on, and that did not change since.
+func (c *chain) parked() (cause, bool) {
+	for e := range state.All[*corev1.Event](c.r, "") {
+		if e.Reason != schema.ReasonParked {
+			continue
+		}
+		if i := c.subject(e); i >= 0 && version(e) > version(c.about[i]) {
+			return cause{code: Parked, text: e.Message}, true
+		}
+	}
+	return cause{}, false
+}
+
+// subject is which object of the chain an event is about, -1 for none.
+func (c *chain) subject(e *corev1.Event) int {
+	return slices.IndexFunc(c.about, func(o schema.Object) bool {
+		return string(schema.KindOf(o)) == e.InvolvedObject.Kind && o.GetName() == e.InvolvedObject.Name &&
+			o.GetNamespace() == e.InvolvedObject.Namespace && (e.InvolvedObject.UID == "" || o.GetUID() == e.InvolvedObject.UID)
+	})
 }
 
 func (c *chain) settle(found cause) {
@@ -314,11 +388,7 @@ func (c *chain) tellEvents() {
 		if len(c.Events) == MaxEvents {
 			return
 		}
-		i := slices.IndexFunc(c.about, func(o schema.Object) bool {
-			return string(schema.KindOf(o)) == e.InvolvedObject.Kind && o.GetName() == e.InvolvedObject.Name &&
-				o.GetNamespace() == e.InvolvedObject.Namespace && (e.InvolvedObject.UID == "" || o.GetUID() == e.InvolvedObject.UID)
-		})
-		if i >= 0 {
+		if i := c.subject(e); i >= 0 {
 			c.Events = append(c.Events, Event{
 				At: e.LastTimestamp, Object: schema.KeyOf(c.about[i]).String(), Type: e.Type, Reason: e.Reason, Message: e.Message, Count: max(1, e.Count),
 			})

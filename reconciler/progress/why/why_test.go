@@ -22,10 +22,7 @@ var now = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
 
-const (
-	commit = "4d7b5c7aefe8000000000000000000000000cafe"
-	newer  = "9c1e00000000000000000000000000000000cafe"
-)
+const commit = "4d7b5c7aefe8000000000000000000000000cafe"
 
 // world is a small cluster: deployment shop/api of one pod on n1, its service, its
 // source and its revision, all well. Tests break it.
@@ -115,10 +112,6 @@ func (w *world) status(s corev1.ContainerStatus) {
 	}
 }
 
-func (w *world) waiting(reason, message string) {
-	w.status(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}})
-}
-
 func (w *world) crashed(reason string, exitCode int32) {
 	w.status(corev1.ContainerStatus{
 		RestartCount:         3,
@@ -127,32 +120,12 @@ func (w *world) crashed(reason string, exitCode int32) {
 	})
 }
 
-func (w *world) unbound(message string) {
-	w.waiting("", "")
-	w.pod.Spec.NodeName = ""
-	w.pod.Status = corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{
-		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: message},
-	}}
-}
-
 func (w *world) event(reason, message string, count int32) {
 	w.more = append(w.more, &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Name: strings.ToLower(reason), Namespace: "shop"},
 		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: "api-1-x", UID: types.UID("p")},
 		Type:           "Warning", Reason: reason, Message: message, LastTimestamp: ago(time.Duration(len(w.more)+1) * time.Second), Count: count,
 	})
-}
-
-// asked has Git ask for a newer commit that is in a phase.
-func (w *world) asked(phase schema.Phase, reason string) *schema.Revision {
-	rev := &schema.Revision{
-		ObjectMeta: metav1.ObjectMeta{Name: "main-" + newer[:12]},
-		Spec:       schema.RevisionSpec{Source: "main", Commit: newer, Subject: "shop: v2", Author: "Bob <bob@example.org>"},
-	}
-	rev.Enter(phase, ago(time.Minute), reason)
-	w.source.Status.Desired = schema.CommitRef{Commit: newer}
-	w.more = append(w.more, rev)
-	return rev
 }
 
 func (w *world) cluster() state.Reader {
@@ -165,104 +138,8 @@ func (w *world) cluster() state.Reader {
 
 var (
 	theDeployment = schema.Key{Kind: schema.KindDeployment, Namespace: "shop", Name: "api"}
-	thePod        = schema.Key{Kind: schema.KindPod, Namespace: "shop", Name: "api-1-x"}
 	theService    = schema.Key{Kind: schema.KindService, Namespace: "shop", Name: "api"}
-	theSet        = schema.Key{Kind: schema.KindReplicaSet, Namespace: "shop", Name: "api-1"}
-	theNode       = schema.Key{Kind: schema.KindNode, Name: "n1"}
-	theSource     = schema.Key{Kind: schema.KindSource, Name: "main"}
-	theRevision   = schema.Key{Kind: schema.KindRevision, Name: "main-4d7b5c7aefe8"}
-	newerRevision = schema.Key{Kind: schema.KindRevision, Name: "main-9c1e00000000"}
 )
-
-func TestEveryFaultHasItsCode(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		make   func(*world)
-		about  []schema.Key
-		code   Code
-		actor  Actor
-		reason string // part of it
-		log    bool
-	}{
-		{"all is well", func(*world) {}, []schema.Key{theDeployment, thePod, theService, theSet, theNode, theSource, theRevision}, Healthy, Nobody, "", false},
-		{"crash", func(w *world) { w.crashed("Error", 2) }, []schema.Key{theDeployment, thePod, theService, theSet, theSource, theRevision}, CrashLoop, Developer, "exit code 2", true},
-		{"out of memory", func(w *world) { w.crashed("OOMKilled", 137) }, []schema.Key{theDeployment, thePod}, OOMKilled, Developer, "exit code 137, OOMKilled", true},
-		{"killed by its liveness probe", func(w *world) {
-			w.crashed("Error", 143)
-			w.event("Killing", "stopping container api: liveness probe failed 3 times: refused", 3)
-		}, []schema.Key{theDeployment, thePod}, ProbeFailing, Developer, "liveness probe failed 3 times", true},
-		{"not ready", func(w *world) {
-			w.status(corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
-			w.event("Unhealthy", "Readiness probe failed: 404", 9)
-		}, []schema.Key{theDeployment, thePod, theService}, ProbeFailing, Developer, "Readiness probe failed: 404", true},
-		{"just started", func(w *world) {
-			w.status(corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
-		}, []schema.Key{theDeployment, thePod, theRevision}, RollingOut, Nobody, "not ready yet", false},
-		{"being created", func(w *world) { w.waiting("ContainerCreating", "") }, []schema.Key{thePod}, RollingOut, Nobody, "starts on n1", false},
-		{"no such image", func(w *world) { w.waiting("ImagePullBackOff", "manifest unknown") }, []schema.Key{theDeployment, thePod}, ImagePull, Developer, "manifest unknown", false},
-		{"no registry", func(w *world) { w.waiting("ErrImagePull", "dial tcp: connection refused") }, []schema.Key{theDeployment, thePod}, RegistryUnavailable, Operator, "", false},
-		{"no such key", func(w *world) { w.waiting("CreateContainerConfigError", `secret "x" has no key "y"`) }, []schema.Key{thePod}, ConfigMissing, Developer, `"y"`, false},
-		{"no such command", func(w *world) { w.waiting("RunContainerError", "stat /x: no such file") }, []schema.Key{thePod}, StartFailing, Developer, "/x", false},
-		{"no such volume", func(w *world) { w.waiting("ContainerCreating", "hostPath /x does not exist") }, []schema.Key{thePod}, SetupFailing, Developer, "/x", false},
-		{"lost by Podman", func(w *world) { w.waiting("ContainerStatusUnknown", "left alone") }, []schema.Key{thePod}, Unknown, Operator, "", false},
-		{"no room", func(w *world) { w.unbound("0/1 nodes can take it: n1: cpu: wanted 2, used 1 of 2") }, []schema.Key{theDeployment, thePod}, NoCapacity, Operator, "wanted 2", false},
-		{"no such node", func(w *world) { w.unbound("0/1 nodes can take it: n1: node selector: not disk=ssd") }, []schema.Key{theDeployment, thePod}, NoFittingNode, Developer, "disk=ssd", false},
-		{"silent node", func(w *world) { w.node.Status.Conditions[0].Status = corev1.ConditionUnknown }, []schema.Key{theDeployment, thePod, theNode, theService}, NodeSilent, Operator, "does not report", false},
-		{"node that cannot work", func(w *world) {
-			w.node.Status.Conditions[0].Status, w.node.Status.Conditions[0].Message = corev1.ConditionFalse, "disk full"
-		}, []schema.Key{thePod, theNode}, NodeNotReady, Operator, "disk full", false},
-		{"stale", func(w *world) {
-			w.pod.Status.Conditions = append(w.pod.Status.Conditions, corev1.PodCondition{Type: "Stale", Status: corev1.ConditionTrue, Message: "node n1 has not reported for 5s"})
-		}, []schema.Key{thePod}, NodeSilent, Operator, "5s", false},
-		{"closed node", func(w *world) { w.node.Spec.Unschedulable = true }, []schema.Key{theNode}, Unschedulable, Operator, "", false},
-		{"terminating", func(w *world) { at := ago(0); w.pod.DeletionTimestamp = &at }, []schema.Key{thePod}, Terminating, Nobody, "", false},
-		{"done", func(w *world) { w.pod.Status.Phase = corev1.PodSucceeded }, []schema.Key{thePod}, Completed, Nobody, "", false},
-		{"selects nothing", func(w *world) { w.service.Spec.Selector = map[string]string{"app": "web"} }, []schema.Key{theService}, NoMatchingPods, Developer, "app=web", false},
-		{"invalid", func(w *world) {
-			w.asked(schema.PhaseInvalid, "api.yaml:3:1: bad").Status.Diagnostics = []schema.Diagnostic{{Position: schema.Position{Path: "api.yaml", Line: 3}, Severity: schema.Error, Message: "bad"}}
-		}, []schema.Key{theSource, newerRevision, theDeployment}, Invalid, Developer, "bad", false},
-		{"held", func(w *world) { w.asked(schema.PhaseHeld, "5 of 6 objects would go") }, []schema.Key{theSource, newerRevision, theDeployment, theService}, Held, Developer, "5 of 6", false},
-		{"rolled back", func(w *world) { w.asked(schema.PhaseRolledBack, "to 4d7b5c7aefe8: crash") }, []schema.Key{theSource, newerRevision, theDeployment}, Quarantined, Developer, "crash", false},
-		{"failed and stays", func(w *world) {
-			w.asked(schema.PhaseFailed, "no progress")
-			w.source.Status.Applied = w.source.Status.Desired
-		}, []schema.Key{theSource, newerRevision}, Failed, Developer, "no progress", false},
-		{"failed by a crash", func(w *world) {
-			w.asked(schema.PhaseFailed, "no progress")
-			w.source.Status.Applied = w.source.Status.Desired
-			w.crashed("Error", 1)
-		}, []schema.Key{theSource, newerRevision, theDeployment}, CrashLoop, Developer, "exit code 1", true},
-		{"stalled", func(w *world) {
-			w.asked(schema.PhaseStalled, "no room")
-			w.unbound("0/1 nodes can take it: n1: memory: wanted 2Gi, used 1Gi of 2Gi")
-		}, []schema.Key{theSource, newerRevision}, NoCapacity, Operator, "memory", false},
-		{"superseded", func(w *world) { w.asked(schema.PhaseSuperseded, "by main-aaaa") }, []schema.Key{newerRevision}, Superseded, Nobody, "main-aaaa", false},
-		{"branch rewound", func(w *world) {
-			w.source.Status.Conditions = []metav1.Condition{{Type: "Fetched", Status: metav1.ConditionFalse, Reason: "Rewound", Message: "main does not contain 4d7b5c7aefe8"}}
-		}, []schema.Key{theSource}, "Rewound", Developer, "does not contain", false},
-		{"trouble of an unknown kind", func(w *world) {
-			w.source.Status.Conditions = []metav1.Condition{{Type: "Fetched", Status: metav1.ConditionFalse, Reason: "Moonstruck", Message: "it is late"}}
-		}, []schema.Key{theSource}, SourceTrouble, Operator, "it is late", false},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			w := newWorld()
-			tc.make(w)
-			r := w.cluster()
-			for _, key := range tc.about {
-				got, err := Explain(r, key)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got.Code != tc.code || got.Actor != tc.actor || !strings.Contains(got.Reason, tc.reason) || (got.Log != nil) != tc.log {
-					t.Errorf("%s: %s, %s: %s (log %v)\nwant %s, %s, with %q, log %v", key, got.Code, got.Actor, got.Reason, got.Log, tc.code, tc.actor, tc.reason, tc.log)
-				}
-				if len(got.Links) == 0 || got.Todo == "" {
-					t.Errorf("%s: %d links, to do %q", key, len(got.Links), got.Todo)
-				}
-			}
-		})
-	}
-}
 
 func TestNobodyExplainsWhatIsNotThere(t *testing.T) {
 	_, err := Explain(newWorld().cluster(), schema.Key{Kind: schema.KindPod, Namespace: "shop", Name: "nope"})

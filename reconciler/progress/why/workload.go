@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"fairlead/reconciler/progress"
@@ -120,6 +121,9 @@ func (c *chain) readyLink(pods []*corev1.Pod) {
 func (c *chain) service(svc *corev1.Service) cause {
 	ready, all := c.endpoints(svc)
 	c.add(svc, Link{State: fmt.Sprintf("%d of %d endpoints ready", ready, all), OK: ready > 0 && ready == all})
+	if refused, ok := notAllocated(svc); ok {
+		return refused
+	}
 	if len(svc.Spec.Selector) == 0 {
 		return cause{code: Healthy, text: "it selects no pods, by intent"}
 	}
@@ -145,6 +149,25 @@ func (c *chain) service(svc *corev1.Service) cause {
 		found.text = "it serves nothing; " + found.text
 	}
 	return found
+}
+
+// allocationCodes are the reasons for which a service has no address or port.
+var allocationCodes = map[string]Code{
+	schema.ReasonClusterIPInUse:      AddressRefused,
+	schema.ReasonClusterIPOutOfRange: AddressRefused,
+	schema.ReasonNodePortInUse:       AddressRefused,
+	schema.ReasonNodePortOutOfRange:  AddressRefused,
+	schema.ReasonClusterIPsExhausted: AddressesExhausted,
+	schema.ReasonNodePortsExhausted:  AddressesExhausted,
+}
+
+func notAllocated(svc *corev1.Service) (cause, bool) {
+	for _, cond := range svc.Status.Conditions {
+		if code, ok := allocationCodes[cond.Reason]; ok && cond.Type == schema.ConditionAllocated && cond.Status == metav1.ConditionFalse {
+			return cause{code: code, text: "it serves nothing: " + cond.Message}, true
+		}
+	}
+	return cause{}, false
 }
 
 func (c *chain) endpoints(svc *corev1.Service) (ready, all int) {

@@ -191,6 +191,7 @@ func Path(kind schema.Kind, namespace, name string) string {
 // StatusError is an answer of the API that is not a success.
 type StatusError struct {
 	Code    int
+	Reason  string // in one word, "" for none
 	Message string
 }
 
@@ -200,6 +201,16 @@ func (e *StatusError) Error() string { return e.Message }
 func NotFound(err error) bool {
 	var s *StatusError
 	return errors.As(err, &s) && s.Code == http.StatusNotFound
+}
+
+// Recovering is what the master says while it gathers the cluster of a lost store
+// from its nodes; false for any other error.
+func Recovering(err error) (message string, ok bool) {
+	var s *StatusError
+	if errors.As(err, &s) && s.Reason == schema.ReasonRecovering {
+		return s.Message, true
+	}
+	return "", false
 }
 
 // Do sends a request and returns the body of a successful answer.
@@ -238,9 +249,9 @@ func (c *Client) Do(ctx context.Context, method, path string, body any) ([]byte,
 func statusError(code int, data []byte) error {
 	var status metav1.Status
 	if err := json.Unmarshal(data, &status); err == nil && status.Message != "" {
-		return &StatusError{code, status.Message}
+		return &StatusError{code, string(status.Reason), status.Message}
 	}
-	return &StatusError{code, fmt.Sprintf("the master answered %d: %s", code, bytes.TrimSpace(data[:min(len(data), 500)]))}
+	return &StatusError{code, "", fmt.Sprintf("the master answered %d: %s", code, bytes.TrimSpace(data[:min(len(data), 500)]))}
 }
 
 // Get reads one object.

@@ -163,6 +163,30 @@ func (w worktree) pushHealthy(t *testing.T, subject string) {
 	}
 }
 
+// why asks `fairlead why` for the code of an object, "KIND/NAME" in the lab where
+// that kind has a namespace.
+func (c *cluster) why(t *testing.T, object string) (code, whole string) {
+	t.Helper()
+	out, exit := c.fairlead(t, "why", "--kubeconfig", c.Kubeconfig, "-n", lab, "-o", "json", object)
+	if exit != 0 {
+		return "", out
+	}
+	var chain struct{ Code string }
+	if err := json.Unmarshal([]byte(out), &chain); err != nil {
+		t.Fatalf("why %s printed %q: %v", object, out, err)
+	}
+	return chain.Code, out
+}
+
+// awaitWhy waits until the cause of an object is told.
+func (c *cluster) awaitWhy(t *testing.T, timeout time.Duration, object, code string) {
+	t.Helper()
+	eventually(t, timeout, object+" is "+code, func() (bool, string) {
+		got, whole := c.why(t, object)
+		return got == code, whole
+	})
+}
+
 // one is the only pod of a workload in the lab.
 func (c *cluster) one(t *testing.T, app string) *corev1.Pod {
 	t.Helper()

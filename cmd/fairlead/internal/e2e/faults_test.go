@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+
+	"fairlead/schema"
 )
 
 // kills is how often each daemon is killed: fifty rounds for three nodes. The
@@ -310,6 +312,7 @@ func (f *faults) killedContainer(t *testing.T) {
 	t.Logf("the first restart took %v", time.Since(began).Round(time.Millisecond))
 	ctr.main.kill(t)
 	began = time.Now()
+	f.c.awaitWhy(t, 5*time.Second, "pod/"+pod.Name, "CrashLoop")
 	f.aContainer(t, pod, 20*time.Second, next)
 	if took := time.Since(began); took < 9*time.Second {
 		t.Errorf("the second restart came after %v, without its pause", took)
@@ -326,6 +329,7 @@ func (f *faults) killedConmon(t *testing.T) {
 	watcher := f.c.watchTables(t)
 	old.conmon.kill(t)
 	killed := time.Now()
+	f.c.awaitWhy(t, 15*time.Second, "pod/"+pod.Name, "ConmonDied")
 	_, replaced := f.aContainer(t, pod, 30*time.Second, id)
 	t.Logf("replaced after %v", time.Since(killed).Round(time.Millisecond))
 	watcher.stop()
@@ -363,6 +367,11 @@ func (f *faults) outOfMemory(t *testing.T) {
 		}
 		return false, fmt.Sprintf("%+v", now.Status.ContainerStatuses)
 	})
+	eventually(t, 15*time.Second, "the second time is told as the cause", func() (bool, string) {
+		_, _ = f.c.get(t, f.askers[0], "http://"+pod.Status.PodIP+":8080/eat") // once it listens again
+		got, whole := f.c.why(t, "deployment/glutton")
+		return got == "OOMKilled", whole
+	})
 }
 
 // stubbornGrace is in seconds.
@@ -383,6 +392,9 @@ func (f *faults) stubborn(t *testing.T) {
 	f.w.pushHealthy(t, "without the stubborn one")
 	t.Logf("the push took %v", time.Since(began).Round(time.Millisecond))
 	at := <-died
+	eventually(t, 5*time.Second, "an event tells that it ignored the stop signal", func() (bool, string) {
+		return f.happened(t, pod, schema.ReasonExceededGracePeriod), ""
+	})
 	for _, d := range diaries(t, f.seen) {
 		if d.pod != pod.Name {
 			continue
@@ -391,6 +403,17 @@ func (f *faults) stubborn(t *testing.T) {
 			t.Errorf("SIGTERM at %s, dead at %s, with a grace period of %d s", d.term.Format(clock), at.Format(clock), stubbornGrace)
 		}
 	}
+}
+
+// happened reports whether a pod has an event with that reason.
+func (f *faults) happened(t *testing.T, pod *corev1.Pod, reason string) bool {
+	t.Helper()
+	for _, e := range told(t, f.c, schema.KindEvent, func(e *corev1.Event) string { return string(e.InvolvedObject.UID) + " " + e.Reason }) {
+		if strings.HasSuffix(e, string(pod.UID)+" "+reason) {
+			return true
+		}
+	}
+	return false
 }
 
 // awaitDeath waits in the kernel for the end of a process and returns when it

@@ -106,8 +106,8 @@ func refused(t *testing.T, out string, err error, says ...string) {
 }
 
 // held pushes and wants the revision to be held with a reason that names a
-// trailer. It returns how the trailer would have to be written.
-func (g *guards) held(t *testing.T, subject, trailer string) (lift string) {
+// trailer, and a code. It returns how the trailer would have to be written.
+func (g *guards) held(t *testing.T, subject, trailer, code string) (lift string) {
 	t.Helper()
 	out, err := g.w.push(t, subject)
 	if err != nil || !strings.Contains(out, trailer) {
@@ -117,6 +117,11 @@ func (g *guards) held(t *testing.T, subject, trailer string) (lift string) {
 	reason := rev.Status.Phases[len(rev.Status.Phases)-1].Reason
 	if rev.Status.Phase != schema.PhaseHeld || !strings.Contains(reason, trailer+": ") {
 		t.Fatalf("%s is %s: %s", rev.Name, rev.Status.Phase, reason)
+	}
+	for _, object := range []string{"source/main", "revision/" + rev.Name} {
+		if got, whole := g.c.why(t, object); got != code {
+			t.Errorf("%s is %s, not %s: %s", object, got, code, whole)
+		}
 	}
 	_, lift, _ = strings.Cut(reason, trailer+": ")
 	lift, _, _ = strings.Cut(lift, `"`)
@@ -159,7 +164,7 @@ func (g *guards) massDeletion(t *testing.T) {
 	for i := range settings - 2 {
 		g.w.write(t, map[string]string{fmt.Sprintf("settings/%d.yaml", i): ""})
 	}
-	lift := g.held(t, "nearly all goes", schema.TrailerAllowPrune)
+	lift := g.held(t, "nearly all goes", schema.TrailerAllowPrune, "PruneGuard")
 	g.unchanged(t, settings)
 	g.w.pushHealthy(t, "yes, nearly all goes\n\n"+lift)
 	g.unchanged(t, 2)
@@ -167,7 +172,7 @@ func (g *guards) massDeletion(t *testing.T) {
 
 func (g *guards) empty(t *testing.T) {
 	g.w.git(t, "rm", "-r", "--quiet", ".")
-	g.held(t, "nothing left", schema.TrailerAllowPrune)
+	g.held(t, "nothing left", schema.TrailerAllowPrune, "TreeEmpty")
 	g.unchanged(t, 2)
 	g.back(t)
 	g.w.pushHealthy(t, "all back")
@@ -195,7 +200,7 @@ func (g *guards) quarantined(t *testing.T) {
 	if !failed.Status.Quarantined || failed.Status.Phase != schema.PhaseRolledBack {
 		t.Errorf("%s is %s, quarantined %v", failed.Name, failed.Status.Phase, failed.Status.Quarantined)
 	}
-	lift := g.held(t, "the same tree again", schema.TrailerRetry)
+	lift := g.held(t, "the same tree again", schema.TrailerRetry, "Quarantined")
 	g.unchanged(t, 2)
 	if err := os.WriteFile(filepath.Join(g.seen, permit), nil, 0o644); err != nil {
 		t.Fatal(err)

@@ -115,7 +115,9 @@ func (n *nodes) cutOff(t *testing.T) {
 		return stale(n.c.one(t, "patient")), ""
 	})
 	between(t, "stale", time.Since(began), staleAfter-reportInterval, staleAfter+tolerance)
+	n.c.awaitWhy(t, tolerance, "deployment/patient", "NodeSilent")
 	n.awaitNotReady(t, "n3", began)
+	n.c.awaitWhy(t, tolerance, "node/n3", "NodeSilent")
 	n.awaitTablesWithout(t, "n3", "n1", "n2")
 	eventually(t, impatience*time.Second+2*tolerance, "the lost witnesses are replaced", func() (bool, string) {
 		now := staying(n.c.pods(t, lab, "app", "witness"))
@@ -221,6 +223,8 @@ func (n *nodes) mostSilent(t *testing.T) {
 		}
 		<-time.After(time.Second)
 	}
+	n.c.awaitWhy(t, tolerance, "node/n2", "MostNodesSilent")
+	n.c.awaitWhy(t, tolerance, "deployment/patient", "MostNodesSilent")
 	heal2()
 	heal3()
 	n.c.awaitReady(t)

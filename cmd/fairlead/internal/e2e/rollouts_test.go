@@ -103,6 +103,9 @@ func rollBack(t *testing.T, c *cluster, w worktree, tree map[string]string) {
 		state := fmt.Sprintf("%s is %s, %s is %s, applied is %.12s", rev.Name, rev.Status.Phase, good.Name, good.Status.Phase, src.Status.Applied.Commit)
 		return src.Status.Applied.Commit == before && rev.Status.Phase == schema.PhaseRolledBack && good.Status.Phase == schema.PhaseHealthy, state
 	})
+	if got, whole := c.why(t, "source/main"); got != "Quarantined" {
+		t.Errorf("source/main is %s, not Quarantined: %s", got, whole)
+	}
 	if rev := c.revision(t, bad); rev.Status.RolledBackTo != before || !rev.Status.Quarantined {
 		t.Errorf("rolled back to %q (quarantined %v), want %q", rev.Status.RolledBackTo, rev.Status.Quarantined, before)
 	}

@@ -47,6 +47,9 @@ func TestWipedStore(t *testing.T) {
 		out, code := c.fairlead(t, "status", "--kubeconfig", c.Kubeconfig)
 		return code != 0 && strings.Contains(out, "the store was lost and is recovered from the nodes: waiting for n2\n"), out
 	})
+	if got, whole := c.why(t, "deployment/api"); got != "Recovering" {
+		t.Errorf("a deployment of the lost cluster is %s, not Recovering: %s", got, whole)
+	}
 	w.write(t, shopTree(t, "v2"))
 	if out, err := w.push(t, "shop: v2, too early"); err == nil || !strings.Contains(out, "waiting for n2") {
 		t.Errorf("a push to a master that knows nothing: %v\n%s", err, out)

@@ -199,7 +199,7 @@ func (n *node) recover() {
 	n.runtime.Recall()
 }
 
-var errRegistry = errors.New("the registry does not answer")
+var errRegistry = fmt.Errorf("%w: nobody answers", nodeagent.ErrNoRegistry)
 
 // strike lets a fault happen.
 func (w *World) strike(f Fault) {

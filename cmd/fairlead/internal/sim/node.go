@@ -38,11 +38,13 @@ type node struct {
 	joined bool
 
 	runtime *runtimetest.Fake
-	hung    bool                     // the runtime's service answers nobody
-	apps    map[string]*app          // by container ID
-	live    map[types.UID]netip.Addr // sandboxes
-	table   *wire.Work               // as programmed; nil: nothing
-	agent   *agent
+	hung    bool // the runtime's service answers nobody
+	// answered is when the runtime last listed what runs.
+	answered time.Time
+	apps     map[string]*app          // by container ID
+	live     map[types.UID]netip.Addr // sandboxes
+	table    *wire.Work               // as programmed; nil: nothing
+	agent    *agent
 
 	cutUp, cutDown bool // what the node sends, and what it is sent, is lost
 	slow           time.Duration
@@ -287,6 +289,7 @@ func (a *agent) adopt() {
 		a.after(time.Second/5, a.adopt)
 		return
 	}
+	n.answered = n.w.now
 	last, err := a.core.Adopt(found, all, n.clock())
 	if err != nil {
 		n.w.broken("S14", "agent of %s cannot adopt: %v", n.name, err)
@@ -473,6 +476,7 @@ func (a *agent) list() {
 	a.after(a.w.between(time.Millisecond, 20*time.Millisecond), func() {
 		found, err := a.node.runtime.List(a.w.ctx)
 		if err != nil {
+			a.core.Unlisted(err, a.node.clock())
 			wait := time.Second / 5
 			if a.node.hung {
 				wait = callTimeout
@@ -482,6 +486,7 @@ func (a *agent) list() {
 		}
 		a.after(a.w.between(0, 20*time.Millisecond), func() {
 			a.listing = false
+			a.node.answered = a.w.now
 			a.core.Listed(began, found, a.node.clock())
 			a.act()
 		})

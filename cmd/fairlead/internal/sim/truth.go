@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"fairlead/nodeagent/pod"
-	"fairlead/reconciler"
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/work"
 	"fairlead/schema"
@@ -29,6 +28,7 @@ const (
 	readyDead    = 5 * time.Second  // how long a dead process may be called Ready (S18)
 	addressRest  = 60 * time.Second // of a released address (S8)
 	silentNode   = 40 * time.Second // before a node is NotReady
+	runtimeAway  = 30 * time.Second // before a node says so
 	tickSlack    = 4 * time.Second  // a master's tick, a report's period, a message's way
 	inContact    = 20 * time.Second // how long a node must have been in contact to be held to S9
 	watchPeriod  = time.Second
@@ -286,7 +286,7 @@ func isReady(p *corev1.Pod) bool {
 
 func isStale(p *corev1.Pod) bool {
 	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == reconciler.ConditionStale && c.Status == corev1.ConditionTrue
+		return c.Type == schema.ConditionStale && c.Status == corev1.ConditionTrue
 	})
 }
 
@@ -342,6 +342,16 @@ func (t *truth) deleted(was, s *state.Snapshot, p *corev1.Pod) {
 	}
 }
 
+// troubled: a node says that it cannot work only after its runtime was away for
+// long.
+func (t *truth) troubled(said *corev1.Node) {
+	for _, n := range t.w.nodes {
+		if away := t.w.now.Sub(n.answered); string(n.name) == said.Name && away < runtimeAway {
+			t.w.broken("S3", "node %s says that its runtime is away, which answered %v ago", n.name, away)
+		}
+	}
+}
+
 // nodeChanged: a node is given up only after a silence that its leader heard.
 func (t *truth) nodeChanged(old, n *corev1.Node) {
 	was := nodeIs(old)
@@ -351,6 +361,10 @@ func (t *truth) nodeChanged(old, n *corev1.Node) {
 	}
 	t.w.note("node %s is Ready=%s", n.Name, is)
 	if was != corev1.ConditionTrue {
+		return
+	}
+	if is == corev1.ConditionFalse {
+		t.troubled(n)
 		return
 	}
 	m := t.w.master
