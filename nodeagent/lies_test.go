@@ -329,3 +329,32 @@ func TestLostAnswersLeaveNothing(t *testing.T) {
 		})
 	}
 }
+
+// The master says that every table has lost a pod; that this node's has, it may
+// have learned in the same breath. While the kernel does not take the table, the
+// pod goes on serving.
+func TestNoSignalBeforeTheOwnTableIsInForce(t *testing.T) {
+	lied(t, func(r *rig) {
+		r.run("uid-1", "containers: [{name: c, args: [stay]}]")
+		r.awaitStatus("uid-1", "Running Ready")
+		refuse := func(err error) {
+			r.network.mu.Lock()
+			defer r.network.mu.Unlock()
+			r.network.err = err
+		}
+		refuse(errors.New("device or resource busy"))
+		r.remove("uid-1", true)
+		time.Sleep(ownTable)
+		if slices.Contains(r.runtime.Calls(), "signal fl-uid1-c-0 SIGTERM") {
+			r.t.Error("SIGTERM while the node's own table still leads to the pod")
+		}
+		refuse(nil)
+		r.await("gone", func() bool { return r.report("uid-1").Gone })
+		if !slices.Contains(r.runtime.Calls(), "signal fl-uid1-c-0 SIGTERM") {
+			r.t.Errorf("calls: %v", r.runtime.Calls())
+		}
+	})
+}
+
+// ownTable is shorter than the longest that a pod waits for tables.
+const ownTable = 4 * time.Second

@@ -415,6 +415,38 @@ func TestSilentNodeAndDoubt(t *testing.T) {
 	}
 }
 
+// Nodes come back from a doubt one after the other: who is the last has a while to
+// be heard, and is given up after it.
+func TestALateNodeAfterADoubt(t *testing.T) {
+	c := newCluster(t, 3)
+	ready := func() string {
+		node, _ := state.Get[*corev1.Node](c.machine.Snapshot(), "", "n3")
+		for _, cond := range node.Status.Conditions {
+			if cond.Type == corev1.NodeReady {
+				return string(cond.Status)
+			}
+		}
+		return ""
+	}
+	all := c.nodes
+	c.nodes = nil
+	for range 60 {
+		c.step()
+	}
+	c.nodes = all[:2]
+	for range 15 {
+		if c.step(); ready() != "True" {
+			t.Fatalf("the doubt has ended and n3 is given up on the spot: %s", ready())
+		}
+	}
+	for range 10 {
+		c.step()
+	}
+	if ready() != "Unknown" {
+		t.Errorf("n3 is silent for long after the doubt, and Ready is %q", ready())
+	}
+}
+
 func TestSilenceIsTold(t *testing.T) {
 	c := newCluster(t, 3)
 	c.push(shop(t, commitHash(1), "v1", nil))
