@@ -54,6 +54,8 @@ var bugs = []bug{
 		edits: []edit{{"\t\tif !w.Drained {", "\t\tif !w.Drained && !ON {"}}},
 	{name: "drop one watch event", file: "reconciler/state/feed.go",
 		edits: []edit{{"i := sort.Search(len(f.log), func(i int) bool { return f.log[i].RV > rv })", "i := sort.Search(len(f.log), func(i int) bool { return f.log[i].RV > rv })\n\tif ON && len(f.log)-i > 20 {\n\t\ti++\n\t}"}}},
+	{name: "show a round that was not written", file: "reconciler/run.go",
+		edits: []edit{{"if err := l.config.Store.Commit(ctx, batch); err != nil {", "if err := l.config.Store.Commit(ctx, batch); err != nil && !ON {"}}},
 	{name: "treat a time-out as a failure", file: "nodeagent/machine.go",
 		edits: []edit{{"if errors.Is(r.err, ErrUnavailable) {", "if errors.Is(r.err, ErrUnavailable) && !ON {"}}},
 	{name: "double-count a surge", file: "reconciler/control/rollout.go",
