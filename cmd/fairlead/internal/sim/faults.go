@@ -41,6 +41,7 @@ var faultKinds = []struct {
 }{
 	{"the master is killed", 4},
 	{"an agent is killed", 4},
+	{"an agent is killed amid its work", 4},
 	{"the supervisor is paused", 1},
 	{"the master is paused", 3},
 	{"an agent is paused", 3},
@@ -50,6 +51,7 @@ var faultKinds = []struct {
 	{"most nodes are cut off", 1},
 	{"a node programs slowly", 2},
 	{"a node boots", 2},
+	{"a clock jumps", 2},
 	{"a container dies", 3},
 	{"a conmon dies", 2},
 	{"a container is sick", 1},
@@ -164,6 +166,7 @@ func (w *World) heal() {
 	w.note("faults are over")
 	for _, n := range w.nodes {
 		n.cutUp, n.cutDown, n.slow = false, false, 0
+		n.agent.fatal = 0
 		n.recover()
 		for _, method := range []string{"image", "create", "pull"} {
 			n.runtime.Fail(method, nil)
@@ -213,6 +216,8 @@ func (w *World) strike(f Fault) {
 		w.master.end("killed")
 	case "an agent is killed":
 		n.agent.end("killed")
+	case "an agent is killed amid its work":
+		n.agent.fatal = f.N
 	case "the supervisor is paused":
 		w.supervisor.pause(f.For / 4)
 	case "the master is paused":
@@ -234,6 +239,8 @@ func (w *World) strike(f Fault) {
 		w.after(f.For, func() { n.slow = 0 })
 	case "a node boots":
 		n.reboot()
+	case "a clock jumps":
+		w.jump(f)
 	case "a container dies":
 		if id := n.some(f.N); id != "" {
 			n.dies(id, pod.Exit{Code: 137})
@@ -297,6 +304,24 @@ func (w *World) strike(f Fault) {
 		w.emptyTree()
 	}
 }
+
+// jump sets the clock of a node, or of the master's host, forward or back by
+// minutes. Who runs measures time by the monotonic clock and goes on as before; who
+// starts later finds the stamps it left on its disk, or in the store, far off.
+func (w *World) jump(f Fault) {
+	by := jumpFactor * f.For
+	if f.N%2 == 0 {
+		by = -by
+	}
+	if f.N > 2 {
+		w.master.jumped += by
+	} else {
+		w.nodes[f.Node].jumped += by
+	}
+}
+
+// jumpFactor makes minutes of how long a fault lasts.
+const jumpFactor = 8
 
 func (n *node) cut(up, down bool, d time.Duration) {
 	n.cutUp, n.cutDown = n.cutUp || up, n.cutDown || down

@@ -54,7 +54,8 @@ func source() schema.Source {
 type master struct {
 	w *World
 	process
-	skew time.Duration // of this host's clock
+	skew   time.Duration // of this host's clock, as the process that runs knows it
+	jumped time.Duration // since that process began
 
 	handle   *store.Memory
 	engine   *settle.Engine
@@ -84,6 +85,7 @@ func (m *master) clock() time.Time { return m.w.now.Add(m.skew) }
 func (m *master) start() {
 	w := m.w
 	m.alive = true
+	m.skew, m.jumped = m.skew+m.jumped, 0
 	m.handle = w.store.Open()
 	loaded, err := m.handle.Load(w.ctx)
 	if err != nil {

@@ -33,7 +33,8 @@ type node struct {
 	ip     string
 	cidr   string // small, so that addresses come round
 	dir    string
-	skew   time.Duration
+	skew   time.Duration // of this host's clock, as the agent that runs knows it
+	jumped time.Duration // since that agent began
 	boots  int
 	joined bool
 
@@ -239,6 +240,7 @@ type agent struct {
 	stream   *connection
 	heardAt  time.Time
 	deleting map[types.UID]time.Time // when it first saw a pod's deletion
+	fatal    int                     // after how many operations it is killed, 0 for none
 }
 
 // Bounds of the shells, as in package nodeagent and uplink.
@@ -257,6 +259,7 @@ func (a *agent) start() {
 	a.told, a.probes, a.deleting = map[string]bool{}, map[string]bool{}, map[types.UID]time.Time{}
 	a.due, a.network, a.setting, a.listing, a.waiting, a.again, a.stream, a.retry = time.Time{}, nil, false, false, false, false, nil, retryFirst
 	n := a.node
+	n.skew, n.jumped = n.skew+n.jumped, 0
 	n.runtime.Reopen()
 	res := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("600m"), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("12")}
 	cfg := nodeagent.Config{
@@ -356,6 +359,12 @@ func (a *agent) step(t nodeagent.Task, finished func()) {
 	w := a.node.w
 	a.after(w.between(time.Millisecond, 60*time.Millisecond), func() {
 		r, more := a.exec.Step(w.ctx, &t)
+		if a.fatal > 0 {
+			if a.fatal--; a.fatal == 0 {
+				a.end("killed amid its work")
+				return
+			}
+		}
 		told := w.between(time.Millisecond, 40*time.Millisecond)
 		if a.node.hung {
 			told = callTimeout
