@@ -77,7 +77,7 @@ func visit(tree *schema.Tree, root, name string, entry fs.DirEntry) error {
 }
 
 func onDisk(name, slashed string, size int64) schema.File {
-	return schema.File{Path: slashed, Size: size, Open: func() ([]byte, error) { return readBounded(name) }}
+	return schema.File{Path: slashed, Blob: &schema.Blob{Size: size, Open: func() ([]byte, error) { return readBounded(name) }}}
 }
 
 // readBounded reads one byte more than is allowed, so that the caller sees a

@@ -46,10 +46,10 @@ func (s *source) read() (*parsedFile, schema.Diagnostics) {
 }
 
 // reopen has the file read from where it is now: the same bytes.
-func (s *source) reopen(open func() ([]byte, error)) {
+func (s *source) reopen(from *schema.Blob) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.file.Open = open
+	s.file.Blob = from
 }
 
 func (s *source) isJSON() bool { return path.Ext(s.file.Path) == ".json" }
