@@ -108,7 +108,7 @@ func BenchmarkParse(b *testing.B) {
 	}
 	for b.Loop() {
 		inParallel(context.Background(), len(texts), func(i int) {
-			if _, problem := parseYAML(texts[i]); problem != nil {
+			if _, problem := parseYAML(texts[i], new(arena)); problem != nil {
 				b.Error(problem.message)
 			}
 		})

@@ -98,6 +98,7 @@ type loader struct {
 	opts        Options
 	last        *rememberedTree // what the source's last Load left
 	diagnostics schema.Diagnostics
+	arenas      sync.Pool // of *arena, that nobody uses
 }
 
 // manifests are the files of a tree that hold objects, compared with those of the
@@ -180,28 +181,45 @@ type job struct {
 // decodeFiles reads and decodes in parallel what is not known; the result is in
 // the order of the files and their documents.
 func (l *loader) decodeFiles(ctx context.Context, m *manifests) []decoded {
-	parsed := make([]*parsedFile, len(m.fresh))
-	problems := make([]schema.Diagnostics, len(m.fresh))
-	inParallel(ctx, len(m.fresh), func(i int) { parsed[i], problems[i] = m.files[m.fresh[i]].source.read() })
-	var jobs []job
-	for i, p := range parsed {
-		l.diagnostics = append(l.diagnostics, problems[i]...)
-		file := m.files[m.fresh[i]]
-		if p == nil {
-			file.unread = true
-			m.lost = m.lost || file.again
-			continue
+	type reading struct {
+		parsed   *parsedFile // nil once it is decoded
+		problems schema.Diagnostics
+		read     bool
+		all      []decoded
+	}
+	files := make([]reading, len(m.fresh))
+	inParallel(ctx, len(m.fresh), func(i int) {
+		r, file := &files[i], m.files[m.fresh[i]]
+		r.parsed, r.problems = file.source.read()
+		r.read = r.parsed != nil
+		// Most files are one job, done before their text gets cold.
+		if p := r.parsed; p != nil && len(p.chunks) <= chunksPerJob {
+			r.all, r.parsed = l.decodeJob(job{file, p, 0, len(p.chunks)}), nil
 		}
-		for first := 0; first < len(p.chunks); first += chunksPerJob {
-			jobs = append(jobs, job{file, p, first, min(first+chunksPerJob, len(p.chunks))})
+	})
+	var jobs []job
+	for i := range files {
+		r, file := &files[i], m.files[m.fresh[i]]
+		l.diagnostics = append(l.diagnostics, r.problems...)
+		file.unread = !r.read
+		m.lost = m.lost || file.again && file.unread
+		if p := r.parsed; p != nil {
+			for first := 0; first < len(p.chunks); first += chunksPerJob {
+				jobs = append(jobs, job{file, p, first, min(first+chunksPerJob, len(p.chunks))})
+			}
 		}
 	}
 	results := make([][]decoded, len(jobs))
 	inParallel(ctx, len(jobs), func(i int) { results[i] = l.decodeJob(jobs[i]) })
-	for i, j := range jobs {
-		j.file.note(results[i])
+	var out []decoded
+	for i := range files {
+		for ; len(jobs) > 0 && jobs[0].file == m.files[m.fresh[i]]; jobs, results = jobs[1:], results[1:] {
+			files[i].all = append(files[i].all, results[0]...)
+		}
+		m.files[m.fresh[i]].note(files[i].all)
+		out = append(out, files[i].all...)
 	}
-	return slices.Concat(results...)
+	return out
 }
 
 // note keeps with the file what it was decoded to, but for the objects themselves.
@@ -235,23 +253,29 @@ func inParallel(ctx context.Context, n int, do func(i int)) {
 }
 
 func (l *loader) decodeJob(j job) []decoded {
-	var out []decoded
+	nodes, _ := l.arenas.Get().(*arena)
+	if nodes == nil {
+		nodes = new(arena)
+	}
+	defer l.arenas.Put(nodes)
+	out := make([]decoded, 0, j.last-j.first)
 	for i := j.first; i < j.last; i++ {
-		out = append(out, l.decodeChunk(j.file.source, j.parsed, i)...)
+		out = append(out, l.decodeChunk(j.file.source, j.parsed, i, nodes)...)
 	}
 	return out
 }
 
-// decodeChunk decodes one chunk. A file comes from anyone who can push: should
+// decodeChunk decodes one chunk, with an arena that nothing is left in. A file comes from anyone who can push: should
 // one make the parser panic, that file is refused and nobody else's.
-func (l *loader) decodeChunk(s *source, p *parsedFile, index int) (out []decoded) {
+func (l *loader) decodeChunk(s *source, p *parsedFile, index int, nodes *arena) (out []decoded) {
+	defer nodes.reset()
 	defer func() {
 		if r := recover(); r != nil {
 			problem := syntaxError{line: 1, message: fmt.Sprintf("%s: %v", panicMessage, r)}
 			out = append(out, decoded{diagnostics: schema.Diagnostics{problem.diagnostic(s.file.Path, p.chunks[index].line)}})
 		}
 	}()
-	documents, problem := s.documents(p, index)
+	documents, problem := s.documents(p, index, nodes)
 	if problem != nil {
 		out = append(out, decoded{diagnostics: schema.Diagnostics{*problem}})
 	}
