@@ -53,9 +53,9 @@ func (p *problems) containers(at string, s *corev1.PodSpec, volumes map[string]b
 		c := &s.Containers[i]
 		p.container(field, c, volumes, names)
 		p.hostPorts(field, c, hostPorts)
-		p.probe(field+".readinessProbe", c.ReadinessProbe, c, true)
-		p.probe(field+".livenessProbe", c.LivenessProbe, c, false)
-		p.probe(field+".startupProbe", c.StartupProbe, c, false)
+		p.probe(field, ".readinessProbe", c.ReadinessProbe, c, true)
+		p.probe(field, ".livenessProbe", c.LivenessProbe, c, false)
+		p.probe(field, ".startupProbe", c.StartupProbe, c, false)
 	}
 }
 
@@ -65,7 +65,7 @@ func (p *problems) container(at string, c *corev1.Container, volumes map[string]
 		p.add(at+".name", "%q is the name of %s too", c.Name, first)
 	}
 	names[c.Name] = at
-	p.image(at+".image", c.Image)
+	p.image(at, c.Image)
 	oneOf(p, at, ".imagePullPolicy", c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
 	for i := range c.Env {
 		p.env(at, i, &c.Env[i])
@@ -73,12 +73,16 @@ func (p *problems) container(at string, c *corev1.Container, volumes map[string]
 	for i := range c.EnvFrom {
 		p.envFrom(fmt.Sprintf("%s.envFrom[%d]", at, i), &c.EnvFrom[i])
 	}
-	p.containerPorts(at+".ports", c.Ports)
-	p.resources(at+".resources", &c.Resources)
-	p.volumeMounts(at+".volumeMounts", c.VolumeMounts, volumes)
+	p.containerPorts(at, c.Ports)
+	p.resources(at, &c.Resources)
+	p.volumeMounts(at, c.VolumeMounts, volumes)
 }
 
-func (p *problems) image(field, image string) {
+func (p *problems) image(container, image string) {
+	if isSimpleImage(image) {
+		return
+	}
+	field := container + ".image"
 	if image == "" {
 		p.add(field, "must be set")
 		return
@@ -193,7 +197,7 @@ func (p *problems) envFrom(at string, e *corev1.EnvFromSource) {
 func (p *problems) containerPorts(at string, ports []corev1.ContainerPort) {
 	for i := range ports {
 		port := &ports[i]
-		field := at + "[" + strconv.Itoa(i) + "]"
+		field := at + ".ports[" + strconv.Itoa(i) + "]"
 		p.portNumber(field, ".containerPort", port.ContainerPort)
 		oneOf(p, field, ".protocol", port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
 		if port.HostPort != 0 {
@@ -226,20 +230,18 @@ func (p *problems) hostPorts(at string, c *corev1.Container, taken map[string]st
 }
 
 func (p *problems) resources(at string, r *corev1.ResourceRequirements) {
-	for _, name := range sortedKeys(r.Limits) {
-		limit := r.Limits[name]
+	for name, limit := range r.Limits {
 		if limit.Sign() < 0 {
-			p.add(at+".limits["+string(name)+"]", "%s must not be negative", limit.String())
+			p.add(at+".resources.limits["+string(name)+"]", "%s must not be negative", limit.String())
 		}
 	}
-	for _, name := range sortedKeys(r.Requests) {
-		request := r.Requests[name]
+	for name, request := range r.Requests {
 		limit, limited := r.Limits[name]
 		if request.Sign() < 0 && !(limited && limit.Equal(request)) { // an equal limit is told of, and may be where the request is from
-			p.add(at+".requests["+string(name)+"]", "%s must not be negative", request.String())
+			p.add(at+".resources.requests["+string(name)+"]", "%s must not be negative", request.String())
 		}
 		if limited && request.Cmp(limit) > 0 {
-			p.add(at+".requests["+string(name)+"]", "%s is more than the limit, %s", request.String(), limit.String())
+			p.add(at+".resources.requests["+string(name)+"]", "%s is more than the limit, %s", request.String(), limit.String())
 		}
 	}
 }
@@ -247,7 +249,7 @@ func (p *problems) resources(at string, r *corev1.ResourceRequirements) {
 func (p *problems) volumeMounts(at string, mounts []corev1.VolumeMount, volumes map[string]bool) {
 	for i := range mounts {
 		m := &mounts[i]
-		field := at + "[" + strconv.Itoa(i) + "]"
+		field := at + ".volumeMounts[" + strconv.Itoa(i) + "]"
 		switch {
 		case m.Name == "":
 			p.add(field+".name", "must be set")
@@ -268,10 +270,11 @@ func (p *problems) volumeMounts(at string, mounts []corev1.VolumeMount, volumes 
 	}
 }
 
-func (p *problems) probe(at string, probe *corev1.Probe, c *corev1.Container, readiness bool) {
+func (p *problems) probe(container, name string, probe *corev1.Probe, c *corev1.Container, readiness bool) {
 	if probe == nil {
 		return
 	}
+	at := container + name
 	if countTrue(probe.HTTPGet != nil, probe.TCPSocket != nil, probe.Exec != nil) != 1 {
 		p.add(at, "must hold exactly one of httpGet, tcpSocket and exec")
 		return
@@ -286,25 +289,25 @@ func (p *problems) probe(at string, probe *corev1.Probe, c *corev1.Container, re
 	}
 	switch {
 	case probe.HTTPGet != nil:
-		p.httpProbe(at+".httpGet", probe.HTTPGet)
-		p.probePort(at+".httpGet.port", probe.HTTPGet.Port, c)
+		p.httpProbe(at, probe.HTTPGet)
+		p.probePort(at, ".httpGet.port", probe.HTTPGet.Port, c)
 	case probe.TCPSocket != nil:
-		p.probePort(at+".tcpSocket.port", probe.TCPSocket.Port, c)
+		p.probePort(at, ".tcpSocket.port", probe.TCPSocket.Port, c)
 	case len(probe.Exec.Command) == 0:
 		p.add(at+".exec.command", "must be set")
 	}
 }
 
 func (p *problems) httpProbe(at string, get *corev1.HTTPGetAction) {
-	oneOf(p, at, ".scheme", get.Scheme, corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
+	oneOf(p, at, ".httpGet.scheme", get.Scheme, corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
 	for i, header := range get.HTTPHeaders {
-		p.rule(fmt.Sprintf("%s.httpHeaders[%d].name", at, i), "", header.Name, validation.IsHTTPHeaderName)
+		p.rule(fmt.Sprintf("%s.httpGet.httpHeaders[%d].name", at, i), "", header.Name, validation.IsHTTPHeaderName)
 	}
 }
 
-func (p *problems) probePort(field string, port intstr.IntOrString, c *corev1.Container) {
+func (p *problems) probePort(at, name string, port intstr.IntOrString, c *corev1.Container) {
 	if port.Type == intstr.Int {
-		p.portNumber(field, "", port.IntVal)
+		p.portNumber(at, name, port.IntVal)
 		return
 	}
 	var names []string
@@ -316,7 +319,7 @@ func (p *problems) probePort(field string, port intstr.IntOrString, c *corev1.Co
 			names = append(names, c.Ports[i].Name)
 		}
 	}
-	p.hint(field, nearestHint(port.StrVal, names), "the container has no port named %q", port.StrVal)
+	p.hint(at+name, nearestHint(port.StrVal, names), "the container has no port named %q", port.StrVal)
 }
 
 func (p *problems) dns(at string, s *corev1.PodSpec) {

@@ -1,6 +1,8 @@
 package load
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -41,6 +43,9 @@ func Directory(path string) (schema.Tree, error) {
 		}
 		return visit(&tree, root, name, entry)
 	})
+	if err == nil {
+		err = measure(tree.Files, root)
+	}
 	if err != nil {
 		return schema.Tree{}, fmt.Errorf("read tree: %w", err)
 	}
@@ -60,17 +65,34 @@ func visit(tree *schema.Tree, root, name string, entry fs.DirEntry) error {
 			Position: schema.Position{Path: slashed}, Severity: schema.Error, Message: "a symlink, which is not followed", Hint: "write the file itself here",
 		})
 	case entry.Type().IsRegular():
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
 		if len(tree.Files) == schema.MaxFiles {
 			return fmt.Errorf("more than %d files", schema.MaxFiles)
 		}
-		tree.Files = append(tree.Files, onDisk(name, slashed, info.Size()))
+		tree.Files = append(tree.Files, schema.File{Path: slashed})
 	}
 	return nil
 }
+
+// measure finds out how large the files below root are; the error is that of the
+// first that cannot be asked.
+func measure(files []schema.File, root string) error {
+	problems := make([]error, (len(files)+filesPerJob-1)/filesPerJob)
+	inParallel(context.Background(), len(problems), func(job int) {
+		for i := job * filesPerJob; i < min(len(files), (job+1)*filesPerJob) && problems[job] == nil; i++ {
+			name := filepath.Join(root, filepath.FromSlash(files[i].Path))
+			info, err := os.Lstat(name)
+			if err != nil {
+				problems[job] = err
+				return
+			}
+			files[i] = onDisk(name, files[i].Path, info.Size())
+		}
+	})
+	return cmp.Or(problems...)
+}
+
+// filesPerJob is how many files a worker asks for at a time.
+const filesPerJob = 64
 
 func onDisk(name, slashed string, size int64) schema.File {
 	return schema.File{Path: slashed, Blob: &schema.Blob{Size: size, Open: func() ([]byte, error) { return readBounded(name, size) }}}

@@ -162,7 +162,7 @@ const maxListDepth = 3
 
 func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix string, info schema.KindInfo) {
 	obj := info.New()
-	d := decoder{doc: doc, unsupported: l.spec.Unsupported, hideValues: info.Kind == schema.KindSecret}
+	d := decoder{doc: doc, unsupported: l.spec.Unsupported, hideValues: info.Kind == schema.KindSecret, way: make([]stepTo, 0, usualDepth)}
 	d.object(n, reflect.ValueOf(obj).Elem(), schema.SupportedFields(info.Kind))
 	d.dropAnnotations(obj, n)
 	d.summarise()
