@@ -17,7 +17,13 @@ type Tree struct {
 // File is one regular file of a Tree.
 type File struct {
 	Path string // slash-separated, relative to the repository's root
-	Hash string // of the blob; "" for a file on disk
+	*Blob
+}
+
+// Blob is what a file holds. The trees that a file did not change between may
+// share it; it is never changed.
+type Blob struct {
+	Hash string // as Git names it; "" for a file on disk
 	Size int64
 	Open func() ([]byte, error)
 }

@@ -68,11 +68,15 @@ func (p *problems) hint(field, hint, format string, args ...any) {
 	*p = append(*p, FieldProblem{Field: field, Message: fmt.Sprintf(format, args...), Hint: hint})
 }
 
+// The common rules take a field in two parts, which are put together for what is
+// wrong only.
+
 // rule reports value when check, one of apimachinery's, finds it wrong.
-func (p *problems) rule(field, value string, check func(string) []string) {
+func (p *problems) rule(at, name, value string, check func(string) []string) {
 	if isSimpleName(value) {
 		return
 	}
+	field := at + name
 	if value == "" {
 		p.add(field, "must be set")
 		return
@@ -98,6 +102,27 @@ func isSimpleName(s string) bool {
 	return true
 }
 
+// isSimpleKey tells keys of labels and annotations that are simple names, or one
+// behind a domain of simple names, likewise.
+func isSimpleKey(s string) bool {
+	domain, name, found := strings.Cut(s, "/")
+	return !found && isSimpleName(s) || found && isSimpleName(name) && isSimpleDomain(domain)
+}
+
+// isSimpleDomain tells domains made of simple names.
+func isSimpleDomain(s string) bool {
+	if len(s) > validation.DNS1123SubdomainMaxLength {
+		return false
+	}
+	for more := true; more; {
+		var part string
+		if part, s, more = strings.Cut(s, "."); !isSimpleName(part) {
+			return false
+		}
+	}
+	return true
+}
+
 // shortRule drops the regular expression that apimachinery appends for its own
 // users.
 func shortRule(rule string) string {
@@ -106,9 +131,9 @@ func shortRule(rule string) string {
 	return rule
 }
 
-func oneOf[T ~string](p *problems, field string, value T, allowed ...T) {
+func oneOf[T ~string](p *problems, at, name string, value T, allowed ...T) {
 	if !slices.Contains(allowed, value) {
-		p.hint(field, "one of "+joinQuoted(allowed), "%q is not a known value", string(value))
+		p.hint(at+name, "one of "+joinQuoted(allowed), "%q is not a known value", string(value))
 	}
 }
 
@@ -122,13 +147,13 @@ func joinQuoted[T ~string](values []T) string {
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
 
-func within(p *problems, field string, value, low, high int64) {
+func within(p *problems, at, name string, value, low, high int64) {
 	switch {
 	case value >= low && value <= high:
 	case high == maxInt32:
-		p.add(field, "%d must be at least %d", value, low)
+		p.add(at+name, "%d must be at least %d", value, low)
 	default:
-		p.add(field, "%d must be between %d and %d", value, low, high)
+		p.add(at+name, "%d must be between %d and %d", value, low, high)
 	}
 }
 
@@ -139,10 +164,10 @@ const maxAnnotationBytes = 256 << 10
 
 func (p *problems) metadata(obj Object) {
 	info := Info(KindOf(obj))
-	p.rule("metadata.name", obj.GetName(), nameRule(info.Kind))
+	p.rule("", "metadata.name", obj.GetName(), nameRule(info.Kind))
 	switch {
 	case info.Namespaced:
-		p.rule("metadata.namespace", obj.GetNamespace(), validation.IsDNS1123Label)
+		p.rule("", "metadata.namespace", obj.GetNamespace(), validation.IsDNS1123Label)
 	case obj.GetNamespace() != "":
 		p.hint("metadata.namespace", "leave it out", "a %s belongs to no namespace", info.Kind)
 	}
@@ -174,7 +199,7 @@ func nameRule(kind Kind) func(string) []string {
 
 func (p *problems) labels(at string, labels map[string]string) {
 	for key, value := range labels {
-		if isSimpleName(key) && (value == "" || isSimpleName(value)) {
+		if isSimpleKey(key) && (value == "" || isSimpleName(value)) {
 			continue
 		}
 		for _, wrong := range validation.IsQualifiedName(key) {
@@ -190,6 +215,9 @@ func (p *problems) annotations(at string, annotations map[string]string) {
 	size := 0
 	for key, value := range annotations {
 		size += len(key) + len(value)
+		if isSimpleKey(key) {
+			continue
+		}
 		for _, wrong := range validation.IsQualifiedName(strings.ToLower(key)) {
 			p.add(at+"["+key+"]", "%q is not a valid annotation key: %s", key, shortRule(wrong))
 		}
@@ -200,9 +228,9 @@ func (p *problems) annotations(at string, annotations map[string]string) {
 }
 
 func (p *problems) deployment(d *appsv1.DeploymentSpec) {
-	within(p, "spec.replicas", int64(*d.Replicas), 0, maxInt32)
-	within(p, "spec.minReadySeconds", int64(d.MinReadySeconds), 0, maxInt32)
-	within(p, "spec.revisionHistoryLimit", int64(*d.RevisionHistoryLimit), 0, maxInt32)
+	within(p, "", "spec.replicas", int64(*d.Replicas), 0, maxInt32)
+	within(p, "", "spec.minReadySeconds", int64(d.MinReadySeconds), 0, maxInt32)
+	within(p, "", "spec.revisionHistoryLimit", int64(*d.RevisionHistoryLimit), 0, maxInt32)
 	if *d.ProgressDeadlineSeconds <= d.MinReadySeconds {
 		p.add("spec.progressDeadlineSeconds", "%d must be greater than minReadySeconds, which is %d", *d.ProgressDeadlineSeconds, d.MinReadySeconds)
 	}
@@ -278,7 +306,7 @@ func (p *problems) labelSelector(at string, s *metav1.LabelSelector) {
 	p.labels(at+".matchLabels", s.MatchLabels)
 	for i, e := range s.MatchExpressions {
 		field := fmt.Sprintf("%s.matchExpressions[%d]", at, i)
-		p.rule(field+".key", e.Key, validation.IsQualifiedName)
+		p.rule(field, ".key", e.Key, validation.IsQualifiedName)
 		switch e.Operator {
 		case metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn:
 			if len(e.Values) == 0 {
@@ -289,13 +317,13 @@ func (p *problems) labelSelector(at string, s *metav1.LabelSelector) {
 				p.add(field+".values", "must be left out with operator %s", e.Operator)
 			}
 		default:
-			oneOf(p, field+".operator", e.Operator, metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn, metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist)
+			oneOf(p, field, ".operator", e.Operator, metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn, metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist)
 		}
 	}
 }
 
 func (p *problems) strategy(s *appsv1.DeploymentStrategy) {
-	oneOf(p, "spec.strategy.type", s.Type, appsv1.RollingUpdateDeploymentStrategyType, appsv1.RecreateDeploymentStrategyType)
+	oneOf(p, "", "spec.strategy.type", s.Type, appsv1.RollingUpdateDeploymentStrategyType, appsv1.RecreateDeploymentStrategyType)
 	if s.RollingUpdate == nil {
 		return
 	}
@@ -405,9 +433,9 @@ func (p *problems) source(s *SourceSpec) {
 	if !safeRelative(s.Path) {
 		p.add("spec.path", "%q must be a relative path inside the repository", s.Path)
 	}
-	p.rule("spec.namespace", s.Namespace, validation.IsDNS1123Label)
-	oneOf(p, "spec.unsupported", s.Unsupported, "error", "warn")
-	oneOf(p, "spec.onFailure", s.OnFailure, "rollback", "hold")
+	p.rule("", "spec.namespace", s.Namespace, validation.IsDNS1123Label)
+	oneOf(p, "", "spec.unsupported", s.Unsupported, "error", "warn")
+	oneOf(p, "", "spec.onFailure", s.OnFailure, "rollback", "hold")
 	if s.Interval.Duration < time.Second {
 		p.add("spec.interval", "%s is too short, at least 1s", s.Interval.Duration)
 	}

@@ -21,7 +21,7 @@ func (p *problems) nodeAffinity(at string, a *corev1.NodeAffinity) {
 	for i := range a.PreferredDuringSchedulingIgnoredDuringExecution {
 		preferred := &a.PreferredDuringSchedulingIgnoredDuringExecution[i]
 		field := fmt.Sprintf("%s.preferredDuringSchedulingIgnoredDuringExecution[%d]", at, i)
-		within(p, field+".weight", int64(preferred.Weight), 1, 100)
+		within(p, field, ".weight", int64(preferred.Weight), 1, 100)
 		p.nodeSelectorTerm(field+".preference", &preferred.Preference)
 	}
 }
@@ -30,7 +30,7 @@ func (p *problems) nodeSelectorTerm(at string, term *corev1.NodeSelectorTerm) {
 	for i := range term.MatchExpressions {
 		e := &term.MatchExpressions[i]
 		field := fmt.Sprintf("%s.matchExpressions[%d]", at, i)
-		p.rule(field+".key", e.Key, validation.IsQualifiedName)
+		p.rule(field, ".key", e.Key, validation.IsQualifiedName)
 		p.nodeSelectorValues(field, e)
 	}
 	for i := range term.MatchFields {
@@ -64,14 +64,14 @@ func (p *problems) nodeSelectorValues(at string, e *corev1.NodeSelectorRequireme
 			p.add(at+".values[0]", "%q is not a whole number", e.Values[0])
 		}
 	default:
-		oneOf(p, at+".operator", e.Operator, corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn, corev1.NodeSelectorOpExists,
+		oneOf(p, at, ".operator", e.Operator, corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn, corev1.NodeSelectorOpExists,
 			corev1.NodeSelectorOpDoesNotExist, corev1.NodeSelectorOpGt, corev1.NodeSelectorOpLt)
 	}
 }
 
 func (p *problems) toleration(at string, t *corev1.Toleration) {
 	if t.Key != "" {
-		p.rule(at+".key", t.Key, validation.IsQualifiedName)
+		p.rule(at, ".key", t.Key, validation.IsQualifiedName)
 	}
 	switch t.Operator {
 	case corev1.TolerationOpEqual, "":
@@ -83,9 +83,9 @@ func (p *problems) toleration(at string, t *corev1.Toleration) {
 			p.add(at+".value", "must be left out with operator Exists")
 		}
 	default:
-		oneOf(p, at+".operator", t.Operator, corev1.TolerationOpEqual, corev1.TolerationOpExists)
+		oneOf(p, at, ".operator", t.Operator, corev1.TolerationOpEqual, corev1.TolerationOpExists)
 	}
-	oneOf(p, at+".effect", t.Effect, "", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
+	oneOf(p, at, ".effect", t.Effect, "", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
 	if t.TolerationSeconds != nil && t.Effect != corev1.TaintEffectNoExecute {
 		p.add(at+".tolerationSeconds", "has a meaning only with effect NoExecute")
 	}

@@ -14,13 +14,13 @@ import (
 )
 
 func (p *problems) podSpec(at string, s *corev1.PodSpec) {
-	oneOf(p, at+".restartPolicy", s.RestartPolicy, corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
-	within(p, at+".terminationGracePeriodSeconds", *s.TerminationGracePeriodSeconds, 0, maxInt32)
+	oneOf(p, at, ".restartPolicy", s.RestartPolicy, corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
+	within(p, at, ".terminationGracePeriodSeconds", *s.TerminationGracePeriodSeconds, 0, maxInt32)
 	if s.Hostname != "" {
-		p.rule(at+".hostname", s.Hostname, validation.IsDNS1123Label)
+		p.rule(at, ".hostname", s.Hostname, validation.IsDNS1123Label)
 	}
 	if s.Subdomain != "" {
-		p.rule(at+".subdomain", s.Subdomain, validation.IsDNS1123Label)
+		p.rule(at, ".subdomain", s.Subdomain, validation.IsDNS1123Label)
 	}
 	p.labels(at+".nodeSelector", s.NodeSelector)
 	if s.Affinity != nil && s.Affinity.NodeAffinity != nil {
@@ -53,32 +53,36 @@ func (p *problems) containers(at string, s *corev1.PodSpec, volumes map[string]b
 		c := &s.Containers[i]
 		p.container(field, c, volumes, names)
 		p.hostPorts(field, c, hostPorts)
-		p.probe(field+".readinessProbe", c.ReadinessProbe, c, true)
-		p.probe(field+".livenessProbe", c.LivenessProbe, c, false)
-		p.probe(field+".startupProbe", c.StartupProbe, c, false)
+		p.probe(field, ".readinessProbe", c.ReadinessProbe, c, true)
+		p.probe(field, ".livenessProbe", c.LivenessProbe, c, false)
+		p.probe(field, ".startupProbe", c.StartupProbe, c, false)
 	}
 }
 
 func (p *problems) container(at string, c *corev1.Container, volumes map[string]bool, names map[string]string) {
-	p.rule(at+".name", c.Name, validation.IsDNS1123Label)
+	p.rule(at, ".name", c.Name, validation.IsDNS1123Label)
 	if first, twice := names[c.Name]; twice {
 		p.add(at+".name", "%q is the name of %s too", c.Name, first)
 	}
 	names[c.Name] = at
-	p.image(at+".image", c.Image)
-	oneOf(p, at+".imagePullPolicy", c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
+	p.image(at, c.Image)
+	oneOf(p, at, ".imagePullPolicy", c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
 	for i := range c.Env {
 		p.env(at, i, &c.Env[i])
 	}
 	for i := range c.EnvFrom {
 		p.envFrom(fmt.Sprintf("%s.envFrom[%d]", at, i), &c.EnvFrom[i])
 	}
-	p.containerPorts(at+".ports", c.Ports)
-	p.resources(at+".resources", &c.Resources)
-	p.volumeMounts(at+".volumeMounts", c.VolumeMounts, volumes)
+	p.containerPorts(at, c.Ports)
+	p.resources(at, &c.Resources)
+	p.volumeMounts(at, c.VolumeMounts, volumes)
 }
 
-func (p *problems) image(field, image string) {
+func (p *problems) image(container, image string) {
+	if isSimpleImage(image) {
+		return
+	}
+	field := container + ".image"
 	if image == "" {
 		p.add(field, "must be set")
 		return
@@ -94,10 +98,12 @@ func (p *problems) image(field, image string) {
 
 func (p *problems) env(container string, i int, e *corev1.EnvVar) {
 	at := func() string { return fmt.Sprintf("%s.env[%d]", container, i) }
-	if wrong := validation.IsRelaxedEnvVarName(e.Name); e.Name == "" {
+	if e.Name == "" {
 		p.add(at()+".name", "must be set")
-	} else if len(wrong) > 0 {
-		p.add(at()+".name", "%q is not valid: %s", e.Name, shortRule(wrong[0]))
+	} else if !isSimpleVariable(e.Name) {
+		if wrong := validation.IsRelaxedEnvVarName(e.Name); len(wrong) > 0 {
+			p.add(at()+".name", "%q is not valid: %s", e.Name, shortRule(wrong[0]))
+		}
 	}
 	if e.ValueFrom == nil {
 		return
@@ -121,6 +127,16 @@ func (p *problems) env(container string, i int, e *corev1.EnvVar) {
 	}
 }
 
+// isSimpleVariable tells names of environment variables that every rule accepts.
+func isSimpleVariable(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c != '_' && (c < 'A' || c > 'Z') && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
 func countTrue(conditions ...bool) int {
 	n := 0
 	for _, c := range conditions {
@@ -132,7 +148,7 @@ func countTrue(conditions ...bool) int {
 }
 
 func (p *problems) reference(at, name, key string) {
-	p.rule(at+".name", name, validation.IsDNS1123Subdomain)
+	p.rule(at, ".name", name, validation.IsDNS1123Subdomain)
 	if key == "" {
 		p.add(at+".key", "must be set")
 		return
@@ -167,9 +183,9 @@ func (p *problems) envFrom(at string, e *corev1.EnvFromSource) {
 	case (e.ConfigMapRef != nil) == (e.SecretRef != nil):
 		p.add(at, "must hold exactly one of configMapRef and secretRef")
 	case e.ConfigMapRef != nil:
-		p.rule(at+".configMapRef.name", e.ConfigMapRef.Name, validation.IsDNS1123Subdomain)
+		p.rule(at, ".configMapRef.name", e.ConfigMapRef.Name, validation.IsDNS1123Subdomain)
 	default:
-		p.rule(at+".secretRef.name", e.SecretRef.Name, validation.IsDNS1123Subdomain)
+		p.rule(at, ".secretRef.name", e.SecretRef.Name, validation.IsDNS1123Subdomain)
 	}
 	if e.Prefix != "" {
 		for _, wrong := range validation.IsRelaxedEnvVarName(e.Prefix) {
@@ -181,16 +197,16 @@ func (p *problems) envFrom(at string, e *corev1.EnvFromSource) {
 func (p *problems) containerPorts(at string, ports []corev1.ContainerPort) {
 	for i := range ports {
 		port := &ports[i]
-		field := at + "[" + strconv.Itoa(i) + "]"
-		p.portNumber(field+".containerPort", port.ContainerPort)
-		oneOf(p, field+".protocol", port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
+		field := at + ".ports[" + strconv.Itoa(i) + "]"
+		p.portNumber(field, ".containerPort", port.ContainerPort)
+		oneOf(p, field, ".protocol", port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
 		if port.HostPort != 0 {
-			p.portNumber(field+".hostPort", port.HostPort)
+			p.portNumber(field, ".hostPort", port.HostPort)
 		}
 		if port.Name == "" {
 			continue
 		}
-		p.namedPort(field+".name", port.Name)
+		p.namedPort(field, ".name", port.Name)
 		if slices.ContainsFunc(ports[:i], func(o corev1.ContainerPort) bool { return o.Name == port.Name }) {
 			p.add(field+".name", "%q is the name of another port of the container too", port.Name)
 		}
@@ -214,20 +230,18 @@ func (p *problems) hostPorts(at string, c *corev1.Container, taken map[string]st
 }
 
 func (p *problems) resources(at string, r *corev1.ResourceRequirements) {
-	for _, name := range sortedKeys(r.Limits) {
-		limit := r.Limits[name]
+	for name, limit := range r.Limits {
 		if limit.Sign() < 0 {
-			p.add(at+".limits["+string(name)+"]", "%s must not be negative", limit.String())
+			p.add(at+".resources.limits["+string(name)+"]", "%s must not be negative", limit.String())
 		}
 	}
-	for _, name := range sortedKeys(r.Requests) {
-		request := r.Requests[name]
+	for name, request := range r.Requests {
 		limit, limited := r.Limits[name]
 		if request.Sign() < 0 && !(limited && limit.Equal(request)) { // an equal limit is told of, and may be where the request is from
-			p.add(at+".requests["+string(name)+"]", "%s must not be negative", request.String())
+			p.add(at+".resources.requests["+string(name)+"]", "%s must not be negative", request.String())
 		}
 		if limited && request.Cmp(limit) > 0 {
-			p.add(at+".requests["+string(name)+"]", "%s is more than the limit, %s", request.String(), limit.String())
+			p.add(at+".resources.requests["+string(name)+"]", "%s is more than the limit, %s", request.String(), limit.String())
 		}
 	}
 }
@@ -235,7 +249,7 @@ func (p *problems) resources(at string, r *corev1.ResourceRequirements) {
 func (p *problems) volumeMounts(at string, mounts []corev1.VolumeMount, volumes map[string]bool) {
 	for i := range mounts {
 		m := &mounts[i]
-		field := at + "[" + strconv.Itoa(i) + "]"
+		field := at + ".volumeMounts[" + strconv.Itoa(i) + "]"
 		switch {
 		case m.Name == "":
 			p.add(field+".name", "must be set")
@@ -256,43 +270,44 @@ func (p *problems) volumeMounts(at string, mounts []corev1.VolumeMount, volumes 
 	}
 }
 
-func (p *problems) probe(at string, probe *corev1.Probe, c *corev1.Container, readiness bool) {
+func (p *problems) probe(container, name string, probe *corev1.Probe, c *corev1.Container, readiness bool) {
 	if probe == nil {
 		return
 	}
+	at := container + name
 	if countTrue(probe.HTTPGet != nil, probe.TCPSocket != nil, probe.Exec != nil) != 1 {
 		p.add(at, "must hold exactly one of httpGet, tcpSocket and exec")
 		return
 	}
-	within(p, at+".initialDelaySeconds", int64(probe.InitialDelaySeconds), 0, maxInt32)
-	within(p, at+".timeoutSeconds", int64(probe.TimeoutSeconds), 1, maxInt32)
-	within(p, at+".periodSeconds", int64(probe.PeriodSeconds), 1, maxInt32)
-	within(p, at+".successThreshold", int64(probe.SuccessThreshold), 1, maxInt32)
-	within(p, at+".failureThreshold", int64(probe.FailureThreshold), 1, maxInt32)
+	within(p, at, ".initialDelaySeconds", int64(probe.InitialDelaySeconds), 0, maxInt32)
+	within(p, at, ".timeoutSeconds", int64(probe.TimeoutSeconds), 1, maxInt32)
+	within(p, at, ".periodSeconds", int64(probe.PeriodSeconds), 1, maxInt32)
+	within(p, at, ".successThreshold", int64(probe.SuccessThreshold), 1, maxInt32)
+	within(p, at, ".failureThreshold", int64(probe.FailureThreshold), 1, maxInt32)
 	if !readiness && probe.SuccessThreshold > 1 {
 		p.add(at+".successThreshold", "%d must be 1 for this probe", probe.SuccessThreshold)
 	}
 	switch {
 	case probe.HTTPGet != nil:
-		p.httpProbe(at+".httpGet", probe.HTTPGet)
-		p.probePort(at+".httpGet.port", probe.HTTPGet.Port, c)
+		p.httpProbe(at, probe.HTTPGet)
+		p.probePort(at, ".httpGet.port", probe.HTTPGet.Port, c)
 	case probe.TCPSocket != nil:
-		p.probePort(at+".tcpSocket.port", probe.TCPSocket.Port, c)
+		p.probePort(at, ".tcpSocket.port", probe.TCPSocket.Port, c)
 	case len(probe.Exec.Command) == 0:
 		p.add(at+".exec.command", "must be set")
 	}
 }
 
 func (p *problems) httpProbe(at string, get *corev1.HTTPGetAction) {
-	oneOf(p, at+".scheme", get.Scheme, corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
+	oneOf(p, at, ".httpGet.scheme", get.Scheme, corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
 	for i, header := range get.HTTPHeaders {
-		p.rule(fmt.Sprintf("%s.httpHeaders[%d].name", at, i), header.Name, validation.IsHTTPHeaderName)
+		p.rule(fmt.Sprintf("%s.httpGet.httpHeaders[%d].name", at, i), "", header.Name, validation.IsHTTPHeaderName)
 	}
 }
 
-func (p *problems) probePort(field string, port intstr.IntOrString, c *corev1.Container) {
+func (p *problems) probePort(at, name string, port intstr.IntOrString, c *corev1.Container) {
 	if port.Type == intstr.Int {
-		p.portNumber(field, port.IntVal)
+		p.portNumber(at, name, port.IntVal)
 		return
 	}
 	var names []string
@@ -304,11 +319,11 @@ func (p *problems) probePort(field string, port intstr.IntOrString, c *corev1.Co
 			names = append(names, c.Ports[i].Name)
 		}
 	}
-	p.hint(field, nearestHint(port.StrVal, names), "the container has no port named %q", port.StrVal)
+	p.hint(at+name, nearestHint(port.StrVal, names), "the container has no port named %q", port.StrVal)
 }
 
 func (p *problems) dns(at string, s *corev1.PodSpec) {
-	oneOf(p, at+".dnsPolicy", s.DNSPolicy, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
+	oneOf(p, at, ".dnsPolicy", s.DNSPolicy, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
 	config := s.DNSConfig
 	if s.DNSPolicy == corev1.DNSNone && (config == nil || len(config.Nameservers) == 0) {
 		p.add(at+".dnsPolicy", "None needs nameservers in dnsConfig")
@@ -326,7 +341,7 @@ func (p *problems) dns(at string, s *corev1.PodSpec) {
 	}
 	for i, search := range config.Searches {
 		if search != "." {
-			p.rule(fmt.Sprintf("%s.dnsConfig.searches[%d]", at, i), strings.TrimSuffix(search, "."), validation.IsDNS1123SubdomainWithUnderscore)
+			p.rule(fmt.Sprintf("%s.dnsConfig.searches[%d]", at, i), "", strings.TrimSuffix(search, "."), validation.IsDNS1123SubdomainWithUnderscore)
 		}
 	}
 	for i, option := range config.Options {
@@ -342,7 +357,7 @@ func (p *problems) volumes(at string, volumes []corev1.Volume) map[string]bool {
 	for i := range volumes {
 		v := &volumes[i]
 		field := at + "[" + strconv.Itoa(i) + "]"
-		p.rule(field+".name", v.Name, validation.IsDNS1123Label)
+		p.rule(field, ".name", v.Name, validation.IsDNS1123Label)
 		if names[v.Name] {
 			p.add(field+".name", "%q is the name of another volume too", v.Name)
 		}
@@ -359,11 +374,11 @@ func (p *problems) volume(at string, v *corev1.Volume) {
 	}
 	switch {
 	case v.ConfigMap != nil:
-		p.rule(at+".configMap.name", v.ConfigMap.Name, validation.IsDNS1123Subdomain)
+		p.rule(at, ".configMap.name", v.ConfigMap.Name, validation.IsDNS1123Subdomain)
 		p.mode(at+".configMap.defaultMode", v.ConfigMap.DefaultMode)
 		p.items(at+".configMap.items", v.ConfigMap.Items)
 	case v.Secret != nil:
-		p.rule(at+".secret.secretName", v.Secret.SecretName, validation.IsDNS1123Subdomain)
+		p.rule(at, ".secret.secretName", v.Secret.SecretName, validation.IsDNS1123Subdomain)
 		p.mode(at+".secret.defaultMode", v.Secret.DefaultMode)
 		p.items(at+".secret.items", v.Secret.Items)
 	case v.HostPath != nil:
@@ -388,7 +403,7 @@ func (p *problems) hostPath(at string, h *corev1.HostPathVolumeSource) {
 	if !path.IsAbs(h.Path) || slices.Contains(strings.Split(h.Path, "/"), "..") {
 		p.add(at+".path", "%q must be an absolute path without \"..\"", h.Path)
 	}
-	oneOf(p, at+".type", *h.Type, corev1.HostPathUnset, corev1.HostPathDirectoryOrCreate, corev1.HostPathDirectory, corev1.HostPathFileOrCreate,
+	oneOf(p, at, ".type", *h.Type, corev1.HostPathUnset, corev1.HostPathDirectoryOrCreate, corev1.HostPathDirectory, corev1.HostPathFileOrCreate,
 		corev1.HostPathFile, corev1.HostPathSocket, corev1.HostPathCharDev, corev1.HostPathBlockDev)
 }
 
@@ -401,10 +416,10 @@ func (p *problems) projected(at string, v *corev1.ProjectedVolumeSource) {
 		case (s.ConfigMap != nil) == (s.Secret != nil):
 			p.add(field, "must hold exactly one of configMap and secret")
 		case s.ConfigMap != nil:
-			p.rule(field+".configMap.name", s.ConfigMap.Name, validation.IsDNS1123Subdomain)
+			p.rule(field, ".configMap.name", s.ConfigMap.Name, validation.IsDNS1123Subdomain)
 			p.items(field+".configMap.items", s.ConfigMap.Items)
 		default:
-			p.rule(field+".secret.name", s.Secret.Name, validation.IsDNS1123Subdomain)
+			p.rule(field, ".secret.name", s.Secret.Name, validation.IsDNS1123Subdomain)
 			p.items(field+".secret.items", s.Secret.Items)
 		}
 	}

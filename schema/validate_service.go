@@ -10,13 +10,13 @@ import (
 )
 
 func (p *problems) service(s *corev1.ServiceSpec) {
-	oneOf(p, "spec.type", s.Type, corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort)
+	oneOf(p, "", "spec.type", s.Type, corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort)
 	p.labels("spec.selector", s.Selector)
 	p.clusterIP(s)
 	nodePort := s.Type == corev1.ServiceTypeNodePort
 	switch {
 	case nodePort:
-		oneOf(p, "spec.externalTrafficPolicy", s.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal)
+		oneOf(p, "", "spec.externalTrafficPolicy", s.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal)
 	case s.ExternalTrafficPolicy != "":
 		p.add("spec.externalTrafficPolicy", "has no meaning with type %s", s.Type)
 	}
@@ -61,15 +61,15 @@ func (p *problems) servicePorts(ports []corev1.ServicePort, nodePort bool) {
 			p.add(at+".port", "%d/%s is ports[%d] too", port.Port, port.Protocol, first)
 		}
 		numbers[id] = i
-		oneOf(p, at+".protocol", port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
-		p.portNumber(at+".port", port.Port)
+		oneOf(p, at, ".protocol", port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
+		p.portNumber(at, ".port", port.Port)
 		if port.TargetPort != intstr.FromInt32(port.Port) {
 			p.targetPort(at+".targetPort", port.TargetPort)
 		}
 		switch {
 		case port.NodePort == 0:
 		case nodePort:
-			p.portNumber(at+".nodePort", port.NodePort)
+			p.portNumber(at, ".nodePort", port.NodePort)
 		default:
 			p.hint(at+".nodePort", "write type: NodePort", "has no meaning with type ClusterIP")
 		}
@@ -83,25 +83,31 @@ func (p *problems) portName(at, name string, required bool) {
 		}
 		return
 	}
-	p.rule(at+".name", name, validation.IsDNS1123Label)
+	p.rule(at, ".name", name, validation.IsDNS1123Label)
 }
 
 func (p *problems) targetPort(field string, target intstr.IntOrString) {
 	if target.Type == intstr.Int {
-		p.portNumber(field, target.IntVal)
+		p.portNumber(field, "", target.IntVal)
 		return
 	}
-	p.namedPort(field, target.StrVal)
+	p.namedPort(field, "", target.StrVal)
 }
 
-func (p *problems) portNumber(field string, port int32) {
+func (p *problems) portNumber(at, name string, port int32) {
 	if port < 1 || port > 65535 {
-		p.add(field, "%d must be between 1 and 65535", port)
+		p.add(at+name, "%d must be between 1 and 65535", port)
 	}
 }
 
-func (p *problems) namedPort(field, name string) {
+func (p *problems) namedPort(at, field, name string) {
+	if len(name) <= maxPortName && isSimpleName(name) {
+		return
+	}
 	if wrong := validation.IsValidPortName(name); len(wrong) > 0 {
-		p.add(field, "%q is not a valid port name: %s", name, shortRule(wrong[0]))
+		p.add(at+field, "%q is not a valid port name: %s", name, shortRule(wrong[0]))
 	}
 }
+
+// maxPortName is how long a port's name is at most (RFC 6335).
+const maxPortName = 15

@@ -259,7 +259,7 @@ func (m *master) plan(ctx context.Context, req api.PlanRequest) (any, error) {
 		q.Tree = &schema.Tree{Commit: schema.Commit{Hash: req.Commit}}
 	}
 	for _, f := range req.Files {
-		q.Tree.Files = append(q.Tree.Files, schema.File{Path: f.Path, Size: int64(len(f.Data)), Open: func() ([]byte, error) { return f.Data, nil }})
+		q.Tree.Files = append(q.Tree.Files, schema.File{Path: f.Path, Blob: &schema.Blob{Size: int64(len(f.Data)), Open: func() ([]byte, error) { return f.Data, nil }}})
 	}
 	if f := m.sources.get(req.Source); f != nil {
 		if repo := f.repository(); repo != nil {

@@ -226,9 +226,7 @@ func (d *directory) addFile(r *Repo, full string, hash plumbing.Hash) error {
 	d.bytes += size
 	d.items = append(d.items, item{file: schema.File{
 		Path: full,
-		Hash: hash.String(),
-		Size: size,
-		Open: func() ([]byte, error) { return r.blob(hash) },
+		Blob: &schema.Blob{Hash: hash.String(), Size: size, Open: func() ([]byte, error) { return r.blob(hash) }},
 	}})
 	return nil
 }

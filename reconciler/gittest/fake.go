@@ -289,12 +289,12 @@ func (f *Fake) list(out *schema.Tree, prefix, hash string) error {
 			out.Refused = append(out.Refused, refuse(at, fmt.Sprintf("%d bytes, a file has at most %d", len(content), schema.MaxFileSize))...)
 			continue
 		}
-		out.Files = append(out.Files, schema.File{Path: at, Hash: e.hash, Size: int64(len(content)), Open: func() ([]byte, error) {
+		out.Files = append(out.Files, schema.File{Path: at, Blob: &schema.Blob{Hash: e.hash, Size: int64(len(content)), Open: func() ([]byte, error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			content, err := f.blob(e.hash)
 			return []byte(content), errors.Join(err, f.err)
-		}})
+		}}})
 	}
 	return nil
 }

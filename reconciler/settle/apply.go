@@ -42,11 +42,17 @@ type ObjectChange struct {
 func Difference(r state.Reader, source string, desired []schema.Desired) ([]ObjectChange, schema.Diagnostics) {
 	var changes []ObjectChange
 	var diags schema.Diagnostics
-	wanted := make(map[schema.Key]bool, len(desired))
+	stays := 0 // objects that are applied and still desired
+	last, isSet := schema.Key{}, true
 	for _, d := range desired {
 		key := schema.KeyOf(d.Object)
-		wanted[key] = true
+		isSet = isSet && last.Compare(key) < 0
+		last = key
 		live := r.Get(key)
+		if live != nil && d.Same.As(live) {
+			stays++
+			continue
+		}
 		if live == nil {
 			changes = append(changes, ObjectChange{Action: Create, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, next: d.Object})
 			continue
@@ -55,11 +61,12 @@ func Difference(r state.Reader, source string, desired []schema.Desired) ([]Obje
 			diags = append(diags, diag)
 			continue
 		}
-		if d.Same.As(live) {
-			continue
+		ours := schema.OriginOf(live).Source == source
+		if ours {
+			stays++
 		}
 		next, fields := merge(live, d.Object)
-		if len(fields) == 0 && schema.OriginOf(live).Source == source {
+		if len(fields) == 0 && ours {
 			d.Same.Found(live)
 			continue
 		}
@@ -68,7 +75,10 @@ func Difference(r state.Reader, source string, desired []schema.Desired) ([]Obje
 		}
 		changes = append(changes, ObjectChange{Action: Update, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, live: live, next: next})
 	}
-	changes = append(changes, pruned(r, source, wanted)...)
+	// Which objects go is asked only when some do: it takes a table of all keys.
+	if !isSet || stays != CountApplied(r, source) {
+		changes = append(changes, pruned(r, source, desired)...)
+	}
 	slices.SortFunc(changes, func(a, b ObjectChange) int { return a.Key.Compare(b.Key) })
 	return changes, diags
 }
@@ -98,10 +108,14 @@ func foreign(source string, live schema.Object, d schema.Desired) (schema.Diagno
 
 // applied reports whether obj was put by a source itself and not derived.
 func applied(info schema.KindInfo, obj schema.Object) bool {
-	return info.Desired && metav1.GetControllerOf(obj) == nil
+	return info.Desired && metav1.GetControllerOfNoCopy(obj) == nil
 }
 
-func pruned(r state.Reader, source string, wanted map[schema.Key]bool) []ObjectChange {
+func pruned(r state.Reader, source string, desired []schema.Desired) []ObjectChange {
+	wanted := make(map[schema.Key]bool, len(desired))
+	for _, d := range desired {
+		wanted[schema.KeyOf(d.Object)] = true
+	}
 	var out []ObjectChange
 	for _, info := range schema.Kinds() {
 		if !info.Desired {

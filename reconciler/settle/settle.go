@@ -60,8 +60,14 @@ func NewQueue() *Queue {
 // Clone copies the queue, for a plan.
 func (q *Queue) Clone() *Queue {
 	out := &Queue{
-		waiting: slices.Clone(q.waiting), placing: slices.Clone(q.placing), queued: maps.Clone(q.queued), wakes: maps.Clone(q.wakes),
+		waiting: slices.Clone(q.waiting), placing: slices.Clone(q.placing), queued: map[item]bool{}, wakes: maps.Clone(q.wakes),
 		visits: map[item]int{}, parked: maps.Clone(q.parked),
+	}
+	// Copied as a map it would have the room of the most that ever waited.
+	for _, list := range [][]item{q.waiting, q.placing} {
+		for _, it := range list {
+			out.queued[it] = true
+		}
 	}
 	if q.view != nil {
 		out.view, out.viewAt = q.view.Clone(), q.viewAt

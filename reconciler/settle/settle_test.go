@@ -122,6 +122,39 @@ func TestDifferenceTellsFieldsAndPrunes(t *testing.T) {
 	}
 }
 
+// What goes is found whether an object was compared before or not, whether another
+// comes for it, and though one is named twice.
+func TestDifferencePrunes(t *testing.T) {
+	_, s, _ := settled(t, deployment("api", 2), deployment("web", 1), deployment("job", 1))
+	all := desired(deployment("api", 2), deployment("job", 1), deployment("web", 1))
+	for i := range all {
+		all[i].Same = new(schema.Same)
+	}
+	fresh := desired(deployment("new", 1))[0]
+	for _, c := range []struct {
+		name    string
+		desired []schema.Desired
+		want    string
+	}{
+		{"nothing goes", all, ""},
+		{"compared before", all, ""},
+		{"one goes", all[:2], "prune web"},
+		{"one goes, one comes", []schema.Desired{all[0], all[1], fresh}, "create new, prune web"},
+		{"one is named twice", []schema.Desired{all[0], all[0], all[1]}, "prune web"},
+		{"in no order", []schema.Desired{all[2], all[0]}, "prune job"},
+		{"all go", nil, "prune api, prune job, prune web"},
+	} {
+		changes, diags := Difference(s, "main", c.desired)
+		var got []string
+		for _, ch := range changes {
+			got = append(got, string(ch.Action)+" "+ch.Key.Name)
+		}
+		if strings.Join(got, ", ") != c.want || len(diags) > 0 {
+			t.Errorf("%s: %v %v, want %s", c.name, got, diags, c.want)
+		}
+	}
+}
+
 func TestImmutableChangeIsRefusedAtItsLine(t *testing.T) {
 	_, s, _ := settled(t, deployment("api", 2))
 	next := deployment("api", 2)

@@ -181,19 +181,30 @@ func (v *view) Get(key schema.Key) schema.Object {
 }
 
 func (v *view) List(kind schema.Kind, namespace string) iter.Seq[schema.Object] {
+	return scan(v.list(kind, namespace))
+}
+
+func (v *view) By(ix Index, value string) iter.Seq[schema.Object] { return scan(v.by(ix, value)) }
+
+func (v *view) BySource(kind schema.Kind, source string) iter.Seq[schema.Object] {
+	return scan(v.bySource(kind, source))
+}
+
+// list, by and bySource are the tree to go through, and what keys begin with there.
+func (v *view) list(kind schema.Kind, namespace string) (*btree.Map[string, schema.Object], string) {
 	prefix := ""
 	if namespace != "" {
 		prefix = namespace + "/"
 	}
-	return scan(&v.tables[schema.Index(kind)].objects, prefix)
+	return &v.tables[schema.Index(kind)].objects, prefix
 }
 
-func (v *view) By(ix Index, value string) iter.Seq[schema.Object] {
-	return scan(&v.tables[schema.Index(ix.kind)].indexes[ix.slot], value+"\x00")
+func (v *view) by(ix Index, value string) (*btree.Map[string, schema.Object], string) {
+	return &v.tables[schema.Index(ix.kind)].indexes[ix.slot], value + "\x00"
 }
 
-func (v *view) BySource(kind schema.Kind, source string) iter.Seq[schema.Object] {
-	return scan(&v.tables[schema.Index(kind)].bySource, source+"\x00")
+func (v *view) bySource(kind schema.Kind, source string) (*btree.Map[string, schema.Object], string) {
+	return &v.tables[schema.Index(kind)].bySource, source + "\x00"
 }
 
 func (v *view) Len(kind schema.Kind) int { return v.tables[schema.Index(kind)].objects.Len() }
@@ -226,6 +237,32 @@ func scan(m *btree.Map[string, schema.Object], prefix string) iter.Seq[schema.Ob
 type Snapshot struct {
 	view
 	mu sync.Mutex // guards copying the trees' handles in Begin
+}
+
+// List, By and BySource go straight through the tables: nothing changes meanwhile.
+
+// List is Reader's.
+func (s *Snapshot) List(kind schema.Kind, namespace string) iter.Seq[schema.Object] {
+	tree, prefix := s.list(kind, namespace)
+	return walk(tree, prefix)
+}
+
+// By is Reader's.
+func (s *Snapshot) By(ix Index, value string) iter.Seq[schema.Object] {
+	tree, prefix := s.by(ix, value)
+	return walk(tree, prefix)
+}
+
+// BySource is Reader's.
+func (s *Snapshot) BySource(kind schema.Kind, source string) iter.Seq[schema.Object] {
+	tree, prefix := s.bySource(kind, source)
+	return walk(tree, prefix)
+}
+
+func walk(m *btree.Map[string, schema.Object], prefix string) iter.Seq[schema.Object] {
+	return func(yield func(schema.Object) bool) {
+		m.Ascend(prefix, func(k string, v schema.Object) bool { return strings.HasPrefix(k, prefix) && yield(v) })
+	}
 }
 
 // Empty is a cluster without objects whose next resourceVersion follows counters.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"fairlead/schema"
@@ -64,7 +65,7 @@ spec:
 }
 
 func memoryFile(path, text string) schema.File {
-	return schema.File{Path: path, Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
+	return schema.File{Path: path, Blob: &schema.Blob{Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}}
 }
 
 func benchmarkLoad(b *testing.B, tree schema.Tree) {
@@ -107,7 +108,7 @@ func BenchmarkParse(b *testing.B) {
 	}
 	for b.Loop() {
 		inParallel(context.Background(), len(texts), func(i int) {
-			if _, problem := parseYAML(texts[i]); problem != nil {
+			if _, problem := parseYAML(texts[i], new(arena)); problem != nil {
 				b.Error(problem.message)
 			}
 		})
@@ -129,7 +130,10 @@ func BenchmarkAgain(b *testing.B) {
 	for n := 1; b.Loop(); n++ {
 		applied := tree.Commit.Hash
 		tree.Commit.Hash = fmt.Sprint(n)
-		tree.Files[5_000].Hash = fmt.Sprint("changed ", n)
+		tree.Files = slices.Clone(tree.Files)
+		changed := *tree.Files[5_000].Blob
+		changed.Hash = fmt.Sprint("changed ", n)
+		tree.Files[5_000].Blob = &changed
 		result := Load(context.Background(), tree, schema.SourceSpec{}, Options{Source: "main", Cache: cache, Applied: applied})
 		if len(result.Objects) != 10_000 || len(result.Diagnostics) != 0 {
 			b.Fatalf("%d objects, %v", len(result.Objects), result.Diagnostics)

@@ -43,8 +43,13 @@ func NewCache(bytes int64) *Cache {
 type rememberedTree struct {
 	reading string // how its files were read
 	commit  string
-	files   []*rememberedFile // sorted by path; nil for one that is not kept
-	objects []object          // sorted; those of the files that are kept
+	listing []schema.File // the tree's own
+	// files stand beside the listing: unwanted for what is no manifest, unkept for
+	// one that has to be decoded again, nil for one of which not even that is known.
+	files   []*rememberedFile
+	telling []*rememberedFile // of files, those with diagnostics
+	objects []*object         // sorted; those of the files that are kept
+	verdict verdictOn
 	size    int64
 	used    int64 // guarded by the Cache
 }
@@ -54,7 +59,14 @@ type rememberedFile struct {
 	source      *source
 	diagnostics schema.Diagnostics
 	nameless    *schema.Position
+	facts       []*facts // of its objects
+	again       bool     // the last Load decoded it too, and did not keep it
+	unread      bool     // it could not be read or cut
+	secret      bool     // it holds one
 }
+
+// What stands in place of a rememberedFile; see rememberedTree.
+var unwanted, unkept = new(rememberedFile), new(rememberedFile)
 
 // reading is all that decoding a file depends on, besides the file.
 func reading(spec schema.SourceSpec) string {
@@ -99,46 +111,101 @@ func (c *Cache) keep(source string, t *rememberedTree) {
 	}
 }
 
-// known finds the remembered file for f; at is the place to look from and moves
-// on, because both are sorted by path.
-func (t *rememberedTree) known(f *schema.File, at *int) (index int, ok bool) {
-	for *at < len(t.files) && (t.files[*at] == nil || t.files[*at].source.file.Path < f.Path) {
-		*at++
-	}
-	if *at == len(t.files) {
-		return 0, false
-	}
-	r := t.files[*at].source
-	return *at, f.Hash != "" && r.file.Hash == f.Hash && r.file.Path == f.Path
+// listing walks the last tree's files beside this one's, both sorted by path.
+type listing struct {
+	tree *rememberedTree
+	at   int
+	*manifests
 }
 
-// reuse takes over the objects of the files that are known, still sorted. They
-// get this tree's commit, unless they are as they were in the one that runs.
-func (l *loader) reuse(ctx context.Context, files []selected) []object {
-	if len(l.last.objects) == 0 {
-		return nil
-	}
-	place := make([]int32, len(l.last.files)) // of a remembered file, as object.file
-	for i := range files {
-		if f := &files[i]; f.known {
-			place[f.remembered] = int32(i) + 1
-		}
-	}
-	kept := make([]object, 0, len(l.last.objects)+fewObjects)
-	for _, o := range l.last.objects {
-		if at := place[o.file-1]; at > 0 {
-			o.file = at
-			kept = append(kept, o)
-		}
-	}
-	if l.last.commit != l.tree.Commit.Hash && (l.last.commit != l.opts.Applied || l.last.commit == "") {
-		inParallel(ctx, (len(kept)+stampsPerJob-1)/stampsPerJob, func(i int) {
-			for j := i * stampsPerJob; j < min(len(kept), (i+1)*stampsPerJob); j++ {
-				kept[j].Object = l.stamped(kept[j].Object)
+// find is what is remembered of a file with this path and hash, nil for nothing.
+func (w *listing) find(f *schema.File) *rememberedFile {
+	for ; w.at < len(w.tree.listing); w.pass() {
+		have := &w.tree.listing[w.at]
+		switch {
+		case have.Path != f.Path && have.Path > f.Path:
+			return nil
+		case have.Path == f.Path && (have.Blob == f.Blob || have.Hash == f.Hash) && f.Hash != "":
+			known := w.tree.files[w.at]
+			if have.Blob != f.Blob && known != nil && known != unwanted && known != unkept {
+				known.source.reopen(f.Blob)
 			}
-		})
+			w.at++
+			return known
+		}
 	}
-	return kept
+	return nil
+}
+
+// pass goes by a file that is not in this tree as it was in the last.
+func (w *listing) pass() {
+	switch r := w.tree.files[w.at]; r {
+	case nil, unkept:
+		w.lost = true
+	case unwanted:
+	default:
+		w.gone = append(w.gone, r)
+	}
+	w.at++
+}
+
+// end goes by whatever is left.
+func (w *listing) end() {
+	for w.at < len(w.tree.listing) {
+		w.pass()
+	}
+}
+
+// tellingWithout are the files that have something to tell and did not go.
+func (t *rememberedTree) tellingWithout(gone []*rememberedFile) []*rememberedFile {
+	if len(t.telling) == 0 || len(gone) == 0 {
+		return t.telling
+	}
+	went := make(map[*rememberedFile]bool, len(gone))
+	for _, r := range gone {
+		went[r] = true
+	}
+	return slices.DeleteFunc(slices.Clone(t.telling), func(r *rememberedFile) bool { return went[r] })
+}
+
+// places are where the objects of these files stand among the tree's, sorted.
+func (t *rememberedTree) places(files []*rememberedFile) []int {
+	var out []int
+	for _, r := range files {
+		out = placesOf(t.objects, r.facts, out)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// placesOf adds where the objects that these facts are of stand to places.
+func placesOf(objects []*object, all []*facts, places []int) []int {
+	for _, f := range all {
+		i, _ := slices.BinarySearchFunc(objects, f.key, func(o *object, key schema.Key) int { return o.key.Compare(key) })
+		for objects[i].facts != f {
+			i++
+		}
+		places = append(places, i)
+	}
+	return places
+}
+
+// reuse takes over the last tree's objects, those of files that went among them.
+// They get this tree's commit, unless they are as they were in the one that runs.
+func (l *loader) reuse(ctx context.Context) []*object {
+	all := l.last.objects
+	if l.last.commit == l.tree.Commit.Hash || l.last.commit == l.opts.Applied && l.last.commit != "" {
+		return all
+	}
+	all = slices.Clone(all)
+	inParallel(ctx, (len(all)+stampsPerJob-1)/stampsPerJob, func(i int) {
+		for j := i * stampsPerJob; j < min(len(all), (i+1)*stampsPerJob); j++ {
+			fresh := *all[j]
+			fresh.Object = l.stamped(fresh.Object)
+			all[j] = &fresh
+		}
+	})
+	return all
 }
 
 // stampsPerJob is how many objects a worker stamps at a time.
@@ -163,70 +230,90 @@ func (l *loader) stamped(obj schema.Object) schema.Object {
 
 // remember leaves this Load's files for the next. A tree that is not Git's leaves
 // the last one that was.
-func (l *loader) remember(files []selected, objects []object) {
-	if slices.ContainsFunc(files, func(f selected) bool { return f.source.file.Hash == "" }) {
-		return
+func (l *loader) remember(m *manifests, objects []*object, sound bool) {
+	t := &rememberedTree{
+		reading: reading(l.spec), commit: l.tree.Commit.Hash, listing: l.tree.Files, files: m.files, telling: slices.Clone(m.telling),
+		verdict: verdictOn{sound: sound && len(m.cues) == 0, namespaces: slices.Clone(l.opts.KnownNamespaces), nodePorts: l.opts.NodePorts},
 	}
-	t := &rememberedTree{reading: reading(l.spec), commit: l.tree.Commit.Hash, files: make([]*rememberedFile, len(files))}
-	secret := make([]bool, len(files))
-	for i := range objects {
-		if o := &objects[i]; o.key.Kind == schema.KindSecret && o.file > 0 {
-			secret[o.file-1] = true
+	var dropped []*facts
+	silent := make(map[*rememberedFile]bool)
+	drop := func(i int) {
+		dropped = append(dropped, t.files[i].facts...)
+		silent[t.files[i]] = true
+		t.files[i] = unkept
+	}
+	for _, i := range m.fresh {
+		switch r := t.files[i]; {
+		case r.source.file.Hash == "":
+			return
+		case r.unread:
+			t.files[i] = nil
+		case r.secret:
+			drop(i)
+		case len(r.diagnostics) > 0 || r.nameless != nil:
+			t.telling = append(t.telling, r)
 		}
 	}
-	for i := range files {
-		f := &files[i]
-		weight := fileWeight + byteWeight*f.source.file.Size
-		if f.unread || secret[i] || t.size+weight > l.opts.Cache.bound {
+	for i, r := range t.files {
+		if r == nil || r == unwanted || r == unkept {
+			continue
+		}
+		weight := fileWeight + byteWeight*l.tree.Files[i].Size
+		if t.size+weight > l.opts.Cache.bound {
+			drop(i)
 			continue
 		}
 		t.size += weight
-		t.files[i] = f.rememberedFile
 	}
-	isKept := func(o object) bool { return o.file > 0 && t.files[o.file-1] != nil }
-	t.objects = objects // which nobody changes from here on
-	if slices.ContainsFunc(objects, func(o object) bool { return !isKept(o) }) {
-		t.objects = nil
-		for _, o := range objects {
-			if isKept(o) {
-				t.objects = append(t.objects, o)
+	t.telling = slices.DeleteFunc(t.telling, func(r *rememberedFile) bool { return silent[r] })
+	places := placesOf(objects, dropped, nil)
+	if len(m.cues) > 0 {
+		for i := range objects {
+			if objects[i].file == nil {
+				places = append(places, i)
 			}
 		}
 	}
+	slices.Sort(places)
+	t.objects = edited(objects, places, nil) // which nobody changes from here on
 	l.opts.Cache.keep(l.opts.Source, t)
 }
 
-// fewObjects are as many as are put into a list rather than copied with it.
-const fewObjects = 64
-
-// merge joins two sorted lists; of equals, those of a come first. It may use the
-// room behind a.
-func merge(a, b []object) []object {
-	if len(a) == 0 {
-		return b
+// edited is a sorted list without the objects at some places and with others;
+// what it gets it leaves as it is. Of equals, those of all come first.
+func edited(all []*object, without []int, with []*object) []*object {
+	if len(all) == 0 {
+		return with
 	}
-	place := func(o object) int {
-		n, _ := slices.BinarySearchFunc(a, o, func(x, y object) int {
-			if compare(&x, &y) <= 0 {
+	if len(without)+len(with) == 0 {
+		return all
+	}
+	out := make([]*object, 0, len(all)-len(without)+len(with))
+	from := 0
+	upTo := func(i int) {
+		out = append(out, all[from:i]...)
+		from = i
+	}
+	for _, o := range with {
+		place, _ := slices.BinarySearchFunc(all, o, func(x, o *object) int {
+			if compare(x, o) <= 0 {
 				return -1
 			}
 			return 1
 		})
-		return n
-	}
-	if len(b) <= cap(a)-len(a) {
-		for _, o := range b {
-			a = slices.Insert(a, place(o), o)
+		for ; len(without) > 0 && without[0] < place; without = without[1:] {
+			upTo(without[0])
+			from++
 		}
-		return a
+		upTo(place)
+		out = append(out, o)
 	}
-	out := make([]object, 0, len(a)+len(b))
-	for _, o := range b {
-		n := place(o)
-		out = append(append(out, a[:n]...), o)
-		a = a[n:]
+	for _, i := range without {
+		upTo(i)
+		from++
 	}
-	return append(out, a...)
+	upTo(len(all))
+	return out
 }
 
 // compare orders objects by key and, for one key, by position.

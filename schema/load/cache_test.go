@@ -4,13 +4,17 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
 	"fairlead/schema"
@@ -35,7 +39,8 @@ func blobFile(path, text string, reads *int) schema.File {
 func told(r Result) []string {
 	out := []string{fmt.Sprint(r.Files)}
 	for _, d := range r.Objects {
-		out = append(out, fmt.Sprintf("%s at %s, name at %s: %#v %v", schema.KeyOf(d.Object), d.Position, d.Locate("metadata.name"), schema.OriginOf(d.Object), d.Object))
+		text, err := json.Marshal(d.Object)
+		out = append(out, fmt.Sprintf("%s at %s, name at %s: %#v %s %v", schema.KeyOf(d.Object), d.Position, d.Locate("metadata.name"), schema.OriginOf(d.Object), text, err))
 	}
 	for _, d := range r.Diagnostics {
 		out = append(out, fmt.Sprintf("%s: %s (%s)", d.Severity, d, d.Hint))
@@ -80,6 +85,141 @@ func TestCacheChangesNothing(t *testing.T) {
 		}
 	})
 }
+
+// drawManifest is a manifest of a small world in which everything collides: names,
+// namespaces, keys, labels and ports are drawn from very few.
+func drawManifest(t *rapid.T) string {
+	draw := func(label string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label) }
+	meta := func(labels string) string {
+		return fmt.Sprintf("metadata: {name: %s, namespace: %s%s}\n", draw("name", "a", "b"), draw("namespace", "default", "default", "default", "default", "shop"), labels)
+	}
+	const keyed = "env: [{name: X, valueFrom: {configMapKeyRef: {name: b, key: k}}}]"
+	pod := func() string {
+		needs := draw("needs", "", "envFrom: [{configMapRef: {name: a}}]", "envFrom: [{secretRef: {name: b}}]", keyed, keyed, keyed)
+		if needs != "" {
+			needs = ", " + needs
+		}
+		return fmt.Sprintf("{containers: [{name: c, image: i:%s, ports: [{name: %s, containerPort: 80}]%s}]}", draw("tag", "1", "2"), draw("port", "http", "web"), needs)
+	}
+	data := func() string { return draw("data", "{k: v}", "{k: w}", "{l: v}", "{}") }
+	switch draw("kind", "ConfigMap", "ConfigMap", "ConfigMap", "ConfigMap", "Secret", "Namespace", "Pod", "Deployment", "Deployment", "Service", "Source", "wrong", "nameless", "nothing") {
+	case "ConfigMap":
+		return "apiVersion: v1\nkind: ConfigMap\n" + meta("") + "data: " + data() + "\n" + draw("mistake", "", "datta: {}\n")
+	case "Secret":
+		return "apiVersion: v1\nkind: Secret\n" + meta("") + "stringData: " + data() + "\n"
+	case "Namespace":
+		return "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
+	case "Pod":
+		return "apiVersion: v1\nkind: Pod\n" + meta(", labels: {app: "+draw("app", "x", "y")+"}") + "spec: " + pod() + "\n"
+	case "Deployment":
+		app := draw("app", "x", "y")
+		return "apiVersion: apps/v1\nkind: Deployment\n" + meta("") + "spec: {selector: {matchLabels: {app: " + app + "}}, template: {metadata: {labels: {app: " + app + "}}, spec: " + pod() + "}}\n"
+	case "Service":
+		return "apiVersion: v1\nkind: Service\n" + meta("") + fmt.Sprintf("spec: {type: NodePort, selector: {app: %s}, ports: [{port: 80, targetPort: %s, nodePort: %s}]}\n",
+			draw("app", "x", "y"), draw("port", "http", "80"), draw("nodePort", "30001", "30002", "1"))
+	case "Source":
+		return "apiVersion: fairlead/v1\nkind: Source\nmetadata: {name: " + draw("source", "main", "other") + "}\nspec: {url: \"https://example.org/x\"}\n"
+	case "wrong":
+		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: wrong}\ndatta: {}\n"
+	case "nameless":
+		return "nothing: here\n"
+	}
+	return ""
+}
+
+// soundWorld is a tree with nothing to say about, whose objects lean on each other.
+var soundWorld = map[string]string{
+	"0.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
+	"1.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop}\ndata: {k: v}\n",
+	"2.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, namespace: default}\ndata: {k: v}\n",
+	"3.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: b, namespace: default}\nstringData: {k: v}\n",
+	"4.yaml": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: default}\n" +
+		"spec: {selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}}, spec: {containers: [{name: c, image: i:1, ports: [{name: http, containerPort: 80}], " +
+		"env: [{name: X, valueFrom: {configMapKeyRef: {name: b, key: k}}}]}]}}}\n",
+	"5.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: shop, labels: {app: y}}\nspec: {containers: [{name: c, image: i:1, envFrom: [{configMapRef: {name: a}}]}]}\n",
+	"6.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: default}\nspec: {type: NodePort, selector: {app: x}, ports: [{port: 80, targetPort: http, nodePort: 30001}]}\n",
+}
+
+// tweaks are edits of one word.
+var tweaks = [][2]string{
+	{"{k: v}", "{l: v}"}, {"{k: v}", "{k: w}"}, {"{l: v}", "{k: v}"}, {"app: x", "app: y"}, {"app: y", "app: x"}, {"name: http", "name: web"}, {"name: web", "name: http"},
+	{"i:1", "i:2"}, {"i:2", "i:1"}, {"data:", "datta: {}\ndata:"}, {"datta: {}\n", ""}, {"default", "shop"}, {"shop", "default"}, {"name: a", "name: b"}, {"name: b", "name: a"},
+}
+
+// After any history of edits a Load with a cache tells what one without does: of
+// the whole tree too, which is not judged anew when it was sound before.
+func TestCacheAfterEdits(t *testing.T) {
+	sound := 0
+	rapid.Check(t, func(t *rapid.T) {
+		cache := NewCache(rapid.SampledFrom([]int64{0, 0, 0, 5000}).Draw(t, "bound"))
+		files := maps.Clone(rapid.SampledFrom([]map[string]string{{}, soundWorld, soundWorld, soundWorld}).Draw(t, "files"))
+		foreign := &corev1.ConfigMap{Data: map[string]string{"k": "v"}}
+		commit, applied := "", ""
+		for step := range rapid.IntRange(5, 25).Draw(t, "steps") {
+			for range rapid.IntRange(0, 2).Draw(t, "edits") {
+				name := fmt.Sprintf("%d.yaml", rapid.IntRange(0, 7).Draw(t, "file"))
+				switch rapid.IntRange(0, 9).Draw(t, "edit") {
+				case 0:
+					delete(files, name)
+				case 1:
+					files[name] += "---\n" + drawManifest(t)
+				case 2, 3, 4:
+					files[name] = drawManifest(t)
+				default:
+					words := rapid.SampledFrom(tweaks).Draw(t, "words")
+					files[name] = strings.ReplaceAll(files[name], words[0], words[1])
+				}
+			}
+			tree := schema.Tree{Commit: schema.Commit{Hash: fmt.Sprintf("%040d", step), Author: "Ada"}}
+			for _, name := range slices.Sorted(maps.Keys(files)) {
+				tree.Files = append(tree.Files, blobFile(name, files[name], nil))
+			}
+			if rapid.Bool().Draw(t, "follows") {
+				applied = commit
+			}
+			commit = tree.Commit.Hash
+			opts := Options{Source: "main"}
+			if rapid.IntRange(0, 9).Draw(t, "namespaces") == 0 {
+				opts.KnownNamespaces = []string{"shop"}
+			}
+			if rapid.IntRange(0, 9).Draw(t, "ports") == 0 {
+				opts.NodePorts = PortRange{First: 1, Last: 30001}
+			}
+			if rapid.IntRange(0, 9).Draw(t, "known") == 0 {
+				opts.Known = func(key schema.Key) schema.Object {
+					if key.Kind != schema.KindConfigMap {
+						return nil
+					}
+					return foreign
+				}
+			}
+			want := told(Load(context.Background(), tree, schema.SourceSpec{}, opts))
+			opts.Cache, opts.Applied = cache, applied
+			if before := cache.trees["main"]; before != nil && before.verdict.sound && len(tree.Files) > 0 {
+				sound++
+			}
+			got := told(Load(context.Background(), tree, schema.SourceSpec{}, opts))
+			if diff := cmp.Diff(withoutCommits(want), withoutCommits(got)); diff != "" {
+				t.Fatalf("tree %d: %s", step, diff)
+			}
+		}
+	})
+	if sound == 0 {
+		t.Error("no tree was ever sound: nothing was tested")
+	}
+}
+
+// withoutCommits leaves out which commit objects name: TestCacheNamesCommits has
+// that.
+func withoutCommits(lines []string) []string {
+	out := make([]string, len(lines))
+	for i, line := range lines {
+		out[i] = commitHash.ReplaceAllString(line, "0")
+	}
+	return out
+}
+
+var commitHash = regexp.MustCompile("[0-9]{40}")
 
 func TestCacheReadsWhatChanged(t *testing.T) {
 	cache := NewCache(0)

@@ -34,11 +34,10 @@ type decoder struct {
 	hideValues  bool   // a Secret: diagnostics tell no values
 	diagnostics schema.Diagnostics
 
-	path        []string     // steps to here, "name" or "[key]"
-	at          []*yaml.Node // the key or list element of each step
-	refused     bool         // there is an error among the diagnostics
-	wrong       []string     // fields that have a diagnostic already
-	dropped     []noted      // set by a server
+	way         []stepTo // from the object to here
+	refused     bool     // there is an error among the diagnostics
+	wrong       []string // fields that have a diagnostic already
+	dropped     []noted  // set by a server
 	meaningless []noted
 	via         []*yaml.Node // alias targets being read
 	aliasNodes  int
@@ -51,20 +50,43 @@ type noted struct {
 	at    *yaml.Node
 }
 
-func (d *decoder) push(step string, at *yaml.Node) {
-	d.path, d.at = append(d.path, step), append(d.at, at)
+// usualDepth is how far down most objects go.
+const usualDepth = 12
+
+// stepTo is a step down. It is put into words only for what is told.
+type stepTo struct {
+	kind     stepKind
+	name     string     // of a field or key
+	position int        // of a list element
+	at       *yaml.Node // the key, or the list element
 }
 
-func (d *decoder) pop() { d.path, d.at = d.path[:len(d.path)-1], d.at[:len(d.at)-1] }
+type stepKind int8
 
-// field is the path to here, as in "spec.containers[0].image".
+const (
+	toField stepKind = iota
+	toKey
+	toElement
+)
+
+func (d *decoder) push(step stepTo) { d.way = append(d.way, step) }
+
+func (d *decoder) pop() { d.way = d.way[:len(d.way)-1] }
+
+// field is the path to here, as in "spec.containers[0].image" or "data[key]".
 func (d *decoder) field() string {
 	var b strings.Builder
-	for _, step := range d.path {
-		if b.Len() > 0 && !strings.HasPrefix(step, "[") {
-			b.WriteByte('.')
+	for _, step := range d.way {
+		switch {
+		case step.kind == toKey:
+			b.WriteString("[" + step.name + "]")
+		case step.kind == toElement:
+			b.WriteString("[" + strconv.Itoa(step.position) + "]")
+		case b.Len() > 0 && !strings.HasPrefix(step.name, "["):
+			b.WriteString("." + step.name)
+		default:
+			b.WriteString(step.name)
 		}
-		b.WriteString(step)
 	}
 	return b.String()
 }
@@ -219,7 +241,7 @@ func (d *decoder) borrow(source *yaml.Node, seen map[string]*yaml.Node) []*yaml.
 
 // place is " in spec.template", or nothing at the top.
 func (d *decoder) place() string {
-	if len(d.path) == 0 {
+	if len(d.way) == 0 {
 		return ""
 	}
 	return " in " + d.field()
@@ -277,7 +299,7 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, support *schema.FieldSup
 			d.unknown(n, key, fields.names)
 			continue
 		}
-		d.push(key.Value, all[i])
+		d.push(stepTo{name: key.Value, at: all[i]})
 		if d.admit(key, value, entry) {
 			d.value(value, v.FieldByIndex(index), entry)
 		}
@@ -306,11 +328,11 @@ func (d *decoder) unknown(object, key *yaml.Node, names []string) {
 	if in == "" {
 		in = " in " + d.doc.kind
 	}
-	d.push(key.Value, key)
+	d.push(stepTo{name: key.Value, at: key})
 	d.errorf(key, hint, "unknown field %q%s", key.Value, in)
 	d.pop()
 	if best != "" && len(d.wrong) < 2*maxDiagnostics && child(object, best) == nil {
-		d.push(best, key) // that it is missing follows from the misspelling
+		d.push(stepTo{name: best, at: key}) // that it is missing follows from the misspelling
 		d.wrong = append(d.wrong, d.field())
 		d.pop()
 	}
@@ -404,7 +426,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, support *schema.FieldSu
 			continue
 		}
 		entry := support.Field(key.Value)
-		d.push("["+key.Value+"]", all[i])
+		d.push(stepTo{kind: toKey, name: key.Value, at: all[i]})
 		if isTexts {
 			var text string
 			if d.item(key, value, reflect.ValueOf(&text).Elem(), entry) {
@@ -439,7 +461,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, support *schema.FieldSuppo
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	for i, item := range n.Content {
-		d.push("["+strconv.Itoa(i)+"]", item)
+		d.push(stepTo{kind: toElement, position: i, at: item})
 		if isNull(item) {
 			d.errorf(item, "", "%s is empty", d.field())
 		} else {
@@ -462,10 +484,10 @@ func (d *decoder) mismatch(n *yaml.Node, want string) {
 // or elsewhere under an anchor, at the key. CUE's values stand where they were
 // written last, its keys perhaps in a template.
 func (d *decoder) begins(n *yaml.Node) *yaml.Node {
-	if n.Kind == yaml.ScalarNode || d.doc.paths != nil || len(d.at) == 0 {
+	if n.Kind == yaml.ScalarNode || d.doc.paths != nil || len(d.way) == 0 {
 		return n
 	}
-	if key := d.at[len(d.at)-1]; key.Line != n.Line {
+	if key := d.way[len(d.way)-1].at; key.Line != n.Line {
 		return key
 	}
 	return n

@@ -34,16 +34,22 @@ func (d *document) position(n *yaml.Node) schema.Position {
 // object is one decoded object with what judging the whole tree needs.
 type object struct {
 	schema.Desired
+	*facts
+}
+
+// facts are what is known of an object besides itself. They do not change once
+// its file is decoded.
+type facts struct {
 	key    schema.Key
-	file   int32 // its place among the files, counted from 1; 0 for what CUE evaluates to
-	flawed bool  // its document has errors: it exists, but its content says little
+	file   *rememberedFile // nil for what CUE evaluates to
+	flawed bool            // its document has errors: it exists, but its content says little
 	// references are what its pods need.
 	references []schema.Reference
 }
 
 // decoded is what one document holds.
 type decoded struct {
-	objects     []object
+	objects     []*object
 	diagnostics schema.Diagnostics
 	nameless    *schema.Position // of a document without apiVersion and kind
 }
@@ -156,7 +162,7 @@ const maxListDepth = 3
 
 func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix string, info schema.KindInfo) {
 	obj := info.New()
-	d := decoder{doc: doc, unsupported: l.spec.Unsupported, hideValues: info.Kind == schema.KindSecret}
+	d := decoder{doc: doc, unsupported: l.spec.Unsupported, hideValues: info.Kind == schema.KindSecret, way: make([]stepTo, 0, usualDepth)}
 	d.object(n, reflect.ValueOf(obj).Elem(), schema.SupportedFields(info.Kind))
 	d.dropAnnotations(obj, n)
 	d.summarise()
@@ -172,11 +178,9 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 	if obj.GetName() == "" {
 		return
 	}
-	out.objects = append(out.objects, object{
-		Desired:    schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix), Same: new(schema.Same)},
-		key:        schema.KeyOf(obj),
-		flawed:     d.diagnostics.HasErrors(),
-		references: referencesOf(obj),
+	out.objects = append(out.objects, &object{
+		Desired: schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix), Same: new(schema.Same)},
+		facts:   &facts{key: schema.KeyOf(obj), flawed: d.diagnostics.HasErrors(), references: referencesOf(obj)},
 	})
 }
 

@@ -13,9 +13,11 @@ import (
 )
 
 // judge checks what no object shows by itself: identity, namespaces and what
-// objects say of each other. Objects are sorted by key and position.
-func (l *loader) judge(objects []object) {
+// objects say of each other. Objects are sorted by key and position. The tree is
+// sound when there is nothing to say and nothing outside of it was leaned on.
+func (l *loader) judge(objects []*object) (sound bool) {
 	t := &wholeTree{loader: l, objects: objects}
+	before := len(l.diagnostics)
 	first := 0
 	for i := 1; i < len(objects); i++ {
 		if objects[i].key != objects[first].key {
@@ -28,13 +30,15 @@ func (l *loader) judge(objects []object) {
 	t.sources()
 	t.references()
 	t.services()
+	return len(l.diagnostics) == before && !t.leans
 }
 
 // wholeTree is the tree as one.
 type wholeTree struct {
 	*loader
-	objects []object
-	hints   int // names that were looked for among all others
+	objects []*object
+	hints   int  // names that were looked for among all others
+	leans   bool // on objects of other sources
 }
 
 // maxHints is for how many names the nearest one is looked for: that goes through
@@ -44,11 +48,11 @@ const maxHints = 100
 // first is the object of that key, of several the one that comes first; nil
 // without one.
 func (t *wholeTree) first(key schema.Key) *object {
-	i, ok := slices.BinarySearchFunc(t.objects, key, func(o object, key schema.Key) int { return o.key.Compare(key) })
+	i, ok := slices.BinarySearchFunc(t.objects, key, func(o *object, key schema.Key) int { return o.key.Compare(key) })
 	if !ok {
 		return nil
 	}
-	return &t.objects[i]
+	return t.objects[i]
 }
 
 func (t *wholeTree) at(o *object, severity schema.Severity, field, message, hint string) {
@@ -71,7 +75,7 @@ func (t *wholeTree) namespaces() {
 	names := slices.Sorted(maps.Keys(declared))
 	last := ""
 	for i := range t.objects {
-		o := &t.objects[i]
+		o := t.objects[i]
 		if o.key.Namespace == last || declared[o.key.Namespace] || o.key.Namespace == "" {
 			last = o.key.Namespace
 			continue
@@ -114,7 +118,7 @@ func podSpecOf(obj schema.Object) (spec *corev1.PodSpec, field string, labels ma
 // nobody declares.
 func (t *wholeTree) references() {
 	for i := range t.objects {
-		o := &t.objects[i]
+		o := t.objects[i]
 		for _, r := range o.references {
 			_, field, _ := podSpecOf(o.Object)
 			t.reference(o, field+".", r)
@@ -164,6 +168,7 @@ func (t *wholeTree) find(key schema.Key) (target schema.Object, flawed bool) {
 	if t.opts.Known == nil {
 		return nil, false
 	}
+	t.leans = true
 	return t.opts.Known(key), false
 }
 
@@ -193,7 +198,7 @@ func (t *wholeTree) nearest(key schema.Key) string {
 func (t *wholeTree) services() {
 	var services []*object
 	for i := range t.objects {
-		if o := &t.objects[i]; o.key.Kind == schema.KindService && (i == 0 || t.objects[i-1].key != o.key) {
+		if o := t.objects[i]; o.key.Kind == schema.KindService && (i == 0 || t.objects[i-1].key != o.key) {
 			services = append(services, o)
 		}
 	}
@@ -281,7 +286,7 @@ type indexedPod struct {
 	labels map[string]string
 }
 
-func indexPods(objects []object, services []*object) podIndex {
+func indexPods(objects []*object, services []*object) podIndex {
 	index := make(podIndex)
 	for _, o := range services {
 		for key, value := range o.Object.(*corev1.Service).Spec.Selector {

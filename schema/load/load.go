@@ -54,25 +54,28 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	}
 	l := loader{tree: tree, spec: schema.DefaultSourceSpec(spec), opts: opts}
 	l.last = opts.Cache.recall(opts.Source, reading(l.spec))
-	files, cues := l.selectFiles()
+	m := l.selectFiles()
 	readable := !l.diagnostics.HasErrors()
-	var objects []object
+	var fresh, objects []*object
 	if readable {
-		fresh := l.decodeFiles(ctx, files)
-		fresh = append(fresh, l.decodeCUE(ctx, cues)...)
-		objects = l.gather(files, fresh, l.reuse(ctx, files))
+		all := l.decodeFiles(ctx, &m)
+		fresh = l.gather(&m, append(all, l.decodeCUE(ctx, m.cues)...))
+		objects = edited(l.reuse(ctx), l.last.places(m.gone), fresh)
 	}
 	if ctx.Err() != nil {
 		l.fail(schema.Position{}, fmt.Sprintf("reading the tree was stopped: %v", ctx.Err()), "")
 	}
-	if opts.Cache != nil && readable && ctx.Err() == nil {
-		l.remember(files, objects)
+	if count := len(objects); count > schema.MaxObjects {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d objects, at most %d are taken", count, schema.MaxObjects), "")
 	}
-	l.judge(objects)
-	result := Result{Diagnostics: shortened(l.diagnostics).Sort(), Files: len(files) + len(cues)}
+	sound := ctx.Err() == nil && l.soundAfter(&m, objects, fresh) || l.judge(objects)
+	if opts.Cache != nil && readable && ctx.Err() == nil {
+		l.remember(&m, objects, sound)
+	}
+	result := Result{Diagnostics: shortened(l.diagnostics).Sort(), Files: m.count}
 	result.Objects = make([]schema.Desired, len(objects))
-	for i := range objects {
-		result.Objects[i] = objects[i].Desired
+	for i, o := range objects {
+		result.Objects[i] = o.Desired
 	}
 	return result
 }
@@ -95,14 +98,20 @@ type loader struct {
 	opts        Options
 	last        *rememberedTree // what the source's last Load left
 	diagnostics schema.Diagnostics
+	arenas      sync.Pool // of *arena, that nobody uses
 }
 
-// selected is a YAML or JSON file to be read, or known from the last Load.
-type selected struct {
-	*rememberedFile
-	known      bool
-	remembered int  // if it is known: its place in the remembered tree
-	unread     bool // it could not be read or cut
+// manifests are the files of a tree that hold objects, compared with those of the
+// last Load.
+type manifests struct {
+	files []*rememberedFile // beside the tree's; see rememberedTree
+	fresh []int             // places of those to be decoded
+	cues  []schema.File
+	count int
+	gone  []*rememberedFile // of the last Load, not in this tree
+	lost  bool              // a file went, or changed, whose objects are not known any more
+	// telling are the known files that have something to tell.
+	telling []*rememberedFile
 }
 
 func (l *loader) fail(at schema.Position, message, hint string) {
@@ -110,45 +119,48 @@ func (l *loader) fail(at schema.Position, message, hint string) {
 }
 
 // selectFiles picks the manifests and holds the tree to its bounds before
-// anything is read.
-func (l *loader) selectFiles() (files []selected, cues []schema.File) {
+// anything is read. What it does for a known file is no more than to compare it:
+// there are many.
+func (l *loader) selectFiles() manifests {
 	selection := selectionOf(l.spec)
 	for _, d := range l.tree.Refused {
 		if extension := path.Ext(d.Path); selection.covers(d.Path) && (extension == "" || isManifest(d.Path)) {
 			l.diagnostics = append(l.diagnostics, d)
 		}
 	}
-	files = make([]selected, 0, len(l.last.files))
+	m := manifests{files: make([]*rememberedFile, len(l.tree.Files))}
+	seen := listing{tree: l.last, manifests: &m}
 	var total int64
-	at := 0
 	for i := range l.tree.Files {
 		f := &l.tree.Files[i]
-		if index, ok := l.last.known(f, &at); ok {
+		known := seen.find(f)
+		switch {
+		case known == unwanted || known == nil && !selection.wants(f.Path):
+			m.files[i] = unwanted
+			continue
+		case known != nil && known != unkept:
+			m.files[i] = known
+		case f.Size > schema.MaxFileSize:
 			total += f.Size
-			l.last.files[index].source.reopen(f.Open)
-			files = append(files, selected{rememberedFile: l.last.files[index], known: true, remembered: index})
+			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
 			continue
-		}
-		if !selection.wants(f.Path) {
-			continue
+		case path.Ext(f.Path) == ".cue":
+			m.cues = append(m.cues, *f)
+		default:
+			m.files[i] = &rememberedFile{source: &source{file: *f}, again: known == unkept}
+			m.fresh = append(m.fresh, i)
 		}
 		total += f.Size
-		switch {
-		case f.Size > schema.MaxFileSize:
-			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
-		case path.Ext(f.Path) == ".cue":
-			cues = append(cues, *f)
-		default:
-			files = append(files, selected{rememberedFile: &rememberedFile{source: &source{file: *f}}})
-		}
+		m.count++
 	}
-	if count := len(files) + len(cues); count > schema.MaxFiles {
-		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d manifests, at most %d are read", count, schema.MaxFiles), "")
+	seen.end()
+	if m.count > schema.MaxFiles {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d manifests, at most %d are read", m.count, schema.MaxFiles), "")
 	}
 	if total > schema.MaxTreeBytes {
 		l.fail(schema.Position{}, fmt.Sprintf("the tree's manifests have %d bytes, at most %d are read", total, schema.MaxTreeBytes), "")
 	}
-	return files, cues
+	return m
 }
 
 func excludeHint(name string) string {
@@ -160,8 +172,7 @@ const chunksPerJob = 16
 
 // job is a run of one file's chunks, decoded by one worker.
 type job struct {
-	file   int
-	source *source
+	file   *rememberedFile
 	parsed *parsedFile
 	first  int
 	last   int // behind the last
@@ -169,41 +180,59 @@ type job struct {
 
 // decodeFiles reads and decodes in parallel what is not known; the result is in
 // the order of the files and their documents.
-func (l *loader) decodeFiles(ctx context.Context, files []selected) []decoded {
-	var fresh []int
-	for i := range files {
-		if !files[i].known {
-			fresh = append(fresh, i)
-		}
+func (l *loader) decodeFiles(ctx context.Context, m *manifests) []decoded {
+	type reading struct {
+		parsed   *parsedFile // nil once it is decoded
+		problems schema.Diagnostics
+		read     bool
+		all      []decoded
 	}
-	parsed := make([]*parsedFile, len(fresh))
-	problems := make([]schema.Diagnostics, len(fresh))
-	inParallel(ctx, len(fresh), func(i int) { parsed[i], problems[i] = files[fresh[i]].source.read() })
-	var jobs []job
-	for i, p := range parsed {
-		l.diagnostics = append(l.diagnostics, problems[i]...)
-		if p == nil {
-			files[fresh[i]].unread = true
-			continue
+	files := make([]reading, len(m.fresh))
+	inParallel(ctx, len(m.fresh), func(i int) {
+		r, file := &files[i], m.files[m.fresh[i]]
+		r.parsed, r.problems = file.source.read()
+		r.read = r.parsed != nil
+		// Most files are one job, done before their text gets cold.
+		if p := r.parsed; p != nil && len(p.chunks) <= chunksPerJob {
+			r.all, r.parsed = l.decodeJob(job{file, p, 0, len(p.chunks)}), nil
 		}
-		for first := 0; first < len(p.chunks); first += chunksPerJob {
-			jobs = append(jobs, job{fresh[i], files[fresh[i]].source, p, first, min(first+chunksPerJob, len(p.chunks))})
+	})
+	var jobs []job
+	for i := range files {
+		r, file := &files[i], m.files[m.fresh[i]]
+		l.diagnostics = append(l.diagnostics, r.problems...)
+		file.unread = !r.read
+		m.lost = m.lost || file.again && file.unread
+		if p := r.parsed; p != nil {
+			for first := 0; first < len(p.chunks); first += chunksPerJob {
+				jobs = append(jobs, job{file, p, first, min(first+chunksPerJob, len(p.chunks))})
+			}
 		}
 	}
 	results := make([][]decoded, len(jobs))
 	inParallel(ctx, len(jobs), func(i int) { results[i] = l.decodeJob(jobs[i]) })
-	for i, j := range jobs {
-		files[j.file].note(results[i])
+	var out []decoded
+	for i := range files {
+		for ; len(jobs) > 0 && jobs[0].file == m.files[m.fresh[i]]; jobs, results = jobs[1:], results[1:] {
+			files[i].all = append(files[i].all, results[0]...)
+		}
+		m.files[m.fresh[i]].note(files[i].all)
+		out = append(out, files[i].all...)
 	}
-	return slices.Concat(results...)
+	return out
 }
 
-// note keeps what is not an object with the file.
+// note keeps with the file what it was decoded to, but for the objects themselves.
 func (r *rememberedFile) note(all []decoded) {
 	for _, d := range all {
 		r.diagnostics = append(r.diagnostics, d.diagnostics...)
 		if r.nameless == nil {
 			r.nameless = d.nameless
+		}
+		for _, o := range d.objects {
+			o.file = r
+			r.facts = append(r.facts, o.facts)
+			r.secret = r.secret || o.key.Kind == schema.KindSecret
 		}
 	}
 }
@@ -224,28 +253,29 @@ func inParallel(ctx context.Context, n int, do func(i int)) {
 }
 
 func (l *loader) decodeJob(j job) []decoded {
-	var out []decoded
-	for i := j.first; i < j.last; i++ {
-		out = append(out, l.decodeChunk(j.source, j.parsed, i)...)
+	nodes, _ := l.arenas.Get().(*arena)
+	if nodes == nil {
+		nodes = new(arena)
 	}
-	for _, d := range out {
-		for i := range d.objects {
-			d.objects[i].file = int32(j.file) + 1
-		}
+	defer l.arenas.Put(nodes)
+	out := make([]decoded, 0, j.last-j.first)
+	for i := j.first; i < j.last; i++ {
+		out = append(out, l.decodeChunk(j.file.source, j.parsed, i, nodes)...)
 	}
 	return out
 }
 
-// decodeChunk decodes one chunk. A file comes from anyone who can push: should
+// decodeChunk decodes one chunk, with an arena that nothing is left in. A file comes from anyone who can push: should
 // one make the parser panic, that file is refused and nobody else's.
-func (l *loader) decodeChunk(s *source, p *parsedFile, index int) (out []decoded) {
+func (l *loader) decodeChunk(s *source, p *parsedFile, index int, nodes *arena) (out []decoded) {
+	defer nodes.reset()
 	defer func() {
 		if r := recover(); r != nil {
 			problem := syntaxError{line: 1, message: fmt.Sprintf("%s: %v", panicMessage, r)}
 			out = append(out, decoded{diagnostics: schema.Diagnostics{problem.diagnostic(s.file.Path, p.chunks[index].line)}})
 		}
 	}()
-	documents, problem := s.documents(p, index)
+	documents, problem := s.documents(p, index, nodes)
 	if problem != nil {
 		out = append(out, decoded{diagnostics: schema.Diagnostics{*problem}})
 	}
@@ -257,10 +287,10 @@ func (l *loader) decodeChunk(s *source, p *parsedFile, index int) (out []decoded
 
 const panicMessage = "this document cannot be read, which is a bug of Fairlead's"
 
-// gather collects diagnostics and objects, the latter sorted by key and, for one
-// key, by position; reused are sorted already.
-func (l *loader) gather(files []selected, fresh []decoded, reused []object) []object {
-	var objects []object
+// gather collects the diagnostics of all files, and the objects that were decoded
+// now, sorted by key and, for one key, by position.
+func (l *loader) gather(m *manifests, fresh []decoded) []*object {
+	var objects []*object
 	nameless := make(map[string]bool)
 	tell := func(diagnostics schema.Diagnostics, at *schema.Position) {
 		l.diagnostics = append(l.diagnostics, diagnostics...)
@@ -269,18 +299,14 @@ func (l *loader) gather(files []selected, fresh []decoded, reused []object) []ob
 			l.fail(*at, "no apiVersion and kind: this is not an object", excludeHint(at.Path))
 		}
 	}
-	for i := range files {
-		if f := &files[i]; f.known {
-			tell(f.diagnostics, f.nameless)
-		}
+	m.telling = l.last.tellingWithout(m.gone)
+	for _, f := range m.telling {
+		tell(f.diagnostics, f.nameless)
 	}
 	for _, d := range fresh {
 		tell(d.diagnostics, d.nameless)
 		objects = append(objects, d.objects...)
 	}
-	if count := len(objects) + len(reused); count > schema.MaxObjects {
-		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d objects, at most %d are taken", count, schema.MaxObjects), "")
-	}
-	slices.SortStableFunc(objects, func(a, b object) int { return compare(&a, &b) })
-	return merge(reused, objects)
+	slices.SortStableFunc(objects, compare)
+	return objects
 }

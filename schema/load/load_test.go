@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,7 +137,7 @@ func TestLocate(t *testing.T) {
 func TestLocateAfterTheFileChanged(t *testing.T) {
 	file := memoryFile("a.yaml", configYAML)
 	result := Load(context.Background(), schema.Tree{Files: []schema.File{file}}, schema.SourceSpec{}, Options{})
-	s := &source{file: schema.File{Path: "a.yaml", Open: func() ([]byte, error) { return nil, errors.New("gone") }}}
+	s := &source{file: schema.File{Path: "a.yaml", Blob: &schema.Blob{Open: func() ([]byte, error) { return nil, errors.New("gone") }}}}
 	at := result.Objects[0].Position
 	if got := locator(func() *document { return s.again(0, 0) }, at, "")("data"); got != at {
 		t.Errorf("got %s, want %s", got, at)
@@ -185,9 +186,9 @@ func TestGlobs(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	large := schema.File{Path: "large.yaml", Size: schema.MaxFileSize + 1}
-	liar := schema.File{Path: "liar.yaml", Size: 1, Open: func() ([]byte, error) { return make([]byte, schema.MaxFileSize+1), nil }}
-	broken := schema.File{Path: "broken.yaml", Open: func() ([]byte, error) { return nil, errors.New("no such object") }}
+	large := schema.File{Path: "large.yaml", Blob: &schema.Blob{Size: schema.MaxFileSize + 1}}
+	liar := schema.File{Path: "liar.yaml", Blob: &schema.Blob{Size: 1, Open: func() ([]byte, error) { return make([]byte, schema.MaxFileSize+1), nil }}}
+	broken := schema.File{Path: "broken.yaml", Blob: &schema.Blob{Open: func() ([]byte, error) { return nil, errors.New("no such object") }}}
 	tests := []struct {
 		name string
 		tree schema.Tree
@@ -198,7 +199,7 @@ func TestBounds(t *testing.T) {
 		{"unreadable", schema.Tree{Files: []schema.File{broken}}, "broken.yaml: cannot be read: no such object"},
 		{"deep YAML", treeOf("a.yaml", strings.Repeat("[", 102)+strings.Repeat("]", 102)), "a.yaml:1:102: nested deeper than 100 levels"},
 		{"deep JSON", treeOf("a.json", strings.Repeat("[", 102)+strings.Repeat("]", 102)), "a.json:1:102: not JSON: nested deeper than 100 levels"},
-		{"many", schema.Tree{Files: make([]schema.File, schema.MaxFiles+1)}, ": the tree has 50001 manifests, at most 50000 are read"},
+		{"many", schema.Tree{Files: slices.Repeat([]schema.File{{Blob: &schema.Blob{}}}, schema.MaxFiles+1)}, ": the tree has 50001 manifests, at most 50000 are read"},
 	}
 	for i := range tests[len(tests)-1].tree.Files {
 		tests[len(tests)-1].tree.Files[i].Path = fmt.Sprintf("%d.yaml", i)

@@ -61,12 +61,12 @@ type syntaxError struct {
 }
 
 // parseYAML returns the roots of a chunk's documents, with lines counted from
-// the chunk's start.
-func parseYAML(text []byte) ([]*yaml.Node, *syntaxError) {
+// the chunk's start. They live as long as the arena lets them.
+func parseYAML(text []byte, nodes *arena) ([]*yaml.Node, *syntaxError) {
 	if len(bytes.Trim(text, "- \r\n")) == 0 && isMarker(text) {
 		return nil, nil // a marker and nothing behind it: a file may have very many
 	}
-	if root, ok := parsePlain(text); ok {
+	if root, ok := parsePlain(text, nodes); ok {
 		return []*yaml.Node{root}, nil
 	}
 	return parseAnyYAML(text)

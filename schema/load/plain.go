@@ -13,9 +13,10 @@ import (
 
 // parsePlain returns the root that parseYAML's library makes of a chunk, without
 // comments; ok is false when the chunk has anything that is not plain to it,
-// mistakes among it. It never accepts what the library refuses.
-func parsePlain(text []byte) (root *yaml.Node, ok bool) {
-	p := plainParser{text: string(text)}
+// mistakes among it. It never accepts what the library refuses. The nodes are of
+// the arena and live as long as it lets them.
+func parsePlain(text []byte, nodes *arena) (root *yaml.Node, ok bool) {
+	p := plainParser{text: string(text), arena: nodes}
 	p.next()
 	if p.indent == 0 && p.rest() == "---" {
 		p.next()
@@ -23,6 +24,7 @@ func parsePlain(text []byte) (root *yaml.Node, ok bool) {
 	if p.start == p.end || p.indent != 0 {
 		return nil, false
 	}
+	p.stack = p.stack[:0]
 	root = p.block(0)
 	return root, !p.strange && p.start == p.end
 }
@@ -39,8 +41,60 @@ type plainParser struct {
 	indent  int
 	depth   int
 	strange bool
-	spare   []yaml.Node  // to be handed out
-	stack   []*yaml.Node // children of the nodes that are being read
+	*arena
+}
+
+// arena hands out nodes and takes all of them back at once: those of a document
+// take some ten times the room of its text, and live while it is decoded.
+type arena struct {
+	blocks []*[nodesPerBlock]yaml.Node
+	block  int          // that nodes are taken from
+	taken  int          // nodes of it
+	lists  []*yaml.Node // to be handed out, behind those that were
+	stack  []*yaml.Node // children of the nodes that are being read
+}
+
+const (
+	nodesPerBlock = 64
+	// maxIdleBlocks is what an arena keeps for the next document: twenty times what
+	// one usually takes.
+	maxIdleBlocks = 64
+)
+
+// node is one that is zero.
+func (a *arena) node() *yaml.Node {
+	if a.taken == nodesPerBlock {
+		a.block, a.taken = a.block+1, 0
+	}
+	if a.block == len(a.blocks) {
+		a.blocks = append(a.blocks, new([nodesPerBlock]yaml.Node))
+	}
+	a.taken++
+	return &a.blocks[a.block][a.taken-1]
+}
+
+// list is a copy of some nodes.
+func (a *arena) list(of []*yaml.Node) []*yaml.Node {
+	if len(of) > cap(a.lists)-len(a.lists) {
+		a.lists = make([]*yaml.Node, 0, max(2*nodesPerBlock, 2*cap(a.lists), len(of)))
+	}
+	from := len(a.lists)
+	a.lists = append(a.lists, of...)
+	return a.lists[from:len(a.lists):len(a.lists)]
+}
+
+// reset takes back all that was handed out. Nothing of a document stays in it.
+func (a *arena) reset() {
+	for i := range min(a.block+1, len(a.blocks)) {
+		clear(a.blocks[i][:])
+	}
+	clear(a.stack[:cap(a.stack)])
+	clear(a.lists)
+	a.blocks = a.blocks[:min(len(a.blocks), maxIdleBlocks)]
+	a.block, a.taken, a.lists = 0, 0, a.lists[:0]
+	if cap(a.lists) > maxIdleBlocks*nodesPerBlock {
+		a.lists = nil
+	}
 }
 
 // plainDepth is far below the bound on depth, which the library's way tells of.
@@ -90,18 +144,14 @@ func (p *plainParser) next() {
 }
 
 func (p *plainParser) node(kind yaml.Kind, tag string, at int) *yaml.Node {
-	if len(p.spare) == 0 {
-		p.spare = make([]yaml.Node, 32)
-	}
-	n := &p.spare[0]
-	p.spare = p.spare[1:]
+	n := p.arena.node()
 	n.Kind, n.Tag, n.Line, n.Column = kind, tag, p.number, at-p.begin+1
 	return n
 }
 
 // close makes what was pushed since from the children of n.
 func (p *plainParser) close(n *yaml.Node, from int) *yaml.Node {
-	n.Content = append(make([]*yaml.Node, 0, len(p.stack)-from), p.stack[from:]...)
+	n.Content = p.list(p.stack[from:])
 	p.stack = p.stack[:from]
 	return n
 }
@@ -114,7 +164,7 @@ func (p *plainParser) block(indent int) *yaml.Node {
 	}
 	defer func() { p.depth-- }()
 	if p.isItem() {
-		return p.list(indent)
+		return p.items(indent)
 	}
 	return p.mapping(indent)
 }
@@ -124,7 +174,7 @@ func (p *plainParser) isItem() bool {
 	return p.start < p.end && p.text[p.start] == '-' && (p.start+1 == p.end || p.text[p.start+1] == ' ')
 }
 
-func (p *plainParser) list(indent int) *yaml.Node {
+func (p *plainParser) items(indent int) *yaml.Node {
 	n := p.node(yaml.SequenceNode, "!!seq", p.start)
 	from := len(p.stack)
 	for p.start < p.end && p.indent == indent && p.isItem() {
@@ -198,7 +248,7 @@ func (p *plainParser) key() int {
 	if quote := rest[0]; quote == '"' || quote == '\'' {
 		length = quoted(rest)
 	} else if plainFirst(rest[0]) {
-		for length < len(rest) && !strings.ContainsRune("#{}[],\"'", rune(rest[length])) && !endsKey(rest[length:]) {
+		for length < len(rest) && !endsPlainKey(rest[length]) && !endsKey(rest[length:]) {
 			length++
 		}
 		if length > 0 && rest[length-1] == ' ' {
@@ -209,6 +259,15 @@ func (p *plainParser) key() int {
 		return 0
 	}
 	return length
+}
+
+// endsPlainKey may not stand in a key without quotes, though it may to YAML.
+func endsPlainKey(c byte) bool {
+	switch c {
+	case '#', '{', '}', '[', ']', ',', '"', '\'':
+		return true
+	}
+	return false
 }
 
 // maxPlainKey is below the 1024 bytes in which a key must end.
@@ -238,7 +297,11 @@ func (p *plainParser) scalar(from, to int) *yaml.Node {
 		n.Style, n.Value = yaml.SingleQuotedStyle, p.text[from+1:to-1]
 	default:
 		n.Value = p.text[from:to]
-		if !isWord(n.Value) {
+		switch {
+		case isWord(n.Value):
+		case isInt(n.Value):
+			n.Tag = "!!int"
+		default:
 			n.Tag = ""
 			n.Tag = n.ShortTag() // as the library resolves it
 		}
@@ -249,9 +312,38 @@ func (p *plainParser) scalar(from, to int) *yaml.Node {
 // isWord reports, cheaply, of some scalars that they cannot be anything but text.
 func isWord(s string) bool {
 	if c := s[0] | 0x20; c < 'a' || c > 'z' {
-		return s[0] == '/' || s[0] == '$' || s[0] == '('
+		return s[0] == '/' || s[0] == '$' || s[0] == '(' || isMeasure(s)
 	}
 	return len(s) > len("false") || strings.IndexByte("tfnyo", s[0]|0x20) < 0
+}
+
+// isMeasure reports whether a decimal number with a letter behind begins here, as
+// in 100m: no number to YAML, but for one with an exponent.
+func isMeasure(s string) bool {
+	digits := decimals(s)
+	if digits == 0 || digits == len(s) {
+		return false
+	}
+	c := s[digits] | 0x20
+	return c >= 'a' && c <= 'z' && c != 'e'
+}
+
+// isInt reports, of numbers that anyone writes, that they are whole.
+func isInt(s string) bool { return len(s) <= maxPlainInt && decimals(s) == len(s) }
+
+// maxPlainInt is how many digits every 64-bit number has room for.
+const maxPlainInt = 18
+
+// decimals is the length of the decimal number that s begins with.
+func decimals(s string) int {
+	if s == "" || s[0] < '1' || s[0] > '9' {
+		return 0
+	}
+	n := 1
+	for n < len(s) && s[n] >= '0' && s[n] <= '9' {
+		n++
+	}
+	return n
 }
 
 // line reads the value that takes the rest of the line and moves on.

@@ -16,7 +16,10 @@ import (
 // or no answer.
 func samePlain(t *testing.T, text string) (ok bool) {
 	t.Helper()
-	got, ok := parsePlain([]byte(text))
+	used := new(arena)
+	parsePlain([]byte(deploymentYAML(3)+deploymentYAML(4)), used)
+	used.reset()
+	got, ok := parsePlain([]byte(text), used)
 	if !ok {
 		return false
 	}
@@ -51,6 +54,7 @@ func bare(n *yaml.Node) bareNode {
 var plainTexts = []string{
 	deploymentYAML(7),
 	"a: 1",
+	"- " + strings.Join([]string{"1", "0", "12345678901234567890", "123456789012345678", "1e5", "1E5", "1.5", "100m", "64Mi", "1_000m", "1x", "2001-12-14", "2001-12-14t21:59:43Z", "0x1F", "0b1", "08"}, "\n- "),
 	"---\na: 1\n",
 	"# comment\na: b # comment\n\n  # another\nc:   d   \n",
 	"a:\n- b\n- c\nd: e\n",

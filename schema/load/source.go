@@ -46,25 +46,25 @@ func (s *source) read() (*parsedFile, schema.Diagnostics) {
 }
 
 // reopen has the file read from where it is now: the same bytes.
-func (s *source) reopen(open func() ([]byte, error)) {
+func (s *source) reopen(from *schema.Blob) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.file.Open = open
+	s.file.Blob = from
 }
 
 func (s *source) isJSON() bool { return path.Ext(s.file.Path) == ".json" }
 
-func (s *source) parse(text []byte) ([]*yaml.Node, *syntaxError) {
+func (s *source) parse(text []byte, nodes *arena) ([]*yaml.Node, *syntaxError) {
 	if s.isJSON() {
 		return parseJSON(text)
 	}
-	return parseYAML(text)
+	return parseYAML(text, nodes)
 }
 
-// documents parses one chunk.
-func (s *source) documents(p *parsedFile, index int) ([]document, *schema.Diagnostic) {
+// documents parses one chunk; they live as long as the arena lets them.
+func (s *source) documents(p *parsedFile, index int, nodes *arena) ([]document, *schema.Diagnostic) {
 	c := p.chunks[index]
-	roots, problem := s.parse(c.text)
+	roots, problem := s.parse(c.text, nodes)
 	documents := make([]document, len(roots))
 	for i, root := range roots {
 		documents[i] = document{path: s.file.Path, node: root, line: c.line, again: func() *document { return s.again(index, i) }}
@@ -89,7 +89,7 @@ func (s *source) again(index, number int) *document {
 		return nil
 	}
 	if p.chunk != index {
-		roots, _ := s.parse(p.chunks[index].text)
+		roots, _ := s.parse(p.chunks[index].text, new(arena))
 		p = &parsedFile{chunks: p.chunks, chunk: index, roots: roots}
 	}
 	s.last = weak.Make(p)

@@ -148,7 +148,7 @@ func (p *plane) candidate(ctx context.Context, planned bool) (reconciler.Candida
 	tree := schema.Tree{Commit: schema.Commit{Hash: strings.Repeat("b", 40), Subject: "many", Author: "Bench <bench@localhost>"}}
 	for i := range bindDeployments {
 		text := strings.Replace(plainDeployment(i), "replicas: 3", fmt.Sprintf("replicas: %d", bindReplicas), 1)
-		tree.Files = append(tree.Files, schema.File{Path: fmt.Sprintf("%d.yaml", i), Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }})
+		tree.Files = append(tree.Files, schema.File{Path: fmt.Sprintf("%d.yaml", i), Blob: &schema.Blob{Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}})
 	}
 	r := load.Load(ctx, tree, schema.SourceSpec{}, load.Options{Source: sourceName})
 	if len(r.Diagnostics) > 0 {

@@ -350,5 +350,5 @@ func afterOneChange(ctx context.Context) ([]row, error) {
 // inMemory is the file of a Deployment in its version.
 func inMemory(i, version int) schema.File {
 	text := strings.Replace(plainDeployment(i), "value: info", fmt.Sprintf("value: info-%d", version), 1)
-	return schema.File{Path: fmt.Sprintf("%05d.yaml", i), Hash: fmt.Sprintf("%d-%d", i, version), Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
+	return schema.File{Path: fmt.Sprintf("%05d.yaml", i), Blob: &schema.Blob{Hash: fmt.Sprintf("%d-%d", i, version), Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}}
 }

@@ -176,7 +176,7 @@ func (w *World) commit(parent, message string, apps []appSpec) string {
 func (w *World) learn(commit, message string, files map[string]string) {
 	of := schema.Tree{Commit: schema.Commit{Hash: commit}}
 	for _, path := range slices.Sorted(maps.Keys(files)) {
-		of.Files = append(of.Files, schema.File{Path: path, Size: int64(len(files[path])), Open: func() ([]byte, error) { return []byte(files[path]), nil }})
+		of.Files = append(of.Files, schema.File{Path: path, Blob: &schema.Blob{Size: int64(len(files[path])), Open: func() ([]byte, error) { return []byte(files[path]), nil }}})
 	}
 	r := load.Load(w.ctx, of, source().Spec, load.Options{Source: sourceName})
 	var t tree

@@ -1,0 +1,118 @@
+package load
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"fairlead/schema"
+)
+
+// Judging the whole tree goes through all of it. Where the last tree was sound,
+// soundAfter looks at what changed since and at what that touches, and finds most
+// often that this one is sound too. It never finds anything wrong: where it is not
+// sure, the whole tree is judged.
+
+// verdictOn is what judging a whole tree came to, and what it was told besides
+// the tree.
+type verdictOn struct {
+	sound      bool
+	namespaces []string
+	nodePorts  PortRange
+}
+
+// soundAfter reports whether judging all objects would say nothing; fresh are
+// those that were decoded now, sorted too.
+func (l *loader) soundAfter(m *manifests, objects, fresh []*object) bool {
+	last := l.last.verdict
+	if !last.sound || m.lost || len(m.cues) > 0 || last.nodePorts != l.opts.NodePorts || !slices.Equal(last.namespaces, l.opts.KnownNamespaces) {
+		return false
+	}
+	t := &wholeTree{loader: l, objects: objects}
+	added := &wholeTree{loader: l, objects: slices.DeleteFunc(slices.Clone(fresh), func(o *object) bool { return o.file.again })}
+	hasServices := t.hasServices()
+	for _, i := range l.last.places(m.gone) {
+		was := l.last.objects[i]
+		if !replaces(added.first(was.key), was, hasServices) {
+			return false
+		}
+	}
+	for _, o := range added.objects {
+		if !t.addsNothingToSay(o) {
+			return false
+		}
+	}
+	return true
+}
+
+// hasServices looks for the first service that there could be.
+func (t *wholeTree) hasServices() bool {
+	i, _ := slices.BinarySearchFunc(t.objects, schema.Key{Kind: schema.KindService}, func(o *object, key schema.Key) int { return o.key.Compare(key) })
+	return i < len(t.objects) && t.objects[i].key.Kind == schema.KindService
+}
+
+// replaces reports whether nobody who leaned on an object can miss it now that
+// another has its key; that is nil where none has.
+func replaces(now, was *object, hasServices bool) bool {
+	spec, _, labels := podSpecOf(was.Object)
+	switch {
+	case was.key.Kind == schema.KindNamespace:
+		return now != nil
+	case was.key.Kind == schema.KindConfigMap:
+		return now != nil && !was.flawed && containsKeys(now.Object, was.Object)
+	case spec == nil || !hasServices:
+		return true
+	case now == nil:
+		return false
+	}
+	isSpec, _, isLabels := podSpecOf(now.Object)
+	return containsAll(isLabels, labels) && containsPorts(isSpec, spec)
+}
+
+func containsKeys(now, was schema.Object) bool {
+	have := schema.DataKeys(now)
+	return !slices.ContainsFunc(schema.DataKeys(was), func(key string) bool { return !slices.Contains(have, key) })
+}
+
+// containsPorts reports whether one pod has all ports of another, by name.
+func containsPorts(now, was *corev1.PodSpec) bool {
+	for i := range was.Containers {
+		for _, port := range was.Containers[i].Ports {
+			if !hasPort(now, port.Name, port.Protocol) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// addsNothingToSay reports whether an object that was not there, or was another,
+// is right where it is. Of a service, which needs all pods to be known, it does
+// not tell.
+func (t *wholeTree) addsNothingToSay(o *object) bool {
+	if o.key.Kind == schema.KindService || o.key.Kind == schema.KindSource && o.key.Name == t.opts.Source || t.isDouble(o.key) {
+		return false
+	}
+	if !t.isDeclared(o.key.Namespace) {
+		return false
+	}
+	for _, r := range o.references {
+		target := t.first(schema.Key{Kind: r.Kind, Namespace: o.key.Namespace, Name: r.Name})
+		if target == nil || r.Key != "" && !target.flawed && !slices.Contains(schema.DataKeys(target.Object), r.Key) {
+			return false
+		}
+	}
+	return true
+}
+
+// isDouble reports whether several objects have the key.
+func (t *wholeTree) isDouble(key schema.Key) bool {
+	i, _ := slices.BinarySearchFunc(t.objects, key, func(o *object, key schema.Key) int { return o.key.Compare(key) })
+	return i+1 < len(t.objects) && t.objects[i+1].key == key
+}
+
+// isDeclared reports whether objects may stand in a namespace.
+func (t *wholeTree) isDeclared(namespace string) bool {
+	return namespace == "" || namespace == "default" || slices.Contains(t.opts.KnownNamespaces, namespace) ||
+		t.first(schema.Key{Kind: schema.KindNamespace, Name: namespace}) != nil
+}
