@@ -228,7 +228,7 @@ func (s *stage) push(tree string) (commit string) {
 	commit = fmt.Sprintf("%d%039d", s.commits, 0)
 	files := schema.Tree{Commit: schema.Commit{Hash: commit, Subject: fmt.Sprint("commit ", s.commits), Author: "Ada <ada@example.org>"}}
 	if tree != "" {
-		files.Files = []schema.File{{Path: "shop.yaml", Size: int64(len(tree)), Open: func() ([]byte, error) { return []byte(tree), nil }}}
+		files.Files = []schema.File{{Path: "shop.yaml", Blob: &schema.Blob{Size: int64(len(tree)), Open: func() ([]byte, error) { return []byte(tree), nil }}}}
 	}
 	r := load.Load(context.Background(), files, schema.DefaultSourceSpec(schema.SourceSpec{}), load.Options{Source: "main"})
 	s.told[commit] = r.Objects
@@ -586,7 +586,7 @@ func (s *stage) leave(d time.Duration, events ...wire.Event) {
 	s.t.Helper()
 	tree := base[:strings.Index(base, "---")] + base[strings.Index(base, "---\napiVersion: v1\nkind: Service"):]
 	s.commits++
-	files := schema.Tree{Files: []schema.File{{Path: "shop.yaml", Open: func() ([]byte, error) { return []byte(tree), nil }}}}
+	files := schema.Tree{Files: []schema.File{{Path: "shop.yaml", Blob: &schema.Blob{Open: func() ([]byte, error) { return []byte(tree), nil }}}}}
 	r := load.Load(context.Background(), files, schema.DefaultSourceSpec(schema.SourceSpec{}), load.Options{Source: "main"})
 	s.pass(time.Second, reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: fmt.Sprintf("%d%039d", s.commits, 0)}, Tree: "t", Objects: r.Objects})
 	s.hosts[0].events = events
