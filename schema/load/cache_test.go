@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,14 +22,14 @@ import (
 )
 
 // blobFile is a file as Git has it: with a hash, counting how often it is read.
-func blobFile(path, text string, reads *int) schema.File {
+func blobFile(path, text string, reads *atomic.Int64) schema.File {
 	sum := sha1.Sum([]byte(text))
 	f := memoryFile(path, text)
 	f.Hash = hex.EncodeToString(sum[:])
 	open := f.Open
 	f.Open = func() ([]byte, error) {
 		if reads != nil {
-			*reads++
+			reads.Add(1)
 		}
 		return open()
 	}
@@ -223,7 +224,7 @@ var commitHash = regexp.MustCompile("[0-9]{40}")
 
 func TestCacheReadsWhatChanged(t *testing.T) {
 	cache := NewCache(0)
-	reads := 0
+	var reads atomic.Int64
 	load := func(commit string, texts ...string) Result {
 		tree := schema.Tree{Commit: schema.Commit{Hash: commit}}
 		for i, text := range texts {
@@ -235,14 +236,14 @@ func TestCacheReadsWhatChanged(t *testing.T) {
 		return fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\ndata: {k: %s}\n", name, value)
 	}
 	first := load("1", config("a", "x"), config("b", "x"), config("c", "x"))
-	if reads != 3 {
-		t.Errorf("%d files were read", reads)
+	if n := reads.Load(); n != 3 {
+		t.Errorf("%d files were read", n)
 	}
 	held := fmt.Sprint(first.Objects[0].Object)
-	reads = 0
+	reads.Store(0)
 	second := load("2", config("a", "x"), config("b", "y"), config("c", "x"))
-	if reads != 1 {
-		t.Errorf("%d files were read when one had changed", reads)
+	if n := reads.Load(); n != 1 {
+		t.Errorf("%d files were read when one had changed", n)
 	}
 	for _, d := range second.Objects {
 		if o := schema.OriginOf(d.Object); o.Commit != "2" {
@@ -252,10 +253,10 @@ func TestCacheReadsWhatChanged(t *testing.T) {
 	if got := fmt.Sprint(first.Objects[0].Object); got != held {
 		t.Errorf("an object that was handed out became %s, was %s", got, held)
 	}
-	reads = 0
+	reads.Store(0)
 	load("2", config("a", "x"), config("b", "y"), config("c", "x"))
-	if reads != 0 {
-		t.Errorf("%d files were read when none had changed", reads)
+	if n := reads.Load(); n != 0 {
+		t.Errorf("%d files were read when none had changed", n)
 	}
 	if left := load("3", config("a", "x"), config("b", "y")).Objects; len(left) != 2 {
 		t.Errorf("a file went, and there are %d objects", len(left))
