@@ -291,7 +291,7 @@ func (f *faults) aContainer(t *testing.T, pod *corev1.Pod, timeout time.Duration
 	t.Helper()
 	eventually(t, timeout, "a container of pod "+pod.Name+" other than "+not, func() (bool, string) {
 		for other, found := range of(f.c.truth(), []*corev1.Pod{pod}) {
-			if other != not && found.main.alive() && found.conmon.alive() {
+			if other != not && found.main.runs() && found.conmon.alive() {
 				id, ctr = other, found
 				return true, ""
 			}

@@ -54,6 +54,13 @@ func look(pid int) process {
 
 func (p process) alive() bool { return p != process{} && look(p.pid) == p }
 
+// runs reports whether the process has become the container's own program: before,
+// it is the runtime making it, and who kills that makes a start fail.
+func (p process) runs() bool {
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.pid))
+	return err == nil && !strings.HasPrefix(string(comm), "runc") && p.alive()
+}
+
 func (p process) kill(t *testing.T) {
 	t.Helper()
 	if !p.alive() {
