@@ -83,9 +83,7 @@ func familyOf(r state.Reader, d *appsv1.Deployment) family {
 	slices.SortFunc(owned, func(a, b *appsv1.ReplicaSet) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(revisionNumber(a), revisionNumber(b)), cmp.Compare(a.Name, b.Name))
 	})
-	// The templates themselves are compared: a hash costs more, and one made by
-	// another version says nothing.
-	at := slices.IndexFunc(owned, func(rs *appsv1.ReplicaSet) bool { return sameTemplate(&rs.Spec.Template, &d.Spec.Template) })
+	at := slices.IndexFunc(owned, func(rs *appsv1.ReplicaSet) bool { return schema.HasTemplateOf(rs, d) })
 	for i, rs := range owned {
 		if i == at {
 			f.current = rs
@@ -94,16 +92,6 @@ func familyOf(r state.Reader, d *appsv1.Deployment) family {
 		}
 	}
 	return f
-}
-
-// sameTemplate compares a replica set's template with a deployment's, which has
-// no hash label.
-func sameTemplate(ofSet, ofDeployment *corev1.PodTemplateSpec) bool {
-	labels := maps.Clone(ofSet.Labels)
-	delete(labels, labelHash)
-	return equality.Semantic.DeepEqual(labels, ofDeployment.Labels) &&
-		equality.Semantic.DeepEqual(ofSet.Annotations, ofDeployment.Annotations) &&
-		equality.Semantic.DeepEqual(ofSet.Spec, ofDeployment.Spec)
 }
 
 // all are the replica sets, the current one last.

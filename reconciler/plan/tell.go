@@ -161,7 +161,7 @@ func (f *fork) stopReason(pod *corev1.Pod) string {
 		return "no longer in the tree"
 	case l.deployIs == nil:
 		return l.name + " is pruned"
-	case l.setIs == nil || l.setIs.Labels[appsv1.DefaultDeploymentUniqueLabelKey] != schema.Hash(l.deployIs.Spec.Template):
+	case l.setIs == nil || !schema.HasTemplateOf(l.setIs, l.deployIs):
 		return "old template of " + l.name
 	case is < was:
 		return fmt.Sprintf("%s wants %d, had %d", l.name, is, was)

@@ -62,10 +62,10 @@ func newWorld() *world {
 		},
 		set: &appsv1.ReplicaSet{
 			ObjectMeta: metav1.ObjectMeta{
-				Name: "api-1", Namespace: "shop", UID: "r", Labels: map[string]string{appsv1.DefaultDeploymentUniqueLabelKey: schema.Hash(template)},
+				Name: "api-1", Namespace: "shop", UID: "r",
 				OwnerReferences: []metav1.OwnerReference{{Kind: "Deployment", Name: "api", UID: "d", Controller: &yes}},
 			},
-			Spec:   appsv1.ReplicaSetSpec{Replicas: &one},
+			Spec:   appsv1.ReplicaSetSpec{Replicas: &one, Template: template},
 			Status: appsv1.ReplicaSetStatus{ReadyReplicas: 1},
 		},
 		pod: &corev1.Pod{

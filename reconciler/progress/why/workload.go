@@ -24,9 +24,8 @@ func (c *chain) deployment(d *appsv1.Deployment) cause {
 		return cause{code: RollingOut, text: "nobody has looked at its latest change yet"}
 	}
 	var current *appsv1.ReplicaSet
-	hash := schema.Hash(d.Spec.Template)
 	for rs := range state.By[*appsv1.ReplicaSet](c.r, state.ReplicaSetsByOwner, string(d.UID)) {
-		if rs.Labels[appsv1.DefaultDeploymentUniqueLabelKey] == hash {
+		if schema.HasTemplateOf(rs, d) {
 			current = rs
 		}
 	}
