@@ -265,8 +265,9 @@ func (l *loader) decodeJob(j job) []decoded {
 	return out
 }
 
-// decodeChunk decodes one chunk, with an arena that nothing is left in. A file comes from anyone who can push: should
-// one make the parser panic, that file is refused and nobody else's.
+// decodeChunk decodes one chunk, with an arena that nothing is left in. A file comes
+// from anyone who can push: should one make the parser panic, that file is refused
+// and nobody else's.
 func (l *loader) decodeChunk(s *source, p *parsedFile, index int, nodes *arena) (out []decoded) {
 	defer nodes.reset()
 	defer func() {
