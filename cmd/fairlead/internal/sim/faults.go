@@ -48,7 +48,7 @@ var faultKinds = []struct {
 	{"a node is cut off", 3},
 	{"a node is not heard", 2},
 	{"a node does not hear", 2},
-	{"most nodes are cut off", 1},
+	{"most nodes are cut off", 2},
 	{"a node programs slowly", 2},
 	{"a node boots", 2},
 	{"a clock jumps", 2},
