@@ -23,10 +23,13 @@ type File struct {
 // Blob is what a file holds. The trees that a file did not change between may
 // share it; it is never changed.
 type Blob struct {
-	Hash string // as Git names it; "" for a file on disk
-	Size int64
-	Open func() ([]byte, error)
+	Hash string                 // as Git names it; "" for a file on disk
+	Size int64                  // in bytes, or UnknownSize
+	Open func() ([]byte, error) // reads it all; nobody changes what it returns
 }
+
+// UnknownSize is that of a file which only reading it tells.
+const UnknownSize = -1
 
 // Commit is what matters of a Git commit. The zero value is "not committed".
 type Commit struct {

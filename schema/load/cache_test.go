@@ -147,8 +147,20 @@ var tweaks = [][2]string{
 	{"i:1", "i:2"}, {"i:2", "i:1"}, {"data:", "datta: {}\ndata:"}, {"datta: {}\n", ""}, {"default", "shop"}, {"shop", "default"}, {"name: a", "name: b"}, {"name: b", "name: a"},
 }
 
+// verdictDiffers says how a Load that hands out no objects tells otherwise than one
+// that does.
+func verdictDiffers(whole Result, tree schema.Tree, opts Options) string {
+	opts.VerdictOnly = true
+	verdict := Load(context.Background(), tree, schema.SourceSpec{}, opts)
+	if verdict.Objects != nil || verdict.Count != len(whole.Objects) || verdict.Files != whole.Files {
+		return fmt.Sprintf("%d objects of which %d are handed out, from %d files; want %d, 0 and %d", verdict.Count, len(verdict.Objects), verdict.Files, len(whole.Objects), whole.Files)
+	}
+	return cmp.Diff(lines(whole.Diagnostics), lines(verdict.Diagnostics))
+}
+
 // After any history of edits a Load with a cache tells what one without does: of
-// the whole tree too, which is not judged anew when it was sound before.
+// the whole tree too, which is not judged anew when it was sound before. So does one
+// that hands out no objects.
 func TestCacheAfterEdits(t *testing.T) {
 	sound := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -194,7 +206,11 @@ func TestCacheAfterEdits(t *testing.T) {
 					return foreign
 				}
 			}
-			want := told(Load(context.Background(), tree, schema.SourceSpec{}, opts))
+			whole := Load(context.Background(), tree, schema.SourceSpec{}, opts)
+			if problem := verdictDiffers(whole, tree, opts); problem != "" {
+				t.Fatalf("tree %d: %s", step, problem)
+			}
+			want := told(whole)
 			opts.Cache, opts.Applied = cache, applied
 			if before := cache.trees["main"]; before != nil && before.verdict.sound && len(tree.Files) > 0 {
 				sound++

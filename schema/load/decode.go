@@ -158,6 +158,9 @@ func (d *decoder) spend(n *yaml.Node, count int) bool {
 // ("<<") expanded, and reports keys that are written twice.
 func (d *decoder) pairs(n *yaml.Node) []*yaml.Node {
 	content := n.Content
+	if isFewAndDistinct(content) {
+		return content
+	}
 	merges := false
 	seen := make(map[string]*yaml.Node, min(len(content)/2, 64))
 	for i := 0; i+1 < len(content); i += 2 {
@@ -176,6 +179,27 @@ func (d *decoder) pairs(n *yaml.Node) []*yaml.Node {
 		return content
 	}
 	return d.merged(n, seen)
+}
+
+// isFewAndDistinct reports whether an object's keys are what they mostly are: so few
+// that comparing each with each costs less than a map, and different.
+func isFewAndDistinct(content []*yaml.Node) bool {
+	const few = 2 * 12
+	if len(content) > few {
+		return false
+	}
+	for i := 0; i+1 < len(content); i += 2 {
+		key := content[i]
+		if key.Kind != yaml.ScalarNode || isMerge(key) {
+			return false
+		}
+		for j := 0; j < i; j += 2 {
+			if content[j].Value == key.Value {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func isMerge(key *yaml.Node) bool {

@@ -1,14 +1,14 @@
 package load
 
 import (
-	"cmp"
-	"context"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"fairlead/schema"
@@ -18,18 +18,18 @@ import (
 // Paths are relative to that directory, or the file's. Symlinks are refused by
 // name, dot-directories are left out. The error means that nothing could be
 // read; the Tree then is no Tree.
-func Directory(path string) (schema.Tree, error) {
-	info, err := os.Stat(path)
+func Directory(of string) (schema.Tree, error) {
+	info, err := os.Stat(of)
 	if err != nil {
 		return schema.Tree{}, err
 	}
 	if !info.IsDir() {
 		if !info.Mode().IsRegular() {
-			return schema.Tree{}, fmt.Errorf("%s: neither a directory nor a regular file", path)
+			return schema.Tree{}, fmt.Errorf("%s: neither a directory nor a regular file", of)
 		}
-		return schema.Tree{Files: []schema.File{onDisk(path, filepath.Base(path), info.Size())}}, nil
+		return schema.Tree{Files: []schema.File{onDisk(of, filepath.Base(of), info)}}, nil
 	}
-	root, err := filepath.EvalSymlinks(path)
+	root, err := filepath.EvalSymlinks(of)
 	if err != nil {
 		return schema.Tree{}, err
 	}
@@ -43,9 +43,6 @@ func Directory(path string) (schema.Tree, error) {
 		}
 		return visit(&tree, root, name, entry)
 	})
-	if err == nil {
-		err = measure(tree.Files, root)
-	}
 	if err != nil {
 		return schema.Tree{}, fmt.Errorf("read tree: %w", err)
 	}
@@ -68,53 +65,56 @@ func visit(tree *schema.Tree, root, name string, entry fs.DirEntry) error {
 		if len(tree.Files) == schema.MaxFiles {
 			return fmt.Errorf("more than %d files", schema.MaxFiles)
 		}
-		tree.Files = append(tree.Files, schema.File{Path: slashed})
+		var info fs.FileInfo
+		if path.Ext(slashed) == ".cue" {
+			var err error
+			if info, err = entry.Info(); err != nil {
+				return err
+			}
+		}
+		tree.Files = append(tree.Files, onDisk(name, slashed, info))
 	}
 	return nil
 }
 
-// measure finds out how large the files below root are; the error is that of the
-// first that cannot be asked.
-func measure(files []schema.File, root string) error {
-	problems := make([]error, (len(files)+filesPerJob-1)/filesPerJob)
-	inParallel(context.Background(), len(problems), func(job int) {
-		for i := job * filesPerJob; i < min(len(files), (job+1)*filesPerJob) && problems[job] == nil; i++ {
-			name := filepath.Join(root, filepath.FromSlash(files[i].Path))
-			info, err := os.Lstat(name)
-			if err != nil {
-				problems[job] = err
-				return
-			}
-			files[i] = onDisk(name, files[i].Path, info.Size())
-		}
-	})
-	return cmp.Or(problems...)
+// onDisk is a file that is read when it is opened; info may be nil.
+func onDisk(name, slashed string, info fs.FileInfo) schema.File {
+	size := int64(schema.UnknownSize)
+	if info != nil {
+		size = info.Size()
+	}
+	return schema.File{Path: slashed, Blob: &schema.Blob{Size: size, Open: func() ([]byte, error) { return readBounded(name) }}}
 }
 
-// filesPerJob is how many files a worker asks for at a time.
-const filesPerJob = 64
+// readBuffers are of smallFile bytes, which most files fit into.
+var readBuffers = sync.Pool{New: func() any { return new([smallFile]byte) }}
 
-func onDisk(name, slashed string, size int64) schema.File {
-	return schema.File{Path: slashed, Blob: &schema.Blob{Size: size, Open: func() ([]byte, error) { return readBounded(name, size) }}}
-}
+const smallFile = 64 << 10
 
-// readBounded reads a file that had so many bytes when it was found. It reads one
-// byte more than is allowed, so that the caller sees one that grew too large. It
-// asks the kernel itself: an os.File, which could wait for more than a disk, takes
-// three times as many calls and most of the time that reading a small file takes.
-func readBounded(name string, size int64) ([]byte, error) {
+// readBounded reads a file, one byte more than is allowed if it has them, so that
+// the caller sees one that is too large. It asks the kernel itself: an os.File,
+// which could wait for more than a disk, takes three times as many calls and most
+// of the time that reading a small file takes.
+func readBounded(name string) ([]byte, error) {
 	fd, err := untilDone(func() (int, error) { return syscall.Open(name, syscall.O_RDONLY|syscall.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer syscall.Close(fd)
+	buffer := readBuffers.Get().(*[smallFile]byte)
+	defer readBuffers.Put(buffer)
 	const limit = schema.MaxFileSize + 1
-	text := make([]byte, 0, min(size, schema.MaxFileSize)+1)
+	text := buffer[:0]
 	for len(text) < limit {
 		if len(text) == cap(text) {
-			text = slices.Grow(text, len(text))
+			var info syscall.Stat_t
+			if err := syscall.Fstat(fd, &info); err != nil {
+				return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
+			}
+			text = slices.Grow(text, max(int(min(info.Size, schema.MaxFileSize))+1-len(text), len(text)))
 		}
-		n, err := untilDone(func() (int, error) { return syscall.Read(fd, text[len(text):min(cap(text), limit)]) })
+		free := text[len(text):min(cap(text), limit)]
+		n, err := untilDone(func() (int, error) { return syscall.Read(fd, free) })
 		if err != nil {
 			return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 		}
@@ -122,6 +122,9 @@ func readBounded(name string, size int64) ([]byte, error) {
 			break
 		}
 		text = text[:len(text)+n]
+	}
+	if &text[:1][0] == &buffer[0] {
+		text = slices.Clone(text)
 	}
 	return text, nil
 }

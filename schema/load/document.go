@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/schema"
@@ -43,8 +44,40 @@ type facts struct {
 	key    schema.Key
 	file   *rememberedFile // nil for what CUE evaluates to
 	flawed bool            // its document has errors: it exists, but its content says little
-	// references are what its pods need.
-	references []schema.Reference
+	// pods are those that it makes, nil for an object that makes none.
+	pods *podFacts
+}
+
+// podFacts are what the pods of an object are known for, and what they need.
+type podFacts struct {
+	field      string // the way to their spec
+	labels     map[string]string
+	ports      []namedPort
+	references []schema.Reference // what they cannot do without
+}
+
+type namedPort struct {
+	name     string
+	protocol corev1.Protocol
+}
+
+// disown makes copies of what would keep the text it stands in.
+func (f *facts) disown() {
+	f.key.Namespace, f.key.Name = strings.Clone(f.key.Namespace), strings.Clone(f.key.Name)
+	labels := make(map[string]string, len(f.pods.labels))
+	for key, value := range f.pods.labels {
+		labels[strings.Clone(key)] = strings.Clone(value)
+	}
+	f.pods.labels = labels
+	for i := range f.pods.ports {
+		p := &f.pods.ports[i]
+		p.name = strings.Clone(p.name)
+		p.protocol = corev1.Protocol(strings.Clone(string(p.protocol)))
+	}
+	for i := range f.pods.references {
+		r := &f.pods.references[i]
+		r.Name, r.Key = strings.Clone(r.Name), strings.Clone(r.Key)
+	}
 }
 
 // decoded is what one document holds.
@@ -173,15 +206,22 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 	schema.Default(obj)
 	l.validate(&d, obj, n)
 	at := doc.position(n)
-	schema.SetOrigin(obj, schema.Origin{Source: l.opts.Source, Path: at.Path, Line: at.Line, Commit: l.tree.Commit.Hash, Author: l.tree.Commit.Author})
 	out.diagnostics = append(out.diagnostics, d.diagnostics...)
 	if obj.GetName() == "" {
 		return
 	}
-	out.objects = append(out.objects, &object{
-		Desired: schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix), Same: new(schema.Same)},
-		facts:   &facts{key: schema.KeyOf(obj), flawed: d.diagnostics.HasErrors(), references: referencesOf(obj)},
-	})
+	o := &object{
+		Desired: schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix)},
+		facts:   &facts{key: schema.KeyOf(obj), flawed: d.diagnostics.HasErrors(), pods: podsOf(obj)},
+	}
+	if o.pods != nil && l.opts.VerdictOnly {
+		o.Object = nil // its facts say it all
+		o.facts.disown()
+	} else {
+		o.Same = new(schema.Same)
+		schema.SetOrigin(obj, schema.Origin{Source: l.opts.Source, Path: at.Path, Line: at.Line, Commit: l.tree.Commit.Hash, Author: l.tree.Commit.Author})
+	}
+	out.objects = append(out.objects, o)
 }
 
 // validate adds what is wrong with the object by itself.

@@ -103,43 +103,43 @@ func (t *wholeTree) sources() {
 	}
 }
 
-// podSpecOf is the pod an object makes, the way to it, and the pod's labels.
-func podSpecOf(obj schema.Object) (spec *corev1.PodSpec, field string, labels map[string]string) {
+// podsOf is what there is to know of the pods an object makes.
+func podsOf(obj schema.Object) *podFacts {
+	var pods podFacts
+	var spec *corev1.PodSpec
 	switch obj := obj.(type) {
 	case *corev1.Pod:
-		return &obj.Spec, "spec", obj.Labels
+		spec, pods.field, pods.labels = &obj.Spec, "spec", obj.Labels
 	case *appsv1.Deployment:
-		return &obj.Spec.Template.Spec, "spec.template.spec", obj.Spec.Template.Labels
+		spec, pods.field, pods.labels = &obj.Spec.Template.Spec, "spec.template.spec", obj.Spec.Template.Labels
+	default:
+		return nil
 	}
-	return nil, "", nil
+	for i := range spec.Containers {
+		for _, port := range spec.Containers[i].Ports {
+			if port.Name != "" {
+				pods.ports = append(pods.ports, namedPort{port.Name, port.Protocol})
+			}
+		}
+	}
+	for r := range schema.References(spec) {
+		if !r.Optional && r.Name != "" {
+			pods.references = append(pods.references, r)
+		}
+	}
+	return &pods
 }
 
 // references refuses pods that use a ConfigMap, a Secret or a key of one that
 // nobody declares.
 func (t *wholeTree) references() {
 	for i := range t.objects {
-		o := t.objects[i]
-		for _, r := range o.references {
-			_, field, _ := podSpecOf(o.Object)
-			t.reference(o, field+".", r)
+		if o := t.objects[i]; o.pods != nil {
+			for _, r := range o.pods.references {
+				t.reference(o, o.pods.field+".", r)
+			}
 		}
 	}
-}
-
-// referencesOf are the ConfigMaps, Secrets and keys that an object cannot do
-// without.
-func referencesOf(obj schema.Object) []schema.Reference {
-	spec, _, _ := podSpecOf(obj)
-	if spec == nil {
-		return nil
-	}
-	var out []schema.Reference
-	for r := range schema.References(spec) {
-		if !r.Optional && r.Name != "" {
-			out = append(out, r)
-		}
-	}
-	return out
 }
 
 func (t *wholeTree) reference(o *object, prefix string, r schema.Reference) {
@@ -258,33 +258,19 @@ func (t *wholeTree) backends(o *object, service *corev1.Service, pods podIndex) 
 		return
 	}
 	for i, port := range service.Spec.Ports {
-		if port.TargetPort.Type == intstr.String && !slices.ContainsFunc(matched, func(p *corev1.PodSpec) bool { return hasPort(p, port.TargetPort.StrVal, port.Protocol) }) {
+		if port.TargetPort.Type == intstr.String && !slices.ContainsFunc(matched, func(p *podFacts) bool {
+			return slices.Contains(p.ports, namedPort{port.TargetPort.StrVal, port.Protocol})
+		}) {
 			t.at(o, schema.Warning, fmt.Sprintf("spec.ports[%d].targetPort", i), fmt.Sprintf("no pod the service selects has a %s port named %q", port.Protocol, port.TargetPort.StrVal), "")
 		}
 	}
 }
 
-func hasPort(spec *corev1.PodSpec, name string, protocol corev1.Protocol) bool {
-	for i := range spec.Containers {
-		for _, port := range spec.Containers[i].Ports {
-			if port.Name == name && port.Protocol == protocol {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // podIndex finds pods by one label that some service selects.
-type podIndex map[selectable][]indexedPod
+type podIndex map[selectable][]*podFacts
 
 // selectable is a label in a namespace.
 type selectable struct{ namespace, key, value string }
-
-type indexedPod struct {
-	spec   *corev1.PodSpec
-	labels map[string]string
-}
 
 func indexPods(objects []*object, services []*object) podIndex {
 	index := make(podIndex)
@@ -297,14 +283,14 @@ func indexPods(objects []*object, services []*object) podIndex {
 		return index
 	}
 	for i := range objects {
-		spec, _, labels := podSpecOf(objects[i].Object)
-		if spec == nil {
+		pods := objects[i].pods
+		if pods == nil {
 			continue
 		}
-		for key, value := range labels {
+		for key, value := range pods.labels {
 			id := selectable{objects[i].key.Namespace, key, value}
 			if found, selected := index[id]; selected {
-				index[id] = append(found, indexedPod{spec, labels})
+				index[id] = append(found, pods)
 			}
 		}
 	}
@@ -312,18 +298,18 @@ func indexPods(objects []*object, services []*object) podIndex {
 }
 
 // matching goes through the pods of the selector's rarest label.
-func (x podIndex) matching(namespace string, selector map[string]string) []*corev1.PodSpec {
-	var fewest []indexedPod
+func (x podIndex) matching(namespace string, selector map[string]string) []*podFacts {
+	var fewest []*podFacts
 	first := true
 	for key, value := range selector {
 		if found := x[selectable{namespace, key, value}]; first || len(found) < len(fewest) {
 			fewest, first = found, false
 		}
 	}
-	var out []*corev1.PodSpec
-	for _, pod := range fewest {
-		if containsAll(pod.labels, selector) {
-			out = append(out, pod.spec)
+	var out []*podFacts
+	for _, pods := range fewest {
+		if containsAll(pods.labels, selector) {
+			out = append(out, pods)
 		}
 	}
 	return out

@@ -25,6 +25,10 @@ type Options struct {
 	NodePorts       PortRange                      // that services may ask for; zero is 30000-32767
 	CUE             *CUE                           // evaluates CUE and remembers what came out; nil: this Load's own
 	Cache           *Cache                         // remembers what YAML and JSON files were decoded to; nil remembers nothing
+	// VerdictOnly has no objects handed out: what is known of most is forgotten as
+	// soon as they are judged, and their memory serves the next. It goes without a
+	// Cache.
+	VerdictOnly bool
 	// Applied is the commit whose tree is what runs. With a Cache, objects that did
 	// not change since then may name the older commit that they have been the same
 	// since; all others name the tree's.
@@ -42,6 +46,7 @@ var defaultNodePorts = PortRange{30000, 32767}
 type Result struct {
 	Objects     []schema.Desired
 	Diagnostics schema.Diagnostics
+	Count       int // of objects, whether handed out or not
 	Files       int // manifests read
 }
 
@@ -52,13 +57,19 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	if opts.NodePorts == (PortRange{}) {
 		opts.NodePorts = defaultNodePorts
 	}
+	if opts.VerdictOnly {
+		opts.Cache = nil
+	}
 	l := loader{tree: tree, spec: schema.DefaultSourceSpec(spec), opts: opts}
 	l.last = opts.Cache.recall(opts.Source, reading(l.spec))
 	m := l.selectFiles()
 	readable := !l.diagnostics.HasErrors()
 	var fresh, objects []*object
+	var all []decoded
 	if readable {
-		all := l.decodeFiles(ctx, &m)
+		all, readable = l.decodeFiles(ctx, &m)
+	}
+	if readable {
 		fresh = l.gather(&m, append(all, l.decodeCUE(ctx, m.cues)...))
 		objects = edited(l.reuse(ctx), l.last.places(m.gone), fresh)
 	}
@@ -72,7 +83,10 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	if opts.Cache != nil && readable && ctx.Err() == nil {
 		l.remember(&m, objects, sound)
 	}
-	result := Result{Diagnostics: shortened(l.diagnostics).Sort(), Files: m.count}
+	result := Result{Diagnostics: shortened(l.diagnostics).Sort(), Count: len(objects), Files: m.count}
+	if opts.VerdictOnly {
+		return result
+	}
 	result.Objects = make([]schema.Desired, len(objects))
 	for i, o := range objects {
 		result.Objects[i] = o.Desired
@@ -140,7 +154,7 @@ func (l *loader) selectFiles() manifests {
 			continue
 		case known != nil && known != unkept:
 			m.files[i] = known
-		case f.Size > schema.MaxFileSize:
+		case f.Size > schema.MaxFileSize: // one of unknown size is measured as it is read
 			total += f.Size
 			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
 			continue
@@ -150,7 +164,7 @@ func (l *loader) selectFiles() manifests {
 			m.files[i] = &rememberedFile{source: &source{file: *f}, again: known == unkept}
 			m.fresh = append(m.fresh, i)
 		}
-		total += f.Size
+		total += max(f.Size, 0)
 		m.count++
 	}
 	seen.end()
@@ -179,8 +193,9 @@ type job struct {
 }
 
 // decodeFiles reads and decodes in parallel what is not known; the result is in
-// the order of the files and their documents.
-func (l *loader) decodeFiles(ctx context.Context, m *manifests) []decoded {
+// the order of the files and their documents. It is false when they turn out to be
+// too many bytes, of which nothing else is told then.
+func (l *loader) decodeFiles(ctx context.Context, m *manifests) ([]decoded, bool) {
 	type reading struct {
 		parsed   *parsedFile // nil once it is decoded
 		problems schema.Diagnostics
@@ -188,15 +203,26 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) []decoded {
 		all      []decoded
 	}
 	files := make([]reading, len(m.fresh))
+	var measured atomic.Int64
 	inParallel(ctx, len(m.fresh), func(i int) {
 		r, file := &files[i], m.files[m.fresh[i]]
+		if measured.Load() > schema.MaxTreeBytes {
+			return
+		}
 		r.parsed, r.problems = file.source.read()
 		r.read = r.parsed != nil
+		if r.read && file.source.file.Size < 0 {
+			measured.Add(r.parsed.size())
+		}
 		// Most files are one job, done before their text gets cold.
 		if p := r.parsed; p != nil && len(p.chunks) <= chunksPerJob {
 			r.all, r.parsed = l.decodeJob(job{file, p, 0, len(p.chunks)}), nil
 		}
 	})
+	if measured.Load() > schema.MaxTreeBytes {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree's manifests have more than the %d bytes that are read", schema.MaxTreeBytes), "")
+		return nil, false
+	}
 	var jobs []job
 	for i := range files {
 		r, file := &files[i], m.files[m.fresh[i]]
@@ -219,7 +245,7 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) []decoded {
 		m.files[m.fresh[i]].note(files[i].all)
 		out = append(out, files[i].all...)
 	}
-	return out
+	return out, true
 }
 
 // note keeps with the file what it was decoded to, but for the objects themselves.
@@ -255,7 +281,7 @@ func inParallel(ctx context.Context, n int, do func(i int)) {
 func (l *loader) decodeJob(j job) []decoded {
 	nodes, _ := l.arenas.Get().(*arena)
 	if nodes == nil {
-		nodes = new(arena)
+		nodes = &arena{borrows: l.opts.VerdictOnly}
 	}
 	defer l.arenas.Put(nodes)
 	out := make([]decoded, 0, j.last-j.first)

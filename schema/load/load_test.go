@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -189,6 +188,15 @@ func TestBounds(t *testing.T) {
 	large := schema.File{Path: "large.yaml", Blob: &schema.Blob{Size: schema.MaxFileSize + 1}}
 	liar := schema.File{Path: "liar.yaml", Blob: &schema.Blob{Size: 1, Open: func() ([]byte, error) { return make([]byte, schema.MaxFileSize+1), nil }}}
 	broken := schema.File{Path: "broken.yaml", Blob: &schema.Blob{Open: func() ([]byte, error) { return nil, errors.New("no such object") }}}
+	comment := []byte(strings.Repeat("#", schema.MaxFileSize))
+	unmeasured := schema.File{Blob: &schema.Blob{Size: schema.UnknownSize, Open: func() ([]byte, error) { return comment, nil }}}
+	numbered := func(n int, f schema.File) (tree schema.Tree) {
+		for i := range n {
+			f.Path = fmt.Sprintf("%d.yaml", i)
+			tree.Files = append(tree.Files, f)
+		}
+		return tree
+	}
 	tests := []struct {
 		name string
 		tree schema.Tree
@@ -199,10 +207,8 @@ func TestBounds(t *testing.T) {
 		{"unreadable", schema.Tree{Files: []schema.File{broken}}, "broken.yaml: cannot be read: no such object"},
 		{"deep YAML", treeOf("a.yaml", strings.Repeat("[", 102)+strings.Repeat("]", 102)), "a.yaml:1:102: nested deeper than 100 levels"},
 		{"deep JSON", treeOf("a.json", strings.Repeat("[", 102)+strings.Repeat("]", 102)), "a.json:1:102: not JSON: nested deeper than 100 levels"},
-		{"many", schema.Tree{Files: slices.Repeat([]schema.File{{Blob: &schema.Blob{}}}, schema.MaxFiles+1)}, ": the tree has 50001 manifests, at most 50000 are read"},
-	}
-	for i := range tests[len(tests)-1].tree.Files {
-		tests[len(tests)-1].tree.Files[i].Path = fmt.Sprintf("%d.yaml", i)
+		{"many", numbered(schema.MaxFiles+1, schema.File{Blob: &schema.Blob{}}), ": the tree has 50001 manifests, at most 50000 are read"},
+		{"all too large", numbered(schema.MaxTreeBytes/schema.MaxFileSize+1, unmeasured), ": the tree's manifests have more than the 268435456 bytes that are read"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

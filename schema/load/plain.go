@@ -1,7 +1,9 @@
 package load
 
 import (
+	"slices"
 	"strings"
+	"unsafe"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -16,7 +18,12 @@ import (
 // mistakes among it. It never accepts what the library refuses. The nodes are of
 // the arena and live as long as it lets them.
 func parsePlain(text []byte, nodes *arena) (root *yaml.Node, ok bool) {
-	p := plainParser{text: string(text), arena: nodes}
+	p := plainParser{arena: nodes}
+	if nodes.borrows {
+		p.text = unsafe.String(unsafe.SliceData(text), len(text))
+	} else {
+		p.text = string(text)
+	}
 	p.next()
 	if p.indent == 0 && p.rest() == "---" {
 		p.next()
@@ -52,6 +59,9 @@ type arena struct {
 	taken  int          // nodes of it
 	lists  []*yaml.Node // to be handed out, behind those that were
 	stack  []*yaml.Node // children of the nodes that are being read
+	// borrows has the nodes' values be parts of the text that is parsed, which then
+	// never changes and lives as long as any of them; else they are parts of a copy.
+	borrows bool
 }
 
 const (
@@ -314,8 +324,14 @@ func isWord(s string) bool {
 	if c := s[0] | 0x20; c < 'a' || c > 'z' {
 		return s[0] == '/' || s[0] == '$' || s[0] == '(' || isMeasure(s)
 	}
-	return len(s) > len("false") || strings.IndexByte("tfnyo", s[0]|0x20) < 0
+	if len(s) > len("false") || strings.IndexByte("tfnyo", s[0]|0x20) < 0 {
+		return true
+	}
+	return !slices.ContainsFunc(meaningWords, func(word string) bool { return strings.EqualFold(word, s) })
 }
+
+// meaningWords are those that some YAML takes for more than text.
+var meaningWords = []string{"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 // isMeasure reports whether a decimal number with a letter behind begins here, as
 // in 100m: no number to YAML, but for one with an exponent.

@@ -3,8 +3,6 @@ package load
 import (
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"fairlead/schema"
 )
 
@@ -54,19 +52,15 @@ func (t *wholeTree) hasServices() bool {
 // replaces reports whether nobody who leaned on an object can miss it now that
 // another has its key; that is nil where none has.
 func replaces(now, was *object, hasServices bool) bool {
-	spec, _, labels := podSpecOf(was.Object)
 	switch {
 	case was.key.Kind == schema.KindNamespace:
 		return now != nil
 	case was.key.Kind == schema.KindConfigMap:
 		return now != nil && !was.flawed && containsKeys(now.Object, was.Object)
-	case spec == nil || !hasServices:
+	case was.pods == nil || !hasServices:
 		return true
-	case now == nil:
-		return false
 	}
-	isSpec, _, isLabels := podSpecOf(now.Object)
-	return containsAll(isLabels, labels) && containsPorts(isSpec, spec)
+	return now != nil && containsAll(now.pods.labels, was.pods.labels) && containsAllPorts(now.pods.ports, was.pods.ports)
 }
 
 func containsKeys(now, was schema.Object) bool {
@@ -74,16 +68,8 @@ func containsKeys(now, was schema.Object) bool {
 	return !slices.ContainsFunc(schema.DataKeys(was), func(key string) bool { return !slices.Contains(have, key) })
 }
 
-// containsPorts reports whether one pod has all ports of another, by name.
-func containsPorts(now, was *corev1.PodSpec) bool {
-	for i := range was.Containers {
-		for _, port := range was.Containers[i].Ports {
-			if !hasPort(now, port.Name, port.Protocol) {
-				return false
-			}
-		}
-	}
-	return true
+func containsAllPorts(now, was []namedPort) bool {
+	return !slices.ContainsFunc(was, func(p namedPort) bool { return !slices.Contains(now, p) })
 }
 
 // addsNothingToSay reports whether an object that was not there, or was another,
@@ -96,7 +82,10 @@ func (t *wholeTree) addsNothingToSay(o *object) bool {
 	if !t.isDeclared(o.key.Namespace) {
 		return false
 	}
-	for _, r := range o.references {
+	if o.pods == nil {
+		return true
+	}
+	for _, r := range o.pods.references {
 		target := t.first(schema.Key{Kind: r.Kind, Namespace: o.key.Namespace, Name: r.Name})
 		if target == nil || r.Key != "" && !target.flawed && !slices.Contains(schema.DataKeys(target.Object), r.Key) {
 			return false

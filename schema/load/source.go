@@ -29,6 +29,13 @@ type parsedFile struct {
 	roots  []*yaml.Node
 }
 
+func (p *parsedFile) size() (bytes int64) {
+	for _, c := range p.chunks {
+		bytes += int64(len(c.text))
+	}
+	return bytes
+}
+
 // read opens and cuts the file. A nil parsedFile comes with an error.
 func (s *source) read() (*parsedFile, schema.Diagnostics) {
 	at := schema.Position{Path: s.file.Path}
