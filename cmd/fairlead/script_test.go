@@ -43,15 +43,24 @@ func TestScripts(t *testing.T) {
 	}
 	for dir := range dirs {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
+			t.Parallel()
 			testscript.Run(t, testscript.Params{
 				Dir:                 dir,
 				UpdateScripts:       *update,
 				RequireExplicitExec: true,
 				RequireUniqueNames:  true,
+				Setup:               setUp,
 				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "cluster": startCluster, "deliver": deliver},
 			})
 		})
 	}
+}
+
+// setUp lets a script's `fairlead` end as soon as it is done: built with the race
+// detector it would stay for another second.
+func setUp(env *testscript.Env) error {
+	env.Setenv("GORACE", "atexit_sleep_ms=0")
+	return nil
 }
 
 // exits is the script command "exits CODE COMMAND...": the command must end with

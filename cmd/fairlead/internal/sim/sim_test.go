@@ -75,19 +75,6 @@ func TestSeeds(t *testing.T) {
 	t.Logf("%d seeds from %d", *seeds, *first)
 }
 
-// found are seeds that found something once, by what it was.
-var found = map[string]uint64{}
-
-func TestFoundSeeds(t *testing.T) {
-	for name, seed := range found {
-		t.Run(name, func(t *testing.T) {
-			if r := sim.Run(sim.Options{Seed: seed}); r.Violation != nil {
-				fail(t, r)
-			}
-		})
-	}
-}
-
 // A seed replays exactly.
 func TestReplay(t *testing.T) {
 	for seed := range uint64(3) {
