@@ -42,9 +42,10 @@ type PortRange struct{ First, Last int32 }
 var defaultNodePorts = PortRange{30000, 32767}
 
 // Result is what a tree asks for. Objects are sorted by key, and complete only
-// if Diagnostics holds no error. Diagnostics are sorted by position.
+// if Diagnostics holds no error; with a Cache, Results share them and may share the
+// list, which nobody changes either. Diagnostics are sorted by position.
 type Result struct {
-	Objects     []schema.Desired
+	Objects     []*schema.Desired
 	Diagnostics schema.Diagnostics
 	Count       int // of objects, whether handed out or not
 	Files       int // manifests read
@@ -64,7 +65,7 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	l.last = opts.Cache.recall(opts.Source, reading(l.spec))
 	m := l.selectFiles()
 	readable := !l.diagnostics.HasErrors()
-	var fresh, objects []*object
+	var fresh, objects []*schema.Desired
 	var all []decoded
 	if readable {
 		all, readable = l.decodeFiles(ctx, &m)
@@ -83,13 +84,9 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	if opts.Cache != nil && readable && ctx.Err() == nil {
 		l.remember(&m, objects, sound)
 	}
-	result := Result{Diagnostics: shortened(l.diagnostics).Sort(), Count: len(objects), Files: m.count}
+	result := Result{Objects: objects, Diagnostics: shortened(l.diagnostics).Sort(), Count: len(objects), Files: m.all.files}
 	if opts.VerdictOnly {
-		return result
-	}
-	result.Objects = make([]schema.Desired, len(objects))
-	for i, o := range objects {
-		result.Objects[i] = o.Desired
+		result.Objects = nil
 	}
 	return result
 }
@@ -121,12 +118,27 @@ type manifests struct {
 	files []*rememberedFile // beside the tree's; see rememberedTree
 	fresh []int             // places of those to be decoded
 	cues  []schema.File
-	count int
+	all   amount
 	gone  []*rememberedFile // of the last Load, not in this tree
 	lost  bool              // a file went, or changed, whose objects are not known any more
 	// telling are the known files that have something to tell.
 	telling []*rememberedFile
 }
+
+// amount is how much a number of manifests is.
+type amount struct {
+	files int
+	bytes int64 // as far as it is known before they are read
+}
+
+func (a *amount) add(size int64)  { a.files++; a.bytes += size }
+func (a *amount) take(size int64) { a.files--; a.bytes -= size }
+
+// weight is what they take when decoded.
+func (a amount) weight() int64 { return int64(a.files)*fileWeight + a.bytes*byteWeight }
+
+// sizeOf is a file's part of an amount's bytes.
+func sizeOf(f *schema.File) int64 { return max(f.Size, 0) }
 
 func (l *loader) fail(at schema.Position, message, hint string) {
 	l.diagnostics = append(l.diagnostics, schema.Diagnostic{Position: at, Severity: schema.Error, Message: message, Hint: hint})
@@ -142,9 +154,8 @@ func (l *loader) selectFiles() manifests {
 			l.diagnostics = append(l.diagnostics, d)
 		}
 	}
-	m := manifests{files: make([]*rememberedFile, len(l.tree.Files))}
+	m := manifests{files: make([]*rememberedFile, len(l.tree.Files)), all: l.last.kept}
 	seen := listing{tree: l.last, manifests: &m}
-	var total int64
 	for i := range l.tree.Files {
 		f := &l.tree.Files[i]
 		known := seen.find(f)
@@ -154,25 +165,25 @@ func (l *loader) selectFiles() manifests {
 			continue
 		case known != nil && known != unkept:
 			m.files[i] = known
+			continue
 		case f.Size > schema.MaxFileSize: // one of unknown size is measured as it is read
-			total += f.Size
+			m.all.bytes += f.Size
 			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
 			continue
 		case path.Ext(f.Path) == ".cue":
 			m.cues = append(m.cues, *f)
 		default:
-			m.files[i] = &rememberedFile{source: &source{file: *f}, again: known == unkept}
+			m.files[i] = &rememberedFile{source: &source{file: *f}, size: sizeOf(f), again: known == unkept}
 			m.fresh = append(m.fresh, i)
 		}
-		total += max(f.Size, 0)
-		m.count++
+		m.all.add(sizeOf(f))
 	}
 	seen.end()
-	if m.count > schema.MaxFiles {
-		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d manifests, at most %d are read", m.count, schema.MaxFiles), "")
+	if m.all.files > schema.MaxFiles {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d manifests, at most %d are read", m.all.files, schema.MaxFiles), "")
 	}
-	if total > schema.MaxTreeBytes {
-		l.fail(schema.Position{}, fmt.Sprintf("the tree's manifests have %d bytes, at most %d are read", total, schema.MaxTreeBytes), "")
+	if m.all.bytes > schema.MaxTreeBytes {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree's manifests have %d bytes, at most %d are read", m.all.bytes, schema.MaxTreeBytes), "")
 	}
 	return m
 }
@@ -255,7 +266,8 @@ func (r *rememberedFile) note(all []decoded) {
 		if r.nameless == nil {
 			r.nameless = d.nameless
 		}
-		for _, o := range d.objects {
+		for _, desired := range d.objects {
+			o := objectOf(desired)
 			o.file = r
 			r.facts = append(r.facts, o.facts)
 			r.secret = r.secret || o.key.Kind == schema.KindSecret
@@ -316,8 +328,8 @@ const panicMessage = "this document cannot be read, which is a bug of Fairlead's
 
 // gather collects the diagnostics of all files, and the objects that were decoded
 // now, sorted by key and, for one key, by position.
-func (l *loader) gather(m *manifests, fresh []decoded) []*object {
-	var objects []*object
+func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
+	var objects []*schema.Desired
 	nameless := make(map[string]bool)
 	tell := func(diagnostics schema.Diagnostics, at *schema.Position) {
 		l.diagnostics = append(l.diagnostics, diagnostics...)
