@@ -46,7 +46,7 @@ type rememberedTree struct {
 	listing []schema.File // the tree's own
 	// files stand beside the listing: unwanted for what is no manifest, unkept for
 	// one that has to be decoded again, nil for one of which not even that is known.
-	files   []*rememberedFile
+	files   fileParts
 	telling []*rememberedFile // of files, those with diagnostics
 	objects []*schema.Desired // sorted; those of the files that are kept
 	verdict verdictOn
@@ -65,6 +65,17 @@ type rememberedFile struct {
 	unread      bool     // it could not be read or cut
 	secret      bool     // it holds one
 }
+
+// fileParts is a list of files in parts, each but the last of filesPerPart. Trees
+// share the parts in which nothing changed: fresh memory costs more than what is
+// written there. Behind a file that came or went there are none to share.
+type fileParts [][]*rememberedFile
+
+const filesPerPart = 256
+
+func (p fileParts) at(i int) *rememberedFile { return p[i/filesPerPart][i%filesPerPart] }
+
+func (p fileParts) set(i int, r *rememberedFile) { p[i/filesPerPart][i%filesPerPart] = r }
 
 // What stands in place of a rememberedFile; see rememberedTree.
 var unwanted, unkept = new(rememberedFile), new(rememberedFile)
@@ -121,10 +132,25 @@ type listing struct {
 	*manifests
 }
 
+// same is the last tree's part with exactly these files, nil if there is none or one
+// of them has to be read.
+func (w *listing) same(files []schema.File) []*rememberedFile {
+	end := w.at + len(files)
+	if w.at%filesPerPart != 0 || end > len(w.tree.listing) || !slices.Equal(w.tree.listing[w.at:end], files) {
+		return nil
+	}
+	part := w.tree.files[w.at/filesPerPart]
+	if len(part) != len(files) || slices.Contains(part, nil) || slices.Contains(part, unkept) {
+		return nil
+	}
+	w.at = end
+	return part
+}
+
 // find is what is remembered of a file with this path and hash, nil for nothing.
 func (w *listing) find(f *schema.File) *rememberedFile {
 	for ; w.at < len(w.tree.listing); w.pass() {
-		have, known := &w.tree.listing[w.at], w.tree.files[w.at]
+		have, known := &w.tree.listing[w.at], w.tree.files.at(w.at)
 		switch {
 		case have.Blob == f.Blob && have.Path == f.Path: // the usual one costs no look at the blob
 			w.at++
@@ -144,7 +170,7 @@ func (w *listing) find(f *schema.File) *rememberedFile {
 
 // pass goes by a file that is not in this tree as it was in the last.
 func (w *listing) pass() {
-	switch r := w.tree.files[w.at]; r {
+	switch r := w.tree.files.at(w.at); r {
 	case nil, unkept:
 		w.lost = true
 	case unwanted:
@@ -244,21 +270,22 @@ func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	var dropped []*facts
 	silent := make(map[*rememberedFile]bool)
 	drop := func(i int) {
-		t.kept.take(t.files[i].size)
-		dropped = append(dropped, t.files[i].facts...)
-		silent[t.files[i]] = true
-		t.files[i] = unkept
+		r := t.files.at(i)
+		t.kept.take(r.size)
+		dropped = append(dropped, r.facts...)
+		silent[r] = true
+		t.files.set(i, unkept)
 	}
 	for i := range m.cues {
 		t.kept.take(sizeOf(&m.cues[i]))
 	}
 	for _, i := range m.fresh {
-		switch r := t.files[i]; {
+		switch r := t.files.at(i); {
 		case r.source.file.Hash == "":
 			return
 		case r.unread:
 			t.kept.take(r.size)
-			t.files[i] = nil
+			t.files.set(i, nil)
 		case r.secret:
 			drop(i)
 		case len(r.diagnostics) > 0 || r.nameless != nil:
@@ -267,12 +294,15 @@ func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	}
 	if bound := l.opts.Cache.bound; t.kept.weight() > bound {
 		t.kept = amount{}
-		for i, r := range t.files {
-			if !r.isKept() {
-				continue
-			}
-			if t.kept.add(r.size); t.kept.weight() > bound {
-				drop(i)
+		for p, part := range t.files {
+			t.files[p] = slices.Clone(part) // other trees may have it too
+			for i, r := range part {
+				if !r.isKept() {
+					continue
+				}
+				if t.kept.add(r.size); t.kept.weight() > bound {
+					drop(p*filesPerPart + i)
+				}
 			}
 		}
 	}

@@ -168,12 +168,13 @@ func verdictDiffers(whole Result, tree schema.Tree, opts Options) string {
 // the whole tree too, which is not judged anew when it was sound before. So does one
 // that hands out no objects.
 func TestCacheAfterEdits(t *testing.T) {
-	sound := 0
+	sound, shared := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		cache := NewCache(rapid.SampledFrom([]int64{0, 0, 0, 5000}).Draw(t, "bound"))
 		files := maps.Clone(rapid.SampledFrom([]map[string]string{{}, soundWorld, soundWorld, soundWorld}).Draw(t, "files"))
 		foreign := &corev1.ConfigMap{Data: map[string]string{"k": "v"}}
 		commit, applied := "", ""
+		notes := rapid.SampledFrom([]int{0, 3 * filesPerPart}).Draw(t, "notes")
 		blobs := make(map[string]schema.File) // by path and text
 		var last Result
 		var lastTold []string
@@ -198,6 +199,9 @@ func TestCacheAfterEdits(t *testing.T) {
 			}
 			for name, text := range files {
 				tree.Files = append(tree.Files, shareBlob(blobs, name, text))
+			}
+			for i := range max(0, notes-rapid.IntRange(0, 1).Draw(t, "fewer")) {
+				tree.Files = append(tree.Files, shareBlob(blobs, fmt.Sprintf("%d.yaml.%d.txt", i%8, i), ""))
 			}
 			slices.SortFunc(tree.Files, func(a, b schema.File) int { return strings.Compare(a.Path, b.Path) })
 			if rapid.Bool().Draw(t, "follows") {
@@ -232,7 +236,7 @@ func TestCacheAfterEdits(t *testing.T) {
 			if before.verdict.sound && len(files) > 0 {
 				sound++
 			}
-			held := slices.Clone(before.files)
+			held := slices.Concat(before.files...)
 			result := Load(context.Background(), tree, schema.SourceSpec{}, opts)
 			got := told(result)
 			if diff := cmp.Diff(withoutCommits(want), withoutCommits(got)); diff != "" {
@@ -242,16 +246,23 @@ func TestCacheAfterEdits(t *testing.T) {
 				t.Fatalf("tree %d changed what was handed out for the one before: %s", step, diff)
 			}
 			last, lastTold = result, got
-			if !slices.Equal(held, before.files) {
+			if !slices.Equal(held, slices.Concat(before.files...)) {
 				t.Fatalf("tree %d changed what is remembered of the one before", step)
+			}
+			if after := cache.trees["main"]; len(before.files) == len(after.files) {
+				for i, part := range after.files {
+					if &part[0] == &before.files[i][0] {
+						shared++
+					}
+				}
 			}
 			if problem := misweighed(cache); problem != "" {
 				t.Fatalf("tree %d: %s", step, problem)
 			}
 		}
 	})
-	if sound == 0 {
-		t.Error("no tree was ever sound: nothing was tested")
+	if sound == 0 || shared == 0 {
+		t.Errorf("%d trees were sound, %d parts were shared: nothing was tested", sound, shared)
 	}
 }
 
@@ -273,7 +284,7 @@ func misweighed(c *Cache) string {
 	var size int64
 	for source, t := range c.trees {
 		var kept amount
-		for _, r := range t.files {
+		for _, r := range slices.Concat(t.files...) {
 			if r.isKept() {
 				kept.add(r.source.file.Size)
 			}

@@ -115,8 +115,8 @@ type loader struct {
 // manifests are the files of a tree that hold objects, compared with those of the
 // last Load.
 type manifests struct {
-	files []*rememberedFile // beside the tree's; see rememberedTree
-	fresh []int             // places of those to be decoded
+	files fileParts // beside the tree's; see rememberedTree
+	fresh []int     // places of those to be decoded
 	cues  []schema.File
 	all   amount
 	gone  []*rememberedFile // of the last Load, not in this tree
@@ -154,29 +154,14 @@ func (l *loader) selectFiles() manifests {
 			l.diagnostics = append(l.diagnostics, d)
 		}
 	}
-	m := manifests{files: make([]*rememberedFile, len(l.tree.Files)), all: l.last.kept}
+	m := manifests{all: l.last.kept}
 	seen := listing{tree: l.last, manifests: &m}
-	for i := range l.tree.Files {
-		f := &l.tree.Files[i]
-		known := seen.find(f)
-		switch {
-		case known == unwanted || known == nil && !selection.wants(f.Path):
-			m.files[i] = unwanted
-			continue
-		case known != nil && known != unkept:
-			m.files[i] = known
-			continue
-		case f.Size > schema.MaxFileSize: // one of unknown size is measured as it is read
-			m.all.bytes += f.Size
-			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
-			continue
-		case path.Ext(f.Path) == ".cue":
-			m.cues = append(m.cues, *f)
-		default:
-			m.files[i] = &rememberedFile{source: &source{file: *f}, size: sizeOf(f), again: known == unkept}
-			m.fresh = append(m.fresh, i)
+	for files := range slices.Chunk(l.tree.Files, filesPerPart) {
+		part := seen.same(files)
+		if part == nil {
+			part = l.selectPart(files, len(m.files)*filesPerPart, &seen, &selection)
 		}
-		m.all.add(sizeOf(f))
+		m.files = append(m.files, part)
 	}
 	seen.end()
 	if m.all.files > schema.MaxFiles {
@@ -186,6 +171,36 @@ func (l *loader) selectFiles() manifests {
 		l.fail(schema.Position{}, fmt.Sprintf("the tree's manifests have %d bytes, at most %d are read", m.all.bytes, schema.MaxTreeBytes), "")
 	}
 	return m
+}
+
+// selectPart is what stands beside a part of the tree's files, the first of which is
+// at place.
+func (l *loader) selectPart(files []schema.File, place int, seen *listing, selection *selection) []*rememberedFile {
+	m := seen.manifests
+	out := make([]*rememberedFile, len(files))
+	for i := range files {
+		f := &files[i]
+		known := seen.find(f)
+		switch {
+		case known == unwanted || known == nil && !selection.wants(f.Path):
+			out[i] = unwanted
+			continue
+		case known != nil && known != unkept:
+			out[i] = known
+			continue
+		case f.Size > schema.MaxFileSize: // one of unknown size is measured as it is read
+			m.all.bytes += f.Size
+			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
+			continue
+		case path.Ext(f.Path) == ".cue":
+			m.cues = append(m.cues, *f)
+		default:
+			out[i] = &rememberedFile{source: &source{file: *f}, size: sizeOf(f), again: known == unkept}
+			m.fresh = append(m.fresh, place+i)
+		}
+		m.all.add(sizeOf(f))
+	}
+	return out
 }
 
 func excludeHint(name string) string {
@@ -216,7 +231,7 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) ([]decoded, bool
 	files := make([]reading, len(m.fresh))
 	var measured atomic.Int64
 	inParallel(ctx, len(m.fresh), func(i int) {
-		r, file := &files[i], m.files[m.fresh[i]]
+		r, file := &files[i], m.files.at(m.fresh[i])
 		if measured.Load() > schema.MaxTreeBytes {
 			return
 		}
@@ -236,7 +251,7 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) ([]decoded, bool
 	}
 	var jobs []job
 	for i := range files {
-		r, file := &files[i], m.files[m.fresh[i]]
+		r, file := &files[i], m.files.at(m.fresh[i])
 		l.diagnostics = append(l.diagnostics, r.problems...)
 		file.unread = !r.read
 		m.lost = m.lost || file.again && file.unread
@@ -250,10 +265,10 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) ([]decoded, bool
 	inParallel(ctx, len(jobs), func(i int) { results[i] = l.decodeJob(jobs[i]) })
 	var out []decoded
 	for i := range files {
-		for ; len(jobs) > 0 && jobs[0].file == m.files[m.fresh[i]]; jobs, results = jobs[1:], results[1:] {
+		for ; len(jobs) > 0 && jobs[0].file == m.files.at(m.fresh[i]); jobs, results = jobs[1:], results[1:] {
 			files[i].all = append(files[i].all, results[0]...)
 		}
-		m.files[m.fresh[i]].note(files[i].all)
+		m.files.at(m.fresh[i]).note(files[i].all)
 		out = append(out, files[i].all...)
 	}
 	return out, true
