@@ -39,13 +39,13 @@ func repository(t *testing.T, example, at string) schema.Tree {
 }
 
 // objects loads an example that is to have no diagnostics, not even a warning.
-func objects(t *testing.T, tree schema.Tree, spec schema.SourceSpec) map[schema.Key]schema.Desired {
+func objects(t *testing.T, tree schema.Tree, spec schema.SourceSpec) map[schema.Key]*schema.Desired {
 	t.Helper()
 	result := load.Load(context.Background(), tree, spec, load.Options{Source: "main"})
 	for _, d := range result.Diagnostics {
 		t.Error(d)
 	}
-	out := make(map[schema.Key]schema.Desired)
+	out := make(map[schema.Key]*schema.Desired)
 	for _, d := range result.Objects {
 		out[schema.KeyOf(d.Object)] = d
 	}

@@ -132,7 +132,7 @@ func (c *cluster) podStatus(pod *corev1.Pod, ip string) corev1.PodStatus {
 }
 
 // shop is the example's tree with every image at version, changed by edit.
-func shop(t *testing.T, commit, version string, edit func([]schema.Desired) []schema.Desired) reconciler.Candidate {
+func shop(t *testing.T, commit, version string, edit func([]*schema.Desired) []*schema.Desired) reconciler.Candidate {
 	t.Helper()
 	tree, err := load.Directory("../examples/shop")
 	if err != nil {
@@ -150,7 +150,7 @@ func shop(t *testing.T, commit, version string, edit func([]schema.Desired) []sc
 	if len(r.Diagnostics) > 0 {
 		t.Fatalf("examples/shop: %v", r.Diagnostics)
 	}
-	reconciler.NewVault([]byte("k")).Seal(r.Objects)
+	r.Objects = reconciler.NewVault([]byte("k")).Seal(r.Objects)
 	if edit != nil {
 		r.Objects = edit(r.Objects)
 	}
@@ -241,8 +241,8 @@ func TestWhatIsPlannedHappens(t *testing.T) {
 	}
 }
 
-func scale(name string, replicas int32) func([]schema.Desired) []schema.Desired {
-	return func(objects []schema.Desired) []schema.Desired {
+func scale(name string, replicas int32) func([]*schema.Desired) []*schema.Desired {
+	return func(objects []*schema.Desired) []*schema.Desired {
 		for i := range objects {
 			if d, ok := objects[i].Object.(*appsv1.Deployment); ok && d.Name == name {
 				d.Spec.Replicas = &replicas
@@ -252,9 +252,9 @@ func scale(name string, replicas int32) func([]schema.Desired) []schema.Desired 
 	}
 }
 
-func without(name string) func([]schema.Desired) []schema.Desired {
-	return func(objects []schema.Desired) []schema.Desired {
-		return slices.DeleteFunc(objects, func(d schema.Desired) bool { return d.Object.GetName() == name })
+func without(name string) func([]*schema.Desired) []*schema.Desired {
+	return func(objects []*schema.Desired) []*schema.Desired {
+		return slices.DeleteFunc(objects, func(d *schema.Desired) bool { return d.Object.GetName() == name })
 	}
 }
 
@@ -482,7 +482,7 @@ func TestSilenceIsTold(t *testing.T) {
 func TestPruneLeavesNothing(t *testing.T) {
 	c := newCluster(t, 3)
 	c.push(shop(t, commitHash(1), "v1", nil))
-	empty := shop(t, commitHash(2), "v1", func([]schema.Desired) []schema.Desired { return nil })
+	empty := shop(t, commitHash(2), "v1", func([]*schema.Desired) []*schema.Desired { return nil })
 	empty.Overrides.AllowPrune = 9
 	c.push(empty)
 	for _, k := range schema.Kinds() {
@@ -500,11 +500,11 @@ func TestPruneLeavesNothing(t *testing.T) {
 
 func TestPlanRefusesWhatBelongsToOthers(t *testing.T) {
 	c := newCluster(t, 1)
-	d := schema.Desired{
+	d := &schema.Desired{
 		Object:   &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{Embedded: true, Branch: "other"})},
 		Position: schema.Position{Path: "s.yaml", Line: 1, Column: 1}, Locate: func(string) schema.Position { return schema.Position{Path: "s.yaml", Line: 1} },
 	}
-	p := plan.Compute(c.engine, c.machine.Snapshot(), c.machine.Queue(), plan.Candidate{Source: "main", Objects: []schema.Desired{d}}, c.now)
+	p := plan.Compute(c.engine, c.machine.Snapshot(), c.machine.Queue(), plan.Candidate{Source: "main", Objects: []*schema.Desired{d}}, c.now)
 	if p.Verdict != plan.Refused || len(p.Diagnostics) != 1 || !strings.Contains(p.Diagnostics[0].String(), "s.yaml:1:1: Source main is the master's configuration") {
 		t.Errorf("%s: %v", p.Verdict, p.Diagnostics)
 	}
@@ -512,7 +512,7 @@ func TestPlanRefusesWhatBelongsToOthers(t *testing.T) {
 
 func TestUnplacedPodNamesEveryNode(t *testing.T) {
 	c := newCluster(t, 3)
-	p := c.push(shop(t, commitHash(1), "v1", func(objects []schema.Desired) []schema.Desired {
+	p := c.push(shop(t, commitHash(1), "v1", func(objects []*schema.Desired) []*schema.Desired {
 		for i := range objects {
 			if d, ok := objects[i].Object.(*appsv1.Deployment); ok && d.Name == "store" {
 				d.Spec.Template.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU] = resource.MustParse("3")
@@ -536,7 +536,7 @@ func TestMassDeletionIsHeldUntilACommitAllowsIt(t *testing.T) {
 	c := newCluster(t, 3)
 	c.push(shop(t, commitHash(1), "v1", nil))
 	before := c.placed()
-	most := func(objects []schema.Desired) []schema.Desired {
+	most := func(objects []*schema.Desired) []*schema.Desired {
 		return without("web")(without("api")(without("store")(objects)))
 	}
 	p := c.push(shop(t, commitHash(2), "v1", most))
@@ -648,7 +648,7 @@ func TestNothingToGoBackTo(t *testing.T) {
 // A pod that no probe vouches for is ready from its first instant, also one that
 // crashes in the next: its revision is not called healthy on that word alone.
 func TestProbelessPodsMustLiveAWhile(t *testing.T) {
-	probeless := func(objects []schema.Desired) []schema.Desired {
+	probeless := func(objects []*schema.Desired) []*schema.Desired {
 		for i := range objects {
 			if d, ok := objects[i].Object.(*appsv1.Deployment); ok {
 				d.Spec.Template.Spec.Containers[0].ReadinessProbe = nil

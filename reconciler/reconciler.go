@@ -32,7 +32,7 @@ type Candidate struct {
 	Commit  schema.Commit
 	Tree    string // hash of the tree below the source's path
 	Pusher  string
-	Objects []schema.Desired // Secrets sealed
+	Objects []*schema.Desired // Secrets sealed
 	// Overrides are the guards its commits lift.
 	Overrides schema.Overrides
 	// RollbackOf names the failed revision that this one, healthy before,

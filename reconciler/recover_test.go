@@ -282,7 +282,7 @@ func TestFreshestNodeIsBelieved(t *testing.T) {
 // Whenever in a rollout the store is lost, available pods never become fewer
 // than promised, and the rollout ends as it would have.
 func TestRolloutGoesOnAfterARecovery(t *testing.T) {
-	slow := func(objects []schema.Desired) []schema.Desired {
+	slow := func(objects []*schema.Desired) []*schema.Desired {
 		for i := range objects {
 			if d, ok := objects[i].Object.(*appsv1.Deployment); ok {
 				d.Spec.MinReadySeconds = 3

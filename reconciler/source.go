@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,8 +33,9 @@ type Git interface {
 }
 
 // Loader turns a tree into the objects it asks for, or every diagnostic.
-// Namespaces are those the cluster has from elsewhere.
-type Loader func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics)
+// Namespaces are those the cluster has from elsewhere. The list may be the
+// loader's own and is not changed.
+type Loader func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]*schema.Desired, schema.Diagnostics)
 
 // Vault holds Secret values outside the tables. Sealed values are HMAC-SHA256
 // (RFC 2104) of namespace, name, key and value under the cluster's seal key:
@@ -48,12 +50,17 @@ type Vault struct {
 // NewVault returns a vault that knows no value yet.
 func NewVault(key []byte) *Vault { return &Vault{key: key, values: map[string][]byte{}} }
 
-// Seal replaces the Secrets among objects by sealed copies and keeps their values.
-func (v *Vault) Seal(objects []schema.Desired) {
-	for i := range objects {
-		secret, ok := objects[i].Object.(*corev1.Secret)
+// Seal is the objects with sealed copies in place of the Secrets, whose values it
+// keeps. What it gets it leaves as it is.
+func (v *Vault) Seal(objects []*schema.Desired) []*schema.Desired {
+	out := objects
+	for i, d := range objects {
+		secret, ok := d.Object.(*corev1.Secret)
 		if !ok {
 			continue
+		}
+		if &out[0] == &objects[0] {
+			out = slices.Clone(objects)
 		}
 		sealed := state.Edit(secret)
 		for k, value := range secret.Data {
@@ -63,8 +70,11 @@ func (v *Vault) Seal(objects []schema.Desired) {
 			v.values[string(sum)] = value
 			v.mu.Unlock()
 		}
-		objects[i].Object = sealed
+		fresh := *d
+		fresh.Object = sealed
+		out[i] = &fresh
 	}
+	return out
 }
 
 func (v *Vault) seal(s *corev1.Secret, key string, value []byte) []byte {
@@ -144,14 +154,13 @@ func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, o
 }
 
 // read loads and seals a tree as the source would have it in the cluster at base.
-func (f *Follower) read(ctx context.Context, base state.Reader, source string, tree schema.Tree) ([]schema.Desired, schema.Diagnostics, error) {
+func (f *Follower) read(ctx context.Context, base state.Reader, source string, tree schema.Tree) ([]*schema.Desired, schema.Diagnostics, error) {
 	src, ok := state.Get[*schema.Source](base, "", source)
 	if !ok {
 		return nil, nil, fmt.Errorf("there is no source %q", source)
 	}
 	objects, diags := f.Load(ctx, source, tree, src.Spec, foreignNamespaces(base, source))
-	f.Vault.Seal(objects)
-	return objects, diags, nil
+	return f.Vault.Seal(objects), diags, nil
 }
 
 // foreignNamespaces are the namespaces that do not come from this source.

@@ -43,7 +43,8 @@ type Commit struct {
 }
 
 // Desired is one object a tree asks for, strict-decoded, defaulted and with its
-// origin annotated.
+// origin annotated. The trees it did not change between share it; it is never
+// changed.
 type Desired struct {
 	Object   Object
 	Position Position
@@ -53,6 +54,8 @@ type Desired struct {
 	// Same remembers the live object that was last found to have all this one asks
 	// for; nil remembers nothing.
 	Same *Same
+	// Facts are what the loader knows of it besides; nobody else looks at them.
+	Facts any
 }
 
 // Same is a live object that a desired one was found equal to. Objects in tables

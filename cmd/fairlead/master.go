@@ -179,7 +179,7 @@ func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
 
 // load judges a tree as part of this cluster: it may lean on ConfigMaps and
 // Secrets of other sources.
-func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics) {
+func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	first, last, _ := nodePorts(m.config)
 	snapshot := m.feed.Snapshot()
 	applied := ""

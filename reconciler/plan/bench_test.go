@@ -19,13 +19,13 @@ import (
 
 // benchTree is n objects: a deployment of one pod for each service and two config
 // maps.
-func benchTree(n int) []schema.Desired {
-	out := make([]schema.Desired, 0, n)
+func benchTree(n int) []*schema.Desired {
+	out := make([]*schema.Desired, 0, n)
 	add := func(o schema.Object) {
 		schema.Default(o)
 		at := schema.Position{Path: "all.yaml", Line: len(out) + 1}
 		schema.SetOrigin(o, schema.Origin{Source: "main", Path: at.Path, Line: at.Line, Commit: "c"})
-		out = append(out, schema.Desired{Object: o, Position: at, Locate: func(string) schema.Position { return at }})
+		out = append(out, &schema.Desired{Object: o, Position: at, Locate: func(string) schema.Position { return at }})
 	}
 	for i := 0; len(out) < n; i++ {
 		name := fmt.Sprintf("app-%05d", i)
@@ -42,7 +42,7 @@ func benchTree(n int) []schema.Desired {
 }
 
 // benchCluster runs a tree on 50 nodes.
-func benchCluster(tree []schema.Desired) (*settle.Engine, *fork) {
+func benchCluster(tree []*schema.Desired) (*settle.Engine, *fork) {
 	now := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 	engine := settle.NewEngine(control.Config{ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), NodePortFirst: 30000, NodePortLast: 32767})
 	tx := state.Empty(state.Counters{}).Begin()

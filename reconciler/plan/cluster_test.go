@@ -155,8 +155,8 @@ func (c *cluster) tree(dir string, n int) reconciler.Candidate {
 	return c.sealed(n, r.Objects, r.Diagnostics)
 }
 
-func (c *cluster) sealed(n int, objects []schema.Desired, diags schema.Diagnostics) reconciler.Candidate {
-	reconciler.NewVault([]byte("k")).Seal(objects)
+func (c *cluster) sealed(n int, objects []*schema.Desired, diags schema.Diagnostics) reconciler.Candidate {
+	objects = reconciler.NewVault([]byte("k")).Seal(objects)
 	return reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: commit(n)}, Tree: "tree-" + commit(n), Objects: objects, Diagnostics: diags}
 }
 

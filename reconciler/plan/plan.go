@@ -105,8 +105,8 @@ type PruneCount struct {
 type Candidate struct {
 	Source      string // "" for no tree: the cluster goes on as it is
 	Commit      string
-	Tree        string           // hash of the tree, "" where it has none
-	Objects     []schema.Desired // Secrets sealed
+	Tree        string            // hash of the tree, "" where it has none
+	Objects     []*schema.Desired // Secrets sealed
 	Overrides   schema.Overrides
 	Diagnostics schema.Diagnostics
 	Against     *Against          // nil compares with what is applied
@@ -119,7 +119,7 @@ type Candidate struct {
 type Against struct {
 	Commit      string
 	Tree        string
-	Objects     []schema.Desired // Secrets sealed
+	Objects     []*schema.Desired // Secrets sealed
 	Diagnostics schema.Diagnostics
 }
 

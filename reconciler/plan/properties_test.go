@@ -30,7 +30,7 @@ func drawNodes(t *rapid.T) []model {
 }
 
 // drawTree is what a random commit asks for.
-func drawTree(t *rapid.T, n int, tight bool) []schema.Desired {
+func drawTree(t *rapid.T, n int, tight bool) []*schema.Desired {
 	var objects []schema.Object
 	for _, name := range []string{"a", "b", "c"} {
 		if rapid.IntRange(0, 4).Draw(t, "has "+name) > 0 {
@@ -46,12 +46,12 @@ func drawTree(t *rapid.T, n int, tight bool) []schema.Desired {
 	if rapid.Bool().Draw(t, "has pod") {
 		objects = append(objects, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "bare", Namespace: "default"}, Spec: drawPod(t, "1", tight)})
 	}
-	out := make([]schema.Desired, len(objects))
+	out := make([]*schema.Desired, len(objects))
 	for i, o := range objects {
 		schema.Default(o)
 		at := schema.Position{Path: "all.yaml", Line: i + 1, Column: 1}
 		schema.SetOrigin(o, schema.Origin{Source: "main", Path: at.Path, Line: at.Line, Commit: commit(n)})
-		out[i] = schema.Desired{Object: o, Position: at, Locate: func(string) schema.Position { return at }}
+		out[i] = &schema.Desired{Object: o, Position: at, Locate: func(string) schema.Position { return at }}
 	}
 	return out
 }

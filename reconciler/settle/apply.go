@@ -39,7 +39,7 @@ type ObjectChange struct {
 // Changes are sorted by key. Diagnostics tell of objects this source may not
 // touch and of changes to immutable fields; with an error among them nothing
 // may be applied.
-func Difference(r state.Reader, source string, desired []schema.Desired) ([]ObjectChange, schema.Diagnostics) {
+func Difference(r state.Reader, source string, desired []*schema.Desired) ([]ObjectChange, schema.Diagnostics) {
 	var changes []ObjectChange
 	var diags schema.Diagnostics
 	stays := 0 // objects that are applied and still desired
@@ -85,7 +85,7 @@ func Difference(r state.Reader, source string, desired []schema.Desired) ([]Obje
 
 // foreign refuses an object that belongs to another source, to the master's
 // configuration, or that the cluster itself made.
-func foreign(source string, live schema.Object, d schema.Desired) (schema.Diagnostic, bool) {
+func foreign(source string, live schema.Object, d *schema.Desired) (schema.Diagnostic, bool) {
 	key := schema.KeyOf(live)
 	owner := schema.OriginOf(live)
 	diag := schema.Diagnostic{Position: d.Position, Severity: schema.Error}
@@ -111,7 +111,7 @@ func applied(info schema.KindInfo, obj schema.Object) bool {
 	return info.Desired && metav1.GetControllerOfNoCopy(obj) == nil
 }
 
-func pruned(r state.Reader, source string, desired []schema.Desired) []ObjectChange {
+func pruned(r state.Reader, source string, desired []*schema.Desired) []ObjectChange {
 	wanted := make(map[schema.Key]bool, len(desired))
 	for _, d := range desired {
 		wanted[schema.KeyOf(d.Object)] = true

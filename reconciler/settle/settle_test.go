@@ -37,12 +37,12 @@ func deployment(name string, replicas int32) *appsv1.Deployment {
 	return d
 }
 
-func desired(objects ...schema.Object) []schema.Desired {
-	var out []schema.Desired
+func desired(objects ...schema.Object) []*schema.Desired {
+	var out []*schema.Desired
 	for i, o := range objects {
 		schema.SetOrigin(o, schema.Origin{Source: "main", Path: "all.yaml", Line: i + 1, Commit: "c1"})
 		at := schema.Position{Path: "all.yaml", Line: i + 1, Column: 1}
-		out = append(out, schema.Desired{Object: o, Position: at, Locate: func(string) schema.Position { return at }})
+		out = append(out, &schema.Desired{Object: o, Position: at, Locate: func(string) schema.Position { return at }})
 	}
 	return out
 }
@@ -133,15 +133,15 @@ func TestDifferencePrunes(t *testing.T) {
 	fresh := desired(deployment("new", 1))[0]
 	for _, c := range []struct {
 		name    string
-		desired []schema.Desired
+		desired []*schema.Desired
 		want    string
 	}{
 		{"nothing goes", all, ""},
 		{"compared before", all, ""},
 		{"one goes", all[:2], "prune web"},
-		{"one goes, one comes", []schema.Desired{all[0], all[1], fresh}, "create new, prune web"},
-		{"one is named twice", []schema.Desired{all[0], all[0], all[1]}, "prune web"},
-		{"in no order", []schema.Desired{all[2], all[0]}, "prune job"},
+		{"one goes, one comes", []*schema.Desired{all[0], all[1], fresh}, "create new, prune web"},
+		{"one is named twice", []*schema.Desired{all[0], all[0], all[1]}, "prune web"},
+		{"in no order", []*schema.Desired{all[2], all[0]}, "prune job"},
 		{"all go", nil, "prune api, prune job, prune web"},
 	} {
 		changes, diags := Difference(s, "main", c.desired)

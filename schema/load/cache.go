@@ -46,11 +46,11 @@ type rememberedTree struct {
 	listing []schema.File // the tree's own
 	// files stand beside the listing: unwanted for what is no manifest, unkept for
 	// one that has to be decoded again, nil for one of which not even that is known.
-	files   []*rememberedFile
+	files   fileParts
 	telling []*rememberedFile // of files, those with diagnostics
-	objects []*object         // sorted; those of the files that are kept
+	objects []*schema.Desired // sorted; those of the files that are kept
 	verdict verdictOn
-	size    int64
+	kept    amount
 	used    int64 // guarded by the Cache
 }
 
@@ -60,13 +60,27 @@ type rememberedFile struct {
 	diagnostics schema.Diagnostics
 	nameless    *schema.Position
 	facts       []*facts // of its objects
+	size        int64    // see sizeOf
 	again       bool     // the last Load decoded it too, and did not keep it
 	unread      bool     // it could not be read or cut
 	secret      bool     // it holds one
 }
 
+// fileParts is a list of files in parts, each but the last of filesPerPart. Trees
+// share the parts in which nothing changed: fresh memory costs more than what is
+// written there. Behind a file that came or went there are none to share.
+type fileParts [][]*rememberedFile
+
+const filesPerPart = 256
+
+func (p fileParts) at(i int) *rememberedFile { return p[i/filesPerPart][i%filesPerPart] }
+
+func (p fileParts) set(i int, r *rememberedFile) { p[i/filesPerPart][i%filesPerPart] = r }
+
 // What stands in place of a rememberedFile; see rememberedTree.
 var unwanted, unkept = new(rememberedFile), new(rememberedFile)
+
+func (r *rememberedFile) isKept() bool { return r != nil && r != unwanted && r != unkept }
 
 // reading is all that decoding a file depends on, besides the file.
 func reading(spec schema.SourceSpec) string {
@@ -94,19 +108,19 @@ func (c *Cache) keep(source string, t *rememberedTree) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old := c.trees[source]; old != nil {
-		c.size -= old.size
+		c.size -= old.kept.weight()
 	}
 	c.clock++
 	t.used = c.clock
 	c.trees[source] = t
-	for c.size += t.size; c.size > c.bound && len(c.trees) > 1; {
+	for c.size += t.kept.weight(); c.size > c.bound && len(c.trees) > 1; {
 		oldest := ""
 		for name, other := range c.trees {
 			if name != source && (oldest == "" || other.used < c.trees[oldest].used) {
 				oldest = name
 			}
 		}
-		c.size -= c.trees[oldest].size
+		c.size -= c.trees[oldest].kept.weight()
 		delete(c.trees, oldest)
 	}
 }
@@ -118,16 +132,33 @@ type listing struct {
 	*manifests
 }
 
+// same is the last tree's part with exactly these files, nil if there is none or one
+// of them has to be read.
+func (w *listing) same(files []schema.File) []*rememberedFile {
+	end := w.at + len(files)
+	if w.at%filesPerPart != 0 || end > len(w.tree.listing) || !slices.Equal(w.tree.listing[w.at:end], files) {
+		return nil
+	}
+	part := w.tree.files[w.at/filesPerPart]
+	if len(part) != len(files) || slices.Contains(part, nil) || slices.Contains(part, unkept) {
+		return nil
+	}
+	w.at = end
+	return part
+}
+
 // find is what is remembered of a file with this path and hash, nil for nothing.
 func (w *listing) find(f *schema.File) *rememberedFile {
 	for ; w.at < len(w.tree.listing); w.pass() {
-		have := &w.tree.listing[w.at]
+		have, known := &w.tree.listing[w.at], w.tree.files.at(w.at)
 		switch {
-		case have.Path != f.Path && have.Path > f.Path:
+		case have.Blob == f.Blob && have.Path == f.Path: // the usual one costs no look at the blob
+			w.at++
+			return known
+		case have.Path > f.Path:
 			return nil
-		case have.Path == f.Path && (have.Blob == f.Blob || have.Hash == f.Hash) && f.Hash != "":
-			known := w.tree.files[w.at]
-			if have.Blob != f.Blob && known != nil && known != unwanted && known != unkept {
+		case have.Path == f.Path && have.Hash == f.Hash && f.Hash != "":
+			if known.isKept() {
 				known.source.reopen(f.Blob)
 			}
 			w.at++
@@ -139,12 +170,13 @@ func (w *listing) find(f *schema.File) *rememberedFile {
 
 // pass goes by a file that is not in this tree as it was in the last.
 func (w *listing) pass() {
-	switch r := w.tree.files[w.at]; r {
+	switch r := w.tree.files.at(w.at); r {
 	case nil, unkept:
 		w.lost = true
 	case unwanted:
 	default:
 		w.gone = append(w.gone, r)
+		w.all.take(r.size)
 	}
 	w.at++
 }
@@ -179,10 +211,10 @@ func (t *rememberedTree) places(files []*rememberedFile) []int {
 }
 
 // placesOf adds where the objects that these facts are of stand to places.
-func placesOf(objects []*object, all []*facts, places []int) []int {
+func placesOf(objects []*schema.Desired, all []*facts, places []int) []int {
 	for _, f := range all {
-		i, _ := slices.BinarySearchFunc(objects, f.key, func(o *object, key schema.Key) int { return o.key.Compare(key) })
-		for objects[i].facts != f {
+		i, _ := slices.BinarySearchFunc(objects, f.key, byKey)
+		for objectOf(objects[i]).facts != f {
 			i++
 		}
 		places = append(places, i)
@@ -192,12 +224,11 @@ func placesOf(objects []*object, all []*facts, places []int) []int {
 
 // reuse takes over the last tree's objects, those of files that went among them.
 // They get this tree's commit, unless they are as they were in the one that runs.
-func (l *loader) reuse(ctx context.Context) []*object {
-	all := l.last.objects
+func (l *loader) reuse(ctx context.Context) []*schema.Desired {
 	if l.last.commit == l.tree.Commit.Hash || l.last.commit == l.opts.Applied && l.last.commit != "" {
-		return all
+		return l.last.objects
 	}
-	all = slices.Clone(all)
+	all := slices.Clone(l.last.objects)
 	inParallel(ctx, (len(all)+stampsPerJob-1)/stampsPerJob, func(i int) {
 		for j := i * stampsPerJob; j < min(len(all), (i+1)*stampsPerJob); j++ {
 			fresh := *all[j]
@@ -228,74 +259,84 @@ func (l *loader) stamped(obj schema.Object) schema.Object {
 	return out
 }
 
-// remember leaves this Load's files for the next. A tree that is not Git's leaves
-// the last one that was.
-func (l *loader) remember(m *manifests, objects []*object, sound bool) {
+// remember leaves this Load's files for the next, at the cost of what changed as
+// long as all of it may be kept. A tree that is not Git's leaves the last one that
+// was.
+func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	t := &rememberedTree{
-		reading: reading(l.spec), commit: l.tree.Commit.Hash, listing: l.tree.Files, files: m.files, telling: slices.Clone(m.telling),
+		reading: reading(l.spec), commit: l.tree.Commit.Hash, listing: l.tree.Files, files: m.files, kept: m.all, telling: slices.Clone(m.telling),
 		verdict: verdictOn{sound: sound && len(m.cues) == 0, namespaces: slices.Clone(l.opts.KnownNamespaces), nodePorts: l.opts.NodePorts},
 	}
 	var dropped []*facts
 	silent := make(map[*rememberedFile]bool)
 	drop := func(i int) {
-		dropped = append(dropped, t.files[i].facts...)
-		silent[t.files[i]] = true
-		t.files[i] = unkept
+		r := t.files.at(i)
+		t.kept.take(r.size)
+		dropped = append(dropped, r.facts...)
+		silent[r] = true
+		t.files.set(i, unkept)
+	}
+	for i := range m.cues {
+		t.kept.take(sizeOf(&m.cues[i]))
 	}
 	for _, i := range m.fresh {
-		switch r := t.files[i]; {
+		switch r := t.files.at(i); {
 		case r.source.file.Hash == "":
 			return
 		case r.unread:
-			t.files[i] = nil
+			t.kept.take(r.size)
+			t.files.set(i, nil)
 		case r.secret:
 			drop(i)
 		case len(r.diagnostics) > 0 || r.nameless != nil:
 			t.telling = append(t.telling, r)
 		}
 	}
-	for i, r := range t.files {
-		if r == nil || r == unwanted || r == unkept {
-			continue
+	if bound := l.opts.Cache.bound; t.kept.weight() > bound {
+		t.kept = amount{}
+		for p, part := range t.files {
+			t.files[p] = slices.Clone(part) // other trees may have it too
+			for i, r := range part {
+				if !r.isKept() {
+					continue
+				}
+				if t.kept.add(r.size); t.kept.weight() > bound {
+					drop(p*filesPerPart + i)
+				}
+			}
 		}
-		weight := fileWeight + byteWeight*l.tree.Files[i].Size
-		if t.size+weight > l.opts.Cache.bound {
-			drop(i)
-			continue
-		}
-		t.size += weight
 	}
 	t.telling = slices.DeleteFunc(t.telling, func(r *rememberedFile) bool { return silent[r] })
 	places := placesOf(objects, dropped, nil)
 	if len(m.cues) > 0 {
-		for i := range objects {
-			if objects[i].file == nil {
+		for i, d := range objects {
+			if objectOf(d).file == nil {
 				places = append(places, i)
 			}
 		}
 	}
 	slices.Sort(places)
-	t.objects = edited(objects, places, nil) // which nobody changes from here on
+	t.objects = edited(objects, places, nil)
 	l.opts.Cache.keep(l.opts.Source, t)
 }
 
 // edited is a sorted list without the objects at some places and with others;
 // what it gets it leaves as it is. Of equals, those of all come first.
-func edited(all []*object, without []int, with []*object) []*object {
+func edited(all []*schema.Desired, without []int, with []*schema.Desired) []*schema.Desired {
 	if len(all) == 0 {
 		return with
 	}
 	if len(without)+len(with) == 0 {
 		return all
 	}
-	out := make([]*object, 0, len(all)-len(without)+len(with))
+	out := make([]*schema.Desired, 0, len(all)-len(without)+len(with))
 	from := 0
 	upTo := func(i int) {
 		out = append(out, all[from:i]...)
 		from = i
 	}
-	for _, o := range with {
-		place, _ := slices.BinarySearchFunc(all, o, func(x, o *object) int {
+	for _, d := range with {
+		place, _ := slices.BinarySearchFunc(all, d, func(x, o *schema.Desired) int {
 			if compare(x, o) <= 0 {
 				return -1
 			}
@@ -306,7 +347,7 @@ func edited(all []*object, without []int, with []*object) []*object {
 			from++
 		}
 		upTo(place)
-		out = append(out, o)
+		out = append(out, d)
 	}
 	for _, i := range without {
 		upTo(i)
@@ -314,9 +355,4 @@ func edited(all []*object, without []int, with []*object) []*object {
 	}
 	upTo(len(all))
 	return out
-}
-
-// compare orders objects by key and, for one key, by position.
-func compare(a, b *object) int {
-	return cmp.Or(a.key.Compare(b.key), a.Position.Compare(b.Position))
 }

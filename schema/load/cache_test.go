@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -103,7 +104,7 @@ func drawManifest(t *rapid.T) string {
 		return fmt.Sprintf("{containers: [{name: c, image: i:%s, ports: [{name: %s, containerPort: 80}]%s}]}", draw("tag", "1", "2"), draw("port", "http", "web"), needs)
 	}
 	data := func() string { return draw("data", "{k: v}", "{k: w}", "{l: v}", "{}") }
-	switch draw("kind", "ConfigMap", "ConfigMap", "ConfigMap", "ConfigMap", "Secret", "Namespace", "Pod", "Deployment", "Deployment", "Service", "Source", "wrong", "nameless", "nothing") {
+	switch draw("kind", "ConfigMap", "ConfigMap", "ConfigMap", "ConfigMap", "Secret", "Namespace", "Pod", "Deployment", "Deployment", "Service", "Source", "wrong", "nameless", "unreadable", "nothing") {
 	case "ConfigMap":
 		return "apiVersion: v1\nkind: ConfigMap\n" + meta("") + "data: " + data() + "\n" + draw("mistake", "", "datta: {}\n")
 	case "Secret":
@@ -124,9 +125,14 @@ func drawManifest(t *rapid.T) string {
 		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: wrong}\ndatta: {}\n"
 	case "nameless":
 		return "nothing: here\n"
+	case "unreadable":
+		return unreadable
 	}
 	return ""
 }
+
+// unreadable is the text of a file that never opens.
+const unreadable = "unreadable"
 
 // soundWorld is a tree with nothing to say about, whose objects lean on each other.
 var soundWorld = map[string]string{
@@ -162,12 +168,16 @@ func verdictDiffers(whole Result, tree schema.Tree, opts Options) string {
 // the whole tree too, which is not judged anew when it was sound before. So does one
 // that hands out no objects.
 func TestCacheAfterEdits(t *testing.T) {
-	sound := 0
+	sound, shared := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		cache := NewCache(rapid.SampledFrom([]int64{0, 0, 0, 5000}).Draw(t, "bound"))
 		files := maps.Clone(rapid.SampledFrom([]map[string]string{{}, soundWorld, soundWorld, soundWorld}).Draw(t, "files"))
 		foreign := &corev1.ConfigMap{Data: map[string]string{"k": "v"}}
 		commit, applied := "", ""
+		notes := rapid.SampledFrom([]int{0, 3 * filesPerPart}).Draw(t, "notes")
+		blobs := make(map[string]schema.File) // by path and text
+		var last Result
+		var lastTold []string
 		for step := range rapid.IntRange(5, 25).Draw(t, "steps") {
 			for range rapid.IntRange(0, 2).Draw(t, "edits") {
 				name := fmt.Sprintf("%d.yaml", rapid.IntRange(0, 7).Draw(t, "file"))
@@ -184,9 +194,16 @@ func TestCacheAfterEdits(t *testing.T) {
 				}
 			}
 			tree := schema.Tree{Commit: schema.Commit{Hash: fmt.Sprintf("%040d", step), Author: "Ada"}}
-			for _, name := range slices.Sorted(maps.Keys(files)) {
-				tree.Files = append(tree.Files, blobFile(name, files[name], nil))
+			if rapid.IntRange(0, 3).Draw(t, "forget") == 0 {
+				clear(blobs)
 			}
+			for name, text := range files {
+				tree.Files = append(tree.Files, shareBlob(blobs, name, text))
+			}
+			for i := range max(0, notes-rapid.IntRange(0, 1).Draw(t, "fewer")) {
+				tree.Files = append(tree.Files, shareBlob(blobs, fmt.Sprintf("%d.yaml.%d.txt", i%8, i), ""))
+			}
+			slices.SortFunc(tree.Files, func(a, b schema.File) int { return strings.Compare(a.Path, b.Path) })
 			if rapid.Bool().Draw(t, "follows") {
 				applied = commit
 			}
@@ -212,18 +229,75 @@ func TestCacheAfterEdits(t *testing.T) {
 			}
 			want := told(whole)
 			opts.Cache, opts.Applied = cache, applied
-			if before := cache.trees["main"]; before != nil && before.verdict.sound && len(tree.Files) > 0 {
+			before := cache.trees["main"]
+			if before == nil {
+				before = new(rememberedTree)
+			}
+			if before.verdict.sound && len(files) > 0 {
 				sound++
 			}
-			got := told(Load(context.Background(), tree, schema.SourceSpec{}, opts))
+			held := slices.Concat(before.files...)
+			result := Load(context.Background(), tree, schema.SourceSpec{}, opts)
+			got := told(result)
 			if diff := cmp.Diff(withoutCommits(want), withoutCommits(got)); diff != "" {
 				t.Fatalf("tree %d: %s", step, diff)
 			}
+			if diff := cmp.Diff(lastTold, told(last)); lastTold != nil && diff != "" {
+				t.Fatalf("tree %d changed what was handed out for the one before: %s", step, diff)
+			}
+			last, lastTold = result, got
+			if !slices.Equal(held, slices.Concat(before.files...)) {
+				t.Fatalf("tree %d changed what is remembered of the one before", step)
+			}
+			if after := cache.trees["main"]; len(before.files) == len(after.files) {
+				for i, part := range after.files {
+					if &part[0] == &before.files[i][0] {
+						shared++
+					}
+				}
+			}
+			if problem := misweighed(cache); problem != "" {
+				t.Fatalf("tree %d: %s", step, problem)
+			}
 		}
 	})
-	if sound == 0 {
-		t.Error("no tree was ever sound: nothing was tested")
+	if sound == 0 || shared == 0 {
+		t.Errorf("%d trees were sound, %d parts were shared: nothing was tested", sound, shared)
 	}
+}
+
+// shareBlob is a file with the blob that it had before.
+func shareBlob(blobs map[string]schema.File, path, text string) schema.File {
+	f, ok := blobs[path+text]
+	if !ok {
+		f = blobFile(path, text, nil)
+		if strings.Contains(text, unreadable) {
+			f.Open = func() ([]byte, error) { return nil, errors.New(unreadable) }
+		}
+		blobs[path+text] = f
+	}
+	return f
+}
+
+// misweighed says how what a cache reckons to hold differs from what it holds.
+func misweighed(c *Cache) string {
+	var size int64
+	for source, t := range c.trees {
+		var kept amount
+		for _, r := range slices.Concat(t.files...) {
+			if r.isKept() {
+				kept.add(r.source.file.Size)
+			}
+		}
+		if kept != t.kept {
+			return fmt.Sprintf("the tree of %s is reckoned to have %+v, it has %+v", source, t.kept, kept)
+		}
+		size += kept.weight()
+	}
+	if size != c.size || len(c.trees) == 1 && size > c.bound {
+		return fmt.Sprintf("%d bytes are reckoned, there are %d, at most %d", c.size, size, c.bound)
+	}
+	return ""
 }
 
 // withoutCommits leaves out which commit objects name: TestCacheNamesCommits has
@@ -270,16 +344,19 @@ func TestCacheReadsWhatChanged(t *testing.T) {
 		t.Errorf("an object that was handed out became %s, was %s", got, held)
 	}
 	reads.Store(0)
-	load("2", config("a", "x"), config("b", "y"), config("c", "x"))
+	again := load("2", config("a", "x"), config("b", "y"), config("c", "x"))
 	if n := reads.Load(); n != 0 {
 		t.Errorf("%d files were read when none had changed", n)
+	}
+	if &again.Objects[0] != &second.Objects[0] {
+		t.Error("the objects were listed anew when none had changed")
 	}
 	if left := load("3", config("a", "x"), config("b", "y")).Objects; len(left) != 2 {
 		t.Errorf("a file went, and there are %d objects", len(left))
 	}
 	load("4", config("a", "x"), "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: sesame}\n")
-	for _, o := range cache.trees["main"].objects {
-		if o.key.Kind == schema.KindSecret {
+	for _, d := range cache.trees["main"].objects {
+		if objectOf(d).key.Kind == schema.KindSecret {
 			t.Error("a Secret's values are remembered")
 		}
 	}

@@ -32,10 +32,25 @@ func (d *document) position(n *yaml.Node) schema.Position {
 	return schema.Position{Path: path, Line: n.Line + d.line, Column: n.Column}
 }
 
-// object is one decoded object with what judging the whole tree needs.
+// object is one decoded object with what judging the whole tree needs. Lists are of
+// the desired object alone, which has its facts with it: so one list is enough to
+// judge a tree and to hand it out.
 type object struct {
-	schema.Desired
+	*schema.Desired
 	*facts
+}
+
+func objectOf(d *schema.Desired) object { return object{d, d.Facts.(*facts)} }
+
+// exists is false for the zero object, which stands for none.
+func (o object) exists() bool { return o.Desired != nil }
+
+// byKey finds an object in a sorted list; compare is how that is sorted.
+func byKey(d *schema.Desired, key schema.Key) int { return objectOf(d).key.Compare(key) }
+
+// compare orders objects by key and, for one key, by position.
+func compare(a, b *schema.Desired) int {
+	return cmp.Or(byKey(a, objectOf(b).key), a.Position.Compare(b.Position))
 }
 
 // facts are what is known of an object besides itself. They do not change once
@@ -82,7 +97,7 @@ func (f *facts) disown() {
 
 // decoded is what one document holds.
 type decoded struct {
-	objects     []*object
+	objects     []*schema.Desired
 	diagnostics schema.Diagnostics
 	nameless    *schema.Position // of a document without apiVersion and kind
 }
@@ -210,13 +225,11 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 	if obj.GetName() == "" {
 		return
 	}
-	o := &object{
-		Desired: schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix)},
-		facts:   &facts{key: schema.KeyOf(obj), flawed: d.diagnostics.HasErrors(), pods: podsOf(obj)},
-	}
-	if o.pods != nil && l.opts.VerdictOnly {
+	known := &facts{key: schema.KeyOf(obj), flawed: d.diagnostics.HasErrors(), pods: podsOf(obj)}
+	o := &schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix), Facts: known}
+	if known.pods != nil && l.opts.VerdictOnly {
 		o.Object = nil // its facts say it all
-		o.facts.disown()
+		known.disown()
 	} else {
 		o.Same = new(schema.Same)
 		schema.SetOrigin(obj, schema.Origin{Source: l.opts.Source, Path: at.Path, Line: at.Line, Commit: l.tree.Commit.Hash, Author: l.tree.Commit.Author})

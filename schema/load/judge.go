@@ -15,16 +15,17 @@ import (
 // judge checks what no object shows by itself: identity, namespaces and what
 // objects say of each other. Objects are sorted by key and position. The tree is
 // sound when there is nothing to say and nothing outside of it was leaned on.
-func (l *loader) judge(objects []*object) (sound bool) {
+func (l *loader) judge(objects []*schema.Desired) (sound bool) {
 	t := &wholeTree{loader: l, objects: objects}
 	before := len(l.diagnostics)
 	first := 0
 	for i := 1; i < len(objects); i++ {
-		if objects[i].key != objects[first].key {
+		key := objectOf(objects[i]).key
+		if key != objectOf(objects[first]).key {
 			first = i
 			continue
 		}
-		l.fail(objects[i].Position, fmt.Sprintf("%s is defined twice, first at %s", objects[i].key, objects[first].Position), "")
+		l.fail(objects[i].Position, fmt.Sprintf("%s is defined twice, first at %s", key, objects[first].Position), "")
 	}
 	t.namespaces()
 	t.sources()
@@ -36,7 +37,7 @@ func (l *loader) judge(objects []*object) (sound bool) {
 // wholeTree is the tree as one.
 type wholeTree struct {
 	*loader
-	objects []*object
+	objects []*schema.Desired
 	hints   int  // names that were looked for among all others
 	leans   bool // on objects of other sources
 }
@@ -45,17 +46,17 @@ type wholeTree struct {
 // all objects, and nobody reads more.
 const maxHints = 100
 
-// first is the object of that key, of several the one that comes first; nil
-// without one.
-func (t *wholeTree) first(key schema.Key) *object {
-	i, ok := slices.BinarySearchFunc(t.objects, key, func(o *object, key schema.Key) int { return o.key.Compare(key) })
+// first is the object of that key, of several the one that comes first; it may be
+// none.
+func (t *wholeTree) first(key schema.Key) object {
+	i, ok := slices.BinarySearchFunc(t.objects, key, byKey)
 	if !ok {
-		return nil
+		return object{}
 	}
-	return t.objects[i]
+	return objectOf(t.objects[i])
 }
 
-func (t *wholeTree) at(o *object, severity schema.Severity, field, message, hint string) {
+func (t *wholeTree) at(o object, severity schema.Severity, field, message, hint string) {
 	t.diagnostics = append(t.diagnostics, schema.Diagnostic{
 		Position: o.Locate(field), Severity: severity, Message: field + ": " + message, Hint: hint,
 	})
@@ -68,14 +69,14 @@ func (t *wholeTree) namespaces() {
 		declared[name] = true
 	}
 	for i := range t.objects {
-		if t.objects[i].key.Kind == schema.KindNamespace {
-			declared[t.objects[i].key.Name] = true
+		if key := objectOf(t.objects[i]).key; key.Kind == schema.KindNamespace {
+			declared[key.Name] = true
 		}
 	}
 	names := slices.Sorted(maps.Keys(declared))
 	last := ""
 	for i := range t.objects {
-		o := t.objects[i]
+		o := objectOf(t.objects[i])
 		if o.key.Namespace == last || declared[o.key.Namespace] || o.key.Namespace == "" {
 			last = o.key.Namespace
 			continue
@@ -98,7 +99,7 @@ func (t *wholeTree) sources() {
 	if t.opts.Source == "" {
 		return
 	}
-	if o := t.first(schema.Key{Kind: schema.KindSource, Name: t.opts.Source}); o != nil {
+	if o := t.first(schema.Key{Kind: schema.KindSource, Name: t.opts.Source}); o.exists() {
 		t.at(o, schema.Error, "metadata.name", fmt.Sprintf("this tree comes from the source %q and cannot change it", t.opts.Source), "change it where it is configured")
 	}
 }
@@ -134,7 +135,7 @@ func podsOf(obj schema.Object) *podFacts {
 // nobody declares.
 func (t *wholeTree) references() {
 	for i := range t.objects {
-		if o := t.objects[i]; o.pods != nil {
+		if o := objectOf(t.objects[i]); o.pods != nil {
 			for _, r := range o.pods.references {
 				t.reference(o, o.pods.field+".", r)
 			}
@@ -142,7 +143,7 @@ func (t *wholeTree) references() {
 	}
 }
 
-func (t *wholeTree) reference(o *object, prefix string, r schema.Reference) {
+func (t *wholeTree) reference(o object, prefix string, r schema.Reference) {
 	key := schema.Key{Kind: r.Kind, Namespace: o.key.Namespace, Name: r.Name}
 	target, flawed := t.find(key)
 	switch {
@@ -162,7 +163,7 @@ func (t *wholeTree) reference(o *object, prefix string, r schema.Reference) {
 }
 
 func (t *wholeTree) find(key schema.Key) (target schema.Object, flawed bool) {
-	if o := t.first(key); o != nil {
+	if o := t.first(key); o.exists() {
 		return o.Object, o.flawed
 	}
 	if t.opts.Known == nil {
@@ -179,7 +180,7 @@ func (t *wholeTree) nearest(key schema.Key) string {
 	}
 	var names []string
 	for i := range t.objects {
-		if k := t.objects[i].key; k.Kind == key.Kind && k.Namespace == key.Namespace {
+		if k := objectOf(t.objects[i]).key; k.Kind == key.Kind && k.Namespace == key.Namespace {
 			names = append(names, k.Name)
 		}
 	}
@@ -187,7 +188,7 @@ func (t *wholeTree) nearest(key schema.Key) string {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
 	for i := range t.objects {
-		if k := t.objects[i].key; k.Kind == key.Kind && k.Name == key.Name {
+		if k := objectOf(t.objects[i]).key; k.Kind == key.Kind && k.Name == key.Name {
 			return fmt.Sprintf("there is one in namespace %q", k.Namespace)
 		}
 	}
@@ -196,14 +197,14 @@ func (t *wholeTree) nearest(key schema.Key) string {
 
 // services judges selectors, target ports and node ports.
 func (t *wholeTree) services() {
-	var services []*object
+	var services []object
 	for i := range t.objects {
-		if o := t.objects[i]; o.key.Kind == schema.KindService && (i == 0 || t.objects[i-1].key != o.key) {
+		if o := objectOf(t.objects[i]); o.key.Kind == schema.KindService && (i == 0 || objectOf(t.objects[i-1]).key != o.key) {
 			services = append(services, o)
 		}
 	}
 	pods := indexPods(t.objects, services)
-	slices.SortFunc(services, func(a, b *object) int { return a.Position.Compare(b.Position) })
+	slices.SortFunc(services, func(a, b object) int { return a.Position.Compare(b.Position) })
 	taken := make(map[nodePort]claim)
 	for _, o := range services {
 		service := o.Object.(*corev1.Service)
@@ -222,11 +223,11 @@ type nodePort struct {
 
 // claim is who has a node port.
 type claim struct {
-	object *object
+	object object
 	field  string
 }
 
-func (t *wholeTree) nodePorts(o *object, service *corev1.Service, taken map[nodePort]claim) {
+func (t *wholeTree) nodePorts(o object, service *corev1.Service, taken map[nodePort]claim) {
 	for i, port := range service.Spec.Ports {
 		if port.NodePort < 1 || port.NodePort > 65535 {
 			continue // none, or no port at all, which was told
@@ -247,7 +248,7 @@ func (t *wholeTree) nodePorts(o *object, service *corev1.Service, taken map[node
 }
 
 // backends warns of a service that can never reach a pod.
-func (t *wholeTree) backends(o *object, service *corev1.Service, pods podIndex) {
+func (t *wholeTree) backends(o object, service *corev1.Service, pods podIndex) {
 	if len(service.Spec.Selector) == 0 {
 		t.at(o, schema.Warning, "spec.selector", "without a selector the service has no endpoints", "")
 		return
@@ -272,7 +273,7 @@ type podIndex map[selectable][]*podFacts
 // selectable is a label in a namespace.
 type selectable struct{ namespace, key, value string }
 
-func indexPods(objects []*object, services []*object) podIndex {
+func indexPods(objects []*schema.Desired, services []object) podIndex {
 	index := make(podIndex)
 	for _, o := range services {
 		for key, value := range o.Object.(*corev1.Service).Spec.Selector {
@@ -283,12 +284,13 @@ func indexPods(objects []*object, services []*object) podIndex {
 		return index
 	}
 	for i := range objects {
-		pods := objects[i].pods
+		o := objectOf(objects[i])
+		pods := o.pods
 		if pods == nil {
 			continue
 		}
 		for key, value := range pods.labels {
-			id := selectable{objects[i].key.Namespace, key, value}
+			id := selectable{o.key.Namespace, key, value}
 			if found, selected := index[id]; selected {
 				index[id] = append(found, pods)
 			}

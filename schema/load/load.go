@@ -42,9 +42,10 @@ type PortRange struct{ First, Last int32 }
 var defaultNodePorts = PortRange{30000, 32767}
 
 // Result is what a tree asks for. Objects are sorted by key, and complete only
-// if Diagnostics holds no error. Diagnostics are sorted by position.
+// if Diagnostics holds no error; with a Cache, Results share them and may share the
+// list, which nobody changes either. Diagnostics are sorted by position.
 type Result struct {
-	Objects     []schema.Desired
+	Objects     []*schema.Desired
 	Diagnostics schema.Diagnostics
 	Count       int // of objects, whether handed out or not
 	Files       int // manifests read
@@ -64,7 +65,7 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	l.last = opts.Cache.recall(opts.Source, reading(l.spec))
 	m := l.selectFiles()
 	readable := !l.diagnostics.HasErrors()
-	var fresh, objects []*object
+	var fresh, objects []*schema.Desired
 	var all []decoded
 	if readable {
 		all, readable = l.decodeFiles(ctx, &m)
@@ -83,13 +84,9 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	if opts.Cache != nil && readable && ctx.Err() == nil {
 		l.remember(&m, objects, sound)
 	}
-	result := Result{Diagnostics: shortened(l.diagnostics).Sort(), Count: len(objects), Files: m.count}
+	result := Result{Objects: objects, Diagnostics: shortened(l.diagnostics).Sort(), Count: len(objects), Files: m.all.files}
 	if opts.VerdictOnly {
-		return result
-	}
-	result.Objects = make([]schema.Desired, len(objects))
-	for i, o := range objects {
-		result.Objects[i] = o.Desired
+		result.Objects = nil
 	}
 	return result
 }
@@ -118,15 +115,30 @@ type loader struct {
 // manifests are the files of a tree that hold objects, compared with those of the
 // last Load.
 type manifests struct {
-	files []*rememberedFile // beside the tree's; see rememberedTree
-	fresh []int             // places of those to be decoded
+	files fileParts // beside the tree's; see rememberedTree
+	fresh []int     // places of those to be decoded
 	cues  []schema.File
-	count int
+	all   amount
 	gone  []*rememberedFile // of the last Load, not in this tree
 	lost  bool              // a file went, or changed, whose objects are not known any more
 	// telling are the known files that have something to tell.
 	telling []*rememberedFile
 }
+
+// amount is how much a number of manifests is.
+type amount struct {
+	files int
+	bytes int64 // as far as it is known before they are read
+}
+
+func (a *amount) add(size int64)  { a.files++; a.bytes += size }
+func (a *amount) take(size int64) { a.files--; a.bytes -= size }
+
+// weight is what they take when decoded.
+func (a amount) weight() int64 { return int64(a.files)*fileWeight + a.bytes*byteWeight }
+
+// sizeOf is a file's part of an amount's bytes.
+func sizeOf(f *schema.File) int64 { return max(f.Size, 0) }
 
 func (l *loader) fail(at schema.Position, message, hint string) {
 	l.diagnostics = append(l.diagnostics, schema.Diagnostic{Position: at, Severity: schema.Error, Message: message, Hint: hint})
@@ -142,39 +154,53 @@ func (l *loader) selectFiles() manifests {
 			l.diagnostics = append(l.diagnostics, d)
 		}
 	}
-	m := manifests{files: make([]*rememberedFile, len(l.tree.Files))}
+	m := manifests{all: l.last.kept}
 	seen := listing{tree: l.last, manifests: &m}
-	var total int64
-	for i := range l.tree.Files {
-		f := &l.tree.Files[i]
+	for files := range slices.Chunk(l.tree.Files, filesPerPart) {
+		part := seen.same(files)
+		if part == nil {
+			part = l.selectPart(files, len(m.files)*filesPerPart, &seen, &selection)
+		}
+		m.files = append(m.files, part)
+	}
+	seen.end()
+	if m.all.files > schema.MaxFiles {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d manifests, at most %d are read", m.all.files, schema.MaxFiles), "")
+	}
+	if m.all.bytes > schema.MaxTreeBytes {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree's manifests have %d bytes, at most %d are read", m.all.bytes, schema.MaxTreeBytes), "")
+	}
+	return m
+}
+
+// selectPart is what stands beside a part of the tree's files, the first of which is
+// at place.
+func (l *loader) selectPart(files []schema.File, place int, seen *listing, selection *selection) []*rememberedFile {
+	m := seen.manifests
+	out := make([]*rememberedFile, len(files))
+	for i := range files {
+		f := &files[i]
 		known := seen.find(f)
 		switch {
 		case known == unwanted || known == nil && !selection.wants(f.Path):
-			m.files[i] = unwanted
+			out[i] = unwanted
 			continue
 		case known != nil && known != unkept:
-			m.files[i] = known
+			out[i] = known
+			continue
 		case f.Size > schema.MaxFileSize: // one of unknown size is measured as it is read
-			total += f.Size
+			m.all.bytes += f.Size
 			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
 			continue
 		case path.Ext(f.Path) == ".cue":
 			m.cues = append(m.cues, *f)
 		default:
-			m.files[i] = &rememberedFile{source: &source{file: *f}, again: known == unkept}
-			m.fresh = append(m.fresh, i)
+			out[i] = &rememberedFile{source: &source{file: *f}, size: sizeOf(f), again: known == unkept}
+			m.fresh = append(m.fresh, place+i)
 		}
-		total += max(f.Size, 0)
-		m.count++
+		m.all.add(sizeOf(f))
 	}
-	seen.end()
-	if m.count > schema.MaxFiles {
-		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d manifests, at most %d are read", m.count, schema.MaxFiles), "")
-	}
-	if total > schema.MaxTreeBytes {
-		l.fail(schema.Position{}, fmt.Sprintf("the tree's manifests have %d bytes, at most %d are read", total, schema.MaxTreeBytes), "")
-	}
-	return m
+	return out
 }
 
 func excludeHint(name string) string {
@@ -205,7 +231,7 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) ([]decoded, bool
 	files := make([]reading, len(m.fresh))
 	var measured atomic.Int64
 	inParallel(ctx, len(m.fresh), func(i int) {
-		r, file := &files[i], m.files[m.fresh[i]]
+		r, file := &files[i], m.files.at(m.fresh[i])
 		if measured.Load() > schema.MaxTreeBytes {
 			return
 		}
@@ -225,7 +251,7 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) ([]decoded, bool
 	}
 	var jobs []job
 	for i := range files {
-		r, file := &files[i], m.files[m.fresh[i]]
+		r, file := &files[i], m.files.at(m.fresh[i])
 		l.diagnostics = append(l.diagnostics, r.problems...)
 		file.unread = !r.read
 		m.lost = m.lost || file.again && file.unread
@@ -239,10 +265,10 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) ([]decoded, bool
 	inParallel(ctx, len(jobs), func(i int) { results[i] = l.decodeJob(jobs[i]) })
 	var out []decoded
 	for i := range files {
-		for ; len(jobs) > 0 && jobs[0].file == m.files[m.fresh[i]]; jobs, results = jobs[1:], results[1:] {
+		for ; len(jobs) > 0 && jobs[0].file == m.files.at(m.fresh[i]); jobs, results = jobs[1:], results[1:] {
 			files[i].all = append(files[i].all, results[0]...)
 		}
-		m.files[m.fresh[i]].note(files[i].all)
+		m.files.at(m.fresh[i]).note(files[i].all)
 		out = append(out, files[i].all...)
 	}
 	return out, true
@@ -255,7 +281,8 @@ func (r *rememberedFile) note(all []decoded) {
 		if r.nameless == nil {
 			r.nameless = d.nameless
 		}
-		for _, o := range d.objects {
+		for _, desired := range d.objects {
+			o := objectOf(desired)
 			o.file = r
 			r.facts = append(r.facts, o.facts)
 			r.secret = r.secret || o.key.Kind == schema.KindSecret
@@ -316,8 +343,8 @@ const panicMessage = "this document cannot be read, which is a bug of Fairlead's
 
 // gather collects the diagnostics of all files, and the objects that were decoded
 // now, sorted by key and, for one key, by position.
-func (l *loader) gather(m *manifests, fresh []decoded) []*object {
-	var objects []*object
+func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
+	var objects []*schema.Desired
 	nameless := make(map[string]bool)
 	tell := func(diagnostics schema.Diagnostics, at *schema.Position) {
 		l.diagnostics = append(l.diagnostics, diagnostics...)

@@ -21,22 +21,22 @@ type verdictOn struct {
 
 // soundAfter reports whether judging all objects would say nothing; fresh are
 // those that were decoded now, sorted too.
-func (l *loader) soundAfter(m *manifests, objects, fresh []*object) bool {
+func (l *loader) soundAfter(m *manifests, objects, fresh []*schema.Desired) bool {
 	last := l.last.verdict
 	if !last.sound || m.lost || len(m.cues) > 0 || last.nodePorts != l.opts.NodePorts || !slices.Equal(last.namespaces, l.opts.KnownNamespaces) {
 		return false
 	}
 	t := &wholeTree{loader: l, objects: objects}
-	added := &wholeTree{loader: l, objects: slices.DeleteFunc(slices.Clone(fresh), func(o *object) bool { return o.file.again })}
+	added := &wholeTree{loader: l, objects: slices.DeleteFunc(slices.Clone(fresh), func(d *schema.Desired) bool { return objectOf(d).file.again })}
 	hasServices := t.hasServices()
 	for _, i := range l.last.places(m.gone) {
-		was := l.last.objects[i]
+		was := objectOf(l.last.objects[i])
 		if !replaces(added.first(was.key), was, hasServices) {
 			return false
 		}
 	}
-	for _, o := range added.objects {
-		if !t.addsNothingToSay(o) {
+	for _, d := range added.objects {
+		if !t.addsNothingToSay(objectOf(d)) {
 			return false
 		}
 	}
@@ -45,22 +45,22 @@ func (l *loader) soundAfter(m *manifests, objects, fresh []*object) bool {
 
 // hasServices looks for the first service that there could be.
 func (t *wholeTree) hasServices() bool {
-	i, _ := slices.BinarySearchFunc(t.objects, schema.Key{Kind: schema.KindService}, func(o *object, key schema.Key) int { return o.key.Compare(key) })
-	return i < len(t.objects) && t.objects[i].key.Kind == schema.KindService
+	i, _ := slices.BinarySearchFunc(t.objects, schema.Key{Kind: schema.KindService}, byKey)
+	return i < len(t.objects) && objectOf(t.objects[i]).key.Kind == schema.KindService
 }
 
 // replaces reports whether nobody who leaned on an object can miss it now that
-// another has its key; that is nil where none has.
-func replaces(now, was *object, hasServices bool) bool {
+// another has its key, or none.
+func replaces(now, was object, hasServices bool) bool {
 	switch {
 	case was.key.Kind == schema.KindNamespace:
-		return now != nil
+		return now.exists()
 	case was.key.Kind == schema.KindConfigMap:
-		return now != nil && !was.flawed && containsKeys(now.Object, was.Object)
+		return now.exists() && !was.flawed && containsKeys(now.Object, was.Object)
 	case was.pods == nil || !hasServices:
 		return true
 	}
-	return now != nil && containsAll(now.pods.labels, was.pods.labels) && containsAllPorts(now.pods.ports, was.pods.ports)
+	return now.exists() && containsAll(now.pods.labels, was.pods.labels) && containsAllPorts(now.pods.ports, was.pods.ports)
 }
 
 func containsKeys(now, was schema.Object) bool {
@@ -75,7 +75,7 @@ func containsAllPorts(now, was []namedPort) bool {
 // addsNothingToSay reports whether an object that was not there, or was another,
 // is right where it is. Of a service, which needs all pods to be known, it does
 // not tell.
-func (t *wholeTree) addsNothingToSay(o *object) bool {
+func (t *wholeTree) addsNothingToSay(o object) bool {
 	if o.key.Kind == schema.KindService || o.key.Kind == schema.KindSource && o.key.Name == t.opts.Source || t.isDouble(o.key) {
 		return false
 	}
@@ -87,7 +87,7 @@ func (t *wholeTree) addsNothingToSay(o *object) bool {
 	}
 	for _, r := range o.pods.references {
 		target := t.first(schema.Key{Kind: r.Kind, Namespace: o.key.Namespace, Name: r.Name})
-		if target == nil || r.Key != "" && !target.flawed && !slices.Contains(schema.DataKeys(target.Object), r.Key) {
+		if !target.exists() || r.Key != "" && !target.flawed && !slices.Contains(schema.DataKeys(target.Object), r.Key) {
 			return false
 		}
 	}
@@ -96,12 +96,12 @@ func (t *wholeTree) addsNothingToSay(o *object) bool {
 
 // isDouble reports whether several objects have the key.
 func (t *wholeTree) isDouble(key schema.Key) bool {
-	i, _ := slices.BinarySearchFunc(t.objects, key, func(o *object, key schema.Key) int { return o.key.Compare(key) })
-	return i+1 < len(t.objects) && t.objects[i+1].key == key
+	i, _ := slices.BinarySearchFunc(t.objects, key, byKey)
+	return i+1 < len(t.objects) && objectOf(t.objects[i+1]).key == key
 }
 
 // isDeclared reports whether objects may stand in a namespace.
 func (t *wholeTree) isDeclared(namespace string) bool {
 	return namespace == "" || namespace == "default" || slices.Contains(t.opts.KnownNamespaces, namespace) ||
-		t.first(schema.Key{Kind: schema.KindNamespace, Name: namespace}) != nil
+		t.first(schema.Key{Kind: schema.KindNamespace, Name: namespace}).exists()
 }

@@ -38,8 +38,8 @@ type stage struct {
 	now     time.Time
 	hosts   []*host
 	commits int
-	told    map[string][]schema.Desired // by commit
-	edits   []func(*state.Txn)          // what no reporter of this program does
+	told    map[string][]*schema.Desired // by commit
+	edits   []func(*state.Txn)           // what no reporter of this program does
 }
 
 // host is a node as its agent reports it.
@@ -63,7 +63,7 @@ func newStage(t *testing.T, config control.Config, hosts int) *stage {
 	if !config.ServiceCIDR.IsValid() {
 		config.ServiceCIDR = netip.MustParsePrefix("10.96.0.0/16")
 	}
-	s := &stage{t: t, engine: settle.NewEngine(config), now: now.Add(-time.Hour), told: map[string][]schema.Desired{}}
+	s := &stage{t: t, engine: settle.NewEngine(config), now: now.Add(-time.Hour), told: map[string][]*schema.Desired{}}
 	src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{Embedded: true})}
 	s.machine = reconciler.NewMachine(s.engine, state.Empty(state.Counters{}), []schema.Source{src})
 	for i := range hosts {
@@ -246,10 +246,12 @@ func (s *stage) goBack(change func(schema.Object)) {
 		s.t.Fatal("nothing to go back from")
 	}
 	objects := slices.Clone(s.told[to.Spec.Commit])
-	for i := range objects {
+	for i, d := range objects {
 		if change != nil {
-			objects[i].Object = state.Edit(objects[i].Object)
-			change(objects[i].Object)
+			changed := *d
+			changed.Object = state.Edit(d.Object)
+			change(changed.Object)
+			objects[i] = &changed
 		}
 	}
 	s.pass(5*time.Second, reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: to.Spec.Commit}, Tree: to.Spec.Tree, Objects: objects, RollbackOf: failed.Name})

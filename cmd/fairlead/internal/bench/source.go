@@ -153,7 +153,7 @@ func openFollower(ctx context.Context, dir string, objects int) (*follower, erro
 }
 
 // load judges a tree as the master does.
-func (f *follower) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics) {
+func (f *follower) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	applied := ""
 	if src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source); ok {
 		applied = src.Status.Applied.Commit

@@ -142,7 +142,7 @@ func (w *World) registered() (out []schema.NodeName) {
 	return out
 }
 
-func (m *master) load(ctx context.Context, name string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]schema.Desired, schema.Diagnostics) {
+func (m *master) load(ctx context.Context, name string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	r := load.Load(ctx, tree, spec, load.Options{Source: name, KnownNamespaces: namespaces})
 	return r.Objects, r.Diagnostics
 }
