@@ -87,6 +87,7 @@ type Machine struct {
 
 	lastRound time.Time
 	heard     map[schema.NodeName]time.Time // last word of each node, on this leader's clock
+	allHeard  time.Time                     // until when no node's last word can be stale
 	doubting  bool                          // most nodes are silent
 	stale     map[schema.NodeName]bool      // nodes whose pods are marked stale
 	acked     map[schema.NodeName]uint64
@@ -154,8 +155,7 @@ func (m *Machine) round(tx *state.Txn, now time.Time, inputs []Input) Output {
 			trouble(c, in)
 		}
 	}
-	m.markStale(c)
-	m.judgeSilence(c)
+	m.judgeNodes(c)
 	m.drain(c)
 	m.forgetEvents(c)
 	m.engine.Run(tx, m.queue, now)

@@ -149,6 +149,24 @@ func (m *Machine) restartSilence(r state.Reader, now time.Time) {
 // lost at the earliest: an agent gives a report ten seconds, then dials anew.
 const doubtReprieve = 20 * time.Second
 
+// judgeNodes does what follows from nodes' silence. It goes through all of them
+// only when one may have been silent for too long: a node's last word never becomes
+// older.
+func (m *Machine) judgeNodes(c *control.Context) {
+	if c.Now.Before(m.allHeard) {
+		return
+	}
+	m.markStale(c)
+	m.judgeSilence(c)
+	oldest := c.Now
+	for node := range state.All[*corev1.Node](c.Tx, "") {
+		if at := m.heard[schema.NodeName(node.Name)]; at.Before(oldest) {
+			oldest = at
+		}
+	}
+	m.allHeard = oldest.Add(NodeStaleAfter)
+}
+
 // markStale says on the pods of nodes that do not keep up that their status may
 // be old. The next report of a node takes the mark away.
 func (m *Machine) markStale(c *control.Context) {
