@@ -87,8 +87,10 @@ type Machine struct {
 
 	lastRound time.Time
 	heard     map[schema.NodeName]time.Time // last word of each node, on this leader's clock
-	doubting  bool                          // most nodes are silent
-	stale     map[schema.NodeName]bool      // nodes whose pods are marked stale
+	allHeard  time.Time                     // until when no node's last word can be stale
+	said      map[schema.NodeName]said
+	doubting  bool                     // most nodes are silent
+	stale     map[schema.NodeName]bool // nodes whose pods are marked stale
 	acked     map[schema.NodeName]uint64
 	draining  map[string]uint64 // UID of a terminating pod -> version its endpoints are out of
 	swept     time.Time         // when old events were last looked for
@@ -100,7 +102,7 @@ type Machine struct {
 func NewMachine(engine *settle.Engine, loaded *state.Snapshot, sources []schema.Source) *Machine {
 	m := &Machine{
 		engine: engine, snapshot: loaded, queue: settle.NewQueue(), sources: sources,
-		heard: map[schema.NodeName]time.Time{}, stale: map[schema.NodeName]bool{}, acked: map[schema.NodeName]uint64{}, draining: map[string]uint64{},
+		heard: map[schema.NodeName]time.Time{}, said: map[schema.NodeName]said{}, stale: map[schema.NodeName]bool{}, acked: map[schema.NodeName]uint64{}, draining: map[string]uint64{},
 	}
 	engine.EnqueueAll(m.queue, loaded)
 	for pod := range state.All[*corev1.Pod](loaded, "") {
@@ -154,8 +156,7 @@ func (m *Machine) round(tx *state.Txn, now time.Time, inputs []Input) Output {
 			trouble(c, in)
 		}
 	}
-	m.markStale(c)
-	m.judgeSilence(c)
+	m.judgeNodes(c)
 	m.drain(c)
 	m.forgetEvents(c)
 	m.engine.Run(tx, m.queue, now)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -32,9 +33,21 @@ func (m *Machine) report(c *control.Context, in NodeReport) {
 	}
 }
 
+// said is what a node last said of itself, and what was made of it.
+type said struct {
+	node  *corev1.Node
+	words NodeReport // without pods, events and the like
+}
+
+// reportNode does nothing about a node that says what it said, as most do every two
+// seconds.
 func (m *Machine) reportNode(c *control.Context, in NodeReport) {
+	in.Report.AppliedVersion, in.Report.Pods, in.Report.Events = 0, nil, nil
 	r := &in.Report
 	node, ok := state.Get[*corev1.Node](c.Tx, "", string(r.Node))
+	if last := m.said[r.Node]; ok && last.node == node && reflect.DeepEqual(last.words, in) {
+		return
+	}
 	var next *corev1.Node
 	if ok {
 		next = state.Edit(node)
@@ -59,9 +72,12 @@ func (m *Machine) reportNode(c *control.Context, in NodeReport) {
 	} else {
 		setNodeReady(next, corev1.ConditionFalse, r.Trouble.Reason, r.Trouble.Message, c.Now)
 	}
-	if !ok || !equality.Semantic.DeepEqual(node, next) {
+	if ok && equality.Semantic.DeepEqual(node, next) {
+		next = node
+	} else {
 		c.Tx.Put(next)
 	}
+	m.said[r.Node] = said{next, in}
 }
 
 // setNodeReady changes nothing while the status stays: a heartbeat is no write.
@@ -100,7 +116,7 @@ func reportPod(c *control.Context, node schema.NodeName, podCIDR string, r *wire
 		control.Event(c, pod, corev1.EventTypeWarning, schema.ReasonBadAddress, fmt.Sprintf("%s reports address %s, which is outside its range %s", node, r.Status.PodIP, podCIDR))
 		return
 	}
-	next := state.Edit(pod)
+	next := state.Shallow(pod)
 	scheduled := slices.DeleteFunc(slices.Clone(pod.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type != corev1.PodScheduled })
 	next.Status = *r.Status.DeepCopy()
 	next.Status.QOSClass = pod.Status.QOSClass
@@ -148,6 +164,24 @@ func (m *Machine) restartSilence(r state.Reader, now time.Time) {
 // doubtReprieve is how long after a doubt a node that is still silent counts as
 // lost at the earliest: an agent gives a report ten seconds, then dials anew.
 const doubtReprieve = 20 * time.Second
+
+// judgeNodes does what follows from nodes' silence. It goes through all of them
+// only when one may have been silent for too long: a node's last word never becomes
+// older.
+func (m *Machine) judgeNodes(c *control.Context) {
+	if c.Now.Before(m.allHeard) {
+		return
+	}
+	m.markStale(c)
+	m.judgeSilence(c)
+	oldest := c.Now
+	for node := range state.All[*corev1.Node](c.Tx, "") {
+		if at := m.heard[schema.NodeName(node.Name)]; at.Before(oldest) {
+			oldest = at
+		}
+	}
+	m.allHeard = oldest.Add(NodeStaleAfter)
+}
 
 // markStale says on the pods of nodes that do not keep up that their status may
 // be old. The next report of a node takes the mark away.

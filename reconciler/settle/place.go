@@ -2,6 +2,7 @@ package settle
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -47,12 +48,12 @@ func (r *run) place(key schema.Key) {
 // bind commits the pod to a node. The epoch is the resourceVersion before the
 // binding: it grows with every binding of the cluster.
 func (r *run) bind(pod *corev1.Pod, node schema.NodeName) {
-	bound := state.Edit(pod)
+	bound := state.Shallow(pod)
 	bound.Spec.NodeName = string(node)
-	if bound.Annotations == nil {
-		bound.Annotations = map[string]string{}
-	}
+	bound.Annotations = make(map[string]string, len(pod.Annotations)+1)
+	maps.Copy(bound.Annotations, pod.Annotations)
 	bound.Annotations[schema.AnnotationEpoch] = strconv.FormatUint(r.tx.Counters().ResourceVersion, 10)
+	bound.Status.Conditions = slices.Clone(pod.Status.Conditions)
 	setPodScheduled(bound, corev1.ConditionTrue, "", "", r.ctx.Stamp())
 	bound.Status.Conditions = slices.DeleteFunc(bound.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == schema.ConditionLacking })
 	r.tx.Put(bound)
