@@ -479,6 +479,50 @@ func TestSilenceIsTold(t *testing.T) {
 	}
 }
 
+// What a round publishes stays as it is, whatever the next ones make of it: pods that
+// no node took are bound once there are nodes, and then report what they do.
+func TestWhatWasPublishedStays(t *testing.T) {
+	c := newCluster(t, 3)
+	all := c.nodes
+	c.nodes = nil
+	inputs := []reconciler.Input{shop(t, commitHash(1), "v1", func(objects []*schema.Desired) []*schema.Desired {
+		return scale("web", 60)(objects)
+	})}
+	refused, bound := 0, 0
+	for step := range 12 {
+		if step == 4 {
+			c.nodes = append(all, "n4", "n5", "n6")
+		}
+		before := c.machine.Snapshot()
+		frozen := map[schema.Object]string{}
+		for _, kind := range schema.Kinds() {
+			for obj := range before.List(kind.Kind, "") {
+				frozen[obj] = schema.Hash(obj)
+			}
+		}
+		c.step(inputs...)
+		inputs = nil
+		for obj, was := range frozen {
+			if is := schema.Hash(obj); is != was {
+				t.Errorf("step %d changed %s in place", step, schema.KeyOf(obj))
+			}
+		}
+		for old := range state.All[*corev1.Pod](before, "") {
+			next, ok := state.Get[*corev1.Pod](c.machine.Snapshot(), old.Namespace, old.Name)
+			switch {
+			case !ok || old.Spec.NodeName != "":
+			case next.Spec.NodeName != "":
+				bound++
+			case len(next.Status.Conditions) > 0:
+				refused++
+			}
+		}
+	}
+	if refused == 0 || bound == 0 {
+		t.Errorf("%d times a pod waited, %d were bound later: nothing was tested", refused, bound)
+	}
+}
+
 func TestPruneLeavesNothing(t *testing.T) {
 	c := newCluster(t, 3)
 	c.push(shop(t, commitHash(1), "v1", nil))

@@ -88,9 +88,9 @@ type Machine struct {
 	lastRound time.Time
 	heard     map[schema.NodeName]time.Time // last word of each node, on this leader's clock
 	allHeard  time.Time                     // until when no node's last word can be stale
-	said      map[schema.NodeName]said
-	doubting  bool                     // most nodes are silent
-	stale     map[schema.NodeName]bool // nodes whose pods are marked stale
+	said      map[schema.NodeName]said      // by each node of itself, at last
+	doubting  bool                          // most nodes are silent
+	stale     map[schema.NodeName]bool      // nodes whose pods are marked stale
 	acked     map[schema.NodeName]uint64
 	draining  map[string]uint64 // UID of a terminating pod -> version its endpoints are out of
 	swept     time.Time         // when old events were last looked for

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,18 +17,18 @@ import (
 // Paths are relative to that directory, or the file's. Symlinks are refused by
 // name, dot-directories are left out. The error means that nothing could be
 // read; the Tree then is no Tree.
-func Directory(of string) (schema.Tree, error) {
-	info, err := os.Stat(of)
+func Directory(path string) (schema.Tree, error) {
+	info, err := os.Stat(path)
 	if err != nil {
 		return schema.Tree{}, err
 	}
 	if !info.IsDir() {
 		if !info.Mode().IsRegular() {
-			return schema.Tree{}, fmt.Errorf("%s: neither a directory nor a regular file", of)
+			return schema.Tree{}, fmt.Errorf("%s: neither a directory nor a regular file", path)
 		}
-		return schema.Tree{Files: []schema.File{onDisk(of, filepath.Base(of), info)}}, nil
+		return schema.Tree{Files: []schema.File{onDisk(path, filepath.Base(path), info)}}, nil
 	}
-	root, err := filepath.EvalSymlinks(of)
+	root, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return schema.Tree{}, err
 	}
@@ -66,7 +65,7 @@ func visit(tree *schema.Tree, root, name string, entry fs.DirEntry) error {
 			return fmt.Errorf("more than %d files", schema.MaxFiles)
 		}
 		var info fs.FileInfo
-		if path.Ext(slashed) == ".cue" {
+		if filepath.Ext(name) == ".cue" {
 			var err error
 			if info, err = entry.Info(); err != nil {
 				return err
@@ -77,7 +76,8 @@ func visit(tree *schema.Tree, root, name string, entry fs.DirEntry) error {
 	return nil
 }
 
-// onDisk is a file that is read when it is opened; info may be nil.
+// onDisk is a file that is read when it is opened. Without info its size is not
+// known before: asking for it takes as long as reading a small file.
 func onDisk(name, slashed string, info fs.FileInfo) schema.File {
 	size := int64(schema.UnknownSize)
 	if info != nil {
@@ -123,8 +123,8 @@ func readBounded(name string) ([]byte, error) {
 		}
 		text = text[:len(text)+n]
 	}
-	if &text[:1][0] == &buffer[0] {
-		text = slices.Clone(text)
+	if len(text) <= smallFile {
+		text = slices.Clone(text) // the buffer serves others
 	}
 	return text, nil
 }
