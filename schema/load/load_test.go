@@ -188,8 +188,8 @@ func TestBounds(t *testing.T) {
 	large := schema.File{Path: "large.yaml", Blob: &schema.Blob{Size: schema.MaxFileSize + 1}}
 	liar := schema.File{Path: "liar.yaml", Blob: &schema.Blob{Size: 1, Open: func() ([]byte, error) { return make([]byte, schema.MaxFileSize+1), nil }}}
 	broken := schema.File{Path: "broken.yaml", Blob: &schema.Blob{Open: func() ([]byte, error) { return nil, errors.New("no such object") }}}
-	comment := []byte(strings.Repeat("#", schema.MaxFileSize))
-	unmeasured := schema.File{Blob: &schema.Blob{Size: schema.UnknownSize, Open: func() ([]byte, error) { return comment, nil }}}
+	empty := append([]byte("---"), strings.Repeat(" ", schema.MaxFileSize-3)...) // there is nothing to parse
+	unmeasured := schema.File{Blob: &schema.Blob{Size: schema.UnknownSize, Open: func() ([]byte, error) { return empty, nil }}}
 	numbered := func(n int, f schema.File) (tree schema.Tree) {
 		for i := range n {
 			f.Path = fmt.Sprintf("%d.yaml", i)
