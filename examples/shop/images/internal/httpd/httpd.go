@@ -11,6 +11,11 @@ import (
 	"time"
 )
 
+// unaccepted is how long a connection may wait to be accepted on a busy machine.
+// Shutdown closes the listener first, and with it resets those that the kernel has
+// made and the server has not seen.
+const unaccepted = 200 * time.Millisecond
+
 // Serve answers on port 8080 until SIGTERM, then finishes what it has begun. It
 // adds /healthz for the probes.
 func Serve(mux *http.ServeMux) {
@@ -24,6 +29,7 @@ func Serve(mux *http.ServeMux) {
 		}
 	}()
 	<-ctx.Done()
+	time.Sleep(unaccepted)
 	grace, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := server.Shutdown(grace); err != nil {
