@@ -288,7 +288,8 @@ func (l *leader) step(ctx context.Context) {
 }
 
 // race lets leaders work on one engine at once. All of them load before any of
-// them binds, so that all but one have lost their term without knowing.
+// them binds, so that all but one have lost their term without knowing; calm ones
+// load in turn, so that none of them knows.
 func race(ctx context.Context, shared engine, seed uint64, wide, calm bool, leaders, steps int) []porcupine.Operation {
 	h := &history{}
 	var running, begun sync.WaitGroup
@@ -298,8 +299,13 @@ func race(ctx context.Context, shared engine, seed uint64, wide, calm bool, lead
 		way := &unreliable{engine: shared, random: random, calm: calm}
 		l := &leader{client: client, history: h, way: way, random: random, wide: wide,
 			ledger: ledger{engine: way, now: start, log: quiet()}}
-		running.Go(func() {
+		if calm {
 			l.load(ctx)
+		}
+		running.Go(func() {
+			if !calm {
+				l.load(ctx)
+			}
 			begun.Done()
 			begun.Wait()
 			if l.last.Term != 0 {
