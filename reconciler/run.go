@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -359,7 +358,7 @@ func encodeChange(ch state.Change) (wire.Write, error) {
 	if ch.New == nil {
 		return w, nil
 	}
-	data, err := json.Marshal(ch.New)
+	data, err := wire.EncodeObject(ch.New)
 	if err != nil {
 		return w, fmt.Errorf("encode %s: %w", ch.Key, err)
 	}
@@ -385,12 +384,8 @@ func Restore(records []wire.Record, counters state.Counters) (*state.Snapshot, e
 }
 
 func decodeRecord(rec wire.Record) (schema.Object, error) {
-	info, ok := schema.Lookup(rec.Key.Kind)
-	if !ok {
-		return nil, fmt.Errorf("stored object %s: this version does not know its kind", rec.Key)
-	}
-	obj := info.New()
-	if err := json.Unmarshal(rec.Object, obj); err != nil {
+	obj, err := wire.DecodeObject(rec.Key.Kind, rec.Object)
+	if err != nil {
 		return nil, fmt.Errorf("stored object %s: %w", rec.Key, err)
 	}
 	obj.SetResourceVersion(strconv.FormatUint(rec.ResourceVersion, 10))

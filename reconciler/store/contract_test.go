@@ -56,6 +56,24 @@ var contract = map[string]func(t *testing.T, b backend){
 		want := wire.Loaded{ResourceVersion: 1_700_000_000 << 20, Term: 1, Records: []wire.Record{}}
 		diff(t, got, want)
 	},
+	"a store of the schema before is taken over, one of a later schema is not": func(t *testing.T, b backend) {
+		s := b.open(t)
+		load(t, s)
+		write := func(schema string) {
+			if held, _, err := s.raw().apply(t.Context(), condition{keyRound, "0"}, []op{{keySchema, []byte(schema)}}); err != nil || !held {
+				t.Fatal(held, err)
+			}
+		}
+		write(schemaJSON)
+		load(t, s.another())
+		if got, _, err := s.raw().get(t.Context(), keySchema); err != nil || string(got.value) != schemaVersion {
+			t.Errorf("schema %q, %v; want %q", got.value, err, schemaVersion)
+		}
+		write("9")
+		if _, err := s.another().Load(t.Context()); err == nil || !strings.Contains(err.Error(), `schema "9"`) {
+			t.Errorf("a later schema: %v", err)
+		}
+	},
 	"what was committed is loaded": func(t *testing.T, b backend) {
 		s := b.open(t)
 		rv := load(t, s).ResourceVersion

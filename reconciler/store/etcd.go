@@ -186,7 +186,8 @@ func (e *etcdEngine) apply(ctx context.Context, when condition, ops []op) (bool,
 		if o.value == nil {
 			then[i] = clientv3.OpDelete(o.key)
 		} else {
-			then[i] = clientv3.OpPut(o.key, string(o.value))
+			then[i] = clientv3.OpPut(o.key, "")
+			then[i].WithValueBytes(o.value)
 		}
 	}
 	resp, err := e.client.Txn(ctx).If(compare).Then(then...).Commit()

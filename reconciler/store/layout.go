@@ -20,7 +20,10 @@ const (
 	keyRound      = prefix + "meta/round"   // decimal; moved by a round's last transaction
 	keyCounter    = prefix + "meta/counter" // counters; moved with the round
 	objectPrefix  = prefix + "o/"
-	schemaVersion = "1"
+	schemaVersion = "2"
+	// schemaJSON is of stores that hold JSON objects only. They are read as they
+	// are and are of schemaVersion from the next load on.
+	schemaJSON = "1"
 )
 
 // counters is the value of keyCounter.

@@ -107,14 +107,14 @@ func (l *ledger) takeTerm(ctx context.Context) error {
 			}
 			continue
 		}
-		if string(version.value) != schemaVersion {
+		if v := string(version.value); v != schemaVersion && v != schemaJSON {
 			return fmt.Errorf("the store has schema %q, this program reads %q", version.value, schemaVersion)
 		}
 		old, term, err := l.number(ctx, keyTerm)
 		if err != nil {
 			return err
 		}
-		held, _, err := l.apply(ctx, condition{keyTerm, string(old.value)}, []op{{keyTerm, decimal(term + 1)}})
+		held, _, err := l.apply(ctx, condition{keyTerm, string(old.value)}, []op{{keyTerm, decimal(term + 1)}, {keySchema, []byte(schemaVersion)}})
 		if err != nil {
 			return err
 		}

@@ -84,9 +84,9 @@ func KeyOfRecord(key string) (schema.Key, error) {
 
 // Record is the sealed value of obj's item.
 func (k *Keeper) Record(key string, obj schema.Object) json.RawMessage {
-	plain, err := json.Marshal(lean(obj))
+	plain, err := wire.EncodeObject(lean(obj))
 	if err != nil {
-		panic(fmt.Sprintf("work: marshal %s: %v", key, err))
+		panic(fmt.Sprintf("work: encode %s: %v", key, err))
 	}
 	nonce := k.mac("nonce", key, plain)[:k.aead.NonceSize()]
 	return asJSON(k.aead.Seal(slices.Clip(nonce), nonce, plain, []byte(key)))
@@ -193,10 +193,6 @@ func (k *Keeper) open(key string, item json.RawMessage) (schema.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, ok := schema.Lookup(id.Kind)
-	if !ok {
-		return nil, fmt.Errorf("this version does not know kind %s", id.Kind)
-	}
 	var sealed []byte
 	if err := json.Unmarshal(item, &sealed); err != nil {
 		return nil, err
@@ -209,8 +205,7 @@ func (k *Keeper) open(key string, item json.RawMessage) (schema.Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the record was not made by this cluster's master: %w", err)
 	}
-	obj := info.New()
-	return obj, json.Unmarshal(plain, obj)
+	return wire.DecodeObject(id.Kind, plain)
 }
 
 // provenVersion is 0 for records that carry none.

@@ -71,7 +71,11 @@ func TestRecallIsWhatWasKept(t *testing.T) {
 	}
 	d := deployment("api")
 	d.ResourceVersion, d.Status = "", appsv1.DeploymentStatus{}
-	want := Memory{Version: 9, Fresh: 12, Pods: []*corev1.Pod{bare(mine)}, Records: []schema.Object{d, bare(unbound), source("12", "abc")}}
+	records := []schema.Object{d, bare(unbound), source("12", "abc")}
+	for _, obj := range records {
+		schema.SetTypeMeta(obj)
+	}
+	want := Memory{Version: 9, Fresh: 12, Pods: []*corev1.Pod{bare(mine)}, Records: records}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("recalled (-want +got):\n%s", diff)
 	}
@@ -113,7 +117,9 @@ func TestRecallRefusesWhatTheMasterDidNotMake(t *testing.T) {
 		}, "not made by this cluster's master"},
 		{"a record cut short", "n1", func(i wire.Items) { i["records/Source//main"] = json.RawMessage(`"AAAA"`) }, "cut short"},
 		{"no record", "n1", func(i wire.Items) { i["records/Source//main"] = json.RawMessage(`{}`) }, "cannot unmarshal"},
-		{"a kind of another version", "n1", func(i wire.Items) { i["records/Fleet//main"] = i["records/Source//main"] }, "does not know kind Fleet"},
+		{"a kind of another version", "n1", func(i wire.Items) {
+			i["records/Fleet//main"] = keeper.Record("records/Fleet//main", source("12", "abc"))
+		}, "does not know kind Fleet"},
 		{"a key of no object", "n1", func(i wire.Items) { i["records/Source"] = i["records/Source//main"] }, "is not records/<kind>/<namespace>/<name>"},
 	}
 	for _, c := range cases {

@@ -171,7 +171,7 @@ const HeaderLogError = "Fairlead-Log-Error"
 type Record struct {
 	Key             schema.Key `json:"key"`
 	ResourceVersion uint64     `json:"resourceVersion"`
-	Object          []byte     `json:"object"` // JSON with apiVersion and kind; origin in its annotations
+	Object          []byte     `json:"object"` // EncodeObject's; origin in its annotations
 }
 
 // Paths of the agents' door.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -104,7 +103,7 @@ func bindAll(ctx context.Context, dir string, planned bool) (took time.Duration,
 	}
 	took, how = time.Since(start), counted()
 	for pod := range state.All[*corev1.Pod](p.feed.Snapshot(), "") {
-		data, err := json.Marshal(pod)
+		data, err := wire.EncodeObject(pod)
 		if err != nil {
 			return 0, "", nil, err
 		}
