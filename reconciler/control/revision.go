@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -201,28 +202,30 @@ func judgeDeployment(c *Context, rev *schema.Revision, d *appsv1.Deployment) ver
 }
 
 // troublesOf looks at the pods of the current template that are not available
-// and, where old pods must end first, at those that cannot.
-func troublesOf(c *Context, d *appsv1.Deployment) []trouble {
-	var out []trouble
-	f := familyOf(c.Tx, d)
-	if f.current != nil {
-		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(f.current.UID)) {
-			if ok, _ := available(pod, d.Spec.MinReadySeconds, c.Now); !ok && pod.DeletionTimestamp == nil {
-				out = append(out, troubleOf(c.Tx, pod))
+// and, where old pods must end first, at those that cannot. Of thousands the first
+// tells enough most of the time, so each is looked at when it is asked for.
+func troublesOf(c *Context, d *appsv1.Deployment) iter.Seq[trouble] {
+	return func(yield func(trouble) bool) {
+		f := familyOf(c.Tx, d)
+		if f.current != nil {
+			for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(f.current.UID)) {
+				if ok, _ := available(pod, d.Spec.MinReadySeconds, c.Now); !ok && pod.DeletionTimestamp == nil && !yield(troubleOf(c.Tx, pod)) {
+					return
+				}
+			}
+		}
+		if d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+			return
+		}
+		for _, rs := range f.olds {
+			for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(rs.UID)) {
+				if !ended(pod) && !nodeReady(c.Tx, pod.Spec.NodeName) &&
+					!yield(trouble{kind: lacking, text: "waits for the end of pod " + pod.Name + ": node " + pod.Spec.NodeName + " is not ready"}) {
+					return
+				}
 			}
 		}
 	}
-	if d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
-		return out
-	}
-	for _, rs := range f.olds {
-		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(rs.UID)) {
-			if !ended(pod) && !nodeReady(c.Tx, pod.Spec.NodeName) {
-				out = append(out, trouble{kind: lacking, text: "waits for the end of pod " + pod.Name + ": node " + pod.Spec.NodeName + " is not ready"})
-			}
-		}
-	}
-	return out
 }
 
 // isOwn reports whether the object's template came with this revision, or with an
@@ -253,7 +256,7 @@ func judgeBarePod(c *Context, src *schema.Source, rev *schema.Revision, pod *cor
 	case pod.Status.Phase == corev1.PodFailed && w.own:
 		return verdict{outcome: failing, reason: name + ": " + troubleOf(c.Tx, pod).text}
 	}
-	w.troubles = []trouble{troubleOf(c.Tx, pod)}
+	w.troubles = func(yield func(trouble) bool) { yield(troubleOf(c.Tx, pod)) }
 	return w.judge(c, rev)
 }
 
@@ -264,7 +267,7 @@ type workload struct {
 	moved    time.Time // last progress; zero when its deadline has passed
 	deadline time.Duration
 	progress string
-	troubles []trouble // of its pods that are not available, in name order
+	troubles iter.Seq[trouble] // of its pods that are not available, in name order
 }
 
 // judge weighs the troubles of a workload that is not there yet. Time counts from
@@ -275,9 +278,7 @@ type workload struct {
 func (w workload) judge(c *Context, rev *schema.Revision) verdict {
 	if !w.own {
 		w.name += ", which this revision did not change"
-		for i := range w.troubles {
-			w.troubles[i].kind = lacking
-		}
+		w.troubles = excused(w.troubles)
 	}
 	v := verdict{outcome: waiting, reason: w.name + ": " + w.progress}
 	since := w.moved
@@ -301,7 +302,7 @@ func (w workload) judge(c *Context, rev *schema.Revision) verdict {
 		v.wake = due
 		return v
 	}
-	for _, t := range w.troubles {
+	for t := range w.troubles {
 		if due := t.since.Add(w.deadline); t.kind == slow && due.After(c.Now) {
 			v.wake = earliest(v.wake, due)
 			continue
@@ -313,8 +314,20 @@ func (w workload) judge(c *Context, rev *schema.Revision) verdict {
 	return v
 }
 
+// excused are the troubles as those of somebody else.
+func excused(troubles iter.Seq[trouble]) iter.Seq[trouble] {
+	return func(yield func(trouble) bool) {
+		for t := range troubles {
+			t.kind = lacking
+			if !yield(t) {
+				return
+			}
+		}
+	}
+}
+
 func (w workload) first(k troubleKind) trouble {
-	for _, t := range w.troubles {
+	for t := range w.troubles {
 		if t.kind == k {
 			return t
 		}
@@ -326,14 +339,13 @@ func (w workload) first(k troubleKind) trouble {
 // is Stalled already stays so while the same pods try again: only a pod that runs
 // or was bound since then is a move.
 func (w workload) stalled(rev *schema.Revision) bool {
-	if len(w.troubles) == 0 {
-		return false
-	}
-	return !slices.ContainsFunc(w.troubles, func(t trouble) bool {
-		if t.kind == lacking {
+	any := false
+	for t := range w.troubles {
+		any = true
+		again := rev.Status.Phase == schema.PhaseStalled && t.kind == slow && !t.running && !t.since.After(entered(rev))
+		if t.kind != lacking && !again {
 			return false
 		}
-		again := rev.Status.Phase == schema.PhaseStalled && t.kind == slow && !t.running && !t.since.After(entered(rev))
-		return !again
-	})
+	}
+	return any
 }
