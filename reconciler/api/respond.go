@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -97,8 +98,18 @@ func withBody(w http.ResponseWriter, r *http.Request, limit int64, read func(io.
 
 // decodeBody reads a JSON body.
 func decodeBody(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
-	return withBody(w, r, limit, func(body io.Reader) error { return json.NewDecoder(body).Decode(into) })
+	return withBody(w, r, limit, func(body io.Reader) error {
+		var data bytes.Buffer
+		data.Grow(int(min(max(r.ContentLength, 0), limit, maxTrustedLength)) + bytes.MinRead)
+		if _, err := data.ReadFrom(body); err != nil {
+			return err
+		}
+		return json.Unmarshal(data.Bytes(), into)
+	})
 }
+
+// maxTrustedLength is for how many bytes of a body room is made before they come.
+const maxTrustedLength = 1 << 20
 
 // stream writes to a client piece by piece and gives up on one that does not
 // read.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,6 +24,11 @@ type Context struct {
 	Tx     *state.Txn
 	Now    time.Time
 	Config Config
+	// PutPod stores a pod that a controller made, with the node it is to run on where
+	// one takes it: thousands made at once are then stored once each. Nil stores it
+	// without one. The pod is the callee's from then on, but for what it shares with
+	// its template.
+	PutPod func(pod *corev1.Pod)
 }
 
 // Config is what the controllers need to know of the cluster. A duration of zero
@@ -93,6 +99,14 @@ func Table() []Controller {
 // OwnAnnotations are the annotations that the cluster writes on objects which
 // stand in Git; applying an object keeps them.
 var OwnAnnotations = []string{annotationRevision, schema.AnnotationEpoch, schema.AnnotationDrained}
+
+func (c *Context) putPod(pod *corev1.Pod) {
+	if c.PutPod == nil {
+		c.Tx.Put(pod)
+		return
+	}
+	c.PutPod(pod)
+}
 
 // Stamp is the visit's time as objects carry it.
 func (c *Context) Stamp() metav1.Time { return metav1.NewTime(c.Now.UTC().Truncate(time.Second)) }

@@ -226,7 +226,7 @@ func recreate(c *Context, d *appsv1.Deployment, f family) (created bool) {
 // of that name that a former deployment left.
 func createReplicaSet(c *Context, d *appsv1.Deployment, olds []*appsv1.ReplicaSet, replicas int32) {
 	hash := schema.Hash(d.Spec.Template)
-	template := *d.Spec.Template.DeepCopy()
+	template := d.Spec.Template // the two, frozen, share what they have in common: so they are compared at once
 	template.Labels = withLabel(template.Labels, labelHash, hash)
 	selector := d.Spec.Selector.DeepCopy()
 	if selector == nil {
@@ -344,20 +344,26 @@ func setAnnotation(obj metav1.Object, key, value string) {
 	obj.SetAnnotations(a)
 }
 
+// setSizeAnnotations writes down, in place, what the replica set was sized for.
 func setSizeAnnotations(d *appsv1.Deployment, rs *appsv1.ReplicaSet) {
+	desired, most := sizedFor(d)
+	setAnnotation(rs, annotationDesired, desired)
+	setAnnotation(rs, annotationMax, most)
+}
+
+func sizedFor(d *appsv1.Deployment) (desired, most string) {
 	b := boundsOf(d)
-	setAnnotation(rs, annotationDesired, strconv.Itoa(int(b.desired)))
-	setAnnotation(rs, annotationMax, strconv.Itoa(int(b.most())))
+	return strconv.Itoa(int(b.desired)), strconv.Itoa(int(b.most()))
 }
 
 // setReplicas sizes a replica set and writes down what it was sized for.
 func setReplicas(c *Context, d *appsv1.Deployment, rs *appsv1.ReplicaSet, n int32) {
 	had := replicasOf(rs)
-	next := editSet(rs)
-	setSizeAnnotations(d, next)
-	if had == n && maps.Equal(next.Annotations, rs.Annotations) {
+	if desired, most := sizedFor(d); had == n && rs.Annotations[annotationDesired] == desired && rs.Annotations[annotationMax] == most {
 		return
 	}
+	next := editSet(rs)
+	setSizeAnnotations(d, next)
 	if had != n {
 		next.Spec.Replicas = &n
 		next.Generation++

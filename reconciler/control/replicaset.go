@@ -52,8 +52,8 @@ func reconcileReplicaSet(c *Context, key schema.Key) (wake time.Time) {
 	if !ok {
 		return wake
 	}
-	next := editSet(rs)
-	wake = cleanUpEnded(c, next)
+	next := rs
+	wake = cleanUpEnded(c, rs)
 	var running []*corev1.Pod
 	endedCount := 0
 	for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(rs.UID)) {
@@ -67,15 +67,20 @@ func reconcileReplicaSet(c *Context, key schema.Key) (wake time.Time) {
 	want := int(replicasOf(rs))
 	switch missing := want - len(running); {
 	case missing > 0 && endedCount < max(MinEndedPods, want):
+		next = editSet(rs)
 		createPods(c, next, min(missing, MaxPodsPerVisit))
 	case missing < 0:
-		deletePods(c, next, running, min(-missing, MaxPodsPerVisit))
+		deletePods(c, rs, running, min(-missing, MaxPodsPerVisit))
 	}
-	wake = earliest(wake, replicaSetStatus(c, next))
-	if !maps.Equal(rs.Annotations, next.Annotations) || !equality.Semantic.DeepEqual(rs.Status, next.Status) {
+	status, at := replicaSetStatus(c, rs)
+	if next == rs && !equality.Semantic.DeepEqual(&rs.Status, &status) {
+		next = editSet(rs)
+	}
+	if next != rs {
+		next.Status = status
 		c.Tx.Put(next)
 	}
-	return wake
+	return earliest(wake, at)
 }
 
 // editSet is a copy whose annotations, status and plain fields may change; what
@@ -122,10 +127,10 @@ func createPods(c *Context, rs *appsv1.ReplicaSet, n int) {
 	for made := 0; made < n; made++ {
 		pod := podOf(c, rs, &sequence)
 		PreparePod(c, pod)
-		c.Tx.Put(pod)
 		if made < MaxPodEvents {
 			Event(c, rs, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: "+pod.Name)
 		}
+		c.putPod(pod)
 	}
 	if n > MaxPodEvents {
 		Event(c, rs, corev1.EventTypeNormal, "SuccessfulCreate", fmt.Sprintf("Created %d more pods", n-MaxPodEvents))
@@ -257,15 +262,14 @@ func restarts(pod *corev1.Pod) (most int32) {
 	return most
 }
 
-// replicaSetStatus counts the pods as they are now into rs, which it changes in
-// place, and returns when a ready pod becomes available.
-func replicaSetStatus(c *Context, rs *appsv1.ReplicaSet) (wake time.Time) {
+// replicaSetStatus counts the pods as they are now, and returns when a ready one
+// becomes available.
+func replicaSetStatus(c *Context, rs *appsv1.ReplicaSet) (status appsv1.ReplicaSetStatus, wake time.Time) {
 	n := countPods(c, rs)
-	rs.Status = appsv1.ReplicaSetStatus{
+	return appsv1.ReplicaSetStatus{
 		Replicas: n.active, FullyLabeledReplicas: n.active, ReadyReplicas: n.ready, AvailableReplicas: n.available,
 		ObservedGeneration: rs.Generation, Conditions: rs.Status.Conditions,
-	}
-	return n.wake
+	}, n.wake
 }
 
 // podCounts is how many of a replica set's pods are active, ready and available.

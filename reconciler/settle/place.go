@@ -30,37 +30,59 @@ func (r *run) place(key schema.Key) {
 	if !ok || pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil {
 		return
 	}
+	c := r.choose(pod)
+	if c.Node == "" {
+		r.refuse(pod, c.Decision)
+		return
+	}
+	bound := state.Shallow(pod)
+	bound.Annotations = make(map[string]string, len(pod.Annotations)+1)
+	maps.Copy(bound.Annotations, pod.Annotations)
+	bound.Status.Conditions = slices.DeleteFunc(slices.Clone(pod.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type == schema.ConditionLacking })
+	r.bind(bound, c)
+}
+
+// putPod stores a pod that is new, bound if a node takes it. If none does, its
+// creation has it placed, and refused with a reason, like any other that waits.
+func (r *run) putPod(pod *corev1.Pod) {
+	c := r.choose(pod)
+	if c.Node == "" {
+		r.tx.Put(pod)
+		return
+	}
+	r.bind(pod, c)
+	r.q.view.Assume(pod, c.Node) // for those that are made by the same visit
+}
+
+// choice is where a pod goes, and where its revision planned it.
+type choice struct {
+	scheduler.Decision
+	planned  schema.NodeName // "" for no plan of it
+	revision *schema.Revision
+}
+
+func (r *run) choose(pod *corev1.Pod) choice {
 	if r.q.view == nil {
 		r.q.view = scheduler.NewView(r.tx)
 	}
 	rev, planned := plannedNode(r.tx, pod)
-	d := r.q.view.Schedule(pod, planned)
-	if d.Node == "" {
-		r.refuse(pod, d)
-		return
-	}
-	r.bind(pod, d.Node)
-	if planned != "" && d.Node != planned {
-		noteDifference(r.tx, rev, fmt.Sprintf("differs from plan: pod %s/%s runs on %s, planned %s", pod.Namespace, pod.Name, d.Node, planned))
-	}
+	return choice{r.q.view.Schedule(pod, planned), planned, rev}
 }
 
-// bind commits the pod to a node. The epoch is the resourceVersion before the
-// binding: it grows with every binding of the cluster.
-func (r *run) bind(pod *corev1.Pod, node schema.NodeName) {
-	bound := state.Shallow(pod)
-	bound.Spec.NodeName = string(node)
-	bound.Annotations = make(map[string]string, len(pod.Annotations)+1)
-	maps.Copy(bound.Annotations, pod.Annotations)
-	bound.Annotations[schema.AnnotationEpoch] = strconv.FormatUint(r.tx.Counters().ResourceVersion, 10)
-	bound.Status.Conditions = slices.Clone(pod.Status.Conditions)
-	setPodScheduled(bound, corev1.ConditionTrue, "", "", r.ctx.Stamp())
-	bound.Status.Conditions = slices.DeleteFunc(bound.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == schema.ConditionLacking })
-	r.tx.Put(bound)
-	if r.bound++; r.bound > MaxScheduledEvents {
-		return
+// bind stores the pod, which it changes in place, as committed to the node chosen.
+// The epoch is the resourceVersion before the binding: it grows with every binding
+// of the cluster.
+func (r *run) bind(pod *corev1.Pod, c choice) {
+	pod.Spec.NodeName = string(c.Node)
+	metav1.SetMetaDataAnnotation(&pod.ObjectMeta, schema.AnnotationEpoch, strconv.FormatUint(r.tx.Counters().ResourceVersion, 10))
+	setPodScheduled(pod, corev1.ConditionTrue, "", "", r.ctx.Stamp())
+	r.tx.Put(pod)
+	if r.bound++; r.bound <= MaxScheduledEvents {
+		control.Event(r.ctx, pod, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("assigned %s/%s to %s", pod.Namespace, pod.Name, c.Node))
 	}
-	control.Event(r.ctx, bound, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("assigned %s/%s to %s", bound.Namespace, bound.Name, node))
+	if c.planned != "" && c.Node != c.planned {
+		noteDifference(r.tx, c.revision, fmt.Sprintf("differs from plan: pod %s/%s runs on %s, planned %s", pod.Namespace, pod.Name, c.Node, c.planned))
+	}
 }
 
 func (r *run) refuse(pod *corev1.Pod, d scheduler.Decision) {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -33,7 +34,8 @@ type Frame struct {
 	Recover bool `json:"recover,omitempty"`
 }
 
-// Append writes the frame as json.Marshal does, onto dst. The values, which are
+// Append writes the frame as json.Marshal does, onto dst, and leaves room for the
+// end of the line. The values, which are
 // compact JSON already, are neither read nor checked again: a whole cluster goes
 // to every node that connects.
 func (f *Frame) Append(dst []byte) ([]byte, error) {
@@ -48,7 +50,7 @@ func (f *Frame) Append(dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	size := len(head) + len(tail)
+	size := len(head) + len(`,"set":{}`) + len(tail) + len("\n")
 	for key, value := range f.Set {
 		size += len(key) + len(value) + len(`"":,`)
 	}
@@ -204,8 +206,12 @@ func (items Items) Sum() Sum {
 
 // ItemSum is the Sum of one item.
 func ItemSum(key string, value json.RawMessage) Sum {
-	h := sha256.Sum256(slices.Concat([]byte(key), []byte{0}, value))
-	return Sum(h[:len(Sum{})])
+	h := sha256.New()
+	_, _ = io.WriteString(h, key) // a hash takes everything
+	_, _ = h.Write([]byte{0})
+	_, _ = h.Write(value)
+	var sum [sha256.Size]byte
+	return Sum(h.Sum(sum[:0])[:len(Sum{})])
 }
 
 // Plus is the sum of both.

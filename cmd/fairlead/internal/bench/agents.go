@@ -86,29 +86,47 @@ func ended(ctx context.Context, err error) error {
 // listen reads the frames, one a line, and of each no more than the version and
 // the node's pods: it is the master that is measured.
 func (a *modelAgent) listen(body io.Reader) error {
-	var frame []byte // its memory serves the next one
-	for lines := bufio.NewReaderSize(body, 1<<20); ; {
-		part, err := lines.ReadSlice('\n')
-		frame = append(frame, part...)
-		if errors.Is(err, bufio.ErrBufferFull) {
-			continue
+	for lines := bufio.NewReaderSize(body, 64<<10); ; {
+		_, err := lines.Peek(1)
+		told := false
+		if err == nil {
+			told, err = a.hear(lines)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: read work: %w", a.said.Node, err)
 		}
-		line := frame
-		frame = frame[:0]
-		if !bytes.Contains(line, []byte(`"hash":`)) {
-			continue // a heartbeat
-		}
-		if err := a.take(line); err != nil {
-			return fmt.Errorf("%s: read work: %w", a.said.Node, err)
-		}
-		select {
-		case a.wake <- struct{}{}:
-		default:
+		if told {
+			select {
+			case a.wake <- struct{}{}:
+			default:
+			}
 		}
 	}
+}
+
+// hearing is where one model agent at a time reads its frame: they share its
+// memory, which on nodes would not be the master's either.
+var hearing struct {
+	sync.Mutex
+	frame []byte
+}
+
+// hear takes the next frame, which has begun to come; false for a heartbeat.
+func (a *modelAgent) hear(lines *bufio.Reader) (told bool, err error) {
+	hearing.Lock()
+	defer hearing.Unlock()
+	hearing.frame = hearing.frame[:0]
+	for more := true; more; {
+		part, err := lines.ReadSlice('\n')
+		hearing.frame = append(hearing.frame, part...)
+		if more = errors.Is(err, bufio.ErrBufferFull); err != nil && !more {
+			return false, err
+		}
+	}
+	if !bytes.Contains(hearing.frame, []byte(`"hash":`)) {
+		return false, nil
+	}
+	return true, a.take(hearing.frame)
 }
 
 // take runs the pods that a frame brings.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,6 +34,7 @@ const (
 	applicationCount    = 1_000
 	applicationReplicas = 2
 	applicationNodes    = 10
+	applicationRounds   = 3
 	applicationTimeout  = 2 * time.Minute
 )
 
@@ -76,12 +79,32 @@ data: {LEVEL: info, GREETING: hello}
 
 // applications measures P12: a commit of many applications, until the cluster
 // says that it is healthy.
-func applications(ctx context.Context, b *bench) (rows []row, err error) {
+func applications(ctx context.Context, b *bench) ([]row, error) {
 	ctx, cancel := context.WithTimeout(ctx, applicationTimeout)
 	defer cancel()
-	c, err := openControlPlane(ctx, filepath.Join(b.work, "applications"))
+	var all []passed
+	for round := range applicationRounds {
+		p, err := rollAll(ctx, filepath.Join(b.work, fmt.Sprint("applications-", round)))
+		if err != nil {
+			return nil, fmt.Errorf("P12: %w", err)
+		}
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(x, y passed) int { return cmp.Compare(x.healthy, y.healthy) })
+	p := all[len(all)/2]
+	return []row{
+		{bar: "P12", what: "1,000 applications (Deployment, Service, ConfigMap; 2,000 pods): commit to healthy", measured: duration(p.healthy), goal: goal{most: duration(2500 * time.Millisecond)},
+			note: fmt.Sprintf("the median of %d clusters, one after the other in a process; %d model agents at the master's own door over TLS say at once that a pod is ready; they keep and verify nothing; %s", applicationRounds, applicationNodes, p.rounds)},
+		{bar: "P12", what: "of it until planned and applied", measured: duration(p.applied)},
+		{bar: "P12", what: "of it until the last pod is bound", measured: duration(p.bound)},
+	}, nil
+}
+
+// rollAll rolls all applications out on a new cluster.
+func rollAll(ctx context.Context, dir string) (p passed, err error) {
+	c, err := openControlPlane(ctx, dir)
 	if err != nil {
-		return nil, fmt.Errorf("P12: %w", err)
+		return p, err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
 	tree := files{}
@@ -91,23 +114,20 @@ func applications(ctx context.Context, b *bench) (rows []row, err error) {
 		}
 	}
 	if err := c.remote.commit(ctx, "many", tree); err != nil {
-		return nil, fmt.Errorf("P12: %w", err)
+		return p, err
 	}
 	counted := c.store.sinceThen()
-	p, err := c.roll(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("P12: %w", err)
-	}
-	return []row{
-		{bar: "P12", what: "1,000 applications (Deployment, Service, ConfigMap; 2,000 pods): commit to healthy", measured: duration(p.healthy), goal: goal{most: duration(2500 * time.Millisecond)},
-			note: fmt.Sprintf("%d model agents at the master's own door over TLS say at once that a pod is ready; they keep and verify nothing; %s", applicationNodes, counted())},
-		{bar: "P12", what: "of it until planned and applied", measured: duration(p.applied)},
-		{bar: "P12", what: "of it until the last pod is bound", measured: duration(p.bound)},
-	}, nil
+	p, err = c.roll(ctx)
+	p.rounds = counted()
+	return p, err
 }
 
-// passed is when, counted from the commit, each thing had happened.
-type passed struct{ applied, bound, healthy time.Duration }
+// passed is when, counted from the commit, each thing had happened, and in how
+// many rounds.
+type passed struct {
+	applied, bound, healthy time.Duration
+	rounds                  string
+}
 
 // controlPlane is all of a master around one source, and its model agents.
 type controlPlane struct {
