@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/work"
@@ -75,7 +77,8 @@ type sharedChange struct {
 // nodeDoor is one node's side of the door. Its fields are guarded by door.mu.
 type nodeDoor struct {
 	node     schema.NodeName
-	own      wire.Items // the node's part, without shared
+	own      wire.Items                // the node's part, without shared
+	pods     map[types.UID]*corev1.Pod // those in own, as they were when it was made
 	ownSum   wire.Sum
 	refs     map[schema.Key]bool // ConfigMaps and Secrets its pods name, existing or not
 	unopened bool                // a Secret could not be opened; tried again
@@ -373,7 +376,8 @@ func (d *Door) markDirty(changes []state.Change, dirty map[schema.NodeName]bool)
 	}
 }
 
-// rebuildOwn makes a node's own part again and reports whether it changed.
+// rebuildOwn makes a node's own part again and reports whether it changed. Pods that
+// are as they were keep their items: most are, each time that one comes or goes.
 func (d *Door) rebuildOwn(n *nodeDoor) bool {
 	w, opened := work.Own(d.snapshot, n.node, d.cfg.Cluster, d.cfg.OpenSecret)
 	n.unopened = !opened
@@ -387,25 +391,64 @@ func (d *Door) rebuildOwn(n *nodeDoor) bool {
 			n.refs[schema.Key{Kind: schema.KindSecret, Namespace: p.Pod.Namespace, Name: key[len(p.Pod.Namespace)+1:]}] = true
 		}
 	}
-	items := wire.Split(&w)
-	d.sealPods(items)
-	sum := items.Sum()
-	if n.own != nil && sum == n.ownSum {
-		return false
+	same := wire.Items{}
+	pods := make(map[types.UID]*corev1.Pod, len(w.Pods))
+	for pod := range state.By[*corev1.Pod](d.snapshot, state.PodsByNode, string(n.node)) {
+		pods[pod.UID] = pod
+		if was := n.pods[pod.UID]; was != nil && (was == pod || work.SamePod(was, pod)) {
+			delete(w.Pods, pod.UID)
+			for _, key := range podItems(pod.UID) {
+				if item, ok := n.own[key]; ok {
+					same[key] = item
+				}
+			}
+		}
 	}
-	n.own, n.ownSum = items, sum
-	return true
+	items := wire.Split(&w)
+	d.sealPods(w.Pods, items)
+	maps.Copy(items, same)
+	n.pods = pods
+	return n.setOwn(items)
 }
 
-// sealPods puts a seal beside each pod.
-func (d *Door) sealPods(items wire.Items) {
+// setOwn replaces the node's own part and reports whether it is another one. Only
+// what differs is added up.
+func (n *nodeDoor) setOwn(items wire.Items) bool {
+	changed, sum := n.own == nil, n.ownSum
+	for key, item := range items {
+		was, had := n.own[key]
+		if had && bytes.Equal(was, item) {
+			continue
+		}
+		if had {
+			sum = sum.Minus(wire.ItemSum(key, was))
+		}
+		changed, sum = true, sum.Plus(wire.ItemSum(key, item))
+	}
+	for key, was := range n.own {
+		if _, has := items[key]; !has {
+			changed, sum = true, sum.Minus(wire.ItemSum(key, was))
+		}
+	}
+	if changed {
+		n.own, n.ownSum = items, sum
+	}
+	return changed
+}
+
+// podItems are the keys of a pod's item and of its seal.
+func podItems(uid types.UID) [2]string {
+	return [2]string{wire.FamilyPods + "/" + string(uid), wire.FamilySeals + "/" + string(uid)}
+}
+
+// sealPods puts a seal beside each of the pods.
+func (d *Door) sealPods(pods map[types.UID]wire.PodWork, items wire.Items) {
 	if d.cfg.Keeper == nil {
 		return
 	}
-	for _, key := range slices.Collect(maps.Keys(items)) {
-		if family, uid, _ := strings.Cut(key, "/"); family == wire.FamilyPods {
-			items[wire.FamilySeals+"/"+uid] = d.cfg.Keeper.Seal(key, items[key])
-		}
+	for uid := range pods {
+		keys := podItems(uid)
+		items[keys[1]] = d.cfg.Keeper.Seal(keys[0], items[keys[0]])
 	}
 }
 

@@ -457,3 +457,23 @@ func BenchmarkEndpointChange(b *testing.B) {
 		})
 	}
 }
+
+// The sum that follows a node's part from one to the next is that of the whole.
+func TestSumOfOwnPartIsThatOfItsItems(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var n nodeDoor
+		for range rapid.IntRange(1, 5).Draw(t, "changes") {
+			items := wire.Items{}
+			for i := range rapid.IntRange(0, 3).Draw(t, "items") {
+				items[fmt.Sprint("pods/", i)] = json.RawMessage(rapid.SampledFrom([]string{`1`, `2`}).Draw(t, "value"))
+			}
+			differs := n.own == nil || items.Sum() != n.own.Sum()
+			if changed := n.setOwn(items); changed != differs {
+				t.Fatalf("changed: %v, want %v", changed, differs)
+			}
+			if n.ownSum != items.Sum() {
+				t.Fatalf("%v adds up to %v, want %v", items, n.ownSum, items.Sum())
+			}
+		}
+	})
+}

@@ -26,7 +26,7 @@ const (
 	bindPods        = bindDeployments * bindReplicas
 	rawBatch        = 128
 	bindTimeout     = 2 * time.Minute
-	bindRounds      = 3
+	bindRounds      = 5
 )
 
 // bindings measures P3: a commit asks for pods, and a watcher waits until it has
