@@ -339,13 +339,13 @@ func (w workload) first(k troubleKind) trouble {
 // is Stalled already stays so while the same pods try again: only a pod that runs
 // or was bound since then is a move.
 func (w workload) stalled(rev *schema.Revision) bool {
-	any := false
+	some := false
 	for t := range w.troubles {
-		any = true
+		some = true
 		again := rev.Status.Phase == schema.PhaseStalled && t.kind == slow && !t.running && !t.since.After(entered(rev))
 		if t.kind != lacking && !again {
 			return false
 		}
 	}
-	return any
+	return some
 }
