@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -476,4 +478,31 @@ func TestSumOfOwnPartIsThatOfItsItems(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What was encoded of a pod is not encoded again when another one comes.
+func TestUnchangedPodsKeepTheirItems(t *testing.T) {
+	feed := state.NewFeed(sampleCluster())
+	d := NewDoor(feed, DoorConfig{OpenSecret: emptySecrets, Keeper: work.NewKeeper([]byte("k"))}, logrus.StandardLogger())
+	n := d.Connect("n1", 0).node
+	before := maps.Clone(n.own)
+	tx := feed.Snapshot().Begin()
+	tx.Put(samplePod("late", "n1", "", nil, true))
+	changes := tx.Changes()
+	feed.Publish(tx.Commit(), changes)
+	d.Step()
+	if len(n.own) != len(before)+2 || n.own["pods/uid-late"] == nil || n.own["seals/uid-late"] == nil {
+		t.Fatalf("items %v, want those of another pod beside %v", slices.Sorted(maps.Keys(n.own)), slices.Sorted(maps.Keys(before)))
+	}
+	kept := 0
+	for key, was := range before {
+		if family, _, _ := strings.Cut(key, "/"); family == wire.FamilyPods || family == wire.FamilySeals {
+			if kept++; &was[0] != &n.own[key][0] {
+				t.Errorf("%s is encoded again", key)
+			}
+		}
+	}
+	if kept == 0 {
+		t.Error("the node had no pod before")
+	}
 }

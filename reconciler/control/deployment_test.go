@@ -58,6 +58,9 @@ func TestDeploymentMakesAReplicaSet(t *testing.T) {
 	if rs.Labels["pod-template-hash"] != hash || rs.Spec.Selector.MatchLabels["pod-template-hash"] != hash || rs.Spec.Template.Labels["pod-template-hash"] != hash {
 		t.Errorf("hash label is missing: %v, %v, %v", rs.Labels, rs.Spec.Selector, rs.Spec.Template.Labels)
 	}
+	if &rs.Spec.Template.Spec.Containers[0] != &d.Spec.Template.Spec.Containers[0] {
+		t.Error("the two templates share no memory: each look compares them in depth")
+	}
 	want := map[string]string{
 		"owner": "team-a", "deployment.kubernetes.io/revision": "1", "deployment.kubernetes.io/desired-replicas": "3",
 		"deployment.kubernetes.io/max-replicas": "4", "kubernetes.io/change-cause": "c0ffee00c0ff api: first version",

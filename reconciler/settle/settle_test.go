@@ -1,6 +1,7 @@
 package settle
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -79,6 +80,31 @@ func TestSettlesDownToPods(t *testing.T) {
 		if p.Spec.NodeName != "" || len(p.Status.Conditions) == 0 || !strings.Contains(p.Status.Conditions[0].Message, "0/0 nodes") {
 			t.Errorf("pod %s without a node says %+v", p.Name, p.Status.Conditions)
 		}
+	}
+}
+
+// Whoever follows the cluster sees a replica set's pods come with their node; only
+// one that none takes comes without, and is told why.
+func TestPodsAreMadeOnTheirNode(t *testing.T) {
+	e, q := engine(), NewQueue()
+	tx := state.Empty(state.Counters{}).Begin()
+	small := node("n1", "1")
+	small.Status.Allocatable[corev1.ResourcePods] = resource.MustParse("2")
+	tx.Put(small)
+	changes, _ := Difference(tx, "main", desired(deployment("api", 3)))
+	Apply(e.Context(tx, now), changes)
+	for e.Run(tx, q, now); !q.Rested(); {
+		e.Run(tx, q, now)
+	}
+	seen, all := 0, map[string][]string{}
+	for _, c := range tx.ChangesAfter(&seen) {
+		if pod, ok := c.New.(*corev1.Pod); ok {
+			all[pod.Name] = append(all[pod.Name], pod.Spec.NodeName)
+		}
+	}
+	got := slices.SortedFunc(maps.Values(all), slices.Compare)
+	if want := [][]string{{"", ""}, {"n1"}, {"n1"}}; !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("the pods' nodes, each time one was stored: %q, want %q", got, want)
 	}
 }
 
