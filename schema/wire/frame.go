@@ -35,9 +35,8 @@ type Frame struct {
 }
 
 // Append writes the frame as json.Marshal does, onto dst, and leaves room for the
-// end of the line. The values, which are
-// compact JSON already, are neither read nor checked again: a whole cluster goes
-// to every node that connects.
+// end of the line. The values, which are compact JSON already, are neither read nor
+// checked again: a whole cluster goes to every node that connects.
 func (f *Frame) Append(dst []byte) ([]byte, error) {
 	rest := *f
 	rest.Set = nil
