@@ -190,7 +190,7 @@ func testContract(t *testing.T, n node) {
 	none := n.table(services())
 	set("the last endpoint goes", none, 1)
 	refused("client", "10.96.1.1:80")
-	set("both come back", whole, 1)
+	set("both come back, after their shared chain", whole, 2)
 	answers("client", "10.96.1.1:80", "a saw "+addrClient, "b saw "+addrClient)
 
 	n.touch()

@@ -47,8 +47,8 @@ func (o Op) String() string {
 	}
 }
 
-// Difference is the ops that take the kernel from old to new, for one
-// transaction; none if they are equal.
+// Difference is the ops that take the kernel from old to new, in order; none if
+// they are equal.
 func Difference(old, new Ruleset) []Op {
 	if new.base == (base{}) {
 		if old.base == (base{}) {
@@ -71,6 +71,29 @@ func Difference(old, new Ruleset) []Op {
 	d.elements(old.hostPorts, new.hostPorts)
 	d.elements(old.hairpin, new.hairpin)
 	return d.assemble()
+}
+
+// transactions splits ops, which are in order, into what is to be committed one
+// after the other. Chains come before what leads to them: a packet that is in the
+// table during a commit goes on with the chains of before but finds the elements
+// of after, and to it a chain that came with them is empty. To a table that is
+// made anew no packet has come yet.
+func transactions(ops []Op) [][]Op {
+	if len(ops) == 0 {
+		return nil
+	}
+	chains, rest := []Op(nil), make([]Op, 0, len(ops))
+	for _, op := range ops {
+		if op.Kind == OpAddChain {
+			chains = append(chains, op)
+		} else {
+			rest = append(rest, op)
+		}
+	}
+	if len(chains) == 0 || len(rest) == 0 || ops[0].Kind <= OpCreateTable {
+		return [][]Op{ops}
+	}
+	return [][]Op{chains, rest}
 }
 
 // difference collects ops by kind; old and new are scratch space.

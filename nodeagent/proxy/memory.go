@@ -259,8 +259,12 @@ func (t *memoryTable) translate(proto uint8, to backend, random uint32) (dnat *b
 	return nil, false
 }
 
-// through is a shared chain: a slot is drawn, and looked up.
+// through is a shared chain: a slot is drawn, and looked up. One that t lacks is
+// empty, as to a packet that began before the chain came.
 func (t *memoryTable) through(c Chain, slot Key, random uint32) (dnat *backend, marked bool) {
+	if !t.chains[c] {
+		return nil, false
+	}
 	slot.Index = random % c.Count
 	if v, ok := t.elements[slot]; ok {
 		dnat = &backend{v.Addr, v.Port}

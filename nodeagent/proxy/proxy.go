@@ -103,11 +103,12 @@ func (e *PartialError) Error() string { return errors.Join(e.Left...).Error() }
 // Unwrap gives what was left out.
 func (e *PartialError) Unwrap() []error { return e.Left }
 
-// Set makes the kernel's table equal to t in one transaction, or in none if it
-// already is: changed says which. Connections that a change does not concern go
-// on. What cannot be programmed (an address that is none, a port two services
-// claim) is left out and named in a *PartialError. After any other error nothing
-// has changed and Set may be repeated.
+// Set makes the kernel's table equal to t: in one transaction, before which new
+// shared chains may come in one of their own, or in none if it already is, which
+// changed tells. Connections that a change does not concern go on. What cannot be
+// programmed (an address that is none, a port two services claim) is left out and
+// named in a *PartialError. After any other error packets go where they went, and
+// Set may be repeated.
 func (p *Proxy) Set(t Table) (changed bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,12 +150,12 @@ func (p *Proxy) set(t Table) (changed bool, left []error, err error) {
 	} else if ops, err = p.relist(next); err != nil {
 		return false, nil, err
 	}
-	if len(ops) > 0 {
-		if err := p.kernel.commit(next.base, ops); err != nil {
+	for _, transaction := range transactions(ops) {
+		if err := p.kernel.commit(next.base, transaction); err != nil {
 			return false, nil, fmt.Errorf("program services: %w", err)
 		}
-		// Ours was one commit. If another came in between, the numbers differ
-		// at the next Set and the table is listed again.
+		// If somebody else's commit came in between, the numbers differ at the
+		// next Set and the table is listed again.
 		generation++
 	}
 	before := p.programmed

@@ -397,12 +397,20 @@ func (r Ruleset) same(other Ruleset) bool {
 // their vacated slots, on live endpoints, until the change after.
 func (r Ruleset) Next(want Ruleset) Ruleset {
 	next := want
+	used := map[Key]int{} // slots, by front: one may move to another service
+	changed(r.services, want.services, func(old, _ *service, _ int) {
+		if old != nil {
+			for _, f := range old.fronts {
+				used[f.key] = len(f.backends)
+			}
+		}
+	})
 	cloned := false
-	changed(r.services, want.services, func(old, s *service, i int) {
-		if old == nil || s == nil {
+	changed(r.services, want.services, func(_, s *service, i int) {
+		if s == nil {
 			return
 		}
-		n := s.keepVacated(old)
+		n := s.keepVacated(used)
 		if n == s {
 			return
 		}
@@ -414,13 +422,12 @@ func (r Ruleset) Next(want Ruleset) Ruleset {
 	return next
 }
 
-// keepVacated is s with the slots that old used beyond s's; s itself if none.
-func (s *service) keepVacated(old *service) *service {
+// keepVacated is s with the slots that were used beyond s's; s itself if none.
+func (s *service) keepVacated(used map[Key]int) *service {
 	out := s
 	for i := range s.fronts {
 		f := &s.fronts[i]
-		j := slices.IndexFunc(old.fronts, func(o front) bool { return o.key == f.key })
-		if j < 0 || len(f.backends) == 0 || len(old.fronts[j].backends) <= len(f.backends) {
+		if len(f.backends) == 0 || used[f.key] <= len(f.backends) {
 			continue
 		}
 		if out == s {
@@ -428,7 +435,7 @@ func (s *service) keepVacated(old *service) *service {
 			c.fronts = slices.Clone(s.fronts)
 			out = &c
 		}
-		out.fronts[i].vacated = len(old.fronts[j].backends) - len(f.backends)
+		out.fronts[i].vacated = used[f.key] - len(f.backends)
 	}
 	return out
 }
