@@ -62,6 +62,10 @@ const (
 	ReasonNoFittingNode = "NoFittingNode" // no node would do
 )
 
+// ReasonPlannedNodeFull is the reason of PodScheduled while a pod waits for room on
+// the node where its revision planned it.
+const ReasonPlannedNodeFull = "PlannedNodeFull"
+
 // ConditionStale tells on a pod that its node has not been heard for a while:
 // its status is as last reported, not as it is.
 const ConditionStale corev1.PodConditionType = "Stale"

@@ -46,12 +46,15 @@ func scheduledAt(pod *corev1.Pod) time.Time {
 func troubleOf(r state.Reader, pod *corev1.Pod) trouble {
 	t := trouble{text: "pod " + pod.Name, since: scheduledAt(pod)}
 	if pod.Spec.NodeName == "" {
-		if cond, ok := podCondition(pod, corev1.PodScheduled); ok && cond.Reason == corev1.PodReasonUnschedulable {
-			t.kind = lacking
-			t.text += ": " + cond.Message
+		cond, told := podCondition(pod, corev1.PodScheduled)
+		if !told {
+			t.text += " is not bound to a node yet"
 			return t
 		}
-		t.text += " is not bound to a node yet"
+		t.text += ": " + cond.Message
+		if cond.Reason == corev1.PodReasonUnschedulable {
+			t.kind = lacking
+		}
 		return t
 	}
 	if !nodeReady(r, pod.Spec.NodeName) {

@@ -79,8 +79,9 @@ func (c *cluster) step(inputs ...reconciler.Input) (changed int) {
 	return len(c.machine.Step(c.now, inputs).Changes)
 }
 
-// quietRounds without a change are rest: longer than any minReadySeconds in use.
-const quietRounds = 5
+// quietRounds without a change are rest: longer than any minReadySeconds in use,
+// and than a pod waits for its planned node.
+const quietRounds = int(settle.PlannedRoomWait/time.Second) + 1
 
 // rest steps until nothing changes.
 func (c *cluster) rest(first ...reconciler.Input) {

@@ -50,7 +50,7 @@ type fork struct {
 
 func newFork(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, now time.Time) *fork {
 	q := queue.Clone()
-	q.ForgetWakes()
+	engine.ForgetWakes(q)
 	f := &fork{
 		engine: engine, base: base, tx: base.Begin(), queue: q, now: now,
 		ready: map[schema.Key]time.Time{}, going: map[schema.Key]time.Time{}, causes: map[types.UID]string{},

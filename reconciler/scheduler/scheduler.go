@@ -25,9 +25,9 @@ type NodeReason struct {
 type Decision struct {
 	// Node is empty for a refusal.
 	Node schema.NodeName
-	// Reasons, for a pod that does not go to the preferred node, is what that one
-	// had against it.
-	Reasons []NodeReason
+	// Against, for a pod that does not go to the preferred node, is what that one
+	// has against it.
+	Against []string
 	// Lacks says a refusal in one word, one of schema.ConditionLacking's reasons.
 	Lacks string
 	// Message says it in one line; it names at most MaxMessageNodes nodes.
@@ -47,11 +47,10 @@ func (v *View) Schedule(pod *corev1.Pod, prefer schema.NodeName) Decision {
 	c := v.classOf(pod)
 	var d Decision
 	if prefer != "" {
-		against := v.againstPreferred(c.wish, prefer)
-		if len(against) == 0 {
+		d.Against = v.againstPreferred(c.wish, prefer)
+		if len(d.Against) == 0 {
 			return Decision{Node: prefer}
 		}
-		d.Reasons = []NodeReason{{prefer, against}}
 	}
 	if i := v.best(c); i >= 0 {
 		d.Node = v.nodes[i].name
@@ -122,6 +121,16 @@ func (v *View) lacks(w *wish) string {
 		}
 	}
 	return out
+}
+
+// LacksRoom reports whether all that node has against the pod are the pods on it.
+func (v *View) LacksRoom(pod *corev1.Pod, node schema.NodeName) bool {
+	i, ok := v.find(node)
+	if !ok {
+		return false
+	}
+	w := v.classOf(pod).wish
+	return v.nodes[i].suits(w) && !v.nodes[i].hasRoom(w)
 }
 
 func (v *View) againstPreferred(w *wish, prefer schema.NodeName) []string {

@@ -202,7 +202,7 @@ func TestScheduleRefuses(t *testing.T) {
 
 func TestScheduleTellsWhyNotThePreferred(t *testing.T) {
 	d := schedule(cluster(node("n1", "2", "2Gi"), node("n2", "1", "2Gi")), pod("p", "2", ""), "n2")
-	want := Decision{Node: "n1", Reasons: []NodeReason{{"n2", []string{"cpu: wanted 2, used 0 of 1"}}}}
+	want := Decision{Node: "n1", Against: []string{"cpu: wanted 2, used 0 of 1"}}
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Errorf("decision (-want +got):\n%s", diff)
 	}

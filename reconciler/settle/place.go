@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,29 +26,41 @@ const MaxDiffers = 20
 // The pods themselves say where they went, and when.
 const MaxScheduledEvents = 100
 
-// place binds an unbound pod, or writes down why no node takes it.
-func (r *run) place(key schema.Key) {
+// PlannedRoomWait is how long a pod waits, from its creation, for room on the node
+// where it was planned while others have room: about what an old pod takes to leave
+// the service tables and end. A pod that goes elsewhere at once may take what the
+// plan gives to another one that is not made yet.
+const PlannedRoomWait = 10 * time.Second
+
+// place binds an unbound pod, or writes down why it is not; wake is when to try
+// again, zero for when something changes.
+func (r *run) place(key schema.Key) (wake time.Time) {
 	pod, ok := state.Get[*corev1.Pod](r.tx, key.Namespace, key.Name)
 	if !ok || pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil {
-		return
+		return time.Time{}
 	}
 	c := r.choose(pod)
-	if c.Node == "" {
+	switch {
+	case c.Node == "":
 		r.refuse(pod, c.Decision)
-		return
+		return time.Time{}
+	case !c.until.IsZero():
+		r.await(pod, c.planned)
+		return c.until
 	}
 	bound := state.Shallow(pod)
 	bound.Annotations = make(map[string]string, len(pod.Annotations)+1)
 	maps.Copy(bound.Annotations, pod.Annotations)
-	bound.Status.Conditions = slices.DeleteFunc(slices.Clone(pod.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type == schema.ConditionLacking })
+	bound.Status.Conditions = slices.DeleteFunc(slices.Clone(pod.Status.Conditions), isLacking)
 	r.bind(bound, c)
+	return time.Time{}
 }
 
 // putPod stores a pod that is new, bound if a node takes it. If none does, its
 // creation has it placed, and refused with a reason, like any other that waits.
 func (r *run) putPod(pod *corev1.Pod) {
 	c := r.choose(pod)
-	if c.Node == "" {
+	if c.Node == "" || !c.until.IsZero() {
 		r.tx.Put(pod)
 		return
 	}
@@ -59,14 +73,27 @@ type choice struct {
 	scheduler.Decision
 	planned  schema.NodeName // "" for no plan of it
 	revision *schema.Revision
+	until    time.Time // it waits for the planned node until then, zero for not
 }
 
 func (r *run) choose(pod *corev1.Pod) choice {
 	if r.q.view == nil {
 		r.q.view = scheduler.NewView(r.tx)
 	}
-	rev, planned := plannedNode(r.tx, pod)
-	return choice{r.q.view.Schedule(pod, planned), planned, rev}
+	c := choice{}
+	c.revision, c.planned = plannedNode(r.tx, pod)
+	c.Decision = r.q.view.Schedule(pod, c.planned)
+	if c.planned == "" || c.Node == "" || c.Node == c.planned || !r.q.view.LacksRoom(pod, c.planned) {
+		return c
+	}
+	made := pod.CreationTimestamp.Time
+	if made.IsZero() {
+		made = r.ctx.Now
+	}
+	if age := r.ctx.Now.Sub(made); age >= 0 && age < PlannedRoomWait { // less than none: the clock was put back
+		c.until = made.Add(PlannedRoomWait)
+	}
+	return c
 }
 
 // bind stores the pod, which it changes in place, as committed to the node chosen.
@@ -81,7 +108,7 @@ func (r *run) bind(pod *corev1.Pod, c choice) {
 		control.Event(r.ctx, pod, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("assigned %s/%s to %s", pod.Namespace, pod.Name, c.Node))
 	}
 	if c.planned != "" && c.Node != c.planned {
-		noteDifference(r.tx, c.revision, fmt.Sprintf("differs from plan: pod %s/%s runs on %s, planned %s", pod.Namespace, pod.Name, c.Node, c.planned))
+		noteDifference(r.tx, c.revision, fmt.Sprintf("differs from plan: pod %s/%s runs on %s, planned %s: %s", pod.Namespace, pod.Name, c.Node, c.planned, strings.Join(c.Against, ", ")))
 	}
 }
 
@@ -94,6 +121,18 @@ func (r *run) refuse(pod *corev1.Pod, d scheduler.Decision) {
 	r.tx.Put(edited)
 	control.Event(r.ctx, edited, corev1.EventTypeWarning, "FailedScheduling", d.Message)
 }
+
+// await writes down that the pod waits for room on the node where it was planned.
+func (r *run) await(pod *corev1.Pod, planned schema.NodeName) {
+	edited := state.Edit(pod)
+	edited.Status.Conditions = slices.DeleteFunc(edited.Status.Conditions, isLacking)
+	message := fmt.Sprintf("planned on %s, which has no room yet", planned)
+	if setPodScheduled(edited, corev1.ConditionFalse, schema.ReasonPlannedNodeFull, message, r.ctx.Stamp()) {
+		r.tx.Put(edited)
+	}
+}
+
+func isLacking(c corev1.PodCondition) bool { return c.Type == schema.ConditionLacking }
 
 // setPodScheduled reports whether the condition changed.
 func setPodScheduled(pod *corev1.Pod, status corev1.ConditionStatus, reason, message string, now metav1.Time) bool {

@@ -87,10 +87,6 @@ func (q *Queue) follow(tx *state.Txn, changes []state.Change) {
 	}
 }
 
-// ForgetWakes drops every wake-up, so that a plan follows only those its own
-// candidate causes.
-func (q *Queue) ForgetWakes() { q.wakes = map[item]time.Time{} }
-
 // Rested reports whether nothing waits to be visited now.
 func (q *Queue) Rested() bool { return len(q.waiting)+len(q.placing) == 0 }
 
@@ -174,6 +170,12 @@ func NewEngine(config control.Config) *Engine {
 // placement is the index of the engine's own controller.
 func (e *Engine) placement() int { return len(e.controllers) - 1 }
 
+// ForgetWakes drops the controllers' wake-ups, so that a plan follows only those
+// its own candidate causes. Pods that wait for their planned node stay on their way.
+func (e *Engine) ForgetWakes(q *Queue) {
+	maps.DeleteFunc(q.wakes, func(it item, _ time.Time) bool { return it.controller != e.placement() })
+}
+
 // Context is what an edge needs to write to tx itself, at now.
 func (e *Engine) Context(tx *state.Txn, now time.Time) *control.Context {
 	return &control.Context{Tx: tx, Now: now, Config: e.config}
@@ -246,7 +248,7 @@ func (r *run) visit(it item) (changed int) {
 	}
 	var wake time.Time
 	if it.controller == r.engine.placement() {
-		r.place(it.key)
+		wake = r.place(it.key)
 	} else {
 		wake = r.engine.controllers[it.controller].Reconcile(r.ctx, it.key)
 	}

@@ -355,6 +355,73 @@ func TestWaitingPodsAreTriedWhenRoomIsGivenBack(t *testing.T) {
 	}
 }
 
+// A pod that lacks nothing but room where it was planned waits for it a while; it
+// goes elsewhere at once when something else is in the way.
+func TestAPodWaitsForRoomWhereItWasPlanned(t *testing.T) {
+	const differs = "differs from plan: pod default/new runs on n2, planned n1: "
+	for _, test := range []struct {
+		what       string
+		meanwhile  func(tx *state.Txn)
+		at         time.Duration // when it is bound
+		node, note string
+	}{
+		{"room comes in time", func(tx *state.Txn) { tx.Delete(schema.Key{Kind: schema.KindPod, Namespace: "default", Name: "old"}) }, PlannedRoomWait / 2, "n1", ""},
+		{"room does not come", nil, PlannedRoomWait, "n2", differs + "cpu: wanted 600m, used 600m of 1"},
+		{"the node is gone", func(tx *state.Txn) { tx.Delete(schema.Key{Kind: schema.KindNode, Name: "n1"}) }, PlannedRoomWait / 2, "n2", differs + "no such node"},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			e, q := engine(), NewQueue()
+			tx := state.Empty(state.Counters{}).Begin()
+			pod := func(name string) *corev1.Pod {
+				p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, CreationTimestamp: metav1.NewTime(now)}, Spec: corev1.PodSpec{
+					Containers: []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("600m")}}}},
+				}}
+				schema.SetOrigin(p, schema.Origin{Source: "main", Path: "all.yaml", Line: 1, Commit: "c1"})
+				return p
+			}
+			old, src := pod("old"), &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
+			old.Spec.NodeName = "n1"
+			src.Status.Applied.Commit = "c1"
+			rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", "c1")}}
+			rev.Status.Placements = map[string]schema.NodeName{"default/new": "n1"}
+			for _, obj := range []schema.Object{node("n1", "1"), node("n2", "1"), old, src, rev, pod("new")} {
+				tx.Put(obj)
+			}
+			bound := func() string {
+				p, _ := state.Get[*corev1.Pod](tx, "default", "new")
+				return p.Spec.NodeName
+			}
+			settle := func(at time.Duration) {
+				for e.Run(tx, q, now.Add(at)); !q.Rested(); {
+					e.Run(tx, q, now.Add(at))
+				}
+			}
+			settle(0)
+			waiting, _ := state.Get[*corev1.Pod](tx, "default", "new")
+			if c := waiting.Status.Conditions; bound() != "" || len(c) != 1 || c[0].Reason != schema.ReasonPlannedNodeFull {
+				t.Fatalf("at first it is on %q: %+v", bound(), c)
+			}
+			if want := now.Add(PlannedRoomWait); !q.NextWake().Equal(want) {
+				t.Errorf("it is looked at again at %v, want %v", q.NextWake(), want)
+			}
+			if test.meanwhile != nil {
+				test.meanwhile(tx)
+			}
+			settle(PlannedRoomWait / 2)
+			if test.at > PlannedRoomWait/2 {
+				if bound() != "" {
+					t.Errorf("too early on %s", bound())
+				}
+				settle(test.at)
+			}
+			after, _ := state.Get[*schema.Revision](tx, "", rev.Name)
+			if got := strings.Join(after.Status.Differs, "; "); bound() != test.node || got != test.note {
+				t.Errorf("on %q, want %q; differs %q, want %q", bound(), test.node, got, test.note)
+			}
+		})
+	}
+}
+
 func node(name, cpu string) *corev1.Node {
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name},

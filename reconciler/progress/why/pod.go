@@ -159,12 +159,16 @@ var lackingCodes = map[string]Code{
 }
 
 func unbound(pod *corev1.Pod) cause {
+	cond, _ := condition(pod, corev1.PodScheduled)
 	lacking, ok := condition(pod, schema.ConditionLacking)
 	code, known := lackingCodes[lacking.Reason]
 	if !ok || !known {
-		return cause{code: RollingOut, text: "pod " + pod.Name + " waits for its node"}
+		text := "pod " + pod.Name + " waits for its node"
+		if cond.Message != "" {
+			text += ": " + cond.Message
+		}
+		return cause{code: RollingOut, text: text}
 	}
-	cond, _ := condition(pod, corev1.PodScheduled)
 	return cause{code: code, text: "no node takes pod " + pod.Name + ": " + cond.Message}
 }
 
