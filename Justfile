@@ -32,8 +32,14 @@ deps:
     @scripts/deps
 
 # build bin/fairlead and bin/fairlead-hook
-build: deps
+build: (while-installing "go build " + build_flags + " ./cmd/fairlead ./cmd/fairlead-hook ./examples/shop/images/...")
     go build {{ build_flags }} -ldflags "-s -w -X main.version={{ version }}" -o bin/ ./cmd/fairlead ./cmd/fairlead-hook
+
+# On a bare machine installing takes as long as compiling, which needs none of what
+# is installed but perhaps the certificates: what fails here is done again after it.
+[private]
+while-installing command:
+    @scripts/deps --missing >/dev/null || ({{ command }} >/dev/null 2>&1 & scripts/deps && wait)
 
 # build bin/fairlead-kubectl, the kubectl that `fairlead kubectl` finds beside it
 kubectl:
@@ -46,7 +52,7 @@ lint:
     @for script in justw .ci/run scripts/* examples/*.sh; do sh -n "$script"; done
 
 # run every test: with the race detector, in simulation, with fuzzers, end to end on real Podman last
-test: deps build lint
+test: build lint
     {{ race }} go test -race {{ longest }} $(go list ./... | grep -vx -e {{ e2e }} -e {{ sim }}/planted)
     @{{ just_executable() }} sim
     scripts/fuzz 10s
@@ -70,7 +76,7 @@ images: deps
     examples/shop/images/build.sh
 
 # a cluster with three nodes on this machine that serves examples/shop; can be run again
-demo: deps build images
+demo: build images
     @examples/demo.sh
 
 # stop the cluster that `demo` or `fairlead up` left running
