@@ -26,6 +26,7 @@ type liar struct {
 	code   int
 	body   []byte
 	single bool
+	dying  int // so many answers more are that the process ends while it is looked at
 }
 
 func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -37,6 +38,9 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !l.single && strings.Contains(r.URL.Path, "/containers/") && strings.HasSuffix(r.URL.Path, "/json") && !strings.HasSuffix(r.URL.Path, "/containers/json"),
 		strings.HasSuffix(r.URL.Path, "/start"):
 		http.Error(w, `{"cause":"no such container","response":404}`, http.StatusNotFound)
+	case l.dying > 0:
+		l.dying--
+		http.Error(w, `{"cause":"no such process","message":"read /proc/27558/cgroup: no such process","response":500}`, http.StatusInternalServerError)
 	default:
 		w.WriteHeader(l.code)
 		w.Write(l.body)
@@ -44,7 +48,7 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // lying is a Podman whose service is l.
-func lying(f *testing.F, l *liar) *Podman {
+func lying(f testing.TB, l *liar) *Podman {
 	dir, err := os.MkdirTemp("", "fl-liar-") // a socket's path is short
 	if err != nil {
 		f.Fatal(err)
@@ -68,6 +72,21 @@ func lying(f *testing.F, l *liar) *Podman {
 		f.Fatal(err)
 	}
 	return p
+}
+
+// A process that ends while Podman looks at it has ended; nothing is wrong.
+func TestProcessEndsWhileInspected(t *testing.T) {
+	l := &liar{single: true, dying: 1, code: 200, body: []byte(`{"Id":"c1","State":{"Status":"exited","ExitCode":5}}`)}
+	p := lying(t, l)
+	if e, err := p.Wait(t.Context(), "c1"); err != nil || e.Code != 5 {
+		t.Errorf("got %+v, %v, want code 5", e, err)
+	}
+	l.mu.Lock()
+	l.dying = inspectTries
+	l.mu.Unlock()
+	if _, err := p.Wait(t.Context(), "c1"); err == nil {
+		t.Error("asked for ever")
+	}
 }
 
 // Whatever the service answers, it is an error or a list that says of every

@@ -173,7 +173,7 @@ func noImage(err error) bool {
 
 // freeName removes a container that does not run and holds a name we need.
 func (p *Podman) freeName(ctx context.Context, name string) error {
-	c, err := containers.Inspect(ctx, name, nil)
+	c, err := inspect(ctx, name)
 	if is404(err) {
 		// A create cut short left it in the storage alone.
 		return p.Remove(ctx, name)

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containers/podman/v4/libpod/define"
 	"github.com/containers/podman/v4/pkg/api/handlers"
 	"github.com/containers/podman/v4/pkg/bindings/containers"
 	"golang.org/x/sys/unix"
@@ -85,6 +86,22 @@ func dead(pidfd int, d time.Duration) bool {
 	}
 }
 
+// inspectTries is how often Podman is asked about a container whose process ends
+// while it looks. Once is enough: the next time it finds it gone.
+const inspectTries = 3
+
+// inspect is what Podman says of a container. When the process ends between the
+// opening of its /proc file and the reading, Podman 4.3 answers with code 500.
+func inspect(ctx context.Context, nameOrID string) (c *define.InspectContainerData, err error) {
+	for range inspectTries {
+		c, err = containers.Inspect(ctx, nameOrID, nil)
+		if err == nil || !strings.Contains(err.Error(), unix.ESRCH.Error()) {
+			break
+		}
+	}
+	return c, err
+}
+
 // hold finds a running container's process; nil if it does not run.
 func (p *Podman) hold(ctx context.Context, id string) (*process, error) {
 	p.mu.Lock()
@@ -97,7 +114,7 @@ func (p *Podman) hold(ctx context.Context, id string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := containers.Inspect(ctx, id, nil)
+	c, err := inspect(ctx, id)
 	if is404(err) {
 		return nil, nil
 	}
