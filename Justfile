@@ -39,7 +39,7 @@ build: (while-installing "go build " + build_flags + " ./cmd/fairlead ./cmd/fair
 # is installed but perhaps the certificates: what fails here is done again after it.
 [private]
 while-installing command:
-    @scripts/deps --missing >/dev/null || ({{ command }} >/dev/null 2>&1 & scripts/deps && wait)
+    @scripts/deps --missing >/dev/null || { {{ command }} >/dev/null 2>&1 & installed=0; scripts/deps || installed=$?; wait; exit $installed; }
 
 # build bin/fairlead-kubectl, the kubectl that `fairlead kubectl` finds beside it
 kubectl:

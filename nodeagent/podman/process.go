@@ -87,7 +87,7 @@ func dead(pidfd int, d time.Duration) bool {
 }
 
 // inspectTries is how often Podman is asked about a container whose process ends
-// while it looks. Once is enough: the next time it finds it gone.
+// while it looks. The second time it finds it gone; the third is to spare.
 const inspectTries = 3
 
 // inspect is what Podman says of a container. When the process ends between the
@@ -290,7 +290,7 @@ func (p *Podman) askExit(ctx context.Context, id string) (e pod.Exit, again bool
 	if err != nil {
 		return unknown, true
 	}
-	d, err := containers.Inspect(c, id, nil)
+	d, err := inspect(c, id)
 	switch {
 	case err != nil:
 		return unknown, !is404(err)

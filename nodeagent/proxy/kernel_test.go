@@ -322,7 +322,7 @@ func (s *straddled) commit(b base, ops []Op) error {
 	return err
 }
 
-// A packet that meets a commit goes where it went before or where it goes after.
+// A packet to a service that meets a commit finds an endpoint all the same.
 func TestAPacketAmidACommit(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		kernel := &straddled{Memory: NewMemory()}
@@ -337,6 +337,9 @@ func TestAPacketAmidACommit(t *testing.T) {
 			if !before.present || before.base != after.base {
 				continue
 			}
+			// Its chains are those of before, and elements change before the first
+			// look-up or between it and the second.
+			amid := &memoryTable{chains: before.chains, elements: after.elements}
 			for key, front := range before.elements {
 				now, stays := after.elements[key]
 				if !stays || front.Chain == (Chain{}) {
@@ -348,10 +351,9 @@ func TestAPacketAmidACommit(t *testing.T) {
 					slot.Set = SetNodeEndpoints
 				}
 				for random := range 2 * max(front.Chain.Count, now.Chain.Count) {
-					// The chains are of before. Elements change between the first look-up and the second, or before it.
-					early, _ := (&memoryTable{chains: before.chains, elements: after.elements}).through(front.Chain, slot, random)
-					late, _ := (&memoryTable{chains: before.chains, elements: after.elements}).through(now.Chain, slot, random)
-					if early == nil || late == nil {
+					between, _ := amid.through(front.Chain, slot, random)
+					ahead, _ := amid.through(now.Chain, slot, random)
+					if between == nil || ahead == nil {
 						r.Fatalf("%v from %v to %v: nowhere to go for random number %d", key, front.Chain, now.Chain, random)
 					}
 				}
