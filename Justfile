@@ -62,6 +62,10 @@ test: build lint
 e2e *arguments: deps
     go test {{ build_flags }} -count=1 -timeout 30m {{ e2e }} {{ arguments }}
 
+# attack a running cluster as hostile pods, nodes, readers and pushers would, each attack for the given time
+hostile time="60s" *arguments: deps
+    go test {{ build_flags }} -count=1 -timeout 60m {{ e2e }} -run '^TestHostile' -v {{ arguments }} -attack {{ time }}
+
 # simulate the whole cluster with faults from SEEDS seeds, and find the planted bugs
 sim seeds="500": deps
     go test {{ build_flags }} -count=1 -timeout 30m {{ sim }} -seeds {{ trim_start_match(seeds, "SEEDS=") }}
