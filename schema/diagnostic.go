@@ -54,7 +54,8 @@ type Diagnostic struct {
 	Hint     string   `json:"hint,omitempty"` // what to write instead
 }
 
-// String is "path:line:col: message (hint)"; a warning says so.
+// String is "path:line:col: message (hint)"; a warning says so. It is one line,
+// and Printable: paths and what messages quote come from the tree.
 func (d Diagnostic) String() string {
 	var b strings.Builder
 	b.WriteString(d.Position.String())
@@ -66,7 +67,7 @@ func (d Diagnostic) String() string {
 	if d.Hint != "" {
 		b.WriteString(" (" + d.Hint + ")")
 	}
-	return b.String()
+	return Printable(b.String())
 }
 
 // Diagnostics is a list of them; it is an error when it holds an Error.

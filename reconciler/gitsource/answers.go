@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"time"
-	"unicode"
 
 	"fairlead/reconciler/gitsource/hook"
 	"fairlead/schema"
@@ -62,8 +60,10 @@ func (a *answers) endLine() {
 	}
 }
 
+// line shows a line so that nothing in it, which may stand in someone's files,
+// steers the pusher's terminal.
 func (a *answers) line() error {
-	text := hook.Text(printable(string(a.partial)))
+	text := hook.Text(schema.PrintableText(string(a.partial)))
 	a.partial = a.partial[:0]
 	select {
 	case a.lines <- text:
@@ -76,17 +76,6 @@ func (a *answers) line() error {
 	case <-a.ctx.Done():
 		return context.Cause(a.ctx)
 	}
-}
-
-// printable keeps what stands in someone's files from steering the pusher's
-// terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\t' && unicode.IsControl(r) {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
 // finish tells why the push is refused, if it is, and the verdict. Nothing is

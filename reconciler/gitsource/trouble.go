@@ -117,7 +117,7 @@ var (
 func gist(complaint string) string {
 	var weighty, rest []string
 	for line := range strings.Lines(complaint) {
-		line = strings.TrimSpace(changing.ReplaceAllString(printable(line), ""))
+		line = strings.TrimSpace(changing.ReplaceAllString(schema.Printable(strings.TrimSpace(line)), ""))
 		text, isFatal := strings.CutPrefix(line, "fatal: ")
 		text, isError := strings.CutPrefix(text, "error: ")
 		_, isSign := sign(line)

@@ -19,7 +19,7 @@ const (
 // WriteMarkdown writes the plan as a comment on a pull request: a summary and a
 // section that folds for each of its lists. It reads as plain text too.
 func (p *Plan) WriteMarkdown(w io.Writer) {
-	fmt.Fprintf(w, "### %s\n\n", p.headline())
+	fmt.Fprintf(w, "### %s\n\n", markdownText(p.headline()))
 	fmt.Fprintln(w, markdownText(strings.ToUpper(p.Summary()[:1])+p.Summary()[1:])+".")
 	for _, note := range p.notes() {
 		fmt.Fprintf(w, "\n> %s.\n", markdownText(note))
@@ -28,15 +28,11 @@ func (p *Plan) WriteMarkdown(w io.Writer) {
 	p.markdownObjects(w)
 	p.markdownPods(w)
 	for _, u := range groupUnplaced(p.Unplaced) {
-		rows := u.rows()
-		for _, row := range rows {
-			row[1] = markdownText(row[1])
-		}
-		section(w, true, "No node takes "+u.pods(), []string{"Node", "Reasons"}, rows)
+		section(w, true, "No node takes "+u.pods(), []markup{"Node", "Reasons"}, texts(u.rows()))
 	}
 	if rows := p.capacityRows(); len(rows) > 1 {
-		header := []string{"Node", "CPU", "Memory", "Pods"}
-		section(w, false, "Requested of what nodes have", header[:len(rows[0])], rows[1:])
+		header := []markup{"Node", "CPU", "Memory", "Pods"}
+		section(w, false, "Requested of what nodes have", header[:len(rows[0])], texts(rows[1:]))
 	}
 }
 
@@ -57,59 +53,59 @@ func (p *Plan) headline() string {
 }
 
 func (p *Plan) markdownDiagnostics(w io.Writer) {
-	rows := make([][]string, len(p.Diagnostics))
+	rows := make([][]markup, len(p.Diagnostics))
 	for i, d := range p.Diagnostics {
 		message := d.Message
 		if d.Hint != "" {
 			message += " (" + d.Hint + ")"
 		}
-		rows[i] = []string{string(d.Severity), code(d.Position.String()), markdownText(message)}
+		rows[i] = []markup{markdownText(string(d.Severity)), code(d.Position.String()), markdownText(message)}
 	}
-	section(w, true, count(len(rows), "diagnostic"), []string{"Severity", "Where", "What"}, rows)
+	section(w, true, count(len(rows), "diagnostic"), []markup{"Severity", "Where", "What"}, rows)
 }
 
 func (p *Plan) markdownObjects(w io.Writer) {
-	names := map[settle.Action]string{settle.Create: "create", settle.Update: "change", settle.Prune: "prune"}
-	var objects, fields [][]string
+	names := map[settle.Action]markup{settle.Create: "create", settle.Update: "change", settle.Prune: "prune"}
+	var objects, fields [][]markup
 	for i := range p.Objects {
 		o := &p.Objects[i]
-		name := string(o.Kind) + " " + o.qualified()
-		objects = append(objects, []string{names[o.Action], name, code(o.where()), o.Reason})
+		name := markdownText(string(o.Kind) + " " + o.qualified())
+		objects = append(objects, []markup{names[o.Action], name, code(o.where()), markdownText(o.Reason)})
 		for _, f := range o.Fields {
-			fields = append(fields, append([]string{name}, fieldCells(o, f)...))
+			fields = append(fields, append([]markup{name}, fieldCells(o, f)...))
 		}
 	}
 	title := count(len(objects), "object")
 	if p.Prune.Count > 0 {
 		title += fmt.Sprintf("; %d of %d are pruned, the limit is %s", p.Prune.Count, p.Prune.Of, p.Prune.Limit)
 	}
-	section(w, true, title, []string{"Action", "Object", "Where", "Why"}, objects)
-	section(w, true, count(len(fields), "changed field"), []string{"Object", "Field", "From", "To"}, fields)
+	section(w, true, title, []markup{"Action", "Object", "Where", "Why"}, objects)
+	section(w, true, count(len(fields), "changed field"), []markup{"Object", "Field", "From", "To"}, fields)
 }
 
 // fieldCells is a changed field's path and its two values; of texts with many
 // lines, what they do not share.
-func fieldCells(o *Object, f schema.FieldChange) []string {
+func fieldCells(o *Object, f schema.FieldChange) []markup {
 	switch {
 	case o.hides(f):
-		return []string{code(f.Path), f.From, f.To}
+		return []markup{code(f.Path), markdownText(f.From), markdownText(f.To)}
 	case strings.Contains(f.From, "\n") || strings.Contains(f.To, "\n"):
 		a, b, first := between(linesOf(f.From), linesOf(f.To))
-		return []string{fmt.Sprintf("%s line %d", code(f.Path), first), code(cell(strings.Join(a, "\n"))), code(cell(strings.Join(b, "\n")))}
+		return []markup{code(f.Path) + markup(fmt.Sprintf(" line %d", first)), code(cell(strings.Join(a, "\n"))), code(cell(strings.Join(b, "\n")))}
 	}
-	return []string{code(f.Path), code(cell(f.From)), code(cell(f.To))}
+	return []markup{code(f.Path), code(cell(f.From)), code(cell(f.To))}
 }
 
 func (p *Plan) markdownPods(w io.Writer) {
 	rows := make([][]string, len(p.Pods))
 	for i, pod := range p.Pods {
-		rows[i] = []string{pod.Action, pod.Namespace + "/" + pod.Name, strings.TrimPrefix(pod.place(), "on "), markdownText(pod.Reason)}
+		rows[i] = []string{pod.Action, pod.Namespace + "/" + pod.Name, strings.TrimPrefix(pod.place(), "on "), pod.Reason}
 	}
-	section(w, false, count(len(rows), "pod"), []string{"Action", "Pod", "Node", "Why"}, rows)
+	section(w, false, count(len(rows), "pod"), []markup{"Action", "Pod", "Node", "Why"}, texts(rows))
 }
 
 // section writes a table that folds; nothing for one without rows.
-func section(w io.Writer, open bool, title string, header []string, rows [][]string) {
+func section(w io.Writer, open bool, title string, header []markup, rows [][]markup) {
 	if len(rows) == 0 {
 		return
 	}
@@ -120,15 +116,15 @@ func section(w io.Writer, open bool, title string, header []string, rows [][]str
 	fmt.Fprintf(w, "\n<details%s>\n<summary>%s</summary>\n\n", attribute, markdownText(title))
 	told := rows[:min(len(rows), maxRows)]
 	widths := make([]int, len(header))
-	for _, row := range append([][]string{header}, told...) {
+	for _, row := range append([][]markup{header}, told...) {
 		for i, c := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+			widths[i] = max(widths[i], utf8.RuneCountInString(string(c)))
 		}
 	}
 	writeRow(w, widths, header)
-	rule := make([]string, len(header))
+	rule := make([]markup, len(header))
 	for i := range rule {
-		rule[i] = strings.Repeat("-", widths[i])
+		rule[i] = markup(strings.Repeat("-", widths[i]))
 	}
 	writeRow(w, widths, rule)
 	for _, row := range told {
@@ -140,32 +136,68 @@ func section(w io.Writer, open bool, title string, header []string, rows [][]str
 	fmt.Fprint(w, "\n</details>\n")
 }
 
-func writeRow(w io.Writer, widths []int, row []string) {
+func writeRow(w io.Writer, widths []int, row []markup) {
 	for i, c := range row {
-		fmt.Fprintf(w, "| %s%s ", c, strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)))
+		fmt.Fprintf(w, "| %s%s ", c, strings.Repeat(" ", widths[i]-utf8.RuneCountInString(string(c))))
 	}
 	fmt.Fprintln(w, "|")
 }
 
 // cell is a value short enough for a table.
 func cell(s string) string {
-	s = printable(s)
+	s = schema.Printable(s)
 	if runes := []rune(s); len(runes) > maxCellValue {
 		return string(runes[:maxCellValue]) + "..."
 	}
 	return s
 }
 
+// markup is what may stand in a table's cell as it is: our own words, code() and
+// markdownText() of what others wrote.
+type markup string
+
 // code is a code span in a table's cell: nothing in it is markup.
-func code(s string) string {
+func code(s string) markup {
 	if s == "" {
 		return ""
 	}
-	s = strings.NewReplacer("`", "'", "|", `\|`).Replace(printable(s))
-	return "`" + s + "`"
+	return markup("`" + escapePipes(strings.ReplaceAll(schema.Printable(s), "`", "'")) + "`")
 }
 
-// markdownText is text with nothing in it taken for markup.
-func markdownText(s string) string {
-	return strings.NewReplacer("<", "&lt;", "|", `\|`, "`", "'", "@", "&#64;").Replace(printable(s))
+// escapePipes keeps a table's cell whole. Some readers of Markdown take a pipe
+// behind two backslashes for the cell's end, all of them leave one behind an odd
+// number.
+func escapePipes(s string) string {
+	var b strings.Builder
+	backslashes := 0
+	for _, r := range s {
+		if r == '|' {
+			b.WriteString(`\\`[:1+backslashes%2])
+		}
+		if backslashes++; r != '\\' {
+			backslashes = 0
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// markdownText is text with nothing in it taken for markup: no HTML, link, image,
+// emphasis, nor what forges make of a word (a mention, a reference to an issue, an
+// address that becomes a link).
+func markdownText(s string) markup { return markup(plainMarkdown.Replace(schema.Printable(s))) }
+
+var plainMarkdown = strings.NewReplacer(
+	`\`, `\\`, "&", "&amp;", "<", "&lt;", "|", `\|`, "`", "'", "[", `\[`, "]", `\]`, "*", `\*`, "_", `\_`, "~", `\~`,
+	"@", "&#64;", "#", "&#35;", "://", "&#58;//", "www.", "www&#46;",
+)
+
+func texts(rows [][]string) [][]markup {
+	out := make([][]markup, len(rows))
+	for i, row := range rows {
+		for _, c := range row {
+			out[i] = append(out[i], markdownText(c))
+		}
+	}
+	return out
 }

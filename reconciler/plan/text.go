@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -35,18 +34,18 @@ func (p *Plan) WriteText(w io.Writer) {
 		p.writeObjects(w, "  ")
 	}
 	if p.Prune.Count > 0 {
-		fmt.Fprintf(w, "  %d of %d objects of source %s are pruned; the limit is %s\n", p.Prune.Count, p.Prune.Of, p.Source, p.Prune.Limit)
+		schema.Fprintf(w, "  %d of %d objects of source %s are pruned; the limit is %s\n", p.Prune.Count, p.Prune.Of, p.Source, p.Prune.Limit)
 	}
 	p.writePods(w)
 	p.writeCapacity(w)
 	for _, u := range groupUnplaced(p.Unplaced) {
-		fmt.Fprintf(w, "No node takes %s:\n", u.pods())
+		schema.Fprintf(w, "No node takes %s:\n", u.pods())
 		writeColumns(w, "  ", u.rows())
 	}
 	for _, note := range p.notes() {
-		fmt.Fprintf(w, "Note: %s.\n", note)
+		schema.Fprintf(w, "Note: %s.\n", note)
 	}
-	fmt.Fprintf(w, "Plan: %s.\n", p.Summary())
+	schema.Fprintf(w, "Plan: %s.\n", p.Summary())
 }
 
 // WriteObjects writes diagnostics and object differences alone; nothing where
@@ -58,17 +57,17 @@ func (p *Plan) WriteObjects(w io.Writer) {
 
 func (p *Plan) writeDiagnostics(w io.Writer) {
 	for _, d := range p.Diagnostics {
-		fmt.Fprintln(w, printable(d.String()))
+		fmt.Fprintln(w, d)
 	}
 }
 
 func (p *Plan) writeObjects(w io.Writer, indent string) {
 	rows := make([][]string, len(p.Objects))
 	for i, o := range p.Objects {
-		rows[i] = []string{signs[o.Action] + " " + string(o.Kind), o.qualified(), printable(o.where())}
+		rows[i] = []string{signs[o.Action] + " " + string(o.Kind), o.qualified(), o.where()}
 	}
 	for i, line := range columns(rows) {
-		fmt.Fprintf(w, "%s%s\n", indent, line)
+		schema.Fprintf(w, "%s%s\n", indent, line)
 		p.Objects[i].writeFields(w, indent+"    ")
 	}
 }
@@ -102,14 +101,14 @@ func (o *Object) writeFields(w io.Writer, indent string) {
 	for _, f := range o.Fields {
 		switch {
 		case o.hides(f):
-			fmt.Fprintf(w, "%s%-*s  %s\n", indent, width, printable(f.Path), cmp.Or(f.To, f.From))
+			schema.Fprintf(w, "%s%-*s  %s\n", indent, width, f.Path, shown(cmp.Or(f.To, f.From)))
 		case onOneLine(f):
-			fmt.Fprintf(w, "%s%-*s  %s -> %s\n", indent, width, printable(f.Path), shown(f.From), shown(f.To))
+			schema.Fprintf(w, "%s%-*s  %s -> %s\n", indent, width, f.Path, shown(f.From), shown(f.To))
 		case strings.Contains(f.From, "\n") || strings.Contains(f.To, "\n"):
-			fmt.Fprintf(w, "%s%s\n", indent, printable(f.Path))
+			schema.Fprintf(w, "%s%s\n", indent, f.Path)
 			writeLines(w, indent+"  ", f.From, f.To)
 		default:
-			fmt.Fprintf(w, "%s%s\n%s  - %s\n%s  + %s\n", indent, printable(f.Path), indent, shown(f.From), indent, shown(f.To))
+			schema.Fprintf(w, "%s%s\n%s  - %s\n%s  + %s\n", indent, f.Path, indent, shown(f.From), indent, shown(f.To))
 		}
 	}
 }
@@ -127,7 +126,7 @@ func onOneLine(f schema.FieldChange) bool {
 // beginning and end.
 func writeLines(w io.Writer, indent, from, to string) {
 	a, b, first := between(linesOf(from), linesOf(to))
-	fmt.Fprintf(w, "%sline %d:\n", indent, first)
+	schema.Fprintf(w, "%sline %d:\n", indent, first)
 	left := maxValueLines
 	for _, part := range []struct {
 		sign  string
@@ -135,10 +134,10 @@ func writeLines(w io.Writer, indent, from, to string) {
 	}{{"-", a}, {"+", b}} {
 		told := min(len(part.lines), max(left, maxValueLines/2))
 		for _, l := range part.lines[:told] {
-			fmt.Fprintf(w, "%s%s %s\n", indent, part.sign, cut(printable(l)))
+			schema.Fprintf(w, "%s%s %s\n", indent, part.sign, cut(schema.Printable(l)))
 		}
 		if more := len(part.lines) - told; more > 0 {
-			fmt.Fprintf(w, "%s%s ... %s more\n", indent, part.sign, count(more, "line"))
+			schema.Fprintf(w, "%s%s ... %s more\n", indent, part.sign, count(more, "line"))
 		}
 		left -= told
 	}
@@ -284,16 +283,21 @@ func (p *Plan) notes() []string {
 
 func writeColumns(w io.Writer, indent string, rows [][]string) {
 	for _, line := range columns(rows) {
-		fmt.Fprintf(w, "%s%s\n", indent, line)
+		schema.Fprintf(w, "%s%s\n", indent, line)
 	}
 }
 
-// columns aligns rows of cells, a line for each, without trailing spaces.
+// columns aligns rows of cells, a line for each, without trailing spaces. What a
+// cell says is shown as schema.Printable does.
 func columns(rows [][]string) []string {
 	var b strings.Builder
 	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(tw, strings.Join(row, "\t"))
+		cells := make([]string, len(row))
+		for i, c := range row {
+			cells[i] = schema.Printable(c)
+		}
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
 	tw.Flush()
 	lines := linesOf(b.String())
@@ -307,7 +311,7 @@ func shown(s string) string {
 	if s == "" {
 		return "(none)"
 	}
-	return cut(printable(s))
+	return cut(schema.Printable(s))
 }
 
 func cut(s string) string {
@@ -316,25 +320,4 @@ func cut(s string) string {
 		return s
 	}
 	return string(runes[:maxValue]) + fmt.Sprintf("... (%d characters)", len(runes))
-}
-
-// printable takes the power over a terminal from text that came with a tree.
-func printable(s string) string {
-	if !strings.ContainsFunc(s, unicode.IsControl) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case !unicode.IsControl(r):
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		default:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		}
-	}
-	return b.String()
 }

@@ -73,7 +73,7 @@ func Trouble(pods []*corev1.Pod) []string {
 	for _, p := range pods {
 		for _, c := range p.Status.Conditions {
 			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-				out = append(out, fmt.Sprintf("pod %s/%s: %s: %s", p.Namespace, p.Name, c.Reason, c.Message))
+				out = append(out, line("pod %s/%s: %s: %s", p.Namespace, p.Name, c.Reason, c.Message))
 			}
 		}
 		for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
@@ -81,7 +81,7 @@ func Trouble(pods []*corev1.Pod) []string {
 			if w == nil || w.Reason == "" || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" {
 				continue
 			}
-			out = append(out, strings.TrimSuffix(fmt.Sprintf("pod %s/%s: container %s: %s: %s", p.Namespace, p.Name, c.Name, w.Reason, w.Message), ": "))
+			out = append(out, strings.TrimSuffix(line("pod %s/%s: container %s: %s: %s", p.Namespace, p.Name, c.Name, w.Reason, w.Message), ": "))
 		}
 	}
 	slices.Sort(out)
@@ -95,7 +95,7 @@ func Nodes(nodes []*corev1.Node) []string {
 	for _, n := range nodes {
 		for _, c := range n.Status.Conditions {
 			if (c.Type == corev1.NodeReady) != (c.Status == corev1.ConditionTrue) {
-				out = append(out, fmt.Sprintf("node %s: %s: %s", n.Name, c.Reason, c.Message))
+				out = append(out, line("node %s: %s: %s", n.Name, c.Reason, c.Message))
 			}
 		}
 	}
@@ -115,12 +115,17 @@ func Verdict(rev *schema.Revision) string {
 	case ended:
 		word = "FAILED"
 	}
-	line := word + " " + rev.Name
+	verdict := word + " " + rev.Name
 	if rev.Status.Phase == schema.PhaseHeld {
-		line += ": held"
+		verdict += ": held"
 	}
 	if r := Reason(rev); r != "" {
-		line += ": " + r
+		verdict += ": " + r
 	}
-	return line
+	return schema.Printable(verdict)
+}
+
+// line is one line, whatever nodes and registries said.
+func line(format string, args ...any) string {
+	return schema.Printable(fmt.Sprintf(format, args...))
 }

@@ -6,14 +6,15 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/schema"
 )
 
 // WriteText writes the chain for a person; ages count from now.
 func (c *Chain) WriteText(w io.Writer, now time.Time) {
-	fmt.Fprintf(w, "%s: %s\n  %s\n\n", c.Object, c.Code, printable(c.Reason))
+	schema.Fprintf(w, "%s: %s\n  %s\n\n", c.Object, c.Code, c.Reason)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, l := range c.Links {
 		mark := "ok"
@@ -24,7 +25,7 @@ func (c *Chain) WriteText(w io.Writer, now time.Time) {
 		if l.At != nil && !l.At.IsZero() {
 			state += " (" + age(*l.At, now) + ")"
 		}
-		fmt.Fprintf(tw, "  %s  %s\t%s\t%s\n", mark, l.Step, printable(l.Name), printable(state))
+		schema.Fprintf(tw, "  %s  %s\t%s\t%s\n", mark, l.Step, l.Name, state)
 	}
 	tw.Flush()
 	if len(c.Events) > 0 {
@@ -35,15 +36,15 @@ func (c *Chain) WriteText(w io.Writer, now time.Time) {
 		if e.Count > 1 {
 			when += fmt.Sprintf(" (x%d)", e.Count)
 		}
-		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", when, e.Object, e.Reason, printable(e.Message))
+		schema.Fprintf(tw, "  %s\t%s\t%s\t%s\n", when, e.Object, e.Reason, e.Message)
 	}
 	tw.Flush()
 	c.writeLog(w)
 	who := string(c.Actor)
 	if c.Actor == Developer && c.Author != "" {
-		who += " (" + printable(c.Author) + " changed it last, at " + printable(c.File) + ")"
+		who += " (" + c.Author + " changed it last, at " + c.File + ")"
 	}
-	fmt.Fprintf(w, "\nWho must act: %s.\nTo do: %s.\n", who, c.Todo)
+	schema.Fprintf(w, "\nWho must act: %s.\nTo do: %s.\n", who, c.Todo)
 }
 
 func (c *Chain) writeLog(w io.Writer) {
@@ -56,14 +57,14 @@ func (c *Chain) writeLog(w io.Writer) {
 	}
 	switch {
 	case c.Log.Error != "":
-		fmt.Fprintf(w, "\nNo log of container %s: %s\n", c.Log.Container, printable(c.Log.Error))
+		schema.Fprintf(w, "\nNo log of container %s: %s\n", c.Log.Container, c.Log.Error)
 	case len(c.Log.Lines) == 0:
-		fmt.Fprintf(w, "\nContainer %s has logged nothing%s.\n", c.Log.Container, run)
+		schema.Fprintf(w, "\nContainer %s has logged nothing%s.\n", c.Log.Container, run)
 	default:
-		fmt.Fprintf(w, "\nLast lines of container %s of pod %s/%s%s:\n", c.Log.Container, c.Log.Namespace, c.Log.Pod, run)
+		schema.Fprintf(w, "\nLast lines of container %s of pod %s/%s%s:\n", c.Log.Container, c.Log.Namespace, c.Log.Pod, run)
 	}
 	for _, line := range c.Log.Lines {
-		fmt.Fprintf(w, "  | %s\n", printable(line))
+		schema.Fprintf(w, "  | %s\n", strings.ReplaceAll(line, "\t", "    "))
 	}
 }
 
@@ -81,18 +82,4 @@ func age(at metav1.Time, now time.Time) string {
 	default:
 		return fmt.Sprintf("%dd ago", int(d.Hours()/24))
 	}
-}
-
-// printable takes the power over a terminal from text that containers and commits
-// bring.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t':
-			return ' '
-		case unicode.IsControl(r):
-			return '\uFFFD'
-		}
-		return r
-	}, s)
 }

@@ -192,7 +192,7 @@ Events, newest first:
 
 Last lines of container api of pod shop/api-1-x:
   | starting
-  | fatal: ` + "\uFFFD" + `[31mno token
+  | fatal: \x1b[31mno token
 
 Who must act: developer (Ada <ada@example.org> changed it last, at api.yaml:2).
 To do: read the log, fix the program or its configuration and commit.
