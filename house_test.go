@@ -12,11 +12,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -266,33 +266,16 @@ func impurities(file string, source []byte) (out []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	imported := make(map[string]string) // local name -> path
 	for _, spec := range parsed.Imports {
-		path, err := strconv.Unquote(spec.Path.Value)
-		if err != nil {
-			return nil, err
-		}
-		local := localName(path)
-		if spec.Name != nil {
-			local = spec.Name.Name
-		}
-		imported[local] = path
+		path := strings.Trim(spec.Path.Value, "\"`")
 		forbidden := slices.ContainsFunc(forbiddenImports, func(f string) bool { return below(path, f) })
 		if forbidden && !slices.Contains(pureNet, path) {
 			out = append(out, fmt.Sprintf("%s imports %s: this room decides, and deciding does no I/O and knows no chance", fset.Position(spec.Pos()), path))
 		}
 	}
-	ast.Inspect(parsed, func(n ast.Node) bool {
-		selector, ok := n.(*ast.SelectorExpr)
-		if !ok {
-			return true
-		}
-		on, ok := selector.X.(*ast.Ident)
-		if ok && slices.Contains(forbiddenCalls[imported[on.Name]], selector.Sel.Name) {
-			out = append(out, fmt.Sprintf("%s uses %s.%s: this room decides from its inputs alone; `now` is one of them", fset.Position(n.Pos()), on.Name, selector.Sel.Name))
-		}
-		return true
-	})
+	for _, u := range uses(fset, parsed, forbiddenCalls) {
+		out = append(out, u+": this room decides from its inputs alone; `now` is one of them")
+	}
 	return out, nil
 }
 
@@ -304,6 +287,92 @@ func localName(path string) string {
 		return parts[len(parts)-2] // a major version
 	}
 	return last
+}
+
+// speech is how a program reaches its standard output and standard error.
+var speech = map[string][]string{
+	"os":      {"Stdout", "Stderr"},
+	"fmt":     {"Print", "Println", "Printf"},
+	"log":     {"Print", "Println", "Printf", "Fatal", "Fatalln", "Fatalf", "Panic", "Panicln", "Panicf", "Default"},
+	"syscall": {"Stdout", "Stderr"},
+	"":        {"print", "println"},
+}
+
+// speakers may use it: files, and directories with all below them.
+var speakers = map[string]string{
+	"cmd/fairlead/main.go":              "makes terminals of them",
+	"cmd/fairlead/cue.go":               "answers the loader through a pipe",
+	"cmd/fairlead-hook":                 "prints what the master made fit for a terminal; it is too small to do so itself",
+	"cmd/fairlead/internal/bench":       "a program that developers run",
+	"cmd/fairlead/internal/e2e/witness": "a program in a container of a test",
+	"nodeagent/runtimetest/program":     "a program in a container of a test",
+	"examples":                          "programs in containers",
+}
+
+func TestTerminalsAreReachedInOnePlace(t *testing.T) {
+	for _, p := range packages(t) {
+		path, _ := name(p.ImportPath)
+		for _, file := range p.GoFiles {
+			at := filepath.Join(path, file)
+			if slices.ContainsFunc(slices.Collect(maps.Keys(speakers)), func(s string) bool { return below(at, s) }) {
+				continue
+			}
+			for _, u := range usesIn(t, p, file, speech) {
+				t.Errorf("%s: what others wrote must not steer a terminal: write to the writer you are given; a command's are OutOrStdout and ErrOrStderr", u)
+			}
+		}
+	}
+}
+
+// usesIn is uses in one file of a package.
+func usesIn(t *testing.T, p pkg, file string, what map[string][]string) []string {
+	t.Helper()
+	path, _ := name(p.ImportPath)
+	fset := token.NewFileSet()
+	source, err := os.ReadFile(filepath.Join(p.Dir, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := parser.ParseFile(fset, filepath.Join(path, file), source, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uses(fset, parsed, what)
+}
+
+// uses lists where a file names something of a package, given by import path; the
+// path of what the language itself has is empty.
+func uses(fset *token.FileSet, f *ast.File, what map[string][]string) (out []string) {
+	imported := importedNames(f)
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SelectorExpr:
+			on, ok := n.X.(*ast.Ident)
+			if ok && imported[on.Name] != "" && slices.Contains(what[imported[on.Name]], n.Sel.Name) {
+				out = append(out, fmt.Sprintf("%s uses %s.%s", fset.Position(n.Pos()), on.Name, n.Sel.Name))
+			}
+		case *ast.CallExpr:
+			if called, ok := n.Fun.(*ast.Ident); ok && slices.Contains(what[""], called.Name) {
+				out = append(out, fmt.Sprintf("%s uses %s", fset.Position(n.Pos()), called.Name))
+			}
+		}
+		return true
+	})
+	return out
+}
+
+// importedNames are the names that a file's imports go by, with their paths.
+func importedNames(f *ast.File) map[string]string {
+	imported := make(map[string]string)
+	for _, spec := range f.Imports {
+		path := strings.Trim(spec.Path.Value, "\"`")
+		local := localName(path)
+		if spec.Name != nil {
+			local = spec.Name.Name
+		}
+		imported[local] = path
+	}
+	return imported
 }
 
 // leaky names the tests that are let off looking for goroutines left behind.
@@ -423,6 +492,29 @@ func decide(now clock.Time) any { return []any{clock.Now(), metav1.Now(), rand.I
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("purity: %s", diff)
+	}
+
+	fset := token.NewFileSet()
+	parsed, err := parser.ParseFile(fset, "shout.go", `package shout
+
+import (
+	"fmt"
+	io "os"
+)
+
+func shout(w any) {
+	fmt.Println("a")
+	fmt.Fprintln(io.Stderr, "b")
+	println("c")
+	w.Println("d")
+}
+`, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = []string{"shout.go:9:2 uses fmt.Println", "shout.go:10:15 uses io.Stderr", "shout.go:11:2 uses println"}
+	if diff := cmp.Diff(want, uses(fset, parsed, speech)); diff != "" {
+		t.Errorf("speech: %s", diff)
 	}
 
 	for source, want := range map[string][2]bool{

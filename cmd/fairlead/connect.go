@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"fairlead/cmd/fairlead/internal/client"
 )
@@ -61,21 +58,6 @@ func (f *clusterFlags) connect() (*client.Client, error) {
 		return nil, err
 	}
 	return client.Open(path)
-}
-
-// writeAs writes v as JSON or YAML.
-func writeAs(w io.Writer, format string, v any) error {
-	if format == "yaml" {
-		data, err := yaml.Marshal(v)
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(data)
-		return err
-	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 // within bounds ctx by a --timeout; zero means no bound.

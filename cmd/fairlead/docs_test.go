@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -49,7 +50,7 @@ var flagInCode = regexp.MustCompile("`(--[a-z-]+)")
 // is not.
 func TestDocsTellEveryCommand(t *testing.T) {
 	told := sections(readDoc(t, "docs/cli.md"))
-	cmd := root()
+	cmd := root(io.Discard, io.Discard)
 	cmd.InitDefaultCompletionCmd()
 	for _, c := range cmd.Commands() {
 		if c.Hidden || c.Name() == "help" {

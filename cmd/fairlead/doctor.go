@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/local"
+	"fairlead/schema"
 )
 
 func doctorCommand() *cobra.Command {
@@ -40,7 +41,7 @@ func printChecks(cmd *cobra.Command, output string, checks []local.Check) error 
 	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "CHECK\tLEVEL\tFOUND\tMEND")
 	for _, c := range checks {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Name, c.Level, c.Found, c.Mend)
+		schema.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Name, c.Level, c.Found, c.Mend)
 	}
 	return t.Flush()
 }

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 )
 
@@ -40,7 +42,11 @@ func usageErrorf(format string, args ...any) error {
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	cmd, began := root(), false
+	out, complaints := newTerminal(os.Stdout), newTerminal(os.Stderr)
+	defer out.close()
+	defer complaints.close()
+	logrus.SetOutput(complaints)
+	cmd, began := root(out, complaints), false
 	for _, c := range cmd.Commands() {
 		c.RunE = noting(&began, c.RunE)
 	}
@@ -59,7 +65,7 @@ func run() int {
 			return code
 		}
 	}
-	fmt.Fprintf(os.Stderr, "error: %v\n", err)
+	fmt.Fprintf(complaints, "error: %v\n", err)
 	return code
 }
 
@@ -75,13 +81,16 @@ func noting(began *bool, work func(*cobra.Command, []string) error) func(*cobra.
 	}
 }
 
-func root() *cobra.Command {
+// root is the command line. Every command writes to out and complaints alone.
+func root(out, complaints io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "fairlead",
 		Short:         "A GitOps-first container orchestrator: a Git repository says what runs",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	cmd.SetOut(out)
+	cmd.SetErr(complaints)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{code: 2, err: err} })
 	cmd.AddCommand(
 		upCommand(),

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -186,39 +184,4 @@ func planFiles(dir string) ([]api.PlanFile, error) {
 		files = append(files, api.PlanFile{Path: f.Path, Data: data})
 	}
 	return files, nil
-}
-
-// colours of lines by their sign, as diff tools have them.
-var colours = map[string]string{"+ ": "\x1b[32m", "- ": "\x1b[31m", "~ ": "\x1b[33m"}
-
-// painted writes what write says, on a terminal with the lines of additions,
-// changes and removals in colour.
-func painted(w io.Writer, write func(io.Writer)) error {
-	if !colourful(w) {
-		write(w)
-		return nil
-	}
-	var plain bytes.Buffer
-	write(&plain)
-	for line := range strings.Lines(plain.String()) {
-		text := strings.TrimLeft(line, " ")
-		if colour := colours[text[:min(2, len(text))]]; colour != "" {
-			line = colour + strings.TrimSuffix(line, "\n") + "\x1b[0m\n"
-		}
-		if _, err := io.WriteString(w, line); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// colourful reports whether w is a terminal that is not asked to stay plain
-// (https://no-color.org).
-func colourful(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

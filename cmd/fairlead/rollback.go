@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -249,7 +248,8 @@ func (r *rollback) tree(ctx context.Context, git clone) (string, error) {
 	return git.with(ctx, "", []string{index}, "write-tree")
 }
 
-// message names what goes back to what, and why.
+// message names what goes back to what, and why. Git's log shows messages to
+// terminals as they are, with the subjects of others in this one.
 func (r *rollback) message(ctx context.Context, git clone) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Roll back %s to %s\n\n", r.Source, short(r.To))
@@ -265,17 +265,12 @@ func (r *rollback) message(ctx context.Context, git clone) string {
 		fmt.Fprintf(&b, "\nUndone:\n%s\n", strings.Join(lines, "\n"))
 	}
 	fmt.Fprintf(&b, "\n%s: %s\n", trailerRollback, r.To)
-	return b.String()
+	return schema.PrintableText(b.String())
 }
 
 // plainLine is text as one line of a message.
 func plainLine(s string) string {
-	runes := []rune(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s))
+	runes := []rune(schema.Printable(s))
 	if len(runes) > maxWhy {
 		return string(runes[:maxWhy]) + "..."
 	}
@@ -284,11 +279,11 @@ func plainLine(s string) string {
 
 func (r *rollback) write(w io.Writer) {
 	remote := cmp.Or(r.Remote, "<remote>")
-	fmt.Fprintf(w, "Branch %s is at %s: the files of %s over %s.\n", r.Branch, short(r.Commit), short(r.To), short(r.Parent))
+	schema.Fprintf(w, "Branch %s is at %s: the files of %s over %s.\n", r.Branch, short(r.Commit), short(r.To), short(r.Parent))
 	fmt.Fprint(w, "Your work tree is as it was, and nothing was pushed.\n\n")
-	fmt.Fprintf(w, "To look at it:\n  git show --stat %s\n", r.Branch)
-	fmt.Fprintf(w, "To have it reviewed, push the branch and open a pull request into %s:\n  git push %s %s\n", r.Followed, remote, r.Branch)
-	fmt.Fprintf(w, "To deploy it now:\n  git push -o wait %s %s:%s\n", remote, r.Branch, r.Followed)
+	schema.Fprintf(w, "To look at it:\n  git show --stat %s\n", r.Branch)
+	schema.Fprintf(w, "To have it reviewed, push the branch and open a pull request into %s:\n  git push %s %s\n", r.Followed, remote, r.Branch)
+	schema.Fprintf(w, "To deploy it now:\n  git push -o wait %s %s:%s\n", remote, r.Branch, r.Followed)
 }
 
 // clone runs git in the repository around a directory. Variables that point git

@@ -188,25 +188,25 @@ func (s *status) exit() error {
 
 func (s *status) write(w io.Writer) {
 	r := s.Revision
-	fmt.Fprintf(w, "Revision %s: %s\n", r.Name, r.Status.Phase)
-	fmt.Fprintf(w, "  commit   %s %s\n", short(r.Spec.Commit), r.Spec.Subject)
-	fmt.Fprintf(w, "  author   %s\n", r.Spec.Author)
+	schema.Fprintf(w, "Revision %s: %s\n", r.Name, r.Status.Phase)
+	schema.Fprintf(w, "  commit   %s %s\n", short(r.Spec.Commit), r.Spec.Subject)
+	schema.Fprintf(w, "  author   %s\n", r.Spec.Author)
 	if s.Source.Status.Applied.Commit != s.Source.Status.Desired.Commit {
-		fmt.Fprintf(w, "  applied  %s, while Git asks for %s\n", short(s.Source.Status.Applied.Commit), short(s.Source.Status.Desired.Commit))
+		schema.Fprintf(w, "  applied  %s, while Git asks for %s\n", short(s.Source.Status.Applied.Commit), short(s.Source.Status.Desired.Commit))
 	}
 	for _, c := range s.Source.Status.Conditions {
 		if c.Status != metav1.ConditionTrue {
-			fmt.Fprintf(w, "  source   %s: %s\n", c.Reason, c.Message)
+			schema.Fprintf(w, "  source   %s: %s\n", c.Reason, c.Message)
 		}
 	}
 	for _, p := range r.Status.Phases {
-		fmt.Fprintf(w, "  %s  %-11s %s\n", p.At.UTC().Format(time.RFC3339), p.Name, p.Reason)
+		schema.Fprintf(w, "  %s  %-11s %s\n", p.At.UTC().Format(time.RFC3339), p.Name, p.Reason)
 	}
 	for _, d := range r.Status.Diagnostics {
-		fmt.Fprintf(w, "  %s\n", d)
+		schema.Fprintf(w, "  %s\n", d)
 	}
 	for _, line := range slices.Concat(progress.Lines(s.Deployments), s.Trouble, s.Nodes, r.Status.Differs) {
-		fmt.Fprintf(w, "  %s\n", line)
+		schema.Fprintf(w, "  %s\n", line)
 	}
 	fmt.Fprintln(w, progress.Verdict(r))
 }
@@ -259,7 +259,7 @@ func writeHistory(w io.Writer, revs []*schema.Revision, now time.Time) {
 	fmt.Fprintln(tw, "REVISION\tPHASE\tAGE\tAUTHOR\tSUBJECT")
 	for _, r := range revs {
 		author, _, _ := strings.Cut(r.Spec.Author, " <")
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Status.Phase, age(now.Sub(entered(r, schema.PhaseSeen))), author, r.Spec.Subject)
+		schema.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Status.Phase, age(now.Sub(entered(r, schema.PhaseSeen))), author, r.Spec.Subject)
 	}
 	tw.Flush()
 }

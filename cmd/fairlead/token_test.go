@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -80,9 +81,8 @@ func who(t *testing.T, server string, config *tls.Config) string {
 func fairlead(t *testing.T, args ...string) string {
 	t.Helper()
 	var out bytes.Buffer
-	cmd := root()
+	cmd := root(&out, io.Discard)
 	cmd.SetArgs(args)
-	cmd.SetOut(&out)
 	if err := cmd.ExecuteContext(t.Context()); err != nil {
 		t.Fatalf("fairlead %s: %v", strings.Join(args, " "), err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,7 +61,7 @@ func validate(cmd *cobra.Command, path string, spec schema.SourceSpec, output st
 	}
 	report.count()
 	if output == "json" {
-		err = report.writeJSON(cmd.OutOrStdout())
+		err = writeAs(cmd.OutOrStdout(), output, report)
 	} else {
 		err = report.writeText(cmd.OutOrStdout())
 	}
@@ -121,12 +120,6 @@ func (v *validation) count() {
 		}
 	}
 	v.Valid = v.Errors == 0
-}
-
-func (v *validation) writeJSON(w io.Writer) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(v)
 }
 
 func (v *validation) writeText(w io.Writer) error {

@@ -70,7 +70,8 @@ func formatOf(r *http.Request) (format, *apierrors.StatusError) {
 	return f, newStatus(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable, "only application/json is served, as objects, Table or PartialObjectMetadata")
 }
 
-// table renders objects as rows.
+// table renders objects as rows. Clients show its cells to terminals as they are;
+// the objects that may come with them are exact.
 func (f format) table(res *resource, rv string, objs []schema.Object, now metav1.Time) *metav1.Table {
 	t := &metav1.Table{
 		TypeMeta:          metav1.TypeMeta{Kind: "Table", APIVersion: metaGroup + "/" + f.version},
@@ -79,9 +80,18 @@ func (f format) table(res *resource, rv string, objs []schema.Object, now metav1
 		Rows:              make([]metav1.TableRow, len(objs)),
 	}
 	for i, obj := range objs {
-		t.Rows[i] = metav1.TableRow{Cells: res.cells(obj, now), Object: f.rowObject(obj)}
+		t.Rows[i] = metav1.TableRow{Cells: printableCells(res.cells(obj, now)), Object: f.rowObject(obj)}
 	}
 	return t
+}
+
+func printableCells(cells []any) []any {
+	for i, c := range cells {
+		if text, ok := c.(string); ok {
+			cells[i] = schema.Printable(text)
+		}
+	}
+	return cells
 }
 
 func (f format) rowObject(obj schema.Object) runtime.RawExtension {

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	openapi_v2 "github.com/google/gnostic-models/openapiv2"
 	"google.golang.org/protobuf/proto"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -17,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 
 	"fairlead/reconciler/state"
+	"fairlead/schema"
 )
 
 const (
@@ -348,5 +352,37 @@ func TestMetrics(t *testing.T) {
 		if !strings.Contains(string(body), want) {
 			t.Errorf("no %s in\n%s", want, body)
 		}
+	}
+}
+
+// Clients show a Table's cells and a Status' message to terminals as they are.
+func TestTablesAndRefusalsSteerNoTerminal(t *testing.T) {
+	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-1"}, Spec: schema.RevisionSpec{
+		Source: "main", Subject: "a\x1b[2J\u202egpj\nmain-2 Healthy", Author: "\u009b31m\u200b <a@b>",
+	}}
+	rev.Enter(schema.PhaseFailed, metav1.Time{}, "exit\r1\xff")
+	event := &corev1.Event{Reason: "Killing\x07", Message: "\x1b]0;t\a\u2066"}
+	for _, obj := range []schema.Object{rev, event} {
+		res := resources[slices.IndexFunc(resources, func(r *resource) bool { return r.Kind == schema.KindOf(obj) })]
+		exact := obj.DeepCopyObject()
+		for _, row := range (format{as: asTable, version: "v1"}).table(res, "1", []schema.Object{obj}, metav1.Time{}).Rows {
+			for _, cell := range row.Cells {
+				if text, ok := cell.(string); ok && schema.Printable(text) != text {
+					t.Errorf("%s: a cell has %q", res.Kind, text)
+				}
+			}
+		}
+		if diff := cmp.Diff(exact, obj.DeepCopyObject()); diff != "" {
+			t.Errorf("the object was changed: %s", diff)
+		}
+	}
+	answer := httptest.NewRecorder()
+	writeError(answer, newStatus(http.StatusBadRequest, metav1.StatusReasonBadRequest, "a.yaml:1: \x1b[2J\nb.yaml:2: \u202egpj"))
+	var status metav1.Status
+	if err := json.Unmarshal(answer.Body.Bytes(), &status); err != nil {
+		t.Fatal(err)
+	}
+	if want := "a.yaml:1: " + `\x1b[2J` + "\nb.yaml:2: " + `\u202egpj`; status.Message != want {
+		t.Errorf("message %q, want %q", status.Message, want)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/sirupsen/logrus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/schema"
 )
 
 // writeTimeout is how long one write to a client may block: a watcher or agent
@@ -55,8 +57,7 @@ func boundAnswer(w http.ResponseWriter) {
 
 // writeError answers with the error as a metav1.Status.
 func writeError(w http.ResponseWriter, err *apierrors.StatusError) {
-	status := err.Status()
-	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	status := statusTold(err)
 	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", "1")
 	}
@@ -65,6 +66,15 @@ func writeError(w http.ResponseWriter, err *apierrors.StatusError) {
 		panic("api: marshal a Status: " + merr.Error())
 	}
 	writeBody(w, int(status.Code), "application/json", data)
+}
+
+// statusTold is the error as it is sent. Clients show its message to terminals as
+// it is.
+func statusTold(err *apierrors.StatusError) metav1.Status {
+	status := err.Status()
+	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	status.Message = schema.PrintableText(status.Message)
+	return status
 }
 
 // statusOf makes any error a Status: its own where it brings one, else 500.

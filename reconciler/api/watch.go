@@ -259,9 +259,7 @@ func (wt *watcher) bookmark(annotations map[string]string) {
 }
 
 func (wt *watcher) fail(err *apierrors.StatusError) {
-	status := err.Status()
-	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
-	data, merr := json.Marshal(status)
+	data, merr := json.Marshal(statusTold(err))
 	wt.write(watch.Error, data, merr)
 	_ = wt.flush() // the watch ends either way
 }
@@ -270,9 +268,8 @@ func (wt *watcher) fail(err *apierrors.StatusError) {
 // written ends in an ERROR event rather than in a gap.
 func (wt *watcher) write(kind watch.EventType, data []byte, err error) {
 	if err != nil {
-		status := newStatus(http.StatusInternalServerError, metav1.StatusReasonInternalError, err.Error()).Status()
 		kind = watch.Error
-		data, err = json.Marshal(status)
+		data, err = json.Marshal(statusTold(statusOf(err)))
 		if err != nil {
 			panic("api: marshal a Status: " + err.Error())
 		}

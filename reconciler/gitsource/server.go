@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"fairlead/reconciler/gitsource/hook"
+	"fairlead/schema"
 )
 
 // Bounds on pushes being judged.
@@ -153,7 +154,7 @@ func (s *Server) talk(ctx context.Context, conn *net.UnixConn) {
 	request, err := hook.ReadRequest(hook.NewReader(conn))
 	log = log.WithFields(logrus.Fields{"source": request.Source, "phase": request.Phase, "pusher": request.Pusher})
 	if err != nil {
-		io.WriteString(conn, hook.Text("fairlead: "+err.Error())+hook.Verdict(1))
+		io.WriteString(conn, hook.Text("fairlead: "+schema.Printable(err.Error()))+hook.Verdict(1))
 		log.WithError(err).Warn("refused a request")
 		return
 	}
