@@ -40,7 +40,7 @@ const everything = "*"
 var (
 	leaf    = []string{"schema"}
 	adapter = []string{"schema", "schema/wire"}
-	node    = []string{"schema", "schema/wire", "nodeagent/pod"}
+	node    = []string{"schema", "schema/wire", "nodeagent/pod", "nodeagent/dirfd"}
 	tables  = []string{"schema", "schema/wire", "reconciler/state"}
 	engine  = []string{"schema", "schema/wire", "reconciler/state", "reconciler/control", "reconciler/scheduler"}
 	planned = append([]string{"reconciler/settle"}, engine...)
@@ -74,6 +74,7 @@ var rooms = []room{
 	{path: "reconciler/trust", may: adapter, reason: adapters},
 
 	{path: "nodeagent/pod", may: adapter, reason: "the pod plan is pure: wanted and running in, operations out", pure: true},
+	{path: "nodeagent/dirfd", reason: "it knows descriptors and nothing of pods"},
 	{path: "nodeagent", may: node, reason: nodeSide},
 	{path: "nodeagent/runtimetest", may: append([]string{"nodeagent"}, node...), reason: "a fake knows the interface it keeps and no other implementation of it"},
 	{path: "nodeagent/podman", may: node, reason: nodeSide},

@@ -35,12 +35,7 @@ type Executor struct {
 	now     func() time.Time
 
 	mu   sync.Mutex
-	made map[types.UID]made // what this life of the agent has made or adopted
-}
-
-type made struct {
-	sandbox pod.Sandbox
-	volumes map[string]string
+	made map[types.UID]pod.Sandbox // what this life of the agent has made or adopted
 }
 
 // NewExecutor makes the executor of one life of an agent.
@@ -48,7 +43,7 @@ func NewExecutor(cfg Config, now func() time.Time) *Executor {
 	cfg = cfg.withDefaults()
 	return &Executor{
 		runtime: cfg.Runtime, network: cfg.Network, volumes: cfg.Volumes, dirs: podDirs(PodsDir(cfg.Dir)),
-		resolv: cfg.ResolvConf, now: now, made: map[types.UID]made{},
+		resolv: cfg.ResolvConf, now: now, made: map[types.UID]pod.Sandbox{},
 	}
 }
 
@@ -105,7 +100,9 @@ func (x *Executor) createSandbox(t Task) Result {
 	if err != nil {
 		return fail(fmt.Errorf("create sandbox: %w", err))
 	}
-	x.note(t.obs.UID, func(m *made) { m.sandbox = sandbox })
+	x.mu.Lock()
+	x.made[t.obs.UID] = sandbox
+	x.mu.Unlock()
 	return Result{}
 }
 
@@ -139,11 +136,9 @@ func (x *Executor) writeFiles(t Task) error {
 }
 
 func (x *Executor) prepareVolumes(t Task) Result {
-	paths, err := x.volumes.Prepare(t.wanted.Pod, t.data, t.place)
-	if err != nil {
+	if err := x.volumes.Prepare(t.wanted.Pod, t.data, t.place); err != nil {
 		return Result{err: fmt.Errorf("prepare volumes: %w", err), reason: missing(err, schema.ReasonMount)}
 	}
-	x.note(t.obs.UID, func(m *made) { m.volumes = paths })
 	return Result{data: t.wanted.Data}
 }
 
@@ -193,10 +188,16 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 	if c == nil {
 		panic(fmt.Sprintf("nodeagent: pod %s has no container %s", op.Pod, op.Container))
 	}
-	m := x.known(op.Pod)
+	sources, err := x.volumes.Bind(t.wanted.Pod, c)
+	if err != nil {
+		return Result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: schema.ReasonContainerCreate}
+	}
+	// The container has mounts of its own by then, or never will. What stays
+	// bound goes with the pod's next start or its end, which tell if it cannot.
+	defer func() { _ = x.volumes.Unbind(op.Pod) }()
 	logPath := x.dirs.log(op.Pod, op.Container, op.Attempt)
 	spec, err := pod.BuildSpec(t.wanted, c, op.Attempt, pod.Frame{
-		Cluster: t.cluster.ID, Place: t.place, Sandbox: m.sandbox, Volumes: m.volumes,
+		Cluster: t.cluster.ID, Place: t.place, Sandbox: x.sandbox(op.Pod), Sources: sources,
 		Files: x.dirs.files(op.Pod), LogPath: logPath, Data: t.data,
 	})
 	if err != nil {
@@ -205,6 +206,11 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 	if err := x.makeLog(op, logPath); err != nil {
 		return Result{err: err, reason: schema.ReasonContainerCreate}
 	}
+	return x.launch(ctx, op, spec)
+}
+
+// launch makes a container and runs it.
+func (x *Executor) launch(ctx context.Context, op pod.Operation, spec pod.ContainerSpec) Result {
 	create, cancel := context.WithTimeout(ctx, callTimeout)
 	id, err := x.runtime.Create(create, spec)
 	cancel()
@@ -269,15 +275,7 @@ func (x *Executor) removeSandbox(ctx context.Context, uid types.UID) error {
 	return nil
 }
 
-func (x *Executor) note(uid types.UID, change func(*made)) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	m := x.made[uid]
-	change(&m)
-	x.made[uid] = m
-}
-
-func (x *Executor) known(uid types.UID) made {
+func (x *Executor) sandbox(uid types.UID) pod.Sandbox {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.made[uid]

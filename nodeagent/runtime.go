@@ -74,8 +74,14 @@ type Network interface {
 // Volumes prepares what containers mount.
 type Volumes interface {
 	// Prepare makes the pod's volumes and brings their content up to date,
-	// changing nothing that is right; it returns each one's path by name.
-	Prepare(p *corev1.Pod, data pod.Data, at pod.Place) (map[string]string, error)
+	// changing nothing that is right.
+	Prepare(p *corev1.Pod, data pod.Data, at pod.Place) error
+	// Bind fixes what one start of a container shows at its volumeMounts and
+	// returns a path for each, in their order, that no container can make lead
+	// elsewhere. The paths hold until Unbind, which comes once the container runs.
+	Bind(p *corev1.Pod, c *corev1.Container) ([]string, error)
+	// Unbind takes back what is bound for a start of the pod; nothing is no error.
+	Unbind(uid types.UID) error
 	// Remove deletes the pod's volumes, mounts included; none is no error.
 	Remove(uid types.UID) error
 }

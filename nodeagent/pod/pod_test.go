@@ -69,7 +69,7 @@ containers:
 	w := &Wanted{PodWork: wire.PodWork{Pod: p, Epoch: 7, Revision: "main-abc"}}
 	got, err := BuildSpec(w, &p.Spec.Containers[0], 2, Frame{
 		Cluster: "cl", Place: Place{Node: "n1", PodIP: "10.112.0.5"}, Sandbox: Sandbox{Net: "/run/net", IPC: "/run/ipc", UTS: "/run/uts", Shm: "/run/shm"},
-		Volumes: map[string]string{"conf": "/v/conf", "d": "/v/d"}, Files: "/f", LogPath: "/l/2.log",
+		Sources: []string{"/v/conf", "/b/1"}, Files: "/f", LogPath: "/l/2.log",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ containers:
 		Env:     []EnvVar{{"NAME", "web"}, {"HOSTNAME", "web-1"}},
 		Command: []string{"/bin/app", "--name=web"}, Args: []string{"$(MISSING)"}, WorkingDir: "/work",
 		Mounts: []Mount{
-			{Source: "/v/conf", Target: "/etc/app", ReadOnly: true}, {Source: "/v/d/sub", Target: "/data"},
+			{Source: "/v/conf", Target: "/etc/app", ReadOnly: true}, {Source: "/b/1", Target: "/data"},
 			{Source: "/f/hosts", Target: "/etc/hosts"}, {Source: "/f/hostname", Target: "/etc/hostname"}, {Source: "/f/resolv.conf", Target: "/etc/resolv.conf"}, {Source: "/run/shm", Target: "/dev/shm"},
 		},
 		LogPath:   "/l/2.log",
@@ -98,15 +98,13 @@ containers:
 
 func TestBuildSpecRefusesWhatItWouldIgnore(t *testing.T) {
 	for spec, want := range map[string]string{
-		"hostNetwork: true\ncontainers: [{name: c}]":                                                             "hostNetwork",
-		"containers: [{name: c, lifecycle: {preStop: {exec: {command: [x]}}}}]":                                  "lifecycle",
-		"containers: [{name: c, securityContext: {runAsNonRoot: true}}]":                                         "runAsNonRoot",
-		"containers: [{name: c, securityContext: {seccompProfile: {type: Unconfined}}}]":                         "seccompProfile",
-		"containers: [{name: c, volumeMounts: [{name: no-such, mountPath: /x}]}]":                                "no such volume",
-		"volumes: [{name: v}]\ncontainers: [{name: c, volumeMounts: [{name: v, mountPath: /x, subPath: ../y}]}]": "leaves the volume",
+		"hostNetwork: true\ncontainers: [{name: c}]":                                     "hostNetwork",
+		"containers: [{name: c, lifecycle: {preStop: {exec: {command: [x]}}}}]":          "lifecycle",
+		"containers: [{name: c, securityContext: {runAsNonRoot: true}}]":                 "runAsNonRoot",
+		"containers: [{name: c, securityContext: {seccompProfile: {type: Unconfined}}}]": "seccompProfile",
 	} {
 		p := podFrom(t, spec)
-		_, err := BuildSpec(&Wanted{PodWork: wire.PodWork{Pod: p}}, &p.Spec.Containers[0], 0, Frame{Volumes: map[string]string{"v": "/v"}})
+		_, err := BuildSpec(&Wanted{PodWork: wire.PodWork{Pod: p}}, &p.Spec.Containers[0], 0, Frame{})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", spec, err, want)
 		}

@@ -17,8 +17,9 @@ type Frame struct {
 	Cluster string // cluster id
 	Place   Place
 	Sandbox Sandbox
-	// Volumes is the path on the node of each volume, by name.
-	Volumes map[string]string
+	// Sources is the path on the node of what each of the container's
+	// volumeMounts shows, in their order: what Volumes.Bind gives.
+	Sources []string
 	// Files is the directory with the pod's hosts, hostname and resolv.conf.
 	Files   string
 	LogPath string
@@ -37,10 +38,6 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 	}
 	if !slices.ContainsFunc(env, func(e EnvVar) bool { return e.Name == "HOSTNAME" }) {
 		env = append(env, EnvVar{"HOSTNAME", Hostname(w.Pod)})
-	}
-	mounts, err := mounts(w.Pod, c, f)
-	if err != nil {
-		return ContainerSpec{}, err
 	}
 	security, err := security(w.Pod, c)
 	if err != nil {
@@ -68,7 +65,7 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 		Command:    expandAll(c.Command, env),
 		Args:       expandAll(c.Args, env),
 		WorkingDir: c.WorkingDir,
-		Mounts:     mounts,
+		Mounts:     mounts(w.Pod, c, f),
 		LogPath:    f.LogPath,
 		Resources:  resources(w.Pod, c),
 		Security:   security,
@@ -103,24 +100,24 @@ func refuse(pod *corev1.Pod, c *corev1.Container) error {
 	return nil
 }
 
-func mounts(pod *corev1.Pod, c *corev1.Container, f Frame) ([]Mount, error) {
+// SubPath is the part of its volume that a mount shows, "." for all of it. It is
+// a path without ".." or a slash at its start; where it leads is not known.
+func SubPath(m *corev1.VolumeMount) (string, error) {
+	switch {
+	case m.SubPathExpr != "":
+		return "", errors.New("subPathExpr is not supported")
+	case path.IsAbs(m.SubPath):
+		return "", fmt.Errorf("subPath %q must be a relative path", m.SubPath)
+	case slices.Contains(strings.Split(m.SubPath, "/"), ".."):
+		return "", fmt.Errorf(`subPath %q must not contain ".."`, m.SubPath)
+	}
+	return path.Clean(m.SubPath), nil
+}
+
+func mounts(pod *corev1.Pod, c *corev1.Container, f Frame) []Mount {
 	out := []Mount{}
-	for _, m := range c.VolumeMounts {
-		source, ok := f.Volumes[m.Name]
-		if !ok {
-			return nil, fmt.Errorf("volumeMount %s: no such volume", m.Name)
-		}
-		if m.SubPathExpr != "" {
-			return nil, fmt.Errorf("volumeMount %s: subPathExpr is not supported", m.Name)
-		}
-		if m.SubPath != "" {
-			if !path.IsAbs(m.SubPath) && path.Clean(m.SubPath) != "." && !strings.HasPrefix(path.Clean(m.SubPath), "..") {
-				source = path.Join(source, m.SubPath)
-			} else {
-				return nil, fmt.Errorf("volumeMount %s: subPath %q leaves the volume", m.Name, m.SubPath)
-			}
-		}
-		mount := Mount{Source: source, Target: m.MountPath, ReadOnly: m.ReadOnly || readOnlyVolume(pod, m.Name)}
+	for i, m := range c.VolumeMounts {
+		mount := Mount{Source: f.Sources[i], Target: m.MountPath, ReadOnly: m.ReadOnly || readOnlyVolume(pod, m.Name)}
 		if p := m.MountPropagation; p != nil {
 			switch *p {
 			case corev1.MountPropagationHostToContainer:
@@ -145,7 +142,7 @@ func mounts(pod *corev1.Pod, c *corev1.Container, f Frame) ([]Mount, error) {
 			out = append(out, m)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // readOnlyVolume: what shows ConfigMaps and Secrets is never writable.

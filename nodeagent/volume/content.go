@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -136,34 +135,35 @@ const dataLink = "..data"
 
 // publish makes dir show files: a new version is written beside the old one and
 // one rename of a link switches all of it. Content that is shown already is not
-// written again.
-func publish(dir string, files map[string]file, group int) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// written again. A container that may remount its volume can write there: no step
+// leaves the open directory or follows a link.
+func (v *Volumes) publish(path string, files map[string]file, group int) error {
+	if err := os.MkdirAll(path, 0o755); err != nil {
 		return err
 	}
+	dir, err := os.OpenRoot(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
 	version := ".." + versionOf(files, group)
-	shown, err := os.Readlink(filepath.Join(dir, dataLink))
+	shown, err := dir.Readlink(dataLink)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if shown != version {
-		if err := write(filepath.Join(dir, version), files, group); err != nil {
+		if err := v.write(dir, version, files, group); err != nil {
 			return err
 		}
-		link := filepath.Join(dir, "..data_new")
-		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := os.Symlink(version, link); err != nil {
-			return err
-		}
-		if err := os.Rename(link, filepath.Join(dir, dataLink)); err != nil {
+		if err := link(dir, version, dataLink); err != nil {
 			return err
 		}
 	}
+	v.before("link files")
 	if err := userLinks(dir, files); err != nil {
 		return err
 	}
+	v.before("remove old versions")
 	return dropOld(dir, version)
 }
 
@@ -179,62 +179,69 @@ func versionOf(files map[string]file, group int) string {
 }
 
 // write makes a version whole. A half-written one of an earlier crash is begun anew.
-func write(dir string, files map[string]file, group int) error {
-	if err := os.RemoveAll(dir); err != nil {
+func (v *Volumes) write(dir *os.Root, version string, files map[string]file, group int) error {
+	if err := dir.RemoveAll(version); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := dir.Mkdir(version, 0o755); err != nil {
 		return err
 	}
+	in, err := dir.OpenRoot(version)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
 	for _, path := range slices.Sorted(maps.Keys(files)) {
-		full := filepath.Join(dir, path)
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		v.before("write file")
+		if err := in.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		mode := files[path].mode
-		if group >= 0 {
-			mode |= mode & 0o400 >> 3 // the group reads what the owner reads
-		}
-		if err := os.WriteFile(full, files[path].data, mode); err != nil {
-			return err
-		}
-		if err := os.Chown(full, -1, group); err != nil {
-			return err
-		}
-		if err := os.Chmod(full, mode); err != nil {
+		if err := writeFile(in, path, files[path], group); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// writeFile makes a file that is not there yet.
+func writeFile(dir *os.Root, path string, content file, group int) error {
+	mode := content.mode
+	if group >= 0 {
+		mode |= mode & 0o400 >> 3 // the group reads what the owner reads
+	}
+	f, err := dir.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content.data)
+	if err == nil {
+		err = f.Chown(-1, group)
+	}
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	return errors.Join(err, f.Close())
+}
+
 // userLinks makes the top level: a link per file or directory, none else.
-func userLinks(dir string, files map[string]file) error {
+func userLinks(dir *os.Root, files map[string]file) error {
 	want := map[string]bool{}
 	for path := range files {
 		top, _, _ := strings.Cut(path, "/")
 		want[top] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
-		target := filepath.Join(dataLink, name)
-		link := filepath.Join(dir, name)
-		if got, err := os.Readlink(link); err == nil && got == target {
-			continue
-		}
-		if err := os.RemoveAll(link); err != nil {
-			return err
-		}
-		if err := os.Symlink(target, link); err != nil {
+		if err := link(dir, dataLink+"/"+name, name); err != nil {
 			return err
 		}
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := list(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if !want[e.Name()] && !bytes.HasPrefix([]byte(e.Name()), []byte("..")) {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+		if !want[e.Name()] && !strings.HasPrefix(e.Name(), "..") {
+			if err := dir.RemoveAll(e.Name()); err != nil {
 				return err
 			}
 		}
@@ -242,18 +249,50 @@ func userLinks(dir string, files map[string]file) error {
 	return nil
 }
 
+// link makes name a link to target at once, in place of whatever is there.
+func link(dir *os.Root, target, name string) error {
+	if got, err := dir.Readlink(name); err == nil && got == target {
+		return nil
+	}
+	if err := dir.RemoveAll(newLink); err != nil {
+		return err
+	}
+	if err := dir.Symlink(target, newLink); err != nil {
+		return err
+	}
+	err := dir.Rename(newLink, name)
+	if err != nil { // a directory is in its place, such as a start made for a subPath
+		if err = dir.RemoveAll(name); err == nil {
+			err = dir.Rename(newLink, name)
+		}
+	}
+	return err
+}
+
+// newLink is a link that is about to take its place.
+const newLink = "..data_new"
+
 // dropOld removes versions that are not shown.
-func dropOld(dir, shown string) error {
-	entries, err := os.ReadDir(dir)
+func dropOld(dir *os.Root, shown string) error {
+	entries, err := list(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		if e.IsDir() && strings.HasPrefix(e.Name(), "..") && e.Name() != shown {
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			if err := dir.RemoveAll(e.Name()); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+func list(dir *os.Root) ([]os.DirEntry, error) {
+	f, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.ReadDir(-1)
 }

@@ -1,24 +1,21 @@
 // Package volume answers what a pod's containers find in their volumes: it
-// makes emptyDir, ConfigMap, Secret, projected and downward API volumes and
-// checks hostPath ones. A volume that shows data switches from one version to
-// the next at once, so a mount never shows a mix. It mounts nothing into
-// containers; the node agent calls it.
+// makes emptyDir, ConfigMap, Secret, projected and downward API volumes, checks
+// hostPath ones, and fixes, for each start of a container, what its mounts show.
+// A volume that shows data switches from one version to the next at once, so a
+// mount never shows a mix. It mounts nothing into containers; the node agent
+// calls it. README.md tells why no path is used twice.
 package volume
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"fairlead/nodeagent/dirfd"
 	"fairlead/nodeagent/pod"
 )
 
@@ -30,6 +27,9 @@ const secretBytes = 64 << 20
 // pods may be worked on concurrently.
 type Volumes struct {
 	podsDir string
+	// between, if set, is called with what comes next before a step that follows
+	// on a look at something that a container can change. Tests change it there.
+	between func(next string)
 }
 
 // New works below podsDir.
@@ -39,43 +39,49 @@ func (v *Volumes) dir(uid types.UID) string {
 	return filepath.Join(v.podsDir, string(uid), "volumes")
 }
 
-// Prepare makes the pod's volumes and brings what they show up to date; what is
-// right already is not touched. It returns each volume's path by name. An error
-// names the first volume that cannot be had; those before it are made.
-func (v *Volumes) Prepare(p *corev1.Pod, data pod.Data, at pod.Place) (map[string]string, error) {
-	paths := make(map[string]string, len(p.Spec.Volumes))
-	for i := range p.Spec.Volumes {
-		vol := &p.Spec.Volumes[i]
-		path, err := v.prepare(p, vol, data, at)
-		if err != nil {
-			return nil, fmt.Errorf("volume %s: %w", vol.Name, err)
-		}
-		paths[vol.Name] = path
+func (v *Volumes) path(uid types.UID, volume string) string { return filepath.Join(v.dir(uid), volume) }
+
+func (v *Volumes) before(next string) {
+	if v.between != nil {
+		v.between(next)
 	}
-	if err := v.subPaths(p, paths); err != nil {
-		return nil, err
-	}
-	return paths, nil
 }
 
-func (v *Volumes) prepare(p *corev1.Pod, vol *corev1.Volume, data pod.Data, at pod.Place) (string, error) {
-	path := filepath.Join(v.dir(p.UID), vol.Name)
+// Prepare makes the pod's volumes and brings what they show up to date; what is
+// right already is not touched. An error names the first volume that cannot be
+// had; those before it are made.
+func (v *Volumes) Prepare(p *corev1.Pod, data pod.Data, at pod.Place) error {
+	for i := range p.Spec.Volumes {
+		vol := &p.Spec.Volumes[i]
+		if err := v.prepare(p, vol, data, at); err != nil {
+			return fmt.Errorf("volume %s: %w", vol.Name, err)
+		}
+	}
+	return nil
+}
+
+func (v *Volumes) prepare(p *corev1.Pod, vol *corev1.Volume, data pod.Data, at pod.Place) error {
+	path := v.path(p.UID, vol.Name)
 	switch {
 	case vol.HostPath != nil:
-		return vol.HostPath.Path, hostPath(vol.HostPath)
+		f, err := v.hostPath(vol.HostPath)
+		if err != nil {
+			return err
+		}
+		return f.Close()
 	case vol.EmptyDir != nil:
-		return path, emptyDir(path, vol.EmptyDir, p)
+		return emptyDir(path, vol.EmptyDir, p)
 	}
 	files, secret, err := content(p, vol, data, at)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if secret {
 		if err := tmpfs(path, secretBytes, 0o755); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return path, publish(path, files, groupOf(p))
+	return v.publish(path, files, groupOf(p))
 }
 
 func emptyDir(path string, e *corev1.EmptyDirVolumeSource, p *corev1.Pod) error {
@@ -95,15 +101,20 @@ func emptyDir(path string, e *corev1.EmptyDirVolumeSource, p *corev1.Pod) error 
 	default:
 		return fmt.Errorf("medium %q is not supported", e.Medium)
 	}
+	dir, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
 	// Whoever the container runs as writes here; with fsGroup, so does the group.
 	mode := os.FileMode(0o777)
 	if g := groupOf(p); g >= 0 {
-		if err := os.Chown(path, -1, g); err != nil {
+		if err := dir.Chown(-1, g); err != nil {
 			return err
 		}
 		mode |= os.ModeSetgid
 	}
-	return os.Chmod(path, mode)
+	return dir.Chmod(mode)
 }
 
 // groupOf is the pod's fsGroup, or -1.
@@ -144,111 +155,11 @@ func isMount(path string) (bool, error) {
 	return own.Dev != parent.Dev, nil
 }
 
-// hostPath checks, or makes, what the type asks for.
-func hostPath(h *corev1.HostPathVolumeSource) error {
-	want := corev1.HostPathUnset
-	if h.Type != nil {
-		want = *h.Type
-	}
-	info, err := os.Stat(h.Path)
-	missing := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !missing {
-		return err
-	}
-	switch want {
-	case corev1.HostPathUnset:
-		// A bind needs a source: made as a directory, as Kubernetes' runtimes do.
-		if missing {
-			return os.MkdirAll(h.Path, 0o755)
-		}
-		return nil
-	case corev1.HostPathDirectoryOrCreate:
-		if missing {
-			return os.MkdirAll(h.Path, 0o755)
-		}
-		want = corev1.HostPathDirectory
-	case corev1.HostPathFileOrCreate:
-		if missing {
-			return os.WriteFile(h.Path, nil, 0o644)
-		}
-		want = corev1.HostPathFile
-	}
-	if missing {
-		return fmt.Errorf("hostPath %s does not exist", h.Path)
-	}
-	is := map[corev1.HostPathType]bool{
-		corev1.HostPathDirectory: info.IsDir(),
-		corev1.HostPathFile:      info.Mode().IsRegular(),
-		corev1.HostPathSocket:    info.Mode()&fs.ModeSocket != 0,
-		corev1.HostPathCharDev:   info.Mode()&fs.ModeCharDevice != 0,
-		corev1.HostPathBlockDev:  info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0,
-	}
-	if ok, known := is[want]; !known {
-		return fmt.Errorf("hostPath type %q is not supported", want)
-	} else if !ok {
-		return fmt.Errorf("hostPath %s is not a %s", h.Path, want)
-	}
-	return nil
-}
-
-// subPaths makes the directories that volumeMounts name below emptyDir and
-// hostPath volumes, and checks that none leaves its volume through a link.
-func (v *Volumes) subPaths(p *corev1.Pod, paths map[string]string) error {
-	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-		for _, m := range c.VolumeMounts {
-			root, ok := paths[m.Name]
-			if !ok || m.SubPath == "" {
-				continue
-			}
-			if err := subPath(root, m.SubPath); err != nil {
-				return fmt.Errorf("volume %s: subPath %s: %w", m.Name, m.SubPath, err)
-			}
-		}
-	}
-	return nil
-}
-
-func subPath(root, sub string) error {
-	if filepath.IsAbs(sub) || slices.Contains(strings.Split(sub, "/"), "..") {
-		return errors.New("leaves the volume")
-	}
-	dir, err := os.OpenRoot(root)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	// OpenRoot refuses links that lead out.
-	if _, err := dir.Stat(sub); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return dir.MkdirAll(sub, 0o777)
-}
-
 // Remove deletes the pod's volumes and unmounts what is mounted in them; none
-// is no error. hostPath volumes stay.
+// is no error. What hostPath volumes show stays.
 func (v *Volumes) Remove(uid types.UID) error {
-	dir := v.dir(uid)
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err := v.Unbind(uid); err != nil {
 		return err
 	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		for {
-			mounted, err := isMount(path)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			if !mounted {
-				break
-			}
-			if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
-				return fmt.Errorf("unmount volume %s: %w", e.Name(), err)
-			}
-		}
-	}
-	return os.RemoveAll(dir)
+	return dirfd.RemoveAll(v.dir(uid))
 }

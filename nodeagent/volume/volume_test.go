@@ -92,11 +92,10 @@ func TestDataVolumes(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			v := volumes(t)
-			paths, err := v.Prepare(podWith(t, "volumes: [{name: v, "+test.volume+"}]"), data, pod.Place{})
-			if err != nil {
+			if err := v.Prepare(podWith(t, "volumes: [{name: v, "+test.volume+"}]"), data, pod.Place{}); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, tree(t, paths["v"])); diff != "" {
+			if diff := cmp.Diff(test.want, tree(t, v.path("uid-1", "v"))); diff != "" {
 				t.Errorf("files (-want +got):\n%s", diff)
 			}
 		})
@@ -116,7 +115,7 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, test := range tests {
 		v := volumes(t)
-		_, err := v.Prepare(podWith(t, "volumes: [{name: v, "+test.volume+"}]"), data, pod.Place{})
+		err := v.Prepare(podWith(t, "volumes: [{name: v, "+test.volume+"}]"), data, pod.Place{})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q", test.volume, err, test.want)
 		}
@@ -127,12 +126,11 @@ func TestSecretsAndMemoryAreOnTmpfs(t *testing.T) {
 	v := volumes(t)
 	p := podWith(t, `volumes: [{name: s, secret: {secretName: key}}, {name: m, emptyDir: {medium: Memory, sizeLimit: 1Mi}}, {name: d, emptyDir: {}}]`)
 	for range 2 { // the second time nothing is mounted again
-		paths, err := v.Prepare(p, data, pod.Place{})
-		if err != nil {
+		if err := v.Prepare(p, data, pod.Place{}); err != nil {
 			t.Fatal(err)
 		}
 		for name, want := range map[string]bool{"s": true, "m": true, "d": false} {
-			if got := onTmpfs(t, paths[name]); got != want {
+			if got := onTmpfs(t, v.path("uid-1", name)); got != want {
 				t.Errorf("%s on a tmpfs: %v, want %v", name, got, want)
 			}
 		}
@@ -165,10 +163,10 @@ func TestAMountShowsOneVersion(t *testing.T) {
 	version := func(c byte) pod.Data {
 		return pod.Data{ConfigMaps: map[string]map[string][]byte{"shop/conf": {"a": {c}, "b": {c}}}}
 	}
-	paths, err := v.Prepare(p, version('0'), pod.Place{})
-	if err != nil {
+	if err := v.Prepare(p, version('0'), pod.Place{}); err != nil {
 		t.Fatal(err)
 	}
+	dir := v.path("uid-1", "v")
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -178,34 +176,34 @@ func TestAMountShowsOneVersion(t *testing.T) {
 				return
 			default:
 			}
-			shown, err := os.Readlink(filepath.Join(paths["v"], dataLink))
+			shown, err := os.Readlink(filepath.Join(dir, dataLink))
 			if err != nil {
 				t.Errorf("no version is shown: %v", err)
 				return
 			}
-			a, err1 := os.ReadFile(filepath.Join(paths["v"], shown, "a"))
-			b, err2 := os.ReadFile(filepath.Join(paths["v"], shown, "b"))
+			a, err1 := os.ReadFile(filepath.Join(dir, shown, "a"))
+			b, err2 := os.ReadFile(filepath.Join(dir, shown, "b"))
 			if err1 == nil && err2 == nil && string(a) != string(b) {
 				t.Errorf("mixed: %s and %s", a, b)
 			}
 		}
 	})
 	for i := range 200 {
-		if _, err := v.Prepare(p, version('0'+byte(i%10)), pod.Place{}); err != nil {
+		if err := v.Prepare(p, version('0'+byte(i%10)), pod.Place{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	close(stop)
 	wg.Wait()
-	before, _ := os.Stat(filepath.Join(paths["v"], dataLink, "a"))
-	if _, err := v.Prepare(p, version('9'), pod.Place{}); err != nil {
+	before, _ := os.Stat(filepath.Join(dir, dataLink, "a"))
+	if err := v.Prepare(p, version('9'), pod.Place{}); err != nil {
 		t.Fatal(err)
 	}
-	after, _ := os.Stat(filepath.Join(paths["v"], dataLink, "a"))
+	after, _ := os.Stat(filepath.Join(dir, dataLink, "a"))
 	if !os.SameFile(before, after) {
 		t.Error("content that is shown already was written again")
 	}
-	entries, err := os.ReadDir(paths["v"])
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,33 +212,12 @@ func TestAMountShowsOneVersion(t *testing.T) {
 	}
 }
 
-func TestSubPath(t *testing.T) {
-	v := volumes(t)
-	p := podWith(t, `
-volumes: [{name: d, emptyDir: {}}]
-containers: [{name: c, volumeMounts: [{name: d, mountPath: /x, subPath: in/side}]}]`)
-	paths, err := v.Prepare(p, data, pod.Place{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(filepath.Join(paths["d"], "in/side")); err != nil || !info.IsDir() {
-		t.Errorf("got %v, %v", info, err)
-	}
-	if err := os.Symlink("/etc", filepath.Join(paths["d"], "out")); err != nil {
-		t.Fatal(err)
-	}
-	p.Spec.Containers[0].VolumeMounts[0].SubPath = "out/ssh"
-	if _, err := v.Prepare(p, data, pod.Place{}); err == nil {
-		t.Error("a link led out of the volume")
-	}
-}
-
 func TestHostPathIsMade(t *testing.T) {
 	dir := t.TempDir()
 	v := volumes(t)
 	p := podWith(t, `volumes: [{name: a, hostPath: {path: `+dir+`/a, type: DirectoryOrCreate}}, {name: b, hostPath: {path: `+dir+`/b, type: FileOrCreate}}]`)
 	for range 2 {
-		if _, err := v.Prepare(p, data, pod.Place{}); err != nil {
+		if err := v.Prepare(p, data, pod.Place{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -208,13 +208,14 @@ func (n *node) Sandboxes() ([]types.UID, error) {
 // noVolumes makes every volume a path.
 type noVolumes struct{}
 
-func (noVolumes) Prepare(p *corev1.Pod, _ pod.Data, _ pod.Place) (map[string]string, error) {
-	out := map[string]string{}
-	for _, v := range p.Spec.Volumes {
-		out[v.Name] = "/volumes/" + v.Name
+func (noVolumes) Prepare(*corev1.Pod, pod.Data, pod.Place) error { return nil }
+func (noVolumes) Bind(_ *corev1.Pod, c *corev1.Container) (out []string, err error) {
+	for _, m := range c.VolumeMounts {
+		out = append(out, "/volumes/"+m.Name)
 	}
 	return out, nil
 }
+func (noVolumes) Unbind(types.UID) error { return nil }
 func (noVolumes) Remove(types.UID) error { return nil }
 
 // agent is an agent's process: its core and its executor, which are the
