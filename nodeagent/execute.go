@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -125,7 +126,7 @@ func (x *Executor) writeFiles(t Task) error {
 		"resolv.conf": pod.ResolvConf(p, t.cluster, string(node)),
 	} {
 		path := filepath.Join(dir, name)
-		if old, err := os.ReadFile(path); err == nil && string(old) == content {
+		if shows(path, content) {
 			continue
 		}
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
@@ -133,6 +134,18 @@ func (x *Executor) writeFiles(t Task) error {
 		}
 	}
 	return nil
+}
+
+// shows reports whether a file has that content. A container may have made it
+// longer than memory.
+func shows(path, content string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	have, err := io.ReadAll(io.LimitReader(f, int64(len(content))+1))
+	return err == nil && string(have) == content
 }
 
 func (x *Executor) prepareVolumes(t Task) Result {

@@ -17,6 +17,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/nodeagent/dirfd"
 )
 
 const (
@@ -70,7 +72,7 @@ func (d podDirs) logAttempt(uid types.UID, container string, previous bool) (int
 // copy writes the log to w as the options ask, until its end or, following,
 // until the container is dead or ctx ends.
 func (l logReader) copy(ctx context.Context, w io.Writer) error {
-	f, err := os.Open(l.path)
+	f, err := openLog(l.path)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -103,7 +105,7 @@ func (l logReader) copy(ctx context.Context, w io.Writer) error {
 		}
 		if replaced(f, l.path) {
 			// The size bound was reached: the file began anew.
-			next, err := os.Open(l.path)
+			next, err := openLog(l.path)
 			if err != nil {
 				return fmt.Errorf("open log: %w", err)
 			}
@@ -119,6 +121,16 @@ func (l logReader) copy(ctx context.Context, w io.Writer) error {
 			return nil
 		}
 	}
+}
+
+// openLog opens a log itself: a link in its place would show another file.
+func openLog(path string) (*os.File, error) {
+	dir, err := dirfd.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return dir.Read(filepath.Base(path))
 }
 
 // drain passes on every whole line there is; more is false when the limit is reached.
@@ -143,7 +155,7 @@ func drain(r *bufio.Reader, part *[]byte, out *logWriter) (more bool, err error)
 
 func replaced(f *os.File, path string) bool {
 	have, err1 := f.Stat()
-	now, err2 := os.Stat(path)
+	now, err2 := os.Lstat(path)
 	return err1 == nil && err2 == nil && !os.SameFile(have, now)
 }
 

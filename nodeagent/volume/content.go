@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/pod"
 )
@@ -133,15 +134,12 @@ func modeOf(volume, item *int32) os.FileMode {
 // are links through it. The layout is the one Kubernetes' users know.
 const dataLink = "..data"
 
-// publish makes dir show files: a new version is written beside the old one and
+// publish makes a volume show files: a new version is written beside the old one and
 // one rename of a link switches all of it. Content that is shown already is not
 // written again. A container that may remount its volume can write there: no step
 // leaves the open directory or follows a link.
-func (v *Volumes) publish(path string, files map[string]file, group int) error {
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		return err
-	}
-	dir, err := os.OpenRoot(path)
+func (v *Volumes) publish(uid types.UID, volume string, files map[string]file, group int) error {
+	dir, err := v.openOwn(uid, volume)
 	if err != nil {
 		return err
 	}
@@ -165,6 +163,22 @@ func (v *Volumes) publish(path string, files map[string]file, group int) error {
 	}
 	v.before("remove old versions")
 	return dropOld(dir, version)
+}
+
+// openOwn opens a volume that is the agent's own to fill, made if need be.
+func (v *Volumes) openOwn(uid types.UID, volume string) (*os.Root, error) {
+	if err := os.MkdirAll(v.dir(uid), 0o755); err != nil {
+		return nil, err
+	}
+	all, err := os.OpenRoot(v.dir(uid))
+	if err != nil {
+		return nil, err
+	}
+	defer all.Close()
+	if err := all.MkdirAll(volume, 0o755); err != nil {
+		return nil, err
+	}
+	return all.OpenRoot(volume)
 }
 
 // versionOf identifies a content: equal files give the equal directory name.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -81,7 +82,7 @@ func (v *Volumes) prepare(p *corev1.Pod, vol *corev1.Volume, data pod.Data, at p
 			return err
 		}
 	}
-	return v.publish(path, files, groupOf(p))
+	return v.publish(p.UID, vol.Name, files, groupOf(p))
 }
 
 func emptyDir(path string, e *corev1.EmptyDirVolumeSource, p *corev1.Pod) error {
@@ -101,7 +102,7 @@ func emptyDir(path string, e *corev1.EmptyDirVolumeSource, p *corev1.Pod) error 
 	default:
 		return fmt.Errorf("medium %q is not supported", e.Medium)
 	}
-	dir, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	dir, err := openDir(path)
 	if err != nil {
 		return err
 	}
@@ -130,26 +131,37 @@ func tmpfs(path string, size int64, mode os.FileMode) error {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return err
 	}
-	if mounted, err := isMount(path); err != nil || mounted {
+	dir, err := openDir(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if mounted, err := isMount(dir); err != nil || mounted {
 		return err
 	}
 	options := fmt.Sprintf("mode=%#o", mode)
 	if size > 0 {
 		options += fmt.Sprintf(",size=%d", size)
 	}
-	if err := unix.Mount("tmpfs", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+	at := "/proc/self/fd/" + strconv.Itoa(int(dir.Fd()))
+	if err := unix.Mount("tmpfs", at, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return fmt.Errorf("mount tmpfs: %w", err)
 	}
 	return nil
 }
 
+// openDir opens a directory, not one that a link leads to.
+func openDir(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+}
+
 // isMount tells a directory on another device than its parent.
-func isMount(path string) (bool, error) {
+func isMount(dir *os.File) (bool, error) {
 	var own, parent unix.Stat_t
-	if err := unix.Stat(path, &own); err != nil {
+	if err := unix.Fstat(int(dir.Fd()), &own); err != nil {
 		return false, err
 	}
-	if err := unix.Stat(filepath.Dir(path), &parent); err != nil {
+	if err := unix.Fstatat(int(dir.Fd()), "..", &parent, 0); err != nil {
 		return false, err
 	}
 	return own.Dev != parent.Dev, nil

@@ -149,7 +149,12 @@ func onTmpfs(t *testing.T, path string) bool {
 	if err := unix.Statfs(path, &st); err != nil {
 		t.Fatal(err)
 	}
-	mounted, err := isMount(path)
+	dir, err := openDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	mounted, err := isMount(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
