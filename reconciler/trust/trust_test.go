@@ -264,6 +264,31 @@ func TestServingCertificate(t *testing.T) {
 	}
 }
 
+// Suites in CBC mode are what scanners and padding oracles look for; what newer
+// clients offer is served.
+func TestServerTLSTakesNoCBC(t *testing.T) {
+	a := open(t, t.TempDir(), config(&clock{time.Now()}))
+	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		if !slices.Contains(suite.SupportedVersions, tls.VersionTLS12) || !strings.Contains(suite.Name, "_ECDSA_") {
+			continue // the serving key is an ECDSA key
+		}
+		client, server := net.Pipe()
+		served := make(chan error, 1)
+		go func() {
+			conn := tls.Server(server, a.ServerTLS())
+			served <- conn.Handshake()
+			server.Close()
+		}()
+		config := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID}}
+		err := tls.Client(client, config).Handshake()
+		client.Close()
+		<-served
+		if want := strings.Contains(suite.Name, "_GCM_") || strings.Contains(suite.Name, "_CHACHA20_"); (err == nil) != want {
+			t.Errorf("%s: %v, want it served: %t", suite.Name, err, want)
+		}
+	}
+}
+
 func TestJoin(t *testing.T) {
 	a := open(t, t.TempDir(), config(&clock{start}))
 	token, key := newTokenFor(t, a, 0), newKey(t)
