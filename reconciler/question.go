@@ -45,7 +45,7 @@ func (f *Follower) Answer(ctx context.Context, q Question) (*plan.Plan, error) {
 	cand := plan.Candidate{Drain: q.Drain, Lose: q.Lose}
 	if q.Tree != nil {
 		cand.Source, cand.Commit, cand.Tree = q.Source, q.Tree.Commit.Hash, q.Tree.Hash
-		if cand.Objects, cand.Diagnostics, err = f.read(ctx, base.Snapshot, q.Source, *q.Tree); err != nil {
+		if cand.Objects, cand.Diagnostics, err = f.read(ctx, base.Snapshot, q.Source, *q.Tree, f.Vault.Compare); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrBadQuestion, err)
 		}
 	}
@@ -74,7 +74,7 @@ func (f *Follower) against(ctx context.Context, r state.Reader, q Question) (*pl
 		return nil, fmt.Errorf("%w: read %s: %w", ErrBadQuestion, q.Against, err)
 	}
 	out := &plan.Against{Commit: commit, Tree: tree.Hash}
-	out.Objects, out.Diagnostics, err = f.read(ctx, r, q.Source, tree)
+	out.Objects, out.Diagnostics, err = f.read(ctx, r, q.Source, tree, f.Vault.Compare)
 	return out, err
 }
 

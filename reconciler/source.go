@@ -53,6 +53,20 @@ func NewVault(key []byte) *Vault { return &Vault{key: key, values: map[string][]
 // Seal is the objects with sealed copies in place of the Secrets, whose values it
 // keeps. What it gets it leaves as it is.
 func (v *Vault) Seal(objects []*schema.Desired) []*schema.Desired {
+	return v.sealed(objects, func(sum string, value []byte) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.values[sum] = value
+	})
+}
+
+// Compare is Seal for objects that are compared and never delivered: of their
+// values it keeps nothing.
+func (v *Vault) Compare(objects []*schema.Desired) []*schema.Desired {
+	return v.sealed(objects, func(string, []byte) {})
+}
+
+func (v *Vault) sealed(objects []*schema.Desired, keep func(sum string, value []byte)) []*schema.Desired {
 	out := objects
 	for i, d := range objects {
 		secret, ok := d.Object.(*corev1.Secret)
@@ -66,9 +80,7 @@ func (v *Vault) Seal(objects []*schema.Desired) []*schema.Desired {
 		for k, value := range secret.Data {
 			sum := v.seal(secret, k, value)
 			sealed.Data[k] = sum
-			v.mu.Lock()
-			v.values[string(sum)] = value
-			v.mu.Unlock()
+			keep(string(sum), value)
 		}
 		fresh := *d
 		fresh.Object = sealed
@@ -145,7 +157,7 @@ func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, o
 	if err != nil {
 		return Candidate{}, err
 	}
-	objects, diags, err := f.read(ctx, base.Snapshot, source, tree)
+	objects, diags, err := f.read(ctx, base.Snapshot, source, tree, f.Vault.Seal)
 	if err != nil {
 		return Candidate{}, err
 	}
@@ -154,13 +166,13 @@ func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, o
 }
 
 // read loads and seals a tree as the source would have it in the cluster at base.
-func (f *Follower) read(ctx context.Context, base state.Reader, source string, tree schema.Tree) ([]*schema.Desired, schema.Diagnostics, error) {
+func (f *Follower) read(ctx context.Context, base state.Reader, source string, tree schema.Tree, seal func([]*schema.Desired) []*schema.Desired) ([]*schema.Desired, schema.Diagnostics, error) {
 	src, ok := state.Get[*schema.Source](base, "", source)
 	if !ok {
 		return nil, nil, fmt.Errorf("there is no source %q", source)
 	}
 	objects, diags := f.Load(ctx, source, tree, src.Spec, foreignNamespaces(base, source))
-	return f.Vault.Seal(objects), diags, nil
+	return seal(objects), diags, nil
 }
 
 // foreignNamespaces are the namespaces that do not come from this source.

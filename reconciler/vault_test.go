@@ -3,10 +3,15 @@ package reconciler_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler"
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/load"
 )
@@ -32,5 +37,37 @@ func TestSealingLeavesWhatWasLoaded(t *testing.T) {
 		if values, ok := vault.Open(sealed[1].Object.(*corev1.Secret)); !ok || string(values["password"]) != "sesame" {
 			t.Errorf("opened: %s %t", values, ok)
 		}
+	}
+}
+
+// planned is a loop of which only plans are asked.
+type planned struct{ reconciler.Rounds }
+
+func (planned) Base(context.Context) (reconciler.Base, error) {
+	tx := state.Empty(state.Counters{}).Begin()
+	tx.Put(&schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: schema.SourceSpec{Embedded: true}})
+	snapshot := tx.Commit()
+	return reconciler.Base{Snapshot: snapshot, Queue: settle.NewQueue()}, nil
+}
+
+// A plan compares Secrets and delivers none: a reader who asks for many must not
+// fill the master's memory with what the trees held.
+func TestPlansLeaveNoSecretBehind(t *testing.T) {
+	vault := reconciler.NewVault([]byte("k"))
+	secret := func() *corev1.Secret {
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s"}, Data: map[string][]byte{"password": []byte("sesame")}}
+	}
+	f := &reconciler.Follower{
+		Loop: planned{}, Engine: settle.NewEngine(control.Config{}), Vault: vault, Now: time.Now,
+		Load: func(context.Context, string, schema.Tree, schema.SourceSpec, []string) ([]*schema.Desired, schema.Diagnostics) {
+			return []*schema.Desired{{Object: secret()}}, nil
+		},
+	}
+	p, err := f.Answer(t.Context(), reconciler.Question{Source: "main", Tree: &schema.Tree{}})
+	if err != nil || len(p.Objects) != 1 {
+		t.Fatalf("planned %+v: %v", p, err)
+	}
+	if _, known := vault.Open(vault.Compare([]*schema.Desired{{Object: secret()}})[0].Object.(*corev1.Secret)); known {
+		t.Error("the vault keeps a value that only a plan has seen")
 	}
 }
