@@ -55,8 +55,12 @@ const (
 	imagesInterval = time.Minute
 	// imagesReported bounds that list, the largest first.
 	imagesReported = 50
-	// logAnswers bounds the logs answered at once.
+	// logAnswers bounds the logs answered at once: each is an open file, a
+	// connection to the master and, followed, a look every logPoll.
 	logAnswers = 32
+	// logRefusals bounds how many askers are told at once that the node is busy;
+	// the master tells those beyond it after its own time-out.
+	logRefusals = 32
 	// execProbes bounds the probes that run commands at once: each is a process
 	// of Podman's beside the command.
 	execProbes = 4
@@ -85,8 +89,8 @@ type Agent struct {
 
 	running map[string]*attendance // by container ID; the loop's
 
-	workSem, pullSem, logSem, probeSem chan struct{}
-	tasks                              sync.WaitGroup
+	workSem, pullSem, logSem, busySem, probeSem chan struct{}
+	tasks                                       sync.WaitGroup
 }
 
 // attendance is what goes on for a running container: its death is waited for
@@ -112,7 +116,7 @@ func New(cfg Config) *Agent {
 		updates: newMailbox[Update](), network: newMailbox[NetworkState](), changed: make(chan struct{}, 1), list: make(chan struct{}, 1),
 		running: map[string]*attendance{},
 		workSem: make(chan struct{}, workers), pullSem: make(chan struct{}, pullers),
-		logSem: make(chan struct{}, logAnswers), probeSem: make(chan struct{}, execProbes),
+		logSem: make(chan struct{}, logAnswers), busySem: make(chan struct{}, logRefusals), probeSem: make(chan struct{}, execProbes),
 	}
 }
 

@@ -657,6 +657,41 @@ func TestLogs(t *testing.T) {
 	}
 }
 
+// 32 followers are all that a node answers: who comes then hears so at once, and
+// the slots are free again when the followers are.
+func TestAFullAgentRefusesLogsAtOnce(t *testing.T) {
+	r := newRig(t)
+	r.run("uid-1", "containers: [{name: c, args: [stay]}]")
+	r.awaitStatus("uid-1", "Running Ready")
+	spec, _ := r.runtime.Spec("fl-uid1-c-0")
+	if err := os.WriteFile(spec.LogPath, []byte("2026-01-02T03:04:05.000000000Z stdout F one\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	answered := func() (n, busy int) {
+		r.master.mu.Lock()
+		defer r.master.mu.Unlock()
+		for _, text := range r.master.logs {
+			if n++; strings.Contains(text, wire.ErrLogsBusy.Error()) {
+				busy++
+			}
+		}
+		return n, busy
+	}
+	const followers = 40
+	for i := range followers {
+		r.master.askLog(wire.LogRequest{ID: fmt.Sprint("follow-", i), Pod: "uid-1", Container: "c", Options: corev1.PodLogOptions{Follow: true}})
+	}
+	r.await("eight are refused", func() bool { n, busy := answered(); return n == 8 && busy == 8 })
+	r.runtime.Die("fl-uid1-c-0", pod.Exit{})
+	r.await("the followers end", func() bool { n, _ := answered(); return n == followers })
+	r.master.askLog(wire.LogRequest{ID: "next", Pod: "uid-1", Container: "c"})
+	r.await("the next is answered", func() bool {
+		r.master.mu.Lock()
+		defer r.master.mu.Unlock()
+		return r.master.logs["next"] == "one\n"
+	})
+}
+
 func TestSecretsOnDiskAreSealed(t *testing.T) {
 	r := newRig(t)
 	r.master.publish(func(w *wire.Work) { w.Secrets["shop/key"] = map[string][]byte{"token": []byte("canary")} })

@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -73,19 +74,33 @@ func (a *Agent) worthReporting(ctx context.Context, failed error) bool {
 	return true
 }
 
-// answerLog reads a container's log for the master, beside the loop.
+// answerLog reads a container's log for the master, beside the loop. Nobody waits
+// for a slot: a reader who is told at once that the node is busy asks again, one
+// who waits may have left before the answer.
 func (a *Agent) answerLog(ctx context.Context, r wire.LogRequest) {
-	a.tasks.Go(func() {
+	slots, answer := a.logSem, a.sendLog
+	select {
+	case slots <- struct{}{}:
+	default:
+		slots, answer = a.busySem, a.refuseLog
 		select {
-		case a.logSem <- struct{}{}:
-			defer func() { <-a.logSem }()
-		case <-ctx.Done():
-			return
+		case slots <- struct{}{}:
+		default:
+			return // the master gives up by itself
 		}
-		if err := a.sendLog(ctx, r); err != nil && ctx.Err() == nil {
+	}
+	a.tasks.Go(func() {
+		defer func() { <-slots }()
+		if err := answer(ctx, r); err != nil && ctx.Err() == nil {
 			a.log.WithError(err).WithFields(logrus.Fields{"pod": r.Pod, "container": r.Container}).Warn("a log request was not answered")
 		}
 	})
+}
+
+func (a *Agent) refuseLog(ctx context.Context, r wire.LogRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return a.cfg.Master.SendLog(ctx, r.ID, nil, fmt.Errorf("%w: %d", wire.ErrLogsBusy, logAnswers))
 }
 
 func (a *Agent) sendLog(ctx context.Context, r wire.LogRequest) error {

@@ -43,7 +43,13 @@ const (
 	// offerTimeout bounds the telling of what this node kept; the stream, which
 	// is not read meanwhile, stays within silence.
 	offerTimeout = 15 * time.Second
+	// logTaken is how long the reader of a whole log may take it.
+	logTaken = 5 * time.Minute
 )
+
+// stalled is how long the master may take nothing of a log: it lets its reader
+// take nothing for half as long. Tests shorten it.
+var stalled = 20 * time.Second
 
 // Config is what a Client needs.
 type Config struct {
@@ -57,6 +63,7 @@ type Config struct {
 type Client struct {
 	server string
 	http   *http.Client
+	logs   *http.Client
 	log    *logrus.Entry
 }
 
@@ -65,14 +72,22 @@ func New(cfg Config) *Client {
 	return &Client{
 		server: strings.TrimSuffix(cfg.Server, "/"),
 		log:    cfg.Log,
-		http: &http.Client{Transport: &http.Transport{
-			TLSClientConfig:       cfg.TLS,
-			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
-			TLSHandshakeTimeout:   dialTimeout,
-			ResponseHeaderTimeout: silence,
-			IdleConnTimeout:       time.Minute,
-			DisableCompression:    true,
-		}},
+		http:   &http.Client{Transport: transport(cfg.TLS, silence)},
+		// A log is answered when its reader has it, however slowly that one reads.
+		logs: &http.Client{Transport: transport(cfg.TLS, 0)},
+	}
+}
+
+// transport speaks HTTP/1 alone: a stream, a report and a log never wait for each
+// other.
+func transport(config *tls.Config, answer time.Duration) *http.Transport {
+	return &http.Transport{
+		TLSClientConfig:       config,
+		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSHandshakeTimeout:   dialTimeout,
+		ResponseHeaderTimeout: answer,
+		IdleConnTimeout:       time.Minute,
+		DisableCompression:    true,
 	}
 }
 
@@ -183,7 +198,7 @@ func (c *Client) offer(ctx context.Context, v *View) error {
 	if err != nil {
 		return err
 	}
-	return c.post(ctx, wire.PathKept, bytes.NewReader(body), "application/json", "")
+	return c.post(ctx, wire.PathKept, bytes.NewReader(body))
 }
 
 func readLine(r *bufio.Reader) ([]byte, error) {
@@ -208,34 +223,79 @@ func (c *Client) Report(ctx context.Context, r *wire.Report) error {
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	if err := c.post(ctx, wire.PathReport, bytes.NewReader(body), "application/json", ""); err != nil {
+	if err := c.post(ctx, wire.PathReport, bytes.NewReader(body)); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil
 }
 
-// SendLog answers a log request with body, or, when there is no log, with why.
+// SendLog answers a log request with body, or, when there is no log, with why. It
+// returns when the master has answered, also while body goes on; whoever writes to
+// body then stops. A reason that wraps wire.ErrLogsBusy has the reader try again.
 func (c *Client) SendLog(ctx context.Context, id string, body io.Reader, why error) error {
-	failure := ""
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if why != nil {
-		failure, body = strings.Join(strings.Fields(why.Error()), " "), http.NoBody
+		body = http.NoBody
+	} else {
+		taken := &takenBody{body: body, late: time.AfterFunc(stalled, cancel)}
+		defer taken.late.Stop()
+		body = taken
 	}
-	if err := c.post(ctx, wire.PathLogs+url.PathEscape(id), body, "text/plain", failure); err != nil {
+	req, err := c.request(ctx, wire.PathLogs+url.PathEscape(id), body, "text/plain")
+	if err != nil {
+		return fmt.Errorf("send log: %w", err)
+	}
+	if why != nil {
+		req.Header.Set(wire.HeaderLogError, strings.Join(strings.Fields(why.Error()), " "))
+	}
+	if errors.Is(why, wire.ErrLogsBusy) {
+		req.Header.Set(wire.HeaderLogBusy, "true")
+	}
+	if err := do(c.logs, req); err != nil {
 		return fmt.Errorf("send log: %w", err)
 	}
 	return nil
 }
 
-func (c *Client) post(ctx context.Context, path string, body io.Reader, contentType, failure string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.server+path, body)
+// takenBody is a body that the master must go on taking: however long it has
+// nothing to say itself, what was read of it is sent on within stalled, and after
+// its end the answer comes within logTaken.
+type takenBody struct {
+	body io.Reader
+	late *time.Timer
+}
+
+func (b *takenBody) Read(p []byte) (int, error) {
+	b.late.Stop()
+	n, err := b.body.Read(p)
+	if err != nil {
+		b.late.Reset(logTaken)
+	} else {
+		b.late.Reset(stalled)
+	}
+	return n, err
+}
+
+func (c *Client) post(ctx context.Context, path string, body io.Reader) error {
+	req, err := c.request(ctx, path, body, "application/json")
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", contentType)
-	if failure != "" {
-		req.Header.Set(wire.HeaderLogError, failure)
+	return do(c.http, req)
+}
+
+func (c *Client) request(ctx context.Context, path string, body io.Reader, contentType string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.server+path, body)
+	if err != nil {
+		return nil, err
 	}
-	res, err := c.http.Do(req)
+	req.Header.Set("Content-Type", contentType)
+	return req, nil
+}
+
+func do(c *http.Client, req *http.Request) error {
+	res, err := c.Do(req)
 	if err != nil {
 		return err
 	}

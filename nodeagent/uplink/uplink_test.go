@@ -207,3 +207,46 @@ func TestReportAndLog(t *testing.T) {
 		t.Errorf("logs (-want +got):\n%s", diff)
 	}
 }
+
+// The reader of a followed log leaves before the agent's answer: the master says
+// so while the body goes on, and the agent's slot is free again.
+func TestALogEndsWithTheMastersAnswer(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+wire.PathLogs+"{id}", func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.WriteHeader(http.StatusGone)
+		_, _ = io.WriteString(w, `{"kind":"Status","message":"nobody waits"}`)
+		_ = http.NewResponseController(w).Flush()
+		if r.PathValue("id") == "open" {
+			_, _ = io.Copy(io.Discard, r.Body) // a master that goes on reading
+		}
+	})
+	c := master(t, mux)
+	for _, id := range []string{"closed", "open"} {
+		body, log := io.Pipe() // of a container that says nothing
+		err := c.SendLog(t.Context(), id, body, nil)
+		if err == nil || !strings.Contains(err.Error(), "nobody waits") {
+			t.Errorf("%s: %v, want the master's reason", id, err)
+		}
+		body.Close()
+		log.Close()
+	}
+}
+
+// A master that is there but takes nothing does not hold a slot either.
+func TestALogThatIsNotTakenEnds(t *testing.T) {
+	defer func(d time.Duration) { stalled = d }(stalled)
+	stalled = 50 * time.Millisecond
+	ended := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+wire.PathLogs+"{id}", func(http.ResponseWriter, *http.Request) { <-ended })
+	c := master(t, mux)
+	defer close(ended)
+	if err := c.SendLog(t.Context(), "a", endless{}, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want it given up", err)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }

@@ -124,8 +124,8 @@ func (a *Authority) ServerTLS() *tls.Config {
 		MinVersion:   tls.VersionTLS12,
 		CipherSuites: authenticatedSuites(),
 		ClientAuth:   tls.VerifyClientCertIfGiven,
-		ClientCAs:  pool,
-		Time:       a.cfg.Now,
+		ClientCAs:    pool,
+		Time:         a.cfg.Now,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			a.mu.Lock()
 			defer a.mu.Unlock()

@@ -4,6 +4,7 @@
 package wire
 
 import (
+	"errors"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -166,6 +167,13 @@ type LogRequest struct {
 // HeaderLogError on the agent's answer to a LogRequest tells why there is no log
 // (no such container, nothing previous); the body is then empty.
 const HeaderLogError = "Fairlead-Log-Error"
+
+// HeaderLogBusy beside HeaderLogError says that the node answers as many logs as
+// it may: the reader is to try again.
+const HeaderLogBusy = "Fairlead-Log-Busy"
+
+// ErrLogsBusy is wrapped by an agent's reason for not answering a LogRequest now.
+var ErrLogsBusy = errors.New("the node answers as many logs as it may")
 
 // Record is one object as the store keeps it, key /fairlead/v1/o/<kind>/<namespace>/<name>.
 type Record struct {
