@@ -107,7 +107,7 @@ func (c *cluster) report(i int, node schema.NodeName) reconciler.NodeReport {
 		r.Pods = append(r.Pods, pr)
 		c.started[uid] = true
 	}
-	return reconciler.NodeReport{PodCIDR: cidr, Report: r}
+	return reconciler.NodeReport{PodCIDR: cidr, Address: r.NodeIP, Report: r}
 }
 
 func (c *cluster) podStatus(pod *corev1.Pod, ip string) corev1.PodStatus {

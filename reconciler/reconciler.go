@@ -44,10 +44,13 @@ type Candidate struct {
 	Diagnostics schema.Diagnostics
 }
 
-// NodeReport is what an agent said, with the range its node was given.
+// NodeReport is what an agent said, with what the registry says of its node.
 type NodeReport struct {
-	PodCIDR string
-	Report  wire.Report
+	PodCIDR   string
+	Address   string            // "" when it has none yet
+	NoAddress string            // then why it does not get the one it reports
+	Labels    map[string]string // reserved ones, above those that the node says
+	Report    wire.Report
 }
 
 // Acknowledgement says that a node has programmed everything up to a snapshot.
@@ -86,11 +89,12 @@ type Machine struct {
 	sources  []schema.Source // of the master's configuration
 
 	lastRound time.Time
-	heard     map[schema.NodeName]time.Time // last word of each node, on this leader's clock
-	allHeard  time.Time                     // until when no node's last word can be stale
-	said      map[schema.NodeName]said      // by each node of itself, at last
-	doubting  bool                          // most nodes are silent
-	stale     map[schema.NodeName]bool      // nodes whose pods are marked stale
+	heard     map[schema.NodeName]time.Time            // last word of each node, on this leader's clock
+	allHeard  time.Time                                // until when no node's last word can be stale
+	said      map[schema.NodeName]said                 // by each node of itself, at last
+	refusals  map[schema.NodeName]map[string]time.Time // what each said and may not say: when it was told
+	doubting  bool                                     // most nodes are silent
+	stale     map[schema.NodeName]bool                 // nodes whose pods are marked stale
 	acked     map[schema.NodeName]uint64
 	draining  map[string]uint64 // UID of a terminating pod -> version its endpoints are out of
 	swept     time.Time         // when old events were last looked for
@@ -102,7 +106,7 @@ type Machine struct {
 func NewMachine(engine *settle.Engine, loaded *state.Snapshot, sources []schema.Source) *Machine {
 	m := &Machine{
 		engine: engine, snapshot: loaded, queue: settle.NewQueue(), sources: sources,
-		heard: map[schema.NodeName]time.Time{}, said: map[schema.NodeName]said{}, stale: map[schema.NodeName]bool{}, acked: map[schema.NodeName]uint64{}, draining: map[string]uint64{},
+		heard: map[schema.NodeName]time.Time{}, said: map[schema.NodeName]said{}, refusals: map[schema.NodeName]map[string]time.Time{}, stale: map[schema.NodeName]bool{}, acked: map[schema.NodeName]uint64{}, draining: map[string]uint64{},
 	}
 	engine.EnqueueAll(m.queue, loaded)
 	for pod := range state.All[*corev1.Pod](loaded, "") {

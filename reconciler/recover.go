@@ -196,7 +196,7 @@ func (r *recovery) conditions(pod *corev1.Pod) []corev1.PodCondition {
 			continue
 		}
 		for _, cond := range p.Status.Conditions {
-			if cond.Status == corev1.ConditionTrue {
+			if cond.Status == corev1.ConditionTrue && slices.Contains(reportedConditions, cond.Type) {
 				out = append(out, corev1.PodCondition{Type: cond.Type, Status: cond.Status, LastTransitionTime: since})
 			}
 		}

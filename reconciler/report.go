@@ -2,8 +2,6 @@ package reconciler
 
 import (
 	"fmt"
-	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"time"
@@ -19,17 +17,14 @@ import (
 	"fairlead/schema/wire"
 )
 
-// report takes over what an agent said of its node and its pods.
+// report takes over what an agent said of its node and its pods, as far as it may say
+// it.
 func (m *Machine) report(c *control.Context, in NodeReport) {
 	m.heard[in.Report.Node] = c.Now
 	m.reportNode(c, in)
-	for _, e := range in.Report.Events {
-		if pod, ok := state.PodByUID(c.Tx, e.Pod); ok && pod.Spec.NodeName == string(in.Report.Node) {
-			control.ContainerEvent(c, pod, e.Container, e.Type, e.Reason, e.Message)
-		}
-	}
+	takeEvents(c, in.Report.Node, in.Report.Events)
 	for i := range in.Report.Pods { // after its last events: a pod that is gone has none
-		reportPod(c, in.Report.Node, in.PodCIDR, &in.Report.Pods[i])
+		m.reportPod(c, &in, &in.Report.Pods[i])
 	}
 }
 
@@ -54,30 +49,44 @@ func (m *Machine) reportNode(c *control.Context, in NodeReport) {
 	} else {
 		next = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: string(r.Node), CreationTimestamp: c.Stamp()}}
 	}
-	next.Labels = map[string]string{corev1.LabelHostname: string(r.Node), corev1.LabelOSStable: "linux", corev1.LabelArchStable: r.Info.Architecture}
-	maps.Copy(next.Labels, r.Labels)
-	next.Spec.PodCIDR, next.Spec.PodCIDRs = in.PodCIDR, []string{in.PodCIDR}
-	next.Spec.Taints = slices.Concat(r.Taints, slices.DeleteFunc(slices.Clone(next.Spec.Taints), func(t corev1.Taint) bool { return !control.IsLifecycleTaint(t) }))
-	if len(next.Spec.Taints) == 0 {
-		next.Spec.Taints = nil
-	}
-	next.Status.NodeInfo = r.Info
-	next.Status.NodeInfo.BootID = r.BootID
-	next.Status.Capacity, next.Status.Allocatable = r.Capacity, r.Allocatable
-	next.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: r.NodeIP}, {Type: corev1.NodeHostName, Address: string(r.Node)}}
-	next.Status.Images = r.Images
-	next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == schema.ConditionDoubted })
-	if r.Trouble == nil {
+	refused := describeNode(next, &in)
+	if trouble := ownTrouble(&in); trouble == nil {
 		setNodeReady(next, corev1.ConditionTrue, schema.ReasonAgentReady, "agent reports", c.Now)
 	} else {
-		setNodeReady(next, corev1.ConditionFalse, r.Trouble.Reason, r.Trouble.Message, c.Now)
+		setNodeReady(next, corev1.ConditionFalse, trouble.Reason, trouble.Message, c.Now)
 	}
 	if ok && equality.Semantic.DeepEqual(node, next) {
 		next = node
 	} else {
 		c.Tx.Put(next)
 	}
+	for _, text := range refused {
+		m.refused(c, r.Node, next, schema.ReasonReportRefused, text)
+	}
 	m.said[r.Node] = said{next, in}
+}
+
+// describeNode writes what a node is into its object and tells what of its report is
+// not taken.
+func describeNode(next *corev1.Node, in *NodeReport) (refused []string) {
+	r := &in.Report
+	labels, wrongLabels := ownLabels(in)
+	taints, wrongTaints := ownTaints(r.Taints)
+	next.Labels = labels
+	next.Spec.PodCIDR, next.Spec.PodCIDRs = in.PodCIDR, []string{in.PodCIDR}
+	next.Spec.Taints = slices.Concat(taints, slices.DeleteFunc(slices.Clone(next.Spec.Taints), func(t corev1.Taint) bool { return !control.IsLifecycleTaint(t) }))
+	if len(next.Spec.Taints) == 0 {
+		next.Spec.Taints = nil
+	}
+	next.Status.NodeInfo = ownInfo(r.Info, r.BootID)
+	next.Status.Capacity, next.Status.Allocatable = ownResources(r.Capacity), ownResources(r.Allocatable)
+	next.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: string(r.Node)}}
+	if in.Address != "" {
+		next.Status.Addresses = slices.Insert(next.Status.Addresses, 0, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: in.Address})
+	}
+	next.Status.Images = ownImages(r.Images)
+	next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == schema.ConditionDoubted })
+	return slices.Concat(wrongLabels, wrongTaints)
 }
 
 // setNodeReady changes nothing while the status stays: a heartbeat is no write.
@@ -100,28 +109,33 @@ func setNodeCondition(node *corev1.Node, kind corev1.NodeConditionType, status c
 }
 
 // reportPod takes over a pod's status from the node it is bound to, or removes
-// the pod when the node says it is gone.
-func reportPod(c *control.Context, node schema.NodeName, podCIDR string, r *wire.PodReport) {
+// the pod when the node says it is gone. A pod that nobody knows was one of the
+// node's.
+func (m *Machine) reportPod(c *control.Context, in *NodeReport, r *wire.PodReport) {
+	node := in.Report.Node
 	pod, ok := state.PodByUID(c.Tx, r.UID)
-	if !ok || pod.Spec.NodeName != string(node) {
+	switch {
+	case !ok:
 		return
-	}
-	if r.Gone {
+	case pod.Spec.NodeName != string(node):
+		if about, ok := state.Get[*corev1.Node](c.Tx, "", string(node)); ok {
+			m.refused(c, node, about, schema.ReasonReportRefused, fmt.Sprintf("pod %s/%s is reported, which is not bound to this node", pod.Namespace, pod.Name))
+		}
+		return
+	case r.Gone:
 		if pod.DeletionTimestamp != nil {
 			c.Tx.Delete(schema.KeyOf(pod))
 		}
 		return
 	}
-	if !addressBelongs(r.Status.PodIP, podCIDR) {
-		control.Event(c, pod, corev1.EventTypeWarning, schema.ReasonBadAddress, fmt.Sprintf("%s reports address %s, which is outside its range %s", node, r.Status.PodIP, podCIDR))
+	if wrong := podAddress(c.Tx, pod, r.Status.PodIP, in.PodCIDR); wrong != "" {
+		m.refused(c, node, pod, schema.ReasonBadAddress, wrong)
 		return
 	}
 	next := state.Shallow(pod)
 	scheduled := slices.DeleteFunc(slices.Clone(pod.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type != corev1.PodScheduled })
-	next.Status = *r.Status.DeepCopy()
-	next.Status.QOSClass = pod.Status.QOSClass
-	own := slices.DeleteFunc(slices.Clone(next.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
-	next.Status.Conditions = slices.Concat(scheduled, own)
+	next.Status = podStatus(pod, in.Address, &r.Status)
+	next.Status.Conditions = slices.Concat(scheduled, next.Status.Conditions)
 	stampTransitions(c, pod.Status.Conditions, next.Status.Conditions)
 	if !equality.Semantic.DeepEqual(pod.Status, next.Status) {
 		c.Tx.Put(next)
@@ -139,18 +153,6 @@ func stampTransitions(c *control.Context, old, next []corev1.PodCondition) {
 			}
 		}
 	}
-}
-
-func addressBelongs(ip, cidr string) bool {
-	if ip == "" {
-		return true
-	}
-	addr, err := netip.ParseAddr(ip)
-	if err != nil {
-		return false
-	}
-	prefix, err := netip.ParsePrefix(cidr)
-	return err == nil && prefix.Contains(addr)
 }
 
 // restartSilence counts every node's silence from now: the leader was not there

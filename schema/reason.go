@@ -48,8 +48,13 @@ const (
 )
 
 // ReasonBadAddress is the reason of a pod's event: its node gave it an address
-// that is not the node's to give, and is not believed.
+// that is not the node's to give, and is not believed. It is one of a node's
+// condition Ready too: the node reports an address that is not its own.
 const ReasonBadAddress = "BadAddress"
+
+// ReasonReportRefused is the reason of a node's event: it said what it may not say,
+// which is not taken.
+const ReasonReportRefused = "ReportRefused"
 
 // ConditionLacking tells on a pod that no node takes it, in one word what for;
 // PodScheduled tells it in all words.

@@ -68,7 +68,7 @@ func runAgent(ctx context.Context, c config.Agent, log *logrus.Entry) error {
 		return err
 	}
 	pki := filepath.Join(c.Dir, "pki")
-	if err := joinCluster(ctx, c, pki, log); err != nil || ctx.Err() != nil {
+	if err := joinCluster(ctx, c, ip, pki, log); err != nil || ctx.Err() != nil {
 		return err
 	}
 	tls, err := join.ClientTLS(pki)
@@ -111,10 +111,10 @@ func runAgent(ctx context.Context, c config.Agent, log *logrus.Entry) error {
 }
 
 // joinCluster makes this machine a node; a master that is away is waited for.
-func joinCluster(ctx context.Context, c config.Agent, pki string, log *logrus.Entry) error {
+func joinCluster(ctx context.Context, c config.Agent, ip netip.Addr, pki string, log *logrus.Entry) error {
 	for told := false; ; told = true {
 		token, unread := os.ReadFile(c.TokenFile)
-		err := join.Cluster(ctx, c.Server, string(token), c.NodeName, pki)
+		err := join.Cluster(ctx, c.Server, string(token), c.NodeName, ip.String(), pki)
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}

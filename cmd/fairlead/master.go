@@ -93,7 +93,11 @@ func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *mast
 	if err != nil {
 		return m, fmt.Errorf("configuration: podCIDR: %w", err)
 	}
-	m.authority, err = trust.Open(filepath.Join(c.Dir, "pki"), trust.Config{Advertise: advertised(c), PodCIDR: podCIDR, Now: time.Now})
+	serviceCIDR, err := netip.ParsePrefix(c.ServiceCIDR)
+	if err != nil {
+		return m, fmt.Errorf("configuration: serviceCIDR: %w", err)
+	}
+	m.authority, err = trust.Open(filepath.Join(c.Dir, "pki"), trust.Config{Advertise: advertised(c), PodCIDR: podCIDR, ServiceCIDR: serviceCIDR, Now: time.Now})
 	if err != nil {
 		return m, err
 	}
@@ -245,11 +249,17 @@ func (m *master) openSecret(namespace, name string) (map[string][]byte, bool) {
 }
 
 func (m *master) report(ctx context.Context, node schema.NodeName, r wire.Report) error {
-	record, ok := m.authority.Node(node)
-	if !ok {
-		return fmt.Errorf("node %s is not registered", node)
+	record, err := m.authority.SettleAddress(node, r.NodeIP)
+	in := reconciler.NodeReport{PodCIDR: record.PodCIDR.String(), Labels: record.Labels, Report: r}
+	switch {
+	case errors.Is(err, trust.ErrJoinRefused): // the node is told of with it
+		in.NoAddress = err.Error()
+	case err != nil:
+		return err
+	default:
+		in.Address = record.Address.String()
 	}
-	return m.loop.Submit(ctx, reconciler.NodeReport{PodCIDR: record.PodCIDR.String(), Report: r})
+	return m.loop.Submit(ctx, in)
 }
 
 // plan answers a client that sends a tree or asks about nodes.

@@ -189,7 +189,7 @@ func modelReport(m *master, i int, name schema.NodeName) reconciler.NodeReport {
 		pr.Status = modelStatus(p.Pod, live, fmt.Sprintf("10.112.%d.%d", 4*i, 1+live.CreationTimestamp.Second()))
 		r.Pods = append(r.Pods, pr)
 	}
-	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Report: r}
+	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Address: r.NodeIP, Report: r}
 }
 
 // modelStatus is the status of a pod whose containers run, or wait for an image

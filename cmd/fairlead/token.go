@@ -75,6 +75,11 @@ func tokenCommand() *cobra.Command {
 		Short: "Print a token: to join the cluster, to push, or for webhooks",
 		Long: `Print a token with which machines join the cluster as nodes.
 
+With --label the registry gives the nodes that join with it labels that no node
+can give itself: those below kubernetes.io and k8s.io, as
+node-restriction.kubernetes.io/pool=payments. Pods that select such a label, and
+their Secrets, come to no other node.
+
 With --push it is a token that pushes to a source's embedded remote instead, at
 https://<master>/git/<source>: git sends it as the password, any user will do.
 A push decides what runs on every node; each revision records who pushed it.
@@ -87,6 +92,7 @@ It runs on the master's machine. What it prints is a secret; a join token also
 tells the machine that joins how to recognise the cluster.`,
 		Example: `  fairlead token --ttl 1h > /etc/fairlead/token
   fairlead token --node n2     # for a machine that takes the place of node n2
+  fairlead token --node n3 --label node-restriction.kubernetes.io/pool=payments
   fairlead token --push main --name ada --ref refs/heads/main --ca fairlead-ca.crt
   git -c http.sslCAInfo=fairlead-ca.crt clone https://master:6443/git/main
   fairlead token --hook shop`,
@@ -121,21 +127,24 @@ tells the machine that joins how to recognise the cluster.`,
 	cmd.Flags().StringVar(&hook, "hook", "", "print the webhook secret of this source instead")
 	cmd.MarkFlagsMutuallyExclusive("push", "hook", "node")
 	cmd.MarkFlagsMutuallyExclusive("push", "hook", "uses")
+	cmd.MarkFlagsMutuallyExclusive("push", "hook", "label")
 	cmd.MarkFlagsMutuallyExclusive("hook", "ttl")
 	return cmd
 }
 
 // joinToken is for machines.
 type joinToken struct {
-	ttl  time.Duration
-	uses int
-	node string
+	ttl    time.Duration
+	uses   int
+	node   string
+	labels map[string]string
 }
 
 func (t *joinToken) register(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&t.ttl, "ttl", 24*time.Hour, "how long the token works")
 	cmd.Flags().IntVar(&t.uses, "uses", 0, "for how many nodes the token works; 0 is any number")
 	cmd.Flags().StringVar(&t.node, "node", "", "the one node the token is for, which may have joined before from another machine")
+	cmd.Flags().StringToStringVar(&t.labels, "label", nil, "a reserved label, KEY=VALUE, that the registry gives the node in place of those it had (again for more)")
 }
 
 func (t *joinToken) check(cmd *cobra.Command) error {
@@ -156,10 +165,7 @@ func (t *joinToken) check(cmd *cobra.Command) error {
 }
 
 func (t *joinToken) make(a *trust.Authority) (string, error) {
-	if t.node != "" {
-		return a.NewNodeToken(schema.NodeName(t.node), t.ttl)
-	}
-	return a.NewToken(t.ttl, t.uses)
+	return a.NewToken(trust.JoinGrant{Uses: t.uses, Node: schema.NodeName(t.node), Labels: t.labels}, t.ttl)
 }
 
 // pushToken is for people and machines that push.

@@ -109,7 +109,7 @@ func TestTokenToNode(t *testing.T) {
 	token := fairlead(t, "token", "--dir", dir, "--uses", "1")
 
 	pki := filepath.Join(t.TempDir(), "pki")
-	if err := join.Cluster(t.Context(), server, token, "n1", pki); err != nil {
+	if err := join.Cluster(t.Context(), server, token, "n1", "192.0.2.1", pki); err != nil {
 		t.Fatal(err)
 	}
 	config, err := join.ClientTLS(pki)
@@ -129,15 +129,15 @@ func TestTokenToNode(t *testing.T) {
 		t.Errorf("after renewal the node is taken for %q", got)
 	}
 
-	err = join.Cluster(t.Context(), server, token, "n2", t.TempDir())
+	err = join.Cluster(t.Context(), server, token, "n2", "192.0.2.2", t.TempDir())
 	if !errors.Is(err, join.ErrRefused) || !strings.Contains(err.Error(), "used up") {
 		t.Errorf("a second node: got %v, want a refusal", err)
 	}
-	err = join.Cluster(t.Context(), server, fairlead(t, "token", "--dir", dir), "n1", t.TempDir())
+	err = join.Cluster(t.Context(), server, fairlead(t, "token", "--dir", dir), "n1", "192.0.2.1", t.TempDir())
 	if !errors.Is(err, join.ErrRefused) || !strings.Contains(err.Error(), "fairlead token --node n1") {
 		t.Errorf("another machine of the same name: got %v, want a refusal with a way out", err)
 	}
-	if err := join.Cluster(t.Context(), server, fairlead(t, "token", "--dir", dir, "--node", "n1"), "n1", t.TempDir()); err != nil {
+	if err := join.Cluster(t.Context(), server, fairlead(t, "token", "--dir", dir, "--node", "n1"), "n1", "192.0.2.1", t.TempDir()); err != nil {
 		t.Errorf("that way: %v", err)
 	}
 }

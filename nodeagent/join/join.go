@@ -46,9 +46,10 @@ var ErrRefused = errors.New("refused")
 
 // Cluster makes this machine the node of that name: afterwards dir holds a
 // certificate that ClientTLS uses. server is the master's URL,
-// https://host:port. When dir holds a valid certificate for the node already
-// nothing is asked and token may be empty.
-func Cluster(ctx context.Context, server, token string, node schema.NodeName, dir string) error {
+// https://host:port; nodeIP the address under which the cluster knows the node from
+// then on. When dir holds a valid certificate for the node already nothing is asked
+// and token may be empty.
+func Cluster(ctx context.Context, server, token string, node schema.NodeName, nodeIP, dir string) error {
 	if valid, err := joined(dir, node, time.Now()); err != nil || valid {
 		return err
 	}
@@ -69,7 +70,7 @@ func Cluster(ctx context.Context, server, token string, node schema.NodeName, di
 		return fmt.Errorf("join cluster: %w", err)
 	}
 	var resp wire.JoinResponse
-	req := wire.JoinRequest{Token: t.String(), Node: node, CSR: csr}
+	req := wire.JoinRequest{Token: t.String(), Node: node, CSR: csr, NodeIP: nodeIP}
 	if err := post(ctx, pinnedTLS(host, t.Pin), strings.TrimSuffix(server, "/")+wire.PathJoin, req, &resp); err != nil {
 		return fmt.Errorf("join cluster at %s: %w", server, err)
 	}

@@ -143,13 +143,13 @@ func clientName(t *testing.T, dir string) string {
 func TestJoinThenNothingToDo(t *testing.T) {
 	m := newMaster(t)
 	dir := filepath.Join(t.TempDir(), "pki")
-	if err := Cluster(t.Context(), m.URL, m.token()+"\n", "n1", dir); err != nil {
+	if err := Cluster(t.Context(), m.URL, m.token()+"\n", "n1", "10.0.0.1", dir); err != nil {
 		t.Fatal(err)
 	}
 	if got := clientName(t, dir); got != "node:n1" {
 		t.Errorf("the certificate is %q's", got)
 	}
-	if err := Cluster(t.Context(), m.URL, "", "n1", dir); err != nil {
+	if err := Cluster(t.Context(), m.URL, "", "n1", "10.0.0.1", dir); err != nil {
 		t.Errorf("joining again: %v", err)
 	}
 	if len(m.joins) != 1 || m.joins[0].Token != m.token() || m.joins[0].Node != "n1" {
@@ -160,7 +160,7 @@ func TestJoinThenNothingToDo(t *testing.T) {
 			t.Errorf("%s: %v, want mode 0600", name, err)
 		}
 	}
-	if err := Cluster(t.Context(), m.URL, m.token(), "n2", dir); !errors.Is(err, ErrRefused) {
+	if err := Cluster(t.Context(), m.URL, m.token(), "n2", "10.0.0.1", dir); !errors.Is(err, ErrRefused) {
 		t.Errorf("another node in the same directory: got %v, want a refusal", err)
 	}
 }
@@ -168,7 +168,7 @@ func TestJoinThenNothingToDo(t *testing.T) {
 // The secret is said to nobody who does not show the pinned authority.
 func TestPin(t *testing.T) {
 	m, stranger := newMaster(t), newMaster(t)
-	err := Cluster(t.Context(), stranger.URL, m.token(), "n1", t.TempDir())
+	err := Cluster(t.Context(), stranger.URL, m.token(), "n1", "10.0.0.1", t.TempDir())
 	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "does not belong to the cluster") {
 		t.Errorf("got %v, want a refusal", err)
 	}
@@ -178,11 +178,11 @@ func TestPin(t *testing.T) {
 	// Showing the authority's certificate is not enough: the key behind the
 	// serving certificate must be vouched for by it.
 	stranger.TLS.Certificates[0].Certificate = append(stranger.TLS.Certificates[0].Certificate[:1:1], m.ca.Raw)
-	if err := Cluster(t.Context(), stranger.URL, m.token(), "n1", t.TempDir()); err == nil || len(stranger.joins) != 0 {
+	if err := Cluster(t.Context(), stranger.URL, m.token(), "n1", "10.0.0.1", t.TempDir()); err == nil || len(stranger.joins) != 0 {
 		t.Errorf("a borrowed authority: got %v after %d requests", err, len(stranger.joins))
 	}
 	// Nor is a certificate of the cluster for another host.
-	if err := Cluster(t.Context(), strings.Replace(m.URL, "127.0.0.1", "127.0.0.2", 1), m.token(), "n1", t.TempDir()); err == nil || len(m.joins) != 0 {
+	if err := Cluster(t.Context(), strings.Replace(m.URL, "127.0.0.1", "127.0.0.2", 1), m.token(), "n1", "10.0.0.1", t.TempDir()); err == nil || len(m.joins) != 0 {
 		t.Errorf("another host name: got %v after %d requests", err, len(m.joins))
 	}
 }
@@ -197,7 +197,7 @@ func TestAnswersThatAreNotBelieved(t *testing.T) {
 	} {
 		m.spoil = spoil
 		dir := t.TempDir()
-		if err := Cluster(t.Context(), m.URL, m.token(), "n1", dir); err == nil {
+		if err := Cluster(t.Context(), m.URL, m.token(), "n1", "10.0.0.1", dir); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 		if _, err := ClientTLS(dir); err == nil {
@@ -211,7 +211,7 @@ func TestTrying(t *testing.T) {
 	dir := t.TempDir()
 	for status, refused := range map[int]bool{403: true, 409: true, 400: true, 500: false, 503: false, 429: false} {
 		m.status = status
-		err := Cluster(t.Context(), m.URL, m.token(), "n1", dir)
+		err := Cluster(t.Context(), m.URL, m.token(), "n1", "10.0.0.1", dir)
 		if err == nil || errors.Is(err, ErrRefused) != refused || !strings.Contains(err.Error(), "the reason") {
 			t.Errorf("%d: got %v, want refused %v", status, err, refused)
 		}
@@ -221,18 +221,18 @@ func TestTrying(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Cluster(t.Context(), m.URL, m.token(), "n1", dir); err != nil {
+	if err := Cluster(t.Context(), m.URL, m.token(), "n1", "10.0.0.1", dir); err != nil {
 		t.Fatal(err)
 	}
 	if again, err := openKey(dir); err != nil || !again.Equal(first) {
 		t.Errorf("another try used another key: %v", err)
 	}
 	for server, want := range map[string]string{"http://127.0.0.1:1": "want https://", "127.0.0.1:6443": "server", "https://127.0.0.1:1": "refused"} {
-		if err := Cluster(t.Context(), server, m.token(), "n1", t.TempDir()); err == nil || !strings.Contains(err.Error(), want) {
+		if err := Cluster(t.Context(), server, m.token(), "n1", "10.0.0.1", t.TempDir()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", server, err, want)
 		}
 	}
-	if err := Cluster(t.Context(), m.URL, "nonsense", "n1", t.TempDir()); !errors.Is(err, ErrRefused) {
+	if err := Cluster(t.Context(), m.URL, "nonsense", "n1", "10.0.0.1", t.TempDir()); !errors.Is(err, ErrRefused) {
 		t.Errorf("not a token: got %v", err)
 	}
 }
@@ -240,7 +240,7 @@ func TestTrying(t *testing.T) {
 func TestRenew(t *testing.T) {
 	m := newMaster(t)
 	dir := t.TempDir()
-	if err := Cluster(t.Context(), m.URL, m.token(), "n1", dir); err != nil {
+	if err := Cluster(t.Context(), m.URL, m.token(), "n1", "10.0.0.1", dir); err != nil {
 		t.Fatal(err)
 	}
 	config, err := ClientTLS(dir)
@@ -271,11 +271,11 @@ func TestJoinAgainAfterExpiry(t *testing.T) {
 	m := newMaster(t)
 	dir := t.TempDir()
 	m.life = -time.Millisecond
-	if err := Cluster(t.Context(), m.URL, m.token(), "n1", dir); err != nil {
+	if err := Cluster(t.Context(), m.URL, m.token(), "n1", "10.0.0.1", dir); err != nil {
 		t.Fatal(err)
 	}
 	m.life = time.Hour
-	if err := Cluster(t.Context(), m.URL, m.token(), "n1", dir); err != nil || len(m.joins) != 2 {
+	if err := Cluster(t.Context(), m.URL, m.token(), "n1", "10.0.0.1", dir); err != nil || len(m.joins) != 2 {
 		t.Errorf("got %v after %d requests, want a second join", err, len(m.joins))
 	}
 }

@@ -108,7 +108,7 @@ func (c *cluster) report(i int, node model) reconciler.NodeReport {
 			UID: uid, Namespace: p.Pod.Namespace, Name: p.Pod.Name, Epoch: p.Epoch, Gone: p.Drained, Status: c.running(i, p.Pod),
 		})
 	}
-	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Report: r}
+	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Address: r.NodeIP, Report: r}
 }
 
 // running is a ready pod's status; it stays the same once it was told.

@@ -32,19 +32,24 @@ const (
 	maxCSRBytes = 16 << 10
 )
 
-// NodeRecord is a registered node and its pod range, which no other node has
-// while it is registered.
+// NodeRecord is a registered node, with what it cannot say of itself: its pod range
+// and its address, which no other node has while it is registered, and its reserved
+// labels.
 type NodeRecord struct {
 	Name       schema.NodeName
 	PodCIDR    netip.Prefix
+	Address    netip.Addr        // the zero Addr until it is settled
+	Labels     map[string]string // shared; do not change it
 	Registered time.Time
 }
 
 // registration is a node in nodes.json.
 type registration struct {
-	PodCIDR    netip.Prefix `json:"podCIDR"`
-	Registered time.Time    `json:"registered"`
-	Key        string       `json:"key"` // hash of the node's public key
+	PodCIDR    netip.Prefix      `json:"podCIDR"`
+	Address    netip.Addr        `json:"address,omitzero"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Registered time.Time         `json:"registered"`
+	Key        string            `json:"key"` // hash of the node's public key
 }
 
 // Nodes lists the registered nodes by name.
@@ -67,7 +72,7 @@ func (a *Authority) Node(name schema.NodeName) (NodeRecord, bool) {
 }
 
 func (r registration) record(name schema.NodeName) NodeRecord {
-	return NodeRecord{Name: name, PodCIDR: r.PodCIDR, Registered: r.Registered}
+	return NodeRecord{Name: name, PodCIDR: r.PodCIDR, Address: r.Address, Labels: r.Labels, Registered: r.Registered}
 }
 
 // ErrJoinRefused is wrapped by every answer of Join and Renew that is the
@@ -76,8 +81,9 @@ var ErrJoinRefused = errors.New("join refused")
 
 // Join registers the node that holds a valid token and signs its certificate.
 // Asking again with the same key is answered again, also when the token was
-// good for one node only. A name that is registered with another key is refused
-// unless the token was made for that very node.
+// good for one node only. A name that is registered with another key, or address,
+// is refused unless the token was made for that very node. The token's labels take
+// the place of those the node had.
 func (a *Authority) Join(req wire.JoinRequest) (wire.JoinResponse, error) {
 	var resp wire.JoinResponse
 	err := a.locked(func() error {
@@ -93,7 +99,7 @@ func (a *Authority) Join(req wire.JoinRequest) (wire.JoinResponse, error) {
 		if !token.admits(req.Node, key) {
 			return refused("token %s is used up", token.ID)
 		}
-		if err := a.register(req.Node, key, token.Node == req.Node); err != nil {
+		if err := a.register(req, key, token); err != nil {
 			return err
 		}
 		if err := a.countUse(token, req.Node, key); err != nil {
@@ -170,34 +176,122 @@ func keyHash(csr *x509.CertificateRequest) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// register enters the node, durably before it is visible. The caller holds the
+// register enters the node that joins, durably before it is visible. The caller
+// holds the directory's lock.
+func (a *Authority) register(req wire.JoinRequest, key string, token *storedToken) error {
+	return a.changeRegistry(func(nodes map[schema.NodeName]registration) error {
+		r, known := nodes[req.Node]
+		vouched := token.Node == req.Node
+		if known && r.Key != key && !vouched {
+			return refused("a node of this name has joined with another key; if this machine replaces it, make a token with `fairlead token --node %s`, else give the machine another nodeName", req.Node)
+		}
+		var err error
+		if !known {
+			if r.PodCIDR, err = firstFree(a.cfg.PodCIDR, nodes); err != nil {
+				return err
+			}
+			r.Registered = a.cfg.Now().UTC().Truncate(time.Second)
+		}
+		if r.Address, err = a.joinAddress(req, r.Address, vouched, nodes); err != nil {
+			return err
+		}
+		r.Key, r.Labels = key, token.Labels
+		nodes[req.Node] = r
+		return nil
+	})
+}
+
+// joinAddress is the address of a node that joins: the one it asks for, if that is
+// free and the node has no other, or is vouched for by a token of its own.
+func (a *Authority) joinAddress(req wire.JoinRequest, have netip.Addr, vouched bool, nodes map[schema.NodeName]registration) (netip.Addr, error) {
+	if req.NodeIP == "" {
+		return have, nil // the agent is of a version that says it in its reports only
+	}
+	addr, err := a.freeAddress(req.Node, req.NodeIP, nodes)
+	if err == nil && have.IsValid() && have != addr && !vouched {
+		err = refused("the node is registered with address %s, not %s; to change it, join with a token made with `fairlead token --node %s`", have, addr, req.Node)
+	}
+	return addr, err
+}
+
+// freeAddress reads an address that a node may have.
+func (a *Authority) freeAddress(node schema.NodeName, text string, nodes map[schema.NodeName]registration) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	switch addr = addr.Unmap(); {
+	case err != nil || !addr.Is4() || addr.IsUnspecified() || addr.IsMulticast() || addr == broadcast:
+		return netip.Addr{}, refused("nodeIP %q is no IPv4 address that a machine can have", text)
+	case a.cfg.PodCIDR.Contains(addr):
+		return netip.Addr{}, refused("nodeIP %s is in the range of pods, %s", addr, a.cfg.PodCIDR)
+	case a.cfg.ServiceCIDR.Contains(addr):
+		return netip.Addr{}, refused("nodeIP %s is in the range of services, %s", addr, a.cfg.ServiceCIDR)
+	}
+	for _, other := range slices.Sorted(maps.Keys(nodes)) {
+		if other != node && nodes[other].Address == addr {
+			return netip.Addr{}, refused("nodeIP %s is that of node %s: give this machine another, or let it join as %s; a node that is gone for good is taken out of the registry, %s", addr, other, other, fileNodes)
+		}
+	}
+	return addr, nil
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// SettleAddress gives a node that has none, because it joined before addresses were
+// registered, the address it reports, and returns the node. An error that wraps
+// ErrJoinRefused says why it may not have that one. A node that has one keeps it.
+func (a *Authority) SettleAddress(node schema.NodeName, reported string) (NodeRecord, error) {
+	record, ok := a.Node(node)
+	switch {
+	case !ok:
+		return record, fmt.Errorf("node %s is not registered", node)
+	case record.Address.IsValid():
+		return record, nil
+	}
+	err := a.locked(func() error {
+		return a.changeRegistry(func(nodes map[schema.NodeName]registration) error {
+			r, ok := nodes[node]
+			if !ok || r.Address.IsValid() {
+				return nil
+			}
+			var err error
+			if r.Address, err = a.freeAddress(node, reported, nodes); err != nil {
+				return err
+			}
+			nodes[node] = r
+			return nil
+		})
+	})
+	if err != nil {
+		return record, fmt.Errorf("settle the address of node %s: %w", node, err)
+	}
+	record, _ = a.Node(node)
+	return record, nil
+}
+
+// changeRegistry reads the registry, which another process may have changed, and
+// writes what change made of it, durably before it is visible. The caller holds the
 // directory's lock.
-func (a *Authority) register(node schema.NodeName, key string, rekey bool) error {
+func (a *Authority) changeRegistry(change func(nodes map[schema.NodeName]registration) error) error {
 	nodes, err := readRegistry(a.path(fileNodes))
 	if err != nil {
 		return err
 	}
-	r, known := nodes[node]
-	switch {
-	case known && r.Key == key:
-		return nil
-	case known && !rekey:
-		return refused("a node of this name has joined with another key; if this machine replaces it, make a token with `fairlead token --node %s`, else give the machine another nodeName", node)
-	case !known:
-		if r.PodCIDR, err = firstFree(a.cfg.PodCIDR, nodes); err != nil {
+	before := maps.Clone(nodes)
+	if err := change(nodes); err != nil {
+		return err
+	}
+	if !maps.EqualFunc(before, nodes, registration.equal) {
+		if err := writeRegistry(a.path(fileNodes), nodes); err != nil {
 			return err
 		}
-		r.Registered = a.cfg.Now().UTC().Truncate(time.Second)
-	}
-	r.Key = key
-	nodes[node] = r
-	if err := writeRegistry(a.path(fileNodes), nodes); err != nil {
-		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.nodes = nodes
 	return nil
+}
+
+func (r registration) equal(o registration) bool {
+	return r.PodCIDR == o.PodCIDR && r.Address == o.Address && r.Registered.Equal(o.Registered) && r.Key == o.Key && maps.Equal(r.Labels, o.Labels)
 }
 
 // firstFree is the lowest slice of the cluster's range that no node has.

@@ -42,7 +42,7 @@ func TestPusherTokens(t *testing.T) {
 	check(ada[:len(ada)-1]+"x", "main", "")
 	check(ada[:len(ada)-4]+"0000", "main", "")
 	check("", "main", "")
-	join, err := a.NewToken(time.Hour, 0)
+	join, err := a.NewToken(JoinGrant{}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,9 +7,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"path"
 	"slices"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/schema"
 	"fairlead/schema/wire"
@@ -26,6 +30,7 @@ type storedToken struct {
 	Expires time.Time                  `json:"expires"`
 	Uses    int                        `json:"uses,omitempty"` // nodes it is good for; 0 is any number
 	Node    schema.NodeName            `json:"node,omitempty"` // the only node it is good for
+	Labels  map[string]string          `json:"labels,omitempty"`
 	UsedBy  map[schema.NodeName]string `json:"usedBy,omitempty"`
 }
 
@@ -34,16 +39,46 @@ func (t *storedToken) admits(node schema.NodeName, key string) bool {
 	return t.Uses == 0 || len(t.UsedBy) < t.Uses || t.UsedBy[node] == key
 }
 
-// NewToken makes a join token that is good for ttl and for so many nodes; 0 is
-// any number.
-func (a *Authority) NewToken(ttl time.Duration, uses int) (string, error) {
-	return a.newToken(storedToken{Uses: uses}, ttl)
+// JoinGrant is what a join token allows.
+type JoinGrant struct {
+	// Uses is for how many nodes it is good; 0 is any number.
+	Uses int
+	// Node is the one node it is for, "" for any. It may be registered already: the
+	// machine that uses the token takes its place.
+	Node schema.NodeName
+	// Labels are the reserved labels that the registry gives a node which joins with
+	// the token.
+	Labels map[string]string
 }
 
-// NewNodeToken makes a join token for one node by name, which may be registered
-// already: the machine that uses it takes its place.
-func (a *Authority) NewNodeToken(node schema.NodeName, ttl time.Duration) (string, error) {
-	return a.newToken(storedToken{Uses: 1, Node: node}, ttl)
+// maxTokenLabels bounds the labels of one token, and so those of a node that the
+// registry gives.
+const maxTokenLabels = 32
+
+// NewToken makes a join token that is good for ttl.
+func (a *Authority) NewToken(g JoinGrant, ttl time.Duration) (string, error) {
+	if err := g.check(); err != nil {
+		return "", fmt.Errorf("new token: %w", err)
+	}
+	if g.Node != "" {
+		g.Uses = 1
+	}
+	return a.newToken(storedToken{Uses: g.Uses, Node: g.Node, Labels: g.Labels}, ttl)
+}
+
+func (g JoinGrant) check() error {
+	if len(g.Labels) > maxTokenLabels {
+		return fmt.Errorf("it would give %d labels, at most %d are possible", len(g.Labels), maxTokenLabels)
+	}
+	for _, key := range slices.Sorted(maps.Keys(g.Labels)) {
+		if wrong := schema.WrongLabel(key, g.Labels[key]); wrong != "" {
+			return fmt.Errorf("label %q: %s", key+"="+g.Labels[key], wrong)
+		}
+		if !schema.LabelIsReserved(key) {
+			return fmt.Errorf("label %s: any node can give it itself, in agent.yaml; a label that tells nodes apart for certain is %s%s", key, corev1.LabelNamespaceNodeRestriction+"/", path.Base(key))
+		}
+	}
+	return nil
 }
 
 func (a *Authority) newToken(t storedToken, ttl time.Duration) (string, error) {

@@ -38,6 +38,8 @@ type Config struct {
 	// PodCIDR is the cluster's pod range (IPv4), of which each node gets a /22.
 	// The zero value registers no nodes.
 	PodCIDR netip.Prefix
+	// ServiceCIDR is the range of services' addresses, in which no node has its own.
+	ServiceCIDR netip.Prefix
 	// Existing refuses to make a new authority.
 	Existing bool
 	Now      func() time.Time

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -89,7 +90,7 @@ func mustJoin(tb testing.TB, a *Authority, token string, node schema.NodeName, k
 
 func newTokenFor(tb testing.TB, a *Authority, uses int) string {
 	tb.Helper()
-	token, err := a.NewToken(time.Hour, uses)
+	token, err := a.NewToken(JoinGrant{Uses: uses}, time.Hour)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -304,13 +305,13 @@ func TestJoin(t *testing.T) {
 	mustJoin(t, a, token, "n1", key) // again, as after a lost answer
 	got := a.Nodes()
 	want := []NodeRecord{
-		{"n1", netip.MustParsePrefix("10.112.0.0/22"), start},
-		{"n2", netip.MustParsePrefix("10.112.4.0/22"), start},
+		{Name: "n1", PodCIDR: netip.MustParsePrefix("10.112.0.0/22"), Registered: start},
+		{Name: "n2", PodCIDR: netip.MustParsePrefix("10.112.4.0/22"), Registered: start},
 	}
-	if !slices.Equal(got, want) {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if r, ok := a.Node("n2"); !ok || r != want[1] {
+	if r, ok := a.Node("n2"); !ok || !reflect.DeepEqual(r, want[1]) {
 		t.Errorf("got %v, %v", r, ok)
 	}
 	if _, ok := a.Node("n3"); ok {
@@ -322,7 +323,7 @@ func TestRegistrySurvives(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, config(&clock{start}))
 	mustJoin(t, a, newTokenFor(t, a, 0), "n1", newKey(t))
-	if got := open(t, dir, config(&clock{start})).Nodes(); !slices.Equal(got, a.Nodes()) {
+	if got := open(t, dir, config(&clock{start})).Nodes(); !reflect.DeepEqual(got, a.Nodes()) {
 		t.Errorf("got %v, want %v", got, a.Nodes())
 	}
 }
@@ -338,7 +339,7 @@ func TestJoinRefusals(t *testing.T) {
 	}
 	otherID := strings.Repeat("0", 12) + token[12:]
 	otherSecret := token[:13] + strings.Repeat("0", 32) + token[45:]
-	forN9, err := a.NewNodeToken("n9", time.Hour)
+	forN9, err := a.NewToken(JoinGrant{Node: "n9"}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,12 +406,12 @@ func TestNodeTokenReplacesAMachine(t *testing.T) {
 	old, fresh := newKey(t), newKey(t)
 	mustJoin(t, a, newTokenFor(t, a, 0), "n1", old)
 	before, _ := a.Node("n1")
-	token, err := a.NewNodeToken("n1", time.Hour)
+	token, err := a.NewToken(JoinGrant{Node: "n1"}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mustJoin(t, a, token, "n1", fresh)
-	if got, _ := a.Node("n1"); got != before {
+	if got, _ := a.Node("n1"); !reflect.DeepEqual(got, before) {
 		t.Errorf("got %v, want its range kept, %v", got, before)
 	}
 	if _, err := a.Renew("n1", wire.RenewRequest{CSR: csr(t, old, "node:n1")}); !errors.Is(err, ErrJoinRefused) {
@@ -430,7 +431,7 @@ func TestTwoProcesses(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			token, err := cli.NewToken(time.Hour, 1)
+			token, err := cli.NewToken(JoinGrant{Uses: 1}, time.Hour)
 			if err == nil {
 				_, err = join(t, master, token, schema.NodeName(fmt.Sprintf("n%d", i)), newKey(t))
 			}
@@ -460,7 +461,7 @@ func TestTokensAreBounded(t *testing.T) {
 	if err := replaceJSON(a.path(fileTokens), tokens); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.NewToken(time.Hour, 0); err == nil {
+	if _, err := a.NewToken(JoinGrant{}, time.Hour); err == nil {
 		t.Error("one more than the bound was made")
 	}
 	c.Time = start.Add(time.Minute)

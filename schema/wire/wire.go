@@ -141,6 +141,8 @@ type JoinRequest struct {
 	Token string          `json:"token"`
 	Node  schema.NodeName `json:"node"`
 	CSR   []byte          `json:"csr"` // PEM, CN "node:<name>"
+	// NodeIP is the address that the node asks for. The registry keeps it.
+	NodeIP string `json:"nodeIP,omitempty"`
 }
 
 // JoinResponse carries it.

@@ -114,7 +114,7 @@ func (s *stage) report(i int, h *host) reconciler.NodeReport {
 		}
 	}
 	h.events = nil
-	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Report: r}
+	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Address: r.NodeIP, Report: r}
 }
 
 func sortedPods(w wire.Work) (out []wire.PodWork) {

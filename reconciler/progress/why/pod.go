@@ -387,6 +387,7 @@ func times(n int32, noun string) string {
 var notReadyCodes = map[string]Code{
 	schema.ReasonRuntimeUnavailable: RuntimeUnavailable,
 	schema.ReasonNetworkUnavailable: NetworkFailing,
+	schema.ReasonBadAddress:         BadAddress,
 }
 
 // nobodyKnows is what may be the matter with a silent node. The master sees the

@@ -117,7 +117,7 @@ func bindAll(ctx context.Context, dir string, planned bool) (took time.Duration,
 func (p *plane) startNodes(ctx context.Context, n int) (end func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	report := func(i int) error {
-		return p.loop.Post(ctx, reconciler.NodeReport{PodCIDR: modelRange(i).String(), Report: modelReport(i)})
+		return p.loop.Post(ctx, modelNodeReport(i))
 	}
 	for i := range n {
 		if err := report(i); err != nil {
@@ -126,7 +126,7 @@ func (p *plane) startNodes(ctx context.Context, n int) (end func(), err error) {
 		}
 	}
 	// A submitted input is durable after all that were posted before it.
-	if err := p.loop.Submit(ctx, reconciler.NodeReport{PodCIDR: modelRange(0).String(), Report: modelReport(0)}); err != nil {
+	if err := p.loop.Submit(ctx, modelNodeReport(0)); err != nil {
 		cancel()
 		return nil, err
 	}

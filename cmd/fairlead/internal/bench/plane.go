@@ -135,6 +135,12 @@ func modelRange(i int) netip.Prefix {
 
 func modelNode(i int) schema.NodeName { return schema.NodeName(fmt.Sprintf("n%04d", i)) }
 
+// modelNodeReport is that with what a registry would say of the node.
+func modelNodeReport(i int) reconciler.NodeReport {
+	r := modelReport(i)
+	return reconciler.NodeReport{PodCIDR: modelRange(i).String(), Address: r.NodeIP, Report: r}
+}
+
 // modelReport is what the agent of the i-th model node says while nothing runs.
 func modelReport(i int) wire.Report {
 	room := corev1.ResourceList{

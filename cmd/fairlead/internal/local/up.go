@@ -178,7 +178,7 @@ func configure(c Cluster, facts Facts) error {
 		if err := config.Write(n.config(), agentConfig(c, n, machineShare(c.Settings.Nodes), runtime, additionalStores())); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
-		token, err := authority.NewNodeToken(n.Name, tokenLife)
+		token, err := authority.NewToken(trust.JoinGrant{Node: n.Name}, tokenLife)
 		if err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}

@@ -332,7 +332,7 @@ func (m *master) report(data []byte, answer func()) {
 	}
 	n := m.w.node(r.Node)
 	n.joined = true
-	m.post(reconciler.NodeReport{PodCIDR: n.cidr, Report: r}, func() {
+	m.post(reconciler.NodeReport{PodCIDR: n.cidr, Address: n.ip, Report: r}, func() {
 		m.heard[r.Node] = m.w.now
 		m.door.Acknowledge(r.Node, r.AppliedVersion)
 		m.passAcknowledgements()
