@@ -43,6 +43,7 @@ type cluster struct {
 	nodes   []schema.NodeName
 	broken  func(*corev1.Pod) bool // pods that never become ready
 	started map[types.UID]bool
+	given   int // addresses
 	writes  int
 }
 
@@ -97,23 +98,30 @@ func (c *cluster) report(i int, node schema.NodeName) reconciler.NodeReport {
 	res := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("20")}
 	r := wire.Report{Node: node, BootID: "b", NodeIP: fmt.Sprintf("192.0.2.%d", i+1), Capacity: res, Allocatable: res}
 	w := work.For(c.machine.Snapshot(), node, wire.ClusterInfo{}, func(string, string) (map[string][]byte, bool) { return nil, true })
-	next := 0
 	for _, uid := range slices.Sorted(maps.Keys(w.Pods)) {
 		p := w.Pods[uid]
-		next++
 		pr := wire.PodReport{UID: uid, Namespace: p.Pod.Namespace, Name: p.Pod.Name, Epoch: p.Epoch}
 		pr.Gone = p.Drained
-		pr.Status = c.podStatus(p.Pod, fmt.Sprintf("10.112.%d.%d", 4*i, next))
+		pr.Status = c.podStatus(p.Pod, i)
 		r.Pods = append(r.Pods, pr)
 		c.started[uid] = true
 	}
 	return reconciler.NodeReport{PodCIDR: cidr, Address: r.NodeIP, Report: r}
 }
 
-func (c *cluster) podStatus(pod *corev1.Pod, ip string) corev1.PodStatus {
+// address is one of the node's that no pod has had before.
+func (c *cluster) address(i int) string {
+	c.given++
+	return fmt.Sprintf("10.112.%d.%d", 4*i+c.given>>8&3, c.given&255)
+}
+
+func (c *cluster) podStatus(pod *corev1.Pod, node int) corev1.PodStatus {
 	// An address stays the pod's own whatever else runs on the node.
+	ip := ""
 	if have, ok := state.PodByUID(c.machine.Snapshot(), pod.UID); ok && have.Status.PodIP != "" {
 		ip = have.Status.PodIP
+	} else {
+		ip = c.address(node)
 	}
 	ready := corev1.ConditionTrue
 	state := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}

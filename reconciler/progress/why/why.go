@@ -36,7 +36,7 @@ const (
 	NetworkFailing      Code = "NetworkFailing"      // the network of the node, or of a pod on it, cannot be made
 	NodeNotReady        Code = "NodeNotReady"        // the node reports that it cannot work
 	Parked              Code = "Parked"              // controllers undo each other's work on it
-	BadAddress          Code = "BadAddress"          // the node gave the pod an address that is not its own
+	BadAddress          Code = "BadAddress"          // the node reports an address, its own or a pod's, that it does not have
 	Unknown             Code = "Unknown"             // Podman does not know what its container does
 	ConmonDied          Code = "ConmonDied"          // nobody watches the container any more
 	OOMKilled           Code = "OOMKilled"           // out of memory
@@ -103,7 +103,7 @@ var rules = []rule{
 	{NetworkFailing, Operator, "see to the node's network: its links, its nftables, and the addresses left in its range"},
 	{NodeNotReady, Operator, "see to the node"},
 	{Parked, Operator, "restart the master or change the object in Git, and report it: it is a fault of ours"},
-	{BadAddress, Operator, "see to the node: what its agent keeps of addresses is of another range"},
+	{BadAddress, Operator, "see to the node: it reports an address that is not its own or its pods', as one that its agent kept from another range"},
 	{Unknown, Operator, "look at the container on its node: Podman has lost it"},
 	{ConmonDied, Operator, "find out what killed conmon on the node; the container is replaced by itself"},
 	{OOMKilled, Developer, "raise the memory limit, or make the program need less, and commit"},

@@ -5,7 +5,9 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -90,6 +92,11 @@ func ReadAgent(path string) (Agent, error) {
 			return c, fmt.Errorf("node name: %w", err)
 		}
 		c.NodeName = schema.NodeName(host)
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.Labels)) {
+		if wrong := schema.WrongOwnLabel(c.NodeName, key, c.Labels[key]); wrong != "" {
+			return c, fmt.Errorf("%s: labels: %s: %s", path, key, wrong)
+		}
 	}
 	return c, nil
 }
