@@ -324,7 +324,7 @@ var everyFamily = Families{Head: true, Peers: true, Pods: true, Data: true, Serv
 func FamiliesOf(changed map[string]bool) Families {
 	return Families{
 		Head: changed["node"], Peers: changed["peers"], Pods: changed[wire.FamilyPods],
-		Data: changed["configMaps"] || changed["secrets"], Services: changed["services"],
+		Data: changed["configMaps"] || changed["binaryKeys"] || changed["secrets"], Services: changed["services"],
 		Records: changed[wire.FamilyRecords] || changed[wire.FamilySeals],
 	}
 }

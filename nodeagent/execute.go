@@ -155,10 +155,10 @@ func (x *Executor) prepareVolumes(t Task) Result {
 	return Result{data: t.wanted.Data}
 }
 
-// missing is the reason of a ConfigMap, Secret or key that is not there, which a
-// commit mends, and otherwise the other one.
+// missing is the reason of a ConfigMap, Secret or key that is not there or cannot be
+// used, which a commit mends, and otherwise the other one.
 func missing(err error, otherwise string) string {
-	if errors.As(err, new(pod.MissingError)) {
+	if errors.As(err, new(pod.MissingError)) || errors.As(err, new(pod.UnusableError)) {
 		return schema.ReasonContainerConfig
 	}
 	return otherwise

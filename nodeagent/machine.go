@@ -347,7 +347,7 @@ func (m *machine) task(e *entry, ops ...pod.Operation) Task {
 	o.Containers = maps.Clone(e.obs.Containers)
 	return Task{
 		Pod: e.obs.UID, ops: ops, wanted: e.wanted, obs: o, cluster: m.work.Cluster,
-		data:  pod.Data{ConfigMaps: m.work.ConfigMaps, Secrets: m.work.Secrets},
+		data:  pod.Data{ConfigMaps: m.work.ConfigMaps, BinaryKeys: m.work.BinaryKeys, Secrets: m.work.Secrets},
 		place: pod.Place{Node: m.node, PodIP: e.obs.IP, HostIP: m.hostIP},
 	}
 }

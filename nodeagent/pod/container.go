@@ -32,8 +32,11 @@ type ContainerSpec struct {
 	Env     []EnvVar
 	// Command replaces the image's entrypoint and Args its command; a Command
 	// without Args drops the image's command too. Both nil keep the image's.
-	Command    []string
-	Args       []string
+	Command []string
+	Args    []string
+	// Shown is Command and Args as they may be told and written to disk: what
+	// comes from a Secret is left as $(NAME).
+	Shown      []string
 	WorkingDir string // empty keeps the image's
 	Mounts     []Mount
 	LogPath    string // k8s-file log, its directory exists
@@ -41,8 +44,11 @@ type ContainerSpec struct {
 	Security   Security
 }
 
-// EnvVar is one resolved variable.
-type EnvVar struct{ Name, Value string }
+// EnvVar is one resolved variable. Value is bytes, without NUL.
+type EnvVar struct {
+	Name, Value string
+	Secret      bool // Value is or contains one of a Secret
+}
 
 // Mount binds a path of the node into the container.
 type Mount struct {

@@ -13,9 +13,11 @@ import (
 )
 
 // Data is the ConfigMaps and Secrets that Work carries, "namespace/name" ->
-// key -> value.
+// key -> value. BinaryKeys names a ConfigMap's keys that are binaryData: volumes
+// show them, environments do not.
 type Data struct {
 	ConfigMaps map[string]map[string][]byte
+	BinaryKeys map[string][]string
 	Secrets    map[string]map[string][]byte
 }
 
@@ -29,9 +31,9 @@ type Place struct {
 // Env resolves a container's environment: envFrom in order, then env, a later
 // name replacing an earlier one; $(NAME) in a value refers to what came before,
 // $$ is a dollar. Service variables are not made (see the node agent's README).
-// Every error is one that a change of the pod's ConfigMaps or Secrets may mend.
+// Every error is one that a change of the pod's ConfigMaps or Secrets may fix.
 func Env(pod *corev1.Pod, c *corev1.Container, data Data, at Place) ([]EnvVar, error) {
-	env := environment{values: map[string]string{}}
+	env := environment{vars: map[string]EnvVar{}}
 	for i := range c.EnvFrom {
 		if err := env.from(pod, &c.EnvFrom[i], data); err != nil {
 			return nil, err
@@ -40,48 +42,72 @@ func Env(pod *corev1.Pod, c *corev1.Container, data Data, at Place) ([]EnvVar, e
 	for i := range c.Env {
 		e := &c.Env[i]
 		if e.ValueFrom == nil {
-			env.set(e.Name, Expand(e.Value, env.values))
+			v := EnvVar{Name: e.Name, Value: Expand(e.Value, env.value)}
+			v.Secret = v.Value != Expand(e.Value, env.open)
+			if err := env.set(v, "its value"); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		value, ok, err := resolve(pod, e, data, at)
+		v, from, ok, err := resolve(pod, e, data, at)
 		if err != nil {
 			return nil, fmt.Errorf("env %s: %w", e.Name, err)
 		}
 		if ok {
-			env.set(e.Name, value)
+			if err := env.set(v, from); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return env.list(), nil
 }
 
 type environment struct {
-	names  []string
-	values map[string]string
+	names []string
+	vars  map[string]EnvVar
 }
 
-func (e *environment) set(name, value string) {
-	if _, ok := e.values[name]; !ok {
-		e.names = append(e.names, name)
+// set adds a variable whose value came from there.
+func (e *environment) set(v EnvVar, from string) error {
+	if strings.ContainsRune(v.Value, 0) {
+		return UnusableError(fmt.Sprintf("env %s: %s contains a NUL byte, which no environment can carry: mount it as a file instead", v.Name, from))
 	}
-	e.values[name] = value
+	if _, ok := e.vars[v.Name]; !ok {
+		e.names = append(e.names, v.Name)
+	}
+	e.vars[v.Name] = v
+	return nil
 }
 
 func (e *environment) list() []EnvVar {
 	out := make([]EnvVar, 0, len(e.names))
 	for _, n := range e.names {
-		out = append(out, EnvVar{n, e.values[n]})
+		out = append(out, e.vars[n])
 	}
 	return out
+}
+
+// value looks a name up for Expand; open finds only what no Secret is in.
+func (e *environment) value(name string) (string, bool) {
+	v, ok := e.vars[name]
+	return v.Value, ok
+}
+
+func (e *environment) open(name string) (string, bool) {
+	v, ok := e.vars[name]
+	return v.Value, ok && !v.Secret
 }
 
 func (e *environment) from(pod *corev1.Pod, s *corev1.EnvFromSource, data Data) error {
 	var values map[string][]byte
 	var found, optional bool
 	var what string
+	var binary []string
 	switch {
 	case s.ConfigMapRef != nil:
-		what = "configmap " + pod.Namespace + "/" + s.ConfigMapRef.Name
-		values, found = data.ConfigMaps[pod.Namespace+"/"+s.ConfigMapRef.Name]
+		name := pod.Namespace + "/" + s.ConfigMapRef.Name
+		what, binary = "configmap "+name, data.BinaryKeys[name]
+		values, found = data.ConfigMaps[name]
 		optional = isTrue(s.ConfigMapRef.Optional)
 	case s.SecretRef != nil:
 		what = "secret " + pod.Namespace + "/" + s.SecretRef.Name
@@ -97,28 +123,42 @@ func (e *environment) from(pod *corev1.Pod, s *corev1.EnvFromSource, data Data) 
 		return MissingError(what + " not found")
 	}
 	for _, k := range slices.Sorted(maps.Keys(values)) {
-		if name := s.Prefix + k; !strings.ContainsRune(name, '=') {
-			e.set(name, string(values[k]))
+		name := s.Prefix + k
+		if strings.ContainsRune(name, '=') || slices.Contains(binary, k) {
+			continue
+		}
+		if err := e.set(EnvVar{name, string(values[k]), s.SecretRef != nil}, "key "+k+" of "+what); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// resolve reads one valueFrom; ok is false for an optional one that is missing.
-func resolve(pod *corev1.Pod, e *corev1.EnvVar, data Data, at Place) (value string, ok bool, err error) {
-	switch from := e.ValueFrom; {
-	case from.ConfigMapKeyRef != nil:
-		r := from.ConfigMapKeyRef
-		return key(data.ConfigMaps, "configmap", pod.Namespace+"/"+r.Name, r.Key, isTrue(r.Optional))
-	case from.SecretKeyRef != nil:
-		r := from.SecretKeyRef
-		return key(data.Secrets, "secret", pod.Namespace+"/"+r.Name, r.Key, isTrue(r.Optional))
-	case from.FieldRef != nil:
-		value, err = Field(pod, from.FieldRef.FieldPath, at)
-		return value, true, err
+// resolve reads one valueFrom and tells where the value is from; ok is false for
+// an optional one that is missing.
+func resolve(pod *corev1.Pod, e *corev1.EnvVar, data Data, at Place) (v EnvVar, from string, ok bool, err error) {
+	v.Name = e.Name
+	switch source := e.ValueFrom; {
+	case source.ConfigMapKeyRef != nil:
+		r := source.ConfigMapKeyRef
+		name := pod.Namespace + "/" + r.Name
+		from = "key " + r.Key + " of configmap " + name
+		if slices.Contains(data.BinaryKeys[name], r.Key) {
+			return v, from, false, UnusableError(from + " is binaryData, which environments are not made from: mount it as a file instead")
+		}
+		v.Value, ok, err = key(data.ConfigMaps, "configmap", name, r.Key, isTrue(r.Optional))
+	case source.SecretKeyRef != nil:
+		r := source.SecretKeyRef
+		name := pod.Namespace + "/" + r.Name
+		v.Secret, from = true, "key "+r.Key+" of secret "+name
+		v.Value, ok, err = key(data.Secrets, "secret", name, r.Key, isTrue(r.Optional))
+	case source.FieldRef != nil:
+		from, ok = "field "+source.FieldRef.FieldPath, true
+		v.Value, err = Field(pod, source.FieldRef.FieldPath, at)
 	default:
-		return "", false, errors.New("this kind of valueFrom is not supported")
+		err = errors.New("this kind of valueFrom is not supported")
 	}
+	return v, from, ok, err
 }
 
 func key(all map[string]map[string][]byte, kind, name, k string, optional bool) (string, bool, error) {
@@ -141,6 +181,12 @@ func key(all map[string]map[string][]byte, kind, name, k string, optional bool) 
 type MissingError string
 
 func (e MissingError) Error() string { return string(e) }
+
+// UnusableError says which value of a ConfigMap or Secret cannot be what a pod makes
+// of it: a commit fixes that, no other node or attempt does.
+type UnusableError string
+
+func (e UnusableError) Error() string { return string(e) }
 
 // Field reads a fieldRef's path from a pod.
 func Field(pod *corev1.Pod, path string, at Place) (string, error) {
@@ -194,7 +240,7 @@ func pairs(m map[string]string) string {
 
 // Expand replaces $(NAME) by its value; an unknown name stays as written and
 // $$(NAME) escapes.
-func Expand(s string, values map[string]string) string {
+func Expand(s string, value func(name string) (string, bool)) string {
 	if !strings.ContainsRune(s, '$') {
 		return s
 	}
@@ -215,7 +261,7 @@ func Expand(s string, values map[string]string) string {
 				continue
 			}
 			whole := s[i : i+end+1]
-			if v, ok := values[whole[2:len(whole)-1]]; ok {
+			if v, ok := value(whole[2 : len(whole)-1]); ok {
 				b.WriteString(v)
 			} else {
 				b.WriteString(whole)
@@ -228,19 +274,21 @@ func Expand(s string, values map[string]string) string {
 	return b.String()
 }
 
-func expandAll(list []string, env []EnvVar) []string {
-	if len(list) == 0 {
-		return nil
-	}
-	values := make(map[string]string, len(env))
+// expandAll expands a list, and the same without what comes from Secrets.
+func expandAll(list []string, env []EnvVar) (expanded, shown []string, err error) {
+	vars := make(map[string]EnvVar, len(env))
 	for _, e := range env {
-		values[e.Name] = e.Value
+		vars[e.Name] = e
 	}
-	out := make([]string, 0, len(list))
+	all := environment{vars: vars}
 	for _, s := range list {
-		out = append(out, Expand(s, values))
+		arg := Expand(s, all.value)
+		if strings.ContainsRune(arg, 0) {
+			return nil, nil, UnusableError(fmt.Sprintf("argument %q contains a NUL byte, which no argument can carry", s))
+		}
+		expanded, shown = append(expanded, arg), append(shown, Expand(s, all.open))
 	}
-	return out
+	return expanded, shown, nil
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }

@@ -15,8 +15,9 @@ import (
 
 func TestEnv(t *testing.T) {
 	data := Data{
-		ConfigMaps: map[string]map[string][]byte{"shop/conf": {"A": []byte("a"), "B": []byte("b")}},
-		Secrets:    map[string]map[string][]byte{"shop/key": {"token": []byte("s3cret")}},
+		ConfigMaps: map[string]map[string][]byte{"shop/conf": {"A": []byte("a"), "B": []byte("b"), "BIN": {0, 1}, "TEXT": []byte("t")}, "shop/nul": {"Z": {0}}},
+		BinaryKeys: map[string][]string{"shop/conf": {"BIN", "TEXT"}},
+		Secrets:    map[string]map[string][]byte{"shop/key": {"token": []byte("s3cret")}, "shop/bytes": {"latin": {0xe9}}, "shop/nul": {"Z": []byte("a\x00b")}},
 	}
 	at := Place{Node: "n1", PodIP: "10.112.0.5", HostIP: "10.0.0.1"}
 	tests := []struct{ name, container, want, err string }{
@@ -30,6 +31,12 @@ func TestEnv(t *testing.T) {
 		{name: "no ConfigMap", container: `env: [{name: A, valueFrom: {configMapKeyRef: {name: nothing, key: A}}}]`, err: "env A: configmap shop/nothing not found"},
 		{name: "no key", container: `env: [{name: A, valueFrom: {configMapKeyRef: {name: conf, key: Z}}}]`, err: "env A: configmap shop/conf has no key Z"},
 		{name: "no Secret", container: `envFrom: [{secretRef: {name: nothing}}]`, err: "secret shop/nothing not found"},
+		{name: "bytes that are not UTF-8", container: `env: [{name: K, valueFrom: {secretKeyRef: {name: bytes, key: latin}}}, {name: L, value: "$(K)"}], envFrom: [{secretRef: {name: bytes}}]`, want: "latin=\xe9 K=\xe9 L=\xe9"},
+		{name: "binaryData", container: `env: [{name: K, valueFrom: {configMapKeyRef: {name: conf, key: TEXT}}}]`, err: "env K: key TEXT of configmap shop/conf is binaryData, which environments are not made from: mount it as a file instead"},
+		{name: "NUL of a Secret", container: `env: [{name: K, valueFrom: {secretKeyRef: {name: nul, key: Z}}}]`, err: "env K: key Z of secret shop/nul contains a NUL byte, which no environment can carry: mount it as a file instead"},
+		{name: "NUL of a whole Secret", container: `envFrom: [{secretRef: {name: nul, optional: true}}]`, err: "env Z: key Z of secret shop/nul contains a NUL byte, which no environment can carry: mount it as a file instead"},
+		{name: "NUL of a whole ConfigMap", container: `envFrom: [{prefix: P_, configMapRef: {name: nul}}]`, err: "env P_Z: key Z of configmap shop/nul contains a NUL byte, which no environment can carry: mount it as a file instead"},
+		{name: "NUL as written", container: `env: [{name: K, value: "a\0b"}]`, err: "env K: its value contains a NUL byte, which no environment can carry: mount it as a file instead"},
 		{name: "no such field", container: `env: [{name: A, valueFrom: {fieldRef: {fieldPath: spec.secret}}}]`, err: `env A: fieldPath "spec.secret" is not supported`},
 	}
 	for _, test := range tests {
@@ -81,8 +88,8 @@ containers:
 			"fairlead/spec-hash": SpecHash(&p.Spec.Containers[0]), "fairlead/attempt": "2", "fairlead/epoch": "7", "fairlead/revision": "main-abc", "fairlead/ip": "10.112.0.5",
 		},
 		Sandbox: Sandbox{Net: "/run/net", IPC: "/run/ipc", UTS: "/run/uts", Shm: "/run/shm"},
-		Env:     []EnvVar{{"NAME", "web"}, {"HOSTNAME", "web-1"}},
-		Command: []string{"/bin/app", "--name=web"}, Args: []string{"$(MISSING)"}, WorkingDir: "/work",
+		Env:     []EnvVar{{Name: "NAME", Value: "web"}, {Name: "HOSTNAME", Value: "web-1"}},
+		Command: []string{"/bin/app", "--name=web"}, Args: []string{"$(MISSING)"}, Shown: []string{"/bin/app", "--name=web", "$(MISSING)"}, WorkingDir: "/work",
 		Mounts: []Mount{
 			{Source: "/v/conf", Target: "/etc/app", ReadOnly: true}, {Source: "/b/1", Target: "/data"},
 			{Source: "/f/hosts", Target: "/etc/hosts"}, {Source: "/f/hostname", Target: "/etc/hostname"}, {Source: "/f/resolv.conf", Target: "/etc/resolv.conf"}, {Source: "/run/shm", Target: "/dev/shm"},
@@ -93,6 +100,42 @@ containers:
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Secrets are known for what they are however they come to a variable, and stay as
+// written in what may be shown.
+func TestSecretsAreNotShown(t *testing.T) {
+	data := Data{Secrets: map[string]map[string][]byte{"shop/key": {"TOKEN": []byte("s3cret")}}}
+	p := podFrom(t, `
+containers:
+- name: c
+  command: ["$(DIR)/app", "$(TOKEN)"]
+  args: ["--url=$(URL)", "$$(TOKEN)", "$(T) $(NOT)"]
+  envFrom: [{secretRef: {name: key}}]
+  env:
+  - {name: DIR, value: /opt}
+  - {name: T, valueFrom: {secretKeyRef: {name: key, key: TOKEN}}}
+  - {name: URL, value: "x://$(T)@h"}
+  - {name: FURTHER, value: "<$(URL)>"}
+  - {name: ESCAPED, value: "$$(T)"}`)
+	got, err := BuildSpec(&Wanted{PodWork: wire.PodWork{Pod: p}}, &p.Spec.Containers[0], 0, Frame{Data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []EnvVar{
+		{"TOKEN", "s3cret", true}, {"DIR", "/opt", false}, {"T", "s3cret", true}, {"URL", "x://s3cret@h", true},
+		{"FURTHER", "<x://s3cret@h>", true}, {"ESCAPED", "$(T)", false}, {"HOSTNAME", "web-1", false},
+	}
+	if diff := cmp.Diff(env, got.Env); diff != "" {
+		t.Errorf("environment (-want +got):\n%s", diff)
+	}
+	argv := []string{"/opt/app", "s3cret", "--url=x://s3cret@h", "$(TOKEN)", "s3cret $(NOT)"}
+	if diff := cmp.Diff(argv, append(got.Command, got.Args...)); diff != "" {
+		t.Errorf("arguments (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"/opt/app", "$(TOKEN)", "--url=$(URL)", "$(TOKEN)", "$(T) $(NOT)"}, got.Shown); diff != "" {
+		t.Errorf("shown (-want +got):\n%s", diff)
 	}
 }
 

@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -37,7 +38,12 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 		return ContainerSpec{}, err
 	}
 	if !slices.ContainsFunc(env, func(e EnvVar) bool { return e.Name == "HOSTNAME" }) {
-		env = append(env, EnvVar{"HOSTNAME", Hostname(w.Pod)})
+		env = append(env, EnvVar{Name: "HOSTNAME", Value: Hostname(w.Pod)})
+	}
+	command, shownCommand, err1 := expandAll(c.Command, env)
+	args, shownArgs, err2 := expandAll(c.Args, env)
+	if err := cmp.Or(err1, err2); err != nil {
+		return ContainerSpec{}, err
 	}
 	security, err := security(w.Pod, c)
 	if err != nil {
@@ -62,8 +68,9 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 		},
 		Sandbox:    f.Sandbox,
 		Env:        env,
-		Command:    expandAll(c.Command, env),
-		Args:       expandAll(c.Args, env),
+		Command:    command,
+		Args:       args,
+		Shown:      append(shownCommand, shownArgs...),
 		WorkingDir: c.WorkingDir,
 		Mounts:     mounts(w.Pod, c, f),
 		LogPath:    f.LogPath,

@@ -98,7 +98,7 @@ type Update struct {
 	Version uint64
 	Items   wire.Items
 	Work    *wire.Work
-	Changed map[string]bool // families: "node", "peers", "pods", "configMaps", "secrets", "services", "records", "seals"
+	Changed map[string]bool // families: "node", "peers", "pods", "configMaps", "binaryKeys", "secrets", "services", "records", "seals"
 	Logs    []wire.LogRequest
 }
 
@@ -427,6 +427,7 @@ func merge(old *wire.Work, set wire.Items, gone []string) (*wire.Work, map[strin
 	work.Peers = merged(work.Peers, fresh.Peers, missing["peers"], changed["peers"])
 	work.Pods = merged(work.Pods, fresh.Pods, missing["pods"], changed["pods"])
 	work.ConfigMaps = merged(work.ConfigMaps, fresh.ConfigMaps, missing["configMaps"], changed["configMaps"])
+	work.BinaryKeys = merged(work.BinaryKeys, fresh.BinaryKeys, missing["binaryKeys"], changed["binaryKeys"])
 	work.Secrets = merged(work.Secrets, fresh.Secrets, missing["secrets"], changed["secrets"])
 	work.Services = merged(work.Services, fresh.Services, missing["services"], changed["services"])
 	return &work, changed, nil
@@ -436,7 +437,8 @@ func merged[K ~string, V any](old, set map[K]V, gone []string, changed bool) map
 	if !changed {
 		return old
 	}
-	out := maps.Clone(old)
+	out := make(map[K]V, len(old)+len(set))
+	maps.Copy(out, old)
 	for _, name := range gone {
 		delete(out, K(name))
 	}

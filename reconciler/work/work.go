@@ -5,6 +5,7 @@ package work
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -61,6 +62,12 @@ func Own(r state.Reader, node schema.NodeName, cluster wire.ClusterInfo, open Se
 		for _, key := range configMaps {
 			if cm, ok := state.Get[*corev1.ConfigMap](r, pod.Namespace, key[len(pod.Namespace)+1:]); ok {
 				w.ConfigMaps[key] = configMapData(cm)
+				if len(cm.BinaryData) > 0 {
+					if w.BinaryKeys == nil {
+						w.BinaryKeys = map[string][]string{}
+					}
+					w.BinaryKeys[key] = slices.Sorted(maps.Keys(cm.BinaryData))
+				}
 			}
 		}
 		for _, key := range secrets {

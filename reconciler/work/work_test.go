@@ -78,6 +78,7 @@ func TestForTellsANodeItsOwnAndNothingElse(t *testing.T) {
 			"uid-going": {Pod: bare(going), Epoch: 7, Revision: "main-0123456789ab", Drained: true},
 		},
 		ConfigMaps: map[string]map[string][]byte{"shop/conf": {"a": []byte("1"), "b": {2}}},
+		BinaryKeys: map[string][]string{"shop/conf": {"b"}},
 		Secrets:    map[string]map[string][]byte{"shop/keys": {"k": []byte("clear")}},
 		Services:   map[string]wire.Service{},
 	}

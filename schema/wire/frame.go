@@ -79,7 +79,7 @@ type head struct {
 
 // Split takes w apart. Join is its inverse.
 func Split(w *Work) Items {
-	items := make(Items, 1+len(w.Peers)+len(w.Pods)+len(w.ConfigMaps)+len(w.Secrets)+len(w.Services))
+	items := make(Items, 1+len(w.Peers)+len(w.Pods)+len(w.ConfigMaps)+len(w.BinaryKeys)+len(w.Secrets)+len(w.Services))
 	put := func(key string, v any) {
 		data, err := json.Marshal(v)
 		if err != nil {
@@ -96,6 +96,9 @@ func Split(w *Work) Items {
 	}
 	for k, v := range w.ConfigMaps {
 		put("configMaps/"+k, v)
+	}
+	for k, v := range w.BinaryKeys {
+		put("binaryKeys/"+k, v)
 	}
 	for k, v := range w.Secrets {
 		put("secrets/"+k, v)
@@ -131,6 +134,11 @@ func Join(items Items) (*Work, error) {
 			}
 		case "configMaps":
 			err = into(w.ConfigMaps, name, data)
+		case "binaryKeys":
+			if w.BinaryKeys == nil { // few have any
+				w.BinaryKeys = map[string][]string{}
+			}
+			err = into(w.BinaryKeys, name, data)
 		case "secrets":
 			err = into(w.Secrets, name, data)
 		case "services":

@@ -29,6 +29,7 @@ func drawWork(t *rapid.T, label string) *Work {
 	}
 	if rapid.Bool().Draw(t, label+" config") {
 		w.ConfigMaps["a/c"] = map[string][]byte{"k": {0, 1, 2}}
+		w.BinaryKeys = map[string][]string{"a/c": {"k"}}
 		w.Peers["n2"] = Peer{NodeIP: "192.0.2.2", PodCIDR: "10.112.4.0/22"}
 	}
 	return w

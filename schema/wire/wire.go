@@ -21,12 +21,13 @@ import (
 type Work struct {
 	Node       schema.NodeName              `json:"node"`
 	Cluster    ClusterInfo                  `json:"cluster"`
-	PodCIDR    string                       `json:"podCIDR"`    // this node's range, IPv4
-	Peers      map[schema.NodeName]Peer     `json:"peers"`      // the other nodes
-	Pods       map[types.UID]PodWork        `json:"pods"`       // pods bound to this node
-	ConfigMaps map[string]map[string][]byte `json:"configMaps"` // "namespace/name" -> key -> bytes, those the pods reference
-	Secrets    map[string]map[string][]byte `json:"secrets"`    // likewise, values in the clear
-	Services   map[string]Service           `json:"services"`   // "namespace/name", all of the cluster
+	PodCIDR    string                       `json:"podCIDR"`              // this node's range, IPv4
+	Peers      map[schema.NodeName]Peer     `json:"peers"`                // the other nodes
+	Pods       map[types.UID]PodWork        `json:"pods"`                 // pods bound to this node
+	ConfigMaps map[string]map[string][]byte `json:"configMaps"`           // "namespace/name" -> key -> bytes, those the pods reference
+	BinaryKeys map[string][]string          `json:"binaryKeys,omitempty"` // "namespace/name" -> the keys of a ConfigMap that are binaryData, sorted; nil if there are none
+	Secrets    map[string]map[string][]byte `json:"secrets"`              // like ConfigMaps, values in the clear
+	Services   map[string]Service           `json:"services"`             // "namespace/name", all of the cluster
 }
 
 // ClusterInfo is the configuration every node shares.
