@@ -33,8 +33,7 @@ func accept(c *control.Context, cand Candidate) {
 	next.Status.Observed, next.Status.Desired = ref, ref
 	supersede(c, rev)
 	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
-	rev.Status.Diagnostics = slices.Concat(cand.Diagnostics, diags)
-	rev.Status.Diagnostics = rev.Status.Diagnostics[:min(len(rev.Status.Diagnostics), schema.MaxRevisionDiagnostics)]
+	rev.Status.Diagnostics = schema.Diagnostics(slices.Concat(cand.Diagnostics, diags)).Fit()
 	if bad := schema.Diagnostics(rev.Status.Diagnostics); bad.HasErrors() {
 		refuse(c, next, rev, schema.PhaseInvalid, firstError(bad))
 		return
@@ -42,8 +41,9 @@ func accept(c *control.Context, cand Candidate) {
 	rev.Enter(schema.PhaseValid, c.Stamp(), countObjects(len(cand.Objects)))
 	rev.Status.Counts = countChanges(changes)
 	if cand.Plan != nil {
-		rev.Status.Placements = cand.Plan.Placements()
-		rev.Status.Counts.Pods = len(rev.Status.Placements)
+		placements := cand.Plan.Placements()
+		rev.Status.Placements = schema.FitPlacements(placements)
+		rev.Status.Counts.Pods = len(placements)
 		rev.Enter(schema.PhasePlanned, c.Stamp(), cand.Plan.Summary())
 	}
 	if holds := settle.Guard(c.Tx, src, cand.Tree, len(cand.Objects), changes, cand.Overrides); len(holds) > 0 {
@@ -96,7 +96,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	control.Event(c, gone, "Warning", string(schema.PhaseRolledBack), phaseReason(gone))
 	back := state.Edit(to)
 	if cand.Plan != nil {
-		back.Status.Placements = cand.Plan.Placements()
+		back.Status.Placements = schema.FitPlacements(cand.Plan.Placements())
 	}
 	back.Enter(schema.PhaseRollingOut, c.Stamp(), "again, in place of "+failed.Name)
 	c.Tx.Put(back)
@@ -120,11 +120,12 @@ func tell(c *control.Context, src *schema.Source, status metav1.ConditionStatus,
 
 func newRevision(c *control.Context, cand Candidate) *schema.Revision {
 	name := schema.RevisionName(cand.Source, cand.Commit.Hash)
+	commit := cand.Commit.Fit()
 	rev := &schema.Revision{
 		ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: c.Stamp()},
 		Spec: schema.RevisionSpec{
-			Source: cand.Source, Commit: cand.Commit.Hash, Tree: cand.Tree,
-			Author: cand.Commit.Author, Subject: cand.Commit.Subject, Time: metav1.NewTime(cand.Commit.Time), Pusher: cand.Pusher,
+			Source: cand.Source, Commit: commit.Hash, Tree: cand.Tree,
+			Author: commit.Author, Subject: commit.Subject, Time: metav1.NewTime(commit.Time), Pusher: schema.FitText(cand.Pusher, schema.MaxCommitText),
 		},
 	}
 	if len(cand.Commit.Parents) > 0 {
@@ -207,8 +208,10 @@ func firstError(ds schema.Diagnostics) string {
 
 func short(commit string) string { return commit[:min(12, len(commit))] }
 
-// setCondition keeps the transition time where the status did not change.
+// setCondition keeps the transition time where the status did not change, and of the
+// message what can be kept.
 func setCondition(conditions *[]metav1.Condition, want metav1.Condition) {
+	want.Message = schema.FitText(want.Message, schema.MaxReasonText)
 	i := slices.IndexFunc(*conditions, func(c metav1.Condition) bool { return c.Type == want.Type })
 	if i < 0 {
 		*conditions = append(*conditions, want)

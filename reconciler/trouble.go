@@ -30,6 +30,7 @@ func trouble(c *control.Context, in SourceTrouble) {
 	if !ok {
 		return
 	}
+	in.Message = schema.FitText(in.Message, schema.MaxReasonText)
 	want := metav1.Condition{Type: schema.ConditionFetched, Status: metav1.ConditionTrue, Reason: schema.ReasonFetched, Message: in.Message, LastTransitionTime: c.Stamp()}
 	if in.Reason != "" {
 		want.Status, want.Reason = metav1.ConditionFalse, in.Reason

@@ -197,13 +197,16 @@ func (r *Revision) GoodToGoBackTo() bool {
 	return !r.Status.Quarantined && r.Status.Phase != PhaseFailed && !r.HealthyAt().IsZero()
 }
 
-// Enter records phase at the given time; entering the phase it is in already
-// changes nothing and reports false.
+// Enter records phase at the given time, the reason as far as it is kept; entering
+// the phase it is in already changes nothing and reports false.
 func (r *Revision) Enter(phase Phase, at metav1.Time, reason string) bool {
 	if r.Status.Phase == phase {
 		return false
 	}
 	r.Status.Phase = phase
-	r.Status.Phases = append(r.Status.Phases, PhaseRecord{Name: phase, At: at, Reason: reason})
+	r.Status.Phases = append(r.Status.Phases, PhaseRecord{Name: phase, At: at, Reason: FitText(reason, MaxReasonText)})
+	if n := len(r.Status.Phases); n > MaxPhaseRecords {
+		r.Status.Phases = slices.Delete(r.Status.Phases, MaxPhaseRecords/2, MaxPhaseRecords/2+n-MaxPhaseRecords)
+	}
 	return true
 }

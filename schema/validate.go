@@ -159,7 +159,8 @@ func within(p *problems, at, name string, value, low, high int64) {
 
 const maxInt32 = 1<<31 - 1
 
-// maxAnnotationBytes bounds all annotations of an object, as in Kubernetes.
+// maxAnnotationBytes bounds all annotations of an object, as in Kubernetes, and
+// likewise all its labels: pods are found by each of them.
 const maxAnnotationBytes = 256 << 10
 
 func (p *problems) metadata(obj Object) {
@@ -198,6 +199,14 @@ func nameRule(kind Kind) func(string) []string {
 }
 
 func (p *problems) labels(at string, labels map[string]string) {
+	size := 0
+	for key, value := range labels {
+		size += len(key) + len(value)
+	}
+	if size > maxAnnotationBytes {
+		p.add(at, "labels take %d bytes together, at most %d fit", size, maxAnnotationBytes)
+		return
+	}
 	for key, value := range labels {
 		if isSimpleKey(key) && (value == "" || isSimpleName(value)) {
 			continue
@@ -360,25 +369,38 @@ func (p *problems) amount(field string, v *intstr.IntOrString) (int, bool) {
 	return n, true
 }
 
-// maxDataBytes bounds a ConfigMap's or Secret's data, as in Kubernetes.
-const maxDataBytes = 1 << 20
+const (
+	// maxDataBytes bounds a ConfigMap's or Secret's data: Kubernetes' bound, which
+	// keys count for here too.
+	maxDataBytes = 1 << 20
+	// maxDataKeys bounds its keys: each may become a file or a variable.
+	maxDataKeys = 10_000
+)
+
+// data judges what the values of both kinds share.
+func (p *problems) data(size, keys int) {
+	if size > maxDataBytes {
+		p.hint("data", "split it", "keys and values take %d bytes together, at most %d fit", size, maxDataBytes)
+	}
+	if keys > maxDataKeys {
+		p.hint("data", "split it", "%d keys, at most %d are taken", keys, maxDataKeys)
+	}
+}
 
 func (p *problems) configMap(c *corev1.ConfigMap) {
 	size := 0
 	for _, key := range sortedKeys(c.Data) {
-		size += len(c.Data[key])
+		size += len(key) + len(c.Data[key])
 		p.dataKey("data["+key+"]", key)
 		if _, twice := c.BinaryData[key]; twice {
 			p.add("binaryData["+key+"]", "key %q is in data too", key)
 		}
 	}
 	for _, key := range sortedKeys(c.BinaryData) {
-		size += len(c.BinaryData[key])
+		size += len(key) + len(c.BinaryData[key])
 		p.dataKey("binaryData["+key+"]", key)
 	}
-	if size > maxDataBytes {
-		p.add("data", "values take %d bytes together, at most %d fit", size, maxDataBytes)
-	}
+	p.data(size, len(c.Data)+len(c.BinaryData))
 }
 
 func (p *problems) dataKey(field, key string) {
@@ -398,12 +420,10 @@ var secretKeys = map[corev1.SecretType][]string{
 func (p *problems) secret(s *corev1.Secret) {
 	size := 0
 	for _, key := range sortedKeys(s.Data) {
-		size += len(s.Data[key])
+		size += len(key) + len(s.Data[key])
 		p.dataKey("data["+key+"]", key)
 	}
-	if size > maxDataBytes {
-		p.add("data", "values take %d bytes together, at most %d fit", size, maxDataBytes)
-	}
+	p.data(size, len(s.Data))
 	for _, key := range secretKeys[s.Type] {
 		if _, ok := s.Data[key]; !ok {
 			p.add("data", "a Secret of type %s needs the key %q", s.Type, key)

@@ -41,7 +41,15 @@ func (p *problems) clusterIP(s *corev1.ServiceSpec) {
 	}
 }
 
+// maxServicePorts bounds the ports of a service: every node programs each of them for
+// every endpoint.
+const maxServicePorts = 1000
+
 func (p *problems) servicePorts(ports []corev1.ServicePort, nodePort bool) {
+	if len(ports) > maxServicePorts {
+		p.hint("spec.ports", "split the service", "%d ports, at most %d are taken", len(ports), maxServicePorts)
+		return
+	}
 	type portID struct {
 		protocol corev1.Protocol
 		number   int32

@@ -16,6 +16,13 @@ import (
 // MaxEventMessage bounds an event's message in bytes, as Kubernetes does.
 const MaxEventMessage = 1024
 
+// Bounds on what else an event says, in bytes: Kubernetes' for the reason; a
+// container's name, which is in the field, has 63.
+const (
+	maxEventReason = 128
+	maxEventField  = 128
+)
+
 // eventSource is the component that events and slices name as their author.
 const eventSource = "fairlead"
 
@@ -38,7 +45,10 @@ func ContainerEvent(c *Context, pod *corev1.Pod, container, eventType, reason, m
 }
 
 func event(c *Context, about schema.Object, field, eventType, reason, message string) {
-	message = bounded(message, MaxEventMessage)
+	message, reason, field = bounded(message, MaxEventMessage), bounded(reason, maxEventReason), bounded(field, maxEventField)
+	if eventType != corev1.EventTypeNormal {
+		eventType = corev1.EventTypeWarning
+	}
 	key := schema.KeyOf(about)
 	namespace := key.Namespace
 	if namespace == "" {

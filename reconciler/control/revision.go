@@ -14,14 +14,6 @@ import (
 	"fairlead/schema"
 )
 
-const (
-	// MaxPhaseRecords bounds a revision's phases: one that goes back and forth
-	// keeps how it began and how it stands.
-	MaxPhaseRecords = 50
-	// maxPhaseReason bounds a phase's reason in bytes.
-	maxPhaseReason = 1024
-)
-
 // revisionTriggers visits the revision under way of whatever source a changed
 // object comes from; of every source when a node becomes ready or stops being so.
 func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
@@ -128,12 +120,8 @@ func unproven(c *Context, src *schema.Source, rev *schema.Revision) time.Time {
 
 func enter(c *Context, rev *schema.Revision, phase schema.Phase, eventType, reason string) {
 	next := state.Edit(rev)
-	reason = bounded(reason, maxPhaseReason)
 	if !next.Enter(phase, c.Stamp(), reason) {
 		return
-	}
-	if n := len(next.Status.Phases); n > MaxPhaseRecords {
-		next.Status.Phases = slices.Delete(next.Status.Phases, MaxPhaseRecords/2, MaxPhaseRecords/2+n-MaxPhaseRecords)
 	}
 	c.Tx.Put(next)
 	Event(c, next, eventType, string(phase), reason)

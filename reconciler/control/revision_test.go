@@ -180,12 +180,12 @@ func TestRevisionOfAnotherCommitIsLeftAlone(t *testing.T) {
 
 func TestPhasesAreBounded(t *testing.T) {
 	w := rollingOut(t)
-	for range MaxPhaseRecords {
+	for range schema.MaxPhaseRecords {
 		enter(w.context(), get[*schema.Revision](w, "", "main-c2"), schema.PhaseStalled, corev1.EventTypeWarning, "no room")
 		enter(w.context(), get[*schema.Revision](w, "", "main-c2"), schema.PhaseRollingOut, corev1.EventTypeNormal, "room")
 	}
 	phases := get[*schema.Revision](w, "", "main-c2").Status.Phases
-	if len(phases) != MaxPhaseRecords || phases[0].Reason != "applied" || phases[len(phases)-1].Reason != "room" {
+	if len(phases) != schema.MaxPhaseRecords || phases[0].Reason != "applied" || phases[len(phases)-1].Reason != "room" {
 		t.Errorf("%d phases, from %s to %s", len(phases), phases[0].Reason, phases[len(phases)-1].Reason)
 	}
 }

@@ -44,8 +44,8 @@ func decimal(n uint64) []byte { return strconv.AppendUint(nil, n, 10) }
 
 // objectKey refuses parts that would not come back as they went.
 func objectKey(k schema.Key) (string, error) {
-	if k.Kind == "" || k.Name == "" || strings.Contains(string(k.Kind)+k.Namespace+k.Name, "/") {
-		return "", fmt.Errorf("key %q: kind and name must be given and no part may hold a slash", k)
+	if err := wire.CheckKey(k); err != nil {
+		return "", err
 	}
 	return objectPrefix + string(k.Kind) + "/" + k.Namespace + "/" + k.Name, nil
 }

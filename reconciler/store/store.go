@@ -35,7 +35,7 @@ const (
 	// more is written in several transactions.
 	MaxWritesPerTransaction = 128
 	// MaxObjectBytes bounds one object. Kubernetes stops at 1.5 MiB.
-	MaxObjectBytes = 2 << 20
+	MaxObjectBytes = wire.MaxObjectBytes
 	// maxTransactionBytes bounds the objects of one transaction, unless it
 	// carries one only.
 	maxTransactionBytes = 1 << 20

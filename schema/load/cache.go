@@ -61,6 +61,7 @@ type rememberedFile struct {
 	nameless    *schema.Position
 	facts       []*facts // of its objects
 	size        int64    // see sizeOf
+	stored      stored   // of its objects
 	again       bool     // the last Load decoded it too, and did not keep it
 	unread      bool     // it could not be read or cut
 	secret      bool     // it holds one
@@ -176,7 +177,7 @@ func (w *listing) pass() {
 	case unwanted:
 	default:
 		w.gone = append(w.gone, r)
-		w.all.take(r.size)
+		w.all.takeFile(r)
 	}
 	w.at++
 }
@@ -271,7 +272,7 @@ func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	silent := make(map[*rememberedFile]bool)
 	drop := func(i int) {
 		r := t.files.at(i)
-		t.kept.take(r.size)
+		t.kept.takeFile(r)
 		dropped = append(dropped, r.facts...)
 		silent[r] = true
 		t.files.set(i, unkept)
@@ -284,7 +285,7 @@ func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 		case r.source.file.Hash == "":
 			return
 		case r.unread:
-			t.kept.take(r.size)
+			t.kept.takeFile(r)
 			t.files.set(i, nil)
 		case r.secret:
 			drop(i)
@@ -300,7 +301,7 @@ func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 				if !r.isKept() {
 					continue
 				}
-				if t.kept.add(r.size); t.kept.weight() > bound {
+				if t.kept.addFile(r); t.kept.weight() > bound {
 					drop(p*filesPerPart + i)
 				}
 			}

@@ -287,6 +287,9 @@ func misweighed(c *Cache) string {
 		for _, r := range slices.Concat(t.files...) {
 			if r.isKept() {
 				kept.add(r.source.file.Size)
+				for _, f := range r.facts {
+					kept.stored.add(f.stored)
+				}
 			}
 		}
 		if kept != t.kept {

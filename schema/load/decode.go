@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -334,6 +336,10 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, support *schema.FieldSup
 // isText refuses keys that are objects or lists themselves.
 func (d *decoder) isText(key *yaml.Node) bool {
 	if key.Kind == yaml.ScalarNode {
+		if !utf8.ValidString(key.Value) {
+			d.errorf(key, "", "a key%s is not UTF-8", d.place())
+			return false
+		}
 		return true
 	}
 	d.errorf(key, "", "a key%s must be text, not %s", d.place(), d.describe(key))
@@ -573,6 +579,10 @@ func (d *decoder) plainScalar(n *yaml.Node, want string, tags ...string) (string
 		d.mismatch(n, want)
 		return "", false
 	}
+	if !utf8.ValidString(n.Value) {
+		d.errorf(n, "binary values go into binaryData, as base64", "%s is not UTF-8", d.field())
+		return "", false
+	}
 	return n.Value, true
 }
 
@@ -664,9 +674,17 @@ var leaves = map[reflect.Type]func(*decoder, *yaml.Node, reflect.Value){
 // squared.
 const maxQuantity = 64
 
+// exponent finds powers of ten that no quantity needs: reading one writes it out,
+// which for 1e999999999999 never ends.
+var exponent = regexp.MustCompile(`[eE][+-]?[0-9]{3,}`)
+
 func (d *decoder) quantity(n *yaml.Node, v reflect.Value) {
 	text, ok := d.plainScalar(n, "a quantity", "!!str", "!!int", "!!float")
 	if !ok {
+		return
+	}
+	if exponent.MatchString(text) {
+		d.errorf(n, "write it like 500m, 0.5 or 128Mi", "%s: %s has an exponent of more than two digits", d.field(), d.describe(n))
 		return
 	}
 	q, err := resource.ParseQuantity(text[:min(len(text), maxQuantity+1)])
@@ -698,7 +716,7 @@ func (d *decoder) time(n *yaml.Node, v reflect.Value) {
 		return
 	}
 	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
+	if err != nil || !schema.TimeFits(t) {
 		d.errorf(n, "write it like 2006-01-02T15:04:05Z", "%s: %s is not a time", d.field(), d.describe(n))
 		return
 	}

@@ -59,6 +59,7 @@ type facts struct {
 	key    schema.Key
 	file   *rememberedFile // nil for what CUE evaluates to
 	flawed bool            // its document has errors: it exists, but its content says little
+	stored stored
 	// pods are those that it makes, nil for an object that makes none.
 	pods *podFacts
 }
@@ -220,12 +221,13 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 	schema.SetTypeMeta(obj)
 	schema.Default(obj)
 	l.validate(&d, obj, n)
+	size := d.measure(obj, n)
 	at := doc.position(n)
 	out.diagnostics = append(out.diagnostics, d.diagnostics...)
 	if obj.GetName() == "" {
 		return
 	}
-	known := &facts{key: schema.KeyOf(obj), flawed: d.diagnostics.HasErrors(), pods: podsOf(obj)}
+	known := &facts{key: schema.KeyOf(obj), flawed: d.diagnostics.HasErrors(), pods: podsOf(obj), stored: size}
 	o := &schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix), Facts: known}
 	if known.pods != nil && l.opts.VerdictOnly {
 		o.Object = nil // its facts say it all

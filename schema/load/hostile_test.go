@@ -30,6 +30,20 @@ func configWith(data string) string {
 	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config}\ndata:\n" + data
 }
 
+// numbered is a line for each number below n.
+func numbered(line string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, line, i)
+	}
+	return b.String()
+}
+
+// replicated is a Deployment of so many pods, each with an argument of that length.
+func replicated(pods, argument int) string {
+	return fmt.Sprintf("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  replicas: %d\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    spec: {containers: [{name: web, image: localhost/web:v1, args: [%s]}]}\n", pods, strings.Repeat("x", argument))
+}
+
 // laughs is n anchors, each ten aliases of the one before.
 func laughs(n int) string {
 	var b strings.Builder
@@ -71,7 +85,7 @@ func hostiles() []hostile {
 		{name: "JSON brackets", file: "a.json", text: strings.Repeat("[", 2*million), line: 1, want: "not JSON: nested deeper than 100 levels"},
 		{name: "JSON objects", file: "a.json", text: strings.Repeat(`{"a":`, 500_000), line: 1, want: "not JSON: nested deeper than 100 levels"},
 
-		{name: "text over the bound", text: configWith("  a: " + strings.Repeat("x", 2*million) + "\n"), line: 4, want: "data: values take 2097152 bytes together, at most 1048576 fit"},
+		{name: "text over the bound", text: configWith("  a: " + strings.Repeat("x", 2*million) + "\n"), line: 4, want: "data: keys and values take 2097153 bytes together, at most 1048576 fit"},
 		{name: "block text over the bound", text: configWith("  a: |\n" + strings.Repeat("    xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n", 40_000)), line: 4, want: "bytes together, at most 1048576 fit"},
 		{name: "file over the bound", text: configWith("  a: x\n") + "#" + strings.Repeat("x", schema.MaxFileSize), line: 0, want: "at most 3145728 are read"},
 		{name: "name of a megabyte", text: "apiVersion: v1\nkind: Secret\nmetadata:\n  name: " + strings.Repeat("n", million) + "\n", line: 4, want: "metadata.name: \"nnn"},
@@ -80,7 +94,9 @@ func hostiles() []hostile {
 		{name: "field of a megabyte", text: podHead + "  ? " + strings.Repeat("f", million) + "\n  : x\n" + podTail, line: 5, want: "unknown field \"fff"},
 		{name: "number of a megabyte", text: podHead + "  terminationGracePeriodSeconds: " + strings.Repeat("9", million) + "\n" + podTail, line: 5, want: "must be a whole number, not \"999"},
 		{name: "quantity of a megabyte", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      resources: {limits: {memory: " + strings.Repeat("9", million) + "}}\n", line: 8, want: "is not a quantity"},
-		{name: "quantity of a large exponent", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      resources: {limits: {memory: 1e999999999}}\n"},
+		{name: "quantity of a large exponent", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      resources: {limits: {memory: 1e999999999}}\n", line: 8, want: "has an exponent of more than two digits"},
+		{name: "quantity that never ends", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      resources: {limits: {memory: 1E999999999999}}\n", line: 8, want: "has an exponent of more than two digits"},
+		{name: "quantity next to nothing", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      resources: {limits: {memory: 1e-999999999}}\n", line: 8, want: "has an exponent of more than two digits"},
 		{name: "kind of a megabyte", text: "apiVersion: v1\nkind: " + strings.Repeat("K", million) + "\n", line: 2, want: "unknown kind \"KKK"},
 		{name: "two names of a megabyte that nearly agree", text: podHead + "  volumes: [{name: " + strings.Repeat("v", million) + "w, emptyDir: {}}]\n" +
 			"  containers:\n    - name: web\n      image: localhost/web:v1\n      volumeMounts:\n        - {mountPath: /v, name: " + strings.Repeat("v", million) + "}\n", line: 10, want: "the pod has no volume"},
@@ -98,6 +114,22 @@ func hostiles() []hostile {
 		{name: "not UTF-8", text: configWith("  a: x\n  b: \xff\xfe\n"), line: 6, want: "not YAML: "},
 		{name: "not UTF-8 in JSON", file: "a.json", text: "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"config\"},\n \"data\": {\"a\": \"\xff\"}}\n", line: 2, want: "not JSON: this is not UTF-8"},
 		{name: "half a surrogate in JSON", file: "a.json", text: `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "\ud800"}}`, line: 1, want: "metadata.name: "},
+
+		{name: "many keys without values", text: configWith(numbered("  k%d:\n", 250_000)), line: 4, want: "data: keys and values take 1638890 bytes together, at most 1048576 fit"},
+		{name: "many keys without values that fit", text: configWith(numbered("  k%d:\n", 50_000)), line: 4, want: "data: 50000 keys, at most 10000 are taken"},
+		{name: "many keys of a Secret without values", text: "apiVersion: v1\nkind: Secret\nmetadata: {name: config}\ndata:\n" + numbered("  k%d:\n", 250_000), line: 4, want: "data: keys and values take 1638890 bytes together, at most 1048576 fit"},
+		{name: "many keys of binary data without values", text: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config}\nbinaryData:\n" + numbered("  k%d:\n", 250_000), want: "data: keys and values take 1638890 bytes together, at most 1048576 fit"},
+		{name: "many labels", text: "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config\n  labels:\n" + numbered("    k%d: ''\n", 100_000), line: 5, want: "metadata.labels: labels take 588890 bytes together, at most 262144 fit"},
+		{name: "many annotations", text: "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config\n  annotations:\n" + numbered("    k%d: ''\n", 100_000), line: 5, want: "metadata.annotations: annotations take 588890 bytes together, at most 262144 fit"},
+		{name: "many selected labels", text: "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  ports: [{port: 80}]\n  selector:\n" + numbered("    k%d: ''\n", 100_000), line: 6, want: "spec.selector: labels take 588890 bytes together, at most 262144 fit"},
+		{name: "many ports", text: "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  selector: {app: web}\n  ports:\n" + numbered("    - {name: p%[1]d, port: %[1]d}\n", 60_000), line: 6, want: "spec.ports: 60000 ports, at most 1000 are taken"},
+		{name: "arguments over the bound", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      args: [" + numbered("a%d, ", 250_000) + "]\n", line: 1, want: "the object takes"},
+		{name: "one argument over the bound", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      args: [" + strings.Repeat("x", 2*million) + "]\n", line: 1, want: "bytes as stored, at most 1572864 fit"},
+		{name: "arguments that aliases write out", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      args: [&x " + strings.Repeat("x", 100_000) + strings.Repeat(", *x", 50_000) + "]\n", line: 1, want: "bytes as stored, at most 1572864 fit"},
+		{name: "two thousand million pods", text: replicated(2_000_000_000, 1), line: 5, want: "spec.replicas: 2000000000 pods, a tree may ask for 500000"},
+		{name: "many large pods", text: replicated(400_000, million/10), line: 5, want: "as stored, at most 1073741824 fit"},
+		{name: "many pods of several", text: strings.Repeat(replicated(200_000, 1)+"---\n", 3), want: "the tree asks for 600000 pods, at most 500000 are run"},
+		{name: "bytes that are no text", text: configWith("  a: !!binary /////w==\n"), line: 5, want: "data[a] must be text, not a value tagged !!binary"},
 
 		{name: "byte order mark", text: "\ufeff" + configWith("  a: x\n")},
 		{name: "byte order mark in JSON", file: "a.json", text: "\ufeff" + `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config"}}`},

@@ -61,6 +61,7 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	if opts.VerdictOnly {
 		opts.Cache = nil
 	}
+	tree.Commit = tree.Commit.Fit() // objects name it
 	l := loader{tree: tree, spec: schema.DefaultSourceSpec(spec), opts: opts}
 	l.last = opts.Cache.recall(opts.Source, reading(l.spec))
 	m := l.selectFiles()
@@ -71,7 +72,9 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 		all, readable = l.decodeFiles(ctx, &m)
 	}
 	if readable {
-		fresh = l.gather(&m, append(all, l.decodeCUE(ctx, m.cues)...))
+		cues := l.decodeCUE(ctx, m.cues)
+		l.checkStored(&m, cues)
+		fresh = l.gather(&m, append(all, cues...))
 		objects = edited(l.reuse(ctx), l.last.places(m.gone), fresh)
 	}
 	if ctx.Err() != nil {
@@ -127,12 +130,24 @@ type manifests struct {
 
 // amount is how much a number of manifests is.
 type amount struct {
-	files int
-	bytes int64 // as far as it is known before they are read
+	files  int
+	bytes  int64 // as far as it is known before they are read
+	stored stored
 }
 
 func (a *amount) add(size int64)  { a.files++; a.bytes += size }
 func (a *amount) take(size int64) { a.files--; a.bytes -= size }
+
+// addFile and takeFile count a file with what it was decoded to.
+func (a *amount) addFile(r *rememberedFile) {
+	a.add(r.size)
+	a.stored.add(r.stored)
+}
+
+func (a *amount) takeFile(r *rememberedFile) {
+	a.take(r.size)
+	a.stored.take(r.stored)
+}
 
 // weight is what they take when decoded.
 func (a amount) weight() int64 { return int64(a.files)*fileWeight + a.bytes*byteWeight }
@@ -192,6 +207,9 @@ func (l *loader) selectPart(files []schema.File, place int, seen *listing, selec
 			m.all.bytes += f.Size
 			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
 			continue
+		case len(f.Path) > maxPath:
+			l.fail(schema.Position{Path: cut(f.Path, maxPath)}, fmt.Sprintf("the name has %d bytes, at most %d are taken", len(f.Path), maxPath), "")
+			continue
 		case path.Ext(f.Path) == ".cue":
 			m.cues = append(m.cues, *f)
 		default:
@@ -202,6 +220,9 @@ func (l *loader) selectPart(files []schema.File, place int, seen *listing, selec
 	}
 	return out
 }
+
+// maxPath bounds a file's name in bytes, as Linux does: it stands on every object.
+const maxPath = 4096
 
 func excludeHint(name string) string {
 	return fmt.Sprintf("to leave it out, add %q to exclude in the Source", name)
@@ -269,6 +290,7 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) ([]decoded, bool
 			files[i].all = append(files[i].all, results[0]...)
 		}
 		m.files.at(m.fresh[i]).note(files[i].all)
+		m.all.stored.add(m.files.at(m.fresh[i]).stored)
 		out = append(out, files[i].all...)
 	}
 	return out, true
@@ -286,6 +308,7 @@ func (r *rememberedFile) note(all []decoded) {
 			o.file = r
 			r.facts = append(r.facts, o.facts)
 			r.secret = r.secret || o.key.Kind == schema.KindSecret
+			r.stored.add(o.stored)
 		}
 	}
 }

@@ -1,0 +1,83 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"fairlead/schema"
+)
+
+// MaxObjectBytes bounds one object as EncodeObject writes it: what the store takes
+// as one record. What stands in Git stays below schema.MaxDesiredBytes, so that
+// whatever follows from it fits too.
+const MaxObjectBytes = 2 << 20
+
+// EncodedSize is the length of what EncodeObject writes.
+func EncodedSize(obj schema.Object) int {
+	if m, ok := obj.(message); ok {
+		return 1 + m.Size()
+	}
+	data, err := json.Marshal(obj)
+	if err != nil {
+		return MaxObjectBytes + 1 // it cannot be written at all
+	}
+	return len(data)
+}
+
+// CheckKey refuses keys that would not come back from the store as they went.
+func CheckKey(k schema.Key) error {
+	if k.Kind == "" || k.Name == "" || strings.Contains(string(k.Kind)+k.Namespace+k.Name, "/") {
+		return fmt.Errorf("key %q: kind and name must be given and no part may hold a slash", k)
+	}
+	return nil
+}
+
+// CheckSize says why obj is too large for the store. It is quick: every object of a
+// round is asked about.
+func CheckSize(obj schema.Object) error {
+	if size := EncodedSize(obj); size > MaxObjectBytes {
+		return fmt.Errorf("%d bytes as stored, at most %d fit", size, MaxObjectBytes)
+	}
+	return nil
+}
+
+// CheckStorable says why obj could not be stored, read back as it is, and shown to
+// clients as JSON that they can read. It does all three, which takes a while: it is
+// for what comes singly.
+func CheckStorable(obj schema.Object) error {
+	if err := CheckKey(schema.KeyOf(obj)); err != nil {
+		return err
+	}
+	if err := CheckSize(obj); err != nil {
+		return err
+	}
+	want, err := EncodeObject(obj)
+	if err != nil {
+		return fmt.Errorf("encode it: %w", err)
+	}
+	stored, err := DecodeObject(schema.KindOf(obj), want)
+	if err != nil {
+		return fmt.Errorf("read it back: %w", err)
+	}
+	shown, err := json.Marshal(obj)
+	if err != nil {
+		return fmt.Errorf("show it as JSON: %w", err)
+	}
+	read := reflect.New(reflect.TypeOf(obj).Elem()).Interface().(schema.Object)
+	if err := json.Unmarshal(shown, read); err != nil {
+		return fmt.Errorf("read it as JSON: %w", err)
+	}
+	for _, back := range []schema.Object{stored, read} {
+		got, err := EncodeObject(back)
+		if err != nil {
+			return fmt.Errorf("encode it again: %w", err)
+		}
+		if !bytes.Equal(want, got) {
+			return fmt.Errorf("it would not come back as it is: a text that is not UTF-8, or a time outside the years 1 to 9999")
+		}
+	}
+	return nil
+}

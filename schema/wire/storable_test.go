@@ -1,0 +1,66 @@
+package wire
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/schema"
+)
+
+func config(change func(*corev1.ConfigMap)) *corev1.ConfigMap {
+	c := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "config"}, Data: map[string]string{"a": "<&>\x00 世"}}
+	change(c)
+	return c
+}
+
+func TestStorable(t *testing.T) {
+	year := func(y int) metav1.Time { return metav1.NewTime(time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC)) }
+	rev := func(at metav1.Time) *schema.Revision {
+		return &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-0123"}, Spec: schema.RevisionSpec{Source: "main", Time: at}}
+	}
+	for name, c := range map[string]struct {
+		obj  schema.Object
+		want string // of the error, "" for none
+	}{
+		"as it should be":        {config(func(*corev1.ConfigMap) {}), ""},
+		"value over the bound":   {config(func(c *corev1.ConfigMap) { c.Data["b"] = strings.Repeat("x", MaxObjectBytes) }), "bytes as stored"},
+		"value at the bound":     {config(func(c *corev1.ConfigMap) { c.Data["b"] = strings.Repeat("x", MaxObjectBytes-200) }), ""},
+		"value that is no UTF-8": {config(func(c *corev1.ConfigMap) { c.Data["b"] = "\xff" }), "not come back"},
+		"key that is no UTF-8":   {config(func(c *corev1.ConfigMap) { c.Data["\xff"] = "b" }), "not come back"},
+		"name with a slash":      {config(func(c *corev1.ConfigMap) { c.Name = "a/b" }), "slash"},
+		"no name":                {config(func(c *corev1.ConfigMap) { c.Name = "" }), "must be given"},
+		"made in the year 9999":  {config(func(c *corev1.ConfigMap) { c.CreationTimestamp = year(9999) }), ""},
+		"made in the year 10000": {config(func(c *corev1.ConfigMap) { c.CreationTimestamp = year(10000) }), "read it as JSON"},
+		"commit of 9999":         {rev(year(9999)), ""},
+		"commit of 10000":        {rev(year(10000)), "read it back"},
+		"commit of -5":           {rev(year(-5)), "read it back"},
+		"commit without a date":  {rev(metav1.Time{}), ""},
+		"author in Latin-1":      {&schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: schema.RevisionSpec{Author: "Ren\xe9"}}, "not come back"},
+	} {
+		schema.SetTypeMeta(c.obj)
+		err := CheckStorable(c.obj)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// What random objects of every kind hold comes back, and their size is known before
+// they are encoded.
+func TestSizesAreThoseEncoded(t *testing.T) {
+	for _, info := range schema.Kinds() {
+		for seed := range int64(20) {
+			obj := info.New()
+			filler(seed).Fill(obj)
+			schema.SetTypeMeta(obj)
+			data, err := EncodeObject(obj)
+			if err != nil || len(data) != EncodedSize(obj) {
+				t.Errorf("%s, seed %d: %d bytes are encoded as %d: %v", info.Kind, seed, EncodedSize(obj), len(data), err)
+			}
+		}
+	}
+}
