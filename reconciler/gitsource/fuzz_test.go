@@ -31,8 +31,12 @@ type memoryRepo struct {
 
 func newMemoryRepo(t testing.TB) memoryRepo {
 	fs := memfs.New()
+	below, err := fs.Chroot("objects")
+	if err != nil {
+		t.Fatal(err)
+	}
 	return memoryRepo{t, filesystem.NewStorage(fs, cache.NewObjectLRUDefault()), &Repo{
-		dir: "/", stores: []*objects{newObjects(fs, false)},
+		dir: "/", stores: []*objects{newObjects(below, false)},
 		sizes: newGenerations[plumbing.Hash, int64](maxCachedEntries), dirs: newGenerations[dirKey, *directory](maxCachedEntries),
 	}}
 }

@@ -1,18 +1,49 @@
 package gitsource
 
 import (
+	"bytes"
+	"cmp"
 	"container/heap"
 	"fmt"
-	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/object"
 
 	"fairlead/schema"
 )
 
-// maxHistory bounds how many commits one question may read.
-const maxHistory = 1_000_000
+const (
+	// maxHistory bounds how many commits one question may read.
+	maxHistory = 1_000_000
+	// maxLinks bounds how many parents they may name together.
+	maxLinks = 4 * maxHistory
+)
+
+// ancestor is what is kept of a commit on the way: there may be many.
+type ancestor struct {
+	hash    plumbing.Hash
+	parents []plumbing.Hash
+	when    int64 // committed, in seconds since 1970
+}
+
+// past reads ancestors for one question.
+type past struct {
+	repo  *Repo
+	read  int
+	links int
+}
+
+func (p *past) commit(h plumbing.Hash) (*ancestor, error) {
+	c, err := p.repo.commit(h)
+	if err != nil {
+		return nil, fmt.Errorf("read commit %s: %w", h, err)
+	}
+	p.read++
+	p.links += len(c.parents)
+	if p.read > maxHistory || p.links > maxLinks {
+		return nil, fmt.Errorf("more than %d commits, or %d parents of them", maxHistory, maxLinks)
+	}
+	return &ancestor{hash: h, parents: c.parents, when: when(c.committer)}, nil
+}
 
 // IsAncestor reports whether commit a can be reached from commit b; a commit is
 // its own ancestor. A yes is found near b when a is recent, a no reads all of
@@ -20,18 +51,18 @@ const maxHistory = 1_000_000
 func (r *Repo) IsAncestor(a, b string) (bool, error) {
 	target := plumbing.NewHash(a)
 	seen := map[plumbing.Hash]bool{}
+	behind := past{repo: r}
 	var queue byDate
 	push := func(h plumbing.Hash) error {
 		if seen[h] {
 			return nil
 		}
 		seen[h] = true
-		c, err := r.commit(h)
-		if err != nil {
-			return fmt.Errorf("read commit %s: %w", h, err)
+		c, err := behind.commit(h)
+		if err == nil {
+			heap.Push(&queue, c)
 		}
-		heap.Push(&queue, c)
-		return nil
+		return err
 	}
 	if a == b {
 		return true, nil
@@ -40,17 +71,13 @@ func (r *Repo) IsAncestor(a, b string) (bool, error) {
 		return false, err
 	}
 	for len(queue) > 0 {
-		c := heap.Pop(&queue).(*object.Commit)
-		for _, p := range c.ParentHashes {
+		for _, p := range heap.Pop(&queue).(*ancestor).parents {
 			if p == target {
 				return true, nil
 			}
 			if err := push(p); err != nil {
 				return false, err
 			}
-		}
-		if len(seen) > maxHistory {
-			return false, fmt.Errorf("history of %s: more than %d commits", short(b), maxHistory)
 		}
 	}
 	return false, nil
@@ -60,7 +87,7 @@ func (r *Repo) IsAncestor(a, b string) (bool, error) {
 // old, newest first, as `git rev-list old..new` does, and at most max of them
 // (the newest). An empty old means "from the beginning".
 func (r *Repo) CommitsBetween(old, new string, max int) ([]schema.Commit, error) {
-	w := between{repo: r, known: map[plumbing.Hash]*reached{}}
+	w := between{past: past{repo: r}, known: map[plumbing.Hash]*reached{}}
 	if err := w.reach(plumbing.NewHash(new), false); err != nil {
 		return nil, err
 	}
@@ -73,13 +100,18 @@ func (r *Repo) CommitsBetween(old, new string, max int) ([]schema.Commit, error)
 		return nil, err
 	}
 	var out []schema.Commit
-	for _, c := range w.order {
+	for _, e := range w.order {
 		if len(out) == max {
 			break
 		}
-		if !c.excluded {
-			out = append(out, toSchema(c.commit))
+		if e.excluded {
+			continue
 		}
+		c, err := r.Commit(e.commit.hash.String())
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
 	}
 	return out, nil
 }
@@ -87,16 +119,16 @@ func (r *Repo) CommitsBetween(old, new string, max int) ([]schema.Commit, error)
 // between walks back from both ends by commit date, as git does: what old
 // reaches is excluded, and so is everything below it.
 type between struct {
-	repo     *Repo
+	past     past
 	known    map[plumbing.Hash]*reached
 	queue    byDate
 	wanted   int        // queued and not excluded
 	order    []*reached // visited and not excluded at that time
-	earliest time.Time  // of order
+	earliest int64      // of order
 }
 
 type reached struct {
-	commit   *object.Commit
+	commit   *ancestor
 	excluded bool
 	visited  bool
 }
@@ -105,9 +137,9 @@ type reached struct {
 func (w *between) reach(h plumbing.Hash, excluded bool) error {
 	e, ok := w.known[h]
 	if !ok {
-		c, err := w.repo.commit(h)
+		c, err := w.past.commit(h)
 		if err != nil {
-			return fmt.Errorf("read commit %s: %w", h, err)
+			return err
 		}
 		w.known[h] = &reached{commit: c, excluded: excluded}
 		heap.Push(&w.queue, c)
@@ -128,7 +160,7 @@ func (w *between) reach(h plumbing.Hash, excluded bool) error {
 }
 
 func (w *between) parents(e *reached) error {
-	for _, p := range e.commit.ParentHashes {
+	for _, p := range e.commit.parents {
 		if err := w.reach(p, e.excluded); err != nil {
 			return err
 		}
@@ -140,19 +172,16 @@ func (w *between) run() error {
 	for len(w.queue) > 0 {
 		// Nothing wanted is left, and nothing excluded is recent enough to
 		// reach what was taken, unless a clock was wrong twice in a row.
-		if w.wanted == 0 && (len(w.order) == 0 || w.queue[0].Committer.When.Before(w.earliest)) {
+		if w.wanted == 0 && (len(w.order) == 0 || w.queue[0].when < w.earliest) {
 			return nil
 		}
-		if len(w.known) > maxHistory {
-			return fmt.Errorf("more than %d commits", maxHistory)
-		}
-		e := w.known[heap.Pop(&w.queue).(*object.Commit).Hash]
+		e := w.known[heap.Pop(&w.queue).(*ancestor).hash]
 		e.visited = true
 		if !e.excluded {
 			w.wanted--
 			w.order = append(w.order, e)
-			if when := e.commit.Committer.When; len(w.order) == 1 || when.Before(w.earliest) {
-				w.earliest = when
+			if len(w.order) == 1 || e.commit.when < w.earliest {
+				w.earliest = e.commit.when
 			}
 		}
 		if err := w.parents(e); err != nil {
@@ -163,17 +192,17 @@ func (w *between) run() error {
 }
 
 // byDate is a heap of commits, the newest first, ties by name.
-type byDate []*object.Commit
+type byDate []*ancestor
 
 func (q byDate) Len() int      { return len(q) }
 func (q byDate) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
 func (q byDate) Less(i, j int) bool {
-	if c := q[i].Committer.When.Compare(q[j].Committer.When); c != 0 {
+	if c := cmp.Compare(q[i].when, q[j].when); c != 0 {
 		return c > 0
 	}
-	return q[i].Hash.String() < q[j].Hash.String()
+	return bytes.Compare(q[i].hash[:], q[j].hash[:]) < 0
 }
-func (q *byDate) Push(c any) { *q = append(*q, c.(*object.Commit)) }
+func (q *byDate) Push(c any) { *q = append(*q, c.(*ancestor)) }
 func (q *byDate) Pop() any {
 	old := *q
 	last := old[len(old)-1]

@@ -12,16 +12,12 @@ package gitsource
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/cache"
-	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
 
 	"fairlead/schema"
@@ -29,10 +25,8 @@ import (
 
 // Bounds on single objects; files have schema.MaxFileSize.
 const (
-	maxCommitSize = 1 << 20
+	maxCommitSize = 16 << 20 // signatures and merged tags stand in it
 	maxTreeSize   = 16 << 20 // one directory of schema.MaxFiles entries with long names
-	// objectCacheSize keeps delta bases near; blobs are read once.
-	objectCacheSize = 16 * cache.MiByte
 )
 
 // ErrNotFound is a commit, tree or blob that the repository does not have.
@@ -43,7 +37,8 @@ var ErrNotFound = errors.New("not in the repository")
 // moment it is asked for. A Repo may be used by many goroutines.
 type Repo struct {
 	dir string
-	// stores are asked in this order: a push's quarantine, then the repository.
+	// stores are asked in this order: a push's quarantine, the repository, and
+	// those that it borrows objects from, as they were named when it was opened.
 	stores []*objects
 	sizes  *generations[plumbing.Hash, int64]
 	dirs   *generations[dirKey, *directory]
@@ -65,9 +60,13 @@ func Open(dir string) (*Repo, error) {
 			return nil, fmt.Errorf("open repository %s: %w", dir, err)
 		}
 	}
+	stores, err := openStores(filepath.Join(dir, "objects"))
+	if err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", dir, err)
+	}
 	return &Repo{
 		dir:    dir,
-		stores: []*objects{newObjects(acceptedOnly{osfs.New(dir)}, true)},
+		stores: stores,
 		sizes:  newGenerations[plumbing.Hash, int64](maxCachedEntries),
 		dirs:   newGenerations[dirKey, *directory](maxCachedEntries),
 	}, nil
@@ -78,7 +77,15 @@ func (r *Repo) Dir() string { return r.dir }
 
 // Close gives back open descriptors. The Repo may still be used, it opens them
 // again. Closing a quarantine leaves the repository below it open.
-func (r *Repo) Close() { r.stores[0].close() }
+func (r *Repo) Close() {
+	if r.below != nil {
+		r.stores[0].close()
+		return
+	}
+	for _, s := range r.stores {
+		s.close()
+	}
+}
 
 // WithQuarantine reads r and, before it, the objects of a push that git has not
 // accepted yet: path is what git gave the hook as GIT_QUARANTINE_PATH. What was
@@ -94,7 +101,7 @@ func (r *Repo) WithQuarantine(path string) (*Repo, error) {
 	}
 	return &Repo{
 		dir:    r.dir,
-		stores: append([]*objects{newObjects(objectsAt(path), false)}, r.stores...),
+		stores: append([]*objects{newObjects(osfs.New(path), false)}, r.stores...),
 		sizes:  r.sizes,
 		dirs:   newGenerations[dirKey, *directory](maxCachedEntries),
 		below:  r,
@@ -116,88 +123,21 @@ func (r *Repo) Branch(name string) (hash string, ok bool, err error) {
 	return ref.Hash().String(), true, nil
 }
 
-// Commit reads one commit; hash is whole. Time is when it was committed.
-func (r *Repo) Commit(hash string) (schema.Commit, error) {
-	c, err := r.commit(plumbing.NewHash(hash))
-	if err != nil {
-		return schema.Commit{}, fmt.Errorf("read commit %s: %w", hash, err)
-	}
-	return toSchema(c), nil
-}
-
-func toSchema(c *object.Commit) schema.Commit {
-	message := strings.ToValidUTF8(c.Message, "\uFFFD")
-	out := schema.Commit{
-		Hash:    c.Hash.String(),
-		Tree:    c.TreeHash.String(),
-		Author:  strings.ToValidUTF8(c.Author.Name+" <"+c.Author.Email+">", "\uFFFD"),
-		Subject: subject(message),
-		Message: message,
-		Time:    c.Committer.When,
-	}
-	for _, p := range c.ParentHashes {
-		out.Parents = append(out.Parents, p.String())
-	}
-	return out
-}
-
-// subject is the first paragraph on one line, as git log --format=%s has it.
-func subject(message string) string {
-	first, _, _ := strings.Cut(strings.TrimLeft(message, "\n"), "\n\n")
-	return strings.Join(strings.Fields(first), " ")
-}
-
-func (r *Repo) commit(h plumbing.Hash) (*object.Commit, error) {
-	o, err := r.object(plumbing.CommitObject, h, maxCommitSize)
-	if err != nil {
-		return nil, err
-	}
-	c := &object.Commit{}
-	if err := c.Decode(o); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
 // blob reads one file's bytes.
 func (r *Repo) blob(h plumbing.Hash) ([]byte, error) {
-	o, err := r.object(plumbing.BlobObject, h, schema.MaxFileSize)
+	data, err := r.object(plumbing.BlobObject, h, schema.MaxFileSize)
 	if err != nil {
 		return nil, fmt.Errorf("read blob %s: %w", h, err)
-	}
-	data, err := content(o)
-	if err != nil {
-		return nil, fmt.Errorf("read blob %s: %w", h, err)
-	}
-	return data, nil
-}
-
-func content(o plumbing.EncodedObject) ([]byte, error) {
-	reader, err := o.Reader()
-	if err != nil {
-		return nil, err
-	}
-	defer reader.Close()
-	data := make([]byte, o.Size())
-	if _, err := io.ReadFull(reader, data); err != nil {
-		return nil, err
 	}
 	return data, nil
 }
 
 // object reads one object of at most limit bytes.
-func (r *Repo) object(t plumbing.ObjectType, h plumbing.Hash, limit int64) (plumbing.EncodedObject, error) {
-	size, err := r.size(h)
-	if err != nil {
-		return nil, err
-	}
-	if size > limit {
-		return nil, fmt.Errorf("%d bytes, at most %d are read", size, limit)
-	}
+func (r *Repo) object(t plumbing.ObjectType, h plumbing.Hash, limit int64) ([]byte, error) {
 	for _, s := range r.stores {
-		o, err := s.read(t, h)
+		data, err := s.read(t, h, limit)
 		if !errors.Is(err, ErrNotFound) {
-			return o, err
+			return data, err
 		}
 	}
 	return nil, ErrNotFound

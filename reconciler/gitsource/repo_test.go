@@ -277,8 +277,8 @@ func TestManyReaders(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if idle := len(repo.stores[0].idle); idle > maxIdleStores {
-		t.Errorf("%d idle stores, want at most %d", idle, maxIdleStores)
+	if got := read(t, tree(t, repo, commit, "."), "d0/f0"); got != "0" || len(repo.stores[0].packs) != 1 {
+		t.Errorf("%q from %d packs, want 0 from the one that gc left", got, len(repo.stores[0].packs))
 	}
 }
 

@@ -162,11 +162,7 @@ func (r *Repo) directory(prefix string, hash plumbing.Hash) (*directory, error) 
 			return d, nil
 		}
 	}
-	o, err := r.object(plumbing.TreeObject, hash, maxTreeSize)
-	if err != nil {
-		return nil, fmt.Errorf("tree %s: %w", hash, err)
-	}
-	data, err := content(o)
+	data, err := r.object(plumbing.TreeObject, hash, maxTreeSize)
 	if err != nil {
 		return nil, fmt.Errorf("tree %s: %w", hash, err)
 	}
