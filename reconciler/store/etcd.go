@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // Config is what OpenEtcd needs; all of it is required.
@@ -35,8 +36,13 @@ type Etcd struct {
 
 // Bounds of the embedded member.
 const (
-	// startTimeout covers reading the write-ahead log back.
-	startTimeout = 60 * time.Second
+	// bootTimeout covers opening the database, giving its free pages back and
+	// reading the write-ahead log, with the largest file on a slow disk. Whatever
+	// is wrong with them shows at once, not by the time it takes.
+	bootTimeout = 5 * time.Minute
+	// closeTimeout is how long an etcd that does not come to serve may take to
+	// stop: it may wait for what never comes.
+	closeTimeout = 4 * time.Second
 	// quotaBytes bounds the database file; past it etcd refuses writes.
 	quotaBytes = 4 << 30
 	// snapshotCount bounds the write-ahead log that a start reads back, up to
@@ -63,6 +69,11 @@ const (
 	// pageKeys is how many keys one read fetches.
 	pageKeys = 2_000
 )
+
+// startTimeout covers what comes after booting and takes a member that is alone a
+// fraction of a second: electing itself and applying the log's last entries. Tests
+// shorten it.
+var startTimeout = 25 * time.Second
 
 // OpenEtcd locks the directory, starts etcd on it and waits until it serves.
 // Load comes next. A directory in use by another process is refused at once.
@@ -112,25 +123,106 @@ func startEtcd(ctx context.Context, c Config, socket string) (*embed.Etcd, error
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	log := newLogrusCore(c.Log)
-	server, err := embed.StartEtcd(etcdConfig(c, socket, log))
-	if err != nil {
+	if err := missingLog(c.Dir); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	log := newLogrusCore(c.Log)
+	server, err := bootEtcd(ctx, etcdConfig(c, socket, log), log)
+	if err != nil {
+		return nil, advised(c.Dir, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errNotReady)
 	defer cancel()
 	select {
 	case <-server.Server.ReadyNotify():
-		log.started.Store(true)
-		return server, nil
+		log.start.Store(nil)
+		if err = os.WriteFile(filepath.Join(c.Dir, served), nil, 0o600); err == nil {
+			return server, nil
+		}
 	case err = <-server.Err():
+	case err = <-log.start.Load().died:
+		return nil, advised(c.Dir, err) // what it left half done would make Close wait
 	case <-server.Server.StopNotify():
 		err = errors.New("etcd stopped")
 	case <-ctx.Done():
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
-	server.Close()
-	return nil, err
+	closed := make(chan struct{})
+	go func() {
+		server.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
+	return nil, advised(c.Dir, err)
+}
+
+// bootEtcd starts etcd on its files. Where they are damaged etcd does not return an
+// error: it logs one as fatal or panics, and would take the process with it before
+// anybody is told what to do.
+func bootEtcd(ctx context.Context, cfg *embed.Config, log *logrusCore) (*embed.Etcd, error) {
+	booted := make(chan *embed.Etcd, 1)
+	start := log.start.Load()
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				start.die(fmt.Errorf("etcd cannot make sense of its files (%v)", p))
+			}
+		}()
+		server, err := embed.StartEtcd(cfg)
+		if err != nil {
+			start.die(err)
+			return
+		}
+		booted <- server
+	}()
+	select {
+	case server := <-booted:
+		return server, nil
+	case err := <-start.died:
+		return nil, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-time.After(bootTimeout):
+		return nil, errNotReady
+	}
+}
+
+var errNotReady = errors.New("etcd does not come to serve what it has read; the write-ahead log may lack what the database has")
+
+// served is the file that tells a store which served before from one whose first
+// start was cut off: that one may have a database and no log yet, and begins again.
+const served = "served"
+
+// missingLog refuses a database without its write-ahead log. Etcd would begin a new
+// log, in which nothing is as new as the database already is, and wait for ever.
+func missingLog(dir string) error {
+	member := filepath.Join(dir, "data", "member")
+	for _, file := range []string{filepath.Join(dir, served), filepath.Join(member, "snap", "db")} {
+		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	logs, err := filepath.Glob(filepath.Join(member, "wal", "*.wal"))
+	if err != nil || len(logs) > 0 {
+		return err
+	}
+	return advised(dir, errors.New("etcd's write-ahead log is gone"))
+}
+
+// advised tells what to do about a store that does not start.
+func advised(dir string, err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return fmt.Errorf("%w: make room on the disk and start the master again", err)
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, context.Canceled):
+		return err
+	}
+	return fmt.Errorf("%w: if the disk is sound, move %s away, keep git and pki beside it, and start the master again; the nodes bring the cluster's state back (docs/operations.md)", err, dir)
 }
 
 func etcdConfig(c Config, socket string, log *logrusCore) *embed.Config {
@@ -142,7 +234,7 @@ func etcdConfig(c Config, socket string, log *logrusCore) *embed.Config {
 	cfg.AdvertiseClientUrls = cfg.ListenClientUrls
 	cfg.ListenPeerUrls = nil // alone: the advertised peer address is a name nobody dials
 	cfg.EnableGRPCGateway = false
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(log))
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(log, zap.WithFatalHook(log.end(zapcore.WriteThenFatal)), zap.WithPanicHook(log.end(zapcore.WriteThenPanic))))
 	cfg.TickMs = uint(tick.Milliseconds())
 	cfg.ElectionMs = electionTicks * cfg.TickMs
 	cfg.QuotaBackendBytes = quotaBytes

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("STORE_TEST_WRITER"); dir != "" {
 		writeUntilKilled(dir)
 	}
+	if dir := os.Getenv("STORE_TEST_OPENER"); dir != "" {
+		openAndExit(dir)
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -316,7 +319,7 @@ func TestEtcdWarnsInOurLog(t *testing.T) {
 	core := newLogrusCore(logrus.NewEntry(log))
 	z := zap.New(core).With(zap.String("member", "m"))
 	z.Warn("chatter")
-	core.started.Store(true)
+	core.start.Store(nil)
 	z.Info("chatter")
 	z.Warn("slow disk", zap.Duration("took", time.Second))
 	z.Error("bad disk")
