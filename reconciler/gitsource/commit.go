@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -205,19 +204,9 @@ func (c rawCommit) text(b []byte) string {
 	return strings.ReplaceAll(s, "\x00", "\uFFFD")
 }
 
-// oneLine is s on one line of at most limit bytes, without what steers a terminal
-// or turns the direction of writing.
+// oneLine is s on one line of at most limit bytes, as any terminal may show it.
 func oneLine(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case misleads(r):
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
-	return shown([]byte(strings.Join(strings.Fields(s), " ")), limit)
+	return shown([]byte(schema.Printable(strings.Join(strings.Fields(s), " "))), limit)
 }
 
 // shown is valid UTF-8 of at most limit bytes and three dots.
@@ -229,17 +218,4 @@ func shown(b []byte, limit int) string {
 		limit--
 	}
 	return strings.ToValidUTF8(string(b[:limit]), "\uFFFD") + "..."
-}
-
-// misleads reports whether a character has no picture of its own but changes what
-// others look like: control characters, line separators, and those that turn the
-// direction of writing (UAX 9).
-func misleads(r rune) bool {
-	switch {
-	case unicode.IsControl(r), r == '\u2028', r == '\u2029', r == '\uFEFF':
-		return true
-	case r == '\u061C', r == '\u200E', r == '\u200F', r >= '\u202A' && r <= '\u202E', r >= '\u2066' && r <= '\u2069':
-		return true
-	}
-	return false
 }

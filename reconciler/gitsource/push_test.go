@@ -333,7 +333,7 @@ func TestFollowingIsLive(t *testing.T) {
 	close(goOn)
 	err := cmd.Wait()
 	writer.Close()
-	if diff := cmp.Diff("1 of 2 [31mpods\nfairlead: FAILED main", remoteLines(<-all)); diff != "" || err != nil {
+	if diff := cmp.Diff("1 of 2 \\x1b[31mpods\nfairlead: FAILED main", remoteLines(<-all)); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
 	}
 }
