@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -146,4 +147,54 @@ func TestControlCharactersAreShownAsText(t *testing.T) {
 			t.Errorf("%s has an escape in it: %q", form, out)
 		}
 	}
+}
+
+// TestNothingOfOthersIsMarkup: a plan stands as a comment on a pull request, where
+// HTML, links, images and mentions act, and a pipe would make a cell of its own.
+func TestNothingOfOthersIsMarkup(t *testing.T) {
+	for _, text := range []string{
+		`</summary><script>x</script>`, `[see](http://evil.example)`, `![](http://evil.example/pixel)`, "`code`", `a | b`, `a \| b`, `a \\| b`, `a \\\| b`,
+		`\`, `**bold** _it_ ~~no~~`, `@team #12`, `https://evil.example www.evil.example`, `&#x202e;gpj`, "<!--\n\n-->", "x\r\n\r\n# title",
+	} {
+		p := &plan.Plan{Verdict: plan.Held, Source: text, Reasons: []string{text}, Objects: []plan.Object{{
+			Action: "update", Kind: schema.KindConfigMap, Namespace: text, Name: text, Position: text, Reason: text,
+			Fields: []schema.FieldChange{{Path: text, From: text, To: text}},
+		}}, Pods: []plan.Pod{{Action: "start", Namespace: text, Name: text, Node: schema.NodeName(text), Reason: text}},
+			Diagnostics: schema.Diagnostics{{Position: schema.Position{Path: text}, Message: text, Hint: text}}}
+		out := markdown(p)
+		var cells int
+		for _, line := range strings.Split(out, "\n") {
+			switch {
+			case !strings.HasPrefix(line, "|"):
+				cells = 0
+			case cells == 0:
+				cells = unescapedPipes(line)
+			case unescapedPipes(line) != cells:
+				t.Errorf("%q makes cells of its own: %s", text, line)
+			}
+		}
+		prose := regexp.MustCompile("`[^`\n]*`").ReplaceAllString(out, "") // in code spans nothing acts
+		for _, acts := range []string{"<script", "</script", "<!--", "\n# ", "@team", " #12", "http://", "https://", "www.", "&#x", "**bold"} {
+			if strings.Contains(prose, acts) {
+				t.Errorf("%q: %q acts in\n%s", text, acts, out)
+			}
+		}
+		if regexp.MustCompile(`(^|[^\\])\[see`).MatchString(prose) || strings.Count(prose, "<summary>") != strings.Count(prose, "</summary>") {
+			t.Errorf("%q acts in\n%s", text, out)
+		}
+	}
+}
+
+// unescapedPipes counts the pipes that divide cells as cmark-gfm does: a backslash
+// takes the next character with it, even in a code span.
+func unescapedPipes(line string) (n int) {
+	for i := 0; i < len(line); i++ {
+		switch line[i] {
+		case '\\':
+			i++
+		case '|':
+			n++
+		}
+	}
+	return n
 }
