@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/sirupsen/logrus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/state"
@@ -58,19 +59,22 @@ func ask(t *testing.T, h http.Handler, method string, at *url.URL, body []byte, 
 	return answer
 }
 
-// checkAnswer wants an answer that a client of Kubernetes understands.
+// checkAnswer wants an answer that a client of Kubernetes understands. Of the
+// codes that mean a fault of ours two do not: the port is busy, or, by Kubernetes'
+// own rule, the reader asked for a resourceVersion that has not been given yet.
 func checkAnswer(t *testing.T, answer *httptest.ResponseRecorder) {
 	t.Helper()
 	code, body := answer.Code, answer.Body.Bytes()
-	if code >= 500 && code != http.StatusServiceUnavailable {
-		t.Errorf("%d %s", code, body)
-	}
 	if code < 400 {
 		return
 	}
 	var status metav1.Status
 	if err := json.Unmarshal(body, &status); err != nil || status.Kind != "Status" || status.Message == "" || int(status.Code) != code {
 		t.Errorf("%d without a word: %s", code, body)
+	}
+	future := code == http.StatusGatewayTimeout && apierrors.HasStatusCause(&apierrors.StatusError{ErrStatus: status}, metav1.CauseTypeResourceVersionTooLarge)
+	if code >= 500 && code != http.StatusServiceUnavailable && !future {
+		t.Errorf("%d %s", code, body)
 	}
 }
 
