@@ -5,6 +5,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,8 @@ type Config struct {
 	ResolvConf string // default /etc/resolv.conf
 	Log        *logrus.Entry
 
-	allowLoopback bool // as upstreams: tests have no other address
+	allowLoopback bool          // as upstreams: tests have no other address
+	lookAgain     time.Duration // default lookAgain; a test wants notices alone
 }
 
 // lookAgain is how often files are looked at when no notice of a change comes.
@@ -60,7 +62,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	s := &server{config: c, forwarder: newForwarder(c.Log, c.allowLoopback)}
 	defer s.close()
-	ticker := time.NewTicker(lookAgain)
+	ticker := time.NewTicker(cmp.Or(c.lookAgain, lookAgain))
 	defer ticker.Stop()
 	for {
 		s.look()

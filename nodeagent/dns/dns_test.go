@@ -89,7 +89,7 @@ func (w testWriter) Write(b []byte) (int, error) {
 
 func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not come")
@@ -255,7 +255,7 @@ func TestTruncation(t *testing.T) {
 
 func TestTheTableIsTakenUp(t *testing.T) {
 	w := work()
-	addr, table := serve(t, w, nil)
+	addr, table := serve(t, w, func(c *Config) { c.lookAgain = time.Hour }) // notices must do
 	has := func(ip string) func() bool {
 		return func() bool {
 			m, err := dns.Exchange(question("api.shop.svc.cluster.local", dns.TypeA), addr)
@@ -274,12 +274,8 @@ func TestTheTableIsTakenUp(t *testing.T) {
 
 	api.ClusterIP = "10.96.0.21"
 	w.Services["shop/api"] = api
-	start := time.Now()
 	must(t, WriteTable(table, w))
 	eventually(t, has("10.96.0.21"))
-	if d := time.Since(start); d > time.Second {
-		t.Errorf("took %v: the notice was missed", d)
-	}
 
 	must(t, os.WriteFile(table, []byte("{"), 0o644))
 	must(t, os.Rename(table, table+".away"))
@@ -367,10 +363,10 @@ func TestLoopbackUpstreamsAreRefused(t *testing.T) {
 	start := time.Now()
 	m, err := dns.Exchange(question("example.com", dns.TypeA), addr)
 	must(t, err)
-	if m.Rcode != dns.RcodeServerFailure || time.Since(start) > time.Second {
+	if m.Rcode != dns.RcodeServerFailure || time.Since(start) >= upstreamTimeout {
 		t.Errorf("%v after %v", m.Rcode, time.Since(start))
 	}
-	deadline := time.After(5 * time.Second) // it serves before it has said so
+	deadline := time.After(time.Minute) // it serves before it has said so
 	for {
 		select {
 		case line := <-lines:
