@@ -51,12 +51,16 @@ lint:
     go vet {{ build_flags }} ./...
     @for script in justw .ci/run scripts/* examples/*.sh; do sh -n "$script"; done
 
-# run every test: with the race detector, in simulation, with fuzzers, end to end on real Podman last
-test: build lint
-    {{ race }} go test -race {{ longest }} $(go list ./... | grep -vx -e {{ e2e }} -e {{ sim }}/planted)
-    @{{ just_executable() }} sim
-    scripts/fuzz 10s
-    go test {{ build_flags }} -count=1 -timeout 30m {{ e2e }}
+# run every test, always with the same seeds: with the race detector, in simulation, end to end on real Podman last; tells where the time went
+test:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    . scripts/timed
+    step build {{ just_executable() }} build
+    step lint {{ just_executable() }} lint
+    step 'tests with the race detector' env {{ race }} go test -race {{ longest }} $(go list ./... | grep -vx -e {{ e2e }} -e {{ sim }}/planted)
+    step simulation {{ just_executable() }} sim
+    step 'end to end' go test {{ build_flags }} -count=1 -timeout 30m {{ e2e }}
 
 # run the end-to-end tests alone, with the arguments of `go test`
 e2e *arguments: deps
@@ -95,6 +99,7 @@ bench *arguments: build
 bench-packages *packages:
     go test -run '^$' -bench . -benchmem {{ if packages == "" { "./..." } else { packages } }}
 
-# run every fuzz target for the given time, two side by side; `test` does for ten seconds each
+# explore before handing a change over: every fuzz target for the given time, two side by side, and the properties from a new seed
 fuzz time="10s": deps
     @scripts/fuzz {{ time }}
+    @scripts/properties
