@@ -85,6 +85,8 @@ var rooms = []room{
 	{path: "nodeagent/uplink", may: node, reason: nodeSide},
 	{path: "nodeagent/volume", may: node, reason: nodeSide},
 
+	{path: "chance", reason: "tests of every floor draw from it"},
+
 	{path: "cmd/fairlead", may: []string{everything}},
 	{path: "cmd/fairlead-hook", may: []string{"reconciler/gitsource"}, reason: "a hook starts with every push: it is small and decides nothing"},
 	{path: "cmd/fairlead-kubectl", reason: "kubectl is Kubernetes' own, unchanged"},
@@ -107,6 +109,7 @@ var doors = []struct {
 	{"github.com/vishvananda", []string{"nodeagent/network", "nodeagent/proxy", "cmd/fairlead"}, "links and routes are made where nodes and pods get their network"},
 	{"github.com/miekg/dns", []string{"nodeagent/dns"}, "names are answered in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/fairlead"}, "flags and exit codes are the command line's"},
+	{"pgregory.net/rapid", []string{"chance"}, "what draws by chance is a test"},
 	{"k8s.io/client-go", nil, "informers and clients cost memory for nothing we need"},
 	{"k8s.io/kubectl", []string{"cmd/fairlead-kubectl"}, "kubectl ships as a binary of its own"},
 }
@@ -290,6 +293,67 @@ func localName(path string) string {
 	return last
 }
 
+// unseeded is chance that is another each time, which tests do without: what passed
+// once passes again.
+var unseeded = map[string][]string{
+	"math/rand": {
+		"ExpFloat64", "Float32", "Float64", "Int", "Int31", "Int31n", "Int63", "Int63n", "Intn", "NormFloat64", "Perm", "Read", "Shuffle", "Uint32", "Uint64",
+	},
+	"math/rand/v2": {
+		"ExpFloat64", "Float32", "Float64", "Int", "Int32", "Int32N", "Int64", "Int64N", "IntN", "N", "NormFloat64", "Perm", "Shuffle",
+		"Uint", "Uint32", "Uint32N", "Uint64", "Uint64N", "UintN",
+	},
+	"crypto/rand":        {"Int", "Prime", "Read", "Text"}, // Reader stays: keys and certificates cannot be made without
+	"testing/quick":      {"Check", "CheckEqual", "Value"},
+	"pgregory.net/rapid": {"Check", "MakeCheck"},
+	"hash/maphash":       {"MakeSeed"},
+}
+
+func TestTestsHaveFixedSeeds(t *testing.T) {
+	for _, p := range packages(t) {
+		path, _ := name(p.ImportPath)
+		files := slices.Concat(p.TestGoFiles, p.XTestGoFiles)
+		if below(path, "cmd/fairlead/internal/sim") || below(path, "cmd/fairlead/internal/e2e") {
+			files = append(files, p.GoFiles...) // tests too, for others to run
+		}
+		for _, file := range files {
+			for _, u := range usesIn(t, p, file, unseeded) {
+				t.Errorf("%s: a test that passed must pass again: take chance.Check, chance.Rand or chance.Bytes", u)
+			}
+			for _, at := range clockSeeds(parsed(t, p, file)) {
+				t.Errorf("%s seeds from the clock: a test that passed must pass again", at)
+			}
+		}
+	}
+}
+
+// clockSeeds finds sources of chance that are made from the time.
+func clockSeeds(fset *token.FileSet, f *ast.File) (out []string) {
+	imported := importedNames(f)
+	ast.Inspect(f, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		made, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok || !slices.Contains([]string{"NewPCG", "NewSource", "NewChaCha8"}, made.Sel.Name) {
+			return true
+		}
+		for _, arg := range call.Args {
+			ast.Inspect(arg, func(n ast.Node) bool {
+				if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "Now" {
+					if on, ok := s.X.(*ast.Ident); ok && imported[on.Name] == "time" {
+						out = append(out, fset.Position(call.Pos()).String())
+					}
+				}
+				return true
+			})
+		}
+		return true
+	})
+	return out
+}
+
 // speech is how a program reaches its standard output and standard error.
 var speech = map[string][]string{
 	"os":      {"Stdout", "Stderr"},
@@ -328,17 +392,24 @@ func TestTerminalsAreReachedInOnePlace(t *testing.T) {
 // usesIn is uses in one file of a package.
 func usesIn(t *testing.T, p pkg, file string, what map[string][]string) []string {
 	t.Helper()
+	fset, f := parsed(t, p, file)
+	return uses(fset, f, what)
+}
+
+// parsed is one file of a package.
+func parsed(t *testing.T, p pkg, file string) (*token.FileSet, *ast.File) {
+	t.Helper()
 	path, _ := name(p.ImportPath)
-	fset := token.NewFileSet()
 	source, err := os.ReadFile(filepath.Join(p.Dir, file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	parsed, err := parser.ParseFile(fset, filepath.Join(path, file), source, parser.SkipObjectResolution)
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, filepath.Join(path, file), source, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return uses(fset, parsed, what)
+	return fset, f
 }
 
 // uses lists where a file names something of a package, given by import path; the
@@ -496,7 +567,7 @@ func decide(now clock.Time) any { return []any{clock.Now(), metav1.Now(), rand.I
 	}
 
 	fset := token.NewFileSet()
-	parsed, err := parser.ParseFile(fset, "shout.go", `package shout
+	shout, err := parser.ParseFile(fset, "shout.go", `package shout
 
 import (
 	"fmt"
@@ -514,8 +585,35 @@ func shout(w any) {
 		t.Fatal(err)
 	}
 	want = []string{"shout.go:9:2 uses fmt.Println", "shout.go:10:15 uses io.Stderr", "shout.go:11:2 uses println"}
-	if diff := cmp.Diff(want, uses(fset, parsed, speech)); diff != "" {
+	if diff := cmp.Diff(want, uses(fset, shout, speech)); diff != "" {
 		t.Errorf("speech: %s", diff)
+	}
+
+	fset = token.NewFileSet()
+	dice, err := parser.ParseFile(fset, "dice_test.go", `package dice
+
+import (
+	crand "crypto/rand"
+	"math/rand/v2"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func roll() {
+	rapid.Check(nil, func(t *rapid.T) {})
+	_, _ = rand.IntN(6), rand.New(rand.NewPCG(1, 2)).IntN(6)
+	_, _ = crand.Read(nil)
+	_ = crand.Reader
+	_ = rand.NewPCG(uint64(time.Now().UnixNano()), 0)
+}
+`, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = []string{"dice_test.go:12:2 uses rapid.Check", "dice_test.go:13:9 uses rand.IntN", "dice_test.go:14:9 uses crand.Read", "dice_test.go:16:6"}
+	if diff := cmp.Diff(want, append(uses(fset, dice, unseeded), clockSeeds(fset, dice)...)); diff != "" {
+		t.Errorf("chance: %s", diff)
 	}
 
 	for source, want := range map[string][2]bool{

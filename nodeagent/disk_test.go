@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/schema/wire"
 )
 
@@ -26,7 +27,7 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // the range or at its ends is given; over restarts as well.
 func TestAddresses(t *testing.T) {
 	dir := t.TempDir()
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		path := filepath.Join(dir, "addresses")
 		os.Remove(path)
 		cidr := netip.MustParsePrefix("10.112.4.0/29")

@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 func sampleDeployment() *appsv1.Deployment {
@@ -125,7 +127,7 @@ func TestDiffNeverShowsSecrets(t *testing.T) {
 // Diff is empty exactly when Equal says so, tells the same paths both ways
 // round, and its paths are distinct.
 func TestDiffProperties(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		a, b := drawDeployment(t), drawDeployment(t)
 		forth, back := Diff(a, b), Diff(b, a)
 		if Equal(a, b) != (len(forth) == 0) {

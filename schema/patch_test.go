@@ -11,12 +11,14 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 // What a difference tells is all there is to tell: written onto the one object it
 // gives the other. Only where an added element of an ordered list goes is not told.
 func TestDiffIsWhatPatches(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		a, b := drawDeployment(t), drawDeployment(t)
 		changes := Diff(a, b)
 		patched := patch(t, a, changes)
@@ -36,7 +38,7 @@ func TestDiffIsWhatPatches(t *testing.T) {
 // A defaulted object stays as it is when it is defaulted again, and when it was
 // written down and read: one meaning has one form.
 func TestCanonicalFormIsStable(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		d := drawDeployment(t)
 		again := d.DeepCopy()
 		Default(again)

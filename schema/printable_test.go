@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 func TestPrintable(t *testing.T) {
@@ -48,7 +50,7 @@ func TestPrintable(t *testing.T) {
 }
 
 func TestPrintableLeavesNothingUnseen(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		s := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")) + rapid.String().Draw(t, "text")
 		one, text := Printable(s), PrintableText(s)
 		for _, r := range one {

@@ -7,13 +7,15 @@ import (
 	"github.com/distribution/reference"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 // What is simple is right by the rules that are not asked then.
 func TestSimpleIsRight(t *testing.T) {
 	part := rapid.SampledFrom([]string{"a", "b1", "a-b", "a--b", "-", "A", "1", "0a", "_", "docker.io", "index.docker.io", "localhost", "library", strings.Repeat("n", 62), strings.Repeat("abc.", 60)})
 	separator := rapid.SampledFrom([]string{"", ".", "/", "/", ":", ":", "-", "@", "=", " "})
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		text := part.Draw(t, "part")
 		for range rapid.IntRange(0, 5).Draw(t, "parts") {
 			text += separator.Draw(t, "separator") + part.Draw(t, "part")

@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"fairlead/chance"
 	"fairlead/reconciler/plan"
 	"fairlead/reconciler/progress"
 	"fairlead/reconciler/progress/why"
@@ -195,7 +196,7 @@ func fill(v reflect.Value, text string, depth int) {
 }
 
 func TestOutputForProgramsIsExactAndHarmless(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.String(), rapid.StringOf(rapid.SampledFrom([]rune("a: #\n\t\"'\\\x1b\x7f\u0080\u202e\u2028\u200b\ufeff\U000e0041\U000f0000é"))))
 		want := map[string][]string{text.Draw(t, "key"): rapid.SliceOf(text).Draw(t, "values")}
 		for format, read := range map[string]func([]byte, any) error{"json": json.Unmarshal, "yaml": func(b []byte, v any) error { return yaml.Unmarshal(b, v) }} {

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"fairlead/chance"
 	"fairlead/schema/wire"
 )
 
@@ -274,7 +275,7 @@ func (x *world) settle(t *rapid.T) (next time.Time) {
 // Whatever exits and whatever is deleted, plans come to rest, never run a
 // container twice, and a deleted pod is gone after its grace.
 func TestPlansComeToRest(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		spec := "restartPolicy: " + rapid.SampledFrom([]string{"Always", "OnFailure", "Never"}).Draw(t, "policy")
 		spec += "\nterminationGracePeriodSeconds: " + rapid.SampledFrom([]string{"0", "1", "30"}).Draw(t, "grace")
 		if rapid.Bool().Draw(t, "init") {

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/schema"
 	"fairlead/schema/wire"
 )
@@ -237,7 +238,7 @@ func TestSetAfterSetEqualsFreshSet(t *testing.T) {
 }
 
 func setAfterSet(t *testing.T, p *Proxy) {
-	rapid.Check(t, func(r *rapid.T) {
+	chance.Check(t, func(r *rapid.T) {
 		for i := range rapid.IntRange(1, 4).Draw(r, "steps") {
 			table := tables().Draw(r, fmt.Sprint("table ", i))
 			if _, err := p.Set(table); err != nil && !strings.Contains(err.Error(), "is taken by") {
@@ -282,7 +283,7 @@ func (m *memoryTable) holds(r Ruleset) error {
 }
 
 func TestDifference(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
+	chance.Check(t, func(r *rapid.T) {
 		m := NewMemory()
 		var programmed, compiled Ruleset
 		for i := range rapid.IntRange(1, 8).Draw(r, "steps") {
@@ -324,7 +325,7 @@ func (s *straddled) commit(b base, ops []Op) error {
 
 // A packet to a service that meets a commit finds an endpoint all the same.
 func TestAPacketAmidACommit(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
+	chance.Check(t, func(r *rapid.T) {
 		kernel := &straddled{Memory: NewMemory()}
 		p := &Proxy{kernel: kernel, flows: noConnections{}}
 		for i := range rapid.IntRange(2, 6).Draw(r, "steps") {

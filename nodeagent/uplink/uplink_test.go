@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/schema"
 	"fairlead/schema/wire"
 )
@@ -99,7 +100,7 @@ func TestAFrameThatDoesNotFitIsRefused(t *testing.T) {
 }
 
 func TestFramesInARowGiveTheWhole(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		v, err := NewView(0, nil)
 		if err != nil {
 			t.Fatal(err)

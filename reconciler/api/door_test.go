@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/work"
 	"fairlead/schema"
@@ -49,7 +50,7 @@ func (a *modelAgent) take(f wire.Frame) error {
 // connections and acknowledge late: whatever the door sends adds up to work.For,
 // and Acked never names a version whose work the agent does not have.
 func TestDoorTellsEveryNodeItsWork(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		feed := state.NewFeed(sampleCluster())
 		cfg := DoorConfig{Cluster: wire.ClusterInfo{ID: "test"}, OpenSecret: func(_, name string) (map[string][]byte, bool) {
 			return map[string][]byte{"password": []byte(name)}, true
@@ -462,7 +463,7 @@ func BenchmarkEndpointChange(b *testing.B) {
 
 // The sum that follows a node's part from one to the next is that of the whole.
 func TestSumOfOwnPartIsThatOfItsItems(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		var n nodeDoor
 		for range rapid.IntRange(1, 5).Draw(t, "changes") {
 			items := wire.Items{}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -281,7 +282,7 @@ var amounts = []intstr.IntOrString{
 // ready >= desired - maxUnavailable and total <= desired + maxSurge; once they do
 // their work the rollout ends with the new template alone.
 func TestARolloutKeepsItsBoundsAndEnds(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	chance.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
 		w.node("n1", "n2")
 		n := int32(rapid.IntRange(1, 7).Draw(rt, "replicas"))
@@ -333,7 +334,7 @@ func TestARolloutKeepsItsBoundsAndEnds(t *testing.T) {
 // than were: what faults take, the rollout does not take again. In the end the last
 // commit stands alone.
 func TestARolloutKeepsItsBoundsAmidFaultsAndCommits(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	chance.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
 		w.node("n1", "n2")
 		w.put(deployment(func(d *appsv1.Deployment) { redraw(rt, d, "first") }))

@@ -7,6 +7,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 func TestBoundsOf(t *testing.T) {
@@ -97,7 +99,7 @@ func TestStepsKeepTheBounds(t *testing.T) {
 		s.available = int32(rapid.IntRange(0, int(s.active)).Draw(t, name))
 		return s
 	}
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		b := bounds{int32(rapid.IntRange(0, 12).Draw(t, "desired")), int32(rapid.IntRange(0, 4).Draw(t, "surge")), 0}
 		b.unavailable = int32(rapid.IntRange(0, int(b.desired)).Draw(t, "unavailable"))
 		if b.surge == 0 {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -121,7 +122,7 @@ func TestServiceConflicts(t *testing.T) {
 // Whoever comes, asks, changes and goes: no address or port belongs to two
 // services that are not refused, and none is reserved.
 func TestNothingIsAllocatedTwice(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	chance.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
 		w.cfg.ServiceCIDR = w.cfg.ServiceCIDR.Masked()
 		for range rapid.IntRange(1, 30).Draw(rt, "steps") {

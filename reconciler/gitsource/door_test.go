@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"fairlead/chance"
 	"fairlead/reconciler/gitsource/hook"
 )
 
@@ -47,11 +47,7 @@ func TestPushOverHTTP(t *testing.T) {
 		t.Errorf("%v, %q, want %q", ok, out, want)
 	}
 	// Larger than git posts with a length: the body is chunked.
-	noise := make([]byte, 2<<20)
-	for i := range noise {
-		noise[i] = byte(rand.Uint32())
-	}
-	m.write("noise", string(noise))
+	m.write("noise", string(chance.Bytes(2<<20, 0)))
 	m.commit("large")
 	if out, ok := m.push("main"); ok || out != "pre-receive by grace, 2 files\nfairlead: refused" || m.tip() != first {
 		t.Errorf("%v at %s, %q", ok, m.tip(), out)

@@ -1,14 +1,15 @@
 package gitsource
 
 import (
+	"encoding/hex"
 	"errors"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"fairlead/chance"
 	"fairlead/schema"
 )
 
@@ -172,11 +173,7 @@ func TestUpstreamKeepsTheLastGoodState(t *testing.T) {
 
 // next pushes a commit with a file that does not compress.
 func (w *work) next(what string) {
-	noise := make([]byte, 4096)
-	for i := range noise {
-		noise[i] = 'a' + byte(rand.Uint32N(26))
-	}
-	w.write("b.yaml", string(noise))
+	w.write("b.yaml", hex.EncodeToString(chance.Bytes(4096, uint64(w.ticks))))
 	w.commit(what)
 	w.git("push", "--quiet", "origin", "main")
 }
@@ -293,11 +290,7 @@ func TestUpstreamBounds(t *testing.T) {
 	w.git("remote", "add", "origin", dir)
 	u := followed(t, dir, "")
 	at(t, u, good)
-	noise := make([]byte, 1<<20)
-	for i := range noise {
-		noise[i] = byte(rand.Uint32())
-	}
-	w.write("noise", string(noise))
+	w.write("noise", string(chance.Bytes(1<<20, 0)))
 	large := w.commit("large")
 	w.git("push", "--quiet", "origin", "main")
 	u.bounds.bytes = 256 << 10

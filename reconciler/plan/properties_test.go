@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/reconciler/plan"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -110,7 +111,7 @@ func drawPod(t *rapid.T, version string, tight bool) corev1.PodSpec {
 // finds nothing to do. Where room is tight a pod may have to go elsewhere because
 // others have not left yet; its revision then says so.
 func TestWhatIsPlannedHappens(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		c := newCluster(t, drawNodes(t)...)
 		tight := rapid.Bool().Draw(t, "tight")
 		for n := range rapid.IntRange(1, 4).Draw(t, "revisions") {
@@ -158,7 +159,7 @@ func unexplained(got, want, notes []string) (out []string) {
 // TestForkLeavesTheClusterAlone: whatever is planned, no object of the snapshot it
 // began from changes, and planning twice gives the same bytes.
 func TestForkLeavesTheClusterAlone(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		c := newCluster(t, drawNodes(t)...)
 		first := c.sealed(1, drawTree(t, 1, true), nil)
 		c.push(first)

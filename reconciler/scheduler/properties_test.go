@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -59,7 +60,7 @@ func genCluster(t *rapid.T) (nodes []*corev1.Node, pods []*corev1.Pod) {
 // Whatever is asked: no node above its capacity, no host port twice, and a refusal
 // that names every node with at least one reason.
 func TestPlacementsAreFeasible(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		nodes, pods := genCluster(t)
 		tx := cluster()
 		for _, n := range nodes {
@@ -139,7 +140,7 @@ func checkNumbers(t *rapid.T, r state.Reader, n *corev1.Node, p *corev1.Pod, tol
 
 // The order in which nodes and bound pods came does not show in a decision.
 func TestInputOrderDoesNotMatter(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		nodes, pods := genCluster(t)
 		var objs []schema.Object
 		for _, n := range nodes {
@@ -162,7 +163,7 @@ func TestInputOrderDoesNotMatter(t *testing.T) {
 // A view that follows changes equals one made anew, also when it had assumed the
 // binding before.
 func TestUpdateEqualsANewView(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		nodes, pods := genCluster(t)
 		tx := cluster()
 		v := NewView(tx)

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -136,7 +137,7 @@ func (h *history) fork() *history {
 // all of them finds best. A clone of the view goes its own way, and neither sees
 // the other.
 func TestPlacementEqualsAScan(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		all := []*history{newHistory(t)}
 		for i := range rapid.IntRange(1, 60).Draw(t, "changes") {
 			h := all[rapid.IntRange(0, len(all)-1).Draw(t, fmt.Sprint("history", i))]

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -16,7 +17,7 @@ import (
 // The view that a queue keeps from round to round decides as one made anew for
 // each: whatever happens, also while plans go their own way on copies of it.
 func TestKeptViewDecidesAsANewOne(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		e := engine()
 		kept, anew := NewQueue(), NewQueue()
 		one, two := state.Empty(state.Counters{}), state.Empty(state.Counters{})

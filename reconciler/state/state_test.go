@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/schema"
 )
 
@@ -53,7 +54,7 @@ func TestPutSetsIdentityOnce(t *testing.T) {
 // A model of the tables: whatever is done, indexes and lists agree with a map,
 // and the snapshot a transaction began from stays as it was.
 func TestTablesAgreeWithModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		model := map[string]string{} // "ns/name" -> node
 		snapshot := Empty(Counters{})
 		for range rapid.IntRange(1, 5).Draw(t, "transactions") {
@@ -236,7 +237,7 @@ func TestFeedForgets(t *testing.T) {
 // later change once and in order until it has what there is; or is told to list
 // again (S17). The log stays within its bound.
 func TestFeedIsResumedWithoutLossOrRepeat(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		s := Empty(Counters{ResourceVersion: 100}) // the log of a feed that starts knows nothing before
 		feed := NewFeed(s)
 		feed.length = rapid.IntRange(1, 30).Draw(t, "length")

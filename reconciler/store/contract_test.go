@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/schema"
 	"fairlead/schema/wire"
 )
@@ -329,7 +330,7 @@ func runContract(t *testing.T, b backend) {
 // runModel compares a store with a plain map over random rounds, faults,
 // restarts and late arrivals.
 func runModel(t *testing.T, b backend) {
-	rapid.Check(t, func(rt *rapid.T) {
+	chance.Check(t, func(rt *rapid.T) {
 		s := b.open(t)
 		model := load(t, s)
 		for range rapid.IntRange(1, 6).Draw(rt, "rounds") {

@@ -28,6 +28,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"fairlead/chance"
 	"fairlead/schema"
 	"fairlead/schema/wire"
 )
@@ -474,7 +475,7 @@ func TestTokensAreBounded(t *testing.T) {
 // Ranges are disjoint slices of the cluster's, the lowest free one first, until
 // there are no more.
 func TestRanges(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	chance.Check(t, func(rt *rapid.T) {
 		bits := rapid.IntRange(16, nodeBits).Draw(rt, "bits")
 		cluster := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(rapid.IntRange(0, 255).Draw(rt, "b")), 0, 0}), bits)
 		nodes := map[schema.NodeName]registration{}

@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/schema"
 )
 
@@ -68,7 +69,7 @@ func TestCacheChangesNothing(t *testing.T) {
 		"",
 	}
 	specs := []schema.SourceSpec{{}, {Exclude: []string{"b*.yaml"}}, {Namespace: "shop"}}
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		cache := NewCache(rapid.SampledFrom([]int64{0, 1, 4000}).Draw(t, "bound"))
 		for step := range rapid.IntRange(1, 6).Draw(t, "trees") {
 			tree := schema.Tree{Commit: schema.Commit{Hash: fmt.Sprintf("%040d", step), Author: "Ada"}}
@@ -169,7 +170,7 @@ func verdictDiffers(whole Result, tree schema.Tree, opts Options) string {
 // that hands out no objects.
 func TestCacheAfterEdits(t *testing.T) {
 	sound, shared := 0, 0
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		cache := NewCache(rapid.SampledFrom([]int64{0, 0, 0, 5000}).Draw(t, "bound"))
 		files := maps.Clone(rapid.SampledFrom([]map[string]string{{}, soundWorld, soundWorld, soundWorld}).Draw(t, "files"))
 		foreign := &corev1.ConfigMap{Data: map[string]string{"k": "v"}}

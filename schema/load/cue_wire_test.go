@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 // drawTree writes a random tree through w and returns what must be read back.
@@ -65,7 +67,7 @@ func fileInComment(n *yaml.Node, path string, files map[*yaml.Node]string) {
 }
 
 func TestFlatTree(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		var w flatWriter
 		want := drawTree(t, &w, 4)
 		encoded, err := json.Marshal(w.tree)

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/schema"
 )
 
@@ -36,7 +37,7 @@ func drawWork(t *rapid.T, label string) *Work {
 }
 
 func TestDeltaTakesOldToNew(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		old, next := drawWork(t, "old"), drawWork(t, "new")
 		before := Split(old)
 		after, err := before.Apply(Delta(before, Split(next), 1, 2))
@@ -58,7 +59,7 @@ func TestDeltaTakesOldToNew(t *testing.T) {
 }
 
 func TestAppendWritesWhatMarshalDoes(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		old, next := Split(drawWork(t, "old")), Split(drawWork(t, "new"))
 		next[`services/a/<"b">`] = []byte(`"x"`)
 		whole := Delta(nil, next, 0, 2)

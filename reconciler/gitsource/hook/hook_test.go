@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestRequestComesBack(t *testing.T) {
 	name := rapid.StringMatching(`[0-9a-f]{40}`)
 	text := rapid.StringN(0, 200, 1000)
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		want := Request{
 			Phase:      rapid.SampledFrom([]Phase{Pre, Post}).Draw(t, "phase"),
 			Source:     rapid.StringN(1, 63, -1).Draw(t, "source"),

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 func TestPlan(t *testing.T) {
@@ -29,7 +31,7 @@ func TestPlan(t *testing.T) {
 // No two clusters, and no two nodes, share a name, an address or a port; every
 // link name fits the kernel's 15 bytes.
 func TestPlansAreDisjoint(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		slots := rapid.SliceOfNDistinct(rapid.IntRange(0, MaxSlots-1), 2, 4, rapid.ID).Draw(t, "slots")
 		seen := make(map[string]int)
 		for _, slot := range slots {

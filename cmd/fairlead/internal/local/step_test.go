@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 func TestStep(t *testing.T) {
@@ -76,7 +78,7 @@ func TestBackOff(t *testing.T) {
 // dies any more, everything wanted runs within the longest back-off.
 func TestStepConverges(t *testing.T) {
 	wanted := []Child{{Name: "a", Args: []string{"a"}}, {Name: "b", Args: []string{"b"}}, {Name: "c", Args: []string{"c"}}}
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		have := make(map[string]ChildState)
 		now := time.Unix(1_000_000, 0)
 		pid := 0
