@@ -56,7 +56,7 @@ func open(dir string, resolve uint64) (*Dir, error) {
 	return &Dir{file: f, resolve: resolve}, nil
 }
 
-// In is the directory that f, of Find or Make, has open. It takes over f.
+// In is the directory that f, of Find or Make, has open; f stays its caller's.
 func In(f *os.File) *Dir { return &Dir{file: f, resolve: within} }
 
 // Close gives the descriptor back.

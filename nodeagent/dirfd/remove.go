@@ -23,7 +23,9 @@ const (
 // nothing is no error. It follows no link, enters no mount (what is mounted
 // inside is unmounted and so kept), and holds two descriptors however deep the
 // directories are that a container has made.
-func RemoveAll(name string) error {
+func RemoveAll(name string) error { return (&remover{}).removeAll(name) }
+
+func (r *remover) removeAll(name string) error {
 	parent, err := openat(unix.AT_FDCWD, filepath.Dir(name), unix.O_PATH|unix.O_DIRECTORY, 0, unix.RESOLVE_NO_MAGICLINKS)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -34,12 +36,11 @@ func RemoveAll(name string) error {
 	defer parent.Close()
 	base := filepath.Base(name)
 	for range removeTries {
-		var top *os.File
-		if top, err = unlinkOrOpen(parent, base); err != nil || top == nil {
+		if r.top, err = r.unlinkOrOpen(parent, base); err != nil || r.top == nil {
 			break
 		}
-		err = (&remover{top: top}).empty()
-		top.Close()
+		err = r.empty()
+		r.top.Close()
 		if err != nil {
 			break
 		}
@@ -59,6 +60,7 @@ func RemoveAll(name string) error {
 type remover struct {
 	top         *os.File
 	first, next uint64
+	between     func() // of tests: called between a look and what follows on it
 }
 
 func (r *remover) empty() error {
@@ -76,7 +78,7 @@ func (r *remover) empty() error {
 // remove removes an entry of top.
 func (r *remover) remove(in *os.File, name string) error {
 	for range removeTries {
-		dir, err := unlinkOrOpen(in, name)
+		dir, err := r.unlinkOrOpen(in, name)
 		if err != nil || dir == nil {
 			return err
 		}
@@ -96,7 +98,7 @@ func (r *remover) remove(in *os.File, name string) error {
 // lift removes an entry of a directory in top or, if it is a directory that is
 // not empty, moves it into top.
 func (r *remover) lift(in *os.File, name string) error {
-	dir, err := unlinkOrOpen(in, name)
+	dir, err := r.unlinkOrOpen(in, name)
 	if err != nil || dir == nil {
 		return err
 	}
@@ -117,9 +119,12 @@ func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // unlinkOrOpen removes an entry, or opens it if it is a directory, after taking
 // off what is mounted on it.
-func unlinkOrOpen(in *os.File, name string) (*os.File, error) {
+func (r *remover) unlinkOrOpen(in *os.File, name string) (*os.File, error) {
 	for range maxStacked {
 		err := unix.Unlinkat(int(in.Fd()), name, 0)
+		if r.between != nil {
+			r.between()
+		}
 		if errors.Is(err, unix.EISDIR) {
 			var dir *os.File
 			dir, err = openat(int(in.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0, exactly|unix.RESOLVE_NO_XDEV)
