@@ -182,7 +182,8 @@ type rig struct {
 	bootID  string
 	stop    func()
 
-	patience time.Duration // of await
+	patience time.Duration                             // of await
+	watch    func(nodeagent.Runtime) nodeagent.Runtime // stands between agent and runtime; nil for nobody
 }
 
 func newRig(t *testing.T) *rig {
@@ -197,9 +198,13 @@ func (r *rig) start() {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	r.runtime.Reopen()
+	runtime := nodeagent.Runtime(r.runtime)
+	if r.watch != nil {
+		runtime = r.watch(runtime)
+	}
 	a := nodeagent.New(nodeagent.Config{
 		Node: "n1", NodeIP: "10.0.0.1", Dir: r.dir, Info: corev1.NodeSystemInfo{BootID: r.bootID},
-		Runtime: r.runtime, Network: r.network, Volumes: volume.New(nodeagent.PodsDir(r.dir)), Master: r.master, Log: logrus.NewEntry(log),
+		Runtime: runtime, Network: r.network, Volumes: volume.New(nodeagent.PodsDir(r.dir)), Master: r.master, Log: logrus.NewEntry(log),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

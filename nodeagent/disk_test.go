@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -226,6 +228,36 @@ func TestAFollowedLogGoesOnInItsNewFile(t *testing.T) {
 	}
 	if out.String() != "one\ntwo\n" {
 		t.Errorf("got %q", out.String())
+	}
+}
+
+// A link in the place of a log, or of its directory, shows no other file.
+func TestALogIsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("2026-01-02T03:04:05.000000000Z stdout F secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, make := range map[string]func(path string) error{
+		"file": func(path string) error { return os.Symlink(secret, path) },
+		"pipe": func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"directory": func(path string) error {
+			return errors.Join(os.Remove(filepath.Dir(path)), os.Symlink(dir, filepath.Dir(path)), os.Link(secret, path))
+		},
+	} {
+		logs := filepath.Join(dir, name)
+		if err := os.Mkdir(logs, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(logs, "0.log")
+		if err := make(path); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		l := logReader{path: path, alive: func() bool { return false }}
+		if err := l.copy(t.Context(), &out); err == nil || out.Len() > 0 {
+			t.Errorf("%s: read %q, %v", name, out.String(), err)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"fairlead/nodeagent/dirfd"
 	"fairlead/nodeagent/pod"
 	"fairlead/schema"
 )
@@ -83,7 +84,7 @@ func (x *Executor) do(ctx context.Context, t Task, op pod.Operation) Result {
 	case pod.RemoveSandbox:
 		return Result{err: x.removeSandbox(ctx, op.Pod), reason: schema.ReasonKill}
 	case pod.ForgetPod:
-		return Result{err: os.RemoveAll(x.dirs.pod(op.Pod)), reason: schema.ReasonKill}
+		return Result{err: dirfd.RemoveAll(x.dirs.pod(op.Pod)), reason: schema.ReasonKill}
 	}
 	panic(fmt.Sprintf("nodeagent: no such operation: %q", op.Kind))
 }

@@ -154,6 +154,24 @@ func TestBuildSpecRefusesWhatItWouldIgnore(t *testing.T) {
 	}
 }
 
+func TestSubPath(t *testing.T) {
+	for sub, want := range map[string]string{
+		"": ".", ".": ".", "./": ".", "a": "a", "a/": "a", "a//b/.": "a/b", "..a": "..a", "a..": "a..", "...": "...", "..data/x": "..data/x",
+	} {
+		if got, err := SubPath(&corev1.VolumeMount{SubPath: sub}); err != nil || got != want {
+			t.Errorf("%q: got %q, %v, want %q", sub, got, err, want)
+		}
+	}
+	for _, sub := range []string{"..", "../a", "a/..", "a/../b", "/", "/a", "//a", "./.."} {
+		if got, err := SubPath(&corev1.VolumeMount{SubPath: sub}); err == nil {
+			t.Errorf("%q is taken for %q", sub, got)
+		}
+	}
+	if _, err := SubPath(&corev1.VolumeMount{SubPathExpr: "a"}); err == nil {
+		t.Error("subPathExpr is ignored")
+	}
+}
+
 func TestFiles(t *testing.T) {
 	cluster := wire.ClusterInfo{DNS: "10.96.0.10", Domain: "cluster.local"}
 	node := "nameserver 192.0.2.1\nsearch example.org\noptions rotate\n"
