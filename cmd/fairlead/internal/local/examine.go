@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"fairlead/nodeagent/dirfd"
 )
 
 // probeTimeout bounds each program asked for its version.
@@ -48,6 +50,7 @@ func Examine() Facts {
 		{"bridge", func() error { return tryLink(&netlink.Bridge{LinkAttrs: named("fl-try0")}) }},
 		{"nf_tables", tryTables},
 		{"overlay", tryOverlay},
+		{"openat2", tryDescriptors},
 	} {
 		feature := Feature{Name: try.name}
 		if err := onFreshThread(try.try); err != nil {
@@ -105,6 +108,32 @@ func tryOverlay() error {
 		return fmt.Errorf("overlay in /var/lib: %w", err)
 	}
 	return unix.Unmount(at("merged"), 0)
+}
+
+// tryDescriptors does what keeps containers from leading the agent elsewhere.
+func tryDescriptors() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("/var/lib", ".fairlead-try-")
+	if err != nil {
+		return err
+	}
+	defer dirfd.RemoveAll(dir)
+	d, err := dirfd.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	f, err := d.Make("from", 0o700)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return dirfd.Bind(f, filepath.Join(dir, "to"))
 }
 
 func lookAt(name string) Program {
