@@ -20,6 +20,9 @@ import (
 )
 
 func main() {
+	if work(os.Args[1:]) {
+		return
+	}
 	linger := flag.Duration("linger", 0, "answer for this long after SIGTERM")
 	stubborn := flag.Bool("stubborn", false, "do not end at SIGTERM")
 	need := flag.String("need", "", "a file without which to fail at once")

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"log"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// swapPause is how long a path leads where it leads. A start resolves it within
+// less, so that each start meets it both ways.
+const swapPause = time.Millisecond
+
+// works is what the witness does in place of answering, by its first argument.
+var works = map[string]func(d *diary, args []string) error{"swap": swap, "plunder": plunder, "look": look, "leave": leave}
+
+// work does what the arguments ask for; done is false if they ask for nothing.
+func work(args []string) (done bool) {
+	if len(args) == 0 || works[args[0]] == nil {
+		return false
+	}
+	d, err := openDiary(os.Getenv("WITNESS_DIR"))
+	if err == nil {
+		err = works[args[0]](d, args[1:])
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	return true
+}
+
+// swap exchanges a directory with a link to the root for ever: swap PATH.
+func swap(d *diary, args []string) error {
+	path, link := args[0], args[0]+".link"
+	if err := os.MkdirAll(path, 0o777); err != nil {
+		return err
+	}
+	if err := os.Symlink("/", link); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	d.write("swapping", path)
+	for {
+		if err := unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE); err != nil {
+			return err
+		}
+		time.Sleep(swapPause)
+	}
+}
+
+// plunder takes what is at a mount for the host's root, leaves a file there and
+// reads one: plunder MOUNT FILE-TO-WRITE FILE-TO-READ. Both are the host's paths.
+func plunder(d *diary, args []string) error {
+	d.write("start", "")
+	mount, leave, read := args[0], args[1], args[2]
+	if err := os.WriteFile(filepath.Join(mount, leave), nil, 0o644); err != nil {
+		d.write("unwritten", err.Error())
+	}
+	if _, err := os.ReadFile(filepath.Join(mount, read)); err == nil {
+		d.write("read", read)
+	}
+	return nil
+}
+
+// leave writes a file and a link to it beside it: leave PATH TEXT.
+func leave(_ *diary, args []string) error {
+	if err := os.WriteFile(args[0], []byte(args[1]), 0o644); err != nil {
+		return err
+	}
+	return os.Symlink(filepath.Base(args[0]), args[0]+".link")
+}
+
+// look tells what is at paths; into a directory it writes: look PATH...
+func look(d *diary, args []string) error {
+	for _, path := range args {
+		content, err := os.ReadFile(path)
+		if errors.Is(err, unix.EISDIR) {
+			content = []byte("a directory")
+			err = os.WriteFile(filepath.Join(path, "witness"), nil, 0o644)
+		}
+		if err != nil {
+			content = []byte(err.Error())
+		}
+		d.write("saw", path+" "+strings.TrimSpace(string(content)))
+	}
+	d.write("end", "")
+	return nil
+}
