@@ -308,7 +308,7 @@ func TestCUEPackages(t *testing.T) {
 		{
 			name:  "a name that is no text",
 			files: []string{"a\xff.cue", "a: 1"},
-			want:  []string{"a\xff.cue: its name is not valid UTF-8"},
+			want:  []string{`a\xff.cue: its name is not valid UTF-8`},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
