@@ -1,17 +1,29 @@
 package schema
 
 import (
+	"fmt"
+	"path"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Tree is the files of one commit below a source's path, as gitsource or a
 // directory walk found them; nothing is read until a file is opened.
 type Tree struct {
-	Commit  Commit
-	Hash    string      // of the tree object below the source's path; "" for a directory
-	Files   []File      // sorted by path
-	Refused Diagnostics // symlinks, submodules, files over the size bound: refused by name
+	Commit Commit
+	Hash   string // of the tree object below the source's path; "" for a directory
+	Files  []File // sorted by path
+	// Refused are entries that are not among Files, unless the source's include and
+	// exclude leave them out: submodules, files over the size bound, names that are
+	// almost a manifest's, symlinks. The only warnings are symlinks that have no
+	// manifest's name.
+	Refused Diagnostics
+	// Faults are of the tree's own shape and of its commit; they are told whatever
+	// the source leaves out.
+	Faults Diagnostics
 }
 
 // File is one regular file of a Tree.
@@ -79,3 +91,116 @@ const (
 	MaxObjects   = 100_000
 	MaxTreeBytes = 256 << 20
 )
+
+// IsManifest reports whether a file's name says that objects stand in it.
+func IsManifest(name string) bool {
+	switch path.Ext(name) {
+	case ".yaml", ".yml", ".json", ".cue":
+		return true
+	}
+	return false
+}
+
+// NameFault is a fault of a file's or directory's own name, which stands in a
+// directory, or nil. No such name is read, and none is passed over: a manifest that
+// was renamed to one would be pruned without a word.
+func NameFault(directory, name string) *Diagnostic {
+	why := ""
+	switch {
+	case name == "" || name == "." || name == ".." || strings.Contains(name, "/"):
+		why = "is not a file's name"
+	case !utf8.ValidString(name):
+		why = "is a name that is not UTF-8"
+	case strings.ContainsFunc(name, Misleads):
+		why = "is a name with characters that are not seen but change what is"
+	case isGitDirectory(name):
+		why = "is a name that git keeps for itself, here or on other systems"
+	default:
+		return nil
+	}
+	if directory == "" {
+		directory = "."
+	}
+	return &Diagnostic{
+		Position: Position{Path: directory}, Severity: Error,
+		Message: fmt.Sprintf("%s %s", quoted(name), why), Hint: "rename it, or take it out of the tree",
+	}
+}
+
+// maxQuoted bounds how much of a name a diagnostic repeats.
+const maxQuoted = 200
+
+func quoted(name string) string {
+	if len(name) > maxQuoted {
+		return fmt.Sprintf("%q...", name[:maxQuoted])
+	}
+	return fmt.Sprintf("%q", name)
+}
+
+// NameRefusal is why a file is not read whose name a reader takes for a manifest's,
+// though it is none, or nil.
+func NameRefusal(file string) *Diagnostic {
+	name := path.Base(file)
+	meant := strings.ToLower(strings.TrimRightFunc(name, func(r rune) bool { return r == '.' || unicode.IsSpace(r) || isIgnored(r) }))
+	if IsManifest(name) || !IsManifest(meant) {
+		return nil
+	}
+	return &Diagnostic{
+		Position: Position{Path: file}, Severity: Error,
+		Message: fmt.Sprintf("%s is almost a manifest's name, but not read as one", quoted(name)),
+		Hint:    fmt.Sprintf("name it as %q, or exclude it", meant),
+	}
+}
+
+// LinkRefusal is why a symlink is not followed: a warning where nothing says that
+// manifests are behind it.
+func LinkRefusal(file string) *Diagnostic {
+	d := &Diagnostic{Position: Position{Path: file}, Severity: Error, Message: "a symlink, which is not followed", Hint: "write the file itself here"}
+	if path.Ext(file) != "" && !IsManifest(file) && NameRefusal(file) == nil {
+		d.Severity = Warning
+	}
+	return d
+}
+
+// SubmoduleRefusal is why a repository within a repository is not read.
+func SubmoduleRefusal(directory string) *Diagnostic {
+	return &Diagnostic{
+		Position: Position{Path: directory}, Severity: Error,
+		Message: "a submodule, which is not fetched", Hint: "copy its files here, or make its repository a source",
+	}
+}
+
+// Misleads reports whether a character has no picture of its own but changes what
+// others look like: control characters, line separators, and those that turn the
+// direction of writing (UAX 9).
+func Misleads(r rune) bool {
+	switch {
+	case unicode.IsControl(r), r == '\u2028', r == '\u2029', r == '\uFEFF':
+		return true
+	case r == '\u061C', r == '\u200E', r == '\u200F', r >= '\u202A' && r <= '\u202E', r >= '\u2066' && r <= '\u2069':
+		return true
+	}
+	return false
+}
+
+// isIgnored reports whether HFS+ leaves a character out when it compares names.
+func isIgnored(r rune) bool {
+	return r >= '\u200C' && r <= '\u200F' || r >= '\u202A' && r <= '\u202E' || r >= '\u206A' && r <= '\u206F' || r == '\uFEFF'
+}
+
+// isGitDirectory reports whether a name is git's own directory on some system: in
+// any case, with characters that HFS+ ignores, or with what NTFS cuts off or its
+// short form (git's is_hfs_dotgit and is_ntfs_dotgit).
+func isGitDirectory(name string) bool {
+	name = strings.Map(func(r rune) rune {
+		if isIgnored(r) {
+			return -1
+		}
+		return r
+	}, name)
+	if i := strings.IndexAny(name, `:\`); i >= 0 {
+		name = name[:i]
+	}
+	name = strings.ToLower(strings.TrimRight(name, " ."))
+	return name == ".git" || name == "git~1"
+}

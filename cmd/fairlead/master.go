@@ -266,7 +266,7 @@ func (m *master) report(ctx context.Context, node schema.NodeName, r wire.Report
 func (m *master) plan(ctx context.Context, req api.PlanRequest) (any, error) {
 	q := reconciler.Question{Source: req.Source, Against: req.Against, Drain: req.Drain, Lose: req.Lose}
 	if len(req.Files) > 0 || len(req.Drain)+len(req.Lose) == 0 {
-		q.Tree = &schema.Tree{Commit: schema.Commit{Hash: req.Commit}}
+		q.Tree = &schema.Tree{Commit: schema.Commit{Hash: req.Commit}, Refused: req.Refused, Faults: req.Faults}
 	}
 	for _, f := range req.Files {
 		q.Tree.Files = append(q.Tree.Files, schema.File{Path: f.Path, Blob: &schema.Blob{Size: int64(len(f.Data)), Open: func() ([]byte, error) { return f.Data, nil }}})

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -137,8 +135,7 @@ func (f *planFlags) request(ctx context.Context, args []string) (*plan.Plan, err
 		if len(args) > 0 {
 			dir = args[0]
 		}
-		var err error
-		if req.Files, err = planFiles(dir); err != nil {
+		if err := sendTree(&req, dir); err != nil {
 			return nil, err
 		}
 	}
@@ -163,25 +160,23 @@ func nodeNames(names []string) (out []schema.NodeName) {
 	return out
 }
 
-// planFiles reads the manifests below dir.
-func planFiles(dir string) ([]api.PlanFile, error) {
+// sendTree puts the manifests below dir into a request, and what stands there that
+// is no manifest and should be: which of it the source leaves out the master knows.
+func sendTree(req *api.PlanRequest, dir string) error {
 	tree, err := load.Directory(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if tree.Refused.HasErrors() {
-		return nil, tree.Refused
-	}
-	var files []api.PlanFile
+	req.Refused, req.Faults = tree.Refused, tree.Faults
 	for _, f := range tree.Files {
-		if !slices.Contains([]string{".yaml", ".yml", ".json", ".cue"}, strings.ToLower(path.Ext(f.Path))) {
+		if !schema.IsManifest(f.Path) {
 			continue
 		}
 		data, err := f.Open()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		files = append(files, api.PlanFile{Path: f.Path, Data: data})
+		req.Files = append(req.Files, api.PlanFile{Path: f.Path, Data: data})
 	}
-	return files, nil
+	return nil
 }

@@ -19,7 +19,10 @@ import (
 type PlanRequest struct {
 	Source string     `json:"source"`
 	Files  []PlanFile `json:"files"`
-	Commit string     `json:"commit,omitempty"` // of the tree, where it has one
+	// Refused and Faults are those of the tree.
+	Refused schema.Diagnostics `json:"refused,omitempty"`
+	Faults  schema.Diagnostics `json:"faults,omitempty"`
+	Commit  string             `json:"commit,omitempty"` // of the tree, where it has one
 	// Against is the revision of the source to compare with instead of what is
 	// applied: a commit, its beginning, a revision's name or a branch.
 	Against string `json:"against,omitempty"`

@@ -139,8 +139,8 @@ func TestTreeRefusesByName(t *testing.T) {
 		t.Error(diff)
 	}
 	want := `deploy/big.yaml: 3145729 bytes, a file has at most 3145728 (exclude it, or split it)
-deploy/link.yaml: this is a symlink, which is not followed (put the file itself here)
-deploy/sub: this is a submodule, which is not fetched (copy its files here, or make its repository a source)`
+deploy/link.yaml: a symlink, which is not followed (write the file itself here)
+deploy/sub: a submodule, which is not fetched (copy its files here, or make its repository a source)`
 	if diff := cmp.Diff(want, got.Refused.Error()); diff != "" {
 		t.Error(diff)
 	}
@@ -178,13 +178,14 @@ func TestTreeWrittenByHand(t *testing.T) {
 	if diff := cmp.Diff([]string{"a", "z"}, paths(got)); diff != "" {
 		t.Error(diff)
 	}
-	want := `.: ".." is not a file's name
-.: "\xff" is a name that is not UTF-8
-.: "b\x1b[2J" is a name with control characters
-.: "c/d" is not a file's name
-a: this name is in the tree twice
-odd: unknown kind of entry, mode 100600`
-	if diff := cmp.Diff(want, got.Refused.Error()); diff != "" {
+	want := `.: ".." is not a file's name (rename it, or take it out of the tree)
+.: "\xff" is a name that is not UTF-8 (rename it, or take it out of the tree)
+.: "b\x1b[2J" is a name with characters that are not seen but change what is (rename it, or take it out of the tree)
+.: "c/d" is not a file's name (rename it, or take it out of the tree)
+.: its entries are not in git's order, so git does not show what is in it (a tree was written by something other than git)
+a: this name is in the directory twice (a tree was written by something other than git)
+odd: unknown kind of entry, mode 100600 (a tree was written by something other than git)`
+	if diff := cmp.Diff(want, got.Faults.Error()); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := repo.Tree(handmade(t, w, "100644 cut"), "."); err == nil {

@@ -7,8 +7,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
@@ -25,22 +23,24 @@ const (
 // Tree lists the files of a commit below root ("." is everything), sorted by
 // path; a file is read when it is opened, and stays readable as long as the
 // repository keeps it. What is listed must not be changed: unchanged
-// directories share it. Symlinks, submodules, files over schema.MaxFileSize and
-// names that no file should have are in Refused, not in Files. A root that does
-// not exist or a tree beyond the bounds is an error of type schema.Diagnostics.
+// directories share it. Dot-directories below root are left out. Symlinks,
+// submodules, manifests over schema.MaxFileSize and names that are almost a
+// manifest's are in Refused, and what git itself would not write is in Faults, not
+// in Files. A root that does not exist or a tree beyond the bounds is an error of
+// type schema.Diagnostics.
 func (r *Repo) Tree(commit, root string) (schema.Tree, error) {
 	c, top, root, err := r.find(commit, root)
 	if err != nil {
 		return schema.Tree{}, err
 	}
-	w := walk{repo: r, tree: schema.Tree{Commit: c, Hash: top.String()}}
+	w := walk{repo: r, tree: schema.Tree{Commit: toSchema(c), Hash: top.String(), Faults: misdated(c)}}
 	// The last tree's size is a good guess at this one's.
 	w.tree.Files = make([]schema.File, 0, r.files.Load()+16)
 	if err := w.directory(root, top, 0); err != nil {
 		return schema.Tree{}, fmt.Errorf("read tree of commit %s: %w", commit, err)
 	}
 	r.files.Store(int64(len(w.tree.Files)))
-	w.tree.Refused = w.tree.Refused.Sort()
+	w.tree.Refused, w.tree.Faults = w.tree.Refused.Sort(), w.tree.Faults.Sort()
 	byPath := func(a, b schema.File) int { return strings.Compare(a.Path, b.Path) }
 	// Git keeps trees in this order; a tree written by hand may not be.
 	if !slices.IsSortedFunc(w.tree.Files, byPath) {
@@ -60,13 +60,13 @@ func (r *Repo) TreeHash(commit, root string) (string, error) {
 }
 
 // find is the commit, the tree object at root, and root as a prefix of paths.
-func (r *Repo) find(commit, root string) (schema.Commit, plumbing.Hash, string, error) {
-	c, err := r.Commit(commit)
+func (r *Repo) find(commit, root string) (rawCommit, plumbing.Hash, string, error) {
+	c, err := r.commit(plumbing.NewHash(commit))
 	if err != nil {
-		return c, plumbing.ZeroHash, "", err
+		return c, plumbing.ZeroHash, "", fmt.Errorf("read commit %s: %w", commit, err)
 	}
 	root = strings.TrimPrefix(path.Clean("/"+root), "/")
-	at, prefix := plumbing.NewHash(c.Tree), ""
+	at, prefix := c.tree, ""
 	for _, name := range strings.FieldsFunc(root, func(r rune) bool { return r == '/' }) {
 		d, err := r.directory(prefix, at)
 		if err != nil {
@@ -76,6 +76,9 @@ func (r *Repo) find(commit, root string) (schema.Commit, plumbing.Hash, string, 
 		i := slices.IndexFunc(d.items, func(i item) bool { return i.isDir() && i.file.Path == prefix })
 		if i < 0 {
 			return c, at, "", refuse(prefix, "there is no such directory in commit "+short(commit), "the source's path names it")
+		}
+		if twice := slices.IndexFunc(d.faults, func(f schema.Diagnostic) bool { return f.Path == prefix }); twice >= 0 {
+			return c, at, "", d.faults[twice : twice+1]
 		}
 		at = d.items[i].dir
 	}
@@ -109,7 +112,7 @@ func (w *walk) directory(prefix string, hash plumbing.Hash, depth int) error {
 	if err != nil {
 		return err
 	}
-	w.entries += len(d.items) + len(d.refused)
+	w.entries += len(d.items) + len(d.refused) + len(d.faults)
 	if w.entries > schema.MaxFiles+w.directories {
 		return refuse(prefix, fmt.Sprintf("more than %d files", schema.MaxFiles), "point the source's path at the directory that holds the manifests")
 	}
@@ -118,9 +121,13 @@ func (w *walk) directory(prefix string, hash plumbing.Hash, depth int) error {
 		return refuse(prefix, fmt.Sprintf("more than %d MiB of files", schema.MaxTreeBytes>>20), "point the source's path at the directory that holds the manifests")
 	}
 	w.tree.Refused = append(w.tree.Refused, d.refused...)
+	w.tree.Faults = append(w.tree.Faults, d.faults...)
 	for _, i := range d.items {
 		if !i.isDir() {
 			w.tree.Files = append(w.tree.Files, i.file)
+			continue
+		}
+		if strings.HasPrefix(path.Base(i.file.Path), ".") {
 			continue
 		}
 		if err := w.directory(i.file.Path, i.dir, depth+1); err != nil {
@@ -141,6 +148,7 @@ type dirKey struct {
 type directory struct {
 	items   []item // in git's order
 	refused schema.Diagnostics
+	faults  schema.Diagnostics
 	bytes   int64 // of its files
 }
 
@@ -150,7 +158,7 @@ type item struct {
 	dir  plumbing.Hash
 }
 
-func (i item) isDir() bool { return i.dir != plumbing.ZeroHash }
+func (i item) isDir() bool { return i.file.Blob == nil }
 
 func (r *Repo) directory(prefix string, hash plumbing.Hash) (*directory, error) {
 	key := dirKey{prefix, hash}
@@ -168,31 +176,42 @@ func (r *Repo) directory(prefix string, hash plumbing.Hash) (*directory, error) 
 	}
 	d := &directory{}
 	seen := make(map[string]bool)
+	var last treeEntry
 	for len(data) > 0 {
 		var e treeEntry
 		if e, data, err = nextEntry(data); err != nil {
 			return nil, fmt.Errorf("tree %s: %w", hash, err)
 		}
-		if seen[e.name] {
-			d.refuse(path.Join(prefix, e.name), "this name is in the tree twice", "")
-			continue
+		if err := d.add(r, prefix, e, seen[e.name]); err != nil {
+			return nil, fmt.Errorf("tree %s: %q: %w", hash, shown([]byte(e.name), maxSubject), err)
 		}
-		seen[e.name] = true
-		if err := d.add(r, prefix, e); err != nil {
-			return nil, fmt.Errorf("tree %s: %s: %w", hash, e.name, err)
+		if last.order() > e.order() {
+			d.fault(prefix, "its entries are not in git's order, so git does not show what is in it")
 		}
+		seen[e.name], last = true, e
 	}
-	r.dirs.put(key, d, len(d.items)+len(d.refused)+1)
+	d.faults = d.faults.Sort()
+	r.dirs.put(key, d, len(d.items)+len(d.refused)+len(d.faults)+1)
 	return d, nil
 }
 
-func (d *directory) add(r *Repo, prefix string, e treeEntry) error {
+// add takes an entry in. What git would not write is a fault, at any name: git, or
+// a reader of its output, may see something else than we do.
+func (d *directory) add(r *Repo, prefix string, e treeEntry, again bool) error {
+	if fault := schema.NameFault(prefix, e.name); fault != nil {
+		d.faults = append(d.faults, *fault)
+		return nil
+	}
 	full := e.name
 	if prefix != "" {
 		full = prefix + "/" + e.name
 	}
-	if why := badName(e.name); why != "" {
-		d.refuse(prefix, fmt.Sprintf("%q %s", e.name, why), "")
+	switch {
+	case again:
+		d.fault(full, "this name is in the directory twice")
+		return nil
+	case e.hash.IsZero():
+		d.fault(full, "nothing stands behind this name")
 		return nil
 	}
 	switch e.mode {
@@ -201,22 +220,28 @@ func (d *directory) add(r *Repo, prefix string, e treeEntry) error {
 	case "100644", "100755", "100664":
 		return d.addFile(r, full, e.hash)
 	case "120000":
-		d.refuse(full, "this is a symlink, which is not followed", "put the file itself here")
+		d.refused = append(d.refused, *schema.LinkRefusal(full))
 	case "160000":
-		d.refuse(full, "this is a submodule, which is not fetched", "copy its files here, or make its repository a source")
+		d.refused = append(d.refused, *schema.SubmoduleRefusal(full))
 	default:
-		d.refuse(full, "unknown kind of entry, mode "+e.mode, "")
+		d.fault(full, "unknown kind of entry, mode "+shown([]byte(e.mode), len("100644")))
 	}
 	return nil
 }
 
 func (d *directory) addFile(r *Repo, full string, hash plumbing.Hash) error {
+	if refusal := schema.NameRefusal(full); refusal != nil {
+		d.refused = append(d.refused, *refusal)
+		return nil
+	}
 	size, err := r.size(hash)
 	if err != nil {
 		return err
 	}
 	if size > schema.MaxFileSize {
-		d.refuse(full, fmt.Sprintf("%d bytes, a file has at most %d", size, schema.MaxFileSize), "exclude it, or split it")
+		if schema.IsManifest(full) {
+			d.refused = append(d.refused, refuse(full, fmt.Sprintf("%d bytes, a file has at most %d", size, schema.MaxFileSize), "exclude it, or split it")...)
+		}
 		return nil
 	}
 	d.bytes += size
@@ -227,22 +252,8 @@ func (d *directory) addFile(r *Repo, full string, hash plumbing.Hash) error {
 	return nil
 }
 
-func (d *directory) refuse(at, message, hint string) {
-	d.refused = append(d.refused, refuse(at, message, hint)...)
-}
-
-// badName says what is wrong with a name, or nothing. Such names come from
-// trees written by hand: they would mislead whoever reads a path of ours.
-func badName(name string) string {
-	switch {
-	case name == "" || name == "." || name == ".." || strings.Contains(name, "/"):
-		return "is not a file's name"
-	case !utf8.ValidString(name):
-		return "is a name that is not UTF-8"
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return "is a name with control characters"
-	}
-	return ""
+func (d *directory) fault(at, message string) {
+	d.faults = append(d.faults, refuse(at, message, "a tree was written by something other than git")...)
 }
 
 // treeEntry is one entry of a tree object: mode, space, name, NUL, 20 bytes of
@@ -251,6 +262,15 @@ type treeEntry struct {
 	mode string
 	name string
 	hash plumbing.Hash
+}
+
+// order is what git sorts a tree's entries by: a directory stands where its name
+// with a slash would.
+func (e treeEntry) order() string {
+	if e.mode == "40000" || e.mode == "040000" {
+		return e.name + "/"
+	}
+	return e.name
 }
 
 var errTruncated = errors.New("truncated tree object")

@@ -14,8 +14,9 @@ import (
 )
 
 // Directory makes a Tree of the files below a directory on disk, or of one file.
-// Paths are relative to that directory, or the file's. Symlinks are refused by
-// name, dot-directories are left out. The error means that nothing could be
+// Paths are relative to that directory, or the file's. What Git could not hold, or
+// would be refused in Git, is refused here by the same rules; dot-directories are
+// left out. The error means that nothing could be
 // read; the Tree then is no Tree.
 func Directory(path string) (schema.Tree, error) {
 	info, err := os.Stat(path)
@@ -51,28 +52,60 @@ func Directory(path string) (schema.Tree, error) {
 
 func visit(tree *schema.Tree, root, name string, entry fs.DirEntry) error {
 	slashed := filepath.ToSlash(strings.TrimPrefix(strings.TrimPrefix(name, root), string(filepath.Separator)))
+	above := strings.TrimSuffix(strings.TrimSuffix(slashed, entry.Name()), "/")
+	switch {
+	case entry.Name() == ".git":
+		if above != "" {
+			tree.Refused = append(tree.Refused, *schema.SubmoduleRefusal(above))
+		}
+		return skipped(entry)
+	case entry.IsDir() && strings.HasPrefix(entry.Name(), "."):
+		return filepath.SkipDir
+	}
+	if fault := schema.NameFault(above, entry.Name()); fault != nil {
+		tree.Faults = append(tree.Faults, *fault)
+		return skipped(entry)
+	}
 	switch {
 	case entry.IsDir():
-		if strings.HasPrefix(entry.Name(), ".") {
-			return filepath.SkipDir
-		}
 	case entry.Type()&fs.ModeSymlink != 0:
-		tree.Refused = append(tree.Refused, schema.Diagnostic{
-			Position: schema.Position{Path: slashed}, Severity: schema.Error, Message: "a symlink, which is not followed", Hint: "write the file itself here",
-		})
-	case entry.Type().IsRegular():
-		if len(tree.Files) == schema.MaxFiles {
-			return fmt.Errorf("more than %d files", schema.MaxFiles)
+		tree.Refused = append(tree.Refused, *schema.LinkRefusal(slashed))
+	case !entry.Type().IsRegular():
+		if schema.IsManifest(name) {
+			tree.Refused = append(tree.Refused, schema.Diagnostic{
+				Position: schema.Position{Path: slashed}, Severity: schema.Error, Message: "neither a file nor a directory, which git does not take", Hint: "write a file here",
+			})
 		}
-		var info fs.FileInfo
-		if filepath.Ext(name) == ".cue" {
-			var err error
-			if info, err = entry.Info(); err != nil {
-				return err
-			}
-		}
-		tree.Files = append(tree.Files, onDisk(name, slashed, info))
+	default:
+		return addFile(tree, name, slashed, entry)
 	}
+	return nil
+}
+
+// skipped passes over an entry with all below it.
+func skipped(entry fs.DirEntry) error {
+	if entry.IsDir() {
+		return filepath.SkipDir
+	}
+	return nil
+}
+
+func addFile(tree *schema.Tree, name, slashed string, entry fs.DirEntry) error {
+	if refusal := schema.NameRefusal(slashed); refusal != nil {
+		tree.Refused = append(tree.Refused, *refusal)
+		return nil
+	}
+	if len(tree.Files) == schema.MaxFiles {
+		return fmt.Errorf("more than %d files", schema.MaxFiles)
+	}
+	var info fs.FileInfo
+	if filepath.Ext(name) == ".cue" {
+		var err error
+		if info, err = entry.Info(); err != nil {
+			return err
+		}
+	}
+	tree.Files = append(tree.Files, onDisk(name, slashed, info))
 	return nil
 }
 

@@ -38,15 +38,7 @@ func splitGlobs(globs []string) [][]string {
 
 // wants reports whether a file is to be read as a manifest.
 func (s selection) wants(name string) bool {
-	return isManifest(name) && s.covers(name)
-}
-
-func isManifest(name string) bool {
-	switch path.Ext(name) {
-	case ".yaml", ".yml", ".json", ".cue":
-		return true
-	}
-	return false
+	return schema.IsManifest(name) && s.covers(name)
 }
 
 // covers applies everything but the file's own extension.

@@ -20,7 +20,7 @@ func FuzzGlobs(f *testing.F) {
 		if !selectionOf(spec).wants(name) {
 			return
 		}
-		if !isManifest(name) {
+		if !schema.IsManifest(name) {
 			t.Errorf("%q is read", name)
 		}
 		spec.Exclude = []string{exclude, "**"}

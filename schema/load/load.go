@@ -11,6 +11,7 @@ import (
 	"path"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -164,11 +165,7 @@ func (l *loader) fail(at schema.Position, message, hint string) {
 // there are many.
 func (l *loader) selectFiles() manifests {
 	selection := selectionOf(l.spec)
-	for _, d := range l.tree.Refused {
-		if extension := path.Ext(d.Path); selection.covers(d.Path) && (extension == "" || isManifest(d.Path)) {
-			l.diagnostics = append(l.diagnostics, d)
-		}
-	}
+	l.refuse(&selection)
 	m := manifests{all: l.last.kept}
 	seen := listing{tree: l.last, manifests: &m}
 	for files := range slices.Chunk(l.tree.Files, filesPerPart) {
@@ -187,6 +184,41 @@ func (l *loader) selectFiles() manifests {
 	}
 	return m
 }
+
+// refuse tells what the tree holds that is not read: what it should not hold, and
+// what the source does not leave out.
+func (l *loader) refuse(selection *selection) {
+	l.diagnostics = append(l.diagnostics, l.tree.Faults...)
+	var links schema.Diagnostics
+	for _, d := range l.tree.Refused {
+		switch {
+		case !selection.covers(d.Path):
+		case d.Severity == schema.Error:
+			l.diagnostics = append(l.diagnostics, d)
+		default:
+			links = append(links, d)
+		}
+	}
+	if len(links) == 0 {
+		return
+	}
+	var named []string
+	for _, d := range links[:min(len(links), maxNamedLinks)] {
+		named = append(named, d.Path)
+	}
+	more := ""
+	if n := len(links) - len(named); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	l.diagnostics = append(l.diagnostics, schema.Diagnostic{
+		Position: schema.Position{Path: links[0].Path}, Severity: schema.Warning,
+		Message: fmt.Sprintf("symlinks are not followed: %s%s", strings.Join(named, ", "), more),
+		Hint:    "where one stands for manifests, put the files themselves there; exclude the others",
+	})
+}
+
+// maxNamedLinks are named in the one warning about symlinks.
+const maxNamedLinks = 5
 
 // selectPart is what stands beside a part of the tree's files, the first of which is
 // at place.
