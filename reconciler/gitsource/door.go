@@ -20,11 +20,17 @@ import (
 )
 
 const (
-	// maxGitRequests at once, the waiting pushes among them.
-	maxGitRequests = 128
+	// maxGitRequests at once, the waiting pushes among them, maxSourceRequests of
+	// them to one source: who fills that leaves the others their turn.
+	maxGitRequests    = 128
+	maxSourceRequests = 16
 	// stallTimeout is how long a client may send or take nothing. It replaces
 	// the server's own deadlines: a push that waits for a rollout is long.
 	stallTimeout = time.Minute
+	// bodyTimeout is how long a client may take to send all of its request,
+	// answerTimeout to take all of its answer: a clone, or a push that is followed.
+	bodyTimeout   = 30 * time.Minute
+	answerTimeout = bodyTimeout + judgeTimeout + followTimeout
 	// maxComplaint is how much of git's stderr is logged.
 	maxComplaint = 2 << 10
 	doorPrefix   = "/git/"
@@ -49,7 +55,7 @@ type Pusher struct {
 // token it is at a source; it is sent as a bearer token or as the password, with
 // any user. Whoever authorize does not know is asked for one.
 func HTTPHandler(root string, authorize func(token, source string) (Pusher, bool)) http.Handler {
-	free := make(chan struct{}, maxGitRequests)
+	busy := &underWay{of: map[string]int{}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		source, call, ok := splitDoor(r.URL.Path)
 		if !ok {
@@ -70,15 +76,40 @@ func HTTPHandler(root string, authorize func(token, source string) (Pusher, bool
 			http.Error(w, "fairlead: this is for git, not for browsers: git clone "+doorPrefix+source, http.StatusMethodNotAllowed)
 			return
 		}
-		select {
-		case free <- struct{}{}:
-			defer func() { <-free }()
-		default:
-			http.Error(w, fmt.Sprintf("fairlead: %d git requests are under way already", maxGitRequests), http.StatusServiceUnavailable)
+		if !busy.begin(source) {
+			http.Error(w, fmt.Sprintf("fairlead: %d git requests to this source, or %d in all, are under way already", maxSourceRequests, maxGitRequests), http.StatusServiceUnavailable)
 			return
 		}
+		defer busy.end(source)
 		backend(w, r, root, source, call, pusher)
 	})
+}
+
+// underWay counts requests.
+type underWay struct {
+	mu  sync.Mutex
+	all int
+	of  map[string]int // by source; none is 0
+}
+
+func (u *underWay) begin(source string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.all == maxGitRequests || u.of[source] == maxSourceRequests {
+		return false
+	}
+	u.all++
+	u.of[source]++
+	return true
+}
+
+func (u *underWay) end(source string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.all--
+	if u.of[source]--; u.of[source] == 0 {
+		delete(u.of, source)
+	}
 }
 
 // tokenOf is the token a request carries, "" without one.
@@ -103,8 +134,7 @@ func splitDoor(path string) (source, call string, ok bool) {
 
 // backend lets git http-backend answer (git-http-backend(1)).
 func backend(w http.ResponseWriter, r *http.Request, root, source, call string, pusher Pusher) {
-	program, err := exec.LookPath("git")
-	if err != nil {
+	if _, err := exec.LookPath("git"); err != nil {
 		http.Error(w, "fairlead: git is not installed on the master", http.StatusInternalServerError)
 		return
 	}
@@ -117,12 +147,13 @@ func backend(w http.ResponseWriter, r *http.Request, root, source, call string, 
 	// CGI has no chunked bodies; without a length, git reads to the end.
 	inner.TransferEncoding = nil
 	if r.Body != nil && r.Body != http.NoBody {
-		inner.Body = &timedBody{http.MaxBytesReader(w, r.Body, MaxPushBytes), timed}
+		inner.Body = &timedBody{http.MaxBytesReader(w, r.Body, MaxPushBytes), timed, time.Now().Add(bodyTimeout)}
 	}
 	complaint := tail{limit: maxComplaint}
+	command := limits{memory: gitMemory, processor: gitProcessor, file: maxPackFile}.command("http-backend")
 	handler := cgi.Handler{
-		Path: program,
-		Args: []string{"http-backend"},
+		Path: command[0],
+		Args: command[1:],
 		Dir:  root,
 		Env: append(gitEnv(),
 			"GIT_PROJECT_ROOT="+root,
@@ -134,7 +165,8 @@ func backend(w http.ResponseWriter, r *http.Request, root, source, call string, 
 		Stderr: &complaint,
 		Logger: log.New(&complaint, "", 0),
 	}
-	handler.ServeHTTP(&flushed{w, timed}, inner)
+	out := &flushed{ResponseWriter: w, timed: timed, end: time.Now().Add(answerTimeout)}
+	handler.ServeHTTP(out, inner)
 	if text := strings.TrimSpace(string(complaint.text)); text != "" {
 		logrus.WithFields(logrus.Fields{"source": source, "call": call, "pusher": pusher.Name, "git": text}).Warn("git request")
 	}
@@ -159,10 +191,11 @@ func (t *tail) Write(p []byte) (int, error) {
 type timedBody struct {
 	io.ReadCloser
 	timed *http.ResponseController
+	end   time.Time // of all of it
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
-	b.timed.SetReadDeadline(time.Now().Add(stallTimeout))
+	b.timed.SetReadDeadline(earlier(time.Now().Add(stallTimeout), b.end))
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return n, fmt.Errorf("read request: %w", err)
@@ -173,18 +206,32 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 // flushed sends what git writes as it writes it, and gives the client
-// stallTimeout to take it.
+// stallTimeout to take it. Where git says that it met a limit, what that means is
+// told after it.
 type flushed struct {
 	http.ResponseWriter
 	timed *http.ResponseController
+	end   time.Time // of all of it
+	lines sideband
 }
 
 func (f *flushed) Write(p []byte) (int, error) {
-	f.timed.SetWriteDeadline(time.Now().Add(stallTimeout))
-	n, err := f.ResponseWriter.Write(p)
-	if err == nil {
-		f.timed.Flush()
+	f.timed.SetWriteDeadline(earlier(time.Now().Add(stallTimeout), f.end))
+	out := p
+	if f.Header().Get("Content-Type") == "application/x-git-receive-pack-result" {
+		out = f.lines.explained(p)
 	}
-	return n, err
+	if _, err := f.ResponseWriter.Write(out); err != nil {
+		return 0, err
+	}
+	f.timed.Flush()
+	return len(p), nil
 }

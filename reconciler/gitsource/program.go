@@ -9,7 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,24 +33,37 @@ const (
 // The settings of every git that speaks to the outside. They are a file, not
 // arguments: git passes it on to the upload-pack that it starts for a local
 // path, which must not ask who owns that path.
-const outsideSettings = `# Written by Fairlead.
-[safe]
-	directory = *
-[core]
-	hooksPath = /dev/null
-	fsync = all
-	fsyncMethod = batch
-[http]
-	lowSpeedLimit = 1000
-	lowSpeedTime = 30
-[gc]
-	auto = 0
-	autoDetach = false
-	pruneExpire = never
-[maintenance]
-	auto = false
-	autoDetach = false
-`
+var outsideSettings = configText(slices.Concat(frugal, [][2]string{
+	{"safe.directory", "*"},
+	{"core.hooksPath", "/dev/null"},
+	{"core.fsync", "all"},
+	{"core.fsyncMethod", "batch"},
+	{"http.lowSpeedLimit", "1000"},
+	{"http.lowSpeedTime", "30"},
+	// The history of others holds what git once let pass. What runs is read tree
+	// by tree and held to the rules there; nothing is checked out of a cache.
+	{"fetch.fsckObjects", "false"},
+	{"gc.auto", "0"},
+	{"gc.autoDetach", "false"},
+	{"gc.pruneExpire", "never"},
+	{"maintenance.auto", "false"},
+	{"maintenance.autoDetach", "false"},
+}))
+
+// configText is a configuration file of git's.
+func configText(settings [][2]string) string {
+	var text strings.Builder
+	text.WriteString("# Written by Fairlead.\n")
+	for _, s := range settings {
+		at := strings.LastIndexByte(s[0], '.')
+		section, rest, nested := strings.Cut(s[0][:at], ".")
+		if nested {
+			section += fmt.Sprintf(" %q", rest)
+		}
+		fmt.Fprintf(&text, "[%s]\n\t%s = %s\n", section, s[0][at+1:], s[1])
+	}
+	return text.String()
+}
 
 // outside runs git against one remote, from one cache.
 type outside struct {
@@ -62,21 +75,21 @@ type outside struct {
 
 // bounds of one remote; tests lower them.
 type bounds struct {
-	bytes int64         // of a fetch
-	look  time.Duration // to say where the branch is
-	fetch time.Duration
+	bytes  int64         // of a fetch
+	memory int64         // of each git
+	look   time.Duration // to say where the branch is
+	fetch  time.Duration
 }
 
-var usualBounds = bounds{MaxFetchBytes, lookTimeout, fetchTimeout}
+var usualBounds = bounds{MaxFetchBytes, gitMemory, lookTimeout, fetchTimeout}
 
-// run lets git work in the cache; the error is git's complaint. It may write no
-// file longer than the bound, and all of it ends with ctx.
+// run lets git work in the cache, under limits; the error is git's complaint. All
+// of it ends with ctx.
 func (o *outside) run(ctx context.Context, timeout time.Duration, env []string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	// ulimit counts blocks of 512 bytes (POSIX).
-	blocks := strconv.FormatInt(o.bounds.bytes/512, 10)
-	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `ulimit -f "$1" && shift && exec git "$@"`, "git", blocks}, args...)...)
+	command := limits{memory: o.bounds.memory, processor: gitProcessor, file: o.bounds.bytes}.command(args...)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = o.cache
 	cmd.Env = append(gitEnv(), "PATH="+os.Getenv("PATH"), "HOME="+o.own, "GIT_DIR="+o.cache,
 		"GIT_CONFIG_GLOBAL="+filepath.Join(o.own, fileSettings), "GIT_ALLOW_PROTOCOL="+o.remote.Scheme)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,6 +90,8 @@ func validSource(name string) bool {
 // what stands in the repository's.
 func settings(dir string) [][2]string {
 	return [][2]string{
+		// Ours that hold for every remote alike stand in a file of their own.
+		{"include.path", commonFile},
 		{"core.bare", "true"},
 		// A push that was answered is on disk.
 		{"core.fsync", "all"},
@@ -111,7 +114,27 @@ func settings(dir string) [][2]string {
 	}
 }
 
+// commonFile is in an embedded remote, beside its config.
+const commonFile = "fairlead.config"
+
+// checks are git's own of what is pushed: names that climb out of a tree or reach
+// for .git, trees out of order, commits without a head. Programs of long ago left
+// a few flaws in histories that harm nobody and that no push can mend.
+func checks() [][2]string {
+	out := [][2]string{{"receive.fsckObjects", "true"}}
+	for _, harmless := range []string{
+		"badTimezone", "missingSpaceBeforeDate", "missingSpaceBeforeEmail", "missingEmail", "missingNameBeforeEmail", "badName", "badEmail",
+		"zeroPaddedDate", "zeroPaddedFilemode",
+	} {
+		out = append(out, [2]string{"receive.fsck." + harmless, "ignore"})
+	}
+	return out
+}
+
 func configure(ctx context.Context, dir string, c HookConfig) error {
+	if err := replace(filepath.Join(dir, commonFile), configText(slices.Concat(frugal, checks())), 0o644); err != nil {
+		return err
+	}
 	file := filepath.Join(dir, "config")
 	listed, err := git(ctx, "config", "--file", file, "--null", "--list")
 	if err != nil {

@@ -65,7 +65,9 @@ var signs = []struct {
 	words  []string
 }{
 	{BranchGone, []string{"couldn't find remote ref"}},
-	{TooLarge, []string{"died of signal 25", "file too large", "file size limit exceeded"}},
+	{TooLarge, []string{
+		"died of signal 25", "file too large", "file size limit exceeded", "out of memory", "cannot allocate memory", "died of signal 24", "cpu time limit exceeded",
+	}},
 	{NotStored, []string{"no space left on device", "read-only file system", "disk quota exceeded", "unable to create temporary file", "cannot lock ref"}},
 	{Unauthorized, []string{
 		"authentication failed", "could not read username", "could not read password", "permission denied", "host key verification failed",

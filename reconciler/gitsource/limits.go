@@ -1,0 +1,63 @@
+package gitsource
+
+import (
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// limits are what a git of ours that reads others' packs may take, and each
+// process that it starts. A pack of 16 KB can ask for a gigabyte of memory, one of
+// a megabyte inflates to a gigabyte.
+type limits struct {
+	// memory is data of a process's own. What it maps from files to read them does
+	// not count, which an address space would: git maps whole packs and indexes.
+	memory    int64
+	processor time.Duration
+	file      int64 // bytes of the longest file that may be written
+}
+
+const (
+	// gitMemory is enough to take in or pack a million objects. A single object
+	// needs its size, or twice that where it is made from a delta; larger files
+	// than bigFile are streamed and need none.
+	gitMemory = 512 << 20
+	// gitProcessor is ten times what indexing the largest push takes.
+	gitProcessor = 10 * time.Minute
+	// maxPackFile is the longest pack that tidying up may write.
+	maxPackFile = 4 << 30
+)
+
+// frugal are the settings that keep git within its limits on repositories that are
+// well meant.
+var frugal = [][2]string{
+	// No file is read that is larger than schema.MaxFileSize. What is larger than
+	// this is streamed and is in no delta.
+	{"core.bigFileThreshold", "8m"},
+	{"core.deltaBaseCacheLimit", "16m"},
+	{"pack.threads", "2"},
+	{"pack.windowMemory", "64m"},
+	{"pack.deltaCacheSize", "32m"},
+}
+
+// command is what to execute so that git runs with these arguments under the
+// limits: a shell of no more than they are lowers them before it becomes git.
+func (l limits) command(args ...string) []string {
+	script := `ulimit -d "$1" && ulimit -t "$2" && ulimit -f "$3" && shift 3 && exec git "$@"`
+	// In KiB, seconds, and blocks of 512 bytes (POSIX).
+	return append([]string{"/bin/sh", "-c", script, "git",
+		lowered(syscall.RLIMIT_DATA, l.memory, 1024),
+		lowered(syscall.RLIMIT_CPU, int64(l.processor/time.Second), 1),
+		lowered(syscall.RLIMIT_FSIZE, l.file, 512),
+	}, args...)
+}
+
+// lowered is a limit in a shell's unit, or our own where that is lower already: to
+// raise it is not ours.
+func lowered(resource int, limit, unit int64) string {
+	var own syscall.Rlimit
+	if err := syscall.Getrlimit(resource, &own); err == nil && own.Max < uint64(limit) {
+		limit = int64(own.Max)
+	}
+	return strconv.FormatInt(limit/unit, 10)
+}
