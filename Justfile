@@ -99,7 +99,8 @@ bench *arguments: build
 bench-packages *packages:
     go test -run '^$' -bench . -benchmem {{ if packages == "" { "./..." } else { packages } }}
 
-# explore before handing a change over: every fuzz target for the given time, two side by side, and the properties from a new seed
+# explore before handing a change over: every fuzz target for the given time, two side by side, the properties from a new seed, and 3,000 random trees that are pushed
 fuzz time="10s": deps
     @scripts/fuzz {{ time }}
     @scripts/properties
+    go test {{ build_flags }} -count=1 -timeout 60m -v -run '^TestStorage$' ./reconciler/gitsource -trees 3000 -tree-seed $RANDOM
