@@ -106,7 +106,7 @@ func (h *hostilePush) badNames(t *testing.T) {
 
 // bomb pushes 16 KB through the door that git would make a gigabyte of.
 func (h *hostilePush) bomb(t *testing.T) {
-	out, code := h.c.fairlead(t, "token", "create", "--dir", filepath.Join(h.c.dir, "master"), "--push", "main", "--name", "mallory")
+	out, code := h.c.fairlead(t, "token", "--dir", h.c.dir, "--push", "main", "--name", "mallory")
 	if code != 0 {
 		t.Fatalf("token: %s", out)
 	}
