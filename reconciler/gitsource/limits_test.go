@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -50,10 +52,14 @@ func TestUpstreamWithinMemory(t *testing.T) {
 	dir := w.bare()
 	u := followed(t, dir, "")
 	at(t, u, good)
-	w.write("large", strings.Repeat("#", 7<<20)) // held whole: it is below what git streams
-	large := w.commit("large")
-	w.git("push", "--quiet", dir, "main")
-	u.bounds.memory = 4 << 20
+	// Files that are large are streamed, but no commit is.
+	message := filepath.Join(t.TempDir(), "message")
+	if err := os.WriteFile(message, bytes.Repeat([]byte("#"), 60<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	large := w.git("commit-tree", "-F", message, "-p", good, "HEAD^{tree}")
+	w.git("push", "--quiet", dir, large+":main")
+	u.bounds.memory = 32 << 20
 	troubled(t, u, TooLarge, "ut of memory")
 	kept(t, u, good)
 	u.bounds = usualBounds
