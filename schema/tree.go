@@ -111,7 +111,7 @@ func NameFault(directory, name string) *Diagnostic {
 		why = "is not a file's name"
 	case !utf8.ValidString(name):
 		why = "is a name that is not UTF-8"
-	case strings.ContainsFunc(name, Misleads):
+	case strings.ContainsFunc(name, misleads):
 		why = "is a name with characters that are not seen but change what is"
 	case isGitDirectory(name):
 		why = "is a name that git keeps for itself, here or on other systems"
@@ -170,10 +170,11 @@ func SubmoduleRefusal(directory string) *Diagnostic {
 	}
 }
 
-// Misleads reports whether a character has no picture of its own but changes what
-// others look like: control characters, line separators, and those that turn the
-// direction of writing (UAX 9).
-func Misleads(r rune) bool {
+// misleads reports whether a character in a name changes what others look like:
+// control characters, line separators, and those that turn the direction of writing
+// (UAX 9). It is less than what IsPrintable refuses, which is only shown escaped:
+// names in use hold joiners and characters of one's own.
+func misleads(r rune) bool {
 	switch {
 	case unicode.IsControl(r), r == '\u2028', r == '\u2029', r == '\uFEFF':
 		return true
