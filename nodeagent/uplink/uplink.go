@@ -51,6 +51,9 @@ const (
 // take nothing for half as long. Tests shorten it.
 var stalled = 20 * time.Second
 
+// answerTimeout bounds reading an answer, once it has begun. Tests shorten it.
+var answerTimeout = 10 * time.Second
+
 // Config is what a Client needs.
 type Config struct {
 	Server string // https://host:port
@@ -295,11 +298,14 @@ func (c *Client) request(ctx context.Context, path string, body io.Reader, conte
 }
 
 func do(c *http.Client, req *http.Request) error {
-	res, err := c.Do(req)
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	res, err := c.Do(req.WithContext(ctx))
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
+	defer time.AfterFunc(answerTimeout, cancel).Stop()
 	if res.StatusCode/100 != 2 {
 		return refusal(res)
 	}

@@ -212,6 +212,8 @@ func TestReportAndLog(t *testing.T) {
 // The reader of a followed log leaves before the agent's answer: the master says
 // so while the body goes on, and the agent's slot is free again.
 func TestALogEndsWithTheMastersAnswer(t *testing.T) {
+	defer func(d time.Duration) { answerTimeout = d }(answerTimeout)
+	answerTimeout = 100 * time.Millisecond
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+wire.PathLogs+"{id}", func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
