@@ -56,6 +56,7 @@ type Loop struct {
 	begun  chan struct{} // closed after the first round
 	done   chan struct{}
 	waits  atomic.Pointer[[]Awaited] // what the machine awaited in the round published last
+	rounds roundTimes
 }
 
 type submission struct {
@@ -76,6 +77,9 @@ func NewLoop(config LoopConfig) *Loop {
 	l.waits.Store(&awaits)
 	return l
 }
+
+// Rounds tells what the rounds have taken that were decided so far.
+func (l *Loop) Rounds() RoundTimes { return l.rounds.read() }
 
 // Begun is closed once the first round is published: from then on the sources
 // of the configuration are there. A lost cluster is recovered by then.
@@ -285,7 +289,9 @@ func (r *Round) empty() bool { return len(r.out.Changes) == 0 }
 // only one goroutine decides, while this one is written. Run does all that, and so
 // may a caller that runs the loop by itself.
 func (l *Loop) Decide(inputs []Input) *Round {
+	done := l.rounds.begin()
 	out := l.config.Machine.Step(l.config.Now(), inputs)
+	done()
 	if len(out.Changes) > 0 {
 		l.config.Round++
 	}
