@@ -211,7 +211,7 @@ func (m *master) openAPI() error {
 	var err error
 	m.api, err = api.New(api.Config{
 		Feed: m.feed, TLS: m.authority.ServerTLS(), Identify: m.identify, Origin: origin, Version: version, Log: m.log, Plan: m.plan,
-		Beside: m.sources.beside(), Ready: m.recovered,
+		Beside: m.sources.beside(), Ready: m.recovered, Rounds: func() api.Rounds { return api.Rounds(m.loop.Rounds()) },
 		Door: api.DoorConfig{
 			Cluster:    wire.ClusterInfo{ID: m.authority.ClusterID(), PodCIDR: c.PodCIDR, ServiceCIDR: c.ServiceCIDR, DNS: c.DNS, Domain: c.ClusterDomain},
 			OpenSecret: m.openSecret,

@@ -18,6 +18,7 @@ import (
 
 	"fairlead/cmd/fairlead/internal/config"
 	"fairlead/reconciler"
+	"fairlead/reconciler/api"
 	"fairlead/reconciler/gitsource"
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/trust"
@@ -228,7 +229,7 @@ func (s *sources) close() {
 }
 
 // beside are the handlers that sources have on the master's port.
-func (s *sources) beside() map[string]http.Handler {
+func (s *sources) beside() map[string]api.Beside {
 	authorize := func(token, source string) (gitsource.Pusher, bool) {
 		grant, ok, err := s.authority.Pusher(token, source)
 		if err != nil {
@@ -247,9 +248,13 @@ func (s *sources) beside() map[string]http.Handler {
 			f.hint()
 		}
 	}
-	return map[string]http.Handler{
-		"/git/":   gitsource.HTTPHandler(filepath.Join(s.dir, "git"), authorize),
-		"/hooks/": gitsource.WebhookHandler(secret, hint),
+	pusher := func(r *http.Request) (string, bool) {
+		p, ok := gitsource.PusherOf(r, authorize)
+		return p.Name, ok
+	}
+	return map[string]api.Beside{
+		"/git/":   {Handler: gitsource.HTTPHandler(filepath.Join(s.dir, "git"), authorize), Pusher: pusher},
+		"/hooks/": {Handler: gitsource.WebhookHandler(secret, hint)},
 	}
 }
 

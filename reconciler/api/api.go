@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -57,12 +58,15 @@ type Config struct {
 	Door  DoorConfig
 	// Plan computes what a tree would change; its result is written as JSON. An
 	// error that is an apimachinery APIStatus answers with that status, any
-	// other with 500. At most MaxPlans run at a time. Nil refuses plans.
+	// other with 500. Nil refuses plans.
 	Plan func(ctx context.Context, req PlanRequest) (any, error)
 	// Beside are other rooms' handlers on the port, by path prefix with both its
-	// slashes ("/git/"). They are asked before anybody is identified: each lets in
-	// whom it knows, and bounds what it takes.
-	Beside map[string]http.Handler
+	// slashes ("/git/").
+	Beside map[string]Beside
+	// Rounds tells of the loop's rounds, for /metrics; nil tells nothing.
+	Rounds func() Rounds
+	// Descriptors is how many files the process may open; 0 asks the system.
+	Descriptors int
 	// Metrics is where /metrics comes from and the server's own metrics are
 	// registered; nil makes one.
 	Metrics *prometheus.Registry
@@ -99,18 +103,14 @@ type DoorConfig struct {
 	Recover func(ctx context.Context, node schema.NodeName, kept wire.Kept) error
 }
 
-// Bounds of the server.
-const (
-	// ReadHeaderTimeout and IdleTimeout end connections nobody speaks on.
-	ReadHeaderTimeout = 10 * time.Second
-	IdleTimeout       = 3 * time.Minute
-	// MaxHeaderBytes bounds a request's header.
-	MaxHeaderBytes = 64 << 10
-	// ShutdownTimeout is how long a request may go on after Run was told to end.
-	ShutdownTimeout = 5 * time.Second
-	// BodyTimeout is how long a bounded request body may take to arrive.
-	BodyTimeout = 30 * time.Second
-)
+// Beside is another room's handler on the port. It turns away by itself whoever has
+// no right to come in.
+type Beside struct {
+	Handler http.Handler
+	// Pusher tells whose token a request carries: their requests have their own
+	// share of the git door. Nil is a handler for anybody, as webhooks are.
+	Pusher func(*http.Request) (name string, ok bool)
+}
 
 // Server is the master's port.
 type Server struct {
@@ -119,11 +119,15 @@ type Server struct {
 	metrics  *metrics
 	door     *Door
 	watches  atomic.Int64
-	plans    chan struct{} // holds a token for each plan that runs
-	waiting  chan struct{} // holds a token for each plan that waits or runs
 	handler  http.Handler
 	kinds    map[string]*resource // by "group/version/resource"
-	stopping context.Context      // done when streams must end
+	encoding chan struct{}        // holds a token for each answer that is being encoded
+
+	turnstiles map[*Limit]*turnstile
+	attempts   *attempts
+	listening  atomic.Pointer[connections] // nil before Run
+
+	stopping context.Context // done when streams must end
 	stop     context.CancelFunc
 }
 
@@ -139,8 +143,11 @@ func New(cfg Config) (*Server, error) {
 		cfg.Log = logrus.StandardLogger()
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, kinds: resourceIndex(),
-		plans: make(chan struct{}, MaxPlans), waiting: make(chan struct{}, MaxPlans+MaxPlansWaiting),
+		cfg: cfg, log: cfg.Log, kinds: resourceIndex(), encoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		turnstiles: map[*Limit]*turnstile{}, attempts: newAttempts(time.Now),
+	}
+	for _, l := range Limits() {
+		s.turnstiles[l] = newTurnstile(l)
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.door = NewDoor(cfg.Feed, cfg.Door, s.log)
@@ -163,17 +170,23 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if s.cfg.TLS == nil {
 		return errors.New("api: serve: TLS is required")
 	}
-	srv := &http.Server{
-		Handler: s.handler, TLSConfig: s.cfg.TLS, ReadHeaderTimeout: ReadHeaderTimeout,
-		IdleTimeout: IdleTimeout, MaxHeaderBytes: MaxHeaderBytes, ErrorLog: newErrorLog(s.log),
+	files := s.cfg.Descriptors
+	if files == 0 {
+		var err error
+		if files, err = descriptors(); err != nil {
+			return fmt.Errorf("api: serve: %w", err)
+		}
 	}
+	bounded := newConnections(l, files)
+	s.listening.Store(bounded)
+	srv := s.httpServer()
 	doorDone := make(chan struct{})
 	go func() {
 		defer close(doorDone)
 		s.door.run(s.stopping)
 	}()
 	served := make(chan error, 1)
-	go func() { served <- srv.ServeTLS(l, "", "") }()
+	go func() { served <- srv.ServeTLS(bounded, "", "") }()
 	var err error
 	select {
 	case err = <-served:
@@ -193,6 +206,18 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		return nil
 	}
 	return fmt.Errorf("serve API: %w", err)
+}
+
+func (s *Server) httpServer() *http.Server {
+	return &http.Server{
+		Handler: s.handler, TLSConfig: identifying(s.cfg.TLS, s.cfg.Identify), ReadHeaderTimeout: ReadHeaderTimeout,
+		IdleTimeout: IdleTimeout, MaxHeaderBytes: MaxHeaderBytes, ErrorLog: newErrorLog(s.log), ConnContext: withConnection,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameBytes,
+			MaxReceiveBufferPerConnection: maxUnreadBytes, MaxReceiveBufferPerStream: maxUnreadBytes,
+			SendPingTimeout: pingAfter, WriteByteTimeout: writeTimeout,
+		},
+	}
 }
 
 // Acked is the highest snapshot version up to which the node has applied

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,29 +17,21 @@ import (
 	"fairlead/schema/wire"
 )
 
-// Bounds of what agents send.
-const (
-	// MaxJoinBytes bounds a JoinRequest or RenewRequest.
-	MaxJoinBytes = 64 << 10
-	// MaxReportBytes bounds a Report: some hundred pods and images with room to
-	// spare.
-	MaxReportBytes = 8 << 20
-	// MaxKeptBytes bounds a Kept: a node has it from a frame, which agents take
-	// up to this size.
-	MaxKeptBytes = 256 << 20
-)
-
 func (s *Server) serveJoin(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Door.Join == nil {
 		writeError(w, apierrors.NewServiceUnavailable("no node can join this server"))
 		return
 	}
 	var req wire.JoinRequest
-	if err := decodeBody(w, r, MaxJoinBytes, &req); err != nil {
-		writeError(w, apierrors.NewBadRequest("read join request: "+err.Error()))
+	if err := decodeBody(r, &req); err != nil {
+		writeError(w, badBody("read join request", err))
 		return
 	}
 	resp, err := s.cfg.Door.Join(r.Context(), req)
+	if err != nil && s.attempts.tooMany(callerOf(r).name) {
+		writeError(w, tooManyAttempts(callerOf(r).name))
+		return
+	}
 	s.answerJoin(w, resp, err)
 }
 
@@ -48,8 +41,8 @@ func (s *Server) serveRenew(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var req wire.RenewRequest
-	if err := decodeBody(w, r, MaxJoinBytes, &req); err != nil {
-		writeError(w, apierrors.NewBadRequest("read renew request: "+err.Error()))
+	if err := decodeBody(r, &req); err != nil {
+		writeError(w, badBody("read renew request", err))
 		return
 	}
 	resp, err := s.cfg.Door.Renew(r.Context(), schema.NodeName(callerOf(r).name), req)
@@ -69,8 +62,8 @@ func (s *Server) answerJoin(w http.ResponseWriter, resp wire.JoinResponse, err e
 
 func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
 	var report wire.Report
-	if err := decodeBody(w, r, MaxReportBytes, &report); err != nil {
-		writeError(w, apierrors.NewBadRequest("read report: "+err.Error()))
+	if err := decodeBody(r, &report); err != nil {
+		writeError(w, badBody("read report", err))
 		return
 	}
 	node := schema.NodeName(callerOf(r).name)
@@ -92,13 +85,13 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
 
 // serveKept takes what a node kept of a cluster that this master lost.
 func (s *Server) serveKept(w http.ResponseWriter, r *http.Request) {
-	if s.cfg.Door.Recover == nil {
-		writeError(w, apierrors.NewServiceUnavailable("nothing is recovered here"))
+	if s.cfg.Door.Recover == nil || !s.door.recovering() {
+		writeError(w, newStatus(http.StatusConflict, metav1.StatusReasonConflict, "nothing is recovered here: the master has its store"))
 		return
 	}
-	var kept wire.Kept
-	if err := decodeBody(w, r, MaxKeptBytes, &kept); err != nil {
-		writeError(w, apierrors.NewBadRequest("read what the node kept: "+err.Error()))
+	kept, err := decodeKept(r.Body)
+	if err != nil {
+		writeError(w, badBody("read what the node kept", err))
 		return
 	}
 	if err := s.cfg.Door.Recover(r.Context(), schema.NodeName(callerOf(r).name), kept); err != nil {
@@ -106,6 +99,27 @@ func (s *Server) serveKept(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, struct{}{})
+}
+
+// decodeKept reads item by item: what a node kept is not held twice.
+func decodeKept(body io.Reader) (wire.Kept, error) {
+	kept := wire.Kept{Items: wire.Items{}}
+	dec := json.NewDecoder(body)
+	err := eachMember(dec, func(name string) error {
+		switch name {
+		case "version":
+			return dec.Decode(&kept.Version)
+		case "items":
+			return eachMember(dec, func(key string) error {
+				var value json.RawMessage
+				err := dec.Decode(&value)
+				kept.Items[key] = value
+				return err
+			})
+		}
+		return dec.Decode(new(json.RawMessage))
+	})
+	return kept, err
 }
 
 // recovering reports whether the snapshots are still those of a lost store.

@@ -296,9 +296,9 @@ func TestASecretOpenedLateIsSent(t *testing.T) {
 }
 
 // openWork connects as a node and returns a function that reads the next frame.
-func openWork(t *testing.T, ts *testServer, node string, since uint64) func() (wire.Frame, error) {
+func openWork(t testing.TB, ts *testServer, node string, since uint64) func() (wire.Frame, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s%s?since=%d", ts.url, wire.PathWork, since), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -388,8 +388,8 @@ func TestWorkStreamAndReport(t *testing.T) {
 
 func TestReportBodyIsBounded(t *testing.T) {
 	ts := startServer(t)
-	body := []byte(`{"node":"n1","bootID":"` + strings.Repeat("x", MaxReportBytes) + `"}`)
-	if code, _, _ := do(t, ts.client("node:n1"), http.MethodPost, ts.url+wire.PathReport, body); code != http.StatusBadRequest {
+	body := []byte(`{"node":"n1","bootID":"` + strings.Repeat("x", int(doorReport.BodyBytes)) + `"}`)
+	if code, _, _ := do(t, ts.client("node:n1"), http.MethodPost, ts.url+wire.PathReport, body); code != http.StatusRequestEntityTooLarge {
 		t.Errorf("an endless report answered %d", code)
 	}
 }

@@ -25,9 +25,10 @@ import (
 
 // Bounds on logs.
 const (
-	// MaxLogStreams are open at a time; more are told to come back.
-	MaxLogStreams = 256
-	logChunk      = 32 << 10
+	// maxNodeLogs of one node are read at a time by one reader: half of what its
+	// agent answers, so that one reader leaves room for the others.
+	maxNodeLogs = 16
+	logChunk    = 32 << 10
 )
 
 // logAnswerTimeout is how long a node may take to begin its answer. Tests
@@ -38,13 +39,20 @@ var logAnswerTimeout = 5 * time.Second
 // dials a node, so a request goes out in the node's work stream and the log
 // comes back as the body of a POST.
 type logDesk struct {
-	mu    sync.Mutex
-	calls map[string]*logCall
+	mu      sync.Mutex
+	calls   map[string]*logCall // that no node has answered yet
+	readers map[logReader]int   // logs each reads of each node
+}
+
+type logReader struct {
+	node   schema.NodeName
+	reader string
 }
 
 // logCall is one log being asked for.
 type logCall struct {
-	node   schema.NodeName
+	logReader
+	id     string
 	answer chan *logAnswer // size one
 	done   chan struct{}   // closed when the reader needs no more
 }
@@ -53,6 +61,7 @@ type logCall struct {
 type logAnswer struct {
 	body io.Reader
 	err  string // why there is no log
+	busy bool   // the node has no room for one more
 
 	mu   sync.Mutex
 	conn *http.ResponseController // nil once the handler has returned
@@ -73,19 +82,32 @@ func (a *logAnswer) end() {
 	a.conn = nil
 }
 
-func newLogDesk() *logDesk { return &logDesk{calls: map[string]*logCall{}} }
+func newLogDesk() *logDesk {
+	return &logDesk{calls: map[string]*logCall{}, readers: map[logReader]int{}}
+}
 
-// open registers a call under an id nobody can guess.
-func (l *logDesk) open(node schema.NodeName) (string, *logCall, bool) {
+// open registers a call under an id nobody can guess, unless its reader has as many
+// of the node. Whoever opened it closes it.
+func (l *logDesk) open(who logReader) (*logCall, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.calls) >= MaxLogStreams {
-		return "", nil, false
+	if l.readers[who] >= maxNodeLogs {
+		return nil, false
 	}
-	id := rand.Text()
-	call := &logCall{node: node, answer: make(chan *logAnswer, 1), done: make(chan struct{})}
-	l.calls[id] = call
-	return id, call, true
+	l.readers[who]++
+	call := &logCall{logReader: who, id: rand.Text(), answer: make(chan *logAnswer, 1), done: make(chan struct{})}
+	l.calls[call.id] = call
+	return call, true
+}
+
+func (l *logDesk) close(call *logCall) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.calls, call.id)
+	if l.readers[call.logReader]--; l.readers[call.logReader] == 0 {
+		delete(l.readers, call.logReader)
+	}
+	close(call.done)
 }
 
 // take removes a call and returns it, once; only its node may.
@@ -113,16 +135,16 @@ func (s *Server) serveLog(w http.ResponseWriter, r *http.Request, t target) {
 		return
 	}
 	node := schema.NodeName(pod.Spec.NodeName)
-	id, call, ok := s.door.logs.open(node)
+	call, ok := s.door.logs.open(logReader{node, callerOf(r).String()})
 	if !ok {
-		writeError(w, apierrors.NewTooManyRequests(fmt.Sprintf("%d logs are being read already", MaxLogStreams), 1))
+		writeError(w, apierrors.NewTooManyRequests(fmt.Sprintf("you read %d logs of node %s already", maxNodeLogs, node), 1))
 		return
 	}
-	defer close(call.done)
+	defer s.door.logs.close(call)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.stopping, cancel)()
-	s.door.ask(node, wire.LogRequest{ID: id, Pod: pod.UID, Container: opts.Container, Options: opts})
+	s.door.ask(node, wire.LogRequest{ID: call.id, Pod: pod.UID, Container: opts.Container, Options: opts})
 	timeout := time.NewTimer(logAnswerTimeout)
 	defer timeout.Stop()
 	select {
@@ -130,16 +152,20 @@ func (s *Server) serveLog(w http.ResponseWriter, r *http.Request, t target) {
 		defer context.AfterFunc(ctx, answer.abort)()
 		relay(w, ctx, answer, opts.LimitBytes)
 	case <-timeout.C:
-		s.door.unask(node, id)
+		s.door.unask(node, call.id)
 		writeError(w, newStatus(http.StatusGatewayTimeout, metav1.StatusReasonTimeout, fmt.Sprintf("node %s has not answered for %s", node, logAnswerTimeout)))
 	case <-ctx.Done():
-		s.door.unask(node, id)
+		s.door.unask(node, call.id)
 	}
 }
 
 // relay copies an agent's answer to the reader as it comes.
 func relay(w http.ResponseWriter, ctx context.Context, answer *logAnswer, limit *int64) {
-	if answer.err != "" {
+	switch {
+	case answer.busy:
+		writeError(w, apierrors.NewTooManyRequests(answer.err, 1))
+		return
+	case answer.err != "":
 		writeError(w, apierrors.NewBadRequest(answer.err))
 		return
 	}
@@ -175,7 +201,7 @@ func (s *Server) serveLogAnswer(w http.ResponseWriter, r *http.Request) {
 		writeError(w, newStatus(http.StatusGone, metav1.StatusReasonGone, "nobody waits for this log any more"))
 		return
 	}
-	answer := &logAnswer{body: r.Body, err: r.Header.Get(wire.HeaderLogError), conn: http.NewResponseController(w)}
+	answer := &logAnswer{body: r.Body, err: r.Header.Get(wire.HeaderLogError), busy: r.Header.Get(wire.HeaderLogBusy) != "", conn: http.NewResponseController(w)}
 	call.answer <- answer
 	<-call.done
 	answer.end()

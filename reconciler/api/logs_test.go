@@ -111,7 +111,8 @@ func TestAFollowedLogEndsWithItsReader(t *testing.T) {
 
 func TestOnlyItsNodeAnswersALog(t *testing.T) {
 	desk := newLogDesk()
-	id, _, _ := desk.open("n1")
+	call, _ := desk.open(logReader{"n1", "ada"})
+	id := call.id
 	if desk.take(id, "n2") != nil {
 		t.Error("another node took the call")
 	}

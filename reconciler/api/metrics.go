@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -15,6 +16,7 @@ import (
 // metrics counts what the port does and, at each scrape, what the cluster holds.
 type metrics struct {
 	requests *prometheus.CounterVec
+	refused  *prometheus.CounterVec
 	handler  http.Handler
 }
 
@@ -26,16 +28,20 @@ func newMetrics(reg *prometheus.Registry, s *Server) (*metrics, error) {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairlead_api_requests_total", Help: "Requests answered, by method and status code.",
 		}, []string{"method", "code"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairlead_api_refused_total", Help: "Requests refused because their door or their caller had no room, by door.",
+		}, []string{"door"}),
 		handler: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
 	}
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	own := []prometheus.Collector{
-		m.requests,
-		objectCounts{s},
+		m.requests, m.refused,
+		objectCounts{s}, rounds{s},
 		gauge("fairlead_api_watches", "Watches open now.", func() float64 { return float64(s.watches.Load()) }),
 		gauge("fairlead_api_work_streams", "Agents connected now.", func() float64 { return float64(s.door.connected()) }),
+		connectionCounts{s},
 		gauge("fairlead_resource_version", "resourceVersion of the published snapshot.", func() float64 {
 			return float64(s.cfg.Feed.Snapshot().Counters().ResourceVersion)
 		}),
@@ -65,9 +71,54 @@ func (c objectCounts) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-func (m *metrics) serve(w http.ResponseWriter, r *http.Request) {
-	boundAnswer(w)
-	m.handler.ServeHTTP(w, r)
+// Rounds is what the loop tells of the rounds it has decided since it started.
+type Rounds struct {
+	Count uint64
+	// Took is the time that all of them took, by the clock, and Longest the longest;
+	// Computed and LongestComputed are what the loop's own thread computed in
+	// that time: a machine that is busy otherwise does not make it longer.
+	Took, Longest             time.Duration
+	Computed, LongestComputed time.Duration
+}
+
+// rounds tells of the loop.
+type rounds struct{ s *Server }
+
+var (
+	roundsDesc          = prometheus.NewDesc("fairlead_round_seconds", "Time that deciding rounds took.", nil, nil)
+	longestDesc         = prometheus.NewDesc("fairlead_round_longest_seconds", "The longest round since the start.", nil, nil)
+	computedDesc        = prometheus.NewDesc("fairlead_round_cpu_seconds", "CPU time that deciding rounds took the loop's thread.", nil, nil)
+	longestComputedDesc = prometheus.NewDesc("fairlead_round_longest_cpu_seconds", "The most CPU time that a round took since the start.", nil, nil)
+)
+
+func (c rounds) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{roundsDesc, longestDesc, computedDesc, longestComputedDesc} {
+		ch <- d
+	}
+}
+
+func (c rounds) Collect(ch chan<- prometheus.Metric) {
+	if c.s.cfg.Rounds == nil {
+		return
+	}
+	r := c.s.cfg.Rounds()
+	ch <- prometheus.MustNewConstSummary(roundsDesc, r.Count, r.Took.Seconds(), nil)
+	ch <- prometheus.MustNewConstMetric(longestDesc, prometheus.GaugeValue, r.Longest.Seconds())
+	ch <- prometheus.MustNewConstSummary(computedDesc, r.Count, r.Computed.Seconds(), nil)
+	ch <- prometheus.MustNewConstMetric(longestComputedDesc, prometheus.GaugeValue, r.LongestComputed.Seconds())
+}
+
+// connectionCounts tells how many connections of each class there are.
+type connectionCounts struct{ s *Server }
+
+var connectionsDesc = prometheus.NewDesc("fairlead_api_connections", "Connections open now, by class.", []string{"class"}, nil)
+
+func (c connectionCounts) Describe(ch chan<- *prometheus.Desc) { ch <- connectionsDesc }
+
+func (c connectionCounts) Collect(ch chan<- prometheus.Metric) {
+	for _, l := range ConnectionLimits() {
+		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(c.s.listening.Load().count(l.Class)), string(l.Class))
+	}
 }
 
 // count counts next's answers.

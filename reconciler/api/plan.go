@@ -38,42 +38,14 @@ type PlanFile struct {
 	Data []byte `json:"data"`
 }
 
-// Bounds on plans.
-const (
-	// MaxPlans run at a time, beside the loop.
-	MaxPlans = 2
-	// MaxPlansWaiting wait for their turn; more are told to come back.
-	MaxPlansWaiting = 16
-	// MaxPlanBytes bounds a request before and after decompression: base64 of
-	// the largest tree that may be sent, 96 MiB, with room for its paths.
-	MaxPlanBytes = 128 << 20
-)
-
 func (s *Server) servePlan(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Plan == nil {
 		writeError(w, apierrors.NewServiceUnavailable("this server does not plan"))
 		return
 	}
-	select {
-	case s.waiting <- struct{}{}:
-		defer func() { <-s.waiting }()
-	default:
-		writeError(w, apierrors.NewTooManyRequests(fmt.Sprintf("%d plans are waiting already", MaxPlansWaiting), 1))
-		return
-	}
-	select {
-	case s.plans <- struct{}{}:
-		defer func() { <-s.plans }()
-	case <-r.Context().Done():
-		return
-	}
-	var req PlanRequest
-	err := withBody(w, r, MaxPlanBytes, func(body io.Reader) (err error) {
-		req, err = decodePlan(body, r.Header.Get("Content-Encoding"))
-		return err
-	})
+	req, err := decodePlan(r.Body, r.Header.Get("Content-Encoding"))
 	if err != nil {
-		writeError(w, apierrors.NewBadRequest(err.Error()))
+		writeError(w, badBody("read plan request", err))
 		return
 	}
 	result, err := s.cfg.Plan(r.Context(), req)
@@ -91,26 +63,50 @@ func decodePlan(body io.Reader, encoding string) (PlanRequest, error) {
 	case "gzip":
 		zr, err := gzip.NewReader(body)
 		if err != nil {
-			return req, fmt.Errorf("read plan request: %w", err)
+			return req, err
 		}
-		body = io.LimitReader(zr, MaxPlanBytes+1)
+		body = io.LimitReader(zr, doorPlan.BodyBytes+1)
 	default:
-		return req, fmt.Errorf("plan request has Content-Encoding %q; send gzip or none", enc)
+		return req, fmt.Errorf("it has Content-Encoding %q; send gzip or none", enc)
 	}
 	dec := json.NewDecoder(body)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&req); err != nil {
-		var tooLarge *http.MaxBytesError
-		if dec.InputOffset() >= MaxPlanBytes || errors.As(err, &tooLarge) {
-			return req, fmt.Errorf("plan request is larger than %d bytes", MaxPlanBytes)
+	if err := req.decode(dec); err != nil {
+		if dec.InputOffset() >= doorPlan.BodyBytes {
+			return req, &http.MaxBytesError{Limit: doorPlan.BodyBytes}
 		}
-		return req, fmt.Errorf("read plan request: %w", err)
-	}
-	if len(req.Files) > schema.MaxFiles {
-		return req, fmt.Errorf("plan request has %d files, at most %d are read", len(req.Files), schema.MaxFiles)
+		return req, err
 	}
 	if req.Source == "" {
-		return req, errors.New("plan request names no source")
+		return req, errors.New("it names no source")
 	}
 	return req, nil
+}
+
+// decode reads file by file: a tree is not held twice.
+func (q *PlanRequest) decode(dec *json.Decoder) error {
+	return eachMember(dec, func(name string) error {
+		switch name {
+		case "source":
+			return dec.Decode(&q.Source)
+		case "files":
+			return eachElement(dec, func() error {
+				if len(q.Files) == schema.MaxFiles {
+					return fmt.Errorf("it has more than %d files", schema.MaxFiles)
+				}
+				var f PlanFile
+				err := dec.Decode(&f)
+				q.Files = append(q.Files, f)
+				return err
+			})
+		case "commit":
+			return dec.Decode(&q.Commit)
+		case "against":
+			return dec.Decode(&q.Against)
+		case "drain":
+			return dec.Decode(&q.Drain)
+		case "lose":
+			return dec.Decode(&q.Lose)
+		}
+		return fmt.Errorf("unknown field %q", name)
+	})
 }

@@ -72,7 +72,9 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func TestTwoPlansAtATime(t *testing.T) {
+// Each reader has one plan at work and a few waiting, and all together two and
+// sixteen: one who asks for thirty gets no other reader's turn, nor more memory.
+func TestPlansTakeTurns(t *testing.T) {
 	var running, most atomic.Int32
 	released := make(chan struct{})
 	release := sync.OnceFunc(func() { close(released) })
@@ -87,21 +89,30 @@ func TestTwoPlansAtATime(t *testing.T) {
 			return struct{}{}, nil
 		}
 	})
-	c, body := ts.client("reader:ada"), planBody(t, PlanRequest{Source: "main"})
-	var wg sync.WaitGroup
-	var refused atomic.Int32
-	const asked = MaxPlans + MaxPlansWaiting + 1
-	for range asked {
-		wg.Go(func() {
-			if code, _, _ := do(t, c, "POST", ts.url+"/apis/fairlead/v1/plan", body); code == http.StatusTooManyRequests {
-				refused.Add(1)
-			}
-		})
+	body := planBody(t, PlanRequest{Source: "main"})
+	var asked sync.WaitGroup
+	var refused, answered atomic.Int32
+	ask := func(c *http.Client, times int) {
+		for range times {
+			asked.Go(func() {
+				switch code, _, header := do(t, c, "POST", ts.url+"/apis/fairlead/v1/plan", body); {
+				case code == http.StatusTooManyRequests && header.Get("Retry-After") == "1":
+					refused.Add(1)
+				case code == http.StatusOK:
+					answered.Add(1)
+				}
+			})
+		}
 	}
-	await(t, func() bool { return refused.Load() == 1 && running.Load() == MaxPlans })
+	ask(ts.client("reader:ada"), 30)
+	await(t, func() bool {
+		return running.Load() == 1 && refused.Load() == int32(30-doorPlan.ByCaller-doorPlan.QueueByCaller)
+	})
+	ask(ts.client("reader:bob"), 1)
+	await(t, func() bool { return running.Load() == 2 })
 	release()
-	wg.Wait()
-	if most.Load() != MaxPlans {
-		t.Errorf("%d plans ran at a time, want %d", most.Load(), MaxPlans)
+	asked.Wait()
+	if most.Load() != int32(doorPlan.AtOnce) || answered.Load() != int32(1+doorPlan.ByCaller+doorPlan.QueueByCaller) {
+		t.Errorf("%d plans ran at a time and %d were answered", most.Load(), answered.Load())
 	}
 }

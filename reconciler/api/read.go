@@ -106,39 +106,74 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, t target, sel
 		return
 	}
 	rv := strconv.FormatUint(snapshot.Counters().ResourceVersion, 10)
-	objs := sel.collect(t.res.list(snapshot, t.namespace, sel))
-	if f.as == asTable {
-		writeJSON(w, http.StatusOK, f.table(t.res, rv, objs, s.now()))
-		return
-	}
-	body, err := f.list(t.res, rv, objs)
+	head, item, err := f.list(t.res, rv, s.now())
 	if err != nil {
 		writeError(w, apierrors.NewInternalError(err))
 		return
 	}
-	writeBody(w, http.StatusOK, "application/json", body)
+	s.writeList(w, head, sel.collect(t.res.list(snapshot, t.namespace, sel)), item)
 }
 
-// list renders the collection as a Kubernetes list.
-func (f format) list(res *resource, rv string, objs []schema.Object) ([]byte, error) {
-	kind, apiVersion := res.listKind(), res.APIVersion()
-	if f.as == asPartial {
-		kind, apiVersion = "PartialObjectMetadataList", metaGroup+"/"+f.version
+// list is the beginning of a Kubernetes list, up to its items or rows, and how each
+// of these is written.
+func (f format) list(res *resource, rv string, now metav1.Time) (head []byte, item func(schema.Object) ([]byte, error), err error) {
+	switch f.as {
+	case asTable:
+		head, err = json.Marshal(f.table(res, rv, nil, now))
+		return bytes.TrimSuffix(head, []byte("]}")), func(obj schema.Object) ([]byte, error) {
+			return json.Marshal(metav1.TableRow{Cells: res.cells(obj, now), Object: f.rowObject(obj)})
+		}, err
+	case asPartial:
+		return listHead("PartialObjectMetadataList", metaGroup+"/"+f.version, rv), f.object, nil
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":%q},"items":[`, kind, apiVersion, rv)
-	for i, obj := range objs {
-		if i > 0 {
-			b.WriteByte(',')
+	return listHead(res.listKind(), res.APIVersion(), rv), f.object, nil
+}
+
+func listHead(kind, apiVersion, rv string) []byte {
+	return fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":%q},"items":[`, kind, apiVersion, rv)
+}
+
+// writeList writes a list piece by piece: however long it is and however many read
+// it at once, each reader holds one piece, and as many are encoded at a time as
+// there are cores.
+func (s *Server) writeList(w http.ResponseWriter, head []byte, objs []schema.Object, item func(schema.Object) ([]byte, error)) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-cache, private")
+	piece := bytes.NewBuffer(head)
+	for from := 0; ; {
+		next, err := s.encodePiece(piece, objs, from, item)
+		switch {
+		case err != nil && from == 0:
+			writeError(w, apierrors.NewInternalError(err))
+			return
+		case err != nil:
+			panic(http.ErrAbortHandler) // a list cut short must not look complete
 		}
-		data, err := f.object(obj)
+		if from = next; from == len(objs) {
+			piece.WriteString("]}\n")
+		}
+		if _, err := w.Write(piece.Bytes()); err != nil || from == len(objs) {
+			return
+		}
+		piece.Reset()
+	}
+}
+
+// encodePiece adds objects to piece until it is full, and returns the next.
+func (s *Server) encodePiece(piece *bytes.Buffer, objs []schema.Object, from int, item func(schema.Object) ([]byte, error)) (int, error) {
+	s.encoding <- struct{}{}
+	defer func() { <-s.encoding }()
+	for ; from < len(objs) && piece.Len() < answerPiece; from++ {
+		data, err := item(objs[from])
 		if err != nil {
-			return nil, err
+			return from, err
 		}
-		b.Write(data)
+		if from > 0 {
+			piece.WriteByte(',')
+		}
+		piece.Write(data)
 	}
-	b.WriteString("]}\n")
-	return b.Bytes(), nil
+	return from, nil
 }
 
 func (f format) object(obj schema.Object) ([]byte, error) {

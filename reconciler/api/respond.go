@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
+	"fmt"
 	stdlog "log"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,12 +18,9 @@ import (
 	"fairlead/schema"
 )
 
-// writeTimeout is how long one write to a client may block: a watcher or agent
-// that takes nothing for that long is cut off. Tests shorten it.
+// writeTimeout is how long a client may take for one piece of an answer: a watcher
+// or agent that takes nothing for that long is cut off. Tests shorten it.
 var writeTimeout = 10 * time.Second
-
-// answerTimeout is how long a client may take to read a whole answer.
-const answerTimeout = time.Minute
 
 func writeJSON(w http.ResponseWriter, code int, v any) {
 	data, err := marshal(v)
@@ -44,22 +42,15 @@ func marshal(v any) ([]byte, *apierrors.StatusError) {
 func writeBody(w http.ResponseWriter, code int, contentType string, data []byte) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-cache, private")
-	boundAnswer(w)
 	w.WriteHeader(code)
 	_, _ = w.Write(data) // the client is gone; nobody is left to tell
-}
-
-// boundAnswer gives the client its time to read. On HTTP/1 the deadline stays
-// with the connection, so every answer sets its own.
-func boundAnswer(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout)) // a recorder has none
 }
 
 // writeError answers with the error as a metav1.Status.
 func writeError(w http.ResponseWriter, err *apierrors.StatusError) {
 	status := statusTold(err)
 	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", strconv.Itoa(int(status.Details.RetryAfterSeconds)))
 	}
 	data, merr := json.Marshal(status)
 	if merr != nil {
@@ -97,25 +88,46 @@ func expired(message string) *apierrors.StatusError {
 	return newStatus(http.StatusGone, metav1.StatusReasonExpired, message)
 }
 
-// withBody lets read have a request's body, bounded in size and in time. The
-// deadline is lifted again: on HTTP/1 it would end the request itself.
-func withBody(w http.ResponseWriter, r *http.Request, limit int64, read func(io.Reader) error) error {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(BodyTimeout)) // a recorder has none
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
-	return read(http.MaxBytesReader(w, r.Body, limit))
+// decodeBody reads a JSON body. The door bounds it.
+func decodeBody(r *http.Request, into any) error {
+	var data bytes.Buffer
+	data.Grow(int(min(max(r.ContentLength, 0), maxTrustedLength)) + bytes.MinRead)
+	if _, err := data.ReadFrom(r.Body); err != nil {
+		return err
+	}
+	return json.Unmarshal(data.Bytes(), into)
 }
 
-// decodeBody reads a JSON body.
-func decodeBody(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
-	return withBody(w, r, limit, func(body io.Reader) error {
-		var data bytes.Buffer
-		data.Grow(int(min(max(r.ContentLength, 0), limit, maxTrustedLength)) + bytes.MinRead)
-		if _, err := data.ReadFrom(body); err != nil {
+// eachMember reads an object, member by member: value reads each one's.
+func eachMember(dec *json.Decoder, value func(name string) error) error {
+	return each(dec, '{', func() error {
+		name, err := dec.Token()
+		if err != nil {
 			return err
 		}
-		return json.Unmarshal(data.Bytes(), into)
+		return value(name.(string)) // JSON has no other names
 	})
+}
+
+// eachElement reads an array; null is an empty one.
+func eachElement(dec *json.Decoder, value func() error) error { return each(dec, '[', value) }
+
+func each(dec *json.Decoder, open json.Delim, read func() error) error {
+	switch token, err := dec.Token(); {
+	case err != nil:
+		return err
+	case token == nil && open == '[':
+		return nil
+	case token != open:
+		return fmt.Errorf("it has %v where %v is to be", token, open)
+	}
+	for dec.More() {
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	_, err := dec.Token()
+	return err
 }
 
 // maxTrustedLength is for how many bytes of a body room is made before they come.
@@ -137,15 +149,15 @@ func newStream(w http.ResponseWriter, contentType string) *stream {
 	return s
 }
 
-// Write sends data at once. The deadline is lifted again afterwards because
-// HTTP/2 would end an idle stream by it.
+// Write sends data at once, within the time that the door's answer has for a piece.
+// The deadline is lifted again afterwards because HTTP/2 would end an idle stream by
+// it.
 func (s *stream) Write(data []byte) (int, error) {
-	_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // a recorder has none
 	n, err := s.w.Write(data)
 	if err == nil {
 		err = s.rc.Flush()
 	}
-	_ = s.rc.SetWriteDeadline(time.Time{})
+	_ = s.rc.SetWriteDeadline(time.Time{}) // a recorder has none
 	return n, err
 }
 

@@ -23,9 +23,6 @@ var reviews = []schema.KindInfo{
 	{Kind: "SelfSubjectRulesReview", Group: authorizationv1.GroupName, Version: "v1", Resource: "selfsubjectrulesreviews"},
 }
 
-// maxReviewBytes bounds a question.
-const maxReviewBytes = 64 << 10
-
 // reviewDecoder reads questions in JSON and in protobuf, as newer clients send
 // them.
 var reviewDecoder = sync.OnceValue(func() runtime.Decoder {
@@ -39,13 +36,9 @@ var reviewDecoder = sync.OnceValue(func() runtime.Decoder {
 })
 
 func (s *Server) serveReview(w http.ResponseWriter, r *http.Request) {
-	var body []byte
-	err := withBody(w, r, maxReviewBytes, func(b io.Reader) (err error) {
-		body, err = io.ReadAll(b)
-		return err
-	})
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		writeError(w, apierrors.NewBadRequest("read review: "+err.Error()))
+		writeError(w, badBody("read review", err))
 		return
 	}
 	obj, gvk, err := reviewDecoder().Decode(body, nil, nil)

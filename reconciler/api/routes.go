@@ -1,8 +1,6 @@
 package api
 
 import (
-	"context"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -25,51 +23,64 @@ func callerOf(r *http.Request) caller {
 	return c
 }
 
-// routes is the whole port as a table: who may come in, and what answers.
+// routes is the whole port as a table: which door a path is, and what answers. The
+// door says who may come in.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /version", s.serveVersion)
-	mux.HandleFunc("GET /healthz", s.serveAlive)
-	mux.HandleFunc("GET /livez", s.serveAlive)
-	mux.HandleFunc("GET /readyz", s.serveReady)
-	mux.HandleFunc("POST "+wire.PathJoin, s.serveJoin)
+	handle := func(l *Limit, pattern string, next http.HandlerFunc) { mux.Handle(pattern, s.admit(l, next)) }
+	handle(doorHealth, "GET /version", s.serveVersion)
+	handle(doorHealth, "GET /healthz", s.serveAlive)
+	handle(doorHealth, "GET /livez", s.serveAlive)
+	handle(doorHealth, "GET /readyz", s.serveReady)
 
-	mux.Handle("POST "+wire.PathRenew, s.nodes(s.serveRenew))
-	mux.Handle("GET "+wire.PathWork, s.nodes(s.serveWork))
-	mux.Handle("POST "+wire.PathReport, s.nodes(s.serveReport))
-	mux.Handle("POST "+wire.PathLogs+"{id}", s.nodes(s.serveLogAnswer))
-	mux.Handle("POST "+wire.PathKept, s.nodes(s.serveKept))
+	handle(doorJoin, "POST "+wire.PathJoin, s.serveJoin)
+	handle(doorRenew, "POST "+wire.PathRenew, s.serveRenew)
+	handle(doorWork, "GET "+wire.PathWork, s.serveWork)
+	handle(doorReport, "POST "+wire.PathReport, s.serveReport)
+	handle(doorLogAnswers, "POST "+wire.PathLogs+"{id}", s.serveLogAnswer)
+	handle(doorKept, "POST "+wire.PathKept, s.serveKept)
 
-	mux.Handle("GET /metrics", s.readers(s.metrics.serve))
-	mux.Handle("GET /api", s.readers(s.serveCoreVersions))
-	mux.Handle("GET /api/v1", s.readers(s.serveResourceList))
-	mux.Handle("GET /apis", s.readers(s.serveGroups))
-	mux.Handle("GET /apis/{group}", s.readers(s.serveGroup))
-	mux.Handle("GET /apis/{group}/{version}", s.readers(s.serveResourceList))
-	mux.Handle("GET /openapi/v2", s.readers(serveOpenAPIv2))
-	mux.Handle("GET /openapi/v3", s.readers(serveOpenAPIv3Index))
-	mux.Handle("GET /openapi/v3/{path...}", s.readers(serveOpenAPIv3))
-	mux.Handle("POST /apis/authorization.k8s.io/v1/{resource}", s.readers(s.serveReview))
-	mux.Handle("POST /apis/authentication.k8s.io/v1/{resource}", s.readers(s.serveReview))
-	mux.Handle("POST /apis/"+schema.Group+"/v1/plan", s.readers(s.recovered(s.servePlan)))
-	for prefix, handler := range s.cfg.Beside {
-		mux.Handle(prefix, handler)
+	handle(doorReads, "GET /metrics", s.metrics.handler.ServeHTTP)
+	handle(doorReads, "GET /api", s.serveCoreVersions)
+	handle(doorReads, "GET /api/v1", s.serveResourceList)
+	handle(doorReads, "GET /apis", s.serveGroups)
+	handle(doorReads, "GET /apis/{group}", s.serveGroup)
+	handle(doorReads, "GET /apis/{group}/{version}", s.serveResourceList)
+	handle(doorReads, "GET /openapi/v2", serveOpenAPIv2)
+	handle(doorReads, "GET /openapi/v3", serveOpenAPIv3Index)
+	handle(doorReads, "GET /openapi/v3/{path...}", serveOpenAPIv3)
+	handle(doorReads, "POST /apis/authorization.k8s.io/v1/{resource}", s.serveReview)
+	handle(doorReads, "POST /apis/authentication.k8s.io/v1/{resource}", s.serveReview)
+	handle(doorPlan, "POST /apis/"+schema.Group+"/v1/plan", s.recovered(s.servePlan))
+	for prefix, b := range s.cfg.Beside {
+		door := doorHooks
+		if b.Pusher != nil {
+			door = doorGit
+		}
+		mux.Handle(prefix, s.beside(door, b))
 	}
-	mux.Handle("/api/v1/{path...}", s.readers(s.recovered(s.serveObjects)))
-	mux.Handle("/apis/{group}/{version}/{path...}", s.readers(s.recovered(s.serveObjects)))
-	mux.Handle("/", s.readers(func(w http.ResponseWriter, r *http.Request) { writeError(w, errNoPath(r)) }))
+	mux.Handle("/api/v1/{path...}", s.objects())
+	mux.Handle("/apis/{group}/{version}/{path...}", s.objects())
+	handle(doorReads, "/", func(w http.ResponseWriter, r *http.Request) { writeError(w, errNoPath(r)) })
 	return s.metrics.count(mux)
 }
 
-// readers lets in whoever is known and not an agent: an agent sees its own
-// node's work and nothing else.
-func (s *Server) readers(next http.HandlerFunc) http.Handler {
-	return s.known(func(w http.ResponseWriter, r *http.Request) {
-		if c := callerOf(r); c.kind == CallerNode {
-			writeError(w, newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf("node %s may not read the cluster", c.name)))
-			return
+// objects leads to the door that a path below a group and version is: a read, a
+// watch and a log hold different things for different times.
+func (s *Server) objects() http.Handler {
+	handler := s.recovered(s.serveObjects)
+	reads, watches, logs := s.admit(doorReads, handler), s.admit(doorWatches, handler), s.admit(doorLogs, handler)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t, ok := s.target(r)
+		read := ok && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+		switch {
+		case read && t.sub == "log" && t.res.Logs:
+			logs.ServeHTTP(w, r)
+		case read && t.sub == "" && isTrue(r.URL.Query().Get("watch")):
+			watches.ServeHTTP(w, r)
+		default:
+			reads.ServeHTTP(w, r)
 		}
-		next(w, r)
 	})
 }
 
@@ -89,27 +100,6 @@ func (s *Server) recovered(next http.HandlerFunc) http.HandlerFunc {
 		}
 		writeError(w, newStatus(http.StatusServiceUnavailable, schema.ReasonRecovering, reason))
 	}
-}
-
-func (s *Server) nodes(next http.HandlerFunc) http.Handler {
-	return s.known(func(w http.ResponseWriter, r *http.Request) {
-		if c := callerOf(r); c.kind != CallerNode {
-			writeError(w, newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, "only a node's certificate opens the agents' door"))
-			return
-		}
-		next(w, r)
-	})
-}
-
-func (s *Server) known(next http.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		kind, name := s.cfg.Identify(r.TLS)
-		if kind == "" {
-			writeError(w, apierrors.NewUnauthorized("a verified client certificate is required"))
-			return
-		}
-		next(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller{kind, name})))
-	})
 }
 
 // Kubernetes' version this API speaks like: that of the k8s.io/api module.

@@ -19,8 +19,6 @@ import (
 
 // Bounds on watches.
 const (
-	// MaxWatches are open at a time; more are told to come back.
-	MaxWatches = 10_000
 	// WatchTimeout ends a watch that names no time-out itself, and is the most
 	// it may name; clients watch again.
 	WatchTimeout = 30 * time.Minute
@@ -29,6 +27,8 @@ const (
 	BookmarkInterval = time.Minute
 	// watchChunk bytes are written at a time.
 	watchChunk = 64 << 10
+	// keptBuffer is how large a buffer an idle watch keeps.
+	keptBuffer = 4 << 10
 )
 
 // watchOptions is what a watch's query asks for.
@@ -85,6 +85,7 @@ type watcher struct {
 	sel       selection
 	format    format
 	out       *stream
+	encoding  chan struct{} // the server's: as many encode at a time as there are cores
 	now       func() metav1.Time
 	buf       bytes.Buffer
 	headed    bool   // a Table's columns were sent
@@ -101,14 +102,10 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target, se
 		writeError(w, err)
 		return
 	}
-	if s.watches.Add(1) > MaxWatches {
-		s.watches.Add(-1)
-		writeError(w, apierrors.NewTooManyRequests(fmt.Sprintf("%d watches are open already", MaxWatches), 1))
-		return
-	}
+	s.watches.Add(1)
 	defer s.watches.Add(-1)
 	wt := &watcher{
-		res: t.res, sel: sel, format: f, now: s.now, at: opts.from, bookmarks: opts.bookmarks,
+		res: t.res, sel: sel, format: f, encoding: s.encoding, now: s.now, at: opts.from, bookmarks: opts.bookmarks,
 		out: newStream(w, "application/json"),
 	}
 	if opts.initial {
@@ -215,6 +212,8 @@ func atVersion(obj schema.Object, rv uint64) schema.Object {
 }
 
 func (wt *watcher) event(kind watch.EventType, obj schema.Object) {
+	wt.encoding <- struct{}{}
+	defer func() { <-wt.encoding }()
 	if wt.format.as != asTable {
 		data, err := wt.format.object(obj)
 		wt.write(kind, data, err)
@@ -284,6 +283,8 @@ func (wt *watcher) flush() error {
 		return nil
 	}
 	_, err := wt.out.Write(wt.buf.Bytes())
-	wt.buf.Reset()
+	if wt.buf.Reset(); wt.buf.Cap() > keptBuffer {
+		wt.buf = bytes.Buffer{} // one large object must not stay with every watcher
+	}
 	return err
 }

@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// maxGitRequests at once, the waiting pushes among them, maxSourceRequests of
-	// them to one source: who fills that leaves the others their turn.
-	maxGitRequests    = 128
+	// maxSourceRequests to one source at once, the waiting pushes among them: the
+	// pushers of one leave those of the others their turn. Whoever serves the
+	// handler bounds the requests in all.
 	maxSourceRequests = 16
 	// stallTimeout is how long a client may send or take nothing. It replaces
 	// the server's own deadlines: a push that waits for a rollout is long.
@@ -77,7 +77,7 @@ func HTTPHandler(root string, authorize func(token, source string) (Pusher, bool
 			return
 		}
 		if !busy.begin(source) {
-			http.Error(w, fmt.Sprintf("fairlead: %d git requests to this source, or %d in all, are under way already", maxSourceRequests, maxGitRequests), http.StatusServiceUnavailable)
+			http.Error(w, fmt.Sprintf("fairlead: %d git requests to this source are under way already; try again when one has ended", maxSourceRequests), http.StatusServiceUnavailable)
 			return
 		}
 		defer busy.end(source)
@@ -85,20 +85,18 @@ func HTTPHandler(root string, authorize func(token, source string) (Pusher, bool
 	})
 }
 
-// underWay counts requests.
+// underWay counts a door's requests by source.
 type underWay struct {
-	mu  sync.Mutex
-	all int
-	of  map[string]int // by source; none is 0
+	mu sync.Mutex
+	of map[string]int // none is 0
 }
 
 func (u *underWay) begin(source string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.all == maxGitRequests || u.of[source] == maxSourceRequests {
+	if u.of[source] == maxSourceRequests {
 		return false
 	}
-	u.all++
 	u.of[source]++
 	return true
 }
@@ -106,10 +104,18 @@ func (u *underWay) begin(source string) bool {
 func (u *underWay) end(source string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.all--
 	if u.of[source]--; u.of[source] == 0 {
 		delete(u.of, source)
 	}
+}
+
+// PusherOf tells whose token a request to HTTPHandler carries.
+func PusherOf(r *http.Request, authorize func(token, source string) (Pusher, bool)) (Pusher, bool) {
+	source, _, ok := splitDoor(r.URL.Path)
+	if !ok {
+		return Pusher{}, false
+	}
+	return authorize(tokenOf(r), source)
 }
 
 // tokenOf is the token a request carries, "" without one.

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -120,6 +121,9 @@ func TestKeepTakesHints(t *testing.T) {
 	})
 }
 
+// maxTestBody is what the door that the test stands for takes of a body.
+const maxTestBody = 1 << 10
+
 func TestWebhookHandler(t *testing.T) {
 	var hinted []string
 	handler := WebhookHandler(func(source string) string {
@@ -134,7 +138,6 @@ func TestWebhookHandler(t *testing.T) {
 		mac.Write(body)
 		return "sha256=" + hex.EncodeToString(mac.Sum(nil))
 	}
-	long := make([]byte, maxHookBytes+1)
 	for _, c := range []struct {
 		name, method, path, header, value string
 		body                              []byte
@@ -146,7 +149,7 @@ func TestWebhookHandler(t *testing.T) {
 		{"github, wrong secret", "POST", "/hooks/shop", "X-Hub-Signature-256", sign("guess"), body, 403},
 		{"github, other body", "POST", "/hooks/shop", "X-Hub-Signature-256", sign("sesame"), []byte("{}"), 403},
 		{"github, no hex", "POST", "/hooks/shop", "X-Hub-Signature-256", "sha256=x", body, 403},
-		{"github, endless", "POST", "/hooks/shop", "X-Hub-Signature-256", sign("sesame"), long, 413},
+		{"github, more than the door takes", "POST", "/hooks/shop", "X-Hub-Signature-256", sign("sesame"), make([]byte, maxTestBody+1), 413},
 		{"wrong secret", "POST", "/hooks/shop", "X-Fairlead-Token", "guess", body, 403},
 		{"no secret", "POST", "/hooks/shop", "X-Other", "", body, 403},
 		{"source without", "POST", "/hooks/main", "X-Fairlead-Token", "", body, 403},
@@ -156,7 +159,7 @@ func TestWebhookHandler(t *testing.T) {
 		{"a path", "POST", "/hooks/shop/x", "X-Fairlead-Token", "sesame", nil, 404},
 	} {
 		hinted = nil
-		r := httptest.NewRequestWithContext(t.Context(), c.method, c.path, bytes.NewReader(c.body))
+		r := httptest.NewRequestWithContext(t.Context(), c.method, c.path, http.MaxBytesReader(nil, io.NopCloser(bytes.NewReader(c.body)), maxTestBody))
 		r.Header.Set(c.header, c.value)
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)

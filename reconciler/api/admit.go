@@ -1,0 +1,339 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// admit is what stands before every handler: it asks who comes, lets in as many as
+// the door's Limit says, bounds the body in size and time and the answer in time,
+// and gives everything back however the request ends.
+func (s *Server) admit(l *Limit, next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := s.visit(w, r)
+		defer v.end()
+		c, err := s.callerAt(l, r)
+		if err != nil {
+			v.serve(doorStrangers, strangerAt(r), func(w http.ResponseWriter, _ *http.Request) { writeError(w, err) })
+			return
+		}
+		v.serve(l, c, next)
+	})
+}
+
+// beside is admit for another room's handler, which itself turns away whoever has
+// no token.
+func (s *Server) beside(l *Limit, b Beside) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := s.visit(w, r)
+		defer v.end()
+		if l.Who != Pushers {
+			v.serve(l, strangerAt(r), b.Handler.ServeHTTP)
+		} else if name, ok := b.Pusher(r); ok {
+			v.serve(l, caller{callerPusher, name}, b.Handler.ServeHTTP)
+		} else {
+			v.serve(doorStrangers, strangerAt(r), b.Handler.ServeHTTP)
+		}
+	})
+}
+
+// visit is one request on its way through a door.
+type visit struct {
+	server *Server
+	answer *answer
+	body   *requestBody
+	r      *http.Request
+	conn   *connection // nil without a listener of Run's
+}
+
+func (s *Server) visit(w http.ResponseWriter, r *http.Request) *visit {
+	rc := http.NewResponseController(w)
+	body := &requestBody{ReadCloser: r.Body, rc: rc, announced: r.ContentLength, ended: r.ContentLength == 0}
+	v := &visit{server: s, r: r, body: body, answer: &answer{ResponseWriter: w, rc: rc, body: body, old: r.ProtoMajor < 2}}
+	if v.conn = connectionOf(r.Context()); v.conn != nil {
+		v.conn.begin()
+	}
+	return v
+}
+
+// end is called once the handler has returned, or panicked.
+func (v *visit) end() {
+	v.answer.settle()
+	if !v.body.ended && !v.answer.old {
+		v.body.drain()
+	}
+	if v.conn != nil {
+		v.conn.end()
+	}
+}
+
+// serve lets the caller's request in, calls next and lets it out again.
+func (v *visit) serve(l *Limit, c caller, next http.HandlerFunc) {
+	ctx := v.r.Context()
+	if v.conn != nil && !v.conn.prove(c) {
+		v.refuse(l, connectionsFull, c.String())
+		return
+	}
+	address := remoteAddress(v.r.RemoteAddr)
+	if l.guarded() && v.server.attempts.tooMany(address) {
+		v.refuse(l, guessing, address)
+		return
+	}
+	t := v.server.turnstiles[l]
+	if verdict := t.enter(ctx, c.String()); verdict != admitted {
+		v.refuse(l, verdict, c.String())
+		return
+	}
+	defer t.leave(c.String())
+	if l.Lasts > 0 {
+		v.answer.until = time.Now().Add(l.Lasts)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, v.answer.until)
+		defer cancel()
+	}
+	v.body.begin(t)
+	defer v.body.release()
+	r := v.r.WithContext(context.WithValue(ctx, callerKey{}, c))
+	r.Body = v.body
+	next(v.answer, r)
+	if c.kind == callerAddress && (v.answer.code == http.StatusUnauthorized || v.answer.code == http.StatusForbidden) {
+		v.server.attempts.fail(address)
+	}
+}
+
+// guarded reports whether a door asks nothing of an address that was wrong too
+// often. Whoever has a token for the others proves it first.
+func (l *Limit) guarded() bool { return l == doorStrangers || l == doorHooks }
+
+// refuse answers for a door that has no room.
+func (v *visit) refuse(l *Limit, why refusal, who string) {
+	v.server.metrics.refused.WithLabelValues(l.Door).Inc()
+	switch why {
+	case guessing:
+		writeError(v.answer, tooManyAttempts(who))
+	case connectionsFull:
+		writeError(v.answer, apierrors.NewTooManyRequests(fmt.Sprintf("%s has as many connections as there is room for; close some", who), 1))
+	case callerFull:
+		writeError(v.answer, apierrors.NewTooManyRequests(fmt.Sprintf("%s: %d requests of %s are under way and %d wait, which is all it may have; try again", l.Door, l.ByCaller, who, l.QueueByCaller), 1))
+	case doorFull:
+		err := apierrors.NewServiceUnavailable(fmt.Sprintf("%s: %d requests are under way and %d wait, which is all the master takes; try again", l.Door, l.AtOnce, l.Queue))
+		err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+		writeError(v.answer, err)
+	}
+}
+
+// callerAt tells who stands before a door, or why they may not come in.
+func (s *Server) callerAt(l *Limit, r *http.Request) (caller, *apierrors.StatusError) {
+	if l.Who == Anybody {
+		return strangerAt(r), nil
+	}
+	kind, name := s.cfg.Identify(r.TLS)
+	switch {
+	case kind == "":
+		return caller{}, apierrors.NewUnauthorized("a verified client certificate is required")
+	case l.Who == Readers && kind == CallerNode:
+		return caller{}, newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf("node %s may not read the cluster", name))
+	case l.Who == Nodes && kind != CallerNode:
+		return caller{}, newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, "only a node's certificate opens the agents' door")
+	}
+	return caller{kind, name}, nil
+}
+
+// Callers that no certificate tells.
+const (
+	callerAddress = "address" // known by nothing else
+	callerPusher  = "pusher"  // by a token
+)
+
+func tooManyAttempts(address string) *apierrors.StatusError {
+	return apierrors.NewTooManyRequests(fmt.Sprintf("%s was wrong about who it is too often; try again with the right certificate or token", address), int(attemptEvery/time.Second))
+}
+
+func strangerAt(r *http.Request) caller { return caller{callerAddress, remoteAddress(r.RemoteAddr)} }
+
+// remoteAddress is what a stranger is told apart by: the address, of IPv6 the
+// network that a customer of any provider has to themselves.
+func remoteAddress(hostport string) string {
+	at, err := netip.ParseAddrPort(hostport)
+	if err != nil {
+		return hostport
+	}
+	addr := at.Addr().Unmap()
+	if addr.Is4() {
+		return addr.String()
+	}
+	network, _ := addr.Prefix(64) // every IPv6 address has one
+	return network.String()
+}
+
+// requestBody is a body within its door's bounds.
+type requestBody struct {
+	io.ReadCloser
+	rc        *http.ResponseController
+	door      *turnstile
+	limit     int64
+	announced int64 // -1 if unknown
+	read      int64
+	held      int64
+	end       time.Time // of the whole body
+	extended  time.Time // when the deadline was set last
+	ended     bool      // there is nothing more to read
+}
+
+var errDoorBodies = errors.New("as many bodies are held as fit")
+
+func (b *requestBody) begin(t *turnstile) {
+	b.door, b.limit = t, t.BodyBytes
+	if t.BodyTime > 0 {
+		b.end = time.Now().Add(t.BodyTime)
+	}
+}
+
+func (b *requestBody) release() { b.door.release(b.held) }
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	if b.ended {
+		return 0, io.EOF
+	}
+	if b.limit >= 0 && max(b.announced, b.read) > b.limit {
+		return 0, &http.MaxBytesError{Limit: b.limit}
+	}
+	if b.limit >= 0 {
+		p = p[:min(int64(len(p)), b.limit-b.read+1)]
+	}
+	b.extend(time.Now())
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	if b.limit >= 0 && b.read > b.limit {
+		return 0, &http.MaxBytesError{Limit: b.limit}
+	}
+	if !b.door.hold(int64(n)) {
+		return 0, errDoorBodies
+	}
+	b.held += int64(n)
+	if errors.Is(err, io.EOF) {
+		b.ended = true
+		b.lift()
+	}
+	return n, err
+}
+
+// extend gives the next piece its time. A second more or less is not worth a call.
+func (b *requestBody) extend(now time.Time) {
+	if b.end.IsZero() || now.Sub(b.extended) < time.Second {
+		return
+	}
+	b.extended = now
+	deadline := now.Add(BodyStall)
+	if b.end.Before(deadline) {
+		deadline = b.end
+	}
+	_ = b.rc.SetReadDeadline(deadline) // a recorder has none
+}
+
+// lift takes the deadline back: over HTTP/1 it would end the request itself, whose
+// end the server waits for by reading on.
+func (b *requestBody) lift() {
+	if !b.extended.IsZero() {
+		_ = b.rc.SetReadDeadline(time.Time{})
+	}
+}
+
+// drain sends the answer and reads on for a moment: not every client of HTTP/2 takes
+// the reset that follows for what it is, an answer that came early.
+func (b *requestBody) drain() {
+	_ = b.rc.Flush()
+	_ = b.rc.SetReadDeadline(time.Now().Add(drainTime))
+	_, _ = io.CopyN(io.Discard, b.ReadCloser, drainBytes) // however it ends, so does the stream
+}
+
+// answer bounds how slowly a client takes what a handler writes, and sees to it
+// that an answer does not wait for the end of a body that nobody reads.
+type answer struct {
+	http.ResponseWriter
+	rc      *http.ResponseController
+	body    *requestBody
+	old     bool      // HTTP/1
+	until   time.Time // of the whole request; zero for no bound
+	settled bool
+	code    int // what was answered; 0 for nothing yet
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answer) WriteHeader(code int) {
+	a.settle()
+	a.extend()
+	a.code = code
+	a.ResponseWriter.WriteHeader(code)
+}
+
+func (a *answer) Write(data []byte) (written int, err error) {
+	a.settle()
+	for first := true; first || len(data) > 0; first = false {
+		a.extend()
+		piece := data[:min(len(data), answerPiece)]
+		n, err := a.ResponseWriter.Write(piece)
+		written += n
+		if err != nil {
+			return written, err
+		}
+		data = data[len(piece):]
+	}
+	return written, nil
+}
+
+func (a *answer) extend() {
+	deadline := time.Now().Add(writeTimeout)
+	if !a.until.IsZero() && a.until.Before(deadline) {
+		deadline = a.until
+	}
+	_ = a.rc.SetWriteDeadline(deadline) // a recorder has none
+}
+
+// settle ends a body that was not read to its end. net/http reads on before an
+// HTTP/1 answer goes out, and behind it: for an endless body, without this, for
+// ever.
+func (a *answer) settle() {
+	if a.settled {
+		return
+	}
+	a.settled = true
+	if !a.body.ended && a.old {
+		_ = a.rc.SetReadDeadline(time.Now().Add(drainTime))
+	}
+}
+
+// badBody is the answer to a body that could not be taken.
+func badBody(what string, err error) *apierrors.StatusError {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return newStatus(http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge, fmt.Sprintf("%s: it has more than %d bytes", what, tooLarge.Limit))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return newStatus(http.StatusRequestTimeout, metav1.StatusReasonTimeout, what+": it did not come in time")
+	case errors.Is(err, errDoorBodies):
+		status := newStatus(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, what+": "+errDoorBodies.Error()+"; try again")
+		status.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+		return status
+	}
+	return apierrors.NewBadRequest(what + ": " + err.Error())
+}
+
+func (c caller) String() string {
+	if c.kind == callerAddress {
+		return c.name
+	}
+	return c.kind + " " + strconv.Quote(c.name)
+}
