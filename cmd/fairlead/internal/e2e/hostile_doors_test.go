@@ -1,0 +1,394 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/nodeagent/join"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+const (
+	// masterMemory and roundTime are what a master keeps to under attack:
+	// anonymous memory, and CPU time of one round.
+	masterMemory = 400 << 20
+	roundTime    = 250 * time.Millisecond
+	// idleConnections are opened at a time for each second of the attack, up to
+	// idleMost: the attacker needs descriptors too.
+	idleConnections = 500
+	idleMost        = 15_000
+	planPath        = "/apis/fairlead/v1/plan"
+)
+
+// Strangers, a reader and a node ask for whatever the port gives, all at once and
+// ceaselessly. The master keeps to its memory and its rounds, the nodes stay Ready,
+// and another reader goes on being answered.
+//
+// Rounds are judged by what they computed: by the clock, the attackers on the same
+// two cores would be measured.
+func TestHostileDoors(t *testing.T) {
+	shared.awaitReady(t)
+	d := newDoors(t)
+	ctx, cancel := context.WithTimeout(t.Context(), *attackFor)
+	defer cancel()
+	var attackers sync.WaitGroup
+	for _, attack := range []func(context.Context){
+		d.plans, d.lists, d.watches, d.logs, d.idle, d.slowBodies, d.guesses, d.webhooks, d.kept, d.reports,
+	} {
+		attackers.Go(func() { attack(ctx) })
+	}
+	witness := d.watchOver(ctx, t)
+	attackers.Wait()
+	if n := witness(); n == 0 {
+		t.Error("the other reader was never answered")
+	}
+	d.judge(t)
+	shared.awaitReady(t)
+}
+
+// doors is an attack on one master.
+type doors struct {
+	pid      int
+	address  string
+	other    *client.Client // another reader
+	attacker *http.Client   // a reader
+	node     *http.Client   // a node
+	stranger *tls.Config
+	plan     []byte
+	most     atomic.Int64 // anonymous memory
+
+	mu      sync.Mutex
+	answers map[string]map[int]int // by path, of each code
+}
+
+func newDoors(t *testing.T) *doors {
+	t.Helper()
+	d := &doors{pid: shared.daemon(t, "master"), plan: hostilePlan(), answers: map[string]map[int]int{}}
+	server, err := url.Parse(shared.API)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.address = server.Host
+	text, code := shared.fairlead(t, "kubeconfig", "--dir", shared.dir, "--reader", "other", "--server", shared.API)
+	if code != 0 {
+		t.Fatal(text)
+	}
+	path := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d.other, err = client.Open(path); err != nil {
+		t.Fatal(err)
+	}
+	config, err := join.ClientTLS(filepath.Join(shared.dir, "nodes", shared.Nodes[0].Name, "pki"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.node = speaking(config)
+	d.stranger = &tls.Config{RootCAs: config.RootCAs}
+	d.attacker = speaking(&tls.Config{RootCAs: config.RootCAs, Certificates: []tls.Certificate{readerCertificate(t, shared.Kubeconfig)}})
+	t.Cleanup(func() {
+		d.attacker.CloseIdleConnections()
+		d.node.CloseIdleConnections()
+	})
+	return d
+}
+
+// readerCertificate is that of a kubeconfig's only user.
+func readerCertificate(t *testing.T, kubeconfig string) tls.Certificate {
+	t.Helper()
+	data, err := os.ReadFile(kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var k struct {
+		Users []struct {
+			User struct {
+				Cert []byte `json:"client-certificate-data"`
+				Key  []byte `json:"client-key-data"`
+			} `json:"user"`
+		} `json:"users"`
+	}
+	if err := yaml.Unmarshal(data, &k); err != nil || len(k.Users) != 1 {
+		t.Fatalf("%s: %d users, %v", kubeconfig, len(k.Users), err)
+	}
+	pair, err := tls.X509KeyPair(k.Users[0].User.Cert, k.Users[0].User.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
+func speaking(config *tls.Config) *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, TLSHandshakeTimeout: callTimeout}}
+}
+
+// hostilePlan asks for a plan of many Secrets, near the most that may be sent.
+func hostilePlan() []byte {
+	var b bytes.Buffer
+	b.WriteString(`{"source":"main","files":[`)
+	value := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("secret"), 10<<10))
+	for i := range 100 {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		manifest := fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: s%d}\ndata: {v: %s}\n", i, value)
+		fmt.Fprintf(&b, `{"path":"s%d.yaml","data":%q}`, i, base64.StdEncoding.EncodeToString([]byte(manifest)))
+	}
+	b.WriteString("]}")
+	return b.Bytes()
+}
+
+// ceaseless calls f on n goroutines until ctx is done.
+func ceaseless(ctx context.Context, n int, f func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				f(i)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// call asks, reads whatever comes, as long as the attack lasts, and counts it.
+func (d *doors) call(ctx context.Context, c *http.Client, method, path string, body io.Reader, header ...string) {
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+d.address+path, body)
+	if err != nil {
+		panic(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	code := 0 // no answer
+	if resp, err := c.Do(req); err == nil {
+		code = resp.StatusCode
+		_, _ = io.Copy(io.Discard, resp.Body) // an attacker does not mind how it ends
+		resp.Body.Close()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.answers[path] == nil {
+		d.answers[path] = map[int]int{}
+	}
+	d.answers[path][code]++
+}
+
+func (d *doors) plans(ctx context.Context) {
+	ceaseless(ctx, 30, func(int) {
+		d.call(ctx, d.attacker, http.MethodPost, planPath, bytes.NewReader(d.plan))
+	})
+}
+
+func (d *doors) lists(ctx context.Context) {
+	ceaseless(ctx, 100, func(int) { d.call(ctx, d.attacker, http.MethodGet, "/api/v1/events", nil) })
+}
+
+func (d *doors) watches(ctx context.Context) {
+	ceaseless(ctx, 600, func(int) { d.call(ctx, d.attacker, http.MethodGet, "/api/v1/pods?watch=true", nil) })
+}
+
+// logs follows a pod that need not be there, and leaves at once.
+func (d *doors) logs(ctx context.Context) {
+	pods, _, err := client.List[*corev1.Pod](ctx, d.other, schema.KindPod)
+	if err != nil || len(pods) == 0 {
+		return
+	}
+	path := "/api/v1/namespaces/" + pods[0].Namespace + "/pods/" + pods[0].Name + "/log?follow=true"
+	ceaseless(ctx, 40, func(i int) {
+		call, cancel := context.WithTimeout(ctx, time.Duration(i)*10*time.Millisecond+500*time.Microsecond)
+		defer cancel()
+		d.call(call, d.attacker, http.MethodGet, path, nil)
+	})
+}
+
+// idle opens connections and says nothing on half of them; on the others no more
+// than TLS needs.
+func (d *doors) idle(ctx context.Context) {
+	var held []net.Conn
+	defer func() {
+		for _, c := range held {
+			c.Close()
+		}
+	}()
+	wanted := min(idleMost, idleConnections*int(*attackFor/time.Second))
+	for len(held) < wanted && ctx.Err() == nil {
+		conn, err := net.DialTimeout("tcp", d.address, callTimeout)
+		if err != nil {
+			return
+		}
+		held = append(held, conn)
+		if len(held)%2 == 0 {
+			_ = conn.SetDeadline(time.Now().Add(time.Second))
+			_ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake() // it may have had to make way
+		}
+	}
+	<-ctx.Done()
+}
+
+// drip is a body of a byte each tenth of a second.
+type drip struct{ ctx context.Context }
+
+func (b drip) Read(p []byte) (int, error) {
+	select {
+	case <-time.After(100 * time.Millisecond):
+		return copy(p, " "), nil
+	case <-b.ctx.Done():
+		return 0, b.ctx.Err()
+	}
+}
+
+func (d *doors) slowBodies(ctx context.Context) {
+	c := speaking(d.stranger)
+	paths := []string{wire.PathJoin, "/hooks/main", planPath, "/git/main/git-receive-pack"}
+	ceaseless(ctx, 100, func(i int) { d.call(ctx, c, http.MethodPost, paths[i%len(paths)], drip{ctx}) })
+}
+
+func (d *doors) guesses(ctx context.Context) {
+	c := speaking(d.stranger)
+	ceaseless(ctx, 10, func(i int) {
+		d.call(ctx, c, http.MethodGet, "/git/main/info/refs?service=git-receive-pack", nil, "Authorization", "Bearer guess-"+strconv.Itoa(i))
+	})
+}
+
+func (d *doors) webhooks(ctx context.Context) {
+	c := speaking(d.stranger)
+	body := make([]byte, 8<<20)
+	ceaseless(ctx, 10, func(int) {
+		d.call(ctx, c, http.MethodPost, "/hooks/main", bytes.NewReader(body), "X-Hub-Signature-256", "sha256=00")
+	})
+}
+
+func (d *doors) kept(ctx context.Context) {
+	ceaseless(ctx, 8, func(int) {
+		d.call(ctx, d.node, http.MethodPost, wire.PathKept, io.LimitReader(zeros{}, 256<<20))
+	})
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = '0'
+	}
+	return len(p), nil
+}
+
+// reports are as large as they may be, and of another node.
+func (d *doors) reports(ctx context.Context) {
+	body := []byte(`{"node":"another","bootID":"` + strings.Repeat("x", 7<<20) + `"}`)
+	ceaseless(ctx, 8, func(int) { d.call(ctx, d.node, http.MethodPost, wire.PathReport, bytes.NewReader(body)) })
+}
+
+// watchOver samples the master's memory and reads as another reader does until ctx
+// ends; it returns how often that one was answered.
+func (d *doors) watchOver(ctx context.Context, t *testing.T) (witness func() int) {
+	var watchers sync.WaitGroup
+	answered := 0
+	watchers.Go(func() {
+		for ctx.Err() == nil {
+			d.most.Store(max(d.most.Load(), anonymous(d.pid)))
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+	watchers.Go(func() {
+		for ctx.Err() == nil {
+			call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+			nodes, _, err := client.List[*corev1.Node](call, d.other, schema.KindNode)
+			cancel()
+			if err != nil {
+				t.Errorf("another reader: %v", err)
+				return
+			}
+			answered++
+			for _, n := range nodes {
+				for _, c := range n.Status.Conditions {
+					if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+						t.Errorf("node %s: %s %s", n.Name, c.Status, c.Message)
+					}
+				}
+			}
+		}
+	})
+	return func() int { watchers.Wait(); return answered }
+}
+
+// anonymous is a process's anonymous memory that is resident, in bytes; 0 if it is
+// gone.
+func anonymous(pid int) int64 {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "RssAnon:" {
+			kib, _ := strconv.ParseInt(fields[1], 10, 64)
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+func (d *doors) judge(t *testing.T) {
+	t.Helper()
+	if anonymous(d.pid) == 0 {
+		t.Fatal("the master has ended")
+	}
+	for _, path := range sorted(d.answers) {
+		t.Logf("%s: answers by code %v", path, d.answers[path])
+	}
+	for _, path := range []string{planPath, wire.PathKept, wire.PathReport} {
+		if codes := d.answers[path]; len(codes) == 0 || len(codes) == 1 && codes[0] > 0 {
+			t.Errorf("%s was not attacked: %v", path, codes)
+		}
+	}
+	t.Logf("the master had at most %d MiB of anonymous memory", d.most.Load()>>20)
+	if most := d.most.Load(); most > masterMemory {
+		t.Errorf("the master had %d MiB of anonymous memory, want at most %d", most>>20, masterMemory>>20)
+	}
+	longest, err := d.longestRound()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the longest round computed for %v", longest)
+	if longest > roundTime {
+		t.Errorf("a round computed for %v, want at most %v", longest, roundTime)
+	}
+}
+
+// longestRound is what the master says of its rounds.
+func (d *doors) longestRound() (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	data, err := d.other.Do(ctx, http.MethodGet, "/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), "fairlead_round_longest_cpu_seconds "); ok {
+			seconds, err := strconv.ParseFloat(value, 64)
+			return time.Duration(seconds * float64(time.Second)), err
+		}
+	}
+	return 0, errors.New("the master tells nothing of its rounds")
+}
