@@ -45,7 +45,11 @@ func (s *Server) servePlan(w http.ResponseWriter, r *http.Request) {
 	}
 	req, err := decodePlan(r.Body, r.Header.Get("Content-Encoding"))
 	if err != nil {
-		writeError(w, badBody("read plan request", err))
+		status := badBody("read plan request", err)
+		if status.ErrStatus.Code == http.StatusRequestEntityTooLarge {
+			status.ErrStatus.Message += "; push so large a tree instead: a push is told its plan before it is taken"
+		}
+		writeError(w, status)
 		return
 	}
 	result, err := s.cfg.Plan(r.Context(), req)
@@ -65,15 +69,11 @@ func decodePlan(body io.Reader, encoding string) (PlanRequest, error) {
 		if err != nil {
 			return req, err
 		}
-		body = io.LimitReader(zr, doorPlan.BodyBytes+1)
+		body = http.MaxBytesReader(nil, io.NopCloser(zr), doorPlan.BodyBytes)
 	default:
 		return req, fmt.Errorf("it has Content-Encoding %q; send gzip or none", enc)
 	}
-	dec := json.NewDecoder(body)
-	if err := req.decode(dec); err != nil {
-		if dec.InputOffset() >= doorPlan.BodyBytes {
-			return req, &http.MaxBytesError{Limit: doorPlan.BodyBytes}
-		}
+	if err := req.decode(json.NewDecoder(body)); err != nil {
 		return req, err
 	}
 	if req.Source == "" {

@@ -72,6 +72,29 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// Whoever has a tree that is too large learns what to do instead, whether it comes
+// so large or becomes so.
+func TestAPlanTooLarge(t *testing.T) {
+	ts := startServer(t, func(c *Config) {
+		c.Plan = func(context.Context, PlanRequest) (any, error) { return nil, errors.New("was asked") }
+	})
+	plain := planBody(t, PlanRequest{Source: "main", Files: []PlanFile{{Path: "a.yaml", Data: make([]byte, doorPlan.BodyBytes)}}})
+	var zipped bytes.Buffer
+	zw := gzip.NewWriter(&zipped)
+	if _, err := zw.Write(plain); err != nil {
+		t.Fatal(err)
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for encoding, body := range map[string][]byte{"": plain, "gzip": zipped.Bytes()} {
+		code, got, _ := do(t, ts.client("reader:ada"), "POST", ts.url+"/apis/fairlead/v1/plan", body, "Content-Encoding", encoding)
+		if code != http.StatusRequestEntityTooLarge || !strings.Contains(string(got), "a push is told its plan") {
+			t.Errorf("%q: %d %s", encoding, code, got)
+		}
+	}
+}
+
 // Each reader has one plan at work and a few waiting, and all together two and
 // sixteen: one who asks for thirty gets no other reader's turn, nor more memory.
 func TestPlansTakeTurns(t *testing.T) {
