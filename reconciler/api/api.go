@@ -214,7 +214,7 @@ func (s *Server) httpServer() *http.Server {
 		IdleTimeout: IdleTimeout, MaxHeaderBytes: MaxHeaderBytes, ErrorLog: newErrorLog(s.log), ConnContext: withConnection,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameBytes,
-			MaxReceiveBufferPerConnection: maxUnreadBytes, MaxReceiveBufferPerStream: maxUnreadBytes,
+			MaxReceiveBufferPerConnection: maxUnreadTogether, MaxReceiveBufferPerStream: maxUnreadBytes,
 			SendPingTimeout: pingAfter, WriteByteTimeout: writeTimeout,
 		},
 	}

@@ -88,7 +88,7 @@ var (
 	doorJoin = &Limit{
 		Door: "join", Opens: "/agent/v1/join", Who: Anybody,
 		BodyBytes: 64 << 10, BodyTime: 10 * time.Second, // a token and a certificate request
-		AtOnce: 32, ByCaller: 8, Queue: 256, QueueByCaller: 64, Waits: 10 * time.Second, Lasts: 30 * time.Second,
+		AtOnce: 32, ByCaller: 8, Queue: 128, QueueByCaller: 32, Waits: 10 * time.Second, Lasts: 30 * time.Second,
 	}
 	doorRenew = &Limit{
 		Door: "renewal", Opens: "/agent/v1/renew", Who: Nodes,
@@ -154,10 +154,13 @@ const (
 	// maxStreams of a connection, as Kubernetes' own server has it; net/http
 	// ends a connection that resets them faster than they are answered.
 	maxStreams = 100
-	// maxUnreadBytes of bodies wait in memory for their handlers, of a
-	// connection and of each of its requests.
-	maxUnreadBytes = 128 << 10
-	maxFrameBytes  = 16 << 10
+	// maxUnreadBytes of one body wait in memory for its handler, and
+	// maxUnreadTogether of all bodies on a connection: more than those of all
+	// plans that one reader may have waiting, which would otherwise keep back the
+	// body of the one whose turn it is.
+	maxUnreadBytes    = 256 << 10
+	maxUnreadTogether = 2 << 20
+	maxFrameBytes     = 16 << 10
 	// pingAfter a connection that says nothing is asked whether it is there.
 	pingAfter = time.Minute
 )

@@ -95,6 +95,25 @@ func TestAPlanTooLarge(t *testing.T) {
 	}
 }
 
+// Plans that wait on a connection do not keep back the body of the one whose turn it
+// is.
+func TestPlansShareAConnection(t *testing.T) {
+	ts := startServer(t, func(c *Config) {
+		c.Plan = func(context.Context, PlanRequest) (any, error) { return struct{}{}, nil }
+	})
+	c, body := ts.client("reader:ada"), planBody(t, PlanRequest{Source: "main", Files: []PlanFile{{Path: "a.yaml", Data: make([]byte, 2<<20)}}})
+	get[struct{}](t, c, ts.url+"/api") // from here on there is one connection
+	var asked sync.WaitGroup
+	for range doorPlan.ByCaller + doorPlan.QueueByCaller {
+		asked.Go(func() {
+			if code, got, _ := do(t, c, "POST", ts.url+"/apis/fairlead/v1/plan", body); code != http.StatusOK {
+				t.Errorf("%d %s", code, got)
+			}
+		})
+	}
+	asked.Wait()
+}
+
 // Each reader has one plan at work and a few waiting, and all together two and
 // sixteen: one who asks for thirty gets no other reader's turn, nor more memory.
 func TestPlansTakeTurns(t *testing.T) {
