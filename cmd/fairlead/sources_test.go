@@ -18,7 +18,9 @@ import (
 
 	"fairlead/cmd/fairlead/internal/config"
 	"fairlead/reconciler"
+	"fairlead/reconciler/api"
 	"fairlead/reconciler/control"
+	"fairlead/reconciler/gitsource"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/store"
@@ -323,5 +325,14 @@ func TestSourcesFromGit(t *testing.T) {
 	}
 	if _, ok := state.Get[*corev1.ConfigMap](m.feed.Snapshot(), "default", "a"); !ok {
 		t.Error("the objects of a Source went with it")
+	}
+}
+
+// The port lets through what git takes, and no more.
+func TestTheGitDoorTakesWhatGitTakes(t *testing.T) {
+	for _, l := range api.Limits() {
+		if l.Door == "git" && l.BodyBytes != gitsource.MaxPushBytes {
+			t.Errorf("the port takes %d bytes of a push, git %d", l.BodyBytes, gitsource.MaxPushBytes)
+		}
 	}
 }

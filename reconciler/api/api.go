@@ -5,7 +5,9 @@
 // what agents say is handed to the loop. It is called by cmd, which brings the
 // certificates, the joining of nodes and the planning.
 //
-// routes.go maps a request to its handler; resources.go says what is served;
+// limits.go is the table of what each door takes; admit.go stands before every
+// handler and connections.go before every connection, and hold them to it.
+// routes.go maps a request to its door and handler; resources.go says what is served;
 // read.go, watch.go and table.go answer reads; door.go is the agents' side.
 package api
 
