@@ -28,6 +28,7 @@ type backend struct {
 type handleUnderTest interface {
 	Load(context.Context) (wire.Loaded, error)
 	Commit(context.Context, wire.Batch) error
+	SetAside(context.Context, []wire.Unreadable) error
 	// another is a handle on the same data, as a process started later has.
 	another() handleUnderTest
 	inject(func(keys int) Fault)
@@ -163,6 +164,95 @@ var contract = map[string]func(t *testing.T, b backend){
 				t.Errorf("object %d: got %d bytes, want %d", i, len(got[i].Object), len(w.Record.Object))
 			}
 		}
+	},
+	"records that cannot be read are told of, and set aside for good": func(t *testing.T, b backend) {
+		s := b.open(t)
+		fill(t, s, 300)
+		want := load(t, s)
+		bad := map[string]string{
+			objectPrefix + "Pod/shop/no-version":   "no line feed",
+			objectPrefix + "Pod/shop/bad-version":  "x\nobject",
+			objectPrefix + "Pod/shop/with/a/slash": "1\nobject",
+			objectPrefix + "nothing":               "1\nobject",
+			objectPrefix + "Pod/shop/empty":        "",
+			objectPrefix + "Pod/shop/large":        strings.Repeat("x", MaxObjectBytes),
+		}
+		var ops []op
+		for key, value := range bad {
+			ops = append(ops, op{key, []byte(value)})
+		}
+		ops = append(ops, op{keyRound, decimal(want.Round)})
+		if held, _, err := s.raw().apply(t.Context(), condition{keyRound, string(decimal(want.Round))}, ops); err != nil || !held {
+			t.Fatal(held, err)
+		}
+		heir := s.another()
+		got := load(t, heir)
+		told := map[string]bool{}
+		for _, u := range got.Unreadable {
+			told[u.Key] = u.Why != ""
+		}
+		for key := range bad {
+			if !told[key] {
+				t.Errorf("nothing is said of %s", key)
+			}
+		}
+		unreadable := append(got.Unreadable, wire.Unreadable{Key: wire.StoreKey(want.Records[7].Key)}) // and one whose object is damaged
+		got.Unreadable = nil
+		want.Term++
+		diff(t, got, want)
+		if err := heir.SetAside(t.Context(), unreadable); err != nil {
+			t.Fatal(err)
+		}
+		commit(t, heir, upheaval(got))
+		want.Records = slices.Delete(slices.Clone(want.Records), 7, 8)
+		want = after(want, upheaval(got))
+		want.Term++
+		want.Aside = len(bad) + 1
+		diff(t, load(t, heir.another()), want)
+		for key, value := range bad {
+			aside, found, err := s.raw().get(t.Context(), asidePrefix+strings.TrimPrefix(key, objectPrefix))
+			if err != nil || !found || string(aside.value) != value {
+				t.Errorf("%s is not kept: %v", key, err)
+			}
+			if _, found, _ := s.raw().get(t.Context(), key); found {
+				t.Errorf("%s is still in the way", key)
+			}
+		}
+	},
+	"a setting aside that failed is done again": func(t *testing.T, b backend) {
+		s := b.open(t)
+		fill(t, s, 300)
+		want := load(t, s)
+		aside := []wire.Unreadable{{Key: wire.StoreKey(want.Records[3].Key)}}
+		s.inject(nth(1, FaultLost))
+		if err := s.SetAside(t.Context(), aside); err == nil {
+			t.Fatal("the fault was not injected")
+		}
+		s.inject(nil)
+		if err := s.SetAside(t.Context(), aside); !errors.Is(err, ErrNotLoaded) {
+			t.Errorf("after an error: %v", err)
+		}
+		heir := s.another()
+		want.Term++
+		diff(t, load(t, heir), want)
+		if err := heir.SetAside(t.Context(), aside); err != nil {
+			t.Fatal(err)
+		}
+		// A start that ends before its first round has told nobody.
+		want.Records = slices.Delete(slices.Clone(want.Records), 3, 4)
+		for range 2 {
+			heir = heir.another()
+			got := load(t, heir)
+			if len(got.Unreadable) != 1 || got.Unreadable[0].Key != aside[0].Key || got.Aside != 0 {
+				t.Fatalf("told of %v, %d set aside before", got.Unreadable, got.Aside)
+			}
+			got.Unreadable = nil
+			want.Term++
+			diff(t, got, want)
+		}
+		commit(t, heir, wire.Batch{Round: want.Round + 1, ResourceVersion: want.ResourceVersion, Creations: want.Creations})
+		want.Term, want.Round, want.Aside = want.Term+1, want.Round+1, 1
+		diff(t, load(t, heir.another()), want)
 	},
 	"load comes first": func(t *testing.T, b backend) {
 		if err := b.open(t).Commit(t.Context(), wire.Batch{Round: 1}); !errors.Is(err, ErrNotLoaded) {

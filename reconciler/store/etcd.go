@@ -238,7 +238,7 @@ func etcdConfig(c Config, socket string, log *logrusCore) *embed.Config {
 	cfg.TickMs = uint(tick.Milliseconds())
 	cfg.ElectionMs = electionTicks * cfg.TickMs
 	cfg.QuotaBackendBytes = quotaBytes
-	cfg.MaxTxnOps = MaxWritesPerTransaction + 2 // the round and the counters
+	cfg.MaxTxnOps = MaxWritesPerTransaction + 3 // the round, the counters, and what was missing
 	cfg.MaxRequestBytes = MaxObjectBytes + maxTransactionBytes
 	cfg.SnapshotCount = snapshotCount
 	cfg.SnapshotCatchUpEntries = snapshotCatchUpCount

@@ -19,7 +19,9 @@ const (
 	keyTerm       = prefix + "meta/term"    // decimal; every load adds one
 	keyRound      = prefix + "meta/round"   // decimal; moved by a round's last transaction
 	keyCounter    = prefix + "meta/counter" // counters; moved with the round
-	objectPrefix  = prefix + "o/"
+	keyMissing    = prefix + "meta/missing" // lines: keys of records set aside that no round knows of yet
+	objectPrefix  = wire.ObjectPrefix
+	asidePrefix   = prefix + "aside/" // records that could not be read, each behind what its key was under objectPrefix
 	schemaVersion = "2"
 	// schemaJSON is of stores that hold JSON objects only. They are read as they
 	// are and are of schemaVersion from the next load on.
@@ -47,7 +49,7 @@ func objectKey(k schema.Key) (string, error) {
 	if err := wire.CheckKey(k); err != nil {
 		return "", err
 	}
-	return objectPrefix + string(k.Kind) + "/" + k.Namespace + "/" + k.Name, nil
+	return wire.StoreKey(k), nil
 }
 
 func parseObjectKey(key string) (schema.Key, error) {

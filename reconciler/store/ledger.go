@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +39,8 @@ type ledger struct {
 	round    uint64
 	revision int64 // that moved the round last
 	counters counters
-	written  int // keys since the last compaction
+	written  int  // keys since the last compaction
+	untold   bool // keyMissing is there: the next round takes it away
 }
 
 // Load takes a new term, undoes a round that was not finished, and returns the
@@ -70,12 +72,17 @@ func (l *ledger) Load(ctx context.Context) (wire.Loaded, error) {
 	out := wire.Loaded{
 		ResourceVersion: l.counters.ResourceVersion, Creations: l.counters.Creations,
 		Round: l.round, Term: l.term,
-		Records: make([]wire.Record, len(entries)),
+		Records: make([]wire.Record, 0, len(entries)),
 	}
-	for i, e := range entries {
-		if out.Records[i], err = decodeRecord(e); err != nil {
-			return wire.Loaded{}, err
+	for _, e := range entries {
+		if rec, err := decodeRecord(e); err == nil {
+			out.Records = append(out.Records, rec)
+		} else {
+			out.Unreadable = append(out.Unreadable, wire.Unreadable{Key: e.key, Why: err.Error()})
 		}
+	}
+	if err := l.readAside(ctx, &out); err != nil {
+		return wire.Loaded{}, fmt.Errorf("read what is set aside: %w", err)
 	}
 	slices.SortFunc(out.Records, func(a, b wire.Record) int { return a.Key.Compare(b.Key) })
 	l.loaded = true
@@ -187,6 +194,59 @@ func (l *ledger) putBack(ctx context.Context, entries []entry) error {
 	return l.write(ctx, ops, []op{{keyRound, decimal(l.round)}})
 }
 
+// readAside counts what earlier starts set aside. What was set aside by one that ended
+// before its first round is told of again, for nobody has acted on it.
+func (l *ledger) readAside(ctx context.Context, out *wire.Loaded) error {
+	if err := l.engine.scan(ctx, asidePrefix, 0, true, func(entry) error { out.Aside++; return nil }); err != nil {
+		return err
+	}
+	e, found, err := l.get(ctx, keyMissing)
+	l.untold = found
+	if err != nil || !found {
+		return err
+	}
+	for key := range strings.Lines(string(e.value)) {
+		out.Unreadable = append(out.Unreadable, wire.Unreadable{Key: strings.TrimSuffix(key, "\n"), Why: "it was set aside by a start that did not get further"})
+		out.Aside = max(0, out.Aside-1)
+	}
+	return nil
+}
+
+// maxMissing bounds the keys in keyMissing: that some are missing is what counts.
+const maxMissing = 1000
+
+// SetAside moves records that cannot be read to asidePrefix, where nothing reads them
+// and their bytes stay for a person to look at. It comes between Load and the first
+// Commit, until which later loads tell of them again; after an error Load comes first.
+func (l *ledger) SetAside(ctx context.Context, records []wire.Unreadable) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.loaded {
+		return ErrNotLoaded
+	}
+	var ops []op
+	for _, r := range records {
+		e, found, err := l.get(ctx, r.Key)
+		if err != nil {
+			return fmt.Errorf("set %s aside: %w", r.Key, err)
+		}
+		if found {
+			ops = append(ops, op{asidePrefix + strings.TrimPrefix(r.Key, objectPrefix), append([]byte{}, e.value...)}, op{key: r.Key})
+		}
+	}
+	var missing []byte
+	for _, r := range records[:min(len(records), maxMissing)] {
+		missing = append(append(missing, r.Key...), '\n')
+	}
+	// The round key is written again, unchanged: the next load reads as of it.
+	if err := l.write(ctx, ops, []op{{keyRound, decimal(l.round)}, {keyMissing, missing}}); err != nil {
+		l.loaded = false
+		return fmt.Errorf("set %d records aside: %w", len(records), err)
+	}
+	l.untold = true
+	return nil
+}
+
 // Commit makes b durable, all of it or nothing, before it returns. It does not
 // keep b. After an error other than ErrRefused it takes no further batch until
 // Load has been called.
@@ -201,10 +261,15 @@ func (l *ledger) Commit(ctx context.Context, b wire.Batch) error {
 		return fmt.Errorf("round %d: %w: %w", b.Round, ErrRefused, err)
 	}
 	after := counters{ResourceVersion: b.ResourceVersion, Creations: b.Creations}
-	if err := l.write(ctx, ops, []op{{keyRound, decimal(b.Round)}, {keyCounter, after.encode()}}); err != nil {
+	last := []op{{keyRound, decimal(b.Round)}, {keyCounter, after.encode()}}
+	if l.untold {
+		last = append(last, op{key: keyMissing})
+	}
+	if err := l.write(ctx, ops, last); err != nil {
 		l.loaded = false
 		return fmt.Errorf("round %d: %w", b.Round, err)
 	}
+	l.untold = false
 	l.round, l.counters = b.Round, after
 	l.compact(ctx)
 	return nil

@@ -84,6 +84,7 @@ type entry struct {
 
 var _, _ interface {
 	Load(context.Context) (wire.Loaded, error)
+	SetAside(context.Context, []wire.Unreadable) error
 	Commit(context.Context, wire.Batch) error
 	Close() error
 } = (*Etcd)(nil), (*Memory)(nil)

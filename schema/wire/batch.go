@@ -22,6 +22,15 @@ type Loaded struct {
 	Records         []Record // sorted by Key
 	ResourceVersion uint64   // in a new store unix seconds << 20
 	Creations       uint64
-	Round           uint64 // 0 in a new store
-	Term            uint64 // of this loading; the store's writes are fenced by it
+	Round           uint64       // 0 in a new store
+	Term            uint64       // of this loading; the store's writes are fenced by it
+	Unreadable      []Unreadable // records that are not in Records, sorted
+	Aside           int          // records that earlier starts set aside
+}
+
+// Unreadable is a record of the store that cannot be read. It says nothing of the
+// others.
+type Unreadable struct {
+	Key string // as the store has it; it may be no object's
+	Why string
 }

@@ -35,9 +35,47 @@ func CheckKey(k schema.Key) error {
 	return nil
 }
 
-// CheckSize says why obj is too large for the store. It is quick: every object of a
+// ObjectPrefix begins the store's keys of objects.
+const ObjectPrefix = "/fairlead/v1/o/"
+
+// StoreKey is the key of an object in the store:
+// /fairlead/v1/o/<kind>/<namespace>/<name>, the namespace being empty for
+// cluster-scoped kinds.
+func StoreKey(k schema.Key) string {
+	return ObjectPrefix + string(k.Kind) + "/" + k.Namespace + "/" + k.Name
+}
+
+// KeyOfStore is the object that a key of StoreKey's names; false for any other, and
+// for kinds that this version does not know.
+func KeyOfStore(key string) (schema.Key, bool) {
+	parts := strings.Split(strings.TrimPrefix(key, ObjectPrefix), "/")
+	if len(parts) != 3 || !strings.HasPrefix(key, ObjectPrefix) {
+		return schema.Key{}, false
+	}
+	_, known := schema.Lookup(schema.Kind(parts[0]))
+	return schema.Key{Kind: schema.Kind(parts[0]), Namespace: parts[1], Name: parts[2]}, known
+}
+
+// originRoom is what the origin adds to an object from Git: its path, mostly.
+const originRoom = 8 << 10
+
+// CheckDesired says why an object that a tree asks for cannot be taken.
+func CheckDesired(obj schema.Object) error {
+	if err := CheckKey(schema.KeyOf(obj)); err != nil {
+		return err
+	}
+	if size := EncodedSize(obj); size > schema.MaxDesiredBytes+originRoom {
+		return fmt.Errorf("%d bytes as stored, at most %d fit", size, schema.MaxDesiredBytes)
+	}
+	return nil
+}
+
+// CheckRecord says why the store would not take obj. It is quick: every object of a
 // round is asked about.
-func CheckSize(obj schema.Object) error {
+func CheckRecord(obj schema.Object) error {
+	if err := CheckKey(schema.KeyOf(obj)); err != nil {
+		return err
+	}
 	if size := EncodedSize(obj); size > MaxObjectBytes {
 		return fmt.Errorf("%d bytes as stored, at most %d fit", size, MaxObjectBytes)
 	}
@@ -48,10 +86,7 @@ func CheckSize(obj schema.Object) error {
 // clients as JSON that they can read. It does all three, which takes a while: it is
 // for what comes singly.
 func CheckStorable(obj schema.Object) error {
-	if err := CheckKey(schema.KeyOf(obj)); err != nil {
-		return err
-	}
-	if err := CheckSize(obj); err != nil {
+	if err := CheckRecord(obj); err != nil {
 		return err
 	}
 	want, err := EncodeObject(obj)
