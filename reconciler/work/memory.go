@@ -148,17 +148,23 @@ type Memory struct {
 	Fresh   uint64          // highest resourceVersion that the records prove
 	Records []schema.Object // sorted by key; as of Version
 	Pods    []*corev1.Pod   // bound to the node, sorted by key
+	// Unreadable are items that cannot be read, or are not as the master made them, by
+	// the store's keys of what they should be. What the node keeps besides counts.
+	Unreadable []wire.Unreadable
 }
 
 // Fresher reports whether m's records are of a later moment than other's. What
 // a node says of its version counts only where the records themselves do not
-// tell.
+// tell; of two of one moment the one of which more can be read is fresher.
 func (m Memory) Fresher(other Memory) bool {
-	return cmp.Or(cmp.Compare(m.Fresh, other.Fresh), cmp.Compare(m.Version, other.Version)) > 0
+	return cmp.Or(cmp.Compare(m.Fresh, other.Fresh), cmp.Compare(m.Version, other.Version), cmp.Compare(len(other.Unreadable), len(m.Unreadable))) > 0
 }
 
-// Recall reads what node kept. An item that is not as the master made it spoils
-// the whole: what cannot be read is not nothing.
+// Recall reads what node kept. An item that cannot be read, or is not as the master
+// made it, is told of and left out: a node that may leave items out anyway gains
+// nothing by spoiling them, and one damaged item must not hold up the whole cluster.
+// Where more than half of the items are so, the whole is an error: what cannot be read
+// is not nothing.
 func (k *Keeper) Recall(node schema.NodeName, kept wire.Kept) (Memory, error) {
 	m := Memory{Version: kept.Version}
 	for _, key := range slices.Sorted(maps.Keys(kept.Items)) {
@@ -178,12 +184,24 @@ func (k *Keeper) Recall(node schema.NodeName, kept wire.Kept) (Memory, error) {
 			}
 		}
 		if err != nil {
-			return Memory{}, fmt.Errorf("%s kept by node %s: %w", key, node, err)
+			m.Unreadable = append(m.Unreadable, wire.Unreadable{Key: storeKey(key), Why: fmt.Sprintf("%s kept by node %s: %v", key, node, err)})
 		}
+	}
+	if n := len(m.Unreadable); n > len(m.Records)+len(m.Pods) {
+		return Memory{}, fmt.Errorf("%d of the %d items that it kept cannot be read, the first: %s", n, n+len(m.Records)+len(m.Pods), m.Unreadable[0].Why)
 	}
 	slices.SortFunc(m.Records, byKey[schema.Object])
 	slices.SortFunc(m.Pods, byKey[*corev1.Pod])
 	return m, nil
+}
+
+// storeKey is the store's key of an item's object, and the item's own where it names
+// none: a pod's item names its UID.
+func storeKey(item string) string {
+	if key, err := KeyOfRecord(item); err == nil {
+		return wire.StoreKey(key)
+	}
+	return item
 }
 
 func byKey[T schema.Object](a, b T) int { return schema.KeyOf(a).Compare(schema.KeyOf(b)) }

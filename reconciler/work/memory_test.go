@@ -2,6 +2,7 @@ package work
 
 import (
 	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 
@@ -94,8 +95,8 @@ func TestRecordsOfEqualObjectsAreEqual(t *testing.T) {
 	}
 }
 
-// A node can keep what it was given and nothing else.
-func TestRecallRefusesWhatTheMasterDidNotMake(t *testing.T) {
+// A node can keep what it was given and nothing else, and what else it tells counts.
+func TestRecallLeavesOutWhatTheMasterDidNotMake(t *testing.T) {
 	mine := pod("mine", "n1")
 	cases := []struct {
 		name   string
@@ -124,12 +125,25 @@ func TestRecallRefusesWhatTheMasterDidNotMake(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			kept := keeping(t, []*corev1.Pod{mine}, source("12", "abc"), deployment("api"))
+			whole := keeping(t, []*corev1.Pod{mine}, source("12", "abc"), deployment("api"))
+			kept := wire.Kept{Version: whole.Version, Items: maps.Clone(whole.Items)}
 			c.change(kept.Items)
-			if m, err := keeper.Recall(c.node, kept); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("recalled %+v, %v; want an error with %q", m, err, c.want)
+			m, err := keeper.Recall(c.node, kept)
+			if err != nil || len(m.Unreadable) != 1 || !strings.Contains(m.Unreadable[0].Why, c.want) {
+				t.Fatalf("recalled %+v, %v; want one item left out, with %q", m, err, c.want)
+			}
+			if all, _ := keeper.Recall("n1", whole); len(m.Records)+len(m.Pods) < len(all.Records)+len(all.Pods)-1 {
+				t.Errorf("%d records and %d pods are left", len(m.Records), len(m.Pods))
 			}
 		})
+	}
+}
+
+// What is mostly unreadable is not taken for little.
+func TestRecallRefusesWhatIsMostlyUnreadable(t *testing.T) {
+	kept := keeping(t, []*corev1.Pod{pod("mine", "n1")}, source("12", "abc"), deployment("api"))
+	if m, err := NewKeeper([]byte("another")).Recall("n1", kept); err == nil {
+		t.Errorf("recalled %+v", m)
 	}
 }
 
