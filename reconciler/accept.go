@@ -52,6 +52,7 @@ func accept(c *control.Context, cand Candidate) {
 	}
 	rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied")
 	next.Status.Applied = ref
+	completed(c, next, len(changes))
 	tell(c, next, metav1.ConditionTrue, "Applied", "commit "+short(ref.Commit)+" is applied")
 	c.Tx.Put(next)
 	c.Tx.Put(rev)

@@ -38,6 +38,8 @@ type Candidate struct {
 	// RollbackOf names the failed revision that this one, healthy before,
 	// replaces; "" for a commit that Git asks for.
 	RollbackOf string
+	// Again has the commit that is applied made whole: nothing new is decided.
+	Again bool
 	// Plan is what was computed for it; its placements are kept and preferred.
 	Plan *plan.Plan
 	// Diagnostics with an error among them make the revision Invalid.
@@ -96,9 +98,11 @@ type Machine struct {
 	doubting  bool                                     // most nodes are silent
 	stale     map[schema.NodeName]bool                 // nodes whose pods are marked stale
 	acked     map[schema.NodeName]uint64
-	draining  map[string]uint64 // UID of a terminating pod -> version its endpoints are out of
-	swept     time.Time         // when old events were last looked for
-	recovery  *recovery         // not nil while the cluster of a lost store is gathered
+	draining  map[string]uint64   // UID of a terminating pod -> version its endpoints are out of
+	swept     time.Time           // when old events were last looked for
+	recovery  *recovery           // not nil while the cluster of a lost store is gathered
+	withheld  map[schema.Key]bool // what the store would not take, and was told of
+	missing   []wire.Unreadable   // records that could not be read at the start, until they are told of
 }
 
 // NewMachine starts from a loaded snapshot. Every object is looked at once in
@@ -107,6 +111,7 @@ func NewMachine(engine *settle.Engine, loaded *state.Snapshot, sources []schema.
 	m := &Machine{
 		engine: engine, snapshot: loaded, queue: settle.NewQueue(), sources: sources,
 		heard: map[schema.NodeName]time.Time{}, said: map[schema.NodeName]said{}, refusals: map[schema.NodeName]map[string]time.Time{}, stale: map[schema.NodeName]bool{}, acked: map[schema.NodeName]uint64{}, draining: map[string]uint64{},
+		withheld: map[schema.Key]bool{},
 	}
 	engine.EnqueueAll(m.queue, loaded)
 	for pod := range state.All[*corev1.Pod](loaded, "") {
@@ -130,6 +135,7 @@ type Output struct {
 	Counters state.Counters
 	Snapshot *state.Snapshot
 	Wake     time.Time
+	Withheld []Withheld // told once
 }
 
 // Step takes what came in since the last one and lets the cluster settle.
@@ -144,6 +150,7 @@ func (m *Machine) Step(now time.Time, inputs []Input) Output {
 func (m *Machine) round(tx *state.Txn, now time.Time, inputs []Input) Output {
 	c := m.engine.Context(tx, now)
 	m.configure(c)
+	m.tellMissing(c)
 	if m.lastRound.IsZero() || now.Sub(m.lastRound) > MaxRoundGap {
 		m.restartSilence(tx, now)
 	}
@@ -151,7 +158,11 @@ func (m *Machine) round(tx *state.Txn, now time.Time, inputs []Input) Output {
 	for _, in := range inputs {
 		switch in := in.(type) {
 		case Candidate:
-			accept(c, in)
+			if in.Again {
+				applyAgain(c, in)
+			} else {
+				accept(c, in)
+			}
 		case NodeReport:
 			m.report(c, in)
 		case Acknowledgement:
@@ -164,9 +175,10 @@ func (m *Machine) round(tx *state.Txn, now time.Time, inputs []Input) Output {
 	m.drain(c)
 	m.forgetEvents(c)
 	m.engine.Run(tx, m.queue, now)
+	withheld := m.withhold(c)
 	changes := tx.Changes()
 	m.noteTerminating(changes, tx.Counters().ResourceVersion)
-	out := Output{Changes: changes, Counters: tx.Counters(), Wake: m.wake(now)}
+	out := Output{Changes: changes, Counters: tx.Counters(), Wake: m.wake(now), Withheld: withheld}
 	if len(changes) > 0 {
 		m.snapshot = tx.Commit()
 	}

@@ -12,6 +12,7 @@ import (
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/work"
 	"fairlead/schema"
+	"fairlead/schema/wire"
 )
 
 // Recovered is what a node remembers of a cluster whose store was lost.
@@ -37,7 +38,8 @@ type recovery struct {
 	memories map[schema.NodeName]work.Memory // their records apart
 	reports  map[schema.NodeName]NodeReport  // the last of each
 	freshest work.Memory
-	version  uint64 // the highest of any node's work
+	version  uint64                     // the highest of any node's work
+	missing  map[string]wire.Unreadable // what cannot be read of what nodes kept, by key
 }
 
 // Recover makes a machine that starts from an empty store decide nothing until
@@ -50,7 +52,7 @@ func (m *Machine) Recover(nodes []schema.NodeName) {
 	}
 	m.recovery = &recovery{
 		nodes:    slices.Sorted(slices.Values(nodes)),
-		memories: map[schema.NodeName]work.Memory{}, reports: map[schema.NodeName]NodeReport{},
+		memories: map[schema.NodeName]work.Memory{}, reports: map[schema.NodeName]NodeReport{}, missing: map[string]wire.Unreadable{},
 	}
 }
 
@@ -112,6 +114,8 @@ func (m *Machine) recover(now time.Time, inputs []Input) Output {
 	c := m.engine.Context(tx, now)
 	r.restore(c)
 	m.configure(c)
+	m.Missing(r.unreadable(c.Tx))
+	m.tellMissing(c)
 	for _, node := range slices.Sorted(maps.Keys(r.reports)) {
 		m.report(c, r.reports[node])
 	}
@@ -131,8 +135,23 @@ func (r *recovery) remember(in Recovered) {
 	if in.Memory.Fresher(r.freshest) {
 		r.freshest = in.Memory
 	}
+	for _, u := range in.Memory.Unreadable {
+		r.missing[u.Key] = u
+	}
 	in.Memory.Records = nil
 	r.memories[in.Node] = in.Memory
+}
+
+// unreadable is what nobody could tell, sorted: an object that is there was told by
+// another node.
+func (r *recovery) unreadable(have state.Reader) []wire.Unreadable {
+	var out []wire.Unreadable
+	for _, key := range slices.Sorted(maps.Keys(r.missing)) {
+		if k, ok := wire.KeyOfStore(key); !ok || have.Get(k) == nil {
+			out = append(out, r.missing[key])
+		}
+	}
+	return out
 }
 
 // counters are those of an empty store, raised above all that was ever handed

@@ -322,3 +322,44 @@ func readyOf(s *state.Snapshot, app string) (n int) {
 	}
 	return n
 }
+
+// A record that no node can give back readable, a commit of the year 10000 say, does
+// not keep the cluster from being recovered.
+func TestRecoveryWithoutWhatCannotBeRead(t *testing.T) {
+	c := newCluster(t, 3)
+	cand := shop(t, commitHash(1), "v1", nil)
+	c.push(cand)
+	c.untilPhase(commitHash(1), schema.PhaseHealthy)
+	c.rest()
+	placed := c.placed()
+	l := c.wipe()
+	for _, node := range c.nodes {
+		all := kept(l.before, node)
+		poison := state.Edit(revisionIn(t, l.before, commitHash(1)))
+		poison.Spec.Time = metav1.Unix(253402300800, 0)
+		key, _ := work.RecordKey(poison)
+		all.Items[key] = keeper.Record(key, poison)
+		memory, err := keeper.Recall(node, all)
+		if err != nil || len(memory.Unreadable) != 1 || memory.Unreadable[0].Key != wire.StoreKey(schema.KeyOf(poison)) {
+			t.Fatalf("node %s told %v, %v", node, memory.Unreadable, err)
+		}
+		l.answers[node] = reconciler.Recovered{Node: node, Memory: memory}
+	}
+	c.hear(l, c.nodes...)
+	if awaited := c.machine.Awaited(); len(awaited) > 0 {
+		t.Fatalf("still awaited: %v", awaited)
+	}
+	c.again(cand)
+	if got := c.placed(); !slices.Equal(got, placed) {
+		t.Errorf("pods are %v, were %v", got, placed)
+	}
+}
+
+func revisionIn(t *testing.T, s *state.Snapshot, commit string) *schema.Revision {
+	t.Helper()
+	rev, ok := state.Get[*schema.Revision](s, "", schema.RevisionName("main", commit))
+	if !ok {
+		t.Fatalf("no revision of %s", commit)
+	}
+	return rev
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +14,6 @@ import (
 
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
-	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -32,8 +30,10 @@ const (
 	// maxInputs is how many inputs one round takes.
 	maxInputs = 256
 	// commitDeadline is how long a round may take to become durable before the
-	// leader gives its memory up.
+	// leader gives its memory up, and commitRate, in bytes a second, what a slow disk
+	// is given more for a large one: a whole tree is one round, and comes again.
 	commitDeadline = 30 * time.Second
+	commitRate     = 2 << 20
 )
 
 // LoopConfig is what a Loop needs.
@@ -295,6 +295,9 @@ func (l *Loop) Decide(inputs []Input) *Round {
 	if len(out.Changes) > 0 {
 		l.config.Round++
 	}
+	for _, w := range out.Withheld {
+		l.config.Log.WithFields(logrus.Fields{"object": w.Key.String(), "reason": w.Why}).Error("an object cannot be stored: it stays as it was, and its revision is Invalid")
+	}
 	return &Round{Wake: out.Wake, number: l.config.Round, out: out, awaits: l.config.Machine.Awaited()}
 }
 
@@ -309,12 +312,22 @@ func (l *Loop) Write(ctx context.Context, r *Round) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitDeadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadlineOf(batch))
 	defer cancel()
 	if err := l.config.Store.Commit(ctx, batch); err != nil {
 		return fmt.Errorf("make round %d durable: %w", r.number, err)
 	}
 	return nil
+}
+
+func deadlineOf(b wire.Batch) time.Duration {
+	bytes := 0
+	for _, w := range b.Writes {
+		if w.Record != nil {
+			bytes += len(w.Record.Object)
+		}
+	}
+	return commitDeadline + time.Duration(bytes)*time.Second/commitRate
 }
 
 // Publish shows a durable round to everybody.
@@ -370,30 +383,4 @@ func encodeChange(ch state.Change) (wire.Write, error) {
 	}
 	w.Record = &wire.Record{Key: ch.Key, ResourceVersion: ch.RV, Object: data}
 	return w, nil
-}
-
-// Restore builds the snapshot that a store's records describe.
-func Restore(records []wire.Record, counters state.Counters) (*state.Snapshot, error) {
-	objects := make([]schema.Object, len(records))
-	err := onAllCores(len(records), func(i int) (err error) {
-		objects[i], err = decodeRecord(records[i])
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	tx := state.Empty(counters).Begin()
-	for _, obj := range objects {
-		tx.Restore(obj)
-	}
-	return tx.Commit(), nil
-}
-
-func decodeRecord(rec wire.Record) (schema.Object, error) {
-	obj, err := wire.DecodeObject(rec.Key.Kind, rec.Object)
-	if err != nil {
-		return nil, fmt.Errorf("stored object %s: %w", rec.Key, err)
-	}
-	obj.SetResourceVersion(strconv.FormatUint(rec.ResourceVersion, 10))
-	return obj, nil
 }

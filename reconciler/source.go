@@ -45,28 +45,49 @@ type Vault struct {
 
 	mu     sync.Mutex
 	values map[string][]byte // sealed -> value
+	// Sources are judged side by side: what one sealed and has not handed over yet is
+	// not for another to forget.
+	clock  uint64            // of Use
+	sealed map[string]uint64 // when each value was sealed last
+	inUse  map[uint64]bool   // the Uses that have not ended, by when they began
 }
 
 // NewVault returns a vault that knows no value yet.
-func NewVault(key []byte) *Vault { return &Vault{key: key, values: map[string][]byte{}} }
+func NewVault(key []byte) *Vault {
+	return &Vault{key: key, values: map[string][]byte{}, sealed: map[string]uint64{}, inUse: map[uint64]bool{}}
+}
+
+// Use keeps what is sealed from now on, whatever is forgotten, until end is called.
+func (v *Vault) Use() (end func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.clock++
+	began := v.clock
+	v.inUse[began] = true
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		delete(v.inUse, began)
+	}
+}
 
 // Seal is the objects with sealed copies in place of the Secrets, whose values it
 // keeps. What it gets it leaves as it is.
 func (v *Vault) Seal(objects []*schema.Desired) []*schema.Desired {
-	return v.sealed(objects, func(sum string, value []byte) {
+	return v.sealing(objects, func(sum string, value []byte) {
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		v.values[sum] = value
+		v.values[sum], v.sealed[sum] = value, v.clock
 	})
 }
 
 // Compare is Seal for objects that are compared and never delivered: of their
 // values it keeps nothing.
 func (v *Vault) Compare(objects []*schema.Desired) []*schema.Desired {
-	return v.sealed(objects, func(string, []byte) {})
+	return v.sealing(objects, func(string, []byte) {})
 }
 
-func (v *Vault) sealed(objects []*schema.Desired, keep func(sum string, value []byte)) []*schema.Desired {
+func (v *Vault) sealing(objects []*schema.Desired, keep func(sum string, value []byte)) []*schema.Desired {
 	out := objects
 	for i, d := range objects {
 		secret, ok := d.Object.(*corev1.Secret)
@@ -112,19 +133,35 @@ func (v *Vault) Open(s *corev1.Secret) (map[string][]byte, bool) {
 	return out, true
 }
 
-// Forget drops the values that no Secret of r has.
-func (v *Vault) Forget(r state.Reader) {
+// Forget drops the values that no Secret of r or of judged has, but for those that
+// were sealed since the oldest Use began.
+func (v *Vault) Forget(r state.Reader, judged ...[]*schema.Desired) {
 	kept := map[string]bool{}
-	for s := range state.All[*corev1.Secret](r, "") {
+	keep := func(s *corev1.Secret) {
 		for _, sum := range s.Data {
 			kept[string(sum)] = true
 		}
 	}
+	for s := range state.All[*corev1.Secret](r, "") {
+		keep(s)
+	}
+	for _, objects := range judged {
+		for _, d := range objects {
+			if s, ok := d.Object.(*corev1.Secret); ok {
+				keep(s)
+			}
+		}
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	oldest := v.clock + 1
+	for began := range v.inUse {
+		oldest = min(oldest, began)
+	}
 	for sum := range v.values {
-		if !kept[sum] {
+		if !kept[sum] && v.sealed[sum] < oldest {
 			delete(v.values, sum)
+			delete(v.sealed, sum)
 		}
 	}
 }
@@ -144,7 +181,8 @@ type Follower struct {
 	Vault  *Vault
 	Now    func() time.Time
 
-	syncing sync.Mutex // one Sync at a time
+	syncing keyedLocks // one Sync of a source at a time
+	turns   turns
 
 	mu     sync.Mutex
 	judged map[string]Candidate // by source: the last one that was judged and not refused
@@ -152,12 +190,24 @@ type Follower struct {
 
 // Judge loads, seals and plans a tree. The candidate carries the plan, whose
 // verdict and diagnostics say whether it may go ahead.
-func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides) (Candidate, error) {
+// It waits for the source's turn.
+func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides) (cand Candidate, err error) {
+	err = f.turns.take(ctx, source, func(ctx context.Context) (err error) {
+		cand, err = f.judge(ctx, source, tree, overrides)
+		return err
+	})
+	return cand, err
+}
+
+func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides) (Candidate, error) {
 	base, err := f.Loop.Base(ctx)
 	if err != nil {
 		return Candidate{}, err
 	}
 	objects, diags, err := f.read(ctx, base.Snapshot, source, tree, f.Vault.Seal)
+	if err == nil {
+		err = ctx.Err() // what was read of it is not all
+	}
 	if err != nil {
 		return Candidate{}, err
 	}
@@ -202,6 +252,7 @@ func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, comm
 	if err != nil {
 		return Candidate{}, fmt.Errorf("read trailers: %w", err)
 	}
+	defer f.Vault.Use()()
 	cand, err := f.Judge(ctx, source, tree, overrides)
 	if err != nil {
 		return Candidate{}, err
@@ -230,32 +281,76 @@ func (f *Follower) candidate(ctx context.Context, source string, git Git, commit
 // Sync brings the source's branch to the loop if it moved. It returns the commit
 // that Git asks for now, "" when the branch does not exist.
 func (f *Follower) Sync(ctx context.Context, source string, git Git, pusher string) (string, error) {
-	f.syncing.Lock()
-	defer f.syncing.Unlock()
-	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
-	if !ok {
-		return "", fmt.Errorf("there is no source %q", source)
-	}
-	if err := f.unlock(ctx, src, git); err != nil {
-		return "", err
-	}
-	tip, ok, err := git.Branch(src.Spec.Branch)
-	if err != nil || !ok {
-		return "", err
-	}
-	if src.Status.Desired.Commit == tip {
-		return tip, f.goBack(ctx, src, git)
-	}
-	cand, err := f.candidate(ctx, source, git, tip)
+	release, err := f.syncing.lock(ctx, source)
 	if err != nil {
 		return "", err
 	}
+	defer release()
+	end := f.Vault.Use()
+	tip, submitted, err := f.sync(ctx, source, git, pusher)
+	end()
+	if submitted {
+		f.forget()
+	}
+	return tip, err
+}
+
+// forget drops the values that neither the cluster nor a candidate needs.
+func (f *Follower) forget() {
+	f.mu.Lock()
+	var judged [][]*schema.Desired
+	for _, cand := range f.judged {
+		judged = append(judged, cand.Objects)
+	}
+	f.mu.Unlock()
+	f.Vault.Forget(f.Feed.Snapshot(), judged...)
+}
+
+func (f *Follower) sync(ctx context.Context, source string, git Git, pusher string) (tip string, submitted bool, err error) {
+	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
+	if !ok {
+		return "", false, fmt.Errorf("there is no source %q", source)
+	}
+	if err := f.unlock(ctx, src, git); err != nil {
+		return "", false, err
+	}
+	tip, ok, err = git.Branch(src.Spec.Branch)
+	if err != nil || !ok {
+		return "", false, err
+	}
+	if src.Status.Desired.Commit == tip {
+		if err := f.makeWhole(ctx, src, git); err != nil {
+			return "", false, err
+		}
+		return tip, false, f.goBack(ctx, src, git)
+	}
+	cand, err := f.candidate(ctx, source, git, tip)
+	if err != nil {
+		return "", false, err
+	}
 	cand.Pusher = pusher
 	if err := f.Loop.Submit(ctx, cand); err != nil {
-		return "", err
+		return "", false, err
 	}
-	f.Vault.Forget(f.Feed.Snapshot())
-	return tip, nil
+	return tip, true, nil
+}
+
+// makeWhole hands what is applied to the loop again where records of the cluster
+// could not be read.
+func (f *Follower) makeWhole(ctx context.Context, src *schema.Source, git Git) error {
+	if !isIncomplete(src) || src.Status.Applied.Commit == "" {
+		return nil
+	}
+	tree, err := git.Tree(src.Status.Applied.Commit, src.Spec.Path)
+	if err != nil {
+		return fmt.Errorf("make whole what %s applied: %w", src.Name, err)
+	}
+	cand, err := f.Judge(ctx, src.Name, tree, schema.Overrides{})
+	if err != nil {
+		return fmt.Errorf("make whole what %s applied: %w", src.Name, err)
+	}
+	cand.Again = true
+	return f.Loop.Submit(ctx, cand)
 }
 
 // goBack hands the last healthy revision to the loop when the applied one failed.
@@ -310,9 +405,11 @@ func (f *Follower) unlock(ctx context.Context, src *schema.Source, git Git) erro
 	if err != nil {
 		return fmt.Errorf("open secrets of %s: %w", src.Name, err)
 	}
-	objects, _ := f.Load(ctx, src.Name, tree, src.Spec, foreignNamespaces(f.Feed.Snapshot(), src.Name))
-	f.Vault.Seal(objects)
-	return nil
+	return f.turns.take(ctx, src.Name, func(ctx context.Context) error {
+		objects, _ := f.Load(ctx, src.Name, tree, src.Spec, foreignNamespaces(f.Feed.Snapshot(), src.Name))
+		f.Vault.Seal(objects)
+		return ctx.Err()
+	})
 }
 
 // Follow writes a line to out whenever something of the rollout of revision

@@ -71,3 +71,32 @@ func TestPlansLeaveNoSecretBehind(t *testing.T) {
 		t.Error("the vault keeps a value that only a plan has seen")
 	}
 }
+
+// What one source sealed and has not handed over yet is not for another to forget.
+func TestForgettingLeavesWhatIsInUse(t *testing.T) {
+	vault := reconciler.NewVault([]byte("k"))
+	secret := func(value string) []*schema.Desired {
+		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "s"}, Data: map[string][]byte{"k": []byte(value)}}
+		return vault.Seal([]*schema.Desired{{Object: s}})
+	}
+	known := func(objects []*schema.Desired) bool {
+		_, ok := vault.Open(objects[0].Object.(*corev1.Secret))
+		return ok
+	}
+	empty := state.Empty(state.Counters{})
+	before := secret("before")
+	end := vault.Use()
+	during := secret("during")
+	endOther := vault.Use()
+	endOther()
+	judged := secret("judged")
+	vault.Forget(empty)
+	if known(before) || !known(during) || !known(judged) {
+		t.Errorf("before %v, during %v, judged %v", known(before), known(during), known(judged))
+	}
+	end()
+	vault.Forget(empty, judged)
+	if known(during) || !known(judged) {
+		t.Errorf("during %v, judged %v after the end", known(during), known(judged))
+	}
+}

@@ -110,6 +110,16 @@ const (
 	ReasonTreeRefused    = "TreeRefused"    // the commit's tree is beyond the bounds
 )
 
+// ConditionComplete is a Source's condition that tells whether all it applied is
+// there; one that never missed anything has none.
+const ConditionComplete = "Complete"
+
+// Its reasons.
+const (
+	ReasonSetAside = "RecordsSetAside" // records could not be read at the master's start
+	ReasonMadeAnew = "MadeAnew"
+)
+
 // ConditionHeld tells on a Revision that a guard holds it.
 const ConditionHeld = "Held"
 

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -75,7 +76,8 @@ type master struct {
 	loop      *reconciler.Loop
 	follower  *reconciler.Follower
 	keeper    *work.Keeper
-	refusals  sync.Map // by node: why what it kept was not taken
+	refusals  sync.Map     // by node: why what it kept was not taken
+	aside     atomic.Int64 // records that could not be read
 	cue       *load.CUE
 	loaded    *load.Cache
 	api       *api.Server
@@ -164,11 +166,11 @@ func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
 	if err != nil {
 		return err
 	}
-	snapshot, err := reconciler.Restore(loaded.Records, state.Counters{ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations})
-	if err != nil {
+	snapshot, unreadable := reconciler.Restore(loaded.Records, state.Counters{ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations})
+	machine := reconciler.NewMachine(engine, snapshot, m.sources.configured)
+	if err := m.setAside(ctx, machine, loaded.Aside, append(loaded.Unreadable, unreadable...)); err != nil {
 		return err
 	}
-	machine := reconciler.NewMachine(engine, snapshot, m.sources.configured)
 	if loaded.Round == 0 {
 		machine.Recover(m.registered())
 	}
@@ -211,7 +213,8 @@ func (m *master) openAPI() error {
 	var err error
 	m.api, err = api.New(api.Config{
 		Feed: m.feed, TLS: m.authority.ServerTLS(), Identify: m.identify, Origin: origin, Version: version, Log: m.log, Plan: m.plan,
-		Beside: m.sources.beside(), Ready: m.recovered, Rounds: func() api.Rounds { return api.Rounds(m.loop.Rounds()) },
+		Beside: m.sources.beside(), Ready: m.recovered,
+		Rounds: func() api.Rounds { return api.Rounds(m.loop.Rounds()) }, Aside: func() int { return int(m.aside.Load()) },
 		Door: api.DoorConfig{
 			Cluster:    wire.ClusterInfo{ID: m.authority.ClusterID(), PodCIDR: c.PodCIDR, ServiceCIDR: c.ServiceCIDR, DNS: c.DNS, Domain: c.ClusterDomain},
 			OpenSecret: m.openSecret,

@@ -34,8 +34,28 @@ func (m *master) recover(ctx context.Context, node schema.NodeName, kept wire.Ke
 		return err
 	}
 	m.refusals.Delete(node)
+	for _, u := range memory.Unreadable {
+		m.log.WithFields(logrus.Fields{"node": node, "key": u.Key, "reason": u.Why}).Error("a record that a node kept cannot be read and is left out")
+	}
 	m.log.WithFields(logrus.Fields{"node": node, "version": memory.Version, "records": len(memory.Records), "pods": len(memory.Pods)}).Info("a node told what it kept")
 	return m.loop.Submit(ctx, reconciler.Recovered{Node: node, Memory: memory})
+}
+
+// setAside moves what cannot be read out of the store's way, says so, and has the
+// machine make it anew as far as Git asks for it; before are those of earlier starts.
+func (m *master) setAside(ctx context.Context, machine *reconciler.Machine, before int, unreadable []wire.Unreadable) error {
+	m.aside.Store(int64(before + len(unreadable)))
+	if before > 0 {
+		m.log.WithFields(logrus.Fields{"records": before, "hint": "see docs/operations.md, records that cannot be read"}).Warn("the store holds records that earlier starts set aside")
+	}
+	if len(unreadable) == 0 {
+		return nil
+	}
+	for _, u := range unreadable {
+		m.log.WithFields(logrus.Fields{"key": u.Key, "reason": u.Why}).Error("a record cannot be read: it is set aside, and what Git asks for is made anew")
+	}
+	machine.Missing(unreadable)
+	return m.store.SetAside(ctx, unreadable)
 }
 
 // recovered says why nothing is decided yet; nil once everything is known.

@@ -61,8 +61,10 @@ func (m *gitMaster) start(configured []config.Source) {
 	m.store = m.store.Open()
 	loaded, err := m.store.Load(m.t.Context())
 	m.fatal(err)
-	snapshot, err := reconciler.Restore(loaded.Records, state.Counters{ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations})
-	m.fatal(err)
+	snapshot, unreadable := reconciler.Restore(loaded.Records, state.Counters{ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations})
+	if unreadable = append(unreadable, loaded.Unreadable...); len(unreadable) > 0 {
+		m.t.Fatal(unreadable)
+	}
 	engine := settle.NewEngine(control.Config{
 		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), DNS: netip.MustParseAddr("10.96.0.10"), NodePortFirst: 30000, NodePortLast: 32767,
 	})

@@ -55,6 +55,8 @@ type Config struct {
 	Origin schema.Origin
 	// Version is Fairlead's own, shown by /version beside Kubernetes'.
 	Version string
+	// Aside is how many of the store's records could not be read; nil is none.
+	Aside func() int
 	// Ready is asked by /readyz; nil is always ready.
 	Ready func() error
 	Door  DoorConfig

@@ -45,6 +45,12 @@ func newMetrics(reg *prometheus.Registry, s *Server) (*metrics, error) {
 		gauge("fairlead_resource_version", "resourceVersion of the published snapshot.", func() float64 {
 			return float64(s.cfg.Feed.Snapshot().Counters().ResourceVersion)
 		}),
+		gauge("fairlead_records_set_aside", "Records of the store that could not be read and are set aside.", func() float64 {
+			if s.cfg.Aside == nil {
+				return 0
+			}
+			return float64(s.cfg.Aside())
+		}),
 		s.door.frames, s.door.frameBytes,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}

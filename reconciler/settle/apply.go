@@ -1,6 +1,7 @@
 package settle
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"fairlead/reconciler/control"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/wire"
 )
 
 // Action is what applying a tree does to one object.
@@ -51,6 +53,10 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 		live := r.Get(key)
 		if live != nil && d.Same.As(live) {
 			stays++
+			continue
+		}
+		if err := wire.CheckDesired(d.Object); err != nil {
+			diags = append(diags, schema.Diagnostic{Position: d.Position, Severity: schema.Error, Message: fmt.Sprintf("%s cannot be stored: %v", key, err), Hint: "split it"})
 			continue
 		}
 		if live == nil {

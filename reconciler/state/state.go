@@ -421,6 +421,21 @@ func (t *Txn) record(key schema.Key, old, obj schema.Object) {
 	t.changes = append(t.changes, Change{Key: key, Old: old, New: obj, RV: t.counters.ResourceVersion})
 }
 
+// Revert makes the object of that key what it was when the transaction began. It is
+// no change: resourceVersions that were given to it meanwhile are not given again.
+func (t *Txn) Revert(key schema.Key) {
+	i, ok := t.touched[key]
+	if !ok {
+		return
+	}
+	tab := t.table(key.Kind)
+	ch := t.changes[i]
+	t.store(tab, key, tableKey(key.Namespace, key.Name), ch.New, ch.Old)
+	t.changes[i] = Change{Key: key}
+	delete(t.touched, key)
+	t.counters.ResourceVersion++
+}
+
 // Changes lists what the transaction did since Begin, one entry a key, in
 // resourceVersion order. A key created and deleted again is left out.
 func (t *Txn) Changes() []Change {

@@ -92,9 +92,9 @@ func (m *master) start() {
 		m.end("load: " + err.Error())
 		return
 	}
-	snapshot, err := reconciler.Restore(loaded.Records, state.Counters{ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations})
-	if err != nil {
-		w.broken("S17", "what was stored cannot be read: %v", err)
+	snapshot, unreadable := reconciler.Restore(loaded.Records, state.Counters{ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations})
+	if unreadable = append(unreadable, loaded.Unreadable...); len(unreadable) > 0 {
+		w.broken("S17", "what was stored cannot be read: %v", unreadable)
 		return
 	}
 	w.note("master starts: term %d, round %d, %d objects", loaded.Term, loaded.Round, len(loaded.Records))

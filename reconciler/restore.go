@@ -1,0 +1,174 @@
+package reconciler
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// Restore builds the snapshot that a store's records describe, and tells which of
+// them cannot be read: the cluster is there without them.
+func Restore(records []wire.Record, counters state.Counters) (*state.Snapshot, []wire.Unreadable) {
+	objects := make([]schema.Object, len(records))
+	problems := make([]error, len(records))
+	_ = onAllCores(len(records), func(i int) error {
+		objects[i], problems[i] = decodeRecord(records[i])
+		return nil
+	})
+	var unreadable []wire.Unreadable
+	tx := state.Empty(counters).Begin()
+	for i, obj := range objects {
+		if problems[i] != nil {
+			unreadable = append(unreadable, wire.Unreadable{Key: wire.StoreKey(records[i].Key), Why: problems[i].Error()})
+			continue
+		}
+		tx.Restore(obj)
+	}
+	return tx.Commit(), unreadable
+}
+
+// decodeRecord reads a record and refuses what the loop could not work with. What is
+// damaged may do anything to who reads it.
+func decodeRecord(rec wire.Record) (obj schema.Object, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			obj, err = nil, fmt.Errorf("stored object %s: %v", rec.Key, r)
+		}
+	}()
+	obj, err = wire.DecodeObject(rec.Key.Kind, rec.Object)
+	if err == nil && schema.KeyOf(obj) != rec.Key {
+		err = fmt.Errorf("it holds %s", schema.KeyOf(obj))
+	}
+	if err == nil {
+		err = whole(obj)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stored object %s: %w", rec.Key, err)
+	}
+	obj.SetResourceVersion(strconv.FormatUint(rec.ResourceVersion, 10))
+	return obj, nil
+}
+
+var errCutShort = errors.New("parts are missing: it was cut short")
+
+// whole refuses objects without what every one has that was accepted.
+func whole(obj schema.Object) error {
+	var is bool
+	switch o := obj.(type) {
+	case *appsv1.Deployment:
+		is = o.Spec.Replicas != nil && o.Spec.Selector != nil && o.Spec.RevisionHistoryLimit != nil && o.Spec.ProgressDeadlineSeconds != nil && len(o.Spec.Template.Spec.Containers) > 0
+	case *appsv1.ReplicaSet:
+		is = o.Spec.Replicas != nil && o.Spec.Selector != nil && len(o.Spec.Template.Spec.Containers) > 0
+	case *corev1.Pod:
+		is = len(o.Spec.Containers) > 0
+	case *schema.Source:
+		is = o.Spec.Interval != nil && o.Spec.ProgressDeadline != nil
+	case *schema.Revision:
+		is = o.Spec.Source != "" && o.Spec.Commit != ""
+	default:
+		is = true
+	}
+	if !is {
+		return errCutShort
+	}
+	return nil
+}
+
+// Missing tells the machine, before its first Step, which records could not be read.
+// Every source is then asked to make whole what it applied.
+func (m *Machine) Missing(records []wire.Unreadable) { m.missing = records }
+
+// tellMissing marks every source as incomplete: nobody knows whose the objects were.
+// A node and a namespace are put in place of those that cannot be read, so that
+// nothing is taken for left behind until their node reports and their source is read.
+func (m *Machine) tellMissing(c *control.Context) {
+	if len(m.missing) == 0 {
+		return
+	}
+	for _, r := range m.missing {
+		key, ok := wire.KeyOfStore(r.Key)
+		if !ok || c.Tx.Get(key) != nil {
+			continue
+		}
+		about := metav1.ObjectMeta{Name: key.Name, CreationTimestamp: c.Stamp()}
+		switch key.Kind {
+		case schema.KindNode:
+			node := &corev1.Node{ObjectMeta: about}
+			setNodeReady(node, corev1.ConditionUnknown, schema.ReasonNodeSilent, "its record could not be read; it has not reported yet", c.Now)
+			c.Tx.Put(node)
+		case schema.KindNamespace:
+			about.Labels = map[string]string{corev1.LabelMetadataName: key.Name}
+			c.Tx.Put(&corev1.Namespace{ObjectMeta: about})
+		}
+	}
+	message := fmt.Sprintf("records that cannot be read were set aside at the master's start: %d; what Git still asks for is made anew", len(m.missing))
+	for src := range state.All[*schema.Source](c.Tx, "") {
+		incomplete(c, src, message)
+	}
+	m.missing = nil
+}
+
+// incomplete tells on a source that not all it applied is there; the same word again
+// writes nothing.
+func incomplete(c *control.Context, src *schema.Source, message string) {
+	want := metav1.Condition{Type: schema.ConditionComplete, Status: metav1.ConditionFalse, Reason: schema.ReasonSetAside, Message: schema.FitText(message, schema.MaxReasonText), LastTransitionTime: c.Stamp()}
+	if have := meta.FindStatusCondition(src.Status.Conditions, want.Type); have != nil && have.Status == want.Status && have.Message == want.Message {
+		return
+	}
+	next := state.Edit(src)
+	setCondition(&next.Status.Conditions, want)
+	c.Tx.Put(next)
+	control.Event(c, next, corev1.EventTypeWarning, want.Reason, want.Message)
+}
+
+// isIncomplete reports whether what the source applied is to be made whole.
+func isIncomplete(src *schema.Source) bool {
+	return meta.IsStatusConditionFalse(src.Status.Conditions, schema.ConditionComplete)
+}
+
+// completed notes on a source, which it changes in place, that all is there again.
+func completed(c *control.Context, src *schema.Source, changes int) {
+	if isIncomplete(src) {
+		setCondition(&src.Status.Conditions, metav1.Condition{
+			Type: schema.ConditionComplete, Status: metav1.ConditionTrue, Reason: schema.ReasonMadeAnew,
+			Message: fmt.Sprintf("objects made or put right: %d", changes), LastTransitionTime: c.Stamp(),
+		})
+	}
+}
+
+// applyAgain makes whole what a source has applied: what is missing is made, what
+// differs is put right, and nothing is pruned. The revision stays as it is; one that
+// is missing itself begins anew.
+func applyAgain(c *control.Context, cand Candidate) {
+	src, ok := state.Get[*schema.Source](c.Tx, "", cand.Source)
+	if !ok || src.Status.Applied.Commit != cand.Commit.Hash {
+		return
+	}
+	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
+	if bad := slices.Concat(cand.Diagnostics, diags); bad.HasErrors() {
+		incomplete(c, src, "records were set aside at the master's start, and what was applied cannot be made anew: "+firstError(bad))
+		return
+	}
+	changes = slices.DeleteFunc(changes, func(ch settle.ObjectChange) bool { return ch.Action == settle.Prune })
+	next := state.Edit(src)
+	completed(c, next, len(changes))
+	c.Tx.Put(next)
+	if _, ok := state.Get[*schema.Revision](c.Tx, "", schema.RevisionName(cand.Source, cand.Commit.Hash)); !ok {
+		rev := newRevision(c, cand)
+		rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied before; its record could not be read")
+		c.Tx.Put(rev)
+	}
+	settle.Apply(c, changes)
+}
