@@ -38,6 +38,7 @@ func DefaultSourceSpec(spec SourceSpec) SourceSpec {
 	setDefault(&spec.Unsupported, "error")
 	setDefault(&spec.OnFailure, "rollback")
 	setDefault(&spec.PruneLimit, "50%")
+	setDefault(&spec.PodSecurity, BaselineLevel)
 	setPointer(&spec.Interval, metav1.Duration{Duration: 30 * time.Second})
 	setPointer(&spec.ProgressDeadline, metav1.Duration{Duration: 600 * time.Second})
 	return spec

@@ -37,6 +37,13 @@ type SourceSpec struct {
 	Include          []string         `json:"include,omitempty"`          // globs; empty is everything
 	Exclude          []string         `json:"exclude,omitempty"`
 	Auth             *SourceAuth      `json:"auth,omitempty"`
+
+	// What its trees may ask for; see Rights. Never more than the source has that
+	// declares it.
+	Namespaces   []string      `json:"namespaces,omitempty"`   // empty is any
+	ClusterKinds []string      `json:"clusterKinds,omitempty"` // "*" is any, empty is none
+	PodSecurity  SecurityLevel `json:"podSecurity,omitempty"`  // default baseline
+	HostPath     *bool         `json:"hostPath,omitempty"`     // default false
 }
 
 // SourceAuth names the file on the master that holds the source's credentials.
@@ -52,10 +59,13 @@ type CommitRef struct {
 
 // SourceStatus is where a source stands.
 type SourceStatus struct {
-	Observed   CommitRef          `json:"observed,omitempty"` // what the remote has
-	Applied    CommitRef          `json:"applied,omitempty"`  // what the cluster's objects come from
-	Desired    CommitRef          `json:"desired,omitempty"`  // what Git asks for
-	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	Observed CommitRef `json:"observed,omitempty"` // what the remote has
+	Applied  CommitRef `json:"applied,omitempty"`  // what the cluster's objects come from
+	Desired  CommitRef `json:"desired,omitempty"`  // what Git asks for
+	// JudgedUnder is the rights under which Desired was judged, as Rights.String
+	// has them. What was judged under others is judged again.
+	JudgedUnder string             `json:"judgedUnder,omitempty"`
+	Conditions  []metav1.Condition `json:"conditions,omitempty"`
 }
 
 // Phase is a station in the life of a revision.
@@ -156,6 +166,9 @@ func (s *Source) DeepCopyObject() runtime.Object {
 	out.Spec.Interval = clonePtr(s.Spec.Interval)
 	out.Spec.ProgressDeadline = clonePtr(s.Spec.ProgressDeadline)
 	out.Spec.Auth = clonePtr(s.Spec.Auth)
+	out.Spec.Namespaces = slices.Clone(s.Spec.Namespaces)
+	out.Spec.ClusterKinds = slices.Clone(s.Spec.ClusterKinds)
+	out.Spec.HostPath = clonePtr(s.Spec.HostPath)
 	out.Status.Conditions = slices.Clone(s.Status.Conditions)
 	return &out
 }

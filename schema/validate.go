@@ -467,6 +467,7 @@ func (p *problems) source(s *SourceSpec) {
 	}
 	p.globs("spec.include", s.Include)
 	p.globs("spec.exclude", s.Exclude)
+	p.rights(s)
 }
 
 var userInfo = regexp.MustCompile(`//[^/]*@`)

@@ -42,9 +42,11 @@ var inlineMark = regexp.MustCompile(`\s+(?:#|//) want: `)
 // readBadTrees reads every archive of testdata/bad. A case is a directory of its
 // archive. Marks stand beside the mistake as a comment, "# want: text", or where
 // none can stand in the case's file "want", as "path:line: text".
-func readBadTrees(t testing.TB) []badTree {
+func readBadTrees(t testing.TB) []badTree { return readTrees(t, "../../testdata/bad/*/*.txtar") }
+
+func readTrees(t testing.TB, pattern string) []badTree {
 	t.Helper()
-	archives, err := filepath.Glob("../../testdata/bad/*/*.txtar")
+	archives, err := filepath.Glob(pattern)
 	if err != nil {
 		t.Fatal(err)
 	}

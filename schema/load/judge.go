@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -29,6 +28,7 @@ func (l *loader) judge(objects []*schema.Desired) (sound bool) {
 	}
 	t.namespaces()
 	t.sources()
+	t.rights()
 	t.references()
 	t.services()
 	return len(l.diagnostics) == before && !t.leans
@@ -106,16 +106,12 @@ func (t *wholeTree) sources() {
 
 // podsOf is what there is to know of the pods an object makes.
 func podsOf(obj schema.Object) *podFacts {
-	var pods podFacts
-	var spec *corev1.PodSpec
-	switch obj := obj.(type) {
-	case *corev1.Pod:
-		spec, pods.field, pods.labels = &obj.Spec, "spec", obj.Labels
-	case *appsv1.Deployment:
-		spec, pods.field, pods.labels = &obj.Spec.Template.Spec, "spec.template.spec", obj.Spec.Template.Labels
-	default:
+	template, ok := schema.PodTemplateOf(obj)
+	if !ok {
 		return nil
 	}
+	spec := template.Spec
+	pods := podFacts{field: template.SpecField, labels: template.Meta.Labels}
 	for i := range spec.Containers {
 		for _, port := range spec.Containers[i].Ports {
 			if port.Name != "" {

@@ -23,6 +23,7 @@ type Options struct {
 	Source          string                         // name of the source, for origins; a tree may not redefine it
 	KnownNamespaces []string                       // declared outside this tree
 	Known           func(schema.Key) schema.Object // ConfigMaps and Secrets of other sources, nil for one that does not exist; may be nil
+	Rights          *schema.Rights                 // what the source may ask for; nil judges without
 	NodePorts       PortRange                      // that services may ask for; zero is 30000-32767
 	CUE             *CUE                           // evaluates CUE and remembers what came out; nil: this Load's own
 	Cache           *Cache                         // remembers what YAML and JSON files were decoded to; nil remembers nothing

@@ -17,13 +17,14 @@ type verdictOn struct {
 	sound      bool
 	namespaces []string
 	nodePorts  PortRange
+	rights     string
 }
 
 // soundAfter reports whether judging all objects would say nothing; fresh are
 // those that were decoded now, sorted too.
 func (l *loader) soundAfter(m *manifests, objects, fresh []*schema.Desired) bool {
 	last := l.last.verdict
-	if !last.sound || m.lost || len(m.cues) > 0 || last.nodePorts != l.opts.NodePorts || !slices.Equal(last.namespaces, l.opts.KnownNamespaces) {
+	if !last.sound || m.lost || len(m.cues) > 0 || last.nodePorts != l.opts.NodePorts || last.rights != rightsOf(l.opts) || !slices.Equal(last.namespaces, l.opts.KnownNamespaces) {
 		return false
 	}
 	t := &wholeTree{loader: l, objects: objects}
@@ -79,7 +80,7 @@ func (t *wholeTree) addsNothingToSay(o object) bool {
 	if o.key.Kind == schema.KindService || o.key.Kind == schema.KindSource && o.key.Name == t.opts.Source || t.isDouble(o.key) {
 		return false
 	}
-	if !t.isDeclared(o.key.Namespace) {
+	if !t.isDeclared(o.key.Namespace) || !t.isWithinRights(o) {
 		return false
 	}
 	if o.pods == nil {
