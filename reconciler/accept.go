@@ -20,19 +20,27 @@ func accept(c *control.Context, cand Candidate) {
 	if !ok {
 		return
 	}
+	if cand.JudgedUnder != "" && cand.JudgedUnder != EffectiveRights(c.Tx, cand.Source).String() {
+		return
+	}
 	if cand.RollbackOf != "" {
 		goBack(c, src, cand)
 		return
 	}
 	ref := schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
-	if src.Status.Desired == ref {
+	again := src.Status.Desired == ref
+	if again && !judgedUnderOthers(c.Tx, src) {
+		return
+	}
+	next := state.Edit(src)
+	next.Status.Observed, next.Status.Desired, next.Status.JudgedUnder = ref, ref, cand.JudgedUnder
+	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
+	if again && staysAsJudged(c.Tx, src, len(changes), slices.Concat(cand.Diagnostics, diags)) {
+		c.Tx.Put(next)
 		return
 	}
 	rev := newRevision(c, cand)
-	next := state.Edit(src)
-	next.Status.Observed, next.Status.Desired = ref, ref
 	supersede(c, rev)
-	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
 	rev.Status.Diagnostics = schema.Diagnostics(slices.Concat(cand.Diagnostics, diags)).Fit()
 	if bad := schema.Diagnostics(rev.Status.Diagnostics); bad.HasErrors() {
 		refuse(c, next, rev, schema.PhaseInvalid, firstError(bad))

@@ -76,7 +76,8 @@ func hostileInput(r *rand.Rand, turn int) reconciler.Input {
 	for i := range r.Intn(200) {
 		loaded.Diagnostics = append(loaded.Diagnostics, schema.Diagnostic{Severity: schema.Warning, Position: schema.Position{Path: noise(5_000), Line: i}, Message: noise(5_000)})
 	}
-	return reconciler.Candidate{Source: "hostile", Commit: tree.Commit, Tree: tree.Hash, Pusher: noise(10_000), Diagnostics: loaded.Diagnostics, Objects: reconciler.NewVault([]byte("k")).Seal(loaded.Objects)}
+	objects, _ := reconciler.NewVault([]byte("k")).Seal(loaded.Objects)
+	return reconciler.Candidate{Source: "hostile", Commit: tree.Commit, Tree: tree.Hash, Pusher: noise(10_000), Diagnostics: loaded.Diagnostics, Objects: objects}
 }
 
 // stored runs the cluster's rounds through a store, as the master does.

@@ -158,7 +158,7 @@ func shop(t *testing.T, commit, version string, edit func([]*schema.Desired) []*
 	if len(r.Diagnostics) > 0 {
 		t.Fatalf("examples/shop: %v", r.Diagnostics)
 	}
-	r.Objects = reconciler.NewVault([]byte("k")).Seal(r.Objects)
+	r.Objects, _ = reconciler.NewVault([]byte("k")).Seal(r.Objects)
 	if edit != nil {
 		r.Objects = edit(r.Objects)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"fairlead/reconciler/plan"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -30,7 +32,9 @@ const MaxNodesAsked = 1_000
 // ErrBadQuestion is what errors of Answer wrap that are the asker's to mend.
 var ErrBadQuestion = errors.New("cannot be planned")
 
-// Answer plans what is asked on the cluster as it is now.
+// Answer plans what is asked on the cluster as it is now. Who asks reads, and could
+// guess: the values of Secrets are not compared, with the live ones nor with those of
+// another revision.
 func (f *Follower) Answer(ctx context.Context, q Question) (*plan.Plan, error) {
 	if n := len(q.Drain) + len(q.Lose); n > MaxNodesAsked {
 		return nil, fmt.Errorf("%w: %d nodes, at most %d may be asked about", ErrBadQuestion, n, MaxNodesAsked)
@@ -45,7 +49,7 @@ func (f *Follower) Answer(ctx context.Context, q Question) (*plan.Plan, error) {
 	cand := plan.Candidate{Drain: q.Drain, Lose: q.Lose}
 	if q.Tree != nil {
 		cand.Source, cand.Commit, cand.Tree = q.Source, q.Tree.Commit.Hash, q.Tree.Hash
-		if cand.Objects, cand.Diagnostics, err = f.read(ctx, base.Snapshot, q.Source, *q.Tree, f.Vault.Compare); err != nil {
+		if cand.Objects, _, cand.Diagnostics, err = f.read(ctx, base.Snapshot, q.Source, *q.Tree); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrBadQuestion, err)
 		}
 	}
@@ -54,7 +58,32 @@ func (f *Follower) Answer(ctx context.Context, q Question) (*plan.Plan, error) {
 			return nil, err
 		}
 	}
-	return plan.Compute(f.Engine, base.Snapshot, base.Queue, cand, f.Now()), nil
+	secrets := compareNoSecrets(base.Snapshot, &cand)
+	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, cand, f.Now())
+	p.Uncompared = secrets
+	return p, nil
+}
+
+// compareNoSecrets gives the candidate's Secrets the values that the live ones have,
+// and those of what it is compared with, and names them.
+func compareNoSecrets(r state.Reader, cand *plan.Candidate) (names []string) {
+	live := func(key schema.Key) *corev1.Secret {
+		secret, _ := state.Get[*corev1.Secret](r, key.Namespace, key.Name)
+		return secret
+	}
+	if cand.Against != nil {
+		other := map[schema.Key]*corev1.Secret{}
+		for _, d := range cand.Against.Objects {
+			if secret, ok := d.Object.(*corev1.Secret); ok {
+				other[schema.KeyOf(secret)] = secret
+			}
+		}
+		cand.Objects, names = uncompared(cand.Objects, func(key schema.Key) *corev1.Secret { return other[key] })
+		cand.Against.Objects, _ = uncompared(cand.Against.Objects, live)
+	}
+	objects, more := uncompared(cand.Objects, live)
+	cand.Objects = objects
+	return slices.Compact(slices.Sorted(slices.Values(append(names, more...))))
 }
 
 func (f *Follower) against(ctx context.Context, r state.Reader, q Question) (*plan.Against, error) {
@@ -74,7 +103,7 @@ func (f *Follower) against(ctx context.Context, r state.Reader, q Question) (*pl
 		return nil, fmt.Errorf("%w: read %s: %w", ErrBadQuestion, q.Against, err)
 	}
 	out := &plan.Against{Commit: commit, Tree: tree.Hash}
-	out.Objects, out.Diagnostics, err = f.read(ctx, r, q.Source, tree, f.Vault.Compare)
+	out.Objects, _, out.Diagnostics, err = f.read(ctx, r, q.Source, tree)
 	return out, err
 }
 

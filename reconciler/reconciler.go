@@ -33,6 +33,10 @@ type Candidate struct {
 	Tree    string // hash of the tree below the source's path
 	Pusher  string
 	Objects []*schema.Desired // Secrets sealed
+	// JudgedUnder are the source's rights when it was judged, as Rights.String has
+	// them. It is left alone under others: the next look judges it again.
+	JudgedUnder string
+	secrets     Values // of Objects
 	// Overrides are the guards its commits lift.
 	Overrides schema.Overrides
 	// RollbackOf names the failed revision that this one, healthy before,

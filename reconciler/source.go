@@ -2,11 +2,8 @@ package reconciler
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -33,138 +30,9 @@ type Git interface {
 }
 
 // Loader turns a tree into the objects it asks for, or every diagnostic.
-// Namespaces are those the cluster has from elsewhere. The list may be the
-// loader's own and is not changed.
-type Loader func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]*schema.Desired, schema.Diagnostics)
-
-// Vault holds Secret values outside the tables. Sealed values are HMAC-SHA256
-// (RFC 2104) of namespace, name, key and value under the cluster's seal key:
-// equal values stay comparable and nothing else is told.
-type Vault struct {
-	key []byte
-
-	mu     sync.Mutex
-	values map[string][]byte // sealed -> value
-	// Sources are judged side by side: what one sealed and has not handed over yet is
-	// not for another to forget.
-	clock  uint64            // of Use
-	sealed map[string]uint64 // when each value was sealed last
-	inUse  map[uint64]bool   // the Uses that have not ended, by when they began
-}
-
-// NewVault returns a vault that knows no value yet.
-func NewVault(key []byte) *Vault {
-	return &Vault{key: key, values: map[string][]byte{}, sealed: map[string]uint64{}, inUse: map[uint64]bool{}}
-}
-
-// Use keeps what is sealed from now on, whatever is forgotten, until end is called.
-func (v *Vault) Use() (end func()) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.clock++
-	began := v.clock
-	v.inUse[began] = true
-	return func() {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		delete(v.inUse, began)
-	}
-}
-
-// Seal is the objects with sealed copies in place of the Secrets, whose values it
-// keeps. What it gets it leaves as it is.
-func (v *Vault) Seal(objects []*schema.Desired) []*schema.Desired {
-	return v.sealing(objects, func(sum string, value []byte) {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.values[sum], v.sealed[sum] = value, v.clock
-	})
-}
-
-// Compare is Seal for objects that are compared and never delivered: of their
-// values it keeps nothing.
-func (v *Vault) Compare(objects []*schema.Desired) []*schema.Desired {
-	return v.sealing(objects, func(string, []byte) {})
-}
-
-func (v *Vault) sealing(objects []*schema.Desired, keep func(sum string, value []byte)) []*schema.Desired {
-	out := objects
-	for i, d := range objects {
-		secret, ok := d.Object.(*corev1.Secret)
-		if !ok {
-			continue
-		}
-		if &out[0] == &objects[0] {
-			out = slices.Clone(objects)
-		}
-		sealed := state.Edit(secret)
-		for k, value := range secret.Data {
-			sum := v.seal(secret, k, value)
-			sealed.Data[k] = sum
-			keep(string(sum), value)
-		}
-		fresh := *d
-		fresh.Object = sealed
-		out[i] = &fresh
-	}
-	return out
-}
-
-func (v *Vault) seal(s *corev1.Secret, key string, value []byte) []byte {
-	mac := hmac.New(sha256.New, v.key)
-	fmt.Fprintf(mac, "%s/%s/%s\x00", s.Namespace, s.Name, key)
-	mac.Write(value)
-	return mac.Sum(nil)
-}
-
-// Open returns the values of a sealed Secret; false when one is not known, as
-// after a start until its source was read again.
-func (v *Vault) Open(s *corev1.Secret) (map[string][]byte, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	out := make(map[string][]byte, len(s.Data))
-	for k, sum := range s.Data {
-		value, ok := v.values[string(sum)]
-		if !ok {
-			return nil, false
-		}
-		out[k] = value
-	}
-	return out, true
-}
-
-// Forget drops the values that no Secret of r or of judged has, but for those that
-// were sealed since the oldest Use began.
-func (v *Vault) Forget(r state.Reader, judged ...[]*schema.Desired) {
-	kept := map[string]bool{}
-	keep := func(s *corev1.Secret) {
-		for _, sum := range s.Data {
-			kept[string(sum)] = true
-		}
-	}
-	for s := range state.All[*corev1.Secret](r, "") {
-		keep(s)
-	}
-	for _, objects := range judged {
-		for _, d := range objects {
-			if s, ok := d.Object.(*corev1.Secret); ok {
-				keep(s)
-			}
-		}
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	oldest := v.clock + 1
-	for began := range v.inUse {
-		oldest = min(oldest, began)
-	}
-	for sum := range v.values {
-		if !kept[sum] && v.sealed[sum] < oldest {
-			delete(v.values, sum)
-			delete(v.sealed, sum)
-		}
-	}
-}
+// Rights are what the source may ask for, namespaces those the cluster has from
+// elsewhere. The list may be the loader's own and is not changed.
+type Loader func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics)
 
 // Rounds is what a Follower needs of the loop; see Loop.
 type Rounds interface {
@@ -204,7 +72,7 @@ func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, o
 	if err != nil {
 		return Candidate{}, err
 	}
-	objects, diags, err := f.read(ctx, base.Snapshot, source, tree, f.Vault.Seal)
+	objects, secrets, diags, err := f.read(ctx, base.Snapshot, source, tree)
 	if err == nil {
 		err = ctx.Err() // what was read of it is not all
 	}
@@ -212,17 +80,21 @@ func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, o
 		return Candidate{}, err
 	}
 	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags}, f.Now())
-	return Candidate{Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags, Plan: p}, nil
+	return Candidate{
+		Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags, Plan: p,
+		JudgedUnder: EffectiveRights(base.Snapshot, source).String(), secrets: secrets,
+	}, nil
 }
 
 // read loads and seals a tree as the source would have it in the cluster at base.
-func (f *Follower) read(ctx context.Context, base state.Reader, source string, tree schema.Tree, seal func([]*schema.Desired) []*schema.Desired) ([]*schema.Desired, schema.Diagnostics, error) {
+func (f *Follower) read(ctx context.Context, base state.Reader, source string, tree schema.Tree) ([]*schema.Desired, Values, schema.Diagnostics, error) {
 	src, ok := state.Get[*schema.Source](base, "", source)
 	if !ok {
-		return nil, nil, fmt.Errorf("there is no source %q", source)
+		return nil, nil, nil, fmt.Errorf("there is no source %q", source)
 	}
-	objects, diags := f.Load(ctx, source, tree, src.Spec, foreignNamespaces(base, source))
-	return seal(objects), diags, nil
+	objects, diags := f.Load(ctx, source, tree, src.Spec, EffectiveRights(base, source), foreignNamespaces(base, source))
+	sealed, secrets := f.Vault.Seal(objects)
+	return sealed, secrets, diags, nil
 }
 
 // foreignNamespaces are the namespaces that do not come from this source.
@@ -252,7 +124,6 @@ func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, comm
 	if err != nil {
 		return Candidate{}, fmt.Errorf("read trailers: %w", err)
 	}
-	defer f.Vault.Use()()
 	cand, err := f.Judge(ctx, source, tree, overrides)
 	if err != nil {
 		return Candidate{}, err
@@ -272,7 +143,7 @@ func (f *Follower) candidate(ctx context.Context, source string, git Git, commit
 	cand, ok := f.judged[source]
 	delete(f.judged, source)
 	f.mu.Unlock()
-	if ok && cand.Commit.Hash == commit {
+	if ok && cand.Commit.Hash == commit && cand.JudgedUnder == EffectiveRights(f.Feed.Snapshot(), source).String() {
 		return cand, nil
 	}
 	return f.JudgeCommit(ctx, source, git, commit)
@@ -286,53 +157,33 @@ func (f *Follower) Sync(ctx context.Context, source string, git Git, pusher stri
 		return "", err
 	}
 	defer release()
-	end := f.Vault.Use()
-	tip, submitted, err := f.sync(ctx, source, git, pusher)
-	end()
-	if submitted {
-		f.forget()
-	}
-	return tip, err
-}
-
-// forget drops the values that neither the cluster nor a candidate needs.
-func (f *Follower) forget() {
-	f.mu.Lock()
-	var judged [][]*schema.Desired
-	for _, cand := range f.judged {
-		judged = append(judged, cand.Objects)
-	}
-	f.mu.Unlock()
-	f.Vault.Forget(f.Feed.Snapshot(), judged...)
-}
-
-func (f *Follower) sync(ctx context.Context, source string, git Git, pusher string) (tip string, submitted bool, err error) {
 	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
 	if !ok {
-		return "", false, fmt.Errorf("there is no source %q", source)
+		return "", fmt.Errorf("there is no source %q", source)
 	}
 	if err := f.unlock(ctx, src, git); err != nil {
-		return "", false, err
+		return "", err
 	}
-	tip, ok, err = git.Branch(src.Spec.Branch)
+	tip, ok, err := git.Branch(src.Spec.Branch)
 	if err != nil || !ok {
-		return "", false, err
+		return "", err
 	}
-	if src.Status.Desired.Commit == tip {
+	if src.Status.Desired.Commit == tip && !judgedUnderOthers(f.Feed.Snapshot(), src) {
 		if err := f.makeWhole(ctx, src, git); err != nil {
-			return "", false, err
+			return "", err
 		}
-		return tip, false, f.goBack(ctx, src, git)
+		return tip, f.goBack(ctx, src, git)
 	}
 	cand, err := f.candidate(ctx, source, git, tip)
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	cand.Pusher = pusher
-	if err := f.Loop.Submit(ctx, cand); err != nil {
-		return "", false, err
+	if err := f.submit(ctx, cand); err != nil {
+		return "", err
 	}
-	return tip, true, nil
+	f.Vault.Forget(f.Feed.Snapshot)
+	return tip, nil
 }
 
 // makeWhole hands what is applied to the loop again where records of the cluster
@@ -350,7 +201,7 @@ func (f *Follower) makeWhole(ctx context.Context, src *schema.Source, git Git) e
 		return fmt.Errorf("make whole what %s applied: %w", src.Name, err)
 	}
 	cand.Again = true
-	return f.Loop.Submit(ctx, cand)
+	return f.submit(ctx, cand)
 }
 
 // goBack hands the last healthy revision to the loop when the applied one failed.
@@ -368,6 +219,13 @@ func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git) erro
 		return fmt.Errorf("go back to %s: %w", to.Name, err)
 	}
 	cand.RollbackOf = failed.Name
+	return f.submit(ctx, cand)
+}
+
+// submit hands a candidate to the loop with the values of its Secrets: nodes may ask
+// for them as soon as its round is published.
+func (f *Follower) submit(ctx context.Context, cand Candidate) error {
+	defer f.Vault.Hold(cand.secrets)()
 	return f.Loop.Submit(ctx, cand)
 }
 
@@ -406,8 +264,10 @@ func (f *Follower) unlock(ctx context.Context, src *schema.Source, git Git) erro
 		return fmt.Errorf("open secrets of %s: %w", src.Name, err)
 	}
 	return f.turns.take(ctx, src.Name, func(ctx context.Context) error {
-		objects, _ := f.Load(ctx, src.Name, tree, src.Spec, foreignNamespaces(f.Feed.Snapshot(), src.Name))
-		f.Vault.Seal(objects)
+		snapshot := f.Feed.Snapshot()
+		objects, _ := f.Load(ctx, src.Name, tree, src.Spec, EffectiveRights(snapshot, src.Name), foreignNamespaces(snapshot, src.Name))
+		_, secrets := f.Vault.Seal(objects)
+		f.Vault.Hold(secrets)()
 		return ctx.Err()
 	})
 }

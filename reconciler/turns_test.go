@@ -64,7 +64,7 @@ func manySources(t *testing.T, hostile int, read func(ctx context.Context, sourc
 	}
 	return &reconciler.Follower{
 		Loop: rounds, Feed: rounds.feed, Engine: c.engine, Vault: reconciler.NewVault([]byte("k")), Now: rounds.now,
-		Load: func(ctx context.Context, source string, _ schema.Tree, _ schema.SourceSpec, _ []string) ([]*schema.Desired, schema.Diagnostics) {
+		Load: func(ctx context.Context, source string, _ schema.Tree, _ schema.SourceSpec, _ schema.Rights, _ []string) ([]*schema.Desired, schema.Diagnostics) {
 			read(ctx, source)
 			return objects, nil
 		},

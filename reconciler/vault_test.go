@@ -27,7 +27,11 @@ func TestSealingLeavesWhatWasLoaded(t *testing.T) {
 	password := func(d *schema.Desired) string { return string(d.Object.(*corev1.Secret).Data["password"]) }
 	for range 2 {
 		loaded := load.Load(context.Background(), tree, schema.SourceSpec{}, load.Options{Source: "main", Cache: cache}).Objects
-		sealed := vault.Seal(loaded)
+		sealed, values := vault.Seal(loaded)
+		if _, ok := vault.Open(sealed[1].Object.(*corev1.Secret)); ok {
+			t.Error("what was merely sealed can be opened")
+		}
+		vault.Hold(values)()
 		if got := password(loaded[1]); got != "sesame" {
 			t.Errorf("the Secret that was loaded has become %q", got)
 		}
@@ -37,6 +41,7 @@ func TestSealingLeavesWhatWasLoaded(t *testing.T) {
 		if values, ok := vault.Open(sealed[1].Object.(*corev1.Secret)); !ok || string(values["password"]) != "sesame" {
 			t.Errorf("opened: %s %t", values, ok)
 		}
+		vault.Forget(nothing)
 	}
 }
 
@@ -59,7 +64,7 @@ func TestPlansLeaveNoSecretBehind(t *testing.T) {
 	}
 	f := &reconciler.Follower{
 		Loop: planned{}, Engine: settle.NewEngine(control.Config{}), Vault: vault, Now: time.Now,
-		Load: func(context.Context, string, schema.Tree, schema.SourceSpec, []string) ([]*schema.Desired, schema.Diagnostics) {
+		Load: func(context.Context, string, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
 			return []*schema.Desired{{Object: secret()}}, nil
 		},
 	}
@@ -67,36 +72,42 @@ func TestPlansLeaveNoSecretBehind(t *testing.T) {
 	if err != nil || len(p.Objects) != 1 {
 		t.Fatalf("planned %+v: %v", p, err)
 	}
-	if _, known := vault.Open(vault.Compare([]*schema.Desired{{Object: secret()}})[0].Object.(*corev1.Secret)); known {
+	sealed, _ := vault.Seal([]*schema.Desired{{Object: secret()}})
+	if _, known := vault.Open(sealed[0].Object.(*corev1.Secret)); known {
 		t.Error("the vault keeps a value that only a plan has seen")
 	}
 }
 
-// What one source sealed and has not handed over yet is not for another to forget.
-func TestForgettingLeavesWhatIsInUse(t *testing.T) {
+func nothing() *state.Snapshot { return state.Empty(state.Counters{}) }
+
+// What one source has handed over, and no snapshot has yet, is not for another to
+// forget; what is settled is.
+func TestForgettingLeavesWhatIsComing(t *testing.T) {
 	vault := reconciler.NewVault([]byte("k"))
-	secret := func(value string) []*schema.Desired {
+	hold := func(value string) (known func() bool, settled func()) {
 		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "s"}, Data: map[string][]byte{"k": []byte(value)}}
-		return vault.Seal([]*schema.Desired{{Object: s}})
+		sealed, values := vault.Seal([]*schema.Desired{{Object: s}})
+		return func() bool {
+			_, ok := vault.Open(sealed[0].Object.(*corev1.Secret))
+			return ok
+		}, vault.Hold(values)
 	}
-	known := func(objects []*schema.Desired) bool {
-		_, ok := vault.Open(objects[0].Object.(*corev1.Secret))
-		return ok
+	first, firstSettled := hold("one")
+	same, sameSettled := hold("one")
+	other, otherSettled := hold("two")
+	otherSettled()
+	vault.Forget(nothing)
+	if !first() || other() {
+		t.Errorf("coming %v, settled %v", first(), other())
 	}
-	empty := state.Empty(state.Counters{})
-	before := secret("before")
-	end := vault.Use()
-	during := secret("during")
-	endOther := vault.Use()
-	endOther()
-	judged := secret("judged")
-	vault.Forget(empty)
-	if known(before) || !known(during) || !known(judged) {
-		t.Errorf("before %v, during %v, judged %v", known(before), known(during), known(judged))
+	firstSettled()
+	vault.Forget(nothing)
+	if !same() {
+		t.Error("a value that two hand over is gone with the first")
 	}
-	end()
-	vault.Forget(empty, judged)
-	if known(during) || !known(judged) {
-		t.Errorf("during %v, judged %v after the end", known(during), known(judged))
+	sameSettled()
+	vault.Forget(nothing)
+	if same() {
+		t.Error("a value that never came is kept")
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 func someRights(t *rapid.T, name string) Rights {
@@ -18,7 +20,7 @@ func someRights(t *rapid.T, name string) Rights {
 
 // What two sources have together is what both have, whoever is asked first.
 func TestRightsTogether(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		a, b := someRights(t, "a"), someRights(t, "b")
 		both := a.And(b)
 		if other := b.And(a); other.String() != both.String() {

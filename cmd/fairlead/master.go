@@ -185,7 +185,7 @@ func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
 
 // load judges a tree as part of this cluster: it may lean on ConfigMaps and
 // Secrets of other sources.
-func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	first, last, _ := nodePorts(m.config)
 	snapshot := m.feed.Snapshot()
 	applied := ""
@@ -193,7 +193,7 @@ func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec
 		applied = src.Status.Applied.Commit
 	}
 	r := load.Load(ctx, tree, spec, load.Options{
-		CUE: m.cue, Cache: m.loaded, Applied: applied, Source: source, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
+		CUE: m.cue, Cache: m.loaded, Applied: applied, Source: source, Rights: &rights, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
 		Known: func(key schema.Key) schema.Object {
 			if obj := snapshot.Get(key); obj != nil && schema.OriginOf(obj).Source != source {
 				return obj

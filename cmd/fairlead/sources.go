@@ -76,7 +76,7 @@ func newSources(c config.Master, hookSocket string, authority *trust.Authority, 
 		log: log, authority: authority, open: map[string]*followed{},
 	}
 	for _, entry := range c.Sources {
-		src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: entry.Name}, Spec: entry.Spec}
+		src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: entry.Name}, Spec: schema.OwnSourceSpec(entry.Spec)}
 		schema.Default(&src)
 		if problems := schema.Validate(&src); len(problems) > 0 {
 			return nil, fmt.Errorf("configuration: source %s: %s: %s", entry.Name, problems[0].Field, problems[0].Message)
@@ -166,6 +166,9 @@ func (s *sources) run(ctx context.Context) error {
 		if !known || slices.ContainsFunc(changes, aboutSource) {
 			s.adjust(ctx, snapshot)
 		}
+		if slices.ContainsFunc(changes, changesSource) {
+			s.hintAll()
+		}
 		seen = snapshot.Counters().ResourceVersion
 		select {
 		case <-moved:
@@ -176,6 +179,20 @@ func (s *sources) run(ctx context.Context) error {
 }
 
 func aboutSource(c state.Change) bool { return c.Key.Kind == schema.KindSource }
+
+// changesSource reports whether what a source is to be has changed: its trees, and those
+// of the sources that it declares, may have to be judged again.
+func changesSource(c state.Change) bool {
+	return aboutSource(c) && c.Old != nil && c.New != nil && !schema.Equal(c.Old, c.New)
+}
+
+func (s *sources) hintAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.open {
+		f.hint()
+	}
+}
 
 // adjust starts and stops followers so that they are those of the snapshot.
 func (s *sources) adjust(ctx context.Context, snapshot *state.Snapshot) {

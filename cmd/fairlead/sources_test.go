@@ -73,8 +73,8 @@ func (m *gitMaster) start(configured []config.Source) {
 		Machine: reconciler.NewMachine(engine, snapshot, m.sources.configured), Store: m.store, Feed: m.feed, Round: loaded.Round,
 		Log: logrus.NewEntry(log), Now: time.Now,
 	})
-	read := func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
-		r := load.Load(ctx, tree, spec, load.Options{Source: source, KnownNamespaces: namespaces})
+	read := func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+		r := load.Load(ctx, tree, spec, load.Options{Source: source, Rights: &rights, KnownNamespaces: namespaces})
 		return r.Objects, r.Diagnostics
 	}
 	follower := &reconciler.Follower{Loop: loop, Feed: m.feed, Engine: engine, Load: read, Vault: reconciler.NewVault(authority.SealKey()), Now: time.Now}

@@ -157,7 +157,7 @@ func (c *cluster) tree(dir string, n int) reconciler.Candidate {
 }
 
 func (c *cluster) sealed(n int, objects []*schema.Desired, diags schema.Diagnostics) reconciler.Candidate {
-	objects = reconciler.NewVault([]byte("k")).Seal(objects)
+	objects, _ = reconciler.NewVault([]byte("k")).Seal(objects)
 	return reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: commit(n)}, Tree: "tree-" + commit(n), Objects: objects, Diagnostics: diags}
 }
 

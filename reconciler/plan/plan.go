@@ -51,6 +51,7 @@ type Plan struct {
 	Capacity    []Capacity         `json:"capacity"` // of every node, once any pod starts or stops
 	Prune       PruneCount         `json:"prune"`
 	Diagnostics schema.Diagnostics `json:"diagnostics"`
+	Uncompared  []string           `json:"uncompared,omitempty"` // Secrets whose values were not compared, sorted: who asks may not know
 }
 
 // Object is one object created, updated or pruned.

@@ -53,6 +53,9 @@ func (p *Plan) WriteText(w io.Writer) {
 func (p *Plan) WriteObjects(w io.Writer) {
 	p.writeDiagnostics(w)
 	p.writeObjects(w, "")
+	for _, note := range p.uncomparedNotes() {
+		fmt.Fprintf(w, "Note: %s.\n", note)
+	}
 }
 
 func (p *Plan) writeDiagnostics(w io.Writer) {
@@ -274,11 +277,28 @@ func (g unplacedGroup) rows() [][]string {
 // notes are the reasons that neither the summary nor a list tells.
 func (p *Plan) notes() []string {
 	if p.Verdict == Held || p.Verdict == Refused {
-		return nil // the summary has all of them
+		return p.uncomparedNotes() // the summary has all reasons
 	}
-	return slices.DeleteFunc(slices.Clone(p.Reasons), func(reason string) bool {
+	reasons := slices.DeleteFunc(slices.Clone(p.Reasons), func(reason string) bool {
 		return slices.ContainsFunc(p.Unplaced, func(u Unplaced) bool { return reason == noNode(u.Pod) })
 	})
+	return append(reasons, p.uncomparedNotes()...)
+}
+
+// maxUncomparedNamed is how many Secrets a note names.
+const maxUncomparedNamed = 3
+
+// uncomparedNotes says that values of Secrets may change unseen.
+func (p *Plan) uncomparedNotes() []string {
+	names := p.Uncompared[:min(len(p.Uncompared), maxUncomparedNamed)]
+	if len(names) == 0 {
+		return nil
+	}
+	more := ""
+	if over := len(p.Uncompared) - len(names); over > 0 {
+		more = fmt.Sprintf(" and %d more", over)
+	}
+	return []string{"whether values change is not told to readers, a push tells it: " + strings.Join(names, ", ") + more}
 }
 
 func writeColumns(w io.Writer, indent string, rows [][]string) {

@@ -87,7 +87,7 @@ func openPlane(ctx context.Context, dir, url string) (*plane, error) {
 	})
 	snapshot := state.Empty(state.Counters{ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations})
 	p.feed = state.NewFeed(snapshot)
-	src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: sourceName}, Spec: schema.SourceSpec{URL: url}}
+	src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: sourceName}, Spec: schema.OwnSourceSpec(schema.SourceSpec{URL: url})}
 	schema.Default(&src)
 	p.loop = reconciler.NewLoop(reconciler.LoopConfig{
 		Machine: reconciler.NewMachine(p.engine, snapshot, []schema.Source{src}), Store: p.store, Feed: p.feed, Round: loaded.Round, Log: quietLog(), Now: time.Now,

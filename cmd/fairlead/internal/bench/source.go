@@ -141,7 +141,7 @@ func openFollower(ctx context.Context, dir string, objects int) (*follower, erro
 	}
 	snapshot := state.Empty(state.Counters{ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations})
 	feed := state.NewFeed(snapshot)
-	src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: sourceName}, Spec: schema.SourceSpec{URL: url}}
+	src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: sourceName}, Spec: schema.OwnSourceSpec(schema.SourceSpec{URL: url})}
 	schema.Default(&src)
 	log := logrus.New()
 	log.SetLevel(logrus.ErrorLevel)
@@ -153,12 +153,12 @@ func openFollower(ctx context.Context, dir string, objects int) (*follower, erro
 }
 
 // load judges a tree as the master does.
-func (f *follower) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+func (f *follower) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	applied := ""
 	if src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source); ok {
 		applied = src.Status.Applied.Commit
 	}
-	r := load.Load(ctx, tree, spec, load.Options{Source: source, KnownNamespaces: namespaces, Cache: f.cache, Applied: applied})
+	r := load.Load(ctx, tree, spec, load.Options{Source: source, Rights: &rights, KnownNamespaces: namespaces, Cache: f.cache, Applied: applied})
 	return r.Objects, r.Diagnostics
 }
 

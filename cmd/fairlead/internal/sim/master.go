@@ -44,7 +44,7 @@ var (
 
 // source is the master's configuration.
 func source() schema.Source {
-	return schema.Source{ObjectMeta: metav1.ObjectMeta{Name: sourceName}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{
+	return schema.Source{ObjectMeta: metav1.ObjectMeta{Name: sourceName}, Spec: schema.OwnSourceSpec(schema.SourceSpec{
 		Embedded: true, ProgressDeadline: &metav1.Duration{Duration: progressDeadline},
 	})}
 }
@@ -142,8 +142,8 @@ func (w *World) registered() (out []schema.NodeName) {
 	return out
 }
 
-func (m *master) load(ctx context.Context, name string, tree schema.Tree, spec schema.SourceSpec, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
-	r := load.Load(ctx, tree, spec, load.Options{Source: name, KnownNamespaces: namespaces})
+func (m *master) load(ctx context.Context, name string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+	r := load.Load(ctx, tree, spec, load.Options{Source: name, Rights: &rights, KnownNamespaces: namespaces})
 	return r.Objects, r.Diagnostics
 }
 

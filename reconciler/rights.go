@@ -1,0 +1,54 @@
+package reconciler
+
+import (
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// maxSourceDepth bounds how deep sources declare sources: a chain that is longer, or
+// goes round in a circle, has no rights.
+const maxSourceDepth = 32
+
+// EffectiveRights are those of a source that are in force: what it names itself, and
+// every source above it, each declared by the next, to the master's configuration. Who
+// is narrowed narrows all below. A source that is declared by none that is there has
+// at most what one that names nothing has.
+func EffectiveRights(r state.Reader, source string) schema.Rights {
+	rights := schema.AllRights()
+	for range maxSourceDepth {
+		src, ok := state.Get[*schema.Source](r, "", source)
+		if !ok {
+			narrow := schema.DefaultSourceSpec(schema.SourceSpec{})
+			return rights.And(narrow.Rights())
+		}
+		rights = rights.And(src.Spec.Rights())
+		if source = schema.OriginOf(src).Source; source == "" {
+			return rights
+		}
+	}
+	return schema.Rights{PodSecurity: schema.RestrictedLevel}
+}
+
+// judgedUnderOthers reports whether what Git asks for was judged under other rights
+// than those in force. What a version that knew no rights judged stays as it is until
+// the next commit.
+func judgedUnderOthers(r state.Reader, src *schema.Source) bool {
+	under := src.Status.JudgedUnder
+	return under != "" && under != EffectiveRights(r, src.Name).String()
+}
+
+// staysAsJudged reports whether judging a revision again changes nothing: it is what
+// runs and there is nothing to say of it, or it has failed.
+func staysAsJudged(r state.Reader, src *schema.Source, changes int, diags schema.Diagnostics) bool {
+	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(src.Name, src.Status.Desired.Commit))
+	if !ok {
+		return false
+	}
+	switch rev.Status.Phase {
+	case schema.PhaseFailed, schema.PhaseRolledBack:
+		return true
+	case schema.PhaseRollingOut, schema.PhaseStalled, schema.PhaseHealthy:
+		return changes == 0 && !diags.HasErrors() && src.Status.Applied == src.Status.Desired
+	}
+	return false
+}

@@ -1,0 +1,326 @@
+package reconciler_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler"
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+	"fairlead/schema/load"
+)
+
+// followed is a Follower over a Machine whose rounds happen when something is
+// submitted, and the repositories of its sources.
+type followed struct {
+	*reconciler.Follower
+	t       *testing.T
+	machine *reconciler.Machine
+	feed    *state.Feed
+	now     time.Time
+	repos   map[string]repository
+}
+
+// repository is the trees of a source by commit; the last one is its branch's tip.
+type repository struct {
+	trees map[string]string
+	tip   string
+}
+
+func newFollowed(t *testing.T, configured ...schema.Source) *followed {
+	engine := settle.NewEngine(control.Config{
+		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), DNS: netip.MustParseAddr("10.96.0.10"), NodePortFirst: 30000, NodePortLast: 32767,
+	})
+	snapshot := state.Empty(state.Counters{ResourceVersion: 1 << 40})
+	f := &followed{t: t, machine: reconciler.NewMachine(engine, snapshot, configured), feed: state.NewFeed(snapshot), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), repos: map[string]repository{}}
+	read := func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+		r := load.Load(ctx, tree, spec, load.Options{Source: source, Rights: &rights, KnownNamespaces: namespaces})
+		return r.Objects, r.Diagnostics
+	}
+	f.Follower = &reconciler.Follower{Loop: f, Feed: f.feed, Engine: engine, Load: read, Vault: reconciler.NewVault([]byte("k")), Now: func() time.Time { return f.now }}
+	f.round()
+	return f
+}
+
+func own(name string, spec schema.SourceSpec) schema.Source {
+	spec.Embedded = true
+	return schema.Source{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: schema.OwnSourceSpec(spec)}
+}
+
+func (f *followed) round(in ...reconciler.Input) {
+	f.now = f.now.Add(time.Second)
+	out := f.machine.Step(f.now, in)
+	f.feed.Publish(out.Snapshot, out.Changes)
+}
+
+func (f *followed) Base(context.Context) (reconciler.Base, error) {
+	return reconciler.Base{Snapshot: f.machine.Snapshot(), Queue: f.machine.Queue()}, nil
+}
+
+func (f *followed) Submit(_ context.Context, in reconciler.Input) error {
+	f.round(in)
+	return nil
+}
+
+// commit adds a commit to a source's branch; its number is its hash.
+func (f *followed) commit(source string, n int, text string) string {
+	repo, ok := f.repos[source]
+	if !ok {
+		repo.trees = map[string]string{}
+	}
+	repo.tip = commitHash(n)
+	repo.trees[repo.tip] = text
+	f.repos[source] = repo
+	return repo.tip
+}
+
+// push adds a commit and has it followed.
+func (f *followed) push(source string, n int, text string) {
+	f.t.Helper()
+	f.commit(source, n, text)
+	f.look(source)
+}
+
+func (f *followed) look(source string) {
+	f.t.Helper()
+	if _, err := f.Sync(f.t.Context(), source, f.repos[source], ""); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (r repository) Branch(name string) (string, bool, error) {
+	return r.tip, name == "main" && r.tip != "", nil
+}
+
+func (r repository) Commit(hash string) (schema.Commit, error) {
+	if _, ok := r.trees[hash]; !ok {
+		return schema.Commit{}, fmt.Errorf("no commit %s", hash)
+	}
+	return schema.Commit{Hash: hash}, nil
+}
+
+func (r repository) Tree(commit, _ string) (schema.Tree, error) {
+	text := r.trees[commit]
+	blob := &schema.Blob{Hash: "blob-" + commit, Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
+	return schema.Tree{Commit: schema.Commit{Hash: commit}, Hash: "tree-" + commit, Files: []schema.File{{Path: "all.yaml", Blob: blob}}}, nil
+}
+
+func (repository) Overrides(_, _, _ string) (schema.Overrides, error) { return schema.Overrides{}, nil }
+
+func (f *followed) source(name string) *schema.Source {
+	src, _ := state.Get[*schema.Source](f.machine.Snapshot(), "", name)
+	return src
+}
+
+func (f *followed) phase(source string, n int) (schema.Phase, string) {
+	rev, ok := state.Get[*schema.Revision](f.machine.Snapshot(), "", schema.RevisionName(source, commitHash(n)))
+	if !ok {
+		return "", ""
+	}
+	return rev.Status.Phase, schema.Diagnostics(rev.Status.Diagnostics).Error()
+}
+
+func secretOf(name, value string) string {
+	return "apiVersion: v1\nkind: Secret\nmetadata: {name: " + name + "}\nstringData: {password: " + value + "}\n"
+}
+
+// asked is the plan of a tree that a reader sends, as JSON.
+func (f *followed) asked(text, against string) string {
+	f.t.Helper()
+	blob := &schema.Blob{Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
+	p, err := f.Answer(f.t.Context(), reconciler.Question{Source: "main", Against: against, Git: f.repos["main"], Tree: &schema.Tree{Files: []schema.File{{Path: "all.yaml", Blob: blob}}}})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	data, err := json.Marshal(p)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return string(data)
+}
+
+// No plan that a reader asks for tells a right guess of a Secret's value from a wrong
+// one: of what runs, of what ran once, of one that cannot change.
+func TestReadersCannotTestGuesses(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}))
+	f.push("main", 1, secretOf("old", "rosebud")+"---\n"+secretOf("s", "rosebud"))
+	f.push("main", 2, secretOf("s", "sesame")+"immutable: true\n")
+	for name, against := range map[string]string{"what runs": "", "another revision": commitHash(1)} {
+		for _, tree := range []func(guess string) string{
+			func(guess string) string { return secretOf("s", guess) + "immutable: true\n" },
+			func(guess string) string { return secretOf("s", guess) },
+			func(guess string) string {
+				return secretOf("s", guess) + "immutable: true\n---\n" + secretOf("old", guess)
+			},
+		} {
+			want := f.asked(tree("wrong!"), against)
+			for _, guess := range []string{"sesame", "rosebud", "wrong."} {
+				if got := f.asked(tree(guess), against); got != want {
+					t.Errorf("over %s, the guess %s is told from another:\n%s\n%s", name, guess, got, want)
+				}
+			}
+			if !strings.Contains(want, `"uncompared":["Secret default/`) {
+				t.Errorf("over %s, nothing says that no values are compared: %s", name, want)
+			}
+		}
+	}
+	g := newFollowed(t, own("main", schema.SourceSpec{}))
+	g.push("main", 1, secretOf("s", "sesame"))
+	if got := g.asked("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {other: x}\n", ""); !strings.Contains(got, "data[other]") || !strings.Contains(got, "data[password]") {
+		t.Errorf("keys that come and go are not told: %s", got)
+	}
+}
+
+// A push, whose pusher may replace the value, is told whether it changes.
+func TestPushersSeeWhatChanges(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}))
+	f.push("main", 1, secretOf("s", "sesame"))
+	for n, value := range map[int]string{2: "sesame", 3: "another"} {
+		cand, err := f.JudgeCommit(t.Context(), "main", repository{trees: map[string]string{commitHash(n): secretOf("s", value)}}, commitHash(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if changes := len(cand.Plan.Objects); changes != n-2 {
+			t.Errorf("%s: %d changes", value, changes)
+		}
+	}
+}
+
+// The values of a revision are there when nodes ask for them, however much is pushed
+// and planned elsewhere between its judgement and its round; those of others are gone.
+func TestValuesStayUntilTheyAreDelivered(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}), own("other", schema.SourceSpec{}))
+	f.push("main", 1, secretOf("s", "sesame"))
+	tip := f.commit("main", 2, secretOf("s", "rosebud"))
+	if _, err := f.JudgeCommit(t.Context(), "main", f.repos["main"], tip); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 99 {
+		f.push("other", 100+n, fmt.Sprintf("%s---\n%s", secretOf("o", fmt.Sprint("v", n)), secretOf("p", "same")))
+		f.asked(secretOf("s", fmt.Sprint("guess", n)), "")
+		f.opens("s", "sesame")
+	}
+	f.look("main")
+	f.opens("s", "rosebud")
+	f.opens("o", "v98")
+	f.push("other", 300, secretOf("p", "same"))
+	f.opens("s", "rosebud")
+	f.opens("p", "same")
+	held := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s"}, Data: map[string][]byte{"password": []byte("sesame")}}
+	sealed, _ := f.Vault.Seal([]*schema.Desired{{Object: held}})
+	if _, ok := f.Vault.Open(sealed[0].Object.(*corev1.Secret)); ok {
+		t.Error("a value that no Secret has any more is still held")
+	}
+}
+
+func (f *followed) opens(name, want string) {
+	f.t.Helper()
+	secret, ok := state.Get[*corev1.Secret](f.machine.Snapshot(), "default", name)
+	if !ok {
+		f.t.Fatalf("there is no Secret %s", name)
+	}
+	if values, ok := f.Vault.Open(secret); !ok || string(values["password"]) != want {
+		f.t.Fatalf("Secret %s opens as %s, %t, want %s", name, values, ok, want)
+	}
+}
+
+func sourceOf(name, rights string) string {
+	return "apiVersion: fairlead/v1\nkind: Source\nmetadata: {name: " + name + "}\nspec: {embedded: true" + rights + "}\n"
+}
+
+const (
+	aNamespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: lab}\n"
+	aHostPort  = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: localhost/a:1, ports: [{containerPort: 80, hostPort: 80}]}]}\n"
+)
+
+// A source has what it and all above it name; who is narrowed narrows all below, and
+// what they ask for is judged again.
+func TestRightsFollowTheChain(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}))
+	wide := sourceOf("team", `, clusterKinds: [Namespace, Source], podSecurity: privileged`)
+	f.push("main", 1, wide)
+	f.push("team", 1, sourceOf("sub", `, clusterKinds: [Namespace], podSecurity: privileged`))
+	f.push("sub", 1, aNamespace+"---\n"+aHostPort)
+	if phase, said := f.phase("sub", 1); phase != schema.PhaseRollingOut {
+		t.Fatalf("sub is %s: %s", phase, said)
+	}
+	before, _ := state.Get[*schema.Revision](f.machine.Snapshot(), "", schema.RevisionName("sub", commitHash(1)))
+
+	f.push("main", 2, sourceOf("team", `, clusterKinds: [Source, Namespace], podSecurity: privileged, namespaces: [default, lab]`))
+	f.look("sub")
+	if now, _ := state.Get[*schema.Revision](f.machine.Snapshot(), "", before.Name); now != before {
+		t.Errorf("judged again with nothing to say, it has become %+v", now.Status)
+	}
+
+	f.push("main", 3, sourceOf("team", `, clusterKinds: [Source]`))
+	f.look("sub")
+	phase, said := f.phase("sub", 1)
+	if phase != schema.PhaseInvalid || !strings.Contains(said, "all.yaml:2:7: kind: ") || !strings.Contains(said, "baseline: Host Ports") {
+		t.Errorf("narrowed: %s: %s", phase, said)
+	}
+	if got := f.source("sub").Status.Applied.Commit; got != commitHash(1) {
+		t.Errorf("narrowed, sub runs %s", got)
+	}
+	f.look("team")
+	if phase, said := f.phase("team", 1); phase != schema.PhaseInvalid || !strings.Contains(said, "spec.podSecurity") || !strings.Contains(said, "spec.clusterKinds[0]") {
+		t.Errorf("narrowed: team is %s: %s", phase, said)
+	}
+
+	f.push("main", 4, wide)
+	f.look("sub")
+	if phase, said := f.phase("sub", 1); phase != schema.PhaseRollingOut {
+		t.Errorf("wide again: %s: %s", phase, said)
+	}
+}
+
+// What was judged under rights that are not in force any more is not taken.
+func TestACandidateOfOtherRightsIsLeftAlone(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}))
+	f.push("main", 1, sourceOf("team", `, podSecurity: privileged`))
+	tip := f.commit("team", 1, aHostPort)
+	cand, err := f.JudgeCommit(t.Context(), "team", f.repos["team"], tip)
+	if err != nil || cand.Diagnostics.HasErrors() {
+		t.Fatal(err, cand.Diagnostics)
+	}
+	f.push("main", 2, sourceOf("team", ``))
+	f.round(cand)
+	if phase, _ := f.phase("team", 1); phase != "" {
+		t.Errorf("it is %s", phase)
+	}
+	f.look("team")
+	if phase, said := f.phase("team", 1); phase != schema.PhaseInvalid {
+		t.Errorf("judged anew it is %s: %s", phase, said)
+	}
+}
+
+// Chains that end nowhere, or in themselves, have least.
+func TestRightsOfSourcesWithoutParent(t *testing.T) {
+	declared := func(name, by string) *schema.Source {
+		src := own(name, schema.SourceSpec{})
+		schema.SetOrigin(&src, schema.Origin{Source: by, Path: "a.yaml", Line: 1, Commit: "c"})
+		return &src
+	}
+	tx := state.Empty(state.Counters{}).Begin()
+	for _, src := range []*schema.Source{declared("orphan", "gone"), declared("a", "b"), declared("b", "a")} {
+		tx.Put(src)
+	}
+	for source, want := range map[string]string{
+		"orphan":  "namespaces any, cluster kinds [], pod security baseline, hostPath false",
+		"unknown": "namespaces any, cluster kinds [], pod security baseline, hostPath false",
+		"a":       "namespaces [], cluster kinds [], pod security restricted, hostPath false",
+	} {
+		if got := reconciler.EffectiveRights(tx, source).String(); got != want {
+			t.Errorf("%s has %s, want %s", source, got, want)
+		}
+	}
+}
