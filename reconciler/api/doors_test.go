@@ -235,6 +235,29 @@ func TestAnswersDoNotWaitForEndlessBodies(t *testing.T) {
 	await(t, ts.empty)
 }
 
+// Over HTTP/2 a sender that has only a little left to say may say it: not every
+// client takes a reset in its midst for what it is.
+func TestAnEarlyAnswerLetsTheBodyEnd(t *testing.T) {
+	defer func(d time.Duration) { drainTime = d }(drainTime)
+	drainTime = patience
+	ts := startServer(t, func(c *Config) {
+		c.Beside = map[string]Beside{"/hooks/": {Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })}}
+	})
+	body, feed := io.Pipe()
+	resp, err := ts.client("").Post(ts.url+"/hooks/shop", "text/plain", body)
+	if err != nil || resp.StatusCode != http.StatusAccepted {
+		t.Fatalf("answered %+v, %v", resp, err)
+	}
+	defer resp.Body.Close()
+	for range 8 {
+		if _, err := feed.Write(make([]byte, 4096)); err != nil {
+			t.Fatalf("the body was broken off: %v", err)
+		}
+	}
+	feed.Close()
+	await(t, ts.empty)
+}
+
 // A body that comes byte by byte is given up when its time is over, not when its
 // sender pleases, and the connection with it.
 func TestSlowBodiesEnd(t *testing.T) {

@@ -132,10 +132,10 @@ func Limits() []*Limit {
 const (
 	// BodyStall is how long a client may send nothing amid a body.
 	BodyStall = 10 * time.Second
-	// drainTime and drainBytes are how much of a body that nobody wants is read
-	// on, so that its sender finds the connection in order. With more than that
-	// the connection, or over HTTP/2 the stream, is closed behind the answer.
-	drainTime  = 250 * time.Millisecond
+	// drainBytes, and what comes within drainTime, are read on of a body that
+	// nobody wants, so that its sender finds the connection in order. With more
+	// than that the connection, or over HTTP/2 the stream, is closed behind the
+	// answer.
 	drainBytes = 256 << 10 // net/http's own bound for HTTP/1
 	// answerPiece bytes of an answer are taken within writeTimeout.
 	answerPiece = 64 << 10
@@ -148,6 +148,9 @@ const (
 	// ShutdownTimeout is how long a request may go on after Run was told to end.
 	ShutdownTimeout = 5 * time.Second
 )
+
+// drainTime: see drainBytes. Tests lengthen it.
+var drainTime = 250 * time.Millisecond
 
 // Bounds of HTTP/2, where one connection carries many requests.
 const (
