@@ -22,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
+	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/wire"
@@ -75,7 +76,7 @@ func TestEveryDoorIsBounded(t *testing.T) {
 // A turnstile never lets in more than it may, whoever comes and goes in whatever
 // order, lets nobody wait who could be inside, and forgets whoever is gone.
 func TestTurnstile(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		ts := newTurnstile(&Limit{AtOnce: rapid.IntRange(1, 4).Draw(t, "at once"), ByCaller: rapid.IntRange(1, 3).Draw(t, "by caller"), Queue: 5, QueueByCaller: 2})
 		type guest struct {
 			caller string
@@ -439,7 +440,7 @@ func (ts *testServer) answerLog(ctx context.Context, c *http.Client, l wire.LogR
 func TestReadersOfLogsLeaveNothingBehind(t *testing.T) {
 	ts := startServer(t)
 	busy := ts.followingAgent("n1", 32)
-	follow := func(c *http.Client, after time.Duration, read bool) int {
+	follow := func(c *http.Client, after time.Duration, answered func()) int {
 		ctx, cancel := context.WithTimeout(t.Context(), after)
 		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, ts.url+podLog+"?follow=true", nil)
@@ -448,25 +449,26 @@ func TestReadersOfLogsLeaveNothingBehind(t *testing.T) {
 			return 0
 		}
 		resp, err := c.Do(req)
+		answered()
 		if err != nil {
 			return 0 // it left before the answer
 		}
 		defer resp.Body.Close()
-		if read {
-			_, _ = bufio.NewReader(resp.Body).ReadString('\n')
-		}
+		_, _ = bufio.NewReader(resp.Body).ReadString('\n')
 		return resp.StatusCode
 	}
 	readers := ts.protocols("reader:ada")
 	for range 60 { // leave before the agent's answer
-		follow(readers["HTTP/1"], 500*time.Microsecond, false)
+		follow(readers["HTTP/1"], 500*time.Microsecond, func() {})
 	}
 	for protocol, c := range readers {
 		var followers sync.WaitGroup
+		var answers sync.WaitGroup // nobody leaves before everybody has been answered
 		var full, read atomic.Int32
+		answers.Add(260)
 		for range 260 {
 			followers.Go(func() {
-				switch follow(c, time.Second, true) {
+				switch follow(c, patience, func() { answers.Done(); answers.Wait() }) {
 				case http.StatusTooManyRequests:
 					full.Add(1)
 				case http.StatusOK:
@@ -480,7 +482,7 @@ func TestReadersOfLogsLeaveNothingBehind(t *testing.T) {
 		}
 		await(t, func() bool { return busy.Load() == 0 && ts.empty() })
 	}
-	if code := follow(ts.client("reader:bob"), patience, true); code != http.StatusOK {
+	if code := follow(ts.client("reader:bob"), patience, func() {}); code != http.StatusOK {
 		t.Errorf("a follower afterwards: %d", code)
 	}
 	await(t, func() bool { return busy.Load() == 0 && ts.empty() })
