@@ -36,23 +36,23 @@ func storedBy(obj schema.Object, size int64) stored {
 // little of that, for keys without values count, and aliases write one text many
 // times. It refuses an object that would not fit into the store.
 func (d *decoder) measure(obj schema.Object, n *yaml.Node) stored {
+	if d.refused {
+		return stored{} // it goes nowhere, and why may be told already
+	}
 	size := wire.EncodedSize(obj)
 	s := storedBy(obj, int64(size))
-	if d.refused {
-		return s // it goes nowhere, and why may be told already
-	}
-	if size > schema.MaxDesiredBytes {
-		d.report(schema.Error, n, "split it", "the object takes %d bytes as stored, at most %d fit", size, schema.MaxDesiredBytes)
-		return s
-	}
 	at, _ := locate(n, "spec.replicas")
 	switch {
+	case size > schema.MaxDesiredBytes:
+		d.report(schema.Error, n, "split it", "the object takes %d bytes as stored, at most %d fit", size, schema.MaxDesiredBytes)
 	case s.pods > schema.MaxPods:
 		d.report(schema.Error, at, "", "spec.replicas: %d pods, a tree may ask for %d", s.pods, schema.MaxPods)
 	case s.bytes > schema.MaxStoredBytes:
 		d.report(schema.Error, at, "ask for fewer, or make the template smaller", "spec.replicas: the pods take %d bytes as stored, at most %d fit", s.bytes, schema.MaxStoredBytes)
+	default:
+		return s
 	}
-	return s
+	return stored{} // of the tree's sum it is no part: that would be the same mistake told twice
 }
 
 // checkStored refuses a tree whose objects, each of which fits, do not fit together.
