@@ -31,9 +31,9 @@ default:
 deps:
     @scripts/deps
 
-# build bin/fairlead and bin/fairlead-hook
-build: (while-installing "go build " + build_flags + " ./cmd/fairlead ./cmd/fairlead-hook ./examples/shop/images/...")
-    go build {{ build_flags }} -ldflags "-s -w -X main.version={{ version }}" -o bin/ ./cmd/fairlead ./cmd/fairlead-hook
+# build bin/fairlead, bin/fairlead-hook and bin/fairlead-oci
+build: (while-installing "go build " + build_flags + " ./cmd/fairlead ./cmd/fairlead-hook ./cmd/fairlead-oci ./examples/shop/images/...")
+    go build {{ build_flags }} -ldflags "-s -w -X main.version={{ version }}" -o bin/ ./cmd/fairlead ./cmd/fairlead-hook ./cmd/fairlead-oci
 
 # On a bare machine installing takes as long as compiling, which needs none of what
 # is installed but perhaps the certificates: what fails here is done again after it.
