@@ -61,9 +61,6 @@ const (
 	// logRefusals bounds how many askers are told at once that the node is busy;
 	// the master tells those beyond it after its own time-out.
 	logRefusals = 32
-	// execProbes bounds the probes that run commands at once: each is a process
-	// of Podman's beside the command.
-	execProbes = 4
 	// retryInterval is between attempts at what has to succeed before the rest.
 	retryInterval = time.Second
 )
@@ -89,8 +86,8 @@ type Agent struct {
 
 	running map[string]*attendance // by container ID; the loop's
 
-	workSem, pullSem, logSem, busySem, probeSem chan struct{}
-	tasks                                       sync.WaitGroup
+	workSem, pullSem, logSem, busySem chan struct{}
+	tasks                             sync.WaitGroup
 }
 
 // attendance is what goes on for a running container: its death is waited for
@@ -116,7 +113,7 @@ func New(cfg Config) *Agent {
 		updates: newMailbox[Update](), network: newMailbox[NetworkState](), changed: make(chan struct{}, 1), list: make(chan struct{}, 1),
 		running: map[string]*attendance{},
 		workSem: make(chan struct{}, workers), pullSem: make(chan struct{}, pullers),
-		logSem: make(chan struct{}, logAnswers), busySem: make(chan struct{}, logRefusals), probeSem: make(chan struct{}, execProbes),
+		logSem: make(chan struct{}, logAnswers), busySem: make(chan struct{}, logRefusals),
 	}
 }
 
@@ -339,14 +336,8 @@ func (a *Agent) probe(at *attendance, c Attended) {
 		uid, id := c.Pod, c.ID
 		run := probe{
 			kind: kind, spec: p, container: c.Spec, id: id, ip: c.IP, startedAt: c.StartedAt,
-			exec: func(ctx context.Context, command []string) (pod.ExecResult, error) {
-				select {
-				case a.probeSem <- struct{}{}:
-					defer func() { <-a.probeSem }()
-				case <-ctx.Done():
-					return pod.ExecResult{}, ctx.Err()
-				}
-				return a.cfg.Runtime.Exec(ctx, id, command)
+			exec: func(ctx context.Context, command []string, limit time.Duration) (pod.ExecResult, error) {
+				return a.cfg.Runtime.Exec(ctx, id, command, limit)
 			},
 			decided: func(v pod.Verdict, message string) {
 				a.inbox <- func(time.Time) { a.core.Probed(uid, id, kind, v, message) }

@@ -39,7 +39,7 @@ type probe struct {
 	id        string
 	ip        string
 	startedAt time.Time
-	exec      func(ctx context.Context, command []string) (pod.ExecResult, error)
+	exec      func(ctx context.Context, command []string, limit time.Duration) (pod.ExecResult, error)
 	// decided is called when the verdict changes; failing for each failure that counts.
 	decided func(v pod.Verdict, message string)
 	failing func(message string)
@@ -117,7 +117,12 @@ func (p probe) message(err error) string {
 	return fmt.Sprintf("%s probe failed %d times: %v", strings.ToLower(string(p.kind)), max(1, p.spec.FailureThreshold), err)
 }
 
+// once probes. A time-out begins with the question, for a command with its start:
+// what comes before is the node's doing, not the container's.
 func (p probe) once(ctx context.Context) error {
+	if exec := p.spec.Exec; exec != nil {
+		return p.command(ctx, exec.Command)
+	}
 	ctx, cancel := context.WithTimeout(ctx, pod.ProbeTimeout(p.spec))
 	defer cancel()
 	switch h := p.spec.ProbeHandler; {
@@ -125,8 +130,6 @@ func (p probe) once(ctx context.Context) error {
 		return p.http(ctx, h.HTTPGet)
 	case h.TCPSocket != nil:
 		return p.tcp(ctx, h.TCPSocket)
-	case h.Exec != nil:
-		return p.command(ctx, h.Exec.Command)
 	default:
 		return errors.New("this kind of probe is not supported")
 	}
@@ -210,11 +213,14 @@ func (p probe) tcp(ctx context.Context, socket *corev1.TCPSocketAction) error {
 }
 
 func (p probe) command(ctx context.Context, command []string) error {
-	r, err := p.exec(ctx, command)
-	if err != nil {
+	limit := pod.ProbeTimeout(p.spec)
+	r, err := p.exec(ctx, command, limit)
+	switch {
+	case err != nil:
 		return err
-	}
-	if r.Code != 0 {
+	case r.TimedOut:
+		return fmt.Errorf("command did not end within %s and was killed: %s", limit, strings.TrimSpace(r.Output))
+	case r.Code != 0:
 		return fmt.Errorf("command exited with code %d: %s", r.Code, strings.TrimSpace(r.Output))
 	}
 	return nil

@@ -32,7 +32,7 @@ func (h *heard) probe(kind pod.ProbeKind, spec *corev1.Probe, answers func(at ti
 	h.began = time.Now()
 	return probe{
 		kind: kind, spec: spec, container: &corev1.Container{}, startedAt: h.began,
-		exec: func(context.Context, []string) (pod.ExecResult, error) {
+		exec: func(context.Context, []string, time.Duration) (pod.ExecResult, error) {
 			return pod.ExecResult{}, answers(time.Since(h.began))
 		},
 		decided: func(v pod.Verdict, message string) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"syscall"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -44,8 +45,12 @@ type Runtime interface {
 	// Pull fetches an image, also one that is present. ErrNoRegistry if nobody
 	// could be asked for it.
 	Pull(ctx context.Context, ref string) (pod.Image, error)
-	// Exec runs a command in a running container and waits for its end.
-	Exec(ctx context.Context, id string, command []string) (pod.ExecResult, error)
+	// Exec runs a command in a running container as its main process was run, with
+	// the same environment, and waits for its end, for at most limit from its
+	// start. Nothing that it started outlives it. What does not start at all is an
+	// error. The wait for other commands to be started counts for nothing; only the
+	// context bounds it.
+	Exec(ctx context.Context, id string, command []string, limit time.Duration) (pod.ExecResult, error)
 }
 
 // ErrNoImage says that an image is not present on the node.

@@ -35,7 +35,7 @@ type ContainerSpec struct {
 	Command []string
 	Args    []string
 	// Shown is Command and Args as they may be told and written to disk: what
-	// comes from a Secret is left as $(NAME).
+	// comes from a Secret is left as $(NAME). Nil where nothing does.
 	Shown      []string
 	WorkingDir string // empty keeps the image's
 	Mounts     []Mount
@@ -128,5 +128,7 @@ type Image struct {
 // ExecResult is how a command run in a container ended.
 type ExecResult struct {
 	Code   int
-	Output string // bounded
+	Output string // of both streams, bounded
+	// TimedOut tells that it took longer than it may and was ended; Code says nothing.
+	TimedOut bool
 }

@@ -89,7 +89,7 @@ containers:
 		},
 		Sandbox: Sandbox{Net: "/run/net", IPC: "/run/ipc", UTS: "/run/uts", Shm: "/run/shm"},
 		Env:     []EnvVar{{Name: "NAME", Value: "web"}, {Name: "HOSTNAME", Value: "web-1"}},
-		Command: []string{"/bin/app", "--name=web"}, Args: []string{"$(MISSING)"}, Shown: []string{"/bin/app", "--name=web", "$(MISSING)"}, WorkingDir: "/work",
+		Command: []string{"/bin/app", "--name=web"}, Args: []string{"$(MISSING)"}, WorkingDir: "/work",
 		Mounts: []Mount{
 			{Source: "/v/conf", Target: "/etc/app", ReadOnly: true}, {Source: "/b/1", Target: "/data"},
 			{Source: "/f/hosts", Target: "/etc/hosts"}, {Source: "/f/hostname", Target: "/etc/hostname"}, {Source: "/f/resolv.conf", Target: "/etc/resolv.conf"}, {Source: "/run/shm", Target: "/dev/shm"},

@@ -45,6 +45,10 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 	if err := cmp.Or(err1, err2); err != nil {
 		return ContainerSpec{}, err
 	}
+	shown := append(shownCommand, shownArgs...)
+	if slices.Equal(shown, slices.Concat(command, args)) {
+		shown = nil
+	}
 	security, err := security(w.Pod, c)
 	if err != nil {
 		return ContainerSpec{}, err
@@ -70,7 +74,7 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 		Env:        env,
 		Command:    command,
 		Args:       args,
-		Shown:      append(shownCommand, shownArgs...),
+		Shown:      shown,
 		WorkingDir: c.WorkingDir,
 		Mounts:     mounts(w.Pod, c, f),
 		LogPath:    f.LogPath,

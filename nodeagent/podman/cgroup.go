@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,20 +152,106 @@ func pidsIn(dir string) []int {
 	return pids
 }
 
-// endContainer kills what still runs in a removed container's cgroup.
+// endContainer kills what still runs in a removed container's cgroups and removes
+// them: Podman leaves them, in every tree, when conmon died before the container.
 func (g cgroups) endContainer(ctx context.Context, id string) error {
-	dirs, err := filepath.Glob(filepath.Join(g.watch, g.parent, podPrefix+"*", ctrPrefix+id))
+	for _, root := range g.roots {
+		dir, err := g.container(root, id)
+		if err != nil {
+			return err
+		}
+		if dir == "" {
+			continue
+		}
+		rel, err := filepath.Rel(root, dir)
+		if err != nil {
+			return err
+		}
+		if err := g.remove(ctx, rel, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// container finds a container's cgroup in one tree; empty if it is not there.
+func (g cgroups) container(root, id string) (string, error) {
+	dirs, err := filepath.Glob(filepath.Join(root, g.parent, podPrefix+"*", ctrPrefix+id))
 	if err != nil || len(dirs) == 0 {
-		return err
+		return "", err
 	}
-	if pidsIn(dirs[0]) == nil {
-		return nil
+	return dirs[0], nil
+}
+
+// execPrefix begins the names of the cgroups, inside containers' own, of commands
+// that are run in them.
+const execPrefix = "fairlead-exec-"
+
+// execTree is the tree in which such commands are told apart from the rest of
+// their container, and what the runtime calls it. On version 1 that is the one
+// that can stop them while they are killed; in the others they stay with their
+// container.
+func (g cgroups) execTree() (root, prefix string) {
+	if g.v2 {
+		return cgroupRoot, ""
 	}
-	rel, err := filepath.Rel(g.watch, dirs[0])
-	if err != nil {
-		return err
+	return filepath.Join(cgroupRoot, "freezer"), "freezer:"
+}
+
+// makeExec makes a cgroup for one command; argument is how the runtime is told.
+func (g cgroups) makeExec(id, name string) (dir, argument string, err error) {
+	root, prefix := g.execTree()
+	dir, err = g.container(root, id)
+	if err != nil || dir == "" {
+		return "", "", cmp.Or(err, error(syscall.ESRCH))
 	}
-	return g.remove(ctx, rel, 0)
+	dir = filepath.Join(dir, execPrefix+name)
+	return dir, prefix + execPrefix + name, os.Mkdir(dir, 0o755)
+}
+
+// endExecs ends the commands that an earlier life of the agent left running.
+func (g cgroups) endExecs() error {
+	root, _ := g.execTree()
+	dirs, err := filepath.Glob(filepath.Join(root, g.parent, podPrefix+"*", ctrPrefix+"*", execPrefix+"*"))
+	for _, dir := range dirs {
+		err = errors.Join(err, g.end(dir))
+	}
+	return err
+}
+
+// end kills everything in a cgroup, however it divides itself meanwhile, and
+// removes it.
+func (g cgroups) end(dir string) error {
+	for began := time.Now(); ; time.Sleep(releasePoll) {
+		err := removeTree(dir, false)
+		if err == nil || time.Since(began) > releaseWait {
+			return err
+		}
+		// Who is frozen forks no more; a signal is taken when thawed.
+		g.freeze(dir, true)
+		_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() {
+				killAll(path)
+			}
+			return nil
+		})
+		g.freeze(dir, false)
+	}
+}
+
+func (g cgroups) freeze(dir string, frozen bool) {
+	file, value := "freezer.state", map[bool]string{true: "FROZEN", false: "THAWED"}[frozen]
+	if g.v2 {
+		file, value = "cgroup.freeze", map[bool]string{true: "1", false: "0"}[frozen]
+	}
+	// Without, those who fork faster than they are killed take another turn.
+	_ = os.WriteFile(filepath.Join(dir, file), []byte(value), 0o644)
+}
+
+func killAll(dir string) {
+	for _, pid := range pidsIn(dir) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
 }
 
 // release removes the pod's cgroups; who is still in them after a while is killed.
@@ -213,9 +300,7 @@ func removeTree(dir string, kill bool) error {
 		}
 	}
 	if kill {
-		for _, pid := range pidsIn(dir) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
+		killAll(dir)
 	}
 	if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("remove cgroup %s: %w", dir, err)

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -130,49 +129,5 @@ func FuzzAnswers(f *testing.F) {
 			}
 		}
 		_, _ = p.Images(ctx)
-	})
-}
-
-// The stream of a command's output is cut to its bound, wherever it ends.
-func FuzzExecStream(f *testing.F) {
-	f.Add([]byte("HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\n\r\n\x01\x00\x00\x00\x00\x00\x00\x02ok"))
-	f.Add([]byte("HTTP/1.1 200 OK\r\n\r\n\x02\x00\x00\x00\xff\xff\xff\xffx"))
-	f.Add([]byte("HTTP/1.1 500 no\r\nContent-Length: 5\r\n\r\nno"))
-	f.Add([]byte("HTTP/1.1 200 OK\r\n\r\n\x07\x00\x00\x00\x00\x00\x00\x01x"))
-	f.Add([]byte("garbage"))
-	dir, err := os.MkdirTemp("", "fl-liar-")
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { os.RemoveAll(dir) })
-	p := &Podman{cfg: Config{RunDir: dir, Unavailable: nodeagent.ErrUnavailable}}
-	listener, err := net.Listen("unix", filepath.Join(dir, "podman.sock"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { listener.Close() })
-	f.Fuzz(func(t *testing.T, answer []byte) {
-		told := make(chan struct{})
-		go func() {
-			defer close(told)
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			defer conn.Close()
-			if _, err := conn.Read(make([]byte, 4<<10)); err == nil {
-				conn.Write(answer)
-			}
-		}()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		output, err := p.execStart(ctx, "s1")
-		<-told
-		if len(output) > execOutput {
-			t.Errorf("%d bytes are kept", len(output))
-		}
-		if err == nil && !strings.HasPrefix(string(answer), "HTTP/") {
-			t.Errorf("%q is taken for an answer", answer)
-		}
 	})
 }

@@ -88,7 +88,7 @@ func inside(m *testing.M) (code int) {
 		}
 	}()
 	testProgram = filepath.Join(testRoot, "program")
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", testProgram, "fairlead/nodeagent/runtimetest/program")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", testRoot+"/", "fairlead/nodeagent/runtimetest/program", "fairlead/cmd/fairlead-oci")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fail(fmt.Errorf("build the test program: %w: %s", err, out))
@@ -122,8 +122,8 @@ func service(t *testing.T, name string, change func(*Config)) *Podman {
 	log.SetOutput(io.Discard)
 	cfg := Config{
 		Node: schema.NodeName(name), StorageDir: filepath.Join(testRoot, name, "storage"), RunDir: filepath.Join(testRoot, name, "run"),
-		CgroupParent: fmt.Sprintf("/fairlead/test-%d/%s", os.Getpid(), name),
-		NoImage:      nodeagent.ErrNoImage, NoRegistry: nodeagent.ErrNoRegistry, Unavailable: nodeagent.ErrUnavailable, Log: logrus.NewEntry(log),
+		CgroupParent: fmt.Sprintf("/fairlead/test-%d/%s", os.Getpid(), name), Helper: filepath.Join(testRoot, "fairlead-oci"),
+		NoImage: nodeagent.ErrNoImage, NoRegistry: nodeagent.ErrNoRegistry, Unavailable: nodeagent.ErrUnavailable, Log: logrus.NewEntry(log),
 	}
 	if change != nil {
 		change(&cfg)

@@ -28,6 +28,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/nodeagent/podman/handover"
 	"fairlead/schema"
 )
 
@@ -38,6 +39,7 @@ type Config struct {
 	RunDir           string   // sockets, configuration and run-time state
 	CgroupParent     string   // of this node: /fairlead/<slot>/<node>
 	Runtime          string   // default: what works on this host
+	Helper           string   // fairlead-oci
 	AdditionalStores []string // read-only image stores; may be empty
 	NoImage          error    // what Create and Image wrap when an image is not present
 	NoRegistry       error    // what Pull wraps when the image's registry does not answer
@@ -45,18 +47,17 @@ type Config struct {
 	Log              *logrus.Entry
 }
 
-const (
-	// logBytes bounds one container's log file; Podman begins it anew beyond.
-	logBytes = 16 << 20
-	// execOutput bounds what is kept of a command's output.
-	execOutput = 4 << 10
-)
+// logBytes bounds one container's log file; Podman begins it anew beyond.
+const logBytes = 16 << 20
 
 // Podman is the node's container runtime. Its methods may be called from any
 // goroutine; they fail while the service is not up, Run brings it up again.
 type Podman struct {
 	cfg    Config
 	cgroup cgroups
+	memory handover.Dir // environments of containers
+	starts turns        // of commands run in containers
+	dirty  atomic.Bool  // the database has rests of containers that are gone
 
 	mu    sync.Mutex
 	conn  context.Context // carries the bindings' connection; nil before the first
@@ -66,7 +67,13 @@ type Podman struct {
 
 // New checks the configuration and writes what the service reads. Run starts it.
 func New(cfg Config) (*Podman, error) {
-	p := &Podman{cfg: cfg, cgroup: findCgroups(cfg.CgroupParent), procs: map[string]*process{}, lost: map[string]pod.Exit{}}
+	p := &Podman{
+		cfg: cfg, cgroup: findCgroups(cfg.CgroupParent), memory: handover.Dir(filepath.Join(cfg.RunDir, "oci")), starts: make(turns, execStarts),
+		procs: map[string]*process{}, lost: map[string]pod.Exit{},
+	}
+	if err := p.openMemory(); err != nil {
+		return nil, fmt.Errorf("configure podman: %w", err)
+	}
 	if err := p.writeConfig(); err != nil {
 		return nil, fmt.Errorf("configure podman: %w", err)
 	}
@@ -156,12 +163,22 @@ func (p *Podman) Create(ctx context.Context, s pod.ContainerSpec) (string, error
 	}
 	switch {
 	case err == nil:
-		return r.ID, nil
+		return r.ID, p.handOver(ctx, r.ID, s)
 	case noImage(err):
 		return "", fmt.Errorf("%w: %s", p.cfg.NoImage, s.Image)
 	default:
 		return "", p.judge(err)
 	}
+}
+
+// handOver leaves a new container's environment where it is looked for at its
+// start. Without, there is no container.
+func (p *Podman) handOver(ctx context.Context, id string, s pod.ContainerSpec) error {
+	err := p.leaveProcess(id, s)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("keep the environment in memory: %w", err), p.Remove(ctx, id))
+	}
+	return err
 }
 
 func nameTaken(err error) bool { return strings.Contains(err.Error(), "is already in use") }
@@ -194,11 +211,12 @@ func (p *Podman) generate(s pod.ContainerSpec) *specgen.SpecGenerator {
 	gen := specgen.NewSpecGenerator(s.Image, false)
 	gen.Name = s.Name
 	gen.Labels = s.Labels
-	gen.Env = make(map[string]string, len(s.Env))
-	for _, e := range s.Env {
-		gen.Env[e.Name] = e.Value
-	}
+	// The environment, and what of it is in the arguments, Podman would write to
+	// disk: it gets there by handOver.
 	gen.Entrypoint, gen.Command = s.Command, s.Args
+	if s.Shown != nil {
+		gen.Entrypoint, gen.Command = s.Shown[:len(s.Command)], s.Shown[len(s.Command):]
+	}
 	if len(s.Command) > 0 && s.Args == nil {
 		gen.Command = []string{}
 	}
@@ -289,6 +307,9 @@ func (p *Podman) Remove(ctx context.Context, id string) error {
 	}
 	if err := p.cgroup.endContainer(ctx, id); err != nil {
 		return fmt.Errorf("processes of container %s: %w", id, err)
+	}
+	if err := p.dropProcess(id); err != nil {
+		return fmt.Errorf("environment of container %s: %w", id, err)
 	}
 	p.forget(id)
 	return nil

@@ -1,14 +1,10 @@
 package podman
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,7 +13,6 @@ import (
 	"time"
 
 	"github.com/containers/podman/v4/libpod/define"
-	"github.com/containers/podman/v4/pkg/api/handlers"
 	"github.com/containers/podman/v4/pkg/bindings/containers"
 	"golang.org/x/sys/unix"
 
@@ -322,87 +317,4 @@ func (p *Podman) Signal(ctx context.Context, id string, s syscall.Signal) error 
 		return nil
 	}
 	return sent
-}
-
-// Exec implements nodeagent.Runtime.
-func (p *Podman) Exec(ctx context.Context, id string, command []string) (pod.ExecResult, error) {
-	c, err := p.call(ctx)
-	if err != nil {
-		return pod.ExecResult{}, err
-	}
-	config := &handlers.ExecCreateConfig{}
-	config.Cmd, config.AttachStdout, config.AttachStderr = command, true, true
-	session, err := containers.ExecCreate(c, id, config)
-	if err != nil {
-		return pod.ExecResult{}, fmt.Errorf("exec: %w", p.judge(err))
-	}
-	output, err := p.execStart(ctx, session)
-	if err != nil {
-		p.execEnd(context.WithoutCancel(ctx), session)
-		return pod.ExecResult{Output: output}, fmt.Errorf("exec: %w", err)
-	}
-	state, err := containers.ExecInspect(c, session, nil)
-	if err != nil {
-		return pod.ExecResult{Output: output}, fmt.Errorf("exec: %w", err)
-	}
-	return pod.ExecResult{Code: state.ExitCode, Output: output}, nil
-}
-
-// execEnd kills a command that took too long and drops its session.
-func (p *Podman) execEnd(ctx context.Context, session string) {
-	ctx, cancel := context.WithTimeout(ctx, exitWait)
-	defer cancel()
-	c, err := p.call(ctx)
-	if err != nil {
-		return
-	}
-	if err := containers.ExecRemove(c, session, new(containers.ExecRemoveOptions).WithForce(true)); err != nil {
-		p.cfg.Log.WithError(err).Debug("exec session not removed")
-	}
-}
-
-// execStart runs a session on a connection of its own: the answer is a stream
-// of frames on the raw connection, which ends with the command.
-func (p *Podman) execStart(ctx context.Context, session string) (string, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socket())
-	if err != nil {
-		return "", p.judge(err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://d/v4.0.0/libpod/exec/"+session+"/start", strings.NewReader(`{"Detach":false,"Tty":false}`))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if err := req.Write(conn); err != nil {
-		return "", err
-	}
-	r := bufio.NewReader(conn)
-	res, err := http.ReadResponse(r, req)
-	if err != nil {
-		return "", errors.Join(ctx.Err(), err)
-	}
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusSwitchingProtocols {
-		body, _ := io.ReadAll(io.LimitReader(res.Body, execOutput))
-		return "", fmt.Errorf("%s: %s", res.Status, bytes.TrimSpace(body))
-	}
-	var out bytes.Buffer
-	header := make([]byte, 8)
-	for {
-		_, size, err := containers.DemuxHeader(r, header)
-		if errors.Is(err, io.EOF) {
-			return out.String(), nil
-		}
-		if err != nil {
-			return out.String(), errors.Join(ctx.Err(), err)
-		}
-		keep := min(int64(size), int64(execOutput-out.Len()))
-		if _, err := io.CopyN(&out, r, keep); err != nil {
-			return out.String(), errors.Join(ctx.Err(), err)
-		}
-		if _, err := io.CopyN(io.Discard, r, int64(size)-keep); err != nil {
-			return out.String(), errors.Join(ctx.Err(), err)
-		}
-	}
 }

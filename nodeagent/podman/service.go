@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/nodeagent/podman/handover"
 )
 
 const (
@@ -38,6 +39,10 @@ func (p *Podman) Run(ctx context.Context) error {
 	if err := p.endStale(); err != nil {
 		return fmt.Errorf("end the last podman service: %w", err)
 	}
+	if err := p.cgroup.endExecs(); err != nil {
+		p.cfg.Log.WithError(err).Warn("a command that an earlier agent ran in a container could not be ended")
+	}
+	p.dirty.Store(true)
 	backoff := serviceFirst
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -124,6 +129,7 @@ func (p *Podman) supervise(ctx context.Context, ended chan error) error {
 	}
 	client.Client.Transport = once{client.Client.Transport}
 	p.sweepStorage(conn)
+	p.wipeIfDirty()
 	p.mu.Lock()
 	p.conn = conn
 	p.mu.Unlock()
@@ -145,6 +151,7 @@ func (p *Podman) supervise(ctx context.Context, ended chan error) error {
 			if err := p.ping(ctx); err != nil {
 				return fmt.Errorf("the service hangs: %w", err)
 			}
+			p.wipeIfDirty()
 		}
 	}
 }
@@ -159,6 +166,13 @@ func (p *Podman) sweepStorage(conn context.Context) {
 		p.cfg.Log.WithError(err).Warn("podman's storage could not be looked through")
 		return
 	}
+	known := make(map[string]bool, len(all))
+	for _, c := range all {
+		known[c.ID] = true
+	}
+	if err := p.sweepMemory(known); err != nil {
+		p.cfg.Log.WithError(err).Warn("environments of containers that are gone could not be removed")
+	}
 	for _, c := range all {
 		if len(c.Names) != 1 || !strings.HasPrefix(c.Names[0], containerPrefix) || c.Labels[pod.LabelNode] != "" {
 			continue
@@ -166,6 +180,18 @@ func (p *Podman) sweepStorage(conn context.Context) {
 		if _, err := containers.Remove(ctx, c.ID, new(containers.RemoveOptions).WithForce(true)); err != nil && !is404(err) {
 			p.cfg.Log.WithError(err).WithField("container", c.Names[0]).Warn("a half-made container could not be removed")
 		}
+	}
+}
+
+// wipeIfDirty takes what is left of containers that are gone out of the database.
+// What fails is done again at the next ping.
+func (p *Podman) wipeIfDirty() {
+	if !p.dirty.Swap(false) {
+		return
+	}
+	if err := p.wipe(); err != nil {
+		p.dirty.Store(true)
+		p.cfg.Log.WithError(err).Warn("environments of containers that are gone could not be wiped")
 	}
 }
 
@@ -256,6 +282,25 @@ const (
 	pidsLimit = 16384
 )
 
+// defaultCapabilities are what a container has that asks for nothing: Podman's own
+// list as its documentation has it, written down because the one built into some
+// versions has AUDIT_WRITE, MKNOD and NET_RAW too.
+var defaultCapabilities = []string{
+	"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+}
+
+// pingSysctl lets every user of a container ping, which NET_RAW is not needed for.
+const pingSysctl = "net.ipv4.ping_group_range=0 2147483647"
+
+// quoted is a list as TOML has it, without the brackets.
+func quoted(list []string) string {
+	out := make([]string, 0, len(list))
+	for _, s := range list {
+		out = append(out, strconv.Quote(s))
+	}
+	return strings.Join(out, ", ")
+}
+
 func (p *Podman) writeConfig() error {
 	files, err := hardLimit(unix.RLIMIT_NOFILE, maxFiles)
 	if err != nil {
@@ -265,11 +310,9 @@ func (p *Podman) writeConfig() error {
 	if err != nil {
 		return err
 	}
-	runtime := p.cfg.Runtime
-	if runtime == "" {
-		runtime = p.cgroup.runtime()
-	}
 	conf := fmt.Sprintf(`[containers]
+default_capabilities = [%s]
+default_sysctls = [%q]
 default_ulimits = ["nofile=%d:%d", "nproc=%d:%d"]
 http_proxy = false
 log_driver = "k8s-file"
@@ -281,12 +324,9 @@ cgroup_manager = "cgroupfs"
 events_logger = "none"
 lock_type = "file"
 runtime = %q
+runtime_supports_json = ["crun", "runc", %q]
 tmp_dir = %q
-`, files, files, procs, procs, logBytes, pidsLimit, runtime, filepath.Join(p.cfg.RunDir, "libpod"))
-	stores := make([]string, 0, len(p.cfg.AdditionalStores))
-	for _, s := range p.cfg.AdditionalStores {
-		stores = append(stores, strconv.Quote(s))
-	}
+`, quoted(defaultCapabilities), pingSysctl, files, files, procs, procs, logBytes, pidsLimit, p.memory.Shim(), handover.AsRuntime, filepath.Join(p.cfg.RunDir, "libpod"))
 	storage := fmt.Sprintf(`[storage]
 driver = "overlay"
 graphroot = %q
@@ -294,7 +334,7 @@ runroot = %q
 
 [storage.options]
 additionalimagestores = [%s]
-`, p.cfg.StorageDir, filepath.Join(p.cfg.RunDir, "storage"), strings.Join(stores, ", "))
+`, p.cfg.StorageDir, filepath.Join(p.cfg.RunDir, "storage"), quoted(p.cfg.AdditionalStores))
 	for _, dir := range []string{p.cfg.RunDir, p.cfg.StorageDir} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return err

@@ -69,6 +69,9 @@ func Contract(t *testing.T, s Subject) {
 	t.Run("releasing a pod ends what runs in it", c.release)
 }
 
+// execLimit is for commands that end by themselves.
+const execLimit = time.Minute
+
 type contract struct {
 	s   Subject
 	ctx context.Context
@@ -115,7 +118,7 @@ func (c contract) find(t *testing.T, id string) (pod.Found, bool) {
 func (c contract) up(t *testing.T, id string) {
 	t.Helper()
 	c.await(t, "the program is up", func() bool {
-		r, err := c.s.Runtime.Exec(c.ctx, id, []string{"/program", "up"})
+		r, err := c.s.Runtime.Exec(c.ctx, id, []string{"/program", "up"}, execLimit)
 		if err != nil {
 			t.Fatalf("exec: %v", err)
 		}
@@ -264,17 +267,20 @@ func (c contract) waitAgain(t *testing.T) {
 
 func (c contract) exec(t *testing.T) {
 	id := c.start(t, "exec", "stay")
-	r, err := c.s.Runtime.Exec(c.ctx, id, []string{"/program", "print", "hello"})
+	r, err := c.s.Runtime.Exec(c.ctx, id, []string{"/program", "print", "hello"}, execLimit)
 	if err != nil || r.Code != 0 || strings.TrimSpace(r.Output) != "hello" {
 		t.Errorf("print: got %+v, %v", r, err)
 	}
-	if r, err = c.s.Runtime.Exec(c.ctx, id, []string{"/program", "exit", "4"}); err != nil || r.Code != 4 {
+	if r, err = c.s.Runtime.Exec(c.ctx, id, []string{"/program", "exit", "4"}, execLimit); err != nil || r.Code != 4 {
 		t.Errorf("exit 4: got %+v, %v", r, err)
+	}
+	if r, err = c.s.Runtime.Exec(c.ctx, id, []string{"/program", "wait", "3600000"}, 50*time.Millisecond); err != nil || !r.TimedOut {
+		t.Errorf("too slow: got %+v, %v, want it timed out", r, err)
 	}
 	short, cancel := context.WithTimeout(c.ctx, 400*time.Millisecond)
 	defer cancel()
-	if r, err = c.s.Runtime.Exec(short, id, []string{"/program", "wait", "60000"}); err == nil {
-		t.Errorf("too slow: got %+v, want an error", r)
+	if r, err = c.s.Runtime.Exec(short, id, []string{"/program", "wait", "3600000"}, time.Hour); err == nil {
+		t.Errorf("given up: got %+v, want an error", r)
 	}
 }
 
@@ -314,7 +320,7 @@ func (c contract) gone(t *testing.T) {
 	if err := c.s.Runtime.Signal(c.ctx, id2, syscall.SIGKILL); err != nil {
 		t.Errorf("signal the dead: %v", err)
 	}
-	if r, err := c.s.Runtime.Exec(c.ctx, id2, []string{"/program", "print", "hello"}); err == nil {
+	if r, err := c.s.Runtime.Exec(c.ctx, id2, []string{"/program", "print", "hello"}, execLimit); err == nil {
 		t.Errorf("exec in the dead: got %+v, want an error", r)
 	}
 }
@@ -333,7 +339,7 @@ func (c contract) unanswered(t *testing.T) {
 		"remove": func() error { return r.Remove(ended, id) },
 		"image":  func() error { _, err := r.Image(ended, c.s.Image); return err },
 		"images": func() error { _, err := r.Images(ended); return err },
-		"exec":   func() error { _, err := r.Exec(ended, id, []string{"/program", "print", "x"}); return err },
+		"exec":   func() error { _, err := r.Exec(ended, id, []string{"/program", "print", "x"}, execLimit); return err },
 	} {
 		if err := call(); !errors.Is(err, nodeagent.ErrUnavailable) || errors.Is(err, nodeagent.ErrNoImage) {
 			t.Errorf("%s: got %v, want ErrUnavailable", what, err)

@@ -526,7 +526,7 @@ func (f *Fake) Pull(ctx context.Context, ref string) (pod.Image, error) {
 }
 
 // Exec implements nodeagent.Runtime.
-func (f *Fake) Exec(ctx context.Context, id string, command []string) (pod.ExecResult, error) {
+func (f *Fake) Exec(ctx context.Context, id string, command []string, limit time.Duration) (pod.ExecResult, error) {
 	err := f.enter(ctx, "exec", "")
 	c := f.containers[id]
 	live := c != nil && c.state == pod.StateRunning && !c.forgot && !c.stray
@@ -549,8 +549,12 @@ func (f *Fake) Exec(ctx context.Context, id string, command []string) (pod.ExecR
 	case "print":
 		return pod.ExecResult{Output: strings.Join(command[2:], "\n") + "\n"}, nil
 	case "wait":
-		<-ctx.Done()
-		return pod.ExecResult{}, ctx.Err()
+		select {
+		case <-ctx.Done():
+			return pod.ExecResult{}, ctx.Err()
+		case <-time.After(limit):
+			return pod.ExecResult{TimedOut: true}, nil
+		}
 	}
 	return pod.ExecResult{Code: 64}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -25,6 +26,10 @@ func main() {
 		for _, a := range args {
 			fmt.Println(a)
 		}
+	case "show": // show NAME TEXT: a variable and an argument, then stay
+		fmt.Println(os.Getenv(args[0]))
+		fmt.Println(args[1])
+		wait(0)
 	case "env": // env NAME
 		fmt.Println(os.Getenv(args[0]))
 	case "cat": // cat FILE...
@@ -45,6 +50,11 @@ func main() {
 			}
 			all = append(all, b)
 		}
+	case "breed": // breed DEPTH: so many children, each of the one before and in a session of its own; then wait for ever
+		breed(args[0])
+		time.Sleep(time.Hour)
+	case "abandon": // a child that stays, and exit 0
+		breed("1")
 	case "stay": // until SIGTERM, then exit 0
 		fmt.Println("staying")
 		wait(0)
@@ -65,6 +75,20 @@ func main() {
 	default:
 		os.Exit(64)
 	}
+}
+
+func breed(depth string) {
+	n, _ := strconv.Atoi(depth)
+	if n == 0 {
+		time.Sleep(time.Hour)
+	}
+	child := exec.Command("/proc/self/exe", "breed", strconv.Itoa(n-1))
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := child.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("bred")
 }
 
 func serve(args []string) {

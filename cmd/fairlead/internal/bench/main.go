@@ -31,7 +31,7 @@ const (
 
 // bench is one run.
 type bench struct {
-	bin  string // directory of fairlead and fairlead-hook
+	bin  string // directory of fairlead, fairlead-hook and fairlead-oci
 	work string // everything the run leaves on disk; removed at its end
 	// quiet is how long a section may wait for a machine that does nothing else.
 	quiet time.Duration
@@ -68,7 +68,7 @@ func main() {
 func run() error {
 	var bin, output, only, apart, work string
 	var quiet time.Duration
-	flag.StringVar(&bin, "bin", "bin", "directory of fairlead and fairlead-hook")
+	flag.StringVar(&bin, "bin", "bin", "directory of fairlead, fairlead-hook and fairlead-oci")
 	flag.StringVar(&output, "o", "text", "output format: text or json")
 	flag.StringVar(&only, "only", "", "sections to run, separated by commas (default all): "+sectionNames())
 	flag.DurationVar(&quiet, "quiet", 0, "before each section, wait at most so long until the machine's load is below 1")
@@ -119,7 +119,7 @@ func (b *bench) printRows(rows []row, err error) error {
 // all runs the sections one after the other. One that fails does not stop the
 // others; the run fails in the end.
 func (b *bench) all(ctx context.Context, only, output string) error {
-	for _, name := range []string{"fairlead", "fairlead-hook"} {
+	for _, name := range []string{"fairlead", "fairlead-hook", "fairlead-oci"} {
 		if _, err := os.Stat(filepath.Join(b.bin, name)); err != nil {
 			return fmt.Errorf("%w: build it first", err)
 		}

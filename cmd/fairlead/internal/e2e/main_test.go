@@ -73,7 +73,7 @@ func build() error {
 		return err
 	}
 	root = strings.TrimSpace(root)
-	compile := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binaries+"/", "./cmd/fairlead", "./cmd/fairlead-hook")
+	compile := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binaries+"/", "./cmd/fairlead", "./cmd/fairlead-hook", "./cmd/fairlead-oci")
 	compile.Dir = root
 	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if _, err := output(compile); err != nil {

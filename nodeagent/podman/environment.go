@@ -1,0 +1,157 @@
+package podman
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"fairlead/nodeagent/pod"
+	"fairlead/nodeagent/podman/handover"
+)
+
+// memoryBytes bounds the environments of a node's containers, each of which is
+// there twice: the kernel takes about 2 MiB a container, most have a few KiB.
+const memoryBytes = 512 << 20
+
+// runtimeDirs are where Podman looks for a runtime beside PATH.
+var runtimeDirs = []string{"/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/sbin", "/bin"}
+
+// openMemory makes the directory in memory through which environments go, with
+// what fairlead-oci needs in it. One that is there stays: containers that run
+// have theirs in it.
+func (p *Podman) openMemory() error {
+	if err := os.MkdirAll(string(p.memory), 0o700); err != nil {
+		return err
+	}
+	if in, err := inMemory(string(p.memory)); err != nil {
+		return err
+	} else if !in {
+		options := fmt.Sprintf("mode=0700,size=%d", memoryBytes)
+		if err := unix.Mount("tmpfs", string(p.memory), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+			return fmt.Errorf("mount memory for environments: %w", err)
+		}
+	}
+	if err := os.Chmod(string(p.memory), 0o700); err != nil {
+		return err
+	}
+	if _, err := os.Stat(p.cfg.Helper); err != nil {
+		return fmt.Errorf("fairlead-oci, which gives containers their environment, has to lie beside fairlead: %w", err)
+	}
+	runtime, err := findRuntime(p.runtimeName())
+	if err != nil {
+		return err
+	}
+	for link, target := range map[string]string{p.memory.Shim(): p.cfg.Helper, p.memory.Runtime(): runtime} {
+		if err := replaceLink(link, target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Podman) runtimeName() string {
+	if p.cfg.Runtime != "" {
+		return p.cfg.Runtime
+	}
+	return p.cgroup.runtime()
+}
+
+func findRuntime(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	for _, dir := range runtimeDirs {
+		if err == nil {
+			break
+		}
+		path, err = exec.LookPath(filepath.Join(dir, name))
+	}
+	if err != nil {
+		return "", fmt.Errorf("find the OCI runtime: %w", err)
+	}
+	return filepath.Abs(path)
+}
+
+func inMemory(dir string) (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return false, fmt.Errorf("look at %s: %w", dir, err)
+	}
+	return st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC, nil
+}
+
+// replaceLink points a link elsewhere, without a moment when it is not there.
+func replaceLink(link, target string) error {
+	if old, err := os.Readlink(link); err == nil && old == target {
+		return nil
+	}
+	fresh := link + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(target, fresh); err != nil {
+		return err
+	}
+	return os.Rename(fresh, link)
+}
+
+// leaveProcess leaves a container's environment and arguments for fairlead-oci.
+func (p *Podman) leaveProcess(id string, s pod.ContainerSpec) error {
+	process := handover.Process{}
+	for _, e := range s.Env {
+		process.Env = append(process.Env, handover.Variable{Name: e.Name, Value: []byte(e.Value)})
+	}
+	for _, list := range [][]string{s.Command, s.Args} {
+		for _, a := range list {
+			process.Args = append(process.Args, []byte(a))
+		}
+	}
+	data, err := json.Marshal(process)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p.memory.Bundle(id), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(p.memory.Process(id), data, 0o600)
+}
+
+// dropProcess forgets a removed container's. One that had none here was made by
+// an earlier version, or before the machine booted: Podman may have written it.
+func (p *Podman) dropProcess(id string) error {
+	if _, err := os.Stat(p.memory.Bundle(id)); errors.Is(err, fs.ErrNotExist) {
+		p.dirty.Store(true)
+		return nil
+	}
+	return os.RemoveAll(p.memory.Bundle(id))
+}
+
+// sweepMemory drops what belongs to no container. Nothing is being made yet.
+func (p *Podman) sweepMemory(known map[string]bool) error {
+	entries, err := os.ReadDir(string(p.memory))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() && !known[e.Name()] {
+			if err := os.RemoveAll(filepath.Join(string(p.memory), e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// configuration is what the runtime was given of a container. One of an earlier
+// version has it where Podman put it.
+func (p *Podman) configuration(id string) ([]byte, error) {
+	data, err := os.ReadFile(p.memory.ConfigFile(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = os.ReadFile(filepath.Join(p.cfg.StorageDir, "overlay-containers", id, "userdata", "config.json"))
+	}
+	return data, err
+}

@@ -1,0 +1,347 @@
+package podman
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containers/podman/v4/pkg/bindings/containers"
+
+	"fairlead/nodeagent/pod"
+)
+
+const (
+	canary   = "c4nary-in-the-mine"
+	commands = time.Minute // for those that end by themselves
+)
+
+type specMaker = func(string, ...string) pod.ContainerSpec
+
+// environments: whatever the image allows, a container and what is run in it have
+// their environment to the byte, and nothing of it is written to disk.
+func environments(t *testing.T, p *Podman, spec specMaker) {
+	for name, value := range map[string]string{"text": canary, "bytes": canary + "\xe9\xff"} {
+		t.Run(name, func(t *testing.T) {
+			s := spec("env-"+name, "show", "HIDDEN", value)
+			s.Shown = []string{"show", "HIDDEN", "$(HIDDEN)"}
+			s.Env = []pod.EnvVar{{Name: "HIDDEN", Value: value, Secret: true}, {Name: "PATH", Value: "/x"}}
+			s.Security = pod.Security{User: "1000:1000", ReadOnlyRoot: true}
+			id := launch(t, p, s)
+			await(t, "it has printed", func() bool { data, _ := os.ReadFile(s.LogPath); return bytes.Count(data, []byte("\n")) >= 2 })
+			wantLog(t, s.LogPath, value, value)
+			wantExec(t, p, id, value+"\n", "/program", "env", "HIDDEN")
+			wantExec(t, p, id, "/x\n", "/program", "env", "PATH")
+			killService(t, p) // another life: what runs keeps what it has
+			wantExec(t, p, id, value+"\n", "/program", "env", "HIDDEN")
+			wantNoCanary(t, p, id)
+
+			if err := p.Remove(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(p.memory.Bundle(id)); !os.IsNotExist(err) {
+				t.Errorf("its environment outlives it: %v", err)
+			}
+			wantNoCanary(t, p, "")
+		})
+	}
+}
+
+func wantExec(t *testing.T, p *Podman, id, want string, command ...string) {
+	t.Helper()
+	r, err := p.Exec(t.Context(), id, command, commands)
+	if err != nil || r.Code != 0 || r.Output != want {
+		t.Errorf("%q: got %+v, %v, want %q", command, r, err, want)
+	}
+}
+
+// wantNoCanary looks through all that Podman wrote, and what it and its children
+// were started with; own is a container that may know.
+func wantNoCanary(t *testing.T, p *Podman, own string) {
+	t.Helper()
+	for _, file := range filesWith(t, canary, p.cfg.StorageDir, p.cfg.RunDir) {
+		if !strings.HasPrefix(file, string(p.memory)+"/") || own == "" {
+			t.Errorf("%s has the canary", file)
+		}
+	}
+	for _, kind := range []string{"cmdline", "environ"} {
+		all, _ := filepath.Glob("/proc/[0-9]*/" + kind)
+		for _, path := range all {
+			data, _ := os.ReadFile(path)
+			groups, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cgroup"))
+			if bytes.Contains(data, []byte(canary)) && (own == "" || !bytes.Contains(groups, []byte(own))) {
+				t.Errorf("%s has the canary: %q", path, data)
+			}
+		}
+	}
+	if own == "" {
+		return
+	}
+	c, err := p.call(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := containers.Inspect(c, own, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := json.Marshal(told); bytes.Contains(text, []byte(canary)) {
+		t.Errorf("Podman tells it: %s", text)
+	}
+}
+
+// filesWith lists the files below the directories that contain text.
+func filesWith(t *testing.T, text string, dirs ...string) (out []string) {
+	t.Helper()
+	for _, dir := range dirs {
+		err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || !e.Type().IsRegular() {
+				return nil // gone meanwhile, or nothing to read
+			}
+			if data, err := os.ReadFile(path); err == nil && bytes.Contains(data, []byte(text)) {
+				out = append(out, path)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// secretProgram: the runtime tells the name of a program it does not find, and
+// Podman writes down what it says.
+func secretProgram(t *testing.T, p *Podman, spec specMaker) {
+	s := spec("named")
+	s.Command, s.Args, s.Shown = []string{"/no/" + canary}, nil, []string{"/no/$(NAME)"}
+	id, err := p.Create(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context(), id); err != nil && strings.Contains(err.Error(), canary) {
+		t.Errorf("start: %v", err)
+	}
+	if e, err := p.Wait(t.Context(), id); err != nil || e.Code != 127 {
+		t.Errorf("got %+v, %v, want code 127", e, err)
+	}
+	wantNoCanary(t, p, id)
+	data, err := os.ReadFile(s.LogPath)
+	if err != nil || !bytes.Contains(data, []byte("executable file not found")) || bytes.Contains(data, []byte(canary)) {
+		t.Errorf("log: %s, %v", data, err)
+	}
+	if err := p.Remove(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// earlierVersion: a container whose environment Podman was given runs on, and
+// commands run in it; when it is gone, what Podman wrote is too.
+func earlierVersion(t *testing.T, p *Podman, spec specMaker) {
+	asItWas(t, p)
+	c, err := p.call(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	gen := p.generate(spec("earlier", "stay"))
+	gen.Env = map[string]string{"HIDDEN": canary}
+	made, err := containers.CreateWithSpec(c, gen, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context(), made.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.writeConfig(); err != nil {
+		t.Fatal(err)
+	}
+	killService(t, p)
+	wantExec(t, p, made.ID, canary+"\n", "/program", "env", "HIDDEN")
+	if len(filesWith(t, canary, p.databasePath())) == 0 {
+		t.Error("Podman's database does not have it: there is nothing to wipe")
+	}
+	if err := p.Remove(t.Context(), made.ID); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "it is wiped", func() bool { return len(filesWith(t, canary, p.cfg.StorageDir, p.cfg.RunDir)) == 0 })
+	if _, err := p.List(t.Context()); err != nil {
+		t.Errorf("the database is no good any more: %v", err)
+	}
+}
+
+// asItWas has Podman start the runtime itself, as in earlier versions.
+func asItWas(t *testing.T, p *Podman) {
+	t.Helper()
+	conf, err := os.ReadFile(p.confPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := bytes.Replace(conf, []byte(strconv.Quote(p.memory.Shim())), []byte(strconv.Quote(p.runtimeName())), 1)
+	if bytes.Equal(before, conf) {
+		t.Fatalf("no runtime in %s", conf)
+	}
+	if err := os.WriteFile(p.confPath(), before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	killService(t, p)
+}
+
+// commandsEndWhole: nothing of a command is left once Exec has returned, however
+// its processes divided and whether it ended by itself.
+func commandsEndWhole(t *testing.T, p *Podman, spec specMaker) {
+	s := spec("breeder", "stay")
+	id := launch(t, p, s)
+	conmons := len(pidsIn(filepath.Join(p.cgroup.watch, p.cgroup.pod(s.Pod), "conmon")))
+	for name, run := range map[string]func() error{
+		"it takes too long": func() error {
+			r, err := p.Exec(t.Context(), id, []string{"/program", "breed", "3"}, 300*time.Millisecond)
+			if !r.TimedOut {
+				return fmt.Errorf("got %+v, want it timed out: %w", r, err)
+			}
+			return err
+		},
+		"it is given up": func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			if r, err := p.Exec(ctx, id, []string{"/program", "breed", "3"}, commands); err == nil {
+				return fmt.Errorf("got %+v, want the context's error", r)
+			}
+			return nil
+		},
+		"it leaves a child": func() error {
+			r, err := p.Exec(t.Context(), id, []string{"/program", "abandon"}, commands)
+			if r.Code != 0 || r.Output != "bred\n" {
+				return fmt.Errorf("got %+v: %w", r, err)
+			}
+			return err
+		},
+		"it does not start": func() error {
+			r, err := p.Exec(t.Context(), id, []string{"/no/program"}, commands)
+			if err == nil || !strings.Contains(err.Error(), "/no/program") {
+				return fmt.Errorf("got %+v, %w, want an error that names it", r, err)
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := run(); err != nil {
+				t.Error(err)
+			}
+			for _, root := range p.cgroup.roots {
+				group := filepath.Join(root, p.cgroup.pod(s.Pod), ctrPrefix+id)
+				if pids := pidsIn(group); len(pids) > 1 {
+					t.Errorf("%s: processes %v", group, pids)
+				}
+				if left, _ := filepath.Glob(filepath.Join(group, execPrefix+"*")); len(left) > 0 {
+					t.Errorf("cgroups: %v", left)
+				}
+			}
+			if n := len(pidsIn(filepath.Join(p.cgroup.watch, p.cgroup.pod(s.Pod), "conmon"))); n > conmons {
+				t.Errorf("%d conmons, %d before", n, conmons)
+			}
+			if left, _ := filepath.Glob(filepath.Join(string(p.memory), "exec-*")); len(left) > 0 {
+				t.Errorf("files: %v", left)
+			}
+			for _, child := range children(t) {
+				if strings.Contains(child, "fairlead-exec") {
+					t.Errorf("process: %s", child)
+				}
+			}
+		})
+	}
+	wantExec(t, p, id, "fine\n", "/program", "print", "fine")
+}
+
+// children lists what this process started, with its arguments.
+func children(t *testing.T) (out []string) {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range lists {
+		pids, _ := os.ReadFile(list)
+		for _, pid := range strings.Fields(string(pids)) {
+			name, _ := os.ReadFile(filepath.Join("/proc", pid, "comm"))
+			args, _ := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
+			out = append(out, string(name)+string(args))
+		}
+	}
+	return out
+}
+
+// defaults: seen from outside, by the kernel's word.
+func defaults(t *testing.T, p *Podman, spec specMaker) {
+	for name, tc := range map[string]struct {
+		security pod.Security
+		bounding string
+	}{
+		// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, SETFCAP
+		"nothing is asked for": {pod.Security{}, "00000000800405fb"},
+		"NET_RAW is added":     {pod.Security{CapAdd: []string{"NET_RAW"}}, "00000000800425fb"},
+		"all are dropped":      {pod.Security{CapDrop: []string{"ALL"}}, "0000000000000000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := spec("defaults", "stay")
+			s.Security = tc.security
+			id := launch(t, p, s)
+			h, err := p.hold(t.Context(), id)
+			if err != nil || h == nil {
+				t.Fatalf("hold: %v, %v", h, err)
+			}
+			if got := statusOf(t, h.pid, "CapBnd"); got != tc.bounding {
+				t.Errorf("capabilities: got %s, want %s", got, tc.bounding)
+			}
+			if filter := "2"; seccompWorks() && statusOf(t, h.pid, "Seccomp") != filter {
+				t.Errorf("seccomp: got %s, want %s: a filter", statusOf(t, h.pid, "Seccomp"), filter)
+			}
+			wantExec(t, p, id, "0\t2147483647\n", "/program", "cat", "/proc/sys/net/ipv4/ping_group_range")
+		})
+	}
+}
+
+func statusOf(t *testing.T, pid int, key string) string {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if k, v, _ := strings.Cut(line, ":"); k == key {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
+func orphanLeavesNothing(t *testing.T, p *Podman, spec specMaker) {
+	s := spec("orphan", "stay")
+	s.Pod = "44444444-0000-4000-8000-000000000004"
+	s.Labels[pod.LabelPodUID] = string(s.Pod)
+	id := launch(t, p, s)
+	if h, err := p.hold(t.Context(), id); err != nil || h == nil {
+		t.Fatalf("hold: %v, %v", h, err)
+	}
+	killConmon(t, p, s)
+	if err := p.Signal(t.Context(), id, 9); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Remove(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range p.cgroup.roots {
+		if dir, err := p.cgroup.container(root, id); err != nil || dir != "" {
+			t.Errorf("left: %s, %v", dir, err)
+		}
+	}
+}
