@@ -19,8 +19,13 @@ const (
 )
 
 // enter becomes the program that a container was to run, with the bytes that the
-// runtime's JSON could not carry. It returns only when it cannot.
+// runtime's JSON could not carry, or stays its parent (handover.Reap). It returns
+// only when it cannot.
 func enter(args, env []string) int {
+	become := syscall.Exec
+	if len(args) > 0 && args[0] == handover.Reap {
+		args, become = args[1:], attend
+	}
 	if len(args) == 0 {
 		fmt.Fprintln(os.Stderr, "fairlead: no program to execute")
 		return failed
@@ -43,7 +48,7 @@ func enter(args, env []string) int {
 	}
 	path, err := exec.LookPath(args[0])
 	if err == nil || errors.Is(err, exec.ErrDot) {
-		err = syscall.Exec(path, args, env)
+		err = become(path, args, env)
 	}
 	// The error itself may tell the name.
 	if errors.Is(err, fs.ErrPermission) {

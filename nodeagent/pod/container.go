@@ -38,6 +38,7 @@ type ContainerSpec struct {
 	// comes from a Secret is left as $(NAME). Nil where nothing does.
 	Shown      []string
 	WorkingDir string // empty keeps the image's
+	Commands   bool   // are going to be run in it
 	Mounts     []Mount
 	LogPath    string // k8s-file log, its directory exists
 	Resources  Resources

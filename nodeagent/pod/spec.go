@@ -76,11 +76,22 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 		Args:       args,
 		Shown:      shown,
 		WorkingDir: c.WorkingDir,
+		Commands:   runsCommands(c),
 		Mounts:     mounts(w.Pod, c, f),
 		LogPath:    f.LogPath,
 		Resources:  resources(w.Pod, c),
 		Security:   security,
 	}, nil
+}
+
+// runsCommands reports whether a container's probes do.
+func runsCommands(c *corev1.Container) bool {
+	for _, p := range ProbesOf(c) {
+		if p.Exec != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // ContainerName is "fl-<uid, 8 digits>-<container>-<attempt>".

@@ -196,8 +196,20 @@ func asItWas(t *testing.T, p *Podman) {
 // commandsEndWhole: nothing of a command is left once Exec has returned, however
 // its processes divided and whether it ended by itself.
 func commandsEndWhole(t *testing.T, p *Podman, spec specMaker) {
-	s := spec("breeder", "stay")
+	t.Run("and are reaped", func(t *testing.T) {
+		s := spec("breeder", "stay")
+		s.Commands = true
+		endWhole(t, p, s, 0)
+	})
+	t.Run("of an earlier version", func(t *testing.T) { endWhole(t, p, spec("old-breeder", "stay"), 1<<10) })
+}
+
+func endWhole(t *testing.T, p *Podman, s pod.ContainerSpec, zombies int) {
 	id := launch(t, p, s)
+	h, err := p.hold(t.Context(), id)
+	if err != nil || h == nil {
+		t.Fatalf("hold: %v, %v", h, err)
+	}
 	conmons := len(pidsIn(filepath.Join(p.cgroup.watch, p.cgroup.pod(s.Pod), "conmon")))
 	for name, run := range map[string]func() error{
 		"it takes too long": func() error {
@@ -224,8 +236,8 @@ func commandsEndWhole(t *testing.T, p *Podman, spec specMaker) {
 		},
 		"it does not start": func() error {
 			r, err := p.Exec(t.Context(), id, []string{"/no/program"}, commands)
-			if err == nil || !strings.Contains(err.Error(), "/no/program") {
-				return fmt.Errorf("got %+v, %w, want an error that names it", r, err)
+			if (err == nil) != s.Commands || s.Commands && r.Code != 127 || !strings.Contains(fmt.Sprint(r.Output, err), "/no/program") {
+				return fmt.Errorf("got %+v, %v, want an error that names it", r, err)
 			}
 			return nil
 		},
@@ -243,13 +255,16 @@ func commandsEndWhole(t *testing.T, p *Podman, spec specMaker) {
 					t.Errorf("cgroups: %v", left)
 				}
 			}
+			if dead := childrenOf(t, h.pid); len(dead) > zombies {
+				t.Errorf("children of the container's first process: %q", dead)
+			}
 			if n := len(pidsIn(filepath.Join(p.cgroup.watch, p.cgroup.pod(s.Pod), "conmon"))); n > conmons {
 				t.Errorf("%d conmons, %d before", n, conmons)
 			}
 			if left, _ := filepath.Glob(filepath.Join(string(p.memory), "exec-*")); len(left) > 0 {
 				t.Errorf("files: %v", left)
 			}
-			for _, child := range children(t) {
+			for _, child := range childrenOf(t, os.Getpid()) {
 				if strings.Contains(child, "fairlead-exec") {
 					t.Errorf("process: %s", child)
 				}
@@ -259,10 +274,11 @@ func commandsEndWhole(t *testing.T, p *Podman, spec specMaker) {
 	wantExec(t, p, id, "fine\n", "/program", "print", "fine")
 }
 
-// children lists what this process started, with its arguments.
-func children(t *testing.T) (out []string) {
+// childrenOf lists a process's, dead ones that are not reaped among them, with
+// their arguments.
+func childrenOf(t *testing.T, pid int) (out []string) {
 	t.Helper()
-	lists, err := filepath.Glob("/proc/self/task/*/children")
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +36,9 @@ const (
 	execStart = 10 * time.Second
 	// execOutput bounds what is kept of a command's output.
 	execOutput = 4 << 10
+	// execGrace is how long a command may take to end and to be reaped from inside
+	// its container before all of it is killed from outside.
+	execGrace = 2 * time.Second
 	// execGone is how long what was killed may take to be gone.
 	execGone = 3 * time.Second
 )
@@ -90,12 +94,13 @@ func (p *Podman) Exec(ctx context.Context, id string, command []string, limit ti
 type running struct {
 	cmd     *exec.Cmd // fairlead-exec
 	group   string    // the command's own cgroup
+	reaped  bool      // SIGTERM ends all of it
 	pidFile string
 	log     *os.File      // what the runtime says of a start that failed
 	told    chan []string // lines of fairlead-exec, in fields; closed with its end
 	output  chan string
 	out     *os.File
-	reaped  chan struct{}
+	left    chan struct{} // closed when fairlead-exec has gone
 }
 
 var execCount atomic.Uint64
@@ -106,12 +111,15 @@ func (p *Podman) launch(id string, command []string) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	process, err := handover.Command(config, command)
+	process, reaped, err := handover.Command(config, command)
 	if err != nil {
 		return nil, err
 	}
 	name := fmt.Sprintf("%d-%d", os.Getpid(), execCount.Add(1))
-	r := &running{pidFile: filepath.Join(string(p.memory), "exec-"+name+".pid"), told: make(chan []string), output: make(chan string, 1), reaped: make(chan struct{})}
+	r := &running{
+		pidFile: filepath.Join(string(p.memory), "exec-"+name+".pid"), reaped: reaped,
+		told: make(chan []string), output: make(chan string, 1), left: make(chan struct{}),
+	}
 	group, argument, err := p.cgroup.makeExec(id, name)
 	if err != nil {
 		return nil, fmt.Errorf("make a cgroup for the command: %w", err)
@@ -162,7 +170,7 @@ func (r *running) start(process []byte) (err error) {
 	}
 	go r.listen(status)
 	go func() { r.output <- readSome(out) }()
-	go func() { r.cmd.Wait(); close(r.reaped) }()
+	go func() { r.cmd.Wait(); close(r.left) }()
 	return nil
 }
 
@@ -242,21 +250,38 @@ func (r *running) refusal() error {
 	return errors.New(said.Msg)
 }
 
+// terminate has what runs ended and reaped from inside the container, where that
+// can be.
+func (r *running) terminate() {
+	text, err := os.ReadFile(r.pidFile)
+	if err != nil || !r.reaped {
+		return
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	for began := time.Now(); err == nil && time.Since(began) < execGrace; time.Sleep(releasePoll) {
+		if !slices.Contains(pidsIn(r.group), pid) {
+			return
+		}
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+}
+
 // finish ends what there still is of the command and returns what it printed.
 func (r *running) finish(p *Podman) string {
-	// fairlead-exec goes by itself when the command has gone.
-	if err := p.cgroup.end(r.group); err != nil {
-		p.cfg.Log.WithError(err).Warn("a command run in a container could not be ended whole")
-	}
 	go func() {
 		for range r.told { // what is told now comes too late
 		}
 	}()
+	r.terminate()
+	// fairlead-exec goes by itself when the command has gone.
+	if err := p.cgroup.end(r.group); err != nil {
+		p.cfg.Log.WithError(err).Warn("a command run in a container could not be ended whole")
+	}
 	select {
-	case <-r.reaped:
+	case <-r.left:
 	case <-time.After(execGone):
 		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) // with the runtime, which hangs
-		<-r.reaped
+		<-r.left
 		if err := p.cgroup.end(r.group); err != nil {
 			p.cfg.Log.WithError(err).Warn("a command run in a container could not be ended whole")
 		}

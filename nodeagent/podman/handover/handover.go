@@ -26,6 +26,11 @@ const (
 // EntryPath is where a container that needs it has fairlead-oci.
 const EntryPath = "/" + AsEntry
 
+// Reap, as EntryPath's first argument, has it stay the parent of the program and of
+// all that the program starts: it ends them with the program, or on SIGTERM, and
+// reaps them. Who else would is the container's first process, which may not.
+const Reap = "--reap"
+
 // Descriptors that the agent gives to fairlead-exec.
 const (
 	ProcessFile = 3 // read: what to run, as the runtime's --process takes it
@@ -55,6 +60,8 @@ func (d Dir) ConfigFile(id string) string { return filepath.Join(d.Bundle(id), "
 type Process struct {
 	Env  []Variable `json:"env"`
 	Args [][]byte   `json:"args"` // in the place of as many of the last arguments
+	// Commands are going to be run in the container.
+	Commands bool `json:"commands,omitempty"`
 }
 
 // Variable is one of an environment.
@@ -94,11 +101,15 @@ func Config(config []byte, p Process, binary string) ([]byte, error) {
 	}
 	// The runtime tells the name of a program that it cannot execute, and Podman
 	// writes that to disk: one that came from the environment is not its to see.
-	if secret := args[0] != program; secret || !p.plain() {
-		if secret && plain([]byte(args[0])) {
-			args[0] = hide([]byte(args[0]))
-		}
+	secret := args[0] != program
+	enters := secret || !p.plain()
+	if secret && plain([]byte(args[0])) {
+		args[0] = hide([]byte(args[0]))
+	}
+	if enters {
 		args = append([]string{EntryPath}, args...)
+	}
+	if enters || p.Commands {
 		mounts, err := withEntry(whole["mounts"], binary)
 		if err != nil {
 			return nil, err
@@ -165,31 +176,37 @@ func withEntry(raw json.RawMessage, binary string) (json.RawMessage, error) {
 
 // Command is what to give to the runtime to run a command in a container of that
 // configuration as its first process was run: user, capabilities, limits,
-// environment and directory are the same.
-func Command(config []byte, command []string) ([]byte, error) {
+// environment and directory are the same. reaped reports whether SIGTERM ends all
+// of it; a container of an earlier version has no EntryPath.
+func Command(config []byte, command []string) (process []byte, reaped bool, err error) {
 	var whole struct {
 		Process map[string]json.RawMessage `json:"process"`
+		Mounts  []struct {
+			Destination string `json:"destination"`
+		} `json:"mounts"`
 	}
 	if err := json.Unmarshal(config, &whole); err != nil {
-		return nil, fmt.Errorf("read the container's configuration: %w", err)
+		return nil, false, fmt.Errorf("read the container's configuration: %w", err)
 	}
-	var first []string
-	if err := decode(whole.Process["args"], &first); err != nil {
-		return nil, fmt.Errorf("read the container's process: %w", err)
+	if whole.Process == nil {
+		return nil, false, errors.New("the container's configuration has no process")
 	}
 	args := command
-	if len(first) > 0 && first[0] == EntryPath {
-		args = []string{EntryPath}
+	for _, m := range whole.Mounts {
+		reaped = reaped || m.Destination == EntryPath
+	}
+	if reaped {
+		args = []string{EntryPath, Reap}
 		for _, a := range command {
 			args = append(args, encode([]byte(a)))
 		}
 	}
-	var err error
 	if whole.Process["args"], err = json.Marshal(args); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	whole.Process["terminal"] = json.RawMessage("false")
-	return json.Marshal(whole.Process)
+	process, err = json.Marshal(whole.Process)
+	return process, reaped, err
 }
 
 // mark begins a string of which every rune is a byte. It is a character of the

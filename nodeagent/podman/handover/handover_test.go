@@ -82,10 +82,20 @@ func TestCommandRunsAsTheFirstProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for config, want := range map[string][]string{podmans: {"ls", "-l"}, string(bytes): {EntryPath, "ls", "-l"}} {
-		out, err := Command([]byte(config), []string{"ls", "-l"})
+	probed, err := Config([]byte(podmans), Process{Commands: true}, "/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first := parse(t, probed).Process.Args; first[0] != "/entry" {
+		t.Errorf("the container itself is run as %q", first)
+	}
+	for config, want := range map[string][]string{podmans: {"ls", "-l"}, string(bytes): {EntryPath, Reap, "ls", "-l"}, string(probed): {EntryPath, Reap, "ls", "-l"}} {
+		out, reaped, err := Command([]byte(config), []string{"ls", "-l"})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if reaped != (want[0] == EntryPath) {
+			t.Errorf("%q: reaped: %v", want, reaped)
 		}
 		got := parse(t, []byte(`{"process":`+string(out)+`}`)).Process
 		if diff := cmp.Diff(want, got.Args); diff != "" {
