@@ -219,7 +219,11 @@ func (p probe) command(ctx context.Context, command []string) error {
 	case err != nil:
 		return err
 	case r.TimedOut:
-		return fmt.Errorf("command did not end within %s and was killed: %s", limit, strings.TrimSpace(r.Output))
+		said := strings.TrimSpace(r.Output)
+		if said != "" {
+			said = ": " + said
+		}
+		return fmt.Errorf("command did not end within %s and was killed%s", limit, said)
 	case r.Code != 0:
 		return fmt.Errorf("command exited with code %d: %s", r.Code, strings.TrimSpace(r.Output))
 	}

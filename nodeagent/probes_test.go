@@ -95,6 +95,32 @@ func TestProbesInTime(t *testing.T) {
 	}
 }
 
+// A command's time-out is the runtime's to count, from the command's start: waiting
+// for a turn is no failure, however long.
+func TestACommandsTimeoutBeginsWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &heard{}
+		spec := command(10, 0, 2)
+		spec.TimeoutSeconds = 3
+		p := h.probe(pod.ProbeReadiness, spec, nil)
+		p.exec = func(ctx context.Context, _ []string, limit time.Duration) (pod.ExecResult, error) {
+			if at, ok := ctx.Deadline(); ok && at.Before(h.began.Add(time.Hour)) || limit != 3*time.Second {
+				t.Errorf("the command may take %s, all of it until %v", limit, at)
+			}
+			time.Sleep(time.Minute) // others are before it
+			return pod.ExecResult{TimedOut: time.Since(h.began) > 2*time.Minute}, ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		time.AfterFunc(5*time.Minute, cancel)
+		p.run(ctx)
+		want := []string{"1m0s passed ", "3m20s failed readiness probe failed 2 times: command did not end within 3s and was killed"}
+		if diff := cmp.Diff(want, h.said); diff != "" {
+			t.Errorf("decided (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func portOf(t *testing.T, address string) intstr.IntOrString {
 	t.Helper()
 	_, port, err := net.SplitHostPort(address)

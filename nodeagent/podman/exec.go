@@ -208,25 +208,25 @@ func readSome(r io.Reader) string {
 func (r *running) follow(ctx context.Context, started func(), limit time.Duration) (pod.ExecResult, error) {
 	late := time.NewTimer(execStart)
 	defer late.Stop()
-	running := false
+	runs := false
 	for {
 		select {
 		case line, ok := <-r.told:
 			switch {
-			case !ok && running:
+			case !ok && runs:
 				return pod.ExecResult{}, errors.New("nobody knows how the command ended")
 			case !ok:
 				return pod.ExecResult{}, r.refusal()
 			case len(line) == 1 && line[0] == handover.Started:
 				started()
-				running = true
+				runs = true
 				late.Reset(limit)
 			case len(line) == 2 && line[0] == handover.Ended:
 				code, err := strconv.Atoi(line[1])
 				return pod.ExecResult{Code: code}, err
 			}
 		case <-late.C:
-			if running {
+			if runs {
 				return pod.ExecResult{TimedOut: true}, nil
 			}
 			return pod.ExecResult{}, fmt.Errorf("the command could not be started within %s", execStart)
