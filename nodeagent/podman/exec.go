@@ -63,8 +63,9 @@ func (t turns) take(ctx context.Context) (done func(), err error) {
 }
 
 // Exec implements nodeagent.Runtime. It goes past Podman, whose exec costs three
-// times as much and leaves a conmon for minutes. A command in flight is one small
-// process of ours beside it, about what the conmon of its container costs.
+// times as much and leaves a conmon for minutes. There are as many commands in
+// flight as callers: the agent has one for each probe. Each costs the node one small
+// process, about what the conmon of its container does.
 func (p *Podman) Exec(ctx context.Context, id string, command []string, limit time.Duration) (pod.ExecResult, error) {
 	h, err := p.hold(ctx, id)
 	if err != nil {
