@@ -371,6 +371,7 @@ var speakers = map[string]string{
 	"cmd/fairlead/main.go":              "makes terminals of them",
 	"cmd/fairlead/cue.go":               "answers the loader through a pipe",
 	"cmd/fairlead-hook":                 "prints what the master made fit for a terminal; it is too small to do so itself",
+	"cmd/fairlead-oci":                  "speaks to Podman, or inside a container as its program",
 	"cmd/fairlead/internal/bench":       "a program that developers run",
 	"cmd/fairlead/internal/e2e/witness": "a program in a container of a test",
 	"nodeagent/runtimetest/program":     "a program in a container of a test",

@@ -88,8 +88,9 @@ func Config(config []byte, p Process, binary string) ([]byte, error) {
 		return nil, fmt.Errorf("read the container's process: %w", err)
 	}
 	var env, args []string
-	if err := errors.Join(decode(process["env"], &env), decode(process["args"], &args)); err != nil {
-		return nil, fmt.Errorf("read the container's process: %w", err)
+	var mounts []json.RawMessage
+	if err := errors.Join(decode(process["env"], &env), decode(process["args"], &args), decode(whole["mounts"], &mounts)); err != nil {
+		return nil, fmt.Errorf("read the container's process and mounts: %w", err)
 	}
 	if len(args) < len(p.Args) || len(args) == 0 {
 		return nil, fmt.Errorf("the container has %d arguments where %d are to be replaced", len(args), len(p.Args))
@@ -110,11 +111,10 @@ func Config(config []byte, p Process, binary string) ([]byte, error) {
 		args = append([]string{EntryPath}, args...)
 	}
 	if enters || p.Commands {
-		mounts, err := withEntry(whole["mounts"], binary)
-		if err != nil {
+		var err error
+		if whole["mounts"], err = withEntry(mounts, binary); err != nil {
 			return nil, err
 		}
-		whole["mounts"] = mounts
 	}
 	return assemble(whole, process, merge(env, p.Env), args)
 }
@@ -160,11 +160,7 @@ func merge(env []string, over []Variable) []string {
 
 // withEntry adds the mount of fairlead-oci at EntryPath. The runtime makes the
 // file that it mounts on before the root becomes read-only.
-func withEntry(raw json.RawMessage, binary string) (json.RawMessage, error) {
-	var mounts []json.RawMessage
-	if err := decode(raw, &mounts); err != nil {
-		return nil, fmt.Errorf("read the container's mounts: %w", err)
-	}
+func withEntry(mounts []json.RawMessage, binary string) (json.RawMessage, error) {
 	entry, err := json.Marshal(map[string]any{
 		"destination": EntryPath, "type": "bind", "source": binary, "options": []string{"bind", "ro", "nosuid", "nodev", "rprivate"},
 	})

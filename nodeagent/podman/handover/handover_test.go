@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"fairlead/chance"
 )
 
 const podmans = `{"ociVersion":"1.0.2","process":{"user":{"uid":7,"gid":7},"args":["/entry","$(A)"],"env":["PATH=/bin","HOME=/"],"cwd":"/w"},` +
@@ -109,7 +111,7 @@ func TestCommandRunsAsTheFirstProcess(t *testing.T) {
 
 // Every byte comes through JSON and back.
 func TestEveryByteIsRevealed(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		want := string(rapid.SliceOf(rapid.Byte()).Draw(t, "value"))
 		if rapid.Bool().Draw(t, "marked") {
 			want = mark + want
