@@ -58,6 +58,7 @@ var rooms = []room{
 	{path: "schema", pure: true, reason: "the schema is what everything stands on: it imports nothing of ours"},
 	{path: "schema/wire", may: leaf, reason: "both sides of the wire import it, so it imports the schema and nothing else"},
 	{path: "schema/load", may: adapter, reason: adapters},
+	{path: "schema/chance", reason: "tests of every floor draw from it"},
 
 	{path: "reconciler/state", may: adapter, reason: "the tables lie below every room that decides"},
 	{path: "reconciler/control", may: tables, reason: deciding, pure: true},
@@ -85,8 +86,6 @@ var rooms = []room{
 	{path: "nodeagent/uplink", may: node, reason: nodeSide},
 	{path: "nodeagent/volume", may: node, reason: nodeSide},
 
-	{path: "chance", reason: "tests of every floor draw from it"},
-
 	{path: "cmd/fairlead", may: []string{everything}},
 	{path: "cmd/fairlead-hook", may: []string{"reconciler/gitsource"}, reason: "a hook starts with every push: it is small and decides nothing"},
 	{path: "cmd/fairlead-oci", may: []string{"nodeagent/podman"}, reason: "it starts several times for every container: it knows what is handed over and decides nothing"},
@@ -111,7 +110,7 @@ var doors = []struct {
 	{"github.com/vishvananda", []string{"nodeagent/network", "nodeagent/proxy", "cmd/fairlead"}, "links and routes are made where nodes and pods get their network"},
 	{"github.com/miekg/dns", []string{"nodeagent/dns"}, "names are answered in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/fairlead"}, "flags and exit codes are the command line's"},
-	{"pgregory.net/rapid", []string{"chance"}, "what draws by chance is a test"},
+	{"pgregory.net/rapid", []string{"schema/chance"}, "what draws by chance is a test"},
 	{"k8s.io/client-go", nil, "informers and clients cost memory for nothing we need"},
 	{"k8s.io/kubectl", []string{"cmd/fairlead-kubectl"}, "kubectl ships as a binary of its own"},
 }

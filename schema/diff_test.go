@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
+	"fairlead/schema/chance"
 )
 
 func sampleDeployment() *appsv1.Deployment {

@@ -12,7 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
+	"fairlead/schema/chance"
 )
 
 // What a difference tells is all there is to tell: written onto the one object it

@@ -8,7 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
+	"fairlead/schema/chance"
 )
 
 func TestPrintable(t *testing.T) {

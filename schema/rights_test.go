@@ -5,7 +5,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
+	"fairlead/schema/chance"
 )
 
 func someRights(t *rapid.T, name string) Rights {

@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
+
+	"fairlead/schema/chance"
 )
 
 // What may stand in a tree, and what becomes of it.
@@ -42,7 +44,7 @@ func TestNames(t *testing.T) {
 
 // Whatever a name is, what is said of it is one line that a terminal shows as it is.
 func TestNameDiagnosticsAreText(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		name := string(rapid.SliceOfN(rapid.SampledFrom([]byte("a.git~1/\\ \x00\n\x1b\xff\xe2\x80\xae")), 0, 400).Draw(t, "name"))
 		for _, d := range []*Diagnostic{NameFault("d", name), NameRefusal("d/" + name)} {
 			if d == nil {

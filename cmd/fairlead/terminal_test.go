@@ -19,11 +19,11 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
-	"fairlead/chance"
 	"fairlead/reconciler/plan"
 	"fairlead/reconciler/progress"
 	"fairlead/reconciler/progress/why"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 )
 
 // hostile is what a name, a subject or a line of a log may hold: an escape

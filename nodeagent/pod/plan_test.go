@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
-	"fairlead/chance"
+	"fairlead/schema/chance"
 	"fairlead/schema/wire"
 )
 

@@ -17,8 +17,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 	"fairlead/schema/wire"
 )
 

@@ -20,8 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 	"fairlead/schema/wire"
 )
 

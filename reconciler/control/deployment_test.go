@@ -16,9 +16,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 )
 
 func resources(cpu, memory string) corev1.ResourceList {

@@ -10,9 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 )
 
 func service(name string, change ...func(*corev1.Service)) *corev1.Service {

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"fairlead/schema"
+	"fairlead/schema/chance"
 )
 
 const emptyTree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
@@ -72,7 +73,7 @@ func TestCommitsThatNobodyCanShow(t *testing.T) {
 // Whatever stands in a commit, what comes out is bounded and can be stored and
 // shown.
 func TestCommitsAreBounded(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	chance.Check(t, func(t *rapid.T) {
 		long := func(label string) string {
 			piece := rapid.StringN(0, 20, -1).Draw(t, label) + string(rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, label+" bytes"))
 			return strings.Repeat(piece, rapid.SampledFrom([]int{0, 1, 3, 4_000}).Draw(t, label+" times"))

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"fairlead/chance"
 	"fairlead/reconciler/gitsource/hook"
+	"fairlead/schema/chance"
 )
 
 // door serves m's remote on loopback to the pusher grace.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"fairlead/chance"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 )
 
 // follow opens a cache of the main branch at url.

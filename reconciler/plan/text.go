@@ -54,7 +54,7 @@ func (p *Plan) WriteObjects(w io.Writer) {
 	p.writeDiagnostics(w)
 	p.writeObjects(w, "")
 	for _, note := range p.uncomparedNotes() {
-		fmt.Fprintf(w, "Note: %s.\n", note)
+		schema.Fprintf(w, "Note: %s.\n", note)
 	}
 }
 

@@ -12,9 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 )
 
 func genNode(t *rapid.T, name string) *corev1.Node {

@@ -9,9 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 )
 
 // The view that a queue keeps from round to round decides as one made anew for

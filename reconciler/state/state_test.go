@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -28,8 +28,8 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
-	"fairlead/chance"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 	"fairlead/schema/wire"
 )
 

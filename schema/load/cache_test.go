@@ -19,8 +19,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 )
 
 // blobFile is a file as Git has it: with a hash, counting how often it is read.

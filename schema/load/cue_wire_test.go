@@ -13,7 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
+	"fairlead/schema/chance"
 )
 
 // drawTree writes a random tree through w and returns what must be read back.

@@ -13,7 +13,7 @@ import (
 // nothing else is. The file "source" of a case is the source's spec; "above", where it
 // is there, that of the source which declares it.
 func TestTreesStayWithinRights(t *testing.T) {
-	for _, c := range readTrees(t, "../../testdata/rights/*.txtar") {
+	for _, c := range readTrees(t, "../../testdata/rights/*/*.txtar") {
 		t.Run(c.name, func(t *testing.T) {
 			rights := schema.AllRights()
 			for i := 0; i < len(c.files); i += 2 {

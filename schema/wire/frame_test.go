@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
 	"fairlead/schema"
+	"fairlead/schema/chance"
 )
 
 func drawWork(t *rapid.T, label string) *Work {

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"fairlead/chance"
+	"fairlead/schema/chance"
 )
 
 const podmans = `{"ociVersion":"1.0.2","process":{"user":{"uid":7,"gid":7},"args":["/entry","$(A)"],"env":["PATH=/bin","HOME=/"],"cwd":"/w"},` +
