@@ -42,7 +42,8 @@ var (
 	adapter = []string{"schema", "schema/wire"}
 	node    = []string{"schema", "schema/wire", "nodeagent/pod", "nodeagent/dirfd"}
 	tables  = []string{"schema", "schema/wire", "reconciler/state"}
-	engine  = []string{"schema", "schema/wire", "reconciler/state", "reconciler/control", "reconciler/scheduler"}
+	judged  = append([]string{"reconciler/health"}, tables...)
+	engine  = append([]string{"reconciler/control", "reconciler/scheduler"}, judged...)
 	planned = append([]string{"reconciler/settle"}, engine...)
 	master  = append([]string{"reconciler/plan", "reconciler/progress", "reconciler/work"}, planned...)
 )
@@ -61,9 +62,10 @@ var rooms = []room{
 	{path: "schema/chance", reason: "tests of every floor draw from it"},
 
 	{path: "reconciler/state", may: adapter, reason: "the tables lie below every room that decides"},
-	{path: "reconciler/control", may: tables, reason: deciding, pure: true},
+	{path: "reconciler/health", may: tables, reason: "whether a workload is well is judged from the tables alone, and by nobody else", pure: true},
+	{path: "reconciler/control", may: judged, reason: deciding, pure: true},
 	{path: "reconciler/scheduler", may: tables, reason: deciding, pure: true},
-	{path: "reconciler/progress", may: tables, reason: deciding, pure: true},
+	{path: "reconciler/progress", may: judged, reason: deciding, pure: true},
 	{path: "reconciler/work", may: append([]string{"reconciler/control"}, tables...), reason: deciding, pure: true},
 	{path: "reconciler/settle", may: engine, reason: "the engine runs controllers and scheduler; plan and the loop call it", pure: true},
 	{path: "reconciler/plan", may: planned, reason: "a plan is the engine on a fork, and nothing of the loop", pure: true},

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/control"
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -176,7 +177,7 @@ func forgetRevisions(c *control.Context, src *schema.Source) {
 	slices.SortFunc(revs, func(a, b *schema.Revision) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
-	healthy := settle.LastHealthy(c.Tx, src.Name)
+	healthy := health.LastHealthy(revs)
 	for _, rev := range revs[:over] {
 		if rev != healthy && rev.Spec.Commit != src.Status.Applied.Commit {
 			c.Tx.Delete(schema.KeyOf(rev))

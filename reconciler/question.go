@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/plan"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -110,18 +111,16 @@ func (f *Follower) against(ctx context.Context, r state.Reader, q Question) (*pl
 // findCommit resolves what a user calls a revision: first among those that the
 // cluster knows, then as a whole commit hash, then as a branch.
 func findCommit(r state.Reader, q Question) (string, error) {
-	var found []string
-	for rev := range state.By[*schema.Revision](r, state.RevisionsBySource, q.Source) {
-		if rev.Name == q.Against || strings.HasPrefix(rev.Spec.Commit, q.Against) {
-			found = append(found, rev.Spec.Commit)
-		}
-	}
-	switch slices.Sort(found); len(found) {
+	switch found := health.FindRevisions(slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, q.Source)), q.Against); len(found) {
 	case 0:
 	case 1:
-		return found[0], nil
+		return found[0].Spec.Commit, nil
 	default:
-		return "", fmt.Errorf("%w: %q is more than one revision: %s", ErrBadQuestion, q.Against, strings.Join(found, ", "))
+		var commits []string
+		for _, rev := range found {
+			commits = append(commits, rev.Spec.Commit)
+		}
+		return "", fmt.Errorf("%w: %q is more than one revision: %s", ErrBadQuestion, q.Against, strings.Join(slices.Sorted(slices.Values(commits)), ", "))
 	}
 	if commit, ok, err := q.Git.Branch(q.Against); err == nil && ok {
 		return commit, nil

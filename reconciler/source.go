@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/reconciler/plan"
@@ -274,50 +273,28 @@ func (f *Follower) unlock(ctx context.Context, src *schema.Source, git Git) erro
 
 // Follow writes a line to out whenever something of the rollout of revision
 // moves, until it ends or ctx does. The last line is the verdict.
-func Follow(ctx context.Context, feed *state.Feed, revision string, out io.Writer) {
-	told := map[string]bool{}
-	say := func(lines ...string) {
-		for _, l := range lines {
-			if !told[l] {
-				told[l] = true
-				fmt.Fprintln(out, l)
-			}
-		}
-	}
+func Follow(ctx context.Context, feed *state.Feed, revision string, now func() time.Time, out io.Writer) {
+	var story progress.Story
 	for {
 		_, snap, moved, _ := feed.Since(0)
 		rev, ok := state.Get[*schema.Revision](snap, "", revision)
 		if !ok {
-			say("FAILED " + revision + ": the revision is not known to the cluster")
+			fmt.Fprintln(out, "FAILED "+revision+": the revision is not known to the cluster")
 			return
 		}
-		say(progress.Lines(deploymentsOf(snap, rev.Spec.Source))...)
-		say(progress.Trouble(podsOf(snap, rev.Spec.Source))...)
-		if ended, _ := progress.Ended(rev); ended {
-			say(progress.Verdict(rev))
+		lines, ended := story.Next(snap, rev, now())
+		for _, l := range lines {
+			fmt.Fprintln(out, l)
+		}
+		if ended {
+			fmt.Fprintln(out, progress.Verdict(rev))
 			return
 		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			say("FAILED " + revision + ": still rolling out; follow it with: fairlead status --wait")
+			fmt.Fprintln(out, "FAILED "+revision+": still rolling out; follow it with: fairlead status --wait")
 			return
 		}
 	}
-}
-
-func deploymentsOf(r state.Reader, source string) []*appsv1.Deployment {
-	var out []*appsv1.Deployment
-	for o := range r.BySource(schema.KindDeployment, source) {
-		out = append(out, o.(*appsv1.Deployment))
-	}
-	return out
-}
-
-func podsOf(r state.Reader, source string) []*corev1.Pod {
-	var out []*corev1.Pod
-	for o := range r.BySource(schema.KindPod, source) {
-		out = append(out, o.(*corev1.Pod))
-	}
-	return out
 }

@@ -193,11 +193,11 @@ func clonePtr[T any](p *T) *T {
 	return &v
 }
 
-// HealthyAt is when the revision was last found healthy, zero for never.
-func (r *Revision) HealthyAt() time.Time {
+// Entered is when the revision last came into a phase, zero for never.
+func (r *Revision) Entered(phase Phase) time.Time {
 	var at time.Time
 	for _, p := range r.Status.Phases {
-		if p.Name == PhaseHealthy {
+		if p.Name == phase {
 			at = p.At.Time
 		}
 	}
@@ -207,7 +207,7 @@ func (r *Revision) HealthyAt() time.Time {
 // GoodToGoBackTo reports whether a source may go back to the revision: it was
 // healthy, and has not failed since.
 func (r *Revision) GoodToGoBackTo() bool {
-	return !r.Status.Quarantined && r.Status.Phase != PhaseFailed && !r.HealthyAt().IsZero()
+	return !r.Status.Quarantined && r.Status.Phase != PhaseFailed && !r.Entered(PhaseHealthy).IsZero()
 }
 
 // Enter records phase at the given time, the reason as far as it is kept; entering

@@ -364,7 +364,7 @@ func (m *master) Judge(ctx context.Context, p gitsource.Push, out io.Writer) err
 	}
 	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
-	reconciler.Follow(ctx, m.feed, revision, out)
+	reconciler.Follow(ctx, m.feed, revision, time.Now, out)
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/reconciler/health"
 	"fairlead/schema"
 )
 
@@ -121,43 +122,21 @@ func newRollback(src *schema.Source, revs []*schema.Revision, to string) (*rollb
 		}
 	}
 	if to == "" {
-		target := lastHealthy(revs, r.Parent)
+		target := health.LastHealthy(slices.DeleteFunc(slices.Clone(revs), func(rev *schema.Revision) bool { return rev.Spec.Commit == r.Parent }))
 		if target == nil {
 			return nil, fmt.Errorf("source %s has no healthy revision before %s: name one with --to, see `fairlead history`", src.Name, short(r.Parent))
 		}
 		r.To = target.Spec.Commit
 		return r, nil
 	}
-	var found []string
-	for _, rev := range revs {
-		if rev.Name == to || strings.HasPrefix(rev.Spec.Commit, to) {
-			found = append(found, rev.Spec.Commit)
-		}
-	}
-	switch len(found) {
+	switch found := health.FindRevisions(revs, to); len(found) {
 	case 0:
 	case 1:
-		r.To = found[0]
+		r.To = found[0].Spec.Commit
 	default:
-		slices.Sort(found)
-		return nil, fmt.Errorf("%q is more than one revision: %s", to, strings.Join(found, ", "))
+		return nil, ambiguous(to, found)
 	}
 	return r, nil
-}
-
-// lastHealthy is the revision that was healthy last, other than the one to leave
-// and those that failed; nil if there is none.
-func lastHealthy(revs []*schema.Revision, leave string) *schema.Revision {
-	var best *schema.Revision
-	for _, rev := range revs {
-		healthy := entered(rev, schema.PhaseHealthy)
-		switch {
-		case healthy.IsZero(), rev.Spec.Commit == leave, rev.Status.Quarantined, rev.Status.Phase == schema.PhaseFailed:
-		case best == nil || healthy.After(entered(best, schema.PhaseHealthy)):
-			best = rev
-		}
-	}
-	return best
 }
 
 // make makes the commit and the branch in the clone, unless they are there.

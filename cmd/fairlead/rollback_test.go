@@ -45,7 +45,7 @@ func TestWhatToGoBackTo(t *testing.T) {
 		{"one by its beginning", now, history, "aaa", good, ""},
 		{"one by its name", now, history, "main-aaaaaaaaaaaa", good, ""},
 		{"one that git may know", now, history, "v1.2", "v1.2", ""},
-		{"several", now, append(history, revisionAt(50, "aaab"+good[4:], schema.PhaseSeen)), "aaa", "", "more than one revision: aaaa"},
+		{"several", now, append(history, revisionAt(50, "aaab"+good[4:], schema.PhaseSeen)), "aaa", "", "more than one revision: main-aaaaaaaaaaaa, main-aaab"},
 		{"none was healthy", now, history[3:], "", "", "no healthy revision before dddddddddddd"},
 		{"no commit", "", nil, "", "", "no commit yet"},
 	} {

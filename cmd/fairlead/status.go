@@ -16,7 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/progress"
+	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
 
@@ -77,86 +79,84 @@ type status struct {
 	Source      *schema.Source       `json:"source"`
 	Revision    *schema.Revision     `json:"revision"`
 	Deployments []*appsv1.Deployment `json:"deployments"`
-	Pods        []*corev1.Pod        `json:"-"`
 	Trouble     []string             `json:"trouble"`
 	Nodes       []string             `json:"nodes"` // what is wrong with nodes
+
+	cluster state.Reader
+	lines   []string // how far the workloads are
 }
 
+// statusKinds are what a status is made from.
+var statusKinds = []schema.Kind{
+	schema.KindSource, schema.KindRevision, schema.KindDeployment, schema.KindReplicaSet, schema.KindPod, schema.KindNode, schema.KindEvent,
+}
+
+// probesFailed selects the events that status tells of.
+const probesFailed = "reason=" + schema.ReasonUnhealthy
+
 func readStatus(ctx context.Context, c *client.Client, source, want string) (*status, error) {
-	src, err := client.Get[*schema.Source](ctx, c, schema.KindSource, "", source)
+	cluster, err := readCluster(ctx, c, probesFailed, statusKinds...)
 	if err != nil {
 		return nil, err
 	}
-	name, err := revisionName(ctx, c, src, want)
-	if err != nil {
+	src, ok := state.Get[*schema.Source](cluster, "", source)
+	if !ok {
+		return nil, fmt.Errorf("there is no source %q: see `fairlead kubectl get sources`", source)
+	}
+	st := &status{Source: src, cluster: cluster}
+	if st.Revision, err = findRevision(cluster, src, want); err != nil {
 		return nil, err
 	}
-	st := &status{Source: src}
-	if st.Revision, err = client.Get[*schema.Revision](ctx, c, schema.KindRevision, "", name); err != nil {
-		return nil, err
+	for d := range cluster.BySource(schema.KindDeployment, source) {
+		st.Deployments = append(st.Deployments, d.(*appsv1.Deployment))
 	}
-	deployments, _, err := client.List[*appsv1.Deployment](ctx, c, schema.KindDeployment)
-	if err != nil {
-		return nil, err
-	}
-	st.Deployments = slices.DeleteFunc(deployments, func(d *appsv1.Deployment) bool { return schema.OriginOf(d).Source != source })
-	pods, _, err := client.List[*corev1.Pod](ctx, c, schema.KindPod)
-	if err != nil {
-		return nil, err
-	}
-	st.Pods = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return schema.OriginOf(p).Source != source })
-	st.Trouble = progress.Trouble(st.Pods)
-	nodes, _, err := client.List[*corev1.Node](ctx, c, schema.KindNode)
-	if err != nil {
-		return nil, err
-	}
-	st.Nodes = progress.Nodes(nodes)
+	now := time.Now()
+	st.lines, st.Trouble = progress.Lines(cluster, source, now), progress.Trouble(cluster, source, now)
+	st.Nodes = progress.Nodes(slices.Collect(state.All[*corev1.Node](cluster, "")))
 	return st, nil
 }
 
-// revisionName resolves what a user calls a revision.
-func revisionName(ctx context.Context, c *client.Client, src *schema.Source, want string) (string, error) {
+// findRevision resolves what a user calls a revision; "" is what Git asks for.
+func findRevision(r state.Reader, src *schema.Source, want string) (*schema.Revision, error) {
 	if want == "" {
 		if src.Status.Desired.Commit == "" {
-			return "", fmt.Errorf("source %s has no commit yet: push one to its branch %s", src.Name, src.Spec.Branch)
+			return nil, fmt.Errorf("source %s has no commit yet: push one to its branch %s", src.Name, src.Spec.Branch)
 		}
-		return schema.RevisionName(src.Name, src.Status.Desired.Commit), nil
+		want = src.Status.Desired.Commit
 	}
-	revs, _, err := client.List[*schema.Revision](ctx, c, schema.KindRevision)
-	if err != nil {
-		return "", err
-	}
-	var found []string
-	for _, r := range revs {
-		if r.Spec.Source == src.Name && (r.Name == want || strings.HasPrefix(r.Spec.Commit, want)) {
-			found = append(found, r.Name)
-		}
-	}
+	found := health.FindRevisions(slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, src.Name)), want)
 	switch len(found) {
 	case 0:
-		return "", fmt.Errorf("source %s has no revision %q: see `fairlead history`", src.Name, want)
+		return nil, fmt.Errorf("source %s has no revision %q: see `fairlead history`", src.Name, want)
 	case 1:
 		return found[0], nil
 	}
-	return "", fmt.Errorf("%q is more than one revision: %s", want, strings.Join(found, ", "))
+	return nil, ambiguous(want, found)
+}
+
+// ambiguous says which revisions a name may mean.
+func ambiguous(want string, found []*schema.Revision) error {
+	names := make([]string, len(found))
+	for i, rev := range found {
+		names[i] = rev.Name
+	}
+	return fmt.Errorf("%q is more than one revision: %s", want, strings.Join(names, ", "))
 }
 
 // followStatus tells progress until the revision's story ends or the time is up.
 func followStatus(ctx context.Context, c *client.Client, source, want string, out io.Writer) (*status, error) {
-	told := map[string]bool{}
+	var story progress.Story
 	var last *status
 	for {
 		st, err := readStatus(ctx, c, source, want)
 		switch {
 		case err == nil:
 			last = st
-			for _, line := range slices.Concat(progress.Lines(st.Deployments), st.Trouble, st.Nodes) {
-				if !told[line] {
-					told[line] = true
-					fmt.Fprintln(out, line)
-				}
+			lines, ended := story.Next(st.cluster, st.Revision, time.Now())
+			for _, line := range lines {
+				fmt.Fprintln(out, line)
 			}
-			if ended, _ := progress.Ended(st.Revision); ended {
+			if ended {
 				return st, nil
 			}
 		case ctx.Err() == nil:
@@ -205,7 +205,7 @@ func (s *status) write(w io.Writer) {
 	for _, d := range r.Status.Diagnostics {
 		schema.Fprintf(w, "  %s\n", d)
 	}
-	for _, line := range slices.Concat(progress.Lines(s.Deployments), s.Trouble, s.Nodes, r.Status.Differs) {
+	for _, line := range slices.Concat(s.lines, s.Trouble, s.Nodes, r.Status.Differs) {
 		schema.Fprintf(w, "  %s\n", line)
 	}
 	fmt.Fprintln(w, progress.Verdict(r))
@@ -230,7 +230,7 @@ func historyCommand() *cobra.Command {
 			}
 			revs = slices.DeleteFunc(revs, func(r *schema.Revision) bool { return r.Spec.Source != flags.source })
 			slices.SortStableFunc(revs, func(a, b *schema.Revision) int {
-				return cmp.Or(entered(b, schema.PhaseSeen).Compare(entered(a, schema.PhaseSeen)), cmp.Compare(a.Name, b.Name))
+				return cmp.Or(b.Entered(schema.PhaseSeen).Compare(a.Entered(schema.PhaseSeen)), cmp.Compare(a.Name, b.Name))
 			})
 			if flags.output != "text" {
 				return writeAs(cmd.OutOrStdout(), flags.output, revs)
@@ -243,23 +243,12 @@ func historyCommand() *cobra.Command {
 	return cmd
 }
 
-// entered is when the revision last entered a phase.
-func entered(r *schema.Revision, phase schema.Phase) time.Time {
-	var at metav1.Time
-	for _, p := range r.Status.Phases {
-		if p.Name == phase {
-			at = p.At
-		}
-	}
-	return at.Time
-}
-
 func writeHistory(w io.Writer, revs []*schema.Revision, now time.Time) {
 	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(tw, "REVISION\tPHASE\tAGE\tAUTHOR\tSUBJECT")
 	for _, r := range revs {
 		author, _, _ := strings.Cut(r.Spec.Author, " <")
-		schema.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Status.Phase, age(now.Sub(entered(r, schema.PhaseSeen))), author, r.Spec.Subject)
+		schema.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Status.Phase, age(now.Sub(r.Entered(schema.PhaseSeen))), author, r.Spec.Subject)
 	}
 	tw.Flush()
 }

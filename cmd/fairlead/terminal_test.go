@@ -22,6 +22,7 @@ import (
 	"fairlead/reconciler/plan"
 	"fairlead/reconciler/progress"
 	"fairlead/reconciler/progress/why"
+	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/chance"
 )
@@ -115,10 +116,11 @@ func TestTextOfOthersSteersNoTerminal(t *testing.T) {
 		"status": func(w io.Writer, text string) {
 			s := status{Source: new(filled[schema.Source](text)), Revision: new(filled[schema.Revision](text)), Deployments: filled[[]*appsv1.Deployment](text)}
 			s.Source.Status.Conditions = []metav1.Condition{{Reason: text, Message: text}}
-			s.Trouble = progress.Trouble([]*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: text}, Status: corev1.PodStatus{
-				Conditions:        []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: text, Message: text}},
-				ContainerStatuses: []corev1.ContainerStatus{{Name: text, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: text, Message: text}}}},
-			}}})
+			cluster := podsThatSay(text)
+			s.lines, s.Trouble = progress.Lines(cluster, "main", now), progress.Trouble(cluster, "main", now)
+			if len(s.Trouble) != 2 {
+				t.Errorf("troubles: %q", s.Trouble)
+			}
 			s.Nodes = progress.Nodes([]*corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: text}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Reason: text, Message: text}}}}})
 			s.write(w)
 		},
@@ -144,6 +146,25 @@ func TestTextOfOthersSteersNoTerminal(t *testing.T) {
 			}
 		})
 	}
+}
+
+// podsThatSay is a cluster of two pods, one that no node takes and one whose container
+// waits, both for what text says.
+func podsThatSay(text string) state.Reader {
+	lacks := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: text}, Status: corev1.PodStatus{
+		Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: text}},
+	}}
+	waits := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "waits"}, Spec: corev1.PodSpec{NodeName: "n1"}, Status: corev1.PodStatus{
+		Phase:             corev1.PodPhase(text),
+		ContainerStatuses: []corev1.ContainerStatus{{Name: text, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: schema.ReasonCrashLoop, Message: text}}}},
+	}}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}}
+	tx := state.Empty(state.Counters{}).Begin()
+	for _, obj := range []schema.Object{lacks, waits, node} {
+		schema.SetOrigin(obj, schema.Origin{Source: "main"})
+		tx.Restore(obj)
+	}
+	return tx.Commit()
 }
 
 // planOf is a plan full of text. Values with several lines are shown as such: the

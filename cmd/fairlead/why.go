@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/progress/why"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -100,7 +101,11 @@ func kindAndName(args []string) (schema.KindInfo, string, error) {
 }
 
 func explain(ctx context.Context, c *client.Client, kind schema.KindInfo, namespace, name string) (*why.Chain, error) {
-	cluster, err := readCluster(ctx, c, kind.Kind)
+	kinds := whyKinds
+	if !slices.Contains(kinds, kind.Kind) {
+		kinds = append(slices.Clone(kinds), kind.Kind)
+	}
+	cluster, err := readCluster(ctx, c, "", kinds...)
 	if reason, ok := client.Recovering(err); ok {
 		if !kind.Namespaced {
 			namespace = ""
@@ -124,15 +129,16 @@ func explain(ctx context.Context, c *client.Client, kind schema.KindInfo, namesp
 	return chain, nil
 }
 
-// readCluster is what the API shows of the cluster, with the kind asked about.
-func readCluster(ctx context.Context, c *client.Client, kind schema.Kind) (*state.Snapshot, error) {
-	kinds := whyKinds
-	if !slices.Contains(kinds, kind) {
-		kinds = append(slices.Clone(kinds), kind)
-	}
+// readCluster is what the API shows of the kinds, and of events with the field
+// selector.
+func readCluster(ctx context.Context, c *client.Client, events string, kinds ...schema.Kind) (*state.Snapshot, error) {
 	tx := state.Empty(state.Counters{}).Begin()
 	for _, k := range kinds {
-		objects, _, err := client.List[schema.Object](ctx, c, k)
+		fields := ""
+		if k == schema.KindEvent {
+			fields = events
+		}
+		objects, _, err := client.ListWhere[schema.Object](ctx, c, k, fields)
 		if err != nil {
 			return nil, err
 		}
@@ -158,7 +164,7 @@ func findObject(r state.Reader, kind schema.KindInfo, namespace, name string) (s
 	var others []schema.Key
 	for obj := range r.List(kind.Kind, namespace) {
 		rev, isRevision := obj.(*schema.Revision)
-		if obj.GetName() == name || isRevision && strings.HasPrefix(rev.Spec.Commit, name) {
+		if obj.GetName() == name || isRevision && health.Means(rev, name) {
 			others = append(others, schema.KeyOf(obj))
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -87,7 +88,7 @@ func converse(t *testing.T, script string) string {
 
 func (w *talk) do(command string, args []string) {
 	w.t.Helper()
-	unready := func(p *corev1.Pod) bool { return p.Spec.NodeName != "" && active(p) && !ready(p) }
+	unready := func(p *corev1.Pod) bool { return p.Spec.NodeName != "" && active(p) && !health.Ready(p) }
 	switch command {
 	case "commit":
 		w.commit(args)
@@ -132,7 +133,7 @@ func (w *talk) do(command string, args []string) {
 
 func (w *talk) readyNodes() (names []string) {
 	for _, name := range []string{"n1", "n2", "n3"} {
-		if nodeReady(w.tx, name) {
+		if health.NodeReady(w.tx, name) {
 			names = append(names, name)
 		}
 	}
@@ -226,14 +227,14 @@ func (w *talk) tell() string {
 	var b strings.Builder
 	for d := range state.All[*appsv1.Deployment](w.tx, "") {
 		s := d.Status
-		fmt.Fprintf(&b, "%s: %d wanted, %d there, %d updated, %d available; %s\n", d.Name, desiredOf(d), s.Replicas, s.UpdatedReplicas, s.AvailableReplicas, condition(d, appsv1.DeploymentProgressing))
+		fmt.Fprintf(&b, "%s: %d wanted, %d there, %d updated, %d available; %s\n", d.Name, health.Desired(d.Spec.Replicas), s.Replicas, s.UpdatedReplicas, s.AvailableReplicas, condition(d, appsv1.DeploymentProgressing))
 	}
 	for _, rs := range sets(w.world) {
 		tag := rs.Spec.Template.Spec.Containers[0].Image
 		d, _, _ := strings.Cut(rs.Name, "-")
 		w.names[rs.Name] = d + "@" + tag[strings.LastIndex(tag, ":")+1:]
-		if n := countPods(w.context(), rs); n.all > 0 || replicasOf(rs) > 0 {
-			fmt.Fprintf(&b, "  %s: %d wanted, %d active, %d ready, %d terminating\n", w.names[rs.Name], replicasOf(rs), n.active, n.ready, n.standing-n.active)
+		if n := countPods(w.context(), rs); n.all > 0 || health.Desired(rs.Spec.Replicas) > 0 {
+			fmt.Fprintf(&b, "  %s: %d wanted, %d active, %d ready, %d terminating\n", w.names[rs.Name], health.Desired(rs.Spec.Replicas), n.active, n.ready, n.standing-n.active)
 		}
 	}
 	applied := get[*schema.Source](w.world, "", "main").Status.Applied.Commit

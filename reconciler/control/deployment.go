@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -145,17 +146,17 @@ func editDeployment(d *appsv1.Deployment) *appsv1.Deployment {
 // which the running replica sets, at least two and the current one among them,
 // were sized for. In every other case a rolling step reaches the new count itself.
 func scaledAmidRollout(d *appsv1.Deployment, f family) bool {
-	if f.current == nil || replicasOf(f.current) == 0 {
+	if f.current == nil || health.Desired(f.current.Spec.Replicas) == 0 {
 		return false
 	}
 	running, scaled := 0, false
 	for _, rs := range f.all() {
-		if replicasOf(rs) == 0 {
+		if health.Desired(rs.Spec.Replicas) == 0 {
 			continue
 		}
 		running++
 		n, err := strconv.Atoi(rs.Annotations[annotationDesired])
-		scaled = scaled || err == nil && int32(n) != desiredOf(d)
+		scaled = scaled || err == nil && int32(n) != health.Desired(d.Spec.Replicas)
 	}
 	return running > 1 && scaled
 }
@@ -168,7 +169,7 @@ func spreadScale(c *Context, d *appsv1.Deployment, f family) {
 		sizes[i] = sizeOf(c, rs)
 	}
 	for i, n := range resize(boundsOf(d), sizes) {
-		if replicasOf(all[i]) > 0 {
+		if health.Desired(all[i].Spec.Replicas) > 0 {
 			setReplicas(c, d, all[i], n)
 		}
 	}
@@ -176,7 +177,7 @@ func spreadScale(c *Context, d *appsv1.Deployment, f family) {
 
 func sizeOf(c *Context, rs *appsv1.ReplicaSet) setSize {
 	n := countPods(c, rs)
-	return setSize{spec: replicasOf(rs), active: n.active, available: n.available}
+	return setSize{spec: health.Desired(rs.Spec.Replicas), active: n.active, available: n.available}
 }
 
 // rollForward makes the replica set of the current template or takes the next
@@ -195,7 +196,7 @@ func rollForward(c *Context, d *appsv1.Deployment, f family) (created bool) {
 	n, newOlds := rollingStep(b, sizeOf(c, current), olds)
 	setReplicas(c, d, current, n)
 	for i, rs := range f.olds {
-		if replicasOf(rs) > 0 {
+		if health.Desired(rs.Spec.Replicas) > 0 {
 			setReplicas(c, d, rs, newOlds[i])
 		}
 	}
@@ -206,7 +207,7 @@ func rollForward(c *Context, d *appsv1.Deployment, f family) (created bool) {
 func recreate(c *Context, d *appsv1.Deployment, f family) (created bool) {
 	standing := int32(0)
 	for _, rs := range f.olds {
-		if replicasOf(rs) > 0 {
+		if health.Desired(rs.Spec.Replicas) > 0 {
 			setReplicas(c, d, rs, 0)
 		}
 		standing += countPods(c, rs).standing
@@ -215,10 +216,10 @@ func recreate(c *Context, d *appsv1.Deployment, f family) (created bool) {
 	case standing > 0:
 		return false
 	case f.current == nil:
-		createReplicaSet(c, d, f.olds, desiredOf(d))
+		createReplicaSet(c, d, f.olds, health.Desired(d.Spec.Replicas))
 		return true
 	}
-	setReplicas(c, d, adopt(c, d, f), desiredOf(d))
+	setReplicas(c, d, adopt(c, d, f), health.Desired(d.Spec.Replicas))
 	return false
 }
 
@@ -358,7 +359,7 @@ func sizedFor(d *appsv1.Deployment) (desired, most string) {
 
 // setReplicas sizes a replica set and writes down what it was sized for.
 func setReplicas(c *Context, d *appsv1.Deployment, rs *appsv1.ReplicaSet, n int32) {
-	had := replicasOf(rs)
+	had := health.Desired(rs.Spec.Replicas)
 	if desired, most := sizedFor(d); had == n && rs.Annotations[annotationDesired] == desired && rs.Annotations[annotationMax] == most {
 		return
 	}
@@ -388,13 +389,13 @@ func cleanUpHistory(c *Context, d *appsv1.Deployment, f family) {
 		limit = int(*d.Spec.RevisionHistoryLimit)
 	}
 	excess := len(f.olds) - limit
-	if excess <= 0 || !deploymentComplete(d, &d.Status) {
+	if excess <= 0 || !health.Complete(d, &d.Status) {
 		return
 	}
 	olds := slices.Clone(f.olds)
 	slices.SortStableFunc(olds, func(a, b *appsv1.ReplicaSet) int { return cmp.Compare(revisionNumber(a), revisionNumber(b)) })
 	for _, rs := range olds[:excess] {
-		if replicasOf(rs) == 0 && countPods(c, rs).all == 0 {
+		if health.Desired(rs.Spec.Replicas) == 0 && countPods(c, rs).all == 0 {
 			c.Tx.Delete(schema.KeyOf(rs))
 		}
 	}

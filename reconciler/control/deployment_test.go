@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/chance"
@@ -33,7 +34,7 @@ func resources(cpu, memory string) corev1.ResourceList {
 }
 
 func condition(d *appsv1.Deployment, t appsv1.DeploymentConditionType) string {
-	cond, _ := deploymentCondition(&d.Status, t)
+	cond, _ := health.DeploymentCondition(&d.Status, t)
 	return fmt.Sprintf("%s %s", cond.Status, cond.Reason)
 }
 
@@ -98,7 +99,7 @@ func TestDeploymentGoesBackToAnOldReplicaSet(t *testing.T) {
 		t.Fatalf("got %d replica sets, want 2", len(all))
 	}
 	back := all[1]
-	if back.Name != first || back.Annotations[annotationRevision] != "3" || back.Annotations[annotationRevisionHistory] != "1" || replicasOf(back) != 3 {
+	if back.Name != first || back.Annotations[annotationRevision] != "3" || back.Annotations[annotationRevisionHistory] != "1" || health.Desired(back.Spec.Replicas) != 3 {
 		t.Errorf("got %s with %v", back.Name, back.Annotations)
 	}
 	if got := get[*appsv1.Deployment](w, "shop", "api").Annotations[annotationRevision]; got != "3" {
@@ -153,7 +154,7 @@ func TestAReplicaSetOutlivesItsPods(t *testing.T) {
 		w.start()
 	}
 	w.settle()
-	if d := get[*appsv1.Deployment](w, "shop", "api"); !deploymentComplete(d, &d.Status) || len(sets(w)) != 2 {
+	if d := get[*appsv1.Deployment](w, "shop", "api"); !health.Complete(d, &d.Status) || len(sets(w)) != 2 {
 		t.Fatalf("%d replica sets, status %+v", len(sets(w)), d.Status)
 	}
 	w.reap()
@@ -317,7 +318,7 @@ func TestARolloutKeepsItsBoundsAndEnds(t *testing.T) {
 			w.pass(5 * time.Second)
 		}
 		d := get[*appsv1.Deployment](w, "shop", "api")
-		if !deploymentComplete(d, &d.Status) {
+		if !health.Complete(d, &d.Status) {
 			rt.Fatalf("the rollout does not end: %+v", d.Status)
 		}
 		for _, p := range w.pods("shop") {
@@ -361,7 +362,7 @@ func TestARolloutKeepsItsBoundsAmidFaultsAndCommits(t *testing.T) {
 			case 0:
 				w.change("api", func(d *appsv1.Deployment) { redraw(rt, d, label) })
 			case 1:
-				if p, ok := pick(rt, w, func(p *corev1.Pod) bool { return active(p) && ready(p) }); ok {
+				if p, ok := pick(rt, w, func(p *corev1.Pod) bool { return active(p) && health.Ready(p) }); ok {
 					w.edit(p, func(p *corev1.Pod) { setCondition(p, corev1.PodReady, corev1.ConditionFalse, w.now) })
 				}
 			case 2:
@@ -377,7 +378,7 @@ func TestARolloutKeepsItsBoundsAmidFaultsAndCommits(t *testing.T) {
 		w.after, w.pick = nil, nil
 		for range 40 {
 			for _, p := range w.pods("shop") {
-				if active(p) && p.Status.Phase == corev1.PodRunning && !ready(p) {
+				if active(p) && p.Status.Phase == corev1.PodRunning && !health.Ready(p) {
 					w.edit(p, func(p *corev1.Pod) { setCondition(p, corev1.PodReady, corev1.ConditionTrue, w.now) })
 				}
 			}
@@ -385,7 +386,7 @@ func TestARolloutKeepsItsBoundsAmidFaultsAndCommits(t *testing.T) {
 			w.pass(5 * time.Second)
 		}
 		d := get[*appsv1.Deployment](w, "shop", "api")
-		if !deploymentComplete(d, &d.Status) {
+		if !health.Complete(d, &d.Status) {
 			rt.Fatalf("the rollout does not end: %+v", d.Status)
 		}
 		for _, p := range w.pods("shop") {
@@ -451,7 +452,7 @@ func countActive(w *world) (total, up int32) {
 		if active(p) {
 			total++
 		}
-		if active(p) && ready(p) {
+		if active(p) && health.Ready(p) {
 			up++
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/health"
 )
 
 // Reasons of a deployment's conditions, as kubectl and others know them.
@@ -18,7 +20,6 @@ const (
 	reasonSetCreated         = "NewReplicaSetCreated"
 	reasonSetUpdated         = "ReplicaSetUpdated"
 	reasonSetAvailable       = "NewReplicaSetAvailable"
-	reasonDeadlineExceeded   = "ProgressDeadlineExceeded"
 )
 
 // deploymentStatus counts the pods of f and judges availability and progress
@@ -30,7 +31,7 @@ func deploymentStatus(c *Context, d *appsv1.Deployment, f family, created bool) 
 	var wanted int32
 	for _, rs := range f.all() {
 		n := countPods(c, rs)
-		wanted += replicasOf(rs)
+		wanted += health.Desired(rs.Spec.Replicas)
 		status.Replicas += n.active
 		status.ReadyReplicas += n.ready
 		status.AvailableReplicas += n.available
@@ -53,13 +54,6 @@ func judgeAvailable(c *Context, d *appsv1.Deployment, status *appsv1.DeploymentS
 	}
 }
 
-// deploymentComplete reports whether every pod is of the current template,
-// available, and as many as asked for. The generation must have been observed.
-func deploymentComplete(d *appsv1.Deployment, status *appsv1.DeploymentStatus) bool {
-	n := desiredOf(d)
-	return status.ObservedGeneration >= d.Generation && status.UpdatedReplicas == n && status.Replicas == n && status.AvailableReplicas == n
-}
-
 // judgeProgress keeps the Progressing condition, whose lastUpdateTime is when the
 // rollout last moved. A rollout that ended well stays so whatever its pods do,
 // until the deployment changes again.
@@ -71,28 +65,28 @@ func judgeProgress(c *Context, d *appsv1.Deployment, f family, old, status *apps
 	if f.current != nil {
 		name = f.current.Name
 	}
-	had, ok := deploymentCondition(old, appsv1.DeploymentProgressing)
+	had, ok := health.DeploymentCondition(old, appsv1.DeploymentProgressing)
 	changed := old.ObservedGeneration != d.Generation
 	switch {
-	case deploymentComplete(d, status):
+	case health.Complete(d, status):
 		set(corev1.ConditionTrue, reasonSetAvailable, fmt.Sprintf("ReplicaSet %q has successfully progressed.", name), false)
 		return wake
 	case created:
 		set(corev1.ConditionTrue, reasonSetCreated, fmt.Sprintf("Created new replica set %q", name), true)
 	case !ok || changed || had.Reason != reasonSetAvailable && progressed(old, status):
 		set(corev1.ConditionTrue, reasonSetUpdated, fmt.Sprintf("ReplicaSet %q is progressing.", name), true)
-	case had.Reason == reasonSetAvailable || had.Reason == reasonDeadlineExceeded:
+	case had.Reason == reasonSetAvailable || had.Reason == health.ReasonDeadlineExceeded:
 		return wake
 	}
 	if d.Spec.ProgressDeadlineSeconds != nil && *d.Spec.ProgressDeadlineSeconds == math.MaxInt32 {
 		return wake // Kubernetes' way to say "no deadline"
 	}
-	cond, _ := deploymentCondition(status, appsv1.DeploymentProgressing)
+	cond, _ := health.DeploymentCondition(status, appsv1.DeploymentProgressing)
 	due := cond.LastUpdateTime.Add(progressDeadline(c, d))
 	if due.After(c.Now) {
 		return due
 	}
-	set(corev1.ConditionFalse, reasonDeadlineExceeded, fmt.Sprintf("ReplicaSet %q has timed out progressing.", name), true)
+	set(corev1.ConditionFalse, health.ReasonDeadlineExceeded, fmt.Sprintf("ReplicaSet %q has timed out progressing.", name), true)
 	return wake
 }
 
@@ -108,15 +102,6 @@ func progressed(old, now *appsv1.DeploymentStatus) bool {
 		now.Replicas-now.UpdatedReplicas < old.Replicas-old.UpdatedReplicas ||
 		now.ReadyReplicas > old.ReadyReplicas ||
 		now.AvailableReplicas > old.AvailableReplicas
-}
-
-func deploymentCondition(status *appsv1.DeploymentStatus, t appsv1.DeploymentConditionType) (appsv1.DeploymentCondition, bool) {
-	for _, cond := range status.Conditions {
-		if cond.Type == t {
-			return cond, true
-		}
-	}
-	return appsv1.DeploymentCondition{}, false
 }
 
 // setDeploymentCondition keeps the transition time while the status stays, and the

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -68,7 +69,7 @@ func servicesOfPod(r state.Reader, c state.Change) []schema.Key {
 
 // sameBackend reports whether no service can tell the two apart.
 func sameBackend(a, b *corev1.Pod) bool {
-	return a.UID == b.UID && a.Status.PodIP == b.Status.PodIP && ended(a) == ended(b) && ready(a) == ready(b) &&
+	return a.UID == b.UID && a.Status.PodIP == b.Status.PodIP && health.Ended(a) == health.Ended(b) && health.Ready(a) == health.Ready(b) &&
 		(a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
 		a.Spec.NodeName == b.Spec.NodeName && maps.Equal(a.Labels, b.Labels)
 }
@@ -76,7 +77,7 @@ func sameBackend(a, b *corev1.Pod) bool {
 // isBackend reports whether a service may list the pod at all.
 func isBackend(pod *corev1.Pod) bool {
 	addr, err := netip.ParseAddr(pod.Status.PodIP)
-	return err == nil && addr.Is4() && !ended(pod)
+	return err == nil && addr.Is4() && !health.Ended(pod)
 }
 
 func selects(svc *corev1.Service, pod *corev1.Pod) bool {
@@ -238,7 +239,7 @@ func newSlice(svc *corev1.Service, n int, ports []discoveryv1.EndpointPort, pods
 // endpointOf judges as Kubernetes does: a terminating pod is not ready, but goes
 // on serving while its probes pass.
 func endpointOf(svc *corev1.Service, pod *corev1.Pod) discoveryv1.Endpoint {
-	serving, terminating := ready(pod), pod.DeletionTimestamp != nil
+	serving, terminating := health.Ready(pod), pod.DeletionTimestamp != nil
 	isReady := svc.Spec.PublishNotReadyAddresses || serving && !terminating
 	ep := discoveryv1.Endpoint{
 		Addresses:  []string{pod.Status.PodIP},

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -81,7 +82,7 @@ func reconcileNode(c *Context, key schema.Key) (wake time.Time) {
 }
 
 func doubtReadiness(c *Context, pod *corev1.Pod) {
-	if !ready(pod) {
+	if !health.Ready(pod) {
 		return
 	}
 	next := *pod // shares what does not change with the frozen one
@@ -149,11 +150,6 @@ func nodeCondition(node *corev1.Node, t corev1.NodeConditionType) corev1.Conditi
 		}
 	}
 	return ""
-}
-
-func nodeReady(r state.Reader, name string) bool {
-	node, ok := state.Get[*corev1.Node](r, "", name)
-	return ok && nodeCondition(node, corev1.NodeReady) == corev1.ConditionTrue
 }
 
 func noExecute(node *corev1.Node) []corev1.Taint {

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -96,49 +97,8 @@ func onKnownNode(r state.Reader, pod *corev1.Pod) bool {
 	return pod.Spec.NodeName != "" && r.Get(schema.Key{Kind: schema.KindNode, Name: pod.Spec.NodeName}) != nil
 }
 
-// ended reports whether the pod's containers are through and will not run again.
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
 // active reports whether the pod counts as one of its owner's.
-func active(pod *corev1.Pod) bool { return !ended(pod) && pod.DeletionTimestamp == nil }
-
-func podCondition(pod *corev1.Pod, t corev1.PodConditionType) (corev1.PodCondition, bool) {
-	for _, cond := range pod.Status.Conditions {
-		if cond.Type == t {
-			return cond, true
-		}
-	}
-	return corev1.PodCondition{}, false
-}
-
-func ready(pod *corev1.Pod) bool {
-	cond, ok := podCondition(pod, corev1.PodReady)
-	return ok && cond.Status == corev1.ConditionTrue
-}
-
-// readySince is when the pod became ready or stopped being so; its creation when
-// nobody said.
-func readySince(pod *corev1.Pod) time.Time {
-	if cond, ok := podCondition(pod, corev1.PodReady); ok && !cond.LastTransitionTime.IsZero() {
-		return cond.LastTransitionTime.Time
-	}
-	return pod.CreationTimestamp.Time
-}
-
-// available reports whether the pod has been ready for minReadySeconds, and if
-// it is ready but not for long enough, when it will have been.
-func available(pod *corev1.Pod, minReadySeconds int32, now time.Time) (ok bool, at time.Time) {
-	if !ready(pod) {
-		return false, time.Time{}
-	}
-	at = readySince(pod).Add(time.Duration(minReadySeconds) * time.Second)
-	if minReadySeconds == 0 || !at.After(now) {
-		return true, time.Time{}
-	}
-	return false, at
-}
+func active(pod *corev1.Pod) bool { return !health.Ended(pod) && pod.DeletionTimestamp == nil }
 
 // ownerRef is a reference to the controlling owner.
 func ownerRef(owner schema.Object) metav1.OwnerReference {

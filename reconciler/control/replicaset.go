@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -60,11 +61,11 @@ func reconcileReplicaSet(c *Context, key schema.Key) (wake time.Time) {
 		switch {
 		case active(pod):
 			running = append(running, pod)
-		case ended(pod) && pod.DeletionTimestamp == nil:
+		case health.Ended(pod) && pod.DeletionTimestamp == nil:
 			endedCount++
 		}
 	}
-	want := int(replicasOf(rs))
+	want := int(health.Desired(rs.Spec.Replicas))
 	switch missing := want - len(running); {
 	case missing > 0 && endedCount < max(MinEndedPods, want):
 		next = editSet(rs)
@@ -91,28 +92,21 @@ func editSet(rs *appsv1.ReplicaSet) *appsv1.ReplicaSet {
 	return &next
 }
 
-func replicasOf(rs *appsv1.ReplicaSet) int32 {
-	if rs.Spec.Replicas == nil {
-		return 1
-	}
-	return *rs.Spec.Replicas
-}
-
 // cleanUpEnded lets ended pods go that stood long enough, all of them when the
 // replica set wants no pods, and returns when the next one is due. The time counts
 // from the pod's creation or last readiness, whichever is later.
 func cleanUpEnded(c *Context, rs *appsv1.ReplicaSet) (wake time.Time) {
 	kept := orDefault(c.Config.EndedPodKept, DefaultEndedPodKept)
 	for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(rs.UID)) {
-		if !ended(pod) || pod.DeletionTimestamp != nil {
+		if !health.Ended(pod) || pod.DeletionTimestamp != nil {
 			continue
 		}
-		since := readySince(pod)
+		since := health.ReadySince(pod)
 		if since.Before(pod.CreationTimestamp.Time) {
 			since = pod.CreationTimestamp.Time
 		}
 		due := since.Add(kept)
-		if replicasOf(rs) > 0 && due.After(c.Now) {
+		if health.Desired(rs.Spec.Replicas) > 0 && due.After(c.Now) {
 			wake = earliest(wake, due)
 			continue
 		}
@@ -169,7 +163,7 @@ func deletePods(c *Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod, n int) {
 		if i < MaxPodEvents {
 			Event(c, rs, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: "+pod.Name)
 		}
-		DeletePod(c, pod, fmt.Sprintf("%s wants %d pods", rs.Name, replicasOf(rs)))
+		DeletePod(c, pod, fmt.Sprintf("%s wants %d pods", rs.Name, health.Desired(rs.Spec.Replicas)))
 	}
 	if n > MaxPodEvents {
 		Event(c, rs, corev1.EventTypeNormal, "SuccessfulDelete", fmt.Sprintf("Deleted %d more pods", n-MaxPodEvents))
@@ -184,22 +178,22 @@ func deletePods(c *Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod, n int) {
 func sortForDeletion(c *Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod) {
 	together := podsPerNode(c.Tx, rs)
 	isAvailable := func(p *corev1.Pod) bool {
-		ok, _ := available(p, rs.Spec.MinReadySeconds, c.Now)
+		ok, _ := health.Available(p, rs.Spec.MinReadySeconds, c.Now)
 		return ok
 	}
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
 		if c := cmp.Or(
 			compareBool(b.Spec.NodeName == "", a.Spec.NodeName == ""),
 			cmp.Compare(phaseRank(a), phaseRank(b)),
-			compareBool(ready(a), ready(b)),
+			compareBool(health.Ready(a), health.Ready(b)),
 			compareBool(isAvailable(a), isAvailable(b)),
 			cmp.Compare(deletionCost(a), deletionCost(b)),
 			cmp.Compare(together[b.Spec.NodeName], together[a.Spec.NodeName]),
 		); c != 0 {
 			return c
 		}
-		if ready(a) && ready(b) {
-			if c := readySince(b).Compare(readySince(a)); c != 0 {
+		if health.Ready(a) && health.Ready(b) {
+			if c := health.ReadySince(b).Compare(health.ReadySince(a)); c != 0 {
 				return c
 			}
 		}
@@ -283,17 +277,17 @@ type podCounts struct {
 func countPods(c *Context, rs *appsv1.ReplicaSet) (n podCounts) {
 	for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(rs.UID)) {
 		n.all++
-		if !ended(pod) {
+		if !health.Ended(pod) {
 			n.standing++
 		}
 		if !active(pod) {
 			continue
 		}
 		n.active++
-		if ready(pod) {
+		if health.Ready(pod) {
 			n.ready++
 		}
-		ok, at := available(pod, rs.Spec.MinReadySeconds, c.Now)
+		ok, at := health.Available(pod, rs.Spec.MinReadySeconds, c.Now)
 		if ok {
 			n.available++
 		}

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -43,10 +43,10 @@ func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
 
 func revisionUnderWay(r state.Reader, source string) []schema.Key {
 	src, ok := state.Get[*schema.Source](r, "", source)
-	if !ok || src.Status.Applied.Commit == "" {
+	if !ok {
 		return nil
 	}
-	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(source, src.Status.Applied.Commit))
+	rev, ok := health.Applied(r, src)
 	if !ok || !underWay(rev) {
 		return nil
 	}
@@ -91,7 +91,7 @@ func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 		enter(c, rev, schema.PhaseStalled, corev1.EventTypeWarning, open[0].reason)
 	default:
 		if rev.Status.Phase == schema.PhaseStalled {
-			enter(c, rev, schema.PhaseRollingOut, corev1.EventTypeNormal, "goes on: "+open[moving].reason)
+			enter(c, rev, schema.PhaseRollingOut, corev1.EventTypeNormal, "resumed: "+open[moving].reason)
 			return wake // the next visit counts its time from here
 		}
 		for _, v := range open {
@@ -111,7 +111,7 @@ func unproven(c *Context, src *schema.Source, rev *schema.Revision) time.Time {
 		if !active(pod) || !isOwn(c.Tx, rev, pod) || !slices.ContainsFunc(pod.Spec.Containers, func(ctr corev1.Container) bool { return ctr.ReadinessProbe == nil }) {
 			continue
 		}
-		if at := readySince(pod).Add(orDefault(c.Config.ProofOfLife, DefaultProofOfLife)); at.After(until) {
+		if at := health.ReadySince(pod).Add(orDefault(c.Config.ProofOfLife, DefaultProofOfLife)); at.After(until) {
 			until = at
 		}
 	}
@@ -152,68 +152,32 @@ type verdict struct {
 	wake    time.Time
 }
 
-// verdicts judges every workload of the source, Deployments before bare pods, in
-// key order.
-func verdicts(c *Context, src *schema.Source, rev *schema.Revision) func(yield func(verdict) bool) {
+// verdicts judges every workload of the source.
+func verdicts(c *Context, src *schema.Source, rev *schema.Revision) iter.Seq[verdict] {
 	return func(yield func(verdict) bool) {
-		for obj := range c.Tx.BySource(schema.KindDeployment, src.Name) {
-			if !yield(judgeDeployment(c, rev, obj.(*appsv1.Deployment))) {
-				return
-			}
-		}
-		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, "") {
-			if schema.OriginOf(pod).Source == src.Name && !yield(judgeBarePod(c, src, rev, pod)) {
+		for obj := range health.In(c.Tx, src.Name) {
+			if !yield(judgeWorkload(c, src, rev, health.Of(c.Tx, obj, c.Now))) {
 				return
 			}
 		}
 	}
 }
 
-func judgeDeployment(c *Context, rev *schema.Revision, d *appsv1.Deployment) verdict {
-	name := schema.KeyOf(d).String()
-	if deploymentComplete(d, &d.Status) {
+func judgeWorkload(c *Context, src *schema.Source, rev *schema.Revision, of health.Workload) verdict {
+	w := workload{Workload: of, name: of.Name(), own: isOwn(c.Tx, rev, of.Object)}
+	switch {
+	case w.Complete:
 		return verdict{outcome: done}
+	case w.Unseen, w.Leaving:
+		return verdict{outcome: waiting, reason: w.name + ": " + w.Progress}
+	case w.Failed != nil && w.own:
+		return verdict{outcome: failing, reason: w.name + ": " + health.Tell(c.Tx, *w.Failed).Text}
+	case w.Deadline == 0 && src.Spec.ProgressDeadline != nil:
+		w.Deadline = src.Spec.ProgressDeadline.Duration
+	case w.Deadline == 0:
+		w.Deadline = orDefault(c.Config.ProgressDeadline, DefaultProgressDeadline)
 	}
-	if d.Status.ObservedGeneration < d.Generation {
-		return verdict{outcome: waiting, reason: name + " is new"}
-	}
-	moved := time.Time{}
-	if cond, ok := deploymentCondition(&d.Status, appsv1.DeploymentProgressing); ok && cond.Reason != reasonDeadlineExceeded {
-		moved = cond.LastUpdateTime.Time
-	}
-	w := workload{
-		name: name, own: isOwn(c.Tx, rev, d), moved: moved, deadline: progressDeadline(c, d),
-		progress: fmt.Sprintf("%d of %d pods updated, %d available", d.Status.UpdatedReplicas, desiredOf(d), d.Status.AvailableReplicas),
-	}
-	w.troubles = troublesOf(c, d)
 	return w.judge(c, rev)
-}
-
-// troublesOf looks at the pods of the current template that are not available
-// and, where old pods must end first, at those that cannot. Of thousands the first
-// tells enough most of the time, so each is looked at when it is asked for.
-func troublesOf(c *Context, d *appsv1.Deployment) iter.Seq[trouble] {
-	return func(yield func(trouble) bool) {
-		f := familyOf(c.Tx, d)
-		if f.current != nil {
-			for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(f.current.UID)) {
-				if ok, _ := available(pod, d.Spec.MinReadySeconds, c.Now); !ok && pod.DeletionTimestamp == nil && !yield(troubleOf(c.Tx, pod)) {
-					return
-				}
-			}
-		}
-		if d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
-			return
-		}
-		for _, rs := range f.olds {
-			for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByOwner, string(rs.UID)) {
-				if !ended(pod) && !nodeReady(c.Tx, pod.Spec.NodeName) &&
-					!yield(trouble{kind: lacking, text: "waits for the end of pod " + pod.Name + ": node " + pod.Spec.NodeName + " is not ready"}) {
-					return
-				}
-			}
-		}
-	}
 }
 
 // isOwn reports whether the object's template came with this revision, or with an
@@ -227,36 +191,15 @@ func isOwn(r state.Reader, rev *schema.Revision, obj schema.Object) bool {
 	return ok && !slices.ContainsFunc(from.Status.Phases, func(p schema.PhaseRecord) bool { return p.Name == schema.PhaseHealthy })
 }
 
-func judgeBarePod(c *Context, src *schema.Source, rev *schema.Revision, pod *corev1.Pod) verdict {
-	name := schema.KeyOf(pod).String()
-	w := workload{
-		name: name, own: isOwn(c.Tx, rev, pod), moved: scheduledAt(pod),
-		deadline: orDefault(c.Config.ProgressDeadline, DefaultProgressDeadline), progress: string(pod.Status.Phase),
-	}
-	if src.Spec.ProgressDeadline != nil {
-		w.deadline = src.Spec.ProgressDeadline.Duration
-	}
-	switch {
-	case pod.DeletionTimestamp != nil:
-		return verdict{outcome: waiting, reason: name + " terminates"}
-	case pod.Status.Phase == corev1.PodSucceeded, ready(pod):
-		return verdict{outcome: done}
-	case pod.Status.Phase == corev1.PodFailed && w.own:
-		return verdict{outcome: failing, reason: name + ": " + troubleOf(c.Tx, pod).text}
-	}
-	w.troubles = func(yield func(trouble) bool) { yield(troubleOf(c.Tx, pod)) }
-	return w.judge(c, rev)
+// workload is one that is not complete, as a revision sees it.
+type workload struct {
+	health.Workload
+	name string
+	own  bool // its template is on trial; see isOwn
 }
 
-// workload is what judging one needs to know.
-type workload struct {
-	name     string
-	own      bool      // its template is on trial; see isOwn
-	moved    time.Time // last progress; zero when its deadline has passed
-	deadline time.Duration
-	progress string
-	troubles iter.Seq[trouble] // of its pods that are not available, in name order
-}
+// lacking reports whether a trouble is no fault of the revision.
+func lacking(t health.Trouble) bool { return t.Fault == health.Cluster || t.Fault == health.Registry }
 
 // judge weighs the troubles of a workload that is not there yet. Time counts from
 // its last progress, or from when the revision went on after a stall. A pod that
@@ -266,15 +209,15 @@ type workload struct {
 func (w workload) judge(c *Context, rev *schema.Revision) verdict {
 	if !w.own {
 		w.name += ", which this revision did not change"
-		w.troubles = excused(w.troubles)
+		w.Troubles = excused(w.Troubles)
 	}
-	v := verdict{outcome: waiting, reason: w.name + ": " + w.progress}
-	since := w.moved
+	v := verdict{outcome: waiting, reason: w.name + ": " + w.Progress}
+	since := w.Moved
 	if at := entered(rev); rev.Status.Phase == schema.PhaseRollingOut && at.After(since) {
 		since = at
 	}
 	if w.stalled(rev) {
-		v.reason = w.name + ": " + w.first(lacking).text
+		v.reason = w.name + ": " + health.Tell(c.Tx, w.firstLacking()).Text
 		due := since.Add(orDefault(c.Config.StallAfter, DefaultStallAfter))
 		if rev.Status.Phase == schema.PhaseStalled || !due.After(c.Now) {
 			v.outcome = stalling
@@ -286,27 +229,27 @@ func (w workload) judge(c *Context, rev *schema.Revision) verdict {
 	if rev.Status.Phase == schema.PhaseStalled {
 		return v
 	}
-	if due := since.Add(w.deadline); due.After(c.Now) {
+	if due := since.Add(w.Deadline); due.After(c.Now) {
 		v.wake = due
 		return v
 	}
-	for t := range w.troubles {
-		if due := t.since.Add(w.deadline); t.kind == slow && due.After(c.Now) {
+	for t := range w.Troubles {
+		if due := t.Since.Add(w.Deadline); t.Fault == health.NoFault && due.After(c.Now) {
 			v.wake = earliest(v.wake, due)
 			continue
 		}
-		if t.kind != lacking {
-			return verdict{outcome: failing, reason: fmt.Sprintf("%s: no progress for %s: %s", w.name, w.deadline, t.text)}
+		if !lacking(t) {
+			return verdict{outcome: failing, reason: fmt.Sprintf("%s: no progress for %s: %s", w.name, w.Deadline, health.Tell(c.Tx, t).Text)}
 		}
 	}
 	return v
 }
 
 // excused are the troubles as those of somebody else.
-func excused(troubles iter.Seq[trouble]) iter.Seq[trouble] {
-	return func(yield func(trouble) bool) {
+func excused(troubles iter.Seq[health.Trouble]) iter.Seq[health.Trouble] {
+	return func(yield func(health.Trouble) bool) {
 		for t := range troubles {
-			t.kind = lacking
+			t.Fault = health.Cluster
 			if !yield(t) {
 				return
 			}
@@ -314,13 +257,15 @@ func excused(troubles iter.Seq[trouble]) iter.Seq[trouble] {
 	}
 }
 
-func (w workload) first(k troubleKind) trouble {
-	for t := range w.troubles {
-		if t.kind == k {
-			return t
+// firstLacking is the first trouble that is no fault of the revision; any where none
+// is for now.
+func (w workload) firstLacking() (first health.Trouble) {
+	for first = range w.Troubles {
+		if lacking(first) {
+			return first
 		}
 	}
-	return trouble{}
+	return first
 }
 
 // stalled reports whether room or images are all that is missing. A revision that
@@ -328,10 +273,10 @@ func (w workload) first(k troubleKind) trouble {
 // or was bound since then is a move.
 func (w workload) stalled(rev *schema.Revision) bool {
 	some := false
-	for t := range w.troubles {
+	for t := range w.Troubles {
 		some = true
-		again := rev.Status.Phase == schema.PhaseStalled && t.kind == slow && !t.running && !t.since.After(entered(rev))
-		if t.kind != lacking && !again {
+		again := rev.Status.Phase == schema.PhaseStalled && t.Fault == health.NoFault && !t.Running && !t.Since.After(entered(rev))
+		if !lacking(t) && !again {
 			return false
 		}
 	}

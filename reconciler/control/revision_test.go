@@ -67,28 +67,28 @@ func TestRevisionWithABarePod(t *testing.T) {
 		{"ended badly", barePod(func(p *corev1.Pod) {
 			p.Status.Phase = corev1.PodFailed
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{Terminated: exit3}}}
-		}), 0, "Failed: Pod shop/job: pod job: container main: exit code 3: no such table"},
+		}), 0, "Failed: Pod shop/job: container main of pod job ended with exit code 3: no such table"},
 		{"was refused by its node", barePod(func(p *corev1.Pod) {
 			p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "Evicted", "disk is full"
 		}), 0,
 			"Failed: Pod shop/job: pod job failed: Evicted: disk is full"},
 		{"starts, in time", barePod(), 89 * time.Second, "RollingOut: applied"},
-		{"does not start in the source's time", barePod(), 90 * time.Second, "Failed: Pod shop/job: no progress for 1m30s: pod job has not started on n1"},
+		{"does not start in the source's time", barePod(), 90 * time.Second, "Failed: Pod shop/job: no progress for 1m30s: pod job has not started on n1 yet"},
 		{"cannot be configured, in time", barePod(containers(waitingFor("CreateContainerConfigError", "no ConfigMap app"))), 89 * time.Second, "RollingOut: applied"},
 		{"cannot be configured", barePod(containers(waitingFor("CreateContainerConfigError", "no ConfigMap app"))), 90 * time.Second,
-			"Failed: Pod shop/job: no progress for 1m30s: pod job: container main: CreateContainerConfigError: no ConfigMap app"},
+			"Failed: Pod shop/job: no progress for 1m30s: container main of pod job waits: CreateContainerConfigError: no ConfigMap app"},
 		{"goes on restarting", barePod(containers(corev1.ContainerStatus{Name: "main", RestartCount: 4, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}, LastTerminationState: corev1.ContainerState{Terminated: exit3}})), 90 * time.Second,
-			"Failed: Pod shop/job: no progress for 1m30s: pod job: container main: restarted 4 times (last: exit code 3: no such table)"},
+			"Failed: Pod shop/job: no progress for 1m30s: container main of pod job was restarted 4 times, last after exit code 3: no such table"},
 		{"fails in an init container", barePod(func(p *corev1.Pod) {
 			s := waitingFor("CrashLoopBackOff", "")
 			s.Name = "migrate"
 			p.Status.InitContainerStatuses = []corev1.ContainerStatus{s}
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{waitingFor("PodInitializing", "")}
-		}), 90 * time.Second, "Failed: Pod shop/job: no progress for 1m30s: pod job: container migrate: CrashLoopBackOff"},
+		}), 90 * time.Second, "Failed: Pod shop/job: no progress for 1m30s: container migrate of pod job waits: CrashLoopBackOff"},
 		{"finds no image", barePod(containers(waitingFor("ErrImagePull", "connection refused"))), time.Hour,
-			"Stalled: Pod shop/job: pod job: container main: ErrImagePull: connection refused"},
+			"Stalled: Pod shop/job: container main of pod job waits: ErrImagePull: connection refused"},
 		{"was changed by nobody", from(barePod(containers(waitingFor("CrashLoopBackOff", ""))), "c1"), time.Hour,
-			"Stalled: Pod shop/job, which this revision did not change: pod job: container main: CrashLoopBackOff"},
+			"Stalled: Pod shop/job, which this revision did not change: container main of pod job waits: CrashLoopBackOff"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestRevisionWeighsAllWorkloads(t *testing.T) {
 	}
 	w.edit(get[*corev1.Pod](w, "shop", "job"), func(p *corev1.Pod) { running(p, w.now) })
 	w.settle()
-	if got, want := revision(w), "Stalled: Pod shop/big: pod big: 0/3 nodes can take it: n1: cpu"; got != want {
+	if got, want := revision(w), "Stalled: Pod shop/big: no node takes pod big: 0/3 nodes can take it: n1: cpu"; got != want {
 		t.Errorf("when it is all that is missing: got %s, want %s", got, want)
 	}
 }
@@ -162,7 +162,7 @@ func TestALatePodHasItsTime(t *testing.T) {
 		t.Errorf("in its time: %s", got)
 	}
 	w.pass(time.Second)
-	if got, want := revision(w), "Failed: Deployment shop/api: no progress for 10m0s: pod "+late.Name+" has not started on n1"; got != want {
+	if got, want := revision(w), "Failed: Deployment shop/api: no progress for 10m0s: pod "+late.Name+" has not started on n1 yet"; got != want {
 		t.Errorf("after it: got %s, want %s", got, want)
 	}
 }

@@ -6,6 +6,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"fairlead/reconciler/health"
 )
 
 // setSize is what the arithmetic of a rollout knows of one replica set.
@@ -34,7 +36,7 @@ func (b bounds) least() int32 { return b.desired - b.unavailable }
 // unavailable rounded down and at most desired, and at least one of the two not
 // zero.
 func boundsOf(d *appsv1.Deployment) bounds {
-	b := bounds{desired: desiredOf(d)}
+	b := bounds{desired: health.Desired(d.Spec.Replicas)}
 	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
 		return b
 	}
@@ -59,13 +61,6 @@ func scaled(v *intstr.IntOrString, of int32, up bool) int32 {
 		return 0
 	}
 	return int32(max(n, 0))
-}
-
-func desiredOf(d *appsv1.Deployment) int32 {
-	if d.Spec.Replicas == nil {
-		return 1
-	}
-	return *d.Spec.Replicas
 }
 
 // rollingStep is the next step of a rolling update: sizes for the current replica

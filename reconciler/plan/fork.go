@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/reconciler/control"
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/scheduler"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
@@ -167,13 +168,13 @@ func lingerTime(pod *corev1.Pod) time.Duration {
 func (f *fork) act() bool {
 	acted := false
 	for _, key := range f.dueOf(f.going) {
-		if pod, ok := f.tx.Get(key).(*corev1.Pod); ok && isNodeReady(f.tx, pod.Spec.NodeName) {
+		if pod, ok := f.tx.Get(key).(*corev1.Pod); ok && health.NodeReady(f.tx, pod.Spec.NodeName) {
 			f.tx.Delete(key)
 			acted = true
 		}
 	}
 	for _, key := range f.dueOf(f.ready) {
-		if pod, ok := f.tx.Get(key).(*corev1.Pod); ok && isNodeReady(f.tx, pod.Spec.NodeName) {
+		if pod, ok := f.tx.Get(key).(*corev1.Pod); ok && health.NodeReady(f.tx, pod.Spec.NodeName) {
 			f.tx.Put(modelReady(pod, f.now))
 			acted = true
 		}
@@ -189,13 +190,6 @@ func (f *fork) dueOf(times map[schema.Key]time.Time) []schema.Key {
 		delete(times, key)
 	}
 	return keys
-}
-
-func isNodeReady(r state.Reader, name string) bool {
-	node, ok := state.Get[*corev1.Node](r, "", name)
-	return ok && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
 }
 
 // leastDelay is the soonest a pod's probes let it be ready.

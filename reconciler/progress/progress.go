@@ -1,17 +1,17 @@
 // Package progress answers "how far is it?": a revision and the workloads of its
 // source, told in lines. A push that waits and `fairlead status` read the same
-// lines. Pure; it imports nothing of the master's, since the client uses it on
-// what the API gave it.
+// lines. It only words what package health found. Pure.
 package progress
 
 import (
 	"fmt"
 	"slices"
-	"strings"
+	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/reconciler/health"
+	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
 
@@ -35,57 +35,56 @@ func Reason(rev *schema.Revision) string {
 	return ""
 }
 
-// Line is one workload's state: "deployment shop/api: 1 of 3 updated, 2 ready".
-func Line(d *appsv1.Deployment) string {
-	want := int32(1)
-	if d.Spec.Replicas != nil {
-		want = *d.Spec.Replicas
-	}
-	name := fmt.Sprintf("deployment %s/%s", d.Namespace, d.Name)
-	s := d.Status
-	switch {
-	case s.ObservedGeneration < d.Generation:
-		return name + ": not looked at yet"
-	case s.UpdatedReplicas < want:
-		return fmt.Sprintf("%s: %d of %d updated, %d available", name, s.UpdatedReplicas, want, s.AvailableReplicas)
-	case s.Replicas > s.UpdatedReplicas:
-		return fmt.Sprintf("%s: %d old to stop, %d of %d available", name, s.Replicas-s.UpdatedReplicas, s.AvailableReplicas, want)
-	case s.AvailableReplicas < want:
-		return fmt.Sprintf("%s: %d of %d available", name, s.AvailableReplicas, want)
-	}
-	return fmt.Sprintf("%s: %d of %d available, done", name, s.AvailableReplicas, want)
+// Line is one workload's state: "deployment shop/api: 1 of 3 updated, 2 available".
+func Line(w health.Workload) string { return line("%s: %s", name(w), w.Progress) }
+
+func name(w health.Workload) string {
+	key := schema.KeyOf(w.Object)
+	return fmt.Sprintf("%s %s/%s", schema.Info(key.Kind).Singular, key.Namespace, key.Name)
 }
 
-// Lines tells every deployment's state, sorted by name.
-func Lines(deployments []*appsv1.Deployment) []string {
-	out := make([]string, 0, len(deployments))
-	for _, d := range deployments {
-		out = append(out, Line(d))
+// Lines tell how far every workload of a source is, sorted by name.
+func Lines(r state.Reader, source string, now time.Time) []string {
+	var out []string
+	for obj := range health.In(r, source) {
+		out = append(out, Line(health.Of(r, obj, now)))
 	}
 	slices.Sort(out)
 	return out
 }
 
-// Trouble tells why pods do not run, a line each, sorted: the container's
-// waiting reason or the scheduler's refusal.
-func Trouble(pods []*corev1.Pod) []string {
+// MaxTroubles is how many troubles of one workload are told: of a thousand pods that
+// fail for one reason a few tell enough.
+const MaxTroubles = 5
+
+// Trouble tells what keeps a source's workloads from being complete, a line each, by
+// workload. What has merely not come up yet is no trouble.
+func Trouble(r state.Reader, source string, now time.Time) []string {
 	var out []string
-	for _, p := range pods {
-		for _, c := range p.Status.Conditions {
-			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-				out = append(out, line("pod %s/%s: %s: %s", p.Namespace, p.Name, c.Reason, c.Message))
-			}
-		}
-		for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
-			w := c.State.Waiting
-			if w == nil || w.Reason == "" || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" {
+	for obj := range health.In(r, source) {
+		w := health.Of(r, obj, now)
+		told := 0
+		for t := range w.Troubles {
+			if t = tellable(r, t); t.Fault == health.NoFault && t.Code == health.RollingOut {
 				continue
 			}
-			out = append(out, strings.TrimSuffix(line("pod %s/%s: container %s: %s: %s", p.Namespace, p.Name, c.Name, w.Reason, w.Message), ": "))
+			if told++; told > MaxTroubles {
+				out = append(out, line("%s: and more pods like these", name(w)))
+				break
+			}
+			out = append(out, line("%s: %s", name(w), t.Text))
 		}
 	}
-	slices.Sort(out)
 	return out
+}
+
+// tellable is the trouble with what events say of it. Only of a container that runs
+// without being ready do they say more than is known.
+func tellable(r state.Reader, t health.Trouble) health.Trouble {
+	if !t.Running {
+		return t
+	}
+	return health.Tell(r, t)
 }
 
 // Nodes tells which nodes are not what they should be, a line each, in the order
@@ -100,6 +99,27 @@ func Nodes(nodes []*corev1.Node) []string {
 		}
 	}
 	return out
+}
+
+// Story tells of a rollout as it goes, each line once. The zero Story has told
+// nothing.
+type Story struct{ told map[string]bool }
+
+// Next are the lines that are new since the last time, and whether the revision's
+// rollout has ended.
+func (s *Story) Next(r state.Reader, rev *schema.Revision, now time.Time) (lines []string, ended bool) {
+	if s.told == nil {
+		s.told = map[string]bool{}
+	}
+	nodes := slices.Collect(state.All[*corev1.Node](r, ""))
+	for _, l := range slices.Concat(Lines(r, rev.Spec.Source, now), Trouble(r, rev.Spec.Source, now), Nodes(nodes)) {
+		if !s.told[l] {
+			s.told[l] = true
+			lines = append(lines, l)
+		}
+	}
+	ended, _ = Ended(rev)
+	return lines, ended
 }
 
 // Verdict is the last line of a story: "HEALTHY main-4f2a1c0d9b3e: ..." or

@@ -3,13 +3,26 @@ package progress
 import (
 	"slices"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
+
+var now = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func cluster(objects ...schema.Object) state.Reader {
+	tx := state.Empty(state.Counters{}).Begin()
+	for _, o := range objects {
+		schema.SetOrigin(o, schema.Origin{Source: "main", Path: "x.yaml", Line: 1, Commit: "c1"})
+		tx.Restore(o)
+	}
+	return tx.Commit()
+}
 
 func deployment(name string, status appsv1.DeploymentStatus) *appsv1.Deployment {
 	three := int32(3)
@@ -17,22 +30,36 @@ func deployment(name string, status appsv1.DeploymentStatus) *appsv1.Deployment 
 	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Generation: 1}, Spec: appsv1.DeploymentSpec{Replicas: &three}, Status: status}
 }
 
+func bare(name string, change func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, Spec: corev1.PodSpec{NodeName: "n1"}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
+	change(p)
+	return p
+}
+
+func node(ready corev1.ConditionStatus) *corev1.Node {
+	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+		{Type: corev1.NodeReady, Status: ready, Reason: schema.ReasonRuntimeUnavailable, Message: "Podman does not answer"},
+	}}}
+}
+
 func TestLines(t *testing.T) {
 	unseen := deployment("a", appsv1.DeploymentStatus{})
 	unseen.Generation = 2
-	got := Lines([]*appsv1.Deployment{
+	got := Lines(cluster(
 		deployment("e", appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 3}),
 		deployment("b", appsv1.DeploymentStatus{Replicas: 4, UpdatedReplicas: 1, AvailableReplicas: 3}),
 		deployment("c", appsv1.DeploymentStatus{Replicas: 5, UpdatedReplicas: 3, AvailableReplicas: 4}),
 		deployment("d", appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 2}),
 		unseen,
-	})
+		bare("job", func(*corev1.Pod) {}),
+	), "main", now)
 	want := []string{
 		"deployment shop/a: not looked at yet",
 		"deployment shop/b: 1 of 3 updated, 3 available",
 		"deployment shop/c: 2 old to stop, 4 of 3 available",
 		"deployment shop/d: 2 of 3 available",
 		"deployment shop/e: 3 of 3 available, done",
+		"pod shop/job: Pending",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -40,16 +67,46 @@ func TestLines(t *testing.T) {
 }
 
 func TestTrouble(t *testing.T) {
-	unplaced := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "b"}, Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
-		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "no room"},
-	}}}
-	waiting := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "a"}, Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{
-		{Name: "x", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}},
-		{Name: "y", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}},
-	}}}
-	want := []string{"pod shop/a: container y: CrashLoopBackOff", "pod shop/b: Unschedulable: no room"}
-	if got := Trouble([]*corev1.Pod{unplaced, waiting}); !slices.Equal(got, want) {
+	container := func(s corev1.ContainerStatus) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			s.Name = "app"
+			p.UID = "u"
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{s}
+		}
+	}
+	starting := bare("a", container(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}))
+	crashing := bare("b", container(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}))
+	probed := bare("c", container(corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}))
+	answer := &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, InvolvedObject: corev1.ObjectReference{UID: "u", FieldPath: schema.ContainerField(probed, "app")},
+		Reason: schema.ReasonUnhealthy, Message: "readiness probe failed: HTTP 404 from /healthz",
+	}
+	unplaced := bare("d", func(p *corev1.Pod) {
+		p.Spec.NodeName = ""
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "no room"}}
+	})
+	want := []string{
+		"pod shop/b: container app of pod b waits: CrashLoopBackOff",
+		"pod shop/c: container app of pod c runs, but: readiness probe failed: HTTP 404 from /healthz",
+		"pod shop/d: no node takes pod d: no room",
+	}
+	if got := Trouble(cluster(starting, crashing, probed, unplaced, answer, node(corev1.ConditionTrue)), "main", now); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAStoryTellsEachLineOnce(t *testing.T) {
+	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-1"}, Spec: schema.RevisionSpec{Source: "main"}}
+	rev.Enter(schema.PhaseRollingOut, metav1.Time{}, "")
+	var story Story
+	half := deployment("a", appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 2})
+	lines, ended := story.Next(cluster(half, node(corev1.ConditionFalse)), rev, now)
+	if want := []string{"deployment shop/a: 2 of 3 available", "node n1: RuntimeUnavailable: Podman does not answer"}; !slices.Equal(lines, want) || ended {
+		t.Errorf("got %q (ended %v), want %q", lines, ended, want)
+	}
+	rev.Enter(schema.PhaseHealthy, metav1.Time{}, "")
+	if lines, ended = story.Next(cluster(half, node(corev1.ConditionFalse)), rev, now); len(lines) != 0 || !ended {
+		t.Errorf("again: %q, ended %v", lines, ended)
 	}
 }
 

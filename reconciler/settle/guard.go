@@ -1,12 +1,12 @@
 package settle
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -108,32 +108,17 @@ func quarantined(r state.Reader, source, tree string) *schema.Revision {
 	return nil
 }
 
-// LastHealthy is the revision of the source that was healthy most recently, other
-// than those that failed since; nil if there is none.
-func LastHealthy(r state.Reader, source string) *schema.Revision {
-	revs := slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, source))
-	revs = slices.DeleteFunc(revs, func(rev *schema.Revision) bool {
-		return !rev.GoodToGoBackTo()
-	})
-	if len(revs) == 0 {
-		return nil
-	}
-	return slices.MaxFunc(revs, func(a, b *schema.Revision) int {
-		return cmp.Or(a.HealthyAt().Compare(b.HealthyAt()), cmp.Compare(a.ResourceVersion, b.ResourceVersion))
-	})
-}
-
 // GoesBackTo is the revision that a source's failed one makes way for, nil when
 // nothing failed, the source holds, or there is nothing to go back to.
 func GoesBackTo(r state.Reader, src *schema.Source) (failed, to *schema.Revision) {
 	if src.Status.Applied.Commit == "" || src.Spec.OnFailure == "hold" {
 		return nil, nil
 	}
-	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(src.Name, src.Status.Applied.Commit))
+	rev, ok := health.Applied(r, src)
 	if !ok || rev.Status.Phase != schema.PhaseFailed {
 		return nil, nil
 	}
-	to = LastHealthy(r, src.Name)
+	to = health.LastHealthy(slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, src.Name)))
 	if to == nil || to.Name == rev.Name {
 		return nil, nil
 	}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/control"
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/scheduler"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -163,7 +164,7 @@ func plannedNode(r state.Reader, pod *corev1.Pod) (*schema.Revision, schema.Node
 	if !ok || src.Status.Applied.Commit == "" {
 		return nil, ""
 	}
-	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(src.Name, src.Status.Applied.Commit))
+	rev, ok := health.Applied(r, src)
 	if !ok {
 		return nil, ""
 	}

@@ -20,6 +20,7 @@ import (
 	"fairlead/reconciler"
 	"fairlead/reconciler/control"
 	"fairlead/reconciler/gitsource"
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/work"
@@ -305,8 +306,8 @@ type fault struct {
 	name   string
 	happen func(*stage)
 	about  []string
-	code   Code
-	actor  Actor
+	code   health.Code
+	actor  health.Actor
 	says   string // part of the reason
 	log    bool
 }
@@ -315,74 +316,74 @@ var workload = []string{asDeployment, asPod, asService, asSource, asRevision}
 
 // faults are all that the cluster can see go wrong.
 var faults = []fault{
-	{"nothing", func(s *stage) { s.push(base) }, append(slices.Clone(workload), asNode, "ConfigMap shop/a"), Healthy, Nobody, "", false},
-	{"a pod has just started", func(s *stage) { s.push(base); s.ail(unready) }, []string{asDeployment, asPod}, RollingOut, Nobody, "not ready yet", false},
+	{"nothing", func(s *stage) { s.push(base) }, append(slices.Clone(workload), asNode, "ConfigMap shop/a"), health.Healthy, health.Nobody, "", false},
+	{"a pod has just started", func(s *stage) { s.push(base); s.ail(unready) }, []string{asDeployment, asPod}, health.RollingOut, health.Nobody, "not ready yet", false},
 	{"a pod of one run is through", func(s *stage) {
 		s.push(strings.NewReplacer("apps/v1", "v1", "kind: Deployment", "kind: Pod").Replace(onceOnly))
 		s.ail(func(o *pod.Observed) { o.Containers["api"] = running(0).Exited(pod.Exit{}) })
-	}, []string{asPod}, Completed, Nobody, "done its work", false},
+	}, []string{asPod}, health.Completed, health.Nobody, "done its work", false},
 
-	{"the image is missing", ailing(failing(schema.ReasonErrImagePull, "manifest unknown")), workload, ImagePull, Developer, "manifest unknown", false},
-	{"an image that may not be pulled is missing", ailing(failing(schema.ReasonErrImageNeverPull, "pull policy of Never")), workload, ImageNotOnNode, Developer, "Never", false},
-	{"the registry does not answer", ailing(failing(schema.ReasonRegistryUnavailable, "connection refused")), workload, RegistryUnavailable, Operator, "connection refused", false},
-	{"a key of the environment is missing", ailing(failing(schema.ReasonContainerConfig, `secret shop/x has no key y`)), workload, ConfigMissing, Developer, "no key y", false},
-	{"a key of a volume is missing", ailing(unset(schema.ReasonContainerConfig, "configmap shop/x not found")), workload, ConfigMissing, Developer, "not found", false},
-	{"a container cannot be made", ailing(failing(schema.ReasonContainerCreate, "no such user")), workload, StartFailing, Developer, "no such user", false},
-	{"the command is missing", ailing(failing(schema.ReasonContainerRun, "stat /x: no such file")), workload, StartFailing, Developer, "/x", false},
-	{"a volume cannot be made", ailing(unset(schema.ReasonMount, "hostPath /x does not exist")), workload, SetupFailing, Developer, "/x", false},
-	{"a pod's network cannot be made", ailing(unset(schema.ReasonSandbox, "create sandbox: no space left")), workload, NetworkFailing, Operator, "no space", false},
-	{"the program crashes", ailing(ended(pod.Exit{Code: 2}, nil)), workload, CrashLoop, Developer, "exit code 2", true},
-	{"the program has crashed and runs again", ailing(after(pod.Exit{Code: 2}, nil)), workload, CrashLoop, Developer, "exit code 2", true},
-	{"out of memory", ailing(ended(pod.Exit{Code: 137, OOMKilled: true}, nil)), workload, OOMKilled, Developer, "OOMKilled", true},
-	{"the startup probe fails", ailing(ended(pod.Exit{Code: 143}, stopped("startup probe failed 3 times: refused"))), workload, ProbeFailing, Developer, "startup probe failed", true},
-	{"the liveness probe fails", ailing(ended(pod.Exit{Code: 137}, stopped("liveness probe failed 3 times: refused"))), workload, ProbeFailing, Developer, "liveness probe failed", true},
+	{"the image is missing", ailing(failing(schema.ReasonErrImagePull, "manifest unknown")), workload, health.ImagePull, health.Developer, "manifest unknown", false},
+	{"an image that may not be pulled is missing", ailing(failing(schema.ReasonErrImageNeverPull, "pull policy of Never")), workload, health.ImageNotOnNode, health.Developer, "Never", false},
+	{"the registry does not answer", ailing(failing(schema.ReasonRegistryUnavailable, "connection refused")), workload, health.RegistryUnavailable, health.Operator, "connection refused", false},
+	{"a key of the environment is missing", ailing(failing(schema.ReasonContainerConfig, `secret shop/x has no key y`)), workload, health.ConfigMissing, health.Developer, "no key y", false},
+	{"a key of a volume is missing", ailing(unset(schema.ReasonContainerConfig, "configmap shop/x not found")), workload, health.ConfigMissing, health.Developer, "not found", false},
+	{"a container cannot be made", ailing(failing(schema.ReasonContainerCreate, "no such user")), workload, health.StartFailing, health.Developer, "no such user", false},
+	{"the command is missing", ailing(failing(schema.ReasonContainerRun, "stat /x: no such file")), workload, health.StartFailing, health.Developer, "/x", false},
+	{"a volume cannot be made", ailing(unset(schema.ReasonMount, "hostPath /x does not exist")), workload, health.SetupFailing, health.Developer, "/x", false},
+	{"a pod's network cannot be made", ailing(unset(schema.ReasonSandbox, "create sandbox: no space left")), workload, health.NetworkFailing, health.Operator, "no space", false},
+	{"the program crashes", ailing(ended(pod.Exit{Code: 2}, nil)), workload, health.CrashLoop, health.Developer, "exit code 2", true},
+	{"the program has crashed and runs again", ailing(after(pod.Exit{Code: 2}, nil)), workload, health.CrashLoop, health.Developer, "exit code 2", true},
+	{"out of memory", ailing(ended(pod.Exit{Code: 137, OOMKilled: true}, nil)), workload, health.OOMKilled, health.Developer, "OOMKilled", true},
+	{"the startup probe fails", ailing(ended(pod.Exit{Code: 143}, stopped("startup probe failed 3 times: refused"))), workload, health.ProbeFailing, health.Developer, "startup probe failed", true},
+	{"the liveness probe fails", ailing(ended(pod.Exit{Code: 137}, stopped("liveness probe failed 3 times: refused"))), workload, health.ProbeFailing, health.Developer, "liveness probe failed", true},
 	{"the readiness probe fails", func(s *stage) {
 		s.push(base)
 		s.ail(unready, wire.Event{Reason: schema.ReasonUnhealthy, Container: "api", Message: "Readiness probe failed: 404"})
-	}, workload, ProbeFailing, Developer, "Readiness probe failed: 404", true},
+	}, workload, health.ProbeFailing, health.Developer, "Readiness probe failed: 404", true},
 	{"Podman has forgotten a container that lives", ailing(func(o *pod.Observed) {
 		c := running(0)
 		c.State = pod.StateUnknown
 		o.Containers["api"] = c
-	}), workload, Unknown, Operator, "left alone", false},
+	}), workload, health.Unknown, health.Operator, "left alone", false},
 	{"a container's conmon died", ailing(func(o *pod.Observed) {
 		c := running(0)
 		c.Unmonitored = now
 		o.Containers["api"] = c
-	}), workload, ConmonDied, Operator, "container api died", false},
-	{"a container whose conmon died is replaced", ailing(after(pod.Exit{Code: 137, Unknown: true}, func(c *pod.Container) { c.Unmonitored = now })), workload, ConmonDied, Operator, "conmon had died", true},
-	{"a container ended and nobody saw it", ailing(after(pod.Exit{Code: 137, Unknown: true}, nil)), workload, EndUnseen, Operator, "nobody could see how", true},
-	{"a container ended with its node", ailing(after(pod.Exit{Code: 137, Unknown: true, Rebooted: true}, nil)), workload, NodeRebooted, Operator, "the node booted", true},
+	}), workload, health.ConmonDied, health.Operator, "container api died", false},
+	{"a container whose conmon died is replaced", ailing(after(pod.Exit{Code: 137, Unknown: true}, func(c *pod.Container) { c.Unmonitored = now })), workload, health.ConmonDied, health.Operator, "conmon had died", true},
+	{"a container ended and nobody saw it", ailing(after(pod.Exit{Code: 137, Unknown: true}, nil)), workload, health.EndUnseen, health.Operator, "nobody could see how", true},
+	{"a container ended with its node", ailing(after(pod.Exit{Code: 137, Unknown: true, Rebooted: true}, nil)), workload, health.NodeRebooted, health.Operator, "the node booted", true},
 	{"the node gives an address that is not its own", func(s *stage) {
 		s.hosts[0].address = "10.200.0.1"
 		s.push(base)
-	}, []string{asDeployment, asPod, asRevision}, BadAddress, Operator, "10.200.0.1", false},
+	}, []string{asDeployment, asPod, asRevision}, health.BadAddress, health.Operator, "10.200.0.1", false},
 
-	{"no node has room", func(s *stage) { s.push(asking("cpu: 9")) }, workload, NoCapacity, Operator, "cpu: wanted 9", false},
-	{"a revision is stalled for want of room", func(s *stage) { s.push(asking("cpu: 9")); s.pass(time.Minute) }, workload, NoCapacity, Operator, "cpu: wanted 9", false},
-	{"there is no node", func(s *stage) { s.push(base) }, []string{asDeployment, asPod}, NoCapacity, Operator, "the cluster has no node", false},
+	{"no node has room", func(s *stage) { s.push(asking("cpu: 9")) }, workload, health.NoCapacity, health.Operator, "cpu: wanted 9", false},
+	{"a revision is stalled for want of room", func(s *stage) { s.push(asking("cpu: 9")); s.pass(time.Minute) }, workload, health.NoCapacity, health.Operator, "cpu: wanted 9", false},
+	{"there is no node", func(s *stage) { s.push(base) }, []string{asDeployment, asPod}, health.NoCapacity, health.Operator, "the cluster has no node", false},
 	{"the only fitting node is not ready", func(s *stage) {
 		s.hosts[0].trouble = &wire.Trouble{Reason: schema.ReasonRuntimeUnavailable, Message: "no answer"}
 		s.push(base)
-	}, []string{asDeployment, asPod, asRevision}, NoReadyNode, Operator, "not ready", false},
-	{"no node is what the pod asks for", func(s *stage) { s.push(with("nodeSelector: {disk: ssd}")) }, workload, NoFittingNode, Developer, "disk=ssd", false},
+	}, []string{asDeployment, asPod, asRevision}, health.NoReadyNode, health.Operator, "not ready", false},
+	{"no node is what the pod asks for", func(s *stage) { s.push(with("nodeSelector: {disk: ssd}")) }, workload, health.NoFittingNode, health.Developer, "disk=ssd", false},
 	{"the one node with room is of the wrong kind, and the other way round", func(s *stage) {
 		s.hosts[0].cpu = "1m"
 		s.push(strings.Replace(asking("cpu: 1"), "      containers:", "      nodeSelector: {disk: ssd}\n      containers:", 1))
-	}, []string{asDeployment, asPod}, NoFittingNode, Developer, "disk=ssd", false},
+	}, []string{asDeployment, asPod}, health.NoFittingNode, health.Developer, "disk=ssd", false},
 
-	{"a node is silent for five seconds", func(s *stage) { s.push(base); s.silence(8*time.Second, 0) }, append(slices.Clone(workload), asNode), NodeSilent, Operator, "not reported for 5s", false},
-	{"a node is silent for forty", func(s *stage) { s.addHosts(2); s.push(base); s.silence(45*time.Second, 0) }, append(slices.Clone(workload), asNode), NodeSilent, Operator, "nobody here can tell", false},
+	{"a node is silent for five seconds", func(s *stage) { s.push(base); s.silence(8*time.Second, 0) }, append(slices.Clone(workload), asNode), health.NodeSilent, health.Operator, "not reported for 5s", false},
+	{"a node is silent for forty", func(s *stage) { s.addHosts(2); s.push(base); s.silence(45*time.Second, 0) }, append(slices.Clone(workload), asNode), health.NodeSilent, health.Operator, "nobody here can tell", false},
 	{"a silent node's pods are replaced", func(s *stage) {
 		s.push(base)
 		s.addHosts(2)
 		s.silence(45*time.Second, 0)
 		s.pass(6 * time.Minute)
-	}, []string{asNode, "the pod on n1"}, NodeSilent, Operator, "", false},
-	{"most nodes are silent at once", func(s *stage) { s.push(base); s.addHosts(2); s.silence(50*time.Second, 0, 1) }, append(slices.Clone(workload), asNode), MostNodesSilent, Operator, "the master doubts itself", false},
-	{"a node's runtime does not answer", troubled(schema.ReasonRuntimeUnavailable), append(slices.Clone(workload), asNode), RuntimeUnavailable, Operator, "it is so", false},
-	{"a node's network cannot be programmed", troubled(schema.ReasonNetworkUnavailable), append(slices.Clone(workload), asNode), NetworkFailing, Operator, "it is so", false},
-	{"a node has trouble of which this program knows nothing", troubled("Moonstruck"), append(slices.Clone(workload), asNode), NodeNotReady, Operator, "it is so", false},
+	}, []string{asNode, "the pod on n1"}, health.NodeSilent, health.Operator, "", false},
+	{"most nodes are silent at once", func(s *stage) { s.push(base); s.addHosts(2); s.silence(50*time.Second, 0, 1) }, append(slices.Clone(workload), asNode), health.MostNodesSilent, health.Operator, "the master doubts itself", false},
+	{"a node's runtime does not answer", troubled(schema.ReasonRuntimeUnavailable), append(slices.Clone(workload), asNode), health.RuntimeUnavailable, health.Operator, "it is so", false},
+	{"a node's network cannot be programmed", troubled(schema.ReasonNetworkUnavailable), append(slices.Clone(workload), asNode), health.NetworkFailing, health.Operator, "it is so", false},
+	{"a node has trouble of which this program knows nothing", troubled("Moonstruck"), append(slices.Clone(workload), asNode), health.NodeNotReady, health.Operator, "it is so", false},
 	{"a node takes no pods", func(s *stage) {
 		s.push(base)
 		s.edits = append(s.edits, func(tx *state.Txn) {
@@ -391,42 +392,42 @@ var faults = []fault{
 			next.Spec.Unschedulable = true
 			tx.Put(next)
 		})
-	}, []string{asNode}, Unschedulable, Operator, "takes no new pods", false},
+	}, []string{asNode}, health.Unschedulable, health.Operator, "takes no new pods", false},
 
-	{"a pod drains", func(s *stage) { s.leaving(0) }, []string{asPod}, Draining, Nobody, "until every node", false},
-	{"a pod takes its grace period", func(s *stage) { s.leaving(4 * time.Second) }, []string{asPod}, Terminating, Nobody, "within 7s", false},
+	{"a pod drains", func(s *stage) { s.leaving(0) }, []string{asPod}, health.Draining, health.Nobody, "until every node", false},
+	{"a pod takes its grace period", func(s *stage) { s.leaving(4 * time.Second) }, []string{asPod}, health.Terminating, health.Nobody, "within 7s", false},
 	{"a pod ignores the stop signal", func(s *stage) {
 		s.leaving(4*time.Second, wire.Event{Reason: schema.ReasonExceededGracePeriod, Container: "api", Message: "killing container api: still running 7s after the stop signal"})
-	}, []string{asPod}, StopIgnored, Developer, "still running 7s", false},
+	}, []string{asPod}, health.StopIgnored, health.Developer, "still running 7s", false},
 	{"a pod was stopped the hard way before, for a probe", func(s *stage) {
 		s.push(base)
 		s.ail(nil, wire.Event{Reason: schema.ReasonExceededGracePeriod, Container: "api", Message: "still running"}, wire.Event{Reason: schema.ReasonKill, Container: "api", Message: "no such thing"})
 		s.pass(5 * time.Second)
 		s.leave(4 * time.Second)
-	}, []string{asPod}, Terminating, Nobody, "within 7s", false},
+	}, []string{asPod}, health.Terminating, health.Nobody, "within 7s", false},
 	{"a pod cannot be ended", func(s *stage) {
 		s.leaving(4*time.Second, wire.Event{Reason: schema.ReasonKill, Container: "api", Message: "no such thing"})
-	}, []string{asPod}, StopFailing, Operator, "no such thing", false},
+	}, []string{asPod}, health.StopFailing, health.Operator, "no such thing", false},
 
 	{"a service selects nothing", func(s *stage) {
 		s.push(strings.Replace(base, "selector: {app: api}, ports", "selector: {app: web}, ports", 1))
-	}, []string{asService}, NoMatchingPods, Developer, "app=web", false},
+	}, []string{asService}, health.NoMatchingPods, health.Developer, "app=web", false},
 	{"a service asks for a foreign address", func(s *stage) {
 		s.push(strings.Replace(base, "spec: {selector", "spec: {clusterIP: 10.97.0.1, selector", 1))
-	}, []string{asService}, AddressRefused, Developer, "10.97.0.1", false},
+	}, []string{asService}, health.AddressRefused, health.Developer, "10.97.0.1", false},
 	{"a service asks for a foreign node port", func(s *stage) {
 		s.push(strings.Replace(base, "ports: [{port: 80}]}", "type: NodePort, ports: [{nodePort: 30009, port: 80}]}", 1))
-	}, []string{asService}, AddressRefused, Developer, "30009/TCP is outside", false},
+	}, []string{asService}, health.AddressRefused, health.Developer, "30009/TCP is outside", false},
 	{"no node port is free", func(s *stage) {
 		s.push(strings.Replace(base, "ports: [{port: 80}]}", "type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81}, {name: c, port: 82}, {name: d, port: 83}]}", 1))
-	}, []string{asService}, AddressesExhausted, Operator, "no node port", false},
+	}, []string{asService}, health.AddressesExhausted, health.Operator, "no node port", false},
 
-	{"a tree has errors", func(s *stage) { s.push(base); s.push(base + "\n---\nkind: Moon\n") }, []string{asSource, asRevision, asDeployment}, Invalid, Developer, "shop.yaml", false},
-	{"a tree changes what is immutable", func(s *stage) { s.push(base); s.push(strings.ReplaceAll(base, "app: api", "app: other")) }, []string{asSource, asRevision, asDeployment}, Invalid, Developer, "cannot change once", false},
-	{"a mass deletion", func(s *stage) { s.push(base); s.push(base[:strings.Index(base, "---")]) }, []string{asSource, asRevision, asDeployment}, PruneGuard, Developer, schema.TrailerAllowPrune, false},
-	{"a tree is empty", func(s *stage) { s.push(base); s.push("") }, []string{asSource, asRevision, asDeployment}, TreeEmpty, Developer, schema.TrailerAllowPrune, false},
-	{"a revision failed and the cluster went back", func(s *stage) { s.fail(); s.goBack(nil); s.well() }, []string{asSource, asRevision, asDeployment}, Quarantined, Developer, "", false},
-	{"a tree that failed comes again", func(s *stage) { s.fail(); s.goBack(nil); s.well(); s.push(base); s.push(second) }, []string{asSource, asRevision, asDeployment}, Quarantined, Developer, schema.TrailerRetry, false},
+	{"a tree has errors", func(s *stage) { s.push(base); s.push(base + "\n---\nkind: Moon\n") }, []string{asSource, asRevision, asDeployment}, health.Invalid, health.Developer, "shop.yaml", false},
+	{"a tree changes what is immutable", func(s *stage) { s.push(base); s.push(strings.ReplaceAll(base, "app: api", "app: other")) }, []string{asSource, asRevision, asDeployment}, health.Invalid, health.Developer, "cannot change once", false},
+	{"a mass deletion", func(s *stage) { s.push(base); s.push(base[:strings.Index(base, "---")]) }, []string{asSource, asRevision, asDeployment}, health.PruneGuard, health.Developer, schema.TrailerAllowPrune, false},
+	{"a tree is empty", func(s *stage) { s.push(base); s.push("") }, []string{asSource, asRevision, asDeployment}, health.TreeEmpty, health.Developer, schema.TrailerAllowPrune, false},
+	{"a revision failed and the cluster went back", func(s *stage) { s.fail(); s.goBack(nil); s.well() }, []string{asSource, asRevision, asDeployment}, health.Quarantined, health.Developer, "", false},
+	{"a tree that failed comes again", func(s *stage) { s.fail(); s.goBack(nil); s.well(); s.push(base); s.push(second) }, []string{asSource, asRevision, asDeployment}, health.Quarantined, health.Developer, schema.TrailerRetry, false},
 	{"a revision failed and there is no way back", func(s *stage) {
 		s.fail()
 		s.goBack(func(obj schema.Object) {
@@ -437,12 +438,12 @@ var faults = []fault{
 				svc.Spec.ClusterIP = "10.96.7.7" // another than it has: immutable
 			}
 		})
-	}, []string{asSource, asRevision}, NoWayBack, Developer, "going back to", false},
+	}, []string{asSource, asRevision}, health.NoWayBack, health.Developer, "going back to", false},
 	{"a revision failed and nothing was healthy before", func(s *stage) {
 		s.hosts[0].ails = unready
 		s.push(base)
 		s.pass(time.Minute)
-	}, []string{asSource, asRevision}, NothingToGoBackTo, Developer, "no progress", false},
+	}, []string{asSource, asRevision}, health.NothingToGoBackTo, health.Developer, "no progress", false},
 	{"a revision failed and its source holds", func(s *stage) {
 		s.edits = append(s.edits, func(tx *state.Txn) { // the master's configuration
 			src, _ := state.Get[*schema.Source](tx, "", "main")
@@ -452,17 +453,17 @@ var faults = []fault{
 		})
 		s.fail()
 		s.ail(unready)
-	}, []string{asSource, asRevision}, Failed, Developer, "no progress", false},
-	{"a revision failed and is about to make way", func(s *stage) { s.fail() }, []string{asSource, asRevision}, RollingOut, Nobody, "goes back", false},
-	{"a failed revision's workload is to blame", func(s *stage) { s.fail(); s.ail(ended(pod.Exit{Code: 1}, nil)) }, []string{asSource, asRevision, asDeployment}, CrashLoop, Developer, "exit code 1", true},
+	}, []string{asSource, asRevision}, health.Failed, health.Developer, "no progress", false},
+	{"a revision failed and is about to make way", func(s *stage) { s.fail() }, []string{asSource, asRevision}, health.RollingOut, health.Nobody, "goes back", false},
+	{"a failed revision's workload is to blame", func(s *stage) { s.fail(); s.ail(ended(pod.Exit{Code: 1}, nil)) }, []string{asSource, asRevision, asDeployment}, health.CrashLoop, health.Developer, "exit code 1", true},
 	{"a revision waits for what it did not change", func(s *stage) {
 		s.push(base)
 		s.pass(time.Minute)
 		s.ail(unready)
 		s.push(strings.Replace(base, `n: "1"`, `n: "2"`, 1))
 		s.pass(time.Minute)
-	}, []string{asSource, asRevision}, Stalled, Operator, "which this revision did not change", false},
-	{"a newer commit came", func(s *stage) { s.push(asking("cpu: 9")); s.push(base); s.commits = 1 }, []string{asRevision}, Superseded, Nobody, "by main-2", false},
+	}, []string{asSource, asRevision}, health.Stalled, health.Operator, "which this revision did not change", false},
+	{"a newer commit came", func(s *stage) { s.push(asking("cpu: 9")); s.push(base); s.commits = 1 }, []string{asRevision}, health.Superseded, health.Nobody, "by main-2", false},
 	{"a guard holds of which this program knows nothing", func(s *stage) {
 		s.push(base)
 		s.push("")
@@ -472,27 +473,27 @@ var faults = []fault{
 			next.Status.Conditions[0].Reason = "Moonstruck"
 			tx.Put(next)
 		})
-	}, []string{asSource, asRevision}, Held, Developer, "", false},
+	}, []string{asSource, asRevision}, health.Held, health.Developer, "", false},
 	{"controllers fight", func(s *stage) {
 		s.push(base)
 		s.edits = append(s.edits, func(tx *state.Txn) { // as package settle tells it, whose test holds it to this
 			d := tx.Get(schema.Key{Kind: schema.KindDeployment, Namespace: "shop", Name: "api"})
 			control.Event(s.engine.Context(tx, s.now), d, corev1.EventTypeWarning, schema.ReasonParked, "deployment of Deployment shop/api parked after 20 visits")
 		})
-	}, []string{asDeployment, asPod}, Parked, Operator, "20 visits", false},
+	}, []string{asDeployment, asPod}, health.Parked, health.Operator, "20 visits", false},
 
-	{"nobody answers", looked(gitsource.Unreachable), []string{asSource}, schema.ReasonUnreachable, Operator, "it is so", false},
-	{"credentials are not taken", looked(gitsource.Unauthorized), []string{asSource}, schema.ReasonUnauthorized, Operator, "it is so", false},
-	{"credentials cannot be used", looked(gitsource.BadCredentials), []string{asSource}, schema.ReasonBadCredentials, Operator, "it is so", false},
-	{"an address cannot be followed", looked(gitsource.BadURL), []string{asSource}, schema.ReasonBadURL, Operator, "it is so", false},
-	{"a truncated repository", looked(gitsource.BadRepository), []string{asSource}, schema.ReasonBadRepository, Operator, "it is so", false},
-	{"a repository beyond the bounds", looked(gitsource.TooLarge), []string{asSource}, schema.ReasonTooLarge, Developer, "it is so", false},
-	{"the master's disk is full", looked(gitsource.NotStored), []string{asSource}, schema.ReasonNotStored, Operator, "it is so", false},
-	{"the branch vanished", looked(gitsource.BranchGone), []string{asSource}, schema.ReasonBranchGone, Developer, "it is so", false},
-	{"a force push", looked(gitsource.Rewound), []string{asSource}, schema.ReasonRewound, Developer, "it is so", false},
-	{"the path is gone", looked(gitsource.PathGone), []string{asSource}, schema.ReasonPathGone, Developer, "it is so", false},
-	{"a tree beyond the bounds", looked(gitsource.TreeRefused), []string{asSource}, schema.ReasonTreeRefused, Developer, "it is so", false},
-	{"trouble of which this program knows nothing", looked("Moonstruck"), []string{asSource}, SourceTrouble, Operator, "it is so", false},
+	{"nobody answers", looked(gitsource.Unreachable), []string{asSource}, schema.ReasonUnreachable, health.Operator, "it is so", false},
+	{"credentials are not taken", looked(gitsource.Unauthorized), []string{asSource}, schema.ReasonUnauthorized, health.Operator, "it is so", false},
+	{"credentials cannot be used", looked(gitsource.BadCredentials), []string{asSource}, schema.ReasonBadCredentials, health.Operator, "it is so", false},
+	{"an address cannot be followed", looked(gitsource.BadURL), []string{asSource}, schema.ReasonBadURL, health.Operator, "it is so", false},
+	{"a truncated repository", looked(gitsource.BadRepository), []string{asSource}, schema.ReasonBadRepository, health.Operator, "it is so", false},
+	{"a repository beyond the bounds", looked(gitsource.TooLarge), []string{asSource}, schema.ReasonTooLarge, health.Developer, "it is so", false},
+	{"the master's disk is full", looked(gitsource.NotStored), []string{asSource}, schema.ReasonNotStored, health.Operator, "it is so", false},
+	{"the branch vanished", looked(gitsource.BranchGone), []string{asSource}, schema.ReasonBranchGone, health.Developer, "it is so", false},
+	{"a force push", looked(gitsource.Rewound), []string{asSource}, schema.ReasonRewound, health.Developer, "it is so", false},
+	{"the path is gone", looked(gitsource.PathGone), []string{asSource}, schema.ReasonPathGone, health.Developer, "it is so", false},
+	{"a tree beyond the bounds", looked(gitsource.TreeRefused), []string{asSource}, schema.ReasonTreeRefused, health.Developer, "it is so", false},
+	{"trouble of which this program knows nothing", looked("Moonstruck"), []string{asSource}, health.SourceTrouble, health.Operator, "it is so", false},
 }
 
 // ailing is a cluster that was well and whose pods all come to ail so.
@@ -635,7 +636,7 @@ func TestEveryFaultHasItsCode(t *testing.T) {
 // A code that no fault leads to is one that nobody gets; one without its line in
 // the manual is one that nobody understands.
 func TestEveryCodeHasItsFault(t *testing.T) {
-	reached := map[Code]bool{Recovering: true} // see TestNothingIsKnownWhileTheClusterIsGathered
+	reached := map[health.Code]bool{health.Recovering: true} // see TestNothingIsKnownWhileTheClusterIsGathered
 	for _, f := range faults {
 		reached[f.code] = true
 	}
@@ -643,12 +644,12 @@ func TestEveryCodeHasItsFault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range slices.Concat(rules, sourceRules) {
-		if !reached[r.code] {
-			t.Errorf("no fault has the code %s", r.code)
+	for _, r := range health.Rules() {
+		if !reached[r.Code] {
+			t.Errorf("no fault has the code %s", r.Code)
 		}
-		if !strings.Contains(string(manual), string(r.code)) {
-			t.Errorf("docs/operations.md does not tell of %s", r.code)
+		if !strings.Contains(string(manual), string(r.Code)) {
+			t.Errorf("docs/operations.md does not tell of %s", r.Code)
 		}
 	}
 }
@@ -656,7 +657,7 @@ func TestEveryCodeHasItsFault(t *testing.T) {
 func TestNothingIsKnownWhileTheClusterIsGathered(t *testing.T) {
 	waits := errors.New("the store was lost and is recovered from the nodes: waiting for n2")
 	c := InRecovery(schema.Key{Kind: schema.KindPod, Namespace: "shop", Name: "api"}, waits.Error())
-	if c.Code != Recovering || c.Actor != Operator || c.Reason != waits.Error() || c.Object != "Pod shop/api" {
+	if c.Code != health.Recovering || c.Actor != health.Operator || c.Reason != waits.Error() || c.Object != "Pod shop/api" {
 		t.Errorf("%+v", c)
 	}
 }

@@ -2,12 +2,12 @@ package why
 
 import (
 	"fmt"
-	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -24,19 +24,19 @@ func (c *chain) revision(rev *schema.Revision) cause {
 	switch rev.Status.Phase {
 	case schema.PhaseHealthy:
 		if src, ok := state.Get[*schema.Source](c.r, "", rev.Spec.Source); !ok || src.Status.Applied.Commit != rev.Spec.Commit {
-			return cause{code: Healthy, text: reason}
+			return cause{code: health.Healthy, text: reason}
 		}
 	case schema.PhaseSuperseded:
-		return cause{code: Superseded, text: reason}
+		return cause{code: health.Superseded, text: reason}
 	case schema.PhaseHeld:
 		return cause{code: heldCode(rev), text: reason}
 	case schema.PhaseRolledBack:
-		return cause{code: Quarantined, text: "it failed and the cluster went back " + reason}
+		return cause{code: health.Quarantined, text: "it failed and the cluster went back " + reason}
 	case schema.PhaseInvalid:
 		for _, d := range rev.Status.Diagnostics {
 			c.Links = append(c.Links, Link{Step: "file", Name: d.Position.String(), State: d.Message, OK: d.Severity != schema.Error})
 		}
-		return cause{code: Invalid, text: reason}
+		return cause{code: health.Invalid, text: reason}
 	}
 	return c.underWay(rev, reason)
 }
@@ -51,17 +51,17 @@ func lastPhase(rev *schema.Revision) (reason string, at *metav1.Time) {
 // underWay tells of the worst workload of the revision's source, also when the
 // revision was healthy and something went wrong since.
 func (c *chain) underWay(rev *schema.Revision, reason string) cause {
-	best := cause{code: RollingOut, text: reason}
+	best := cause{code: health.RollingOut, text: reason}
 	switch rev.Status.Phase {
 	case schema.PhaseHealthy:
-		best = cause{code: Healthy, text: reason}
+		best = cause{code: health.Healthy, text: reason}
 	case schema.PhaseFailed:
 		best = c.failed(rev, reason)
 	case schema.PhaseStalled:
-		best = cause{code: Stalled, text: reason}
+		best = cause{code: health.Stalled, text: reason}
 	}
 	var of *chain
-	for _, w := range c.workloads(rev.Spec.Source) {
+	for w := range health.In(c.r, rev.Spec.Source) {
 		sub := &chain{r: c.r}
 		var found cause
 		switch w := w.(type) {
@@ -85,20 +85,20 @@ func (c *chain) underWay(rev *schema.Revision, reason string) cause {
 }
 
 // heldCodes are the reasons for which a guard holds a revision.
-var heldCodes = map[string]Code{
-	schema.ReasonPruneGuard:  PruneGuard,
-	schema.ReasonTreeEmpty:   TreeEmpty,
-	schema.ReasonQuarantined: Quarantined,
-	schema.ReasonNoWayBack:   NoWayBack,
+var heldCodes = map[string]health.Code{
+	schema.ReasonPruneGuard:  health.PruneGuard,
+	schema.ReasonTreeEmpty:   health.TreeEmpty,
+	schema.ReasonQuarantined: health.Quarantined,
+	schema.ReasonNoWayBack:   health.NoWayBack,
 }
 
-func heldCode(rev *schema.Revision) Code {
+func heldCode(rev *schema.Revision) health.Code {
 	for _, cond := range rev.Status.Conditions {
 		if code, ok := heldCodes[cond.Reason]; ok && cond.Type == schema.ConditionHeld {
 			return code
 		}
 	}
-	return Held
+	return health.Held
 }
 
 // failed tells what follows from a failure: the source goes back, or stays for
@@ -106,27 +106,14 @@ func heldCode(rev *schema.Revision) Code {
 func (c *chain) failed(rev *schema.Revision, reason string) cause {
 	src, ok := state.Get[*schema.Source](c.r, "", rev.Spec.Source)
 	if !ok || src.Spec.OnFailure == "hold" {
-		return cause{code: Failed, text: reason}
+		return cause{code: health.Failed, text: reason}
 	}
 	for other := range state.By[*schema.Revision](c.r, state.RevisionsBySource, rev.Spec.Source) {
 		if other.Name != rev.Name && other.GoodToGoBackTo() {
-			return cause{code: RollingOut, text: "the cluster goes back to the last healthy revision: " + reason}
+			return cause{code: health.RollingOut, text: "the cluster goes back to the last healthy revision: " + reason}
 		}
 	}
-	return cause{code: NothingToGoBackTo, text: reason}
-}
-
-// workloads are the source's deployments and bare pods, in key order.
-func (c *chain) workloads(source string) (out []schema.Object) {
-	for d := range c.r.BySource(schema.KindDeployment, source) {
-		out = append(out, d)
-	}
-	for pod := range state.By[*corev1.Pod](c.r, state.PodsByOwner, "") {
-		if schema.OriginOf(pod).Source == source {
-			out = append(out, pod)
-		}
-	}
-	return out
+	return cause{code: health.NothingToGoBackTo, text: reason}
 }
 
 // source tells what a source runs, what Git asks for, and why they differ.
@@ -140,15 +127,15 @@ func (c *chain) source(src *schema.Source) cause {
 		l.State = "runs " + short(applied) + ", Git asks for " + short(desired)
 	}
 	c.add(src, l)
-	rev, ok := state.Get[*schema.Revision](c.r, "", schema.RevisionName(src.Name, desired))
+	rev, ok := health.Asked(c.r, src)
 	trouble, bad := fetchTrouble(src)
 	switch {
 	case bad && (!ok || rev.Status.Phase == schema.PhaseHealthy):
 		return trouble
 	case desired == "":
-		return cause{code: Healthy, text: "branch " + src.Spec.Branch + " has no commit yet"}
+		return cause{code: health.Healthy, text: "branch " + src.Spec.Branch + " has no commit yet"}
 	case !ok:
-		return cause{code: RollingOut, text: "commit " + short(desired) + " is being looked at"}
+		return cause{code: health.RollingOut, text: "commit " + short(desired) + " is being looked at"}
 	}
 	return c.revision(rev)
 }
@@ -160,9 +147,9 @@ func fetchTrouble(src *schema.Source) (cause, bool) {
 		if cond.Type != schema.ConditionFetched || cond.Status != metav1.ConditionFalse {
 			continue
 		}
-		found := cause{code: SourceTrouble, text: cond.Message}
-		if slices.ContainsFunc(sourceRules, func(r rule) bool { return r.code == Code(cond.Reason) }) {
-			found.code = Code(cond.Reason)
+		found := cause{code: health.SourceTrouble, text: cond.Message}
+		if code := health.Code(cond.Reason); code.OfSource() {
+			found.code = code
 		}
 		return found, true
 	}
@@ -173,22 +160,22 @@ func fetchTrouble(src *schema.Source) (cause, bool) {
 // for a commit that did not come through: then that is why the object is as it is.
 func (c *chain) unlessGitWantsOther(obj schema.Object, found cause) cause {
 	src, ok := state.Get[*schema.Source](c.r, "", schema.OriginOf(obj).Source)
-	if !ok || found.code != Healthy || src.Status.Desired.Commit == src.Status.Applied.Commit {
+	if !ok || found.code != health.Healthy || src.Status.Desired.Commit == src.Status.Applied.Commit {
 		return found
 	}
-	rev, ok := state.Get[*schema.Revision](c.r, "", schema.RevisionName(src.Name, src.Status.Desired.Commit))
+	rev, ok := health.Asked(c.r, src)
 	if !ok {
 		return found
 	}
 	reason, at := lastPhase(rev)
-	var code Code
+	var code health.Code
 	switch rev.Status.Phase {
 	case schema.PhaseInvalid:
-		code = Invalid
+		code = health.Invalid
 	case schema.PhaseHeld:
 		code = heldCode(rev)
 	case schema.PhaseRolledBack:
-		code = Quarantined
+		code = health.Quarantined
 	default:
 		return found
 	}

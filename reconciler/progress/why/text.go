@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/schema"
 )
 
@@ -41,7 +42,7 @@ func (c *Chain) WriteText(w io.Writer, now time.Time) {
 	tw.Flush()
 	c.writeLog(w)
 	who := string(c.Actor)
-	if c.Actor == Developer && c.Author != "" {
+	if c.Actor == health.Developer && c.Author != "" {
 		who += " (" + c.Author + " changed it last, at " + c.File + ")"
 	}
 	schema.Fprintf(w, "\nWho must act: %s.\nTo do: %s.\n", who, c.Todo)

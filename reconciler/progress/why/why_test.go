@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -159,7 +160,7 @@ func TestOneOfSeveralPods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Code != CrashLoop || !strings.HasPrefix(c.Reason, "it serves with 1 of 2 endpoints; container api of pod api-1-x ends with exit code 1") {
+	if c.Code != health.CrashLoop || !strings.HasPrefix(c.Reason, "it serves with 1 of 2 endpoints; container api of pod api-1-x ends with exit code 1") {
 		t.Errorf("%s: %s", c.Code, c.Reason)
 	}
 }
@@ -199,16 +200,5 @@ To do: read the log, fix the program or its configuration and commit.
 `
 	if diff := cmp.Diff(want, got.String()); diff != "" {
 		t.Error(diff)
-	}
-}
-
-// Every code has a rule, so that no answer lacks who must act.
-func TestRulesAreWhole(t *testing.T) {
-	seen := map[Code]bool{}
-	for _, r := range append(append([]rule{}, rules...), sourceRules...) {
-		if seen[r.code] || r.todo == "" || r.actor == "" {
-			t.Errorf("rule of %s: %+v", r.code, r)
-		}
-		seen[r.code] = true
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -11,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"fairlead/reconciler/progress"
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -19,52 +20,31 @@ import (
 // deployment tells of the current replica set's pods; while old ones are left, of
 // those when nothing is wrong with the new.
 func (c *chain) deployment(d *appsv1.Deployment) cause {
-	c.add(d, deploymentLink(d))
-	if d.Status.ObservedGeneration < d.Generation {
-		return cause{code: RollingOut, text: "nobody has looked at its latest change yet"}
+	w := c.workload(d)
+	if w.Unseen {
+		return cause{code: health.RollingOut, text: "nobody has looked at its latest change yet"}
 	}
-	var current *appsv1.ReplicaSet
-	for rs := range state.By[*appsv1.ReplicaSet](c.r, state.ReplicaSetsByOwner, string(d.UID)) {
-		if schema.HasTemplateOf(rs, d) {
-			current = rs
-		}
-	}
+	current := health.CurrentSet(c.r, d)
 	if current == nil {
-		return cause{code: RollingOut, text: "no pod of its template was made yet"}
+		return cause{code: health.RollingOut, text: "no pod of its template was made yet"}
 	}
-	c.add(current, setLink(current))
+	c.workload(current)
 	found := c.worstOf(c.podsOf(current))
-	if found.code == Healthy && !complete(d) {
-		return cause{code: RollingOut, text: strings.TrimPrefix(progress.Line(d), "deployment ")}
+	if found.code == health.Healthy && !w.Complete {
+		return cause{code: health.RollingOut, text: d.Namespace + "/" + d.Name + ": " + w.Progress}
 	}
 	return found
 }
 
-func complete(d *appsv1.Deployment) bool {
-	n := replicas(d.Spec.Replicas)
-	s := d.Status
-	return s.UpdatedReplicas == n && s.Replicas == n && s.AvailableReplicas == n
-}
-
-func replicas(n *int32) int32 {
-	if n == nil {
-		return 1
-	}
-	return *n
-}
-
-func deploymentLink(d *appsv1.Deployment) Link {
-	_, state, _ := strings.Cut(progress.Line(d), ": ")
-	return Link{State: state, OK: d.Status.ObservedGeneration >= d.Generation && complete(d)}
-}
-
-func setLink(rs *appsv1.ReplicaSet) Link {
-	n := replicas(rs.Spec.Replicas)
-	return Link{State: fmt.Sprintf("%d of %d ready", rs.Status.ReadyReplicas, n), OK: rs.Status.ReadyReplicas >= n}
+// workload tells how far a workload is.
+func (c *chain) workload(obj schema.Object) health.Workload {
+	w := health.Of(c.r, obj, time.Time{})
+	c.add(obj, Link{State: w.Progress, OK: w.Complete})
+	return w
 }
 
 func (c *chain) replicaSet(rs *appsv1.ReplicaSet) cause {
-	c.add(rs, setLink(rs))
+	c.workload(rs)
 	return c.worstOf(c.podsOf(rs))
 }
 
@@ -76,7 +56,7 @@ func (c *chain) worstOf(pods []*corev1.Pod) cause {
 		staying = pods
 	}
 	if len(staying) == 0 {
-		return cause{code: Healthy, text: "no pod is wanted"}
+		return cause{code: health.Healthy, text: "no pod is wanted"}
 	}
 	var worst *corev1.Pod
 	var found cause
@@ -90,9 +70,9 @@ func (c *chain) worstOf(pods []*corev1.Pod) cause {
 			shared++
 		}
 	}
-	if found.code == Healthy {
+	if found.code == health.Healthy {
 		c.readyLink(staying)
-		return cause{code: Healthy, text: fmt.Sprintf("%d of %d pods are ready", len(staying), len(staying))}
+		return cause{code: health.Healthy, text: fmt.Sprintf("%d of %d pods are ready", len(staying), len(staying))}
 	}
 	found = c.pod(worst)
 	if shared > 1 {
@@ -124,7 +104,7 @@ func (c *chain) service(svc *corev1.Service) cause {
 		return refused
 	}
 	if len(svc.Spec.Selector) == 0 {
-		return cause{code: Healthy, text: "it selects no pods, by intent"}
+		return cause{code: health.Healthy, text: "it selects no pods, by intent"}
 	}
 	selector := labels.SelectorFromSet(svc.Spec.Selector)
 	var pods []*corev1.Pod
@@ -134,13 +114,13 @@ func (c *chain) service(svc *corev1.Service) cause {
 		}
 	}
 	if len(pods) == 0 {
-		return cause{code: NoMatchingPods, text: "no pod in namespace " + svc.Namespace + " has the labels " + selector.String()}
+		return cause{code: health.NoMatchingPods, text: "no pod in namespace " + svc.Namespace + " has the labels " + selector.String()}
 	}
 	found := c.worstOf(pods)
 	switch {
-	case found.code == Healthy && ready == 0:
-		return cause{code: RollingOut, text: "its pods are ready and become its endpoints"}
-	case found.code == Healthy:
+	case found.code == health.Healthy && ready == 0:
+		return cause{code: health.RollingOut, text: "its pods are ready and become its endpoints"}
+	case found.code == health.Healthy:
 		found.text = fmt.Sprintf("%d of %d endpoints are ready", ready, all)
 	case ready > 0:
 		found.text = fmt.Sprintf("it serves with %d of %d endpoints; %s", ready, all, found.text)
@@ -151,13 +131,13 @@ func (c *chain) service(svc *corev1.Service) cause {
 }
 
 // allocationCodes are the reasons for which a service has no address or port.
-var allocationCodes = map[string]Code{
-	schema.ReasonClusterIPInUse:      AddressRefused,
-	schema.ReasonClusterIPOutOfRange: AddressRefused,
-	schema.ReasonNodePortInUse:       AddressRefused,
-	schema.ReasonNodePortOutOfRange:  AddressRefused,
-	schema.ReasonClusterIPsExhausted: AddressesExhausted,
-	schema.ReasonNodePortsExhausted:  AddressesExhausted,
+var allocationCodes = map[string]health.Code{
+	schema.ReasonClusterIPInUse:      health.AddressRefused,
+	schema.ReasonClusterIPOutOfRange: health.AddressRefused,
+	schema.ReasonNodePortInUse:       health.AddressRefused,
+	schema.ReasonNodePortOutOfRange:  health.AddressRefused,
+	schema.ReasonClusterIPsExhausted: health.AddressesExhausted,
+	schema.ReasonNodePortsExhausted:  health.AddressesExhausted,
 }
 
 func notAllocated(svc *corev1.Service) (cause, bool) {

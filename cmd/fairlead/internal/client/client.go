@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -266,7 +267,16 @@ func Get[T schema.Object](ctx context.Context, c *Client, kind schema.Kind, name
 
 // List reads all objects of a kind and the resourceVersion of the list.
 func List[T schema.Object](ctx context.Context, c *Client, kind schema.Kind) ([]T, string, error) {
-	data, err := c.Do(ctx, http.MethodGet, Path(kind, "", ""), nil)
+	return ListWhere[T](ctx, c, kind, "")
+}
+
+// ListWhere is List of the objects that a field selector takes, all where it is "".
+func ListWhere[T schema.Object](ctx context.Context, c *Client, kind schema.Kind, fields string) ([]T, string, error) {
+	path := Path(kind, "", "")
+	if fields != "" {
+		path += "?fieldSelector=" + url.QueryEscape(fields)
+	}
+	data, err := c.Do(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return nil, "", err
 	}

@@ -1,0 +1,180 @@
+package health
+
+import (
+	"fmt"
+	"slices"
+
+	"fairlead/schema"
+)
+
+// Code names a cause. The names are stable: alerts and scripts may rely on them.
+// For a source whose repository cannot be followed it is the reason of its
+// condition Fetched.
+type Code string
+
+// The codes, from what matters most of several to what matters least.
+const (
+	Recovering          Code = "Recovering"          // the master gathers the cluster of a lost store
+	MostNodesSilent     Code = "MostNodesSilent"     // the leader doubts itself
+	NodeSilent          Code = "NodeSilent"          // the node does not report
+	RuntimeUnavailable  Code = "RuntimeUnavailable"  // the node's container runtime does not answer
+	NetworkFailing      Code = "NetworkFailing"      // the network of the node, or of a pod on it, cannot be made
+	NodeNotReady        Code = "NodeNotReady"        // the node reports that it cannot work
+	Parked              Code = "Parked"              // controllers undo each other's work on it
+	BadAddress          Code = "BadAddress"          // the node reports an address, its own or a pod's, that it does not have
+	Unknown             Code = "Unknown"             // Podman does not know what its container does
+	ConmonDied          Code = "ConmonDied"          // nobody watches the container any more
+	OOMKilled           Code = "OOMKilled"           // out of memory
+	ConfigMissing       Code = "ConfigMissing"       // a ConfigMap, Secret or key is not there
+	ImagePull           Code = "ImagePull"           // the image cannot be had
+	ImageNotOnNode      Code = "ImageNotOnNode"      // the image may not be pulled and is not there
+	RegistryUnavailable Code = "RegistryUnavailable" // nobody can say whether the image can be had
+	StartFailing        Code = "StartFailing"        // the container cannot be started
+	SetupFailing        Code = "SetupFailing"        // the pod's volumes cannot be made
+	CrashLoop           Code = "CrashLoop"           // the container ends again and again
+	ProbeFailing        Code = "ProbeFailing"        // it runs and a probe says no
+	EndUnseen           Code = "EndUnseen"           // the container ended and nobody saw how
+	NodeRebooted        Code = "NodeRebooted"        // the container ended with its node
+	NoCapacity          Code = "NoCapacity"          // no node has room
+	NoReadyNode         Code = "NoReadyNode"         // the nodes that would do are not ready
+	NoFittingNode       Code = "NoFittingNode"       // no node is what the pod asks for
+	NoMatchingPods      Code = "NoMatchingPods"      // a service selects no pod
+	AddressRefused      Code = "AddressRefused"      // a service asks for an address or port it cannot have
+	AddressesExhausted  Code = "AddressesExhausted"  // no address or node port is free
+	Invalid             Code = "Invalid"             // the tree has errors
+	TreeEmpty           Code = "TreeEmpty"           // the tree is empty, and everything would go
+	PruneGuard          Code = "PruneGuard"          // more would go than may go at once
+	NoWayBack           Code = "NoWayBack"           // it failed, and what was healthy cannot be applied any more
+	Held                Code = "Held"                // a guard of which this program knows nothing holds it
+	Quarantined         Code = "Quarantined"         // the tree failed and the cluster went back
+	NothingToGoBackTo   Code = "NothingToGoBackTo"   // it failed, and nothing before it was healthy
+	Failed              Code = "Failed"              // it failed and stays, as its source says
+	Stalled             Code = "Stalled"             // it waits for room, a node or an image
+	SourceTrouble       Code = "SourceTrouble"       // the repository cannot be read or followed
+	Unschedulable       Code = "Unschedulable"       // the node takes no new pods
+	StopFailing         Code = "StopFailing"         // the node cannot end the pod
+	StopIgnored         Code = "StopIgnored"         // it did not end when asked to, and is killed
+	RollingOut          Code = "RollingOut"          // under way
+	Draining            Code = "Draining"            // on its way out of every node's tables
+	Terminating         Code = "Terminating"         // on its way out
+	Superseded          Code = "Superseded"          // a newer commit took its place
+	Completed           Code = "Completed"           // it has done its work
+	Healthy             Code = "Healthy"             // as Git asks
+)
+
+// Actor is who must act.
+type Actor string
+
+// The actors.
+const (
+	Developer Actor = "developer" // commits a fix
+	Operator  Actor = "operator"  // capacity, nodes, registries
+	Nobody    Actor = "nobody"    // it is as it should be, or on its way
+)
+
+// Rule is whose fault a code tells of, who must act and what is to be done.
+type Rule struct {
+	Code  Code
+	Actor Actor
+	Fault Fault
+	Todo  string // one sentence, no full stop
+}
+
+// Fault is whose doing it is that something is not well. What is the revision's own
+// takes it back; what is the cluster's or the registry's never does.
+type Fault string
+
+// The faults.
+const (
+	NoFault  Fault = ""         // nothing is known to be wrong yet, or it is too early to tell
+	Revision Fault = "revision" // what was committed
+	Cluster  Fault = "cluster"  // room, a node, the network
+	Registry Fault = "registry" // an image, or who has it
+)
+
+// rules are in the order of the codes: of several causes the first one is told.
+var rules = []Rule{
+	{Recovering, Operator, Cluster, "bring back the nodes that are waited for; what runs goes on running"},
+	{MostNodesSilent, Operator, Cluster, "see to the master's own network first; nothing is moved and no node is given up meanwhile"},
+	{NodeSilent, Operator, Cluster, "see to the node or its network; its pods are replaced once their tolerance is over"},
+	{RuntimeUnavailable, Operator, Cluster, "see to Podman on the node: its service, its storage and the disk below; what runs goes on running"},
+	{NetworkFailing, Operator, Cluster, "see to the node's network: its links, its nftables, and the addresses left in its range"},
+	{NodeNotReady, Operator, Cluster, "see to the node"},
+	{Parked, Operator, Cluster, "restart the master or change the object in Git, and report it: it is a fault of ours"},
+	{BadAddress, Operator, Cluster, "see to the node: it reports an address that is not its own or its pods', as one that its agent kept from another range"},
+	{Unknown, Operator, NoFault, "look at the container on its node: Podman has lost it"},
+	{ConmonDied, Operator, NoFault, "find out what killed conmon on the node; the container is replaced by itself"},
+	{OOMKilled, Developer, Revision, "raise the memory limit, or make the program need less, and commit"},
+	{ConfigMissing, Developer, Revision, "add what is missing to the tree and commit"},
+	{ImagePull, Developer, Registry, "push the image, or name one that exists and commit"},
+	{ImageNotOnNode, Developer, Revision, "have an operator put the image on the node, or commit an imagePullPolicy that allows to pull it"},
+	{RegistryUnavailable, Operator, Registry, "make the registry reachable from the node"},
+	{StartFailing, Developer, Revision, "correct command, image or limits and commit"},
+	{SetupFailing, Developer, Revision, "correct the volume and commit, or provide on the node what it names"},
+	{CrashLoop, Developer, Revision, "read the log, fix the program or its configuration and commit"},
+	{ProbeFailing, Developer, Revision, "fix the program or the probe and commit"},
+	{EndUnseen, Operator, NoFault, "find out what ended the container and who watched it on the node, its log may tell; it is started again"},
+	{NodeRebooted, Operator, NoFault, "find out why the node booted; its containers are started again"},
+	{NoCapacity, Operator, Cluster, "add a node or free room; it goes on by itself"},
+	{NoReadyNode, Operator, Cluster, "see to the nodes that are not ready, or let them take pods again; it goes on by itself"},
+	{NoFittingNode, Developer, Cluster, "ask for a node that exists and commit, or have an operator label or untaint one"},
+	{NoMatchingPods, Developer, Revision, "make the selector and the pods' labels agree and commit"},
+	{AddressRefused, Developer, Revision, "leave the address or port to the cluster, or name another, and commit"},
+	{AddressesExhausted, Operator, Cluster, "take away services that are not needed; it goes on by itself"},
+	{Invalid, Developer, Revision, "correct the tree and commit"},
+	{TreeEmpty, Developer, Revision, "bring the tree back, or have the source read the right directory; to let everything go, commit with the trailer " + schema.TrailerAllowPrune},
+	{PruneGuard, Developer, Revision, "bring back what is missing, or let it go by a commit with the trailer " + schema.TrailerAllowPrune},
+	{NoWayBack, Developer, Revision, "commit a fix: the revision before can no longer be applied"},
+	{Held, Developer, Revision, "commit a tree that goes ahead, or one with the trailer that lifts the guard"},
+	{Quarantined, Developer, Revision, "commit a fix; the same tree is not tried again without the trailer " + schema.TrailerRetry},
+	{NothingToGoBackTo, Developer, Revision, "commit a fix: no revision before it was healthy"},
+	{Failed, Developer, Revision, "commit a fix, or go back with `fairlead rollback`"},
+	{Stalled, Operator, Cluster, "provide what is missing; it goes on by itself"},
+	{SourceTrouble, Operator, Cluster, "see to the repository; what ran goes on running"},
+	{Unschedulable, Operator, Cluster, "let the node take pods again when it may"},
+	{StopFailing, Operator, Cluster, "see to the container on its node: it cannot be ended"},
+	{StopIgnored, Developer, Revision, "have the program end when it hears the stop signal, or give it a longer terminationGracePeriodSeconds, and commit"},
+	{RollingOut, Nobody, NoFault, "it is on its way; follow it with `fairlead status --wait`"},
+	{Draining, Nobody, NoFault, "it is asked to end once no node sends it new requests, after five seconds at the latest"},
+	{Terminating, Nobody, NoFault, "it is on its way out"},
+	{Superseded, Nobody, NoFault, "a newer commit took its place"},
+	{Completed, Nobody, NoFault, "it has done its work"},
+	{Healthy, Nobody, NoFault, "all is as Git asks"},
+}
+
+// sourceRules are for the reasons for which a source's repository gives nothing new.
+var sourceRules = []Rule{
+	{schema.ReasonUnreachable, Operator, Cluster, "make the repository reachable from the master; what ran goes on running"},
+	{schema.ReasonUnauthorized, Operator, Cluster, "give the source credentials that the repository takes"},
+	{schema.ReasonBadCredentials, Operator, Cluster, "correct the file with the source's credentials"},
+	{schema.ReasonBadURL, Operator, Cluster, "correct the source's url"},
+	{schema.ReasonBadRepository, Operator, Cluster, "repair the repository; what ran goes on running"},
+	{schema.ReasonTooLarge, Developer, Revision, "make the repository smaller"},
+	{schema.ReasonNotStored, Operator, Cluster, "give the master's disk room"},
+	{schema.ReasonBranchGone, Developer, Revision, "push the branch again, or have the source follow another"},
+	{schema.ReasonRewound, Developer, Revision, "push a branch that contains what runs, or a commit with the trailer " + schema.TrailerAllowRewind},
+	{schema.ReasonPathGone, Developer, Revision, "push the directory that the source reads, or have it read another"},
+	{schema.ReasonTreeRefused, Developer, Revision, "make the tree smaller"},
+}
+
+// RuleOf is the code's row, and its rank: of several causes the one of the lowest
+// rank is told.
+func RuleOf(code Code) (rank int, r Rule) {
+	if i := slices.IndexFunc(sourceRules, func(r Rule) bool { return r.Code == code }); i >= 0 {
+		rank, _ = RuleOf(SourceTrouble)
+		return rank, sourceRules[i]
+	}
+	rank = slices.IndexFunc(rules, func(r Rule) bool { return r.Code == code })
+	if rank < 0 {
+		panic(fmt.Sprintf("health: no rule for %q", code))
+	}
+	return rank, rules[rank]
+}
+
+// Rules are the rows of all codes.
+func Rules() []Rule { return slices.Concat(rules, sourceRules) }
+
+// OfSource reports whether the code tells of a source's repository.
+func (c Code) OfSource() bool {
+	return slices.ContainsFunc(sourceRules, func(r Rule) bool { return r.Code == c })
+}

@@ -1,0 +1,171 @@
+// Package health answers "is it well?" of any workload: whether it is complete and
+// how far it is, what troubles it, whose fault that is, who must act and since
+// when. It is the one answer to that question: the revision's phases, the lines of
+// progress, status, the explanations and the API all ask it. It judges from objects
+// alone, as the tables or the API have them, and does nothing about what it finds.
+package health
+
+import (
+	"iter"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// Trouble is what keeps a workload, or one pod, from being well. One whose code is
+// Healthy or Completed is none.
+type Trouble struct {
+	Code  Code
+	Fault Fault  // the code's, unless it is too early to blame anybody
+	Text  string // one sentence, no full stop; names the pod and the container
+	// Since is when the pod got its node, its creation before that; zero where the
+	// trouble is no pod's.
+	Since     time.Time
+	Pod       schema.Key
+	Container string // "" when it is the whole pod
+	Running   bool   // the container runs; only its probes are missing
+	// Previous says that the container's run before this one shows the trouble.
+	Previous bool
+}
+
+func newTrouble(code Code, text string) Trouble {
+	_, rule := RuleOf(code)
+	return Trouble{Code: code, Fault: rule.Fault, Text: text}
+}
+
+// Well reports whether it is no trouble at all.
+func (t Trouble) Well() bool { return t.Code == Healthy || t.Code == Completed }
+
+// Worse reports whether t is to be told rather than other, of two workloads or pods.
+func (t Trouble) Worse(other Trouble) bool {
+	rank, _ := RuleOf(t.Code)
+	than, _ := RuleOf(other.Code)
+	return rank < than
+}
+
+// Workload is how one workload is.
+type Workload struct {
+	Object schema.Object
+	// Complete says that the latest change was acted on and every pod that is asked
+	// for is there, of the current template, and available or through with its work.
+	Complete bool
+	// Progress is how far it is, in words.
+	Progress string
+	// Unseen says that no controller has looked at the latest change yet.
+	Unseen bool
+	// Failed is why it has failed for good, nil while it may still get there.
+	Failed *Trouble
+	// Leaving says that it is to go: nothing but its end is awaited.
+	Leaving bool
+	// Moved is when it came nearer to being complete for the last time; zero when it
+	// has not for longer than it is allowed.
+	Moved time.Time
+	// Deadline is how long it may go without a move; zero where it does not say.
+	Deadline time.Duration
+	// Troubles are what keeps it from being complete, in the order of the pods' names,
+	// found one after the other as they are asked for: of thousands of pods the first
+	// tells enough most of the time. Of a complete workload there are none.
+	Troubles iter.Seq[Trouble]
+	// Pods are those of its current template, in name order.
+	Pods iter.Seq[*corev1.Pod]
+}
+
+// Name is the workload's kind and key, "Deployment shop/api".
+func (w Workload) Name() string { return schema.KeyOf(w.Object).String() }
+
+// row is what is known of one kind of workload.
+type row struct {
+	kind schema.Kind
+	// of judges one. It fills in all but Object.
+	of func(r state.Reader, obj schema.Object, now time.Time) Workload
+	// in are those of a source that nothing else made.
+	in func(r state.Reader, source string) iter.Seq[schema.Object]
+}
+
+// rows are the kinds in the order in which they are told.
+var rows = []row{
+	{schema.KindDeployment, deployment, bySource(schema.KindDeployment)},
+	{schema.KindReplicaSet, replicaSet, nil}, // only ever a Deployment's
+	{schema.KindPod, pod, barePods},
+}
+
+// idle are the kinds that may stand in Git and run nothing: they are well as soon as
+// they are applied.
+var idle = []schema.Kind{schema.KindNamespace, schema.KindService, schema.KindConfigMap, schema.KindSecret, schema.KindSource}
+
+// Of is how a workload is at now. A kind that has no row is not complete, and told
+// as such: what nobody can judge is never well.
+func Of(r state.Reader, obj schema.Object, now time.Time) Workload {
+	kind := schema.KindOf(obj)
+	w := unknown(kind)
+	for _, row := range rows {
+		if row.kind == kind {
+			w = row.of(r, obj, now)
+		}
+	}
+	w.Object = obj
+	return w
+}
+
+func unknown(kind schema.Kind) Workload {
+	told := newTrouble(Unknown, "this version cannot tell whether a "+string(kind)+" is well")
+	return Workload{Progress: told.Text, Troubles: just(told), Pods: none[*corev1.Pod]}
+}
+
+// In are the workloads of a source that nothing else made, kind by kind in the order
+// of the rows, in key order. Those of a kind without a row come last.
+func In(r state.Reader, source string) iter.Seq[schema.Object] {
+	return func(yield func(schema.Object) bool) {
+		for _, in := range walks {
+			for obj := range in(r, source) {
+				if !yield(obj) {
+					return
+				}
+			}
+		}
+	}
+}
+
+var walks = walksOf(schema.Kinds())
+
+// walksOf are the ways to a source's workloads, one for each kind that has or should
+// have a row.
+func walksOf(kinds []schema.KindInfo) (out []func(state.Reader, string) iter.Seq[schema.Object]) {
+	judged := slices.Clone(idle)
+	for _, row := range rows {
+		judged = append(judged, row.kind)
+		if row.in != nil {
+			out = append(out, row.in)
+		}
+	}
+	for _, info := range kinds {
+		if info.Desired && !slices.Contains(judged, info.Kind) {
+			out = append(out, bySource(info.Kind))
+		}
+	}
+	return out
+}
+
+func bySource(kind schema.Kind) func(state.Reader, string) iter.Seq[schema.Object] {
+	return func(r state.Reader, source string) iter.Seq[schema.Object] { return r.BySource(kind, source) }
+}
+
+// barePods walks the pods without an owner: a source's own are mostly made by others.
+func barePods(r state.Reader, source string) iter.Seq[schema.Object] {
+	return func(yield func(schema.Object) bool) {
+		for obj := range r.By(state.PodsByOwner, "") {
+			if schema.OriginOf(obj).Source == source && metav1.GetControllerOfNoCopy(obj) == nil && !yield(obj) {
+				return
+			}
+		}
+	}
+}
+
+func just[T any](one T) iter.Seq[T] { return func(yield func(T) bool) { yield(one) } }
+
+func none[T any](func(T) bool) {}

@@ -1,0 +1,152 @@
+package health
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+var now = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func cluster(objects ...schema.Object) state.Reader {
+	tx := state.Empty(state.Counters{}).Begin()
+	for _, o := range objects {
+		tx.Restore(o)
+	}
+	return tx.Commit()
+}
+
+func nodeWith(conditions ...corev1.NodeCondition) *corev1.Node {
+	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Conditions: conditions}}
+}
+
+var readyNode = nodeWith(corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue})
+
+func podWith(changes ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "job"}, Spec: corev1.PodSpec{NodeName: "n1"}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
+	for _, f := range changes {
+		f(p)
+	}
+	return p
+}
+
+func status(s ...corev1.ContainerStatus) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Status.ContainerStatuses = s }
+}
+
+func condition(t corev1.PodConditionType, s corev1.ConditionStatus, reason, message string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: t, Status: s, Reason: reason, Message: message})
+	}
+}
+
+func waits(name, reason, message string) corev1.ContainerStatus {
+	return corev1.ContainerStatus{Name: name, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}}
+}
+
+func ended(code int32, reason string) *corev1.ContainerStateTerminated {
+	return &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason}
+}
+
+func runs(restarts int32, last *corev1.ContainerStateTerminated) corev1.ContainerStatus {
+	return corev1.ContainerStatus{Name: "c", RestartCount: restarts, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}, LastTerminationState: corev1.ContainerState{Terminated: last}}
+}
+
+func unboundPod(p *corev1.Pod) { p.Spec.NodeName = "" }
+
+// Every fault of a pod: its code, whose fault it is, and what is said.
+func TestPods(t *testing.T) {
+	crashed := waits("c", schema.ReasonCrashLoop, "back-off 40s")
+	crashed.RestartCount, crashed.LastTerminationState.Terminated = 3, ended(1, "Error")
+	rebooted := waits("c", schema.ReasonCrashLoop, "")
+	rebooted.LastTerminationState.Terminated = ended(137, schema.ReasonNodeRebooted)
+	tests := []struct {
+		name  string
+		node  *corev1.Node
+		pod   *corev1.Pod
+		code  Code
+		fault Fault
+		text  string
+	}{
+		{"ready", readyNode, podWith(condition(corev1.PodReady, corev1.ConditionTrue, "", "")), Healthy, NoFault, "pod job is ready on n1"},
+		{"done", readyNode, podWith(func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), Completed, NoFault, "pod job has done its work"},
+		{"not started", readyNode, podWith(), RollingOut, NoFault, "pod job has not started on n1 yet"},
+		{"being created", readyNode, podWith(status(waits("c", "ContainerCreating", ""))), RollingOut, NoFault, "pod job has not started on n1 yet"},
+		{"not ready yet", readyNode, podWith(status(runs(0, nil))), RollingOut, NoFault, "container c of pod job runs and is not ready yet"},
+		{"restarted and not ready", readyNode, podWith(status(runs(2, ended(3, "Error")))), CrashLoop, Revision, "container c of pod job was restarted 2 times, last after exit code 3"},
+		{"restarted, nobody knows after what", readyNode, podWith(status(runs(1, nil))), CrashLoop, Revision, "container c of pod job was restarted 1 time"},
+		{"crashes", readyNode, podWith(status(crashed)), CrashLoop, Revision, "container c of pod job ends with exit code 1, 3 restarts"},
+		{"ended with its node", readyNode, podWith(status(rebooted)), NodeRebooted, NoFault, "container c of pod job ends with exit code 137, NodeRebooted, 0 restarts"},
+		{"lacks an image", readyNode, podWith(status(waits("c", schema.ReasonErrImagePull, "refused"))), ImagePull, Registry, "container c of pod job waits: ErrImagePull: refused"},
+		{"has no configuration", readyNode, podWith(status(waits("c", schema.ReasonContainerConfig, "no ConfigMap x"))), ConfigMissing, Revision, "container c of pod job waits: CreateContainerConfigError: no ConfigMap x"},
+		{"crashes beside one without an image", readyNode, podWith(status(waits("a", schema.ReasonErrImagePull, ""), crashed)), CrashLoop, Revision, "container c of pod job ends with exit code 1, 3 restarts"},
+		{"was refused", readyNode, podWith(func(p *corev1.Pod) {
+			p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "Evicted", "disk is full"
+		}), Failed, Revision, "pod job failed: Evicted: disk is full"},
+		{"has no network", readyNode, podWith(condition(corev1.PodReadyToStartContainers, corev1.ConditionFalse, schema.ReasonSandbox, "no link")), NetworkFailing, Cluster, "pod job cannot be set up: no link"},
+		{"has no room", readyNode, podWith(unboundPod, condition(corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable, "cpu")), NoCapacity, Cluster, "no node takes pod job: cpu"},
+		{"fits nowhere", readyNode, podWith(unboundPod, condition(corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable, "labels"), condition(schema.ConditionLacking, corev1.ConditionTrue, schema.ReasonNoFittingNode, "")),
+			NoFittingNode, Cluster, "no node takes pod job: labels"},
+		{"waits for its planned node", readyNode, podWith(unboundPod, condition(corev1.PodScheduled, corev1.ConditionFalse, schema.ReasonPlannedNodeFull, "n2 is full")), RollingOut, NoFault, "pod job waits for its node: n2 is full"},
+		{"has a silent node", nodeWith(corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionUnknown}), podWith(status(crashed)), NodeSilent, Cluster, "pod job is on node n1, which does not report" + NobodyKnows},
+		{"has no node any more", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}}, podWith(), NodeSilent, Cluster, "pod job is on node n1, which the cluster does not have"},
+		{"has a broken node", nodeWith(corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: schema.ReasonRuntimeUnavailable, Message: "no Podman"}), podWith(), RuntimeUnavailable, Cluster, "pod job is on node n1, which is not ready: no Podman"},
+		{"is not heard of", readyNode, podWith(condition(schema.ConditionStale, corev1.ConditionTrue, "", "no report for 5s")), NodeSilent, Cluster, "what is known of pod job is old: no report for 5s"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := OfPod(cluster(tt.node, tt.pod), tt.pod)
+			if got.Code != tt.code || got.Fault != tt.fault || got.Text != tt.text {
+				t.Errorf("got %s (%q): %s\nwant %s (%q): %s", got.Code, got.Fault, got.Text, tt.code, tt.fault, tt.text)
+			}
+		})
+	}
+}
+
+// What events say of a pod is told, without blaming a container that merely has not
+// come up.
+func TestTellKeepsTheFault(t *testing.T) {
+	p := podWith(status(runs(0, nil)), func(p *corev1.Pod) { p.UID = "u" })
+	e := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, InvolvedObject: corev1.ObjectReference{UID: "u"}, Reason: schema.ReasonUnhealthy, Message: "readiness probe failed: HTTP 404"}
+	r := cluster(readyNode, p, e)
+	got := Tell(r, OfPod(r, p))
+	want := Trouble{Code: ProbeFailing, Text: "container c of pod job runs, but: readiness probe failed: HTTP 404", Pod: schema.KeyOf(p), Container: "c", Running: true}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Each kind that may stand in Git is judged or known to run nothing; a kind that is
+// neither is found among a source's workloads, and is not well.
+func TestAnUnknownKindIsNotWell(t *testing.T) {
+	if got := len(walksOf(schema.Kinds())); got != 2 {
+		t.Errorf("%d ways to workloads, want those of Deployments and Pods: a kind of schema has no row", got)
+	}
+	withNew := append(slices.Clone(schema.Kinds()), schema.KindInfo{Kind: "DaemonSet", Desired: true})
+	if got := len(walksOf(withNew)); got != 3 {
+		t.Errorf("%d ways to workloads once there is a kind without a row, want 3", got)
+	}
+	w := Of(cluster(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "x"}}, now)
+	troubles := slices.Collect(w.Troubles)
+	if w.Complete || len(troubles) != 1 || troubles[0].Text != "this version cannot tell whether a ConfigMap is well" {
+		t.Errorf("complete %v, %+v", w.Complete, troubles)
+	}
+}
+
+// Every code has a rule, so that no answer lacks who must act.
+func TestRulesAreWhole(t *testing.T) {
+	seen := map[Code]bool{}
+	for _, r := range Rules() {
+		if seen[r.Code] || r.Todo == "" || r.Actor == "" || r.Actor == Nobody && r.Fault != NoFault {
+			t.Errorf("rule of %s: %+v", r.Code, r)
+		}
+		seen[r.Code] = true
+	}
+}

@@ -1,0 +1,370 @@
+package health
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// pod is the row of pods that nothing else made.
+func pod(r state.Reader, obj schema.Object, _ time.Time) Workload {
+	p := obj.(*corev1.Pod)
+	w := Workload{
+		Complete: p.DeletionTimestamp == nil && (p.Status.Phase == corev1.PodSucceeded || Ready(p)),
+		Progress: string(p.Status.Phase), Moved: ScheduledAt(p), Troubles: none[Trouble], Pods: just(p),
+	}
+	if p.DeletionTimestamp != nil {
+		w.Progress, w.Leaving = "terminates", true
+	}
+	if w.Complete {
+		return w
+	}
+	found := OfPod(r, p)
+	if p.Status.Phase == corev1.PodFailed {
+		w.Failed = &found
+	}
+	w.Troubles = just(found)
+	return w
+}
+
+// Condition is the pod's condition of that type, false when nobody wrote it.
+func Condition(pod *corev1.Pod, t corev1.PodConditionType) (corev1.PodCondition, bool) {
+	for _, cond := range pod.Status.Conditions {
+		if cond.Type == t {
+			return cond, true
+		}
+	}
+	return corev1.PodCondition{}, false
+}
+
+func isTrue(pod *corev1.Pod, t corev1.PodConditionType) bool {
+	cond, ok := Condition(pod, t)
+	return ok && cond.Status == corev1.ConditionTrue
+}
+
+// Ready reports whether the pod is said to be ready.
+func Ready(pod *corev1.Pod) bool { return isTrue(pod, corev1.PodReady) }
+
+// ReadySince is when the pod became ready or stopped being so; its creation when
+// nobody said.
+func ReadySince(pod *corev1.Pod) time.Time {
+	if cond, ok := Condition(pod, corev1.PodReady); ok && !cond.LastTransitionTime.IsZero() {
+		return cond.LastTransitionTime.Time
+	}
+	return pod.CreationTimestamp.Time
+}
+
+// ScheduledAt is when the pod was bound to its node, its creation before that.
+func ScheduledAt(pod *corev1.Pod) time.Time {
+	if cond, ok := Condition(pod, corev1.PodScheduled); ok && cond.Status == corev1.ConditionTrue {
+		return cond.LastTransitionTime.Time
+	}
+	return pod.CreationTimestamp.Time
+}
+
+// Ended reports whether the pod's containers are through and will not run again.
+func Ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// Available reports whether the pod has been ready for minReadySeconds, and if it is
+// ready but not for long enough, when it will have been.
+func Available(pod *corev1.Pod, minReadySeconds int32, now time.Time) (ok bool, at time.Time) {
+	if !Ready(pod) {
+		return false, time.Time{}
+	}
+	at = ReadySince(pod).Add(time.Duration(minReadySeconds) * time.Second)
+	if minReadySeconds == 0 || !at.After(now) {
+		return true, time.Time{}
+	}
+	return false, at
+}
+
+// OfPod is what keeps a pod from being ready. It reads the pod and its node alone;
+// Tell adds what events say.
+func OfPod(r state.Reader, pod *corev1.Pod) Trouble {
+	t := podTrouble(r, pod)
+	t.Since, t.Pod = ScheduledAt(pod), schema.KeyOf(pod)
+	return t
+}
+
+func podTrouble(r state.Reader, pod *corev1.Pod) Trouble {
+	switch {
+	case pod.Spec.NodeName == "" && pod.DeletionTimestamp == nil:
+		return unbound(pod)
+	case pod.Spec.NodeName != "":
+		if bad, ok := OfNode(r, pod.Spec.NodeName); ok {
+			bad.Text = fmt.Sprintf("pod %s is on node %s, which %s", pod.Name, pod.Spec.NodeName, bad.Text)
+			return bad
+		}
+	}
+	if cond, ok := Condition(pod, schema.ConditionStale); ok && cond.Status == corev1.ConditionTrue {
+		return newTrouble(NodeSilent, "what is known of pod "+pod.Name+" is old: "+cond.Message)
+	}
+	if pod.DeletionTimestamp != nil {
+		return leaving(pod)
+	}
+	found := wholePod(pod)
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if judged, ok := containerTrouble(pod, s); ok && found.yields(judged) {
+			found = judged
+		}
+	}
+	return found
+}
+
+// yields reports whether of two troubles of one pod the other is told: what is the
+// revision's fault stays so whatever else is missing. Of equals the one of a
+// container tells more.
+func (t Trouble) yields(other Trouble) bool {
+	if blamed := other.Fault == Revision; blamed != (t.Fault == Revision) {
+		return blamed
+	}
+	return !t.Worse(other)
+}
+
+func wholePod(pod *corev1.Pod) Trouble {
+	switch {
+	case pod.Status.Phase == corev1.PodSucceeded:
+		return newTrouble(Completed, "pod "+pod.Name+" has done its work")
+	case Ready(pod):
+		return newTrouble(Healthy, "pod "+pod.Name+" is ready on "+pod.Spec.NodeName+restarts(pod))
+	case pod.Status.Phase == corev1.PodFailed:
+		return newTrouble(Failed, "pod "+pod.Name+" failed"+colon(pod.Status.Reason, pod.Status.Message))
+	}
+	if cond, ok := Condition(pod, corev1.PodReadyToStartContainers); ok && cond.Status == corev1.ConditionFalse {
+		if code, ok := setupCodes[cond.Reason]; ok {
+			return newTrouble(code, "pod "+pod.Name+" cannot be set up: "+cond.Message)
+		}
+	}
+	if cond, ok := Condition(pod, corev1.PodReady); ok && cond.Reason == schema.ReasonConmonDied {
+		return newTrouble(ConmonDied, "pod "+pod.Name+" is not trusted: "+cond.Message)
+	}
+	return newTrouble(RollingOut, "pod "+pod.Name+" has not started on "+pod.Spec.NodeName+" yet")
+}
+
+// setupCodes are the reasons for which no container of a pod had its turn.
+var setupCodes = map[string]Code{
+	schema.ReasonSandbox:         NetworkFailing,
+	schema.ReasonMount:           SetupFailing,
+	schema.ReasonContainerConfig: ConfigMissing,
+}
+
+// lackingCodes are the reasons for which no node takes a pod.
+var lackingCodes = map[string]Code{
+	schema.ReasonNoCapacity:    NoCapacity,
+	schema.ReasonNoReadyNode:   NoReadyNode,
+	schema.ReasonNoFittingNode: NoFittingNode,
+}
+
+func unbound(pod *corev1.Pod) Trouble {
+	cond, _ := Condition(pod, corev1.PodScheduled)
+	lacking, _ := Condition(pod, schema.ConditionLacking)
+	code, known := lackingCodes[lacking.Reason]
+	if !known && cond.Reason == corev1.PodReasonUnschedulable {
+		code, known = NoCapacity, true
+	}
+	if !known {
+		return newTrouble(RollingOut, "pod "+pod.Name+" waits for its node"+colon(cond.Message))
+	}
+	return newTrouble(code, "no node takes pod "+pod.Name+colon(cond.Message))
+}
+
+// waitingCodes are the reasons for which a container waits.
+var waitingCodes = map[string]Code{
+	schema.ReasonCrashLoop:           CrashLoop,
+	schema.ReasonErrImagePull:        ImagePull,
+	schema.ReasonImagePullBackOff:    ImagePull,
+	schema.ReasonErrImageNeverPull:   ImageNotOnNode,
+	schema.ReasonRegistryUnavailable: RegistryUnavailable,
+	schema.ReasonContainerConfig:     ConfigMissing,
+	schema.ReasonContainerCreate:     StartFailing,
+	schema.ReasonContainerRun:        StartFailing,
+	schema.ReasonStatusUnknown:       Unknown,
+}
+
+// endCodes are the reasons with which a container ended that are no crash of its
+// own.
+var endCodes = map[string]Code{
+	schema.ReasonOOMKilled:     OOMKilled,
+	schema.ReasonUnhealthy:     ProbeFailing,
+	schema.ReasonConmonDied:    ConmonDied,
+	schema.ReasonNodeRebooted:  NodeRebooted,
+	schema.ReasonStatusUnknown: EndUnseen,
+}
+
+// containerTrouble is what is wrong with a container; false when nothing is.
+func containerTrouble(pod *corev1.Pod, s corev1.ContainerStatus) (t Trouble, ok bool) {
+	name := fmt.Sprintf("container %s of pod %s", s.Name, pod.Name)
+	end, last := s.State.Terminated, s.LastTerminationState.Terminated
+	switch {
+	case s.State.Waiting != nil:
+		t, ok = waiting(s, name)
+	case end != nil:
+		ok = end.ExitCode != 0 || end.Reason == schema.ReasonUnhealthy
+		t = newTrouble(exitCode(end), name+" ended with "+Exit(end))
+	case s.State.Running == nil || s.Ready:
+	case s.RestartCount > 0 && last != nil:
+		t, ok = newTrouble(exitCode(last), fmt.Sprintf("%s was restarted %s, last after %s", name, Times(s.RestartCount, "time"), Exit(last))), true
+		t.Previous, t.Running = true, true
+	case s.RestartCount > 0:
+		t, ok = newTrouble(CrashLoop, fmt.Sprintf("%s was restarted %s", name, Times(s.RestartCount, "time"))), true
+		t.Running = true
+	default:
+		t, ok = newTrouble(RollingOut, name+" runs and is not ready yet"), true
+		t.Running = true
+	}
+	t.Container = s.Name
+	return t, ok
+}
+
+func waiting(s corev1.ContainerStatus, name string) (Trouble, bool) {
+	w, last := s.State.Waiting, s.LastTerminationState.Terminated
+	code, known := waitingCodes[w.Reason]
+	switch {
+	case !known:
+		return Trouble{}, false
+	case code != CrashLoop || last == nil:
+		return newTrouble(code, name+" waits"+colon(w.Reason, w.Message)), true
+	case exitCode(last) == ProbeFailing:
+		return newTrouble(ProbeFailing, fmt.Sprintf("%s is stopped, %s so far: %s", name, Times(s.RestartCount, "restart"), last.Message)), true
+	}
+	return newTrouble(exitCode(last), fmt.Sprintf("%s ends with %s, %s", name, Exit(last), Times(s.RestartCount, "restart"))), true
+}
+
+func exitCode(t *corev1.ContainerStateTerminated) Code {
+	return cmp.Or(endCodes[t.Reason], CrashLoop)
+}
+
+// leaving tells of a pod on its way out whose node reports.
+func leaving(pod *corev1.Pod) Trouble {
+	if pod.Annotations[schema.AnnotationDrained] != "true" {
+		return newTrouble(Draining, "pod "+pod.Name+" goes on serving until every node has taken it out of its tables")
+	}
+	text := "pod " + pod.Name + " terminates"
+	if grace := pod.DeletionGracePeriodSeconds; grace != nil {
+		text += fmt.Sprintf(", within %ds of the stop signal", *grace)
+	}
+	return newTrouble(Terminating, text)
+}
+
+// Tell is the trouble with what the events of its pod say of it: the answer that a
+// probe got, and how the end of a pod goes. It walks all events of the namespace, so
+// it is for a trouble that is told to somebody.
+func Tell(r state.Reader, t Trouble) Trouble {
+	pod, ok := state.Get[*corev1.Pod](r, t.Pod.Namespace, t.Pod.Name)
+	if !ok {
+		return t
+	}
+	told := tell(r, pod, t)
+	told.Since, told.Pod, told.Container = t.Since, t.Pod, t.Container
+	return told
+}
+
+func tell(r state.Reader, pod *corev1.Pod, t Trouble) Trouble {
+	terminating := LastEvent(r, pod, schema.ReasonTerminating, "")
+	switch {
+	case pod.DeletionTimestamp != nil && (t.Code == Draining || t.Code == Terminating):
+		return told(r, pod, t, terminating)
+	case pod.DeletionTimestamp != nil && terminating != nil:
+		t.Text += "; it is to go: " + terminating.Message
+	case t.Running:
+		if e := LastEvent(r, pod, schema.ReasonUnhealthy, t.Container); e != nil {
+			said := newTrouble(ProbeFailing, fmt.Sprintf("container %s of pod %s runs, but: %s", t.Container, pod.Name, e.Message))
+			said.Running, said.Fault = true, t.Fault // a probe that fails at first is how most containers start
+			return said
+		}
+	case t.Code == RollingOut && t.Container == "" && pod.Status.PodIP == "":
+		if e := LastEvent(r, pod, schema.ReasonBadAddress, ""); e != nil {
+			return newTrouble(BadAddress, "what is said of pod "+pod.Name+" is not believed: "+e.Message)
+		}
+	}
+	return t
+}
+
+// told is how the end of a pod goes, in its events' words.
+func told(r state.Reader, pod *corev1.Pod, t Trouble, because *corev1.Event) Trouble {
+	if e := sinceDeleted(r, pod, schema.ReasonKill); e != nil {
+		return newTrouble(StopFailing, "pod "+pod.Name+" cannot be ended: "+e.Message)
+	}
+	if e := sinceDeleted(r, pod, schema.ReasonExceededGracePeriod); e != nil {
+		return newTrouble(StopIgnored, "pod "+pod.Name+" did not end when asked to: "+e.Message)
+	}
+	if because != nil {
+		t.Text += ": " + because.Message
+	}
+	return t
+}
+
+// sinceDeleted is the last event with that reason since the pod was told to go: what
+// went wrong when a probe stopped it is over. Both times are the master's.
+func sinceDeleted(r state.Reader, pod *corev1.Pod, reason string) *corev1.Event {
+	e := LastEvent(r, pod, reason, "")
+	grace := time.Duration(0)
+	if pod.DeletionGracePeriodSeconds != nil {
+		grace = time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second
+	}
+	if e == nil || e.LastTimestamp.Time.Before(pod.DeletionTimestamp.Add(-grace)) {
+		return nil
+	}
+	return e
+}
+
+// LastEvent is the newest event of a pod with that reason, nil when there is none.
+// An event that names another of the pod's containers does not count.
+func LastEvent(r state.Reader, pod *corev1.Pod, reason, container string) *corev1.Event {
+	var last *corev1.Event
+	for e := range state.All[*corev1.Event](r, pod.Namespace) {
+		if field := e.InvolvedObject.FieldPath; e.InvolvedObject.UID != pod.UID || e.Reason != reason || container != "" && field != "" && field != schema.ContainerField(pod, container) {
+			continue
+		}
+		if last == nil || last.LastTimestamp.Before(&e.LastTimestamp) {
+			last = e
+		}
+	}
+	return last
+}
+
+func restarts(pod *corev1.Pod) string {
+	for _, s := range pod.Status.ContainerStatuses {
+		if last := s.LastTerminationState.Terminated; s.RestartCount > 0 && last != nil {
+			return fmt.Sprintf(", after %s of container %s (last: %s)", Times(s.RestartCount, "restart"), s.Name, Exit(last))
+		}
+	}
+	return ""
+}
+
+// Exit is how a container ended: "exit code 1", with what else is known.
+func Exit(t *corev1.ContainerStateTerminated) string {
+	s := fmt.Sprintf("exit code %d", t.ExitCode)
+	if t.Reason != "" && t.Reason != "Error" && t.Reason != "Completed" {
+		s += ", " + t.Reason
+	}
+	return s + colon(t.Message)
+}
+
+// Times is a number of things, "1 restart" or "3 restarts".
+func Times(n int32, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// colon joins what is known behind what it explains.
+func colon(parts ...string) string {
+	var b strings.Builder
+	for _, p := range parts {
+		if p = strings.TrimSpace(p); p != "" {
+			b.WriteString(": " + p)
+		}
+	}
+	return b.String()
+}

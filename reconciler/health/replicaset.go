@@ -1,0 +1,26 @@
+package health
+
+import (
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+func replicaSet(r state.Reader, obj schema.Object, now time.Time) Workload {
+	rs := obj.(*appsv1.ReplicaSet)
+	want := Desired(rs.Spec.Replicas)
+	w := Workload{
+		Complete: rs.Status.ObservedGeneration >= rs.Generation && rs.Status.ReadyReplicas >= want,
+		Unseen:   rs.Status.ObservedGeneration < rs.Generation,
+		Progress: fmt.Sprintf("%d of %d ready", rs.Status.ReadyReplicas, want),
+		Troubles: none[Trouble], Pods: ownedPods(r, rs),
+	}
+	if !w.Complete {
+		w.Troubles = func(yield func(Trouble) bool) { podTroubles(r, rs, rs.Spec.MinReadySeconds, now, yield) }
+	}
+	return w
+}
