@@ -49,6 +49,7 @@ func accept(c *control.Context, cand Candidate) {
 	}
 	rev.Enter(schema.PhaseValid, c.Stamp(), countObjects(len(cand.Objects)))
 	rev.Status.Counts = countChanges(changes)
+	rev.Status.Counts.Objects = len(cand.Objects)
 	if cand.Plan != nil {
 		placements := cand.Plan.Placements()
 		rev.Status.Placements = schema.FitPlacements(placements)
@@ -66,7 +67,7 @@ func accept(c *control.Context, cand Candidate) {
 	c.Tx.Put(next)
 	c.Tx.Put(rev)
 	settle.Apply(c, changes)
-	forgetRevisions(c, next)
+	forgetRevisions(c, src, ref.Commit)
 }
 
 // refuse records a revision that changes nothing; what was applied stays.
@@ -75,7 +76,7 @@ func refuse(c *control.Context, src *schema.Source, rev *schema.Revision, phase 
 	tell(c, src, metav1.ConditionFalse, string(phase), reason)
 	c.Tx.Put(src)
 	c.Tx.Put(rev)
-	forgetRevisions(c, src)
+	forgetRevisions(c, src, src.Status.Applied.Commit)
 }
 
 // hold refuses a revision for a guard's reason, one of schema.ConditionHeld's.
@@ -143,6 +144,7 @@ func newRevision(c *control.Context, cand Candidate) *schema.Revision {
 	}
 	if old, ok := state.Get[*schema.Revision](c.Tx, "", name); ok {
 		rev.ObjectMeta = *old.ObjectMeta.DeepCopy()
+		rev.Status.ProvenAt = old.Status.ProvenAt
 	}
 	rev.Enter(schema.PhaseSeen, c.Stamp(), "")
 	return rev
@@ -166,9 +168,9 @@ func supersede(c *control.Context, by *schema.Revision) {
 	}
 }
 
-// forgetRevisions drops the oldest revisions, but never the one that runs nor the
-// one to go back to.
-func forgetRevisions(c *control.Context, src *schema.Source) {
+// forgetRevisions drops the oldest revisions, but never the one that is applied from
+// now on nor the one to go back to from it. The source is as it was until now.
+func forgetRevisions(c *control.Context, src *schema.Source, applied string) {
 	revs := slices.Collect(state.By[*schema.Revision](c.Tx, state.RevisionsBySource, src.Name))
 	over := len(revs) - KeptRevisions
 	if over <= 0 {
@@ -177,9 +179,9 @@ func forgetRevisions(c *control.Context, src *schema.Source) {
 	slices.SortFunc(revs, func(a, b *schema.Revision) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
-	healthy := health.LastHealthy(revs)
+	healthy := health.GoBackTo(src, revs)
 	for _, rev := range revs[:over] {
-		if rev != healthy && rev.Spec.Commit != src.Status.Applied.Commit {
+		if rev != healthy && rev.Spec.Commit != applied {
 			c.Tx.Delete(schema.KeyOf(rev))
 		}
 	}

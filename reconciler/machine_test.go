@@ -42,6 +42,7 @@ type cluster struct {
 	now     time.Time
 	nodes   []schema.NodeName
 	broken  func(*corev1.Pod) bool // pods that never become ready
+	tried   func(*corev1.Pod) bool // pods whose container was restarted
 	started map[types.UID]bool
 	given   int // addresses
 	writes  int
@@ -52,7 +53,7 @@ func newCluster(t *testing.T, nodes int) *cluster {
 		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), DNS: netip.MustParseAddr("10.96.0.10"), NodePortFirst: 30000, NodePortLast: 32767,
 	})
 	src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{Embedded: true})}
-	c := &cluster{t: t, engine: engine, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), started: map[types.UID]bool{}, broken: func(*corev1.Pod) bool { return false }}
+	c := &cluster{t: t, engine: engine, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), started: map[types.UID]bool{}, broken: func(*corev1.Pod) bool { return false }, tried: func(*corev1.Pod) bool { return false }}
 	c.machine = reconciler.NewMachine(engine, state.Empty(state.Counters{ResourceVersion: 1 << 40}), []schema.Source{src})
 	for i := range nodes {
 		c.nodes = append(c.nodes, schema.NodeName(fmt.Sprintf("n%d", i+1)))
@@ -130,12 +131,16 @@ func (c *cluster) podStatus(pod *corev1.Pod, node int) corev1.PodStatus {
 		state = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "exit code 1"}}
 	}
 	started := true
+	restarts := int32(0)
+	if c.tried(pod) {
+		restarts = 1
+	}
 	return corev1.PodStatus{
 		Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}},
 		Conditions: []corev1.PodCondition{
 			{Type: corev1.ContainersReady, Status: ready}, {Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.NewTime(c.now.Truncate(time.Hour))},
 		},
-		ContainerStatuses: []corev1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, Ready: ready == corev1.ConditionTrue, Started: &started, State: state}},
+		ContainerStatuses: []corev1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, Ready: ready == corev1.ConditionTrue, Started: &started, State: state, RestartCount: restarts}},
 	}
 }
 

@@ -287,7 +287,11 @@ func Follow(ctx context.Context, feed *state.Feed, revision string, now func() t
 			fmt.Fprintln(out, l)
 		}
 		if ended {
-			fmt.Fprintln(out, progress.Verdict(rev))
+			if src, ok := state.Get[*schema.Source](snap, "", rev.Spec.Source); ok {
+				fmt.Fprintln(out, progress.Verdict(src, rev))
+				return
+			}
+			fmt.Fprintln(out, "FAILED "+revision+": its source is gone")
 			return
 		}
 		select {

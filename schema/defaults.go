@@ -30,6 +30,10 @@ func Default(obj Object) {
 	}
 }
 
+// DefaultHealthyFor is how long a revision must have run well before a source goes
+// back to it: longer than a program that ends soon takes to end for the second time.
+const DefaultHealthyFor = 60 * time.Second
+
 // DefaultSourceSpec returns spec with every empty field at its default.
 func DefaultSourceSpec(spec SourceSpec) SourceSpec {
 	setDefault(&spec.Branch, "main")
@@ -41,6 +45,7 @@ func DefaultSourceSpec(spec SourceSpec) SourceSpec {
 	setDefault(&spec.PodSecurity, BaselineLevel)
 	setPointer(&spec.Interval, metav1.Duration{Duration: 30 * time.Second})
 	setPointer(&spec.ProgressDeadline, metav1.Duration{Duration: 600 * time.Second})
+	setPointer(&spec.HealthyFor, metav1.Duration{Duration: DefaultHealthyFor})
 	return spec
 }
 

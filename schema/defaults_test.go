@@ -121,7 +121,7 @@ func TestDefaultSourceSpec(t *testing.T) {
 	got := DefaultSourceSpec(SourceSpec{Embedded: true, Branch: "prod"})
 	want := SourceSpec{
 		Embedded: true, Branch: "prod", Path: ".", Namespace: "default", Unsupported: "error", OnFailure: "rollback", PruneLimit: "50%", PodSecurity: BaselineLevel,
-		Interval: &metav1.Duration{Duration: 30 * time.Second}, ProgressDeadline: &metav1.Duration{Duration: 10 * time.Minute},
+		Interval: &metav1.Duration{Duration: 30 * time.Second}, ProgressDeadline: &metav1.Duration{Duration: 10 * time.Minute}, HealthyFor: &metav1.Duration{Duration: time.Minute},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

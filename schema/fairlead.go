@@ -33,6 +33,7 @@ type SourceSpec struct {
 	Unsupported      string           `json:"unsupported,omitempty"`      // error (default) or warn
 	OnFailure        string           `json:"onFailure,omitempty"`        // rollback (default) or hold
 	ProgressDeadline *metav1.Duration `json:"progressDeadline,omitempty"` // default 600s
+	HealthyFor       *metav1.Duration `json:"healthyFor,omitempty"`       // default 60s; how long a revision must run well to be gone back to
 	PruneLimit       string           `json:"pruneLimit,omitempty"`       // default 50%
 	Include          []string         `json:"include,omitempty"`          // globs; empty is everything
 	Exclude          []string         `json:"exclude,omitempty"`
@@ -112,6 +113,9 @@ type RevisionSpec struct {
 type RevisionStatus struct {
 	Phase        Phase               `json:"phase,omitempty"`
 	Phases       []PhaseRecord       `json:"phases,omitempty"`
+	Sync         *Standing           `json:"sync,omitempty"`     // while it runs or Git asks for it
+	Health       *Standing           `json:"health,omitempty"`   // since it was applied; of one that was replaced, as it was then
+	ProvenAt     *metav1.Time        `json:"provenAt,omitempty"` // when it had run well for its source's healthyFor
 	Counts       RevisionCounts      `json:"counts,omitempty"`
 	Diagnostics  []Diagnostic        `json:"diagnostics,omitempty"` // at most MaxRevisionDiagnostics
 	RolledBackTo string              `json:"rolledBackTo,omitempty"`
@@ -120,6 +124,36 @@ type RevisionStatus struct {
 	Differs      []string            `json:"differs,omitempty"`    // "differs from plan: ..." notes
 	Conditions   []metav1.Condition  `json:"conditions,omitempty"`
 }
+
+// Standing is how a revision stands now, in one word, where its phases tell what it
+// went through.
+type Standing struct {
+	Word   string      `json:"word"`
+	Reason string      `json:"reason,omitempty"`
+	Since  metav1.Time `json:"since"` // since when the word is true
+}
+
+// The words of RevisionStatus.Sync: does the cluster match Git?
+const (
+	Synced  = "Synced"  // the revision's objects are applied, and Git asks for them
+	Drifted = "Drifted" // they were applied, and some are no longer there
+	Held    = "Held"    // Git asks for one revision and another runs
+	Invalid = "Invalid" // Git asks for a tree that has errors
+)
+
+// SyncWords are all of them.
+var SyncWords = []string{Synced, Drifted, Held, Invalid}
+
+// The words of RevisionStatus.Health: does it work?
+const (
+	Healthy     = "Healthy"     // every workload is complete
+	Progressing = "Progressing" // it is rolled out
+	Degraded    = "Degraded"    // it was healthy, and a workload no longer is
+	Failed      = "Failed"      // its rollout failed
+)
+
+// HealthWords are all of them.
+var HealthWords = []string{Healthy, Progressing, Degraded, Failed}
 
 // MaxRevisionDiagnostics bounds RevisionStatus.Diagnostics.
 const MaxRevisionDiagnostics = 100
@@ -137,6 +171,9 @@ type RevisionCounts struct {
 	Changed int `json:"changed"`
 	Pruned  int `json:"pruned"`
 	Pods    int `json:"pods"` // pods started
+	// Objects is how many objects the tree asks for; 0 where an earlier version did
+	// not count them.
+	Objects int `json:"objects,omitempty"`
 }
 
 // The commit trailers that override a guard, each good once.
@@ -165,6 +202,7 @@ func (s *Source) DeepCopyObject() runtime.Object {
 	out.Spec.Exclude = slices.Clone(s.Spec.Exclude)
 	out.Spec.Interval = clonePtr(s.Spec.Interval)
 	out.Spec.ProgressDeadline = clonePtr(s.Spec.ProgressDeadline)
+	out.Spec.HealthyFor = clonePtr(s.Spec.HealthyFor)
 	out.Spec.Auth = clonePtr(s.Spec.Auth)
 	out.Spec.Namespaces = slices.Clone(s.Spec.Namespaces)
 	out.Spec.ClusterKinds = slices.Clone(s.Spec.ClusterKinds)
@@ -178,6 +216,9 @@ func (r *Revision) DeepCopyObject() runtime.Object {
 	out := *r
 	r.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
 	out.Status.Phases = slices.Clone(r.Status.Phases)
+	out.Status.Sync = clonePtr(r.Status.Sync)
+	out.Status.Health = clonePtr(r.Status.Health)
+	out.Status.ProvenAt = clonePtr(r.Status.ProvenAt)
 	out.Status.Diagnostics = slices.Clone(r.Status.Diagnostics)
 	out.Status.Placements = maps.Clone(r.Status.Placements)
 	out.Status.Differs = slices.Clone(r.Status.Differs)
@@ -202,12 +243,6 @@ func (r *Revision) Entered(phase Phase) time.Time {
 		}
 	}
 	return at
-}
-
-// GoodToGoBackTo reports whether a source may go back to the revision: it was
-// healthy, and has not failed since.
-func (r *Revision) GoodToGoBackTo() bool {
-	return !r.Status.Quarantined && r.Status.Phase != PhaseFailed && !r.Entered(PhaseHealthy).IsZero()
 }
 
 // Enter records phase at the given time, the reason as far as it is kept; entering

@@ -131,6 +131,14 @@ const (
 	ReasonNoWayBack   = "NoWayBack"   // it failed, and what was healthy cannot be applied any more
 )
 
+// ConditionSynced and ConditionHealthy say on a Revision what its status says in
+// sync and health, for clients that know conditions. The reason of the first is its
+// word, of the second a code of package health.
+const (
+	ConditionSynced  = "Synced"
+	ConditionHealthy = "Healthy"
+)
+
 // ConditionAllocated tells on a Service whether it holds the cluster address and
 // node ports in its spec. Its message when True names exactly what is held.
 const ConditionAllocated = "Allocated"

@@ -462,6 +462,9 @@ func (p *problems) source(s *SourceSpec) {
 	if s.ProgressDeadline.Duration < time.Second {
 		p.add("spec.progressDeadline", "%s is too short, at least 1s", s.ProgressDeadline.Duration)
 	}
+	if s.HealthyFor.Duration < 0 {
+		p.add("spec.healthyFor", "%s must not be negative", s.HealthyFor.Duration)
+	}
 	if percent, err := strconv.Atoi(strings.TrimSuffix(s.PruneLimit, "%")); err != nil || !strings.HasSuffix(s.PruneLimit, "%") || percent < 0 || percent > 100 {
 		p.hint("spec.pruneLimit", "write a percentage like 50%", "%q is not a percentage from 0%% to 100%%", s.PruneLimit)
 	}

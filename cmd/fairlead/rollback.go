@@ -122,7 +122,7 @@ func newRollback(src *schema.Source, revs []*schema.Revision, to string) (*rollb
 		}
 	}
 	if to == "" {
-		target := health.LastHealthy(slices.DeleteFunc(slices.Clone(revs), func(rev *schema.Revision) bool { return rev.Spec.Commit == r.Parent }))
+		target := health.GoBackTo(src, slices.DeleteFunc(slices.Clone(revs), func(rev *schema.Revision) bool { return rev.Spec.Commit == r.Parent }))
 		if target == nil {
 			return nil, fmt.Errorf("source %s has no healthy revision before %s: name one with --to, see `fairlead history`", src.Name, short(r.Parent))
 		}

@@ -36,8 +36,11 @@ func statusCommand() *cobra.Command {
 and what keeps them. REV is a commit or a revision's name; the default is what
 Git asks for now.
 
-Exit codes: 0 healthy, 1 failed or error, 3 still rolling out (with --wait: at
-the time-out).`,
+Beside what the revision went through stands what is true now, in two words:
+sync, whether the cluster matches Git, and health, whether it works.
+
+Exit codes: 0 it is in place and works now; 1 it failed, no longer works or is
+not in place, or error; 3 still rolling out (with --wait: at the time-out).`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := flags.connect()
@@ -176,14 +179,13 @@ func followStatus(ctx context.Context, c *client.Client, source, want string, ou
 }
 
 func (s *status) exit() error {
-	ended, healthy := progress.Ended(s.Revision)
-	switch {
-	case healthy:
+	switch progress.OutcomeOf(s.Source, s.Revision) {
+	case progress.Works:
 		return nil
-	case ended:
-		return &exitError{code: 1}
+	case progress.UnderWay:
+		return &exitError{code: 3}
 	}
-	return &exitError{code: 3}
+	return &exitError{code: 1}
 }
 
 func (s *status) write(w io.Writer) {
@@ -194,6 +196,8 @@ func (s *status) write(w io.Writer) {
 	if s.Source.Status.Applied.Commit != s.Source.Status.Desired.Commit {
 		schema.Fprintf(w, "  applied  %s, while Git asks for %s\n", short(s.Source.Status.Applied.Commit), short(s.Source.Status.Desired.Commit))
 	}
+	writeStanding(w, "sync", r.Status.Sync)
+	writeStanding(w, "health", r.Status.Health)
 	for _, c := range s.Source.Status.Conditions {
 		if c.Status != metav1.ConditionTrue {
 			schema.Fprintf(w, "  source   %s: %s\n", c.Reason, c.Message)
@@ -208,7 +212,13 @@ func (s *status) write(w io.Writer) {
 	for _, line := range slices.Concat(s.lines, s.Trouble, s.Nodes, r.Status.Differs) {
 		schema.Fprintf(w, "  %s\n", line)
 	}
-	fmt.Fprintln(w, progress.Verdict(r))
+	fmt.Fprintln(w, progress.Verdict(s.Source, r))
+}
+
+func writeStanding(w io.Writer, of string, s *schema.Standing) {
+	if s != nil {
+		schema.Fprintf(w, "  %-8s %s since %s: %s\n", of, s.Word, s.Since.UTC().Format(time.RFC3339), s.Reason)
+	}
 }
 
 func historyCommand() *cobra.Command {
@@ -245,12 +255,20 @@ func historyCommand() *cobra.Command {
 
 func writeHistory(w io.Writer, revs []*schema.Revision, now time.Time) {
 	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(tw, "REVISION\tPHASE\tAGE\tAUTHOR\tSUBJECT")
+	fmt.Fprintln(tw, "REVISION\tPHASE\tSYNC\tHEALTH\tAGE\tAUTHOR\tSUBJECT")
 	for _, r := range revs {
 		author, _, _ := strings.Cut(r.Spec.Author, " <")
-		schema.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Status.Phase, age(now.Sub(r.Entered(schema.PhaseSeen))), author, r.Spec.Subject)
+		schema.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Status.Phase, word(r.Status.Sync), word(r.Status.Health), age(now.Sub(r.Entered(schema.PhaseSeen))), author, r.Spec.Subject)
 	}
 	tw.Flush()
+}
+
+// word is "-" for a revision that does not stand anywhere.
+func word(s *schema.Standing) string {
+	if s == nil {
+		return "-"
+	}
+	return s.Word
 }
 
 func short(commit string) string { return commit[:min(12, len(commit))] }

@@ -88,8 +88,8 @@ var printers = map[schema.Kind]printer{
 		{name: "Remote", wide: true}, {name: "Path", wide: true}, {name: "Message", wide: true},
 	}, typedCells(sourceCells)},
 	schema.KindRevision: {[]column{
-		nameColumn, {name: "Source"}, {name: "Commit"}, {name: "Phase"}, {name: "Subject"}, ageColumn,
-		{name: "Author", wide: true}, {name: "Reason", wide: true},
+		nameColumn, {name: "Source"}, {name: "Commit"}, {name: "Phase"}, {name: "Sync"}, {name: "Health"}, {name: "Subject"}, ageColumn,
+		{name: "Author", wide: true}, {name: "Reason", wide: true}, {name: "Now", wide: true},
 	}, typedCells(revisionCells)},
 }
 
@@ -341,12 +341,20 @@ func sourceCells(s *schema.Source, now metav1.Time) []any {
 }
 
 func revisionCells(r *schema.Revision, now metav1.Time) []any {
-	reason := ""
+	reason, sync, health := "", standingOf(r.Status.Sync), standingOf(r.Status.Health)
 	if n := len(r.Status.Phases); n > 0 {
 		reason = r.Status.Phases[n-1].Reason
 	}
 	return []any{
-		r.Name, r.Spec.Source, shortCommit(r.Spec.Commit), string(r.Status.Phase), r.Spec.Subject,
-		age(r.CreationTimestamp, now), r.Spec.Author, reason,
+		r.Name, r.Spec.Source, shortCommit(r.Spec.Commit), string(r.Status.Phase), orNone(sync.Word), orNone(health.Word), r.Spec.Subject,
+		age(r.CreationTimestamp, now), r.Spec.Author, reason, orNone(health.Reason),
 	}
+}
+
+// standingOf is empty for a revision that does not stand anywhere.
+func standingOf(s *schema.Standing) schema.Standing {
+	if s == nil {
+		return schema.Standing{}
+	}
+	return *s
 }

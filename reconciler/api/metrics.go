@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"fairlead/reconciler/health"
+	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
 
@@ -38,7 +40,7 @@ func newMetrics(reg *prometheus.Registry, s *Server) (*metrics, error) {
 	}
 	own := []prometheus.Collector{
 		m.requests, m.refused,
-		objectCounts{s}, rounds{s},
+		objectCounts{s}, standings{s}, rounds{s},
 		gauge("fairlead_api_watches", "Watches open now.", func() float64 { return float64(s.watches.Load()) }),
 		gauge("fairlead_api_work_streams", "Agents connected now.", func() float64 { return float64(s.door.connected()) }),
 		connectionCounts{s},
@@ -124,6 +126,39 @@ func (c connectionCounts) Describe(ch chan<- *prometheus.Desc) { ch <- connectio
 func (c connectionCounts) Collect(ch chan<- prometheus.Metric) {
 	for _, l := range ConnectionLimits() {
 		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(c.s.listening.Load().count(l.Class)), string(l.Class))
+	}
+}
+
+// standings tell of each source whether it matches Git and whether it works: 1 for the
+// word that is true, 0 for the others.
+type standings struct{ s *Server }
+
+var (
+	syncDesc   = prometheus.NewDesc("fairlead_source_sync", "Whether the cluster matches what Git asks of a source, by word.", []string{"source", "word"}, nil)
+	healthDesc = prometheus.NewDesc("fairlead_source_health", "Whether the revision of a source that runs works, by word.", []string{"source", "word"}, nil)
+)
+
+func (c standings) Describe(ch chan<- *prometheus.Desc) { ch <- syncDesc; ch <- healthDesc }
+
+func (c standings) Collect(ch chan<- prometheus.Metric) {
+	snapshot := c.s.cfg.Feed.Snapshot()
+	for src := range state.All[*schema.Source](snapshot, "") {
+		if rev, ok := health.Asked(snapshot, src); ok {
+			tellWords(ch, syncDesc, src.Name, schema.SyncWords, rev.Status.Sync)
+		}
+		if rev, ok := health.Applied(snapshot, src); ok {
+			tellWords(ch, healthDesc, src.Name, schema.HealthWords, rev.Status.Health)
+		}
+	}
+}
+
+func tellWords(ch chan<- prometheus.Metric, desc *prometheus.Desc, source string, words []string, now *schema.Standing) {
+	for _, word := range words {
+		value := 0.0
+		if now != nil && now.Word == word {
+			value = 1
+		}
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, source, word)
 	}
 }
 

@@ -348,7 +348,8 @@ func TestMetrics(t *testing.T) {
 	c := ts.client("reader:ada")
 	do(t, c, "GET", ts.url+"/api/v1/pods", nil)
 	_, body, _ := do(t, c, "GET", ts.url+"/metrics", nil)
-	for _, want := range []string{`fairlead_objects{kind="Pod"} 2`, "fairlead_api_watches 0", `fairlead_api_requests_total{code="200",method="GET"} 1`, "go_goroutines"} {
+	for _, want := range []string{`fairlead_objects{kind="Pod"} 2`, "fairlead_api_watches 0", `fairlead_api_requests_total{code="200",method="GET"} 1`, "go_goroutines",
+		`fairlead_source_sync{source="main",word="Synced"} 1`, `fairlead_source_sync{source="main",word="Held"} 0`, `fairlead_source_health{source="main",word="Degraded"} 1`, `fairlead_source_health{source="main",word="Healthy"} 0`} {
 		if !strings.Contains(string(body), want) {
 			t.Errorf("no %s in\n%s", want, body)
 		}

@@ -94,7 +94,10 @@ func sampleObjects() []schema.Object {
 		&schema.Revision{
 			ObjectMeta: meta("", schema.RevisionName("main", sampleCommit), nil),
 			Spec:       schema.RevisionSpec{Source: "main", Commit: sampleCommit, Author: "Ada <ada@example.org>", Subject: "open the shop"},
-			Status:     schema.RevisionStatus{Phase: schema.PhaseHealthy},
+			Status: schema.RevisionStatus{
+				Phase: schema.PhaseHealthy, Sync: &schema.Standing{Word: schema.Synced, Since: sampleMade},
+				Health: &schema.Standing{Word: schema.Degraded, Reason: "Deployment shop/api: 1 of 2 available", Since: sampleMade},
+			},
 		},
 	}
 }

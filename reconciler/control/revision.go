@@ -8,68 +8,98 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
 
-// revisionTriggers visits the revision under way of whatever source a changed
+// revisionTriggers visits the revision that is applied of whatever source a changed
 // object comes from; of every source when a node becomes ready or stops being so.
 func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
 	switch c.Key.Kind {
 	case schema.KindRevision:
 		return []schema.Key{c.Key}
 	case schema.KindSource:
-		return revisionUnderWay(r, c.Key.Name)
-	case schema.KindDeployment, schema.KindPod:
-		source := ""
-		for _, side := range changedSides[schema.Object](c) {
-			source = cmp.Or(schema.OriginOf(side).Source, source)
-		}
-		return revisionUnderWay(r, source)
+		return revisionsNamed(c)
 	case schema.KindNode:
 		if sides := changedSides[*corev1.Node](c); len(sides) == 2 && nodeCondition(sides[0], corev1.NodeReady) == nodeCondition(sides[1], corev1.NodeReady) {
 			return nil
 		}
 		var keys []schema.Key
 		for src := range r.List(schema.KindSource, "") {
-			keys = append(keys, revisionUnderWay(r, src.GetName())...)
+			keys = append(keys, revisionConcerned(r, src.GetName(), false)...)
 		}
 		return keys
 	}
-	return nil
+	source, own := "", false
+	for _, side := range changedSides[schema.Object](c) {
+		source, own = cmp.Or(schema.OriginOf(side).Source, source), metav1.GetControllerOfNoCopy(side) == nil
+	}
+	if c.New != nil && c.Key.Kind != schema.KindDeployment && c.Key.Kind != schema.KindPod {
+		return nil
+	}
+	return revisionConcerned(r, source, own)
 }
 
-func revisionUnderWay(r state.Reader, source string) []schema.Key {
+// revisionsNamed are the revisions that a source named before and names now.
+func revisionsNamed(c state.Change) (keys []schema.Key) {
+	for _, src := range changedSides[*schema.Source](c) {
+		for _, commit := range []string{src.Status.Applied.Commit, src.Status.Desired.Commit} {
+			if key := (schema.Key{Kind: schema.KindRevision, Name: schema.RevisionName(src.Name, commit)}); commit != "" && !slices.Contains(keys, key) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys
+}
+
+// revisionConcerned is the source's applied revision if a change may matter to it. To
+// one that is healthy only the source's own objects do: what they own tells by them.
+func revisionConcerned(r state.Reader, source string, own bool) []schema.Key {
 	src, ok := state.Get[*schema.Source](r, "", source)
 	if !ok {
 		return nil
 	}
 	rev, ok := health.Applied(r, src)
-	if !ok || !underWay(rev) {
+	if !ok || rev.Status.Phase == schema.PhaseFailed || !underWay(rev) && !own && isWell(rev) {
 		return nil
 	}
 	return []schema.Key{schema.KeyOf(rev)}
+}
+
+func isWell(rev *schema.Revision) bool {
+	return rev.Status.Health != nil && rev.Status.Health.Word == schema.Healthy
 }
 
 func underWay(rev *schema.Revision) bool {
 	return rev.Status.Phase == schema.PhaseRollingOut || rev.Status.Phase == schema.PhaseStalled
 }
 
-// reconcileRevision judges the applied revision of a source by its workloads:
-// Healthy when all are up to date and available, Failed when one of the revision's
-// own cannot get there in time, Stalled while all that is missing is room or
-// images.
+// reconcileRevision judges the rollout of the applied revision, and says of any how it
+// stands.
 func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 	rev, ok := state.Get[*schema.Revision](c.Tx, "", key.Name)
-	if !ok || !underWay(rev) {
+	if !ok {
 		return wake
 	}
 	src, ok := state.Get[*schema.Source](c.Tx, "", rev.Spec.Source)
-	if !ok || src.Status.Applied.Commit != rev.Spec.Commit {
+	if !ok {
 		return wake
 	}
+	if underWay(rev) && src.Status.Applied.Commit == rev.Spec.Commit {
+		wake = judgeRollout(c, src, rev)
+		rev, _ = state.Get[*schema.Revision](c.Tx, "", key.Name)
+	}
+	return earliest(wake, stand(c, src, rev))
+}
+
+// judgeRollout judges a revision by the workloads of its source: Healthy when all are
+// up to date and available, Failed when one of the revision's own cannot get there in
+// time, Stalled while all that is missing is room or images.
+func judgeRollout(c *Context, src *schema.Source, rev *schema.Revision) (wake time.Time) {
 	var open []verdict
 	workloads := 0
 	for v := range verdicts(c, src, rev) {
@@ -86,7 +116,7 @@ func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 	case len(open) == 0:
 		enter(c, rev, schema.PhaseHealthy, corev1.EventTypeNormal, fmt.Sprintf("workloads up to date and available: %d", workloads))
 	case failed >= 0:
-		enter(c, rev, schema.PhaseFailed, corev1.EventTypeWarning, open[failed].reason)
+		enter(c, rev, schema.PhaseFailed, corev1.EventTypeWarning, open[failed].reason+noWayBack(c, src, rev))
 	case moving < 0:
 		enter(c, rev, schema.PhaseStalled, corev1.EventTypeWarning, open[0].reason)
 	default:
@@ -125,6 +155,100 @@ func enter(c *Context, rev *schema.Revision, phase schema.Phase, eventType, reas
 	}
 	c.Tx.Put(next)
 	Event(c, next, eventType, string(phase), reason)
+}
+
+// noWayBack says why a source stays with a revision that failed; "" when it goes back
+// from it, or is told to stay.
+func noWayBack(c *Context, src *schema.Source, rev *schema.Revision) string {
+	others := slices.DeleteFunc(slices.Collect(state.By[*schema.Revision](c.Tx, state.RevisionsBySource, src.Name)), func(r *schema.Revision) bool { return r.Name == rev.Name })
+	if src.Spec.OnFailure == "hold" || health.GoBackTo(src, others) != nil {
+		return ""
+	}
+	return fmt.Sprintf("; not rolled back, because no revision before it has run well for %s", health.HealthyFor(src))
+}
+
+// stand writes how a revision stands now, where a word changed or the health's reason
+// is of another kind, and returns when it may change by itself.
+func stand(c *Context, src *schema.Source, rev *schema.Revision) (wake time.Time) {
+	now := health.Stand(c.Tx, src, rev, c.Now)
+	now.HealthReason, now.SyncReason = schema.FitText(now.HealthReason, schema.MaxReasonText), schema.FitText(now.SyncReason, schema.MaxReasonText)
+	sync, well := standing(rev.Status.Sync, now.Sync, now.SyncReason, c.Stamp()), standing(rev.Status.Health, now.Health, now.HealthReason, c.Stamp())
+	if rev.Status.Health == nil && well != nil && well.Word != schema.Degraded && !entered(rev).After(c.Now) {
+		well.Since = metav1.NewTime(entered(rev)) // an earlier version did not say
+	}
+	if equality.Semantic.DeepEqual(rev.Status.Sync, sync) && equality.Semantic.DeepEqual(rev.Status.Health, well) {
+		return now.Again
+	}
+	next := state.Edit(rev)
+	prove(c, src, next, sync, well)
+	next.Status.Sync, next.Status.Health = sync, well
+	tellStanding(next, schema.ConditionSynced, sync, schema.Synced, now.Sync)
+	tellStanding(next, schema.ConditionHealthy, well, schema.Healthy, string(now.Code))
+	c.Tx.Put(next)
+	if had := rev.Status.Health; had != nil && well != nil && had.Word != well.Word {
+		tellChange(c, next, had.Word, well)
+	}
+	return now.Again
+}
+
+// standing is had where nothing changed.
+func standing(had *schema.Standing, word, reason string, at metav1.Time) *schema.Standing {
+	switch {
+	case word == "":
+		return nil
+	case had != nil && had.Word == word:
+		at = had.Since
+	}
+	return &schema.Standing{Word: word, Reason: reason, Since: at}
+}
+
+// prove notes, before a revision stops being well or is replaced, that it was well for
+// as long as its source asks. Until then its health says so by itself, and nothing is
+// written while nothing happens.
+func prove(c *Context, src *schema.Source, rev *schema.Revision, sync, well *schema.Standing) {
+	if rev.Status.ProvenAt != nil || !isWell(rev) || sync != nil && well.Word == schema.Healthy {
+		return
+	}
+	if at := rev.Status.Health.Since.Add(health.HealthyFor(src)).Truncate(time.Second); !at.After(c.Now) {
+		proven := metav1.NewTime(at)
+		rev.Status.ProvenAt = &proven
+	}
+}
+
+// tellStanding says in a condition what a standing says, in place. The last word of a
+// revision's health stays when it is replaced; whether it matches Git is then no
+// question any more.
+func tellStanding(rev *schema.Revision, condition string, now *schema.Standing, good, reason string) {
+	at := slices.IndexFunc(rev.Status.Conditions, func(cond metav1.Condition) bool { return cond.Type == condition })
+	if now == nil {
+		if at >= 0 {
+			rev.Status.Conditions = slices.Delete(rev.Status.Conditions, at, at+1)
+		}
+		return
+	}
+	cond := metav1.Condition{Type: condition, Status: metav1.ConditionFalse, Reason: reason, Message: now.Reason, LastTransitionTime: now.Since}
+	if now.Word == good {
+		cond.Status = metav1.ConditionTrue
+	}
+	if at < 0 {
+		rev.Status.Conditions = append(rev.Status.Conditions, cond)
+		return
+	}
+	if rev.Status.Conditions[at].Status == cond.Status {
+		cond.LastTransitionTime = rev.Status.Conditions[at].LastTransitionTime
+	}
+	rev.Status.Conditions[at] = cond
+}
+
+// tellChange tells in an event that a revision works no longer, or again: of its
+// rollout its phases have told.
+func tellChange(c *Context, rev *schema.Revision, had string, now *schema.Standing) {
+	switch {
+	case now.Word == schema.Degraded:
+		Event(c, rev, corev1.EventTypeWarning, schema.Degraded, now.Reason)
+	case had == schema.Degraded && now.Word == schema.Healthy:
+		Event(c, rev, corev1.EventTypeNormal, "HealthyAgain", now.Reason)
+	}
 }
 
 // entered is when the revision came into the phase it is in.
@@ -169,7 +293,7 @@ func judgeWorkload(c *Context, src *schema.Source, rev *schema.Revision, of heal
 	case w.Complete:
 		return verdict{outcome: done}
 	case w.Unseen, w.Leaving:
-		return verdict{outcome: waiting, reason: w.name + ": " + w.Progress}
+		return verdict{outcome: waiting, reason: w.name + ": " + w.Progress()}
 	case w.Failed != nil && w.own:
 		return verdict{outcome: failing, reason: w.name + ": " + health.Tell(c.Tx, *w.Failed).Text}
 	case w.Deadline == 0 && src.Spec.ProgressDeadline != nil:
@@ -211,7 +335,7 @@ func (w workload) judge(c *Context, rev *schema.Revision) verdict {
 		w.name += ", which this revision did not change"
 		w.Troubles = excused(w.Troubles)
 	}
-	v := verdict{outcome: waiting, reason: w.name + ": " + w.Progress}
+	v := verdict{outcome: waiting, reason: w.name + ": " + w.Progress()}
 	since := w.Moved
 	if at := entered(rev); rev.Status.Phase == schema.PhaseRollingOut && at.After(since) {
 		since = at

@@ -47,7 +47,7 @@ const (
 	NoWayBack           Code = "NoWayBack"           // it failed, and what was healthy cannot be applied any more
 	Held                Code = "Held"                // a guard of which this program knows nothing holds it
 	Quarantined         Code = "Quarantined"         // the tree failed and the cluster went back
-	NothingToGoBackTo   Code = "NothingToGoBackTo"   // it failed, and nothing before it was healthy
+	NothingToGoBackTo   Code = "NothingToGoBackTo"   // it failed, and nothing before it has run well for long enough
 	Failed              Code = "Failed"              // it failed and stays, as its source says
 	Stalled             Code = "Stalled"             // it waits for room, a node or an image
 	SourceTrouble       Code = "SourceTrouble"       // the repository cannot be read or followed
@@ -127,7 +127,7 @@ var rules = []Rule{
 	{NoWayBack, Developer, Revision, "commit a fix: the revision before can no longer be applied"},
 	{Held, Developer, Revision, "commit a tree that goes ahead, or one with the trailer that lifts the guard"},
 	{Quarantined, Developer, Revision, "commit a fix; the same tree is not tried again without the trailer " + schema.TrailerRetry},
-	{NothingToGoBackTo, Developer, Revision, "commit a fix: no revision before it was healthy"},
+	{NothingToGoBackTo, Developer, Revision, "commit a fix: no revision before it has run well for long enough to go back to"},
 	{Failed, Developer, Revision, "commit a fix, or go back with `fairlead rollback`"},
 	{Stalled, Operator, Cluster, "provide what is missing; it goes on by itself"},
 	{SourceTrouble, Operator, Cluster, "see to the repository; what ran goes on running"},

@@ -20,7 +20,7 @@ func deployment(r state.Reader, obj schema.Object, now time.Time) Workload {
 	d := obj.(*appsv1.Deployment)
 	w := Workload{
 		Complete: Complete(d, &d.Status), Unseen: d.Status.ObservedGeneration < d.Generation,
-		Progress: deploymentProgress(d), Troubles: none[Trouble], Pods: currentPods(r, d),
+		progress: func() string { return deploymentProgress(d) }, Troubles: none[Trouble], Pods: currentPods(r, d),
 	}
 	if d.Spec.ProgressDeadlineSeconds != nil {
 		w.Deadline = time.Duration(*d.Spec.ProgressDeadlineSeconds) * time.Second

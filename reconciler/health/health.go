@@ -54,8 +54,6 @@ type Workload struct {
 	// Complete says that the latest change was acted on and every pod that is asked
 	// for is there, of the current template, and available or through with its work.
 	Complete bool
-	// Progress is how far it is, in words.
-	Progress string
 	// Unseen says that no controller has looked at the latest change yet.
 	Unseen bool
 	// Failed is why it has failed for good, nil while it may still get there.
@@ -73,7 +71,12 @@ type Workload struct {
 	Troubles iter.Seq[Trouble]
 	// Pods are those of its current template, in name order.
 	Pods iter.Seq[*corev1.Pod]
+
+	progress func() string // worded when somebody asks: most are judged and not told of
 }
+
+// Progress is how far it is, in words.
+func (w Workload) Progress() string { return w.progress() }
 
 // Name is the workload's kind and key, "Deployment shop/api".
 func (w Workload) Name() string { return schema.KeyOf(w.Object).String() }
@@ -114,7 +117,7 @@ func Of(r state.Reader, obj schema.Object, now time.Time) Workload {
 
 func unknown(kind schema.Kind) Workload {
 	told := newTrouble(Unknown, "this version cannot tell whether a "+string(kind)+" is well")
-	return Workload{Progress: told.Text, Troubles: just(told), Pods: none[*corev1.Pod]}
+	return Workload{progress: func() string { return told.Text }, Troubles: just(told), Pods: none[*corev1.Pod]}
 }
 
 // In are the workloads of a source that nothing else made, kind by kind in the order

@@ -18,10 +18,8 @@ func pod(r state.Reader, obj schema.Object, _ time.Time) Workload {
 	p := obj.(*corev1.Pod)
 	w := Workload{
 		Complete: p.DeletionTimestamp == nil && (p.Status.Phase == corev1.PodSucceeded || Ready(p)),
-		Progress: string(p.Status.Phase), Moved: ScheduledAt(p), Troubles: none[Trouble], Pods: just(p),
-	}
-	if p.DeletionTimestamp != nil {
-		w.Progress, w.Leaving = "terminates", true
+		Leaving:  p.DeletionTimestamp != nil,
+		progress: func() string { return podProgress(p) }, Moved: ScheduledAt(p), Troubles: none[Trouble], Pods: just(p),
 	}
 	if w.Complete {
 		return w
@@ -32,6 +30,13 @@ func pod(r state.Reader, obj schema.Object, _ time.Time) Workload {
 	}
 	w.Troubles = just(found)
 	return w
+}
+
+func podProgress(p *corev1.Pod) string {
+	if p.DeletionTimestamp != nil {
+		return "terminates"
+	}
+	return string(p.Status.Phase)
 }
 
 // Condition is the pod's condition of that type, false when nobody wrote it.

@@ -16,7 +16,7 @@ func replicaSet(r state.Reader, obj schema.Object, now time.Time) Workload {
 	w := Workload{
 		Complete: rs.Status.ObservedGeneration >= rs.Generation && rs.Status.ReadyReplicas >= want,
 		Unseen:   rs.Status.ObservedGeneration < rs.Generation,
-		Progress: fmt.Sprintf("%d of %d ready", rs.Status.ReadyReplicas, want),
+		progress: func() string { return fmt.Sprintf("%d of %d ready", rs.Status.ReadyReplicas, want) },
 		Troubles: none[Trouble], Pods: ownedPods(r, rs),
 	}
 	if !w.Complete {

@@ -2,8 +2,13 @@ package health
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -45,14 +50,247 @@ func FindRevisions(revs []*schema.Revision, want string) []*schema.Revision {
 	return found
 }
 
-// LastHealthy is the one of a source's revisions that was healthy most recently,
-// other than those that failed since; nil if there is none.
-func LastHealthy(revs []*schema.Revision) *schema.Revision {
-	good := slices.DeleteFunc(slices.Clone(revs), func(rev *schema.Revision) bool { return !rev.GoodToGoBackTo() })
-	if len(good) == 0 {
-		return nil
+// GoBackTo is the one of a source's revisions that takes the place of a failed one:
+// the one that was healthy last of those that have run well for the source's
+// healthyFor. Where there is none it is the last one that was well until another took
+// its place, or was not for a reason of the cluster's: what nobody had the time to
+// prove is better than what failed. Nil if there is none of those either.
+func GoBackTo(src *schema.Source, revs []*schema.Revision) *schema.Revision {
+	var proven, unproven *schema.Revision
+	for _, rev := range revs {
+		switch {
+		case rev.Status.Quarantined, rev.Status.Phase == schema.PhaseFailed, rev.Entered(schema.PhaseHealthy).IsZero():
+		case ranWell(src, rev):
+			proven = later(proven, rev)
+		case wasWell(rev):
+			unproven = later(unproven, rev)
+		}
 	}
-	return slices.MaxFunc(good, func(a, b *schema.Revision) int {
-		return cmp.Or(a.Entered(schema.PhaseHealthy).Compare(b.Entered(schema.PhaseHealthy)), cmp.Compare(a.ResourceVersion, b.ResourceVersion))
-	})
+	return cmp.Or(proven, unproven)
+}
+
+// ranWell reports whether a revision has run well for long enough. One that runs and
+// is well does as well as it can be known; one of before this was watched counts as
+// it did then.
+func ranWell(src *schema.Source, rev *schema.Revision) bool {
+	now := rev.Status.Health
+	return rev.Status.ProvenAt != nil || now == nil || now.Word == schema.Healthy && src.Status.Applied.Commit == rev.Spec.Commit
+}
+
+// wasWell reports whether nothing was known against a revision when it was replaced.
+func wasWell(rev *schema.Revision) bool {
+	switch rev.Status.Health.Word {
+	case schema.Healthy:
+		return true
+	case schema.Degraded:
+		_, rule := RuleOf(codeOf(rev))
+		return rule.Fault == Cluster || rule.Fault == Registry
+	}
+	return false
+}
+
+func later(a, b *schema.Revision) *schema.Revision {
+	if a == nil || cmp.Or(a.Entered(schema.PhaseHealthy).Compare(b.Entered(schema.PhaseHealthy)), cmp.Compare(a.ResourceVersion, b.ResourceVersion)) < 0 {
+		return b
+	}
+	return a
+}
+
+// codeOf is the code of why the revision is as healthy as it is.
+func codeOf(rev *schema.Revision) Code {
+	for _, cond := range rev.Status.Conditions {
+		if cond.Type != schema.ConditionHealthy {
+			continue
+		}
+		if code := Code(cond.Reason); slices.ContainsFunc(rules, func(r Rule) bool { return r.Code == code }) {
+			return code
+		}
+	}
+	return Unknown
+}
+
+// Standing is how a revision stands now. An empty word is none: it neither runs nor
+// does Git ask for it, or it was never applied.
+type Standing struct {
+	Sync, SyncReason     string
+	Health, HealthReason string
+	Code                 Code
+	Again                time.Time // when it may change by itself; zero for never
+}
+
+// Stand is how a revision of the source stands at now. Only of the one that is
+// applied does its health change: any other keeps what it had.
+func Stand(r state.Reader, src *schema.Source, rev *schema.Revision, now time.Time) Standing {
+	s := Standing{Code: codeOf(rev)}
+	if had := rev.Status.Health; had != nil {
+		s.Health, s.HealthReason = had.Word, had.Reason
+	}
+	if src.Status.Applied.Commit == rev.Spec.Commit {
+		s.judgeHealth(r, src, rev, now)
+	}
+	s.judgeSync(r, src, rev)
+	return s
+}
+
+func (s *Standing) judgeHealth(r state.Reader, src *schema.Source, rev *schema.Revision, now time.Time) {
+	switch rev.Status.Phase {
+	case schema.PhaseRollingOut:
+		s.Health, s.Code, s.HealthReason = schema.Progressing, RollingOut, lastReason(rev)
+	case schema.PhaseStalled:
+		s.Health, s.Code, s.HealthReason = schema.Progressing, Stalled, lastReason(rev)
+	case schema.PhaseFailed, schema.PhaseHeld:
+		s.Health, s.Code, s.HealthReason = schema.Failed, Failed, lastReason(rev)
+	default: // it was healthy, or a newer one came that was not applied
+		s.judgeWorkloads(r, src, rev, now)
+	}
+}
+
+// judgeWorkloads is the health of a revision whose rollout is over. A pod that
+// ends again and again is up now and then: one that was restarted makes its revision
+// well again only once it has been ready for the source's healthyFor.
+func (s *Standing) judgeWorkloads(r state.Reader, src *schema.Source, rev *schema.Revision, now time.Time) {
+	worst, of := worstIn(r, src.Name, now)
+	switch {
+	case of != nil && of.Unseen:
+		// What its controller has not looked at says nothing, as after a lost store.
+	case of != nil && rev.Entered(schema.PhaseHealthy).IsZero():
+		s.Health, s.Code, s.HealthReason = schema.Progressing, RollingOut, lastReason(rev)
+	case of == nil && s.Health == schema.Degraded:
+		if s.Again = restless(r, src, now); s.Again.After(now) {
+			return
+		}
+		fallthrough
+	case of == nil:
+		s.Again = time.Time{}
+		s.Health, s.Code, s.HealthReason = schema.Healthy, Healthy, lastReason(rev)
+	case s.Health == schema.Degraded && (worst.Code == s.Code || worst.Fault == NoFault && s.blamesRevision()):
+		// The same again, or a moment in which it tries once more.
+	default:
+		s.Health, s.Code = schema.Degraded, worst.Code
+		s.HealthReason = fmt.Sprintf("%s: %s: %s", of.Name(), of.Progress(), Tell(r, worst).Text)
+	}
+}
+
+func (s *Standing) blamesRevision() bool {
+	_, rule := RuleOf(s.Code)
+	return rule.Fault == Revision
+}
+
+// mostLookedAt is how many troubles of a source are weighed against each other: where
+// there are thousands, the first ones tell enough.
+const mostLookedAt = 20
+
+// worstIn is the worst trouble of a source's workloads, and whose it is; nil when all
+// are complete, and one that no controller has looked at while there is one.
+func worstIn(r state.Reader, source string, now time.Time) (worst Trouble, of *Workload) {
+	looked := 0
+	for obj := range In(r, source) {
+		w := Of(r, obj, now)
+		switch {
+		case w.Complete:
+			continue
+		case w.Unseen:
+			return Trouble{}, &w
+		}
+		found := newTrouble(RollingOut, "not all of its pods are there")
+		for t := range w.Troubles {
+			if looked++; looked > mostLookedAt {
+				break
+			}
+			if found.yields(t) {
+				found = t
+			}
+		}
+		if of == nil || found.Worse(worst) {
+			worst, of = found, &w
+		}
+		if looked > mostLookedAt {
+			break
+		}
+	}
+	return worst, of
+}
+
+// restless is until when a pod of the source that was restarted has not been ready for
+// the source's healthyFor; zero when there is none.
+func restless(r state.Reader, src *schema.Source, now time.Time) (until time.Time) {
+	for obj := range In(r, src.Name) {
+		for pod := range Of(r, obj, now).Pods {
+			restarted := slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.RestartCount > 0 })
+			if at := ReadySince(pod).Add(HealthyFor(src)); restarted && at.After(until) {
+				until = at
+			}
+		}
+	}
+	return until
+}
+
+// HealthyFor is how long a revision of the source must run well to be gone back to.
+func HealthyFor(src *schema.Source) time.Duration {
+	if src.Spec.HealthyFor == nil {
+		return schema.DefaultHealthyFor
+	}
+	return src.Spec.HealthyFor.Duration
+}
+
+func (s *Standing) judgeSync(r state.Reader, src *schema.Source, rev *schema.Revision) {
+	applied, asked := src.Status.Applied.Commit == rev.Spec.Commit, src.Status.Desired.Commit == rev.Spec.Commit
+	switch {
+	case applied && asked:
+		s.Sync, s.SyncReason = schema.Synced, "its objects are applied"
+		if there, of := objectsThere(r, src.Name, rev); there < of {
+			s.Sync, s.SyncReason = schema.Drifted, fmt.Sprintf("%d of the %d objects that it asks for are there", there, of)
+		}
+	case applied:
+		s.Sync, s.SyncReason = schema.Held, "it runs in place of "+askedFor(r, src)
+	case asked && rev.Status.Phase == schema.PhaseInvalid:
+		s.Sync, s.SyncReason = schema.Invalid, lastReason(rev)
+	case asked:
+		s.Sync, s.SyncReason = schema.Held, lastReason(rev)
+	}
+}
+
+func askedFor(r state.Reader, src *schema.Source) string {
+	rev, ok := Asked(r, src)
+	if !ok {
+		return "commit " + src.Status.Desired.Commit + ", which Git asks for"
+	}
+	return fmt.Sprintf("%s, which Git asks for and which is %s", rev.Name, rev.Status.Phase)
+}
+
+// objectsThere counts a source's objects, once the rollout of its revision is over. An
+// object that goes by itself, as a bare pod does with its node, is not made again
+// before the next commit.
+func objectsThere(r state.Reader, source string, rev *schema.Revision) (there, of int) {
+	of = rev.Status.Counts.Objects
+	if of == 0 || rev.Status.Phase != schema.PhaseHealthy {
+		return 0, 0
+	}
+	return CountObjects(r, source), of
+}
+
+// CountObjects counts the objects that a source has put itself.
+func CountObjects(r state.Reader, source string) (n int) {
+	for _, info := range schema.Kinds() {
+		if !info.Desired {
+			continue
+		}
+		walk := r.BySource(info.Kind, source)
+		if info.Kind == schema.KindPod {
+			walk = barePods(r, source)
+		}
+		for obj := range walk {
+			if metav1.GetControllerOfNoCopy(obj) == nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func lastReason(rev *schema.Revision) string {
+	if n := len(rev.Status.Phases); n > 0 {
+		return rev.Status.Phases[n-1].Reason
+	}
+	return ""
 }

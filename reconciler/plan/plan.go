@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/scheduler"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
@@ -215,7 +216,7 @@ func (p *Plan) applyTree(f *fork, src *schema.Source, cand Candidate) (held []st
 		return nil, false
 	}
 	p.tellObjects(changes)
-	p.Prune = PruneCount{Count: settle.Prunes(f.base, changes), Of: settle.CountApplied(f.base, src.Name), Limit: src.Spec.PruneLimit}
+	p.Prune = PruneCount{Count: settle.Prunes(f.base, changes), Of: health.CountObjects(f.base, src.Name), Limit: src.Spec.PruneLimit}
 	held = settle.Messages(settle.Guard(f.base, src, cand.Tree, len(cand.Objects), changes, cand.Overrides))
 	settle.Apply(f.context(), changes)
 	f.run()

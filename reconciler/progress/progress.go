@@ -6,6 +6,7 @@ package progress
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,16 +16,53 @@ import (
 	"fairlead/schema"
 )
 
-// Ended reports whether the revision's story is over, and whether it ended well. A
-// held one waits for another commit: nothing more happens to it by itself.
-func Ended(rev *schema.Revision) (ended, healthy bool) {
+// Ended reports whether the revision's story is over. A held one waits for another
+// commit: nothing more happens to it by itself.
+func Ended(rev *schema.Revision) bool {
 	switch rev.Status.Phase {
-	case schema.PhaseHealthy:
-		return true, true
-	case schema.PhaseInvalid, schema.PhaseHeld, schema.PhaseFailed, schema.PhaseRolledBack, schema.PhaseSuperseded:
-		return true, false
+	case schema.PhaseHealthy, schema.PhaseInvalid, schema.PhaseHeld, schema.PhaseFailed, schema.PhaseRolledBack, schema.PhaseSuperseded:
+		return true
 	}
-	return false, false
+	return false
+}
+
+// Outcome is what came of a revision so far.
+type Outcome int
+
+// The outcomes.
+const (
+	UnderWay Outcome = iota
+	Works            // it is in place and works now
+	Not              // it is not in place, or does not work
+)
+
+// OutcomeOf is what came of a revision of the source.
+func OutcomeOf(src *schema.Source, rev *schema.Revision) Outcome {
+	switch {
+	case !Ended(rev):
+		return UnderWay
+	case src.Status.Applied.Commit != rev.Spec.Commit:
+		return Not
+	}
+	switch word := healthOf(rev); word {
+	case schema.Healthy:
+		return Works
+	case schema.Progressing:
+		return UnderWay
+	}
+	return Not
+}
+
+// healthOf is the revision's word; of one that an earlier version left it follows from
+// the phase.
+func healthOf(rev *schema.Revision) string {
+	switch {
+	case rev.Status.Health != nil:
+		return rev.Status.Health.Word
+	case rev.Status.Phase == schema.PhaseHealthy:
+		return schema.Healthy
+	}
+	return ""
 }
 
 // Reason is why the revision is in its phase.
@@ -36,7 +74,7 @@ func Reason(rev *schema.Revision) string {
 }
 
 // Line is one workload's state: "deployment shop/api: 1 of 3 updated, 2 available".
-func Line(w health.Workload) string { return line("%s: %s", name(w), w.Progress) }
+func Line(w health.Workload) string { return line("%s: %s", name(w), w.Progress()) }
 
 func name(w health.Workload) string {
 	key := schema.KeyOf(w.Object)
@@ -118,31 +156,29 @@ func (s *Story) Next(r state.Reader, rev *schema.Revision, now time.Time) (lines
 			lines = append(lines, l)
 		}
 	}
-	ended, _ = Ended(rev)
-	return lines, ended
+	return lines, Ended(rev)
 }
 
 // Verdict is the last line of a story: "HEALTHY main-4f2a1c0d9b3e: ..." or
-// "FAILED ...". A story that goes on is "ROLLING OUT".
-func Verdict(rev *schema.Revision) string {
-	ended, healthy := Ended(rev)
-	word := "ROLLING OUT"
-	switch {
-	case healthy:
+// "FAILED ...". A story that goes on is "ROLLING OUT", a revision that was healthy and
+// no longer works "DEGRADED", one that another took the place of "SUPERSEDED".
+func Verdict(src *schema.Source, rev *schema.Revision) string {
+	word, reason := "FAILED", Reason(rev)
+	switch outcome := OutcomeOf(src, rev); {
+	case outcome == UnderWay:
+		word = "ROLLING OUT"
+	case outcome == Works:
 		word = "HEALTHY"
-	case ended && rev.Status.Phase == schema.PhaseSuperseded:
+	case rev.Status.Phase == schema.PhaseSuperseded:
 		word = "SUPERSEDED"
-	case ended:
-		word = "FAILED"
+	case rev.Status.Phase == schema.PhaseHealthy && src.Status.Applied.Commit != rev.Spec.Commit:
+		word, reason = "SUPERSEDED", "it was healthy, and is no longer what runs"
+	case rev.Status.Phase == schema.PhaseHealthy:
+		word, reason = "DEGRADED", rev.Status.Health.Reason
+	case rev.Status.Phase == schema.PhaseHeld:
+		reason = "held: " + reason
 	}
-	verdict := word + " " + rev.Name
-	if rev.Status.Phase == schema.PhaseHeld {
-		verdict += ": held"
-	}
-	if r := Reason(rev); r != "" {
-		verdict += ": " + r
-	}
-	return schema.Printable(verdict)
+	return strings.TrimSuffix(line("%s %s: %s", word, rev.Name, reason), ": ")
 }
 
 // line is one line, whatever nodes and registries said.

@@ -110,20 +110,39 @@ func TestAStoryTellsEachLineOnce(t *testing.T) {
 	}
 }
 
-func TestVerdict(t *testing.T) {
-	for phase, want := range map[schema.Phase]string{
-		schema.PhaseRollingOut: "ROLLING OUT main-1: why",
-		schema.PhaseStalled:    "ROLLING OUT main-1: why",
-		schema.PhaseHealthy:    "HEALTHY main-1: why",
-		schema.PhaseInvalid:    "FAILED main-1: why",
-		schema.PhaseHeld:       "FAILED main-1: held: why",
-		schema.PhaseRolledBack: "FAILED main-1: why",
-		schema.PhaseSuperseded: "SUPERSEDED main-1: why",
-	} {
-		rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-1"}}
-		rev.Enter(phase, metav1.Time{}, "why")
-		if got := Verdict(rev); got != want {
-			t.Errorf("%s: %q, want %q", phase, got, want)
+func TestVerdictAndOutcome(t *testing.T) {
+	standing := func(word string) *schema.Standing { return &schema.Standing{Word: word, Reason: "now"} }
+	tests := []struct {
+		phase   schema.Phase
+		applied bool
+		health  *schema.Standing
+		verdict string
+		outcome Outcome
+	}{
+		{schema.PhaseSeen, false, nil, "ROLLING OUT main-1: why", UnderWay},
+		{schema.PhaseRollingOut, true, standing(schema.Progressing), "ROLLING OUT main-1: why", UnderWay},
+		{schema.PhaseStalled, true, standing(schema.Progressing), "ROLLING OUT main-1: why", UnderWay},
+		{schema.PhaseHealthy, true, standing(schema.Healthy), "HEALTHY main-1: why", Works},
+		{schema.PhaseHealthy, true, nil, "HEALTHY main-1: why", Works},
+		{schema.PhaseHealthy, true, standing(schema.Degraded), "DEGRADED main-1: now", Not},
+		{schema.PhaseHealthy, false, standing(schema.Healthy), "SUPERSEDED main-1: it was healthy, and is no longer what runs", Not},
+		{schema.PhaseInvalid, false, nil, "FAILED main-1: why", Not},
+		{schema.PhaseHeld, false, nil, "FAILED main-1: held: why", Not},
+		{schema.PhaseFailed, true, standing(schema.Failed), "FAILED main-1: why", Not},
+		{schema.PhaseRolledBack, false, standing(schema.Failed), "FAILED main-1: why", Not},
+		{schema.PhaseSuperseded, false, standing(schema.Progressing), "SUPERSEDED main-1: why", Not},
+		{schema.PhaseSuperseded, true, standing(schema.Healthy), "HEALTHY main-1: why", Works},
+	}
+	for _, tt := range tests {
+		rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-1"}, Spec: schema.RevisionSpec{Commit: "c1"}}
+		rev.Enter(tt.phase, metav1.Time{}, "why")
+		rev.Status.Health = tt.health
+		src := &schema.Source{}
+		if tt.applied {
+			src.Status.Applied.Commit = "c1"
+		}
+		if got := Verdict(src, rev); got != tt.verdict || OutcomeOf(src, rev) != tt.outcome {
+			t.Errorf("%s, applied %v, %+v: %q (%d), want %q (%d)", tt.phase, tt.applied, tt.health, got, OutcomeOf(src, rev), tt.verdict, tt.outcome)
 		}
 	}
 }

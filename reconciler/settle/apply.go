@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/control"
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/wire"
@@ -82,7 +83,7 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 		changes = append(changes, ObjectChange{Action: Update, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, live: live, next: next})
 	}
 	// Which objects go is asked only when some do: it takes a table of all keys.
-	if !isSet || stays != CountApplied(r, source) {
+	if !isSet || stays != health.CountObjects(r, source) {
 		changes = append(changes, pruned(r, source, desired)...)
 	}
 	slices.SortFunc(changes, func(a, b ObjectChange) int { return a.Key.Compare(b.Key) })
@@ -137,22 +138,6 @@ func pruned(r state.Reader, source string, desired []*schema.Desired) []ObjectCh
 		}
 	}
 	return out
-}
-
-// CountApplied counts the objects a source has put itself, for the prune guard.
-func CountApplied(r state.Reader, source string) int {
-	n := 0
-	for _, info := range schema.Kinds() {
-		if !info.Desired {
-			continue
-		}
-		for obj := range r.BySource(info.Kind, source) {
-			if applied(info, obj) {
-				n++
-			}
-		}
-	}
-	return n
 }
 
 // Apply makes the changes. They are all of one Difference, made in the same

@@ -80,7 +80,7 @@ func guardPrune(r state.Reader, src *schema.Source, desired int, changes []Objec
 		return hold, false
 	}
 	lift := fmt.Sprintf("to let them go, commit with the trailer \"%s: %d\"", schema.TrailerAllowPrune, count)
-	of := CountApplied(r, src.Name)
+	of := health.CountObjects(r, src.Name)
 	switch limit := pruneLimit(src); {
 	case desired == 0:
 		return Hold{schema.ReasonTreeEmpty, fmt.Sprintf("the tree is empty, all %d objects of the source would go: %s", count, lift)}, true
@@ -118,7 +118,7 @@ func GoesBackTo(r state.Reader, src *schema.Source) (failed, to *schema.Revision
 	if !ok || rev.Status.Phase != schema.PhaseFailed {
 		return nil, nil
 	}
-	to = health.LastHealthy(slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, src.Name)))
+	to = health.GoBackTo(src, slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, src.Name)))
 	if to == nil || to.Name == rev.Name {
 		return nil, nil
 	}

@@ -553,7 +553,7 @@ spec:
 func (s *stage) fail() {
 	s.t.Helper()
 	s.push(base)
-	s.pass(10 * time.Second)
+	s.pass(schema.DefaultHealthyFor + 10*time.Second)
 	s.ail(unready)
 	s.push(second)
 	s.pass(time.Minute)

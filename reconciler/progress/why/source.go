@@ -2,6 +2,7 @@ package why
 
 import (
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -108,10 +109,8 @@ func (c *chain) failed(rev *schema.Revision, reason string) cause {
 	if !ok || src.Spec.OnFailure == "hold" {
 		return cause{code: health.Failed, text: reason}
 	}
-	for other := range state.By[*schema.Revision](c.r, state.RevisionsBySource, rev.Spec.Source) {
-		if other.Name != rev.Name && other.GoodToGoBackTo() {
-			return cause{code: health.RollingOut, text: "the cluster goes back to the last healthy revision: " + reason}
-		}
+	if health.GoBackTo(src, slices.Collect(state.By[*schema.Revision](c.r, state.RevisionsBySource, rev.Spec.Source))) != nil {
+		return cause{code: health.RollingOut, text: "the cluster goes back to the last healthy revision: " + reason}
 	}
 	return cause{code: health.NothingToGoBackTo, text: reason}
 }

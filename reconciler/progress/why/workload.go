@@ -31,7 +31,7 @@ func (c *chain) deployment(d *appsv1.Deployment) cause {
 	c.workload(current)
 	found := c.worstOf(c.podsOf(current))
 	if found.code == health.Healthy && !w.Complete {
-		return cause{code: health.RollingOut, text: d.Namespace + "/" + d.Name + ": " + w.Progress}
+		return cause{code: health.RollingOut, text: d.Namespace + "/" + d.Name + ": " + w.Progress()}
 	}
 	return found
 }
@@ -39,7 +39,7 @@ func (c *chain) deployment(d *appsv1.Deployment) cause {
 // workload tells how far a workload is.
 func (c *chain) workload(obj schema.Object) health.Workload {
 	w := health.Of(c.r, obj, time.Time{})
-	c.add(obj, Link{State: w.Progress, OK: w.Complete})
+	c.add(obj, Link{State: w.Progress(), OK: w.Complete})
 	return w
 }
 
