@@ -63,7 +63,9 @@ func TestUpstreamWithinMemory(t *testing.T) {
 	troubled(t, u, TooLarge, "ut of memory")
 	kept(t, u, good)
 	u.bounds = usualBounds
-	at(t, u, large)
+	if tip, err := u.Look(t.Context()); err != nil || tip != large {
+		t.Errorf("with the usual memory: at %q, %v, want %s", tip, err, large)
+	}
 }
 
 // Who keeps a source busy leaves the others their turn.
