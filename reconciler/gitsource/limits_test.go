@@ -21,7 +21,7 @@ func TestPushOfABomb(t *testing.T) {
 	m.write("a.yaml", "a: 1\n")
 	first := m.commit("first")
 	m.push("main")
-	pack := bomb(1<<24-1, 64)
+	pack := bomb(1<<24-1, 1<<24-1, 64)
 	command := fmt.Sprintf("%s %s refs/heads/main\x00report-status side-band-64k", first, strings.Repeat("1", len(hook.Zero)))
 	body := slices.Concat(fmt.Appendf(nil, "%04x%s0000", len(command)+4, command), pack)
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/git/main/git-receive-pack", bytes.NewReader(body))

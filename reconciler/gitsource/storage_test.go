@@ -238,18 +238,18 @@ func (s *storage) compare(repo *Repo, when string, commits []string) {
 	}
 }
 
-// bomb is a pack of two blobs: zeros of a size, and a delta that copies them so
-// many times.
-func bomb(size, times int) []byte {
+// bomb is a pack of two blobs: zeros of a size, and a delta that copies a piece of
+// them so many times.
+func bomb(size, piece, times int) []byte {
 	var out bytes.Buffer
 	out.WriteString("PACK")
 	out.Write(binary.BigEndian.AppendUint32(nil, 2))
 	out.Write(binary.BigEndian.AppendUint32(nil, 2))
 	first := out.Len()
 	out.Write(packEntry(plumbing.BlobObject, nil, make([]byte, size)))
-	delta := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(size)), uint64(size*times))
+	delta := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(size)), uint64(piece*times))
 	for range times { // copy from 0 so many bytes, in three
-		delta = append(delta, 0xf0, byte(size), byte(size>>8), byte(size>>16))
+		delta = append(delta, 0xf0, byte(piece), byte(piece>>8), byte(piece>>16))
 	}
 	out.Write(packEntry(plumbing.OFSDeltaObject, distance(out.Len()-first), delta))
 	sum := sha1.Sum(out.Bytes())
@@ -288,9 +288,12 @@ func distance(n int) []byte {
 // A small object may be made from one that is not.
 func TestObjectsMadeFromLargeOnes(t *testing.T) {
 	w := newWork(t)
-	for _, size := range []int{maxBaseSize / 4, 1<<24 - 1} {
+	const small = 100
+	for _, c := range []struct{ size, piece, times int }{
+		{maxBaseSize / 4, maxBaseSize / 4, 3}, {1<<24 - 1, 1<<24 - 1, 3}, {maxBaseSize + 1, small, 1},
+	} {
 		pack := filepath.Join(w.dir, ".git/objects/pack/x.pack")
-		if err := os.WriteFile(pack, bomb(size, 3), 0o644); err != nil {
+		if err := os.WriteFile(pack, bomb(c.size, c.piece, c.times), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		name := strings.Fields(w.git("index-pack", pack))
@@ -307,6 +310,7 @@ func TestObjectsMadeFromLargeOnes(t *testing.T) {
 		{maxBaseSize / 4 * 3, maxBaseSize, ""},
 		{maxBaseSize / 4 * 3, schema.MaxFileSize, "at most"},
 		{(1<<24 - 1) * 3, maxBaseSize, "at most"},
+		{small, maxBaseSize, "at most"},
 	} {
 		h := nameOf(base{plumbing.BlobObject, make([]byte, c.size)})
 		data, err := repo.object(plumbing.BlobObject, h, c.limit)
