@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -29,16 +30,19 @@ func (v *Volumes) binds(uid types.UID) string {
 // Bind fixes what one start of a container shows at its volumeMounts, and returns
 // a path for each, in their order, which no container can make lead elsewhere.
 // They hold until Unbind, which is to come once the container runs: it has mounts
-// of its own by then. What an earlier start of the pod left bound goes first.
+// of its own by then. What an earlier start of the pod left bound goes first, and no
+// path is given twice: a runtime that an agent's end left behind finds nothing, and
+// never what another container is to have.
 func (v *Volumes) Bind(p *corev1.Pod, c *corev1.Container) ([]string, error) {
 	if err := v.Unbind(p.UID); err != nil {
 		return nil, err
 	}
+	start := strconv.FormatInt(time.Now().UnixNano(), 36)
 	sources := make([]string, len(c.VolumeMounts))
 	for i := range c.VolumeMounts {
 		m := &c.VolumeMounts[i]
 		var err error
-		if sources[i], err = v.bind(p, m, i); err != nil {
+		if sources[i], err = v.bind(p, m, fmt.Sprintf("%s-%d", start, i)); err != nil {
 			_ = v.Unbind(p.UID) // what it leaves goes with the next start, or the pod
 			return nil, fmt.Errorf("volumeMount %s: %w", m.Name, err)
 		}
@@ -46,7 +50,7 @@ func (v *Volumes) Bind(p *corev1.Pod, c *corev1.Container) ([]string, error) {
 	return sources, nil
 }
 
-func (v *Volumes) bind(p *corev1.Pod, m *corev1.VolumeMount, i int) (source string, err error) {
+func (v *Volumes) bind(p *corev1.Pod, m *corev1.VolumeMount, name string) (source string, err error) {
 	at := slices.IndexFunc(p.Spec.Volumes, func(vol corev1.Volume) bool { return vol.Name == m.Name })
 	if at < 0 {
 		return "", errors.New("the pod has no such volume")
@@ -65,7 +69,7 @@ func (v *Volumes) bind(p *corev1.Pod, m *corev1.VolumeMount, i int) (source stri
 	}
 	defer f.Close()
 	v.before("bind")
-	source = filepath.Join(v.binds(p.UID), strconv.Itoa(i))
+	source = filepath.Join(v.binds(p.UID), name)
 	if err := v.makeBinds(p.UID); err != nil {
 		return "", err
 	}

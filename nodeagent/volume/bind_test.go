@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -188,8 +189,13 @@ containers:
   - {name: m, mountPath: /m, subPath: new}
   - {name: h, mountPath: /h}
   - {name: h, mountPath: /hf, subPath: greeting}`)
-	for range 2 { // what the first start left goes with the second
-		sources := bind(t, v, p)
+	var sources []string
+	for range 2 { // what the first start left goes with the second, and its paths with it
+		before := sources
+		sources = bind(t, v, p)
+		if before != nil && slices.ContainsFunc(before[1:], func(s string) bool { return slices.Contains(sources, s) }) {
+			t.Errorf("a path of the start before leads to another's mount: %v, then %v", before, sources)
+		}
 		if sources[0] != v.path("uid-1", "conf") {
 			t.Errorf("a whole volume is bound from %s", sources[0])
 		}
@@ -205,7 +211,7 @@ containers:
 	// A ConfigMap that changes does not change the file that was bound.
 	changed := pod.Data{ConfigMaps: map[string]map[string][]byte{"shop/conf": {"a.conf": []byte("new")}}, Secrets: data.Secrets}
 	must(t, v.Prepare(p, changed, pod.Place{}))
-	if got, err := os.ReadFile(filepath.Join(v.binds("uid-1"), "1")); err != nil || string(got) != "A" {
+	if got, err := os.ReadFile(sources[1]); err != nil || string(got) != "A" {
 		t.Errorf("got %q, %v", got, err)
 	}
 	must(t, v.Remove("uid-1"))
