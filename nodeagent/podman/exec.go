@@ -80,16 +80,23 @@ func (p *Podman) Exec(ctx context.Context, id string, command []string, limit ti
 	}
 	defer done()
 	c, err := p.launch(id, command)
-	if err != nil {
-		return pod.ExecResult{}, fmt.Errorf("exec: %w", err)
+	if err != nil { // the node's doing: the command had no chance to fail
+		return pod.ExecResult{}, fmt.Errorf("exec: %w: %w", p.cfg.Unavailable, err)
 	}
 	r, err := c.follow(ctx, done, limit)
 	r.Output = c.finish(p)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNotStarted):
+		err = fmt.Errorf("exec: %w: %w", p.cfg.Unavailable, err)
+	case err != nil:
 		err = fmt.Errorf("exec: %w", err)
 	}
 	return r, err
 }
+
+// errNotStarted tells of a busy node as much as of a container that takes no command;
+// neither is an answer of the command.
+var errNotStarted = fmt.Errorf("the command could not be started within %s", execStart)
 
 // running is one command in a container.
 type running struct {
@@ -128,7 +135,11 @@ func (p *Podman) launch(id string, command []string) (*running, error) {
 	r.group = group
 	runtime, err := os.Readlink(p.memory.Runtime())
 	if err == nil {
-		r.cmd = &exec.Cmd{Path: p.cfg.Helper, Args: []string{handover.AsExec, runtime, argument, r.pidFile, id}}
+		r.cmd = &exec.Cmd{
+			Path: p.cfg.Helper, Args: []string{handover.AsExec, runtime, argument, r.pidFile, id},
+			// crun looks for its containers there, and Podman starts it without.
+			Env: append(os.Environ(), "XDG_RUNTIME_DIR="),
+		}
 		err = r.start(process)
 	}
 	if err != nil {
@@ -215,7 +226,7 @@ func (r *running) follow(ctx context.Context, started func(), limit time.Duratio
 		case line, ok := <-r.told:
 			switch {
 			case !ok && runs:
-				return pod.ExecResult{}, errors.New("nobody knows how the command ended")
+				return pod.ExecResult{}, errors.New("the command's exit code is unknown")
 			case !ok:
 				return pod.ExecResult{}, r.refusal()
 			case len(line) == 1 && line[0] == handover.Started:
@@ -230,7 +241,7 @@ func (r *running) follow(ctx context.Context, started func(), limit time.Duratio
 			if runs {
 				return pod.ExecResult{TimedOut: true}, nil
 			}
-			return pod.ExecResult{}, fmt.Errorf("the command could not be started within %s", execStart)
+			return pod.ExecResult{}, errNotStarted
 		case <-ctx.Done():
 			return pod.ExecResult{}, ctx.Err()
 		}
@@ -276,7 +287,7 @@ func (r *running) finish(p *Podman) string {
 	r.terminate()
 	// fairlead-exec goes by itself when the command has gone.
 	if err := p.cgroup.end(r.group); err != nil {
-		p.cfg.Log.WithError(err).Warn("a command run in a container could not be ended whole")
+		p.cfg.Log.WithError(err).Warn("some processes of a command run in a container could not be killed")
 	}
 	select {
 	case <-r.left:
@@ -284,7 +295,7 @@ func (r *running) finish(p *Podman) string {
 		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) // with the runtime, which hangs
 		<-r.left
 		if err := p.cgroup.end(r.group); err != nil {
-			p.cfg.Log.WithError(err).Warn("a command run in a container could not be ended whole")
+			p.cfg.Log.WithError(err).Warn("some processes of a command run in a container could not be killed")
 		}
 	}
 	_ = r.out.SetReadDeadline(time.Now().Add(execGone)) // somebody who left the cgroup may hold the pipe

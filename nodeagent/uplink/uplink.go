@@ -240,6 +240,7 @@ func (c *Client) SendLog(ctx context.Context, id string, body io.Reader, why err
 	defer cancel()
 	if why != nil {
 		body = http.NoBody
+		defer time.AfterFunc(stalled, cancel).Stop()
 	} else {
 		taken := &takenBody{body: body, late: time.AfterFunc(stalled, cancel)}
 		defer taken.late.Stop()
