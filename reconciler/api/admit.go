@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,7 +69,9 @@ func (s *Server) visit(w http.ResponseWriter, r *http.Request) *visit {
 
 // end is called once the handler has returned, or panicked.
 func (v *visit) end() {
+	v.answer.converses = false
 	v.answer.settle()
+	v.answer.extend() // what is still buffered goes out behind us
 	if !v.body.ended && !v.answer.old {
 		v.body.drain()
 	}
@@ -100,6 +103,9 @@ func (v *visit) serve(l *Limit, c caller, next http.HandlerFunc) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, v.answer.until)
 		defer cancel()
+	}
+	if v.answer.converses = l.Converses; l.Converses {
+		_ = v.answer.rc.EnableFullDuplex() // HTTP/1 reads the body to its end before it answers otherwise
 	}
 	v.body.begin(t)
 	defer v.body.release()
@@ -144,7 +150,7 @@ func (s *Server) callerAt(l *Limit, r *http.Request) (caller, *apierrors.StatusE
 	case l.Who == Readers && kind == CallerNode:
 		return caller{}, newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf("node %s may not read the cluster", name))
 	case l.Who == Nodes && kind != CallerNode:
-		return caller{}, newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, "only a node's certificate opens the agents' door")
+		return caller{}, newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, "this path needs a node's client certificate")
 	}
 	return caller{kind, name}, nil
 }
@@ -156,7 +162,7 @@ const (
 )
 
 func tooManyAttempts(address string) *apierrors.StatusError {
-	return apierrors.NewTooManyRequests(fmt.Sprintf("%s was wrong about who it is too often; try again with the right certificate or token", address), int(attemptEvery/time.Second))
+	return apierrors.NewTooManyRequests(fmt.Sprintf("too many wrong certificates or tokens from %s; try again later, or with the right one", address), int(attemptEvery/time.Second))
 }
 
 func strangerAt(r *http.Request) caller { return caller{callerAddress, remoteAddress(r.RemoteAddr)} }
@@ -190,7 +196,7 @@ type requestBody struct {
 	ended     bool      // there is nothing more to read
 }
 
-var errDoorBodies = errors.New("as many bodies are held as fit")
+var errDoorBodies = errors.New("the memory for request bodies is in use")
 
 func (b *requestBody) begin(t *turnstile) {
 	b.door, b.limit = t, t.BodyBytes
@@ -234,7 +240,7 @@ func (b *requestBody) extend(now time.Time) {
 		return
 	}
 	b.extended = now
-	deadline := now.Add(BodyStall)
+	deadline := now.Add(cmp.Or(b.door.Stall, BodyStall))
 	if b.end.Before(deadline) {
 		deadline = b.end
 	}
@@ -261,12 +267,14 @@ func (b *requestBody) drain() {
 // that an answer does not wait for the end of a body that nobody reads.
 type answer struct {
 	http.ResponseWriter
-	rc      *http.ResponseController
-	body    *requestBody
-	old     bool      // HTTP/1
-	until   time.Time // of the whole request; zero for no bound
-	settled bool
-	code    int // what was answered; 0 for nothing yet
+	rc    *http.ResponseController
+	body  *requestBody
+	old   bool      // HTTP/1
+	until time.Time // of the whole request; zero for no bound
+	// converses is Limit.Converses: the body is read on behind the answer's begin.
+	converses bool
+	settled   bool
+	code      int // what was answered; 0 for nothing yet
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -274,13 +282,13 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 func (a *answer) WriteHeader(code int) {
 	a.settle()
-	a.extend()
 	a.code = code
 	a.ResponseWriter.WriteHeader(code)
 }
 
 func (a *answer) Write(data []byte) (written int, err error) {
 	a.settle()
+	defer a.rest()
 	for first := true; first || len(data) > 0; first = false {
 		a.extend()
 		piece := data[:min(len(data), answerPiece)]
@@ -294,6 +302,17 @@ func (a *answer) Write(data []byte) (written int, err error) {
 	return written, nil
 }
 
+// FlushError sends what was written, within the time of one piece.
+func (a *answer) FlushError() error {
+	a.extend()
+	defer a.rest()
+	return a.rc.Flush()
+}
+
+// rest takes the deadline of a piece back once it has gone out: over HTTP/2 it would
+// end a request whose handler has nothing to write for a while.
+func (a *answer) rest() { _ = a.rc.SetWriteDeadline(a.until) }
+
 func (a *answer) extend() {
 	deadline := time.Now().Add(writeTimeout)
 	if !a.until.IsZero() && a.until.Before(deadline) {
@@ -306,7 +325,7 @@ func (a *answer) extend() {
 // HTTP/1 answer goes out, and behind it: for an endless body, without this, for
 // ever.
 func (a *answer) settle() {
-	if a.settled {
+	if a.settled || a.converses {
 		return
 	}
 	a.settled = true

@@ -11,7 +11,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -723,9 +725,80 @@ func TestListsAreNotHeldWhole(t *testing.T) {
 	}
 }
 
+// A push's answer begins before its pack has come, and pauses while git works: what
+// ends an answer that nobody takes, or a body that nobody reads, must not end it.
+func TestAPushIsAConversation(t *testing.T) {
+	defer func(d time.Duration) { drainTime = d }(drainTime)
+	drainTime = time.Millisecond
+	ts := startServer(t, func(c *Config) {
+		c.Beside = map[string]Beside{"/git/": {
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(http.StatusOK)
+				_ = http.NewResponseController(w).Flush()
+				n, err := io.Copy(io.Discard, r.Body)
+				fmt.Fprintf(w, "%d bytes, %v", n, err)
+			}),
+			Pusher: func(*http.Request) (string, bool) { return "ada", true },
+		}}
+	})
+	for protocol, c := range ts.protocols("") {
+		body, feed := io.Pipe()
+		resp, err := c.Post(ts.url+"/git/main/git-receive-pack", "text/plain", body)
+		if err != nil {
+			t.Fatal(protocol, err)
+		}
+		for range 3 { // the first is read at once, the others find whatever deadline there is
+			time.Sleep(20 * drainTime)
+			if _, err := feed.Write(make([]byte, 1000)); err != nil {
+				t.Errorf("%s: %v", protocol, err)
+			}
+		}
+		feed.Close()
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if want := "3000 bytes, <nil>"; err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v, want %q", protocol, got, err, want)
+		}
+	}
+	await(t, ts.empty)
+}
+
+// deadlines remembers the last deadline for writing.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	write time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = t; return nil }
+func (d *deadlines) SetReadDeadline(time.Time) error    { return nil }
+
+// The time for a piece of an answer ends with the piece: a handler may have nothing
+// to write for longer.
+func TestAnswersMayPause(t *testing.T) {
+	d := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	a := &answer{ResponseWriter: d, rc: http.NewResponseController(d), body: &requestBody{ended: true}}
+	for what, do := range map[string]func(){
+		"its header": func() { a.WriteHeader(http.StatusOK) },
+		"a piece":    func() { _, _ = a.Write([]byte("x")) },
+		"a flush":    func() { _ = a.FlushError() },
+	} {
+		if do(); !d.write.IsZero() {
+			t.Errorf("after %s the answer has until %v", what, d.write)
+		}
+	}
+}
+
 // A plan's files are decoded one by one, in whatever order the request has them.
 func TestDecodePlan(t *testing.T) {
-	want := PlanRequest{Source: "main", Commit: "c", Against: "a", Files: []PlanFile{{Path: "x.yaml", Data: []byte("x")}}, Drain: []schema.NodeName{"n1"}, Lose: []schema.NodeName{"n2"}}
+	want := PlanRequest{Source: "main", Commit: "c", Against: "a", Files: []PlanFile{{Path: "x.yaml", Data: []byte("x")}}, Drain: []schema.NodeName{"n1"}, Lose: []schema.NodeName{"n2"},
+		Refused: schema.Diagnostics{{Position: schema.Position{Path: "link.yaml"}, Severity: schema.Error, Message: "a link"}},
+		Faults:  schema.Diagnostics{{Position: schema.Position{Path: "d"}, Severity: schema.Error, Message: "a fault", Hint: "rename it"}},
+	}
+	for i := range reflect.TypeOf(want).NumField() {
+		if reflect.ValueOf(want).Field(i).IsZero() {
+			t.Errorf("the request lacks %s", reflect.TypeOf(want).Field(i).Name)
+		}
+	}
 	data, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)

@@ -32,8 +32,10 @@ type Limit struct {
 	// AtOnce x BodyBytes.
 	BodiesBytes int64
 	// BodyTime bounds the whole body, however steadily it comes; each piece of
-	// it comes within BodyStall. 0 is no bound on either.
-	BodyTime time.Duration
+	// it comes within BodyStall, or the door's own Stall. 0 is no bound on either.
+	BodyTime, Stall time.Duration
+	// Converses says that an answer may begin, and pause, while the body still comes.
+	Converses bool
 	// AtOnce and ByCaller bound the requests under way. What comes beyond them
 	// waits up to Waits, as many as Queue together and QueueByCaller of each
 	// caller; the rest is refused at once.
@@ -77,7 +79,7 @@ var (
 	}
 	doorGit = &Limit{
 		Door: "git", Opens: "/git/…", Who: Pushers,
-		BodyBytes: 512 << 20, BodyTime: 30 * time.Minute, // git takes it as it comes, into a quarantine on disk
+		BodyBytes: 512 << 20, BodyTime: 30 * time.Minute, Stall: time.Minute, Converses: true, // git takes it as it comes, into a quarantine on disk
 		AtOnce: 64, ByCaller: 16, Lasts: 90 * time.Minute, // a push may wait an hour for its rollout
 	}
 	doorHooks = &Limit{

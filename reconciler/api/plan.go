@@ -98,6 +98,10 @@ func (q *PlanRequest) decode(dec *json.Decoder) error {
 				q.Files = append(q.Files, f)
 				return err
 			})
+		case "refused":
+			return decodeDiagnostics(dec, &q.Refused)
+		case "faults":
+			return decodeDiagnostics(dec, &q.Faults)
 		case "commit":
 			return dec.Decode(&q.Commit)
 		case "against":
@@ -108,5 +112,21 @@ func (q *PlanRequest) decode(dec *json.Decoder) error {
 			return dec.Decode(&q.Lose)
 		}
 		return fmt.Errorf("unknown field %q", name)
+	})
+}
+
+// maxTreeDiagnostics bounds what a client says of its tree's entries: far more than
+// anyone reads.
+const maxTreeDiagnostics = 10_000
+
+func decodeDiagnostics(dec *json.Decoder, out *schema.Diagnostics) error {
+	return eachElement(dec, func() error {
+		if len(*out) == maxTreeDiagnostics {
+			return fmt.Errorf("it has more than %d diagnostics of its tree", maxTreeDiagnostics)
+		}
+		var d schema.Diagnostic
+		err := dec.Decode(&d)
+		*out = append(*out, d)
+		return err
 	})
 }
