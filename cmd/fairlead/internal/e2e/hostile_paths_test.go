@@ -55,7 +55,7 @@ func TestHostileSubPath(t *testing.T) {
 	w.write(t, map[string]string{"hostile/plunder.yaml": ""})
 	w.pushHealthy(t, "plunder no more\n\nFairlead-Allow-Prune: 100")
 	c.awaitRest(t)
-	c.wantNoBinds(t)
+	c.awaitNoBinds(t)
 }
 
 // plunderPod is a pod whose first container swaps and whose others plunder. The
@@ -103,16 +103,20 @@ func notes(t *testing.T, dir, prefix string) map[string][]string {
 	return out
 }
 
-// wantNoBinds wants that no bind of a start stays mounted on any node.
-func (c *cluster) wantNoBinds(t *testing.T) {
+// awaitNoBinds waits until no bind of a start is mounted on any node: a container
+// runs a moment before its start has ended.
+func (c *cluster) awaitNoBinds(t *testing.T) {
 	t.Helper()
-	for _, node := range c.names() {
-		for line := range strings.Lines(c.onNode(t, node, "", "cat", "/proc/self/mountinfo")) {
-			if at := strings.Fields(line)[4]; strings.HasPrefix(at, c.dir) && strings.Contains(at, "/binds") {
-				t.Errorf("%s: still mounted: %s", node, at)
+	eventually(t, plunderTimeout, "no bind of a start is mounted", func() (bool, string) {
+		for _, node := range c.names() {
+			for line := range strings.Lines(c.onNode(t, node, "", "cat", "/proc/self/mountinfo")) {
+				if at := strings.Fields(line)[4]; strings.HasPrefix(at, c.dir) && strings.Contains(at, "/binds") {
+					return false, node + ": " + at
+				}
 			}
 		}
-	}
+		return true, ""
+	})
 }
 
 // Parts of volumes are shown as Kubernetes shows them.
@@ -140,7 +144,7 @@ func TestSubPath(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(host, "new/sub/witness")); err != nil {
 		t.Errorf("what the witness wrote into the host's directory: %v", err)
 	}
-	c.wantNoBinds(t)
+	c.awaitNoBinds(t)
 	w.write(t, map[string]string{"hostile/parts.yaml": ""})
 	w.pushHealthy(t, "no parts of volumes\n\nFairlead-Allow-Prune: 100")
 	c.awaitRest(t)
