@@ -127,6 +127,9 @@ func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, comm
 	if err != nil {
 		return Candidate{}, err
 	}
+	if cand.Diagnostics.HasErrors() || cand.Plan.Verdict == plan.Refused {
+		return cand, nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.judged == nil {
@@ -193,11 +196,11 @@ func (f *Follower) makeWhole(ctx context.Context, src *schema.Source, git Git) e
 	}
 	tree, err := git.Tree(src.Status.Applied.Commit, src.Spec.Path)
 	if err != nil {
-		return fmt.Errorf("make whole what %s applied: %w", src.Name, err)
+		return fmt.Errorf("restore the objects that source %s applied: %w", src.Name, err)
 	}
 	cand, err := f.Judge(ctx, src.Name, tree, schema.Overrides{})
 	if err != nil {
-		return fmt.Errorf("make whole what %s applied: %w", src.Name, err)
+		return fmt.Errorf("restore the objects that source %s applied: %w", src.Name, err)
 	}
 	cand.Again = true
 	return f.submit(ctx, cand)
