@@ -239,7 +239,7 @@ func (m *Machine) judgeSilence(c *control.Context) {
 	for _, node := range silent {
 		next := state.Edit(node)
 		if doubt {
-			setNodeCondition(next, schema.ConditionDoubted, corev1.ConditionTrue, schema.ReasonMostNodesSilent, fmt.Sprintf("%d of %d nodes are silent: the master doubts itself and evicts nothing", quiet, total), c.Now)
+			setNodeCondition(next, schema.ConditionDoubted, corev1.ConditionTrue, schema.ReasonMostNodesSilent, fmt.Sprintf("%d of %d nodes stopped reporting at once; evictions are paused, check the master's network", quiet, total), c.Now)
 		} else {
 			setNodeReady(next, corev1.ConditionUnknown, schema.ReasonNodeSilent, fmt.Sprintf("no report for %s", NodeSilentAfter), c.Now)
 		}

@@ -94,7 +94,7 @@ func ownTaints(taints []corev1.Taint) (own []corev1.Taint, refused []string) {
 			return own, append(refused, fmt.Sprintf("more than %d taints", maxReportedTaints))
 		case control.IsLifecycleTaint(t), schema.WrongLabel(t.Key, t.Value) != "",
 			!slices.Contains([]corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}, t.Effect):
-			refused = append(refused, "taint "+cut(t.ToString(), maxReportedName)+" is not taken: it is not a node's to set")
+			refused = append(refused, "taint "+cut(t.ToString(), maxReportedName)+" is not taken: it is not valid, or only the master sets it")
 		default:
 			own = append(own, corev1.Taint{Key: t.Key, Value: t.Value, Effect: t.Effect})
 		}

@@ -61,7 +61,7 @@ func decodeRecord(rec wire.Record) (obj schema.Object, err error) {
 	return obj, nil
 }
 
-var errCutShort = errors.New("parts are missing: it was cut short")
+var errCutShort = errors.New("the record is incomplete")
 
 // whole refuses objects without what every one has that was accepted.
 func whole(obj schema.Object) error {
@@ -113,7 +113,7 @@ func (m *Machine) tellMissing(c *control.Context) {
 			c.Tx.Put(&corev1.Namespace{ObjectMeta: about})
 		}
 	}
-	message := fmt.Sprintf("records that cannot be read were set aside at the master's start: %d; what Git still asks for is made anew", len(m.missing))
+	message := fmt.Sprintf("records that cannot be read were set aside at the master's start: %d; objects that are still in Git are recreated", len(m.missing))
 	for src := range state.All[*schema.Source](c.Tx, "") {
 		incomplete(c, src, message)
 	}

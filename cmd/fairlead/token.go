@@ -144,7 +144,7 @@ func (t *joinToken) register(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&t.ttl, "ttl", 24*time.Hour, "how long the token works")
 	cmd.Flags().IntVar(&t.uses, "uses", 0, "for how many nodes the token works; 0 is any number")
 	cmd.Flags().StringVar(&t.node, "node", "", "the one node the token is for, which may have joined before from another machine")
-	cmd.Flags().StringToStringVar(&t.labels, "label", nil, "a reserved label, KEY=VALUE, that the registry gives the node in place of those it had (again for more)")
+	cmd.Flags().StringToStringVar(&t.labels, "label", nil, "a reserved label, KEY=VALUE, that the registry gives the node; it replaces those the node had (may be repeated)")
 }
 
 func (t *joinToken) check(cmd *cobra.Command) error {

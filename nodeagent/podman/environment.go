@@ -41,7 +41,7 @@ func (p *Podman) openMemory() error {
 		return err
 	}
 	if _, err := os.Stat(p.cfg.Helper); err != nil {
-		return fmt.Errorf("fairlead-oci, which gives containers their environment, has to lie beside fairlead: %w", err)
+		return fmt.Errorf("fairlead-oci, which gives containers their environment, must be in the same directory as fairlead: %w", err)
 	}
 	runtime, err := findRuntime(p.runtimeName())
 	if err != nil {

@@ -86,7 +86,7 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
 // serveKept takes what a node kept of a cluster that this master lost.
 func (s *Server) serveKept(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Door.Recover == nil || !s.door.recovering() {
-		writeError(w, newStatus(http.StatusConflict, metav1.StatusReasonConflict, "nothing is recovered here: the master has its store"))
+		writeError(w, newStatus(http.StatusConflict, metav1.StatusReasonConflict, "no recovery is running: the master has its store"))
 		return
 	}
 	kept, err := decodeKept(r.Body)

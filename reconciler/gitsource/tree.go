@@ -211,7 +211,7 @@ func (d *directory) add(r *Repo, prefix string, e treeEntry, again bool) error {
 		d.fault(full, "this name is in the directory twice")
 		return nil
 	case e.hash.IsZero():
-		d.fault(full, "nothing stands behind this name")
+		d.fault(full, "this entry has no object (its hash is all zeros)")
 		return nil
 	}
 	switch e.mode {

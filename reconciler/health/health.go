@@ -116,7 +116,7 @@ func Of(r state.Reader, obj schema.Object, now time.Time) Workload {
 }
 
 func unknown(kind schema.Kind) Workload {
-	told := newTrouble(Unknown, "this version cannot tell whether a "+string(kind)+" is well")
+	told := newTrouble(Unknown, "this version cannot judge the health of kind "+string(kind))
 	return Workload{progress: func() string { return told.Text }, Troubles: just(told), Pods: none[*corev1.Pod]}
 }
 

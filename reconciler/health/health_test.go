@@ -135,7 +135,7 @@ func TestAnUnknownKindIsNotWell(t *testing.T) {
 	}
 	w := Of(cluster(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "x"}}, now)
 	troubles := slices.Collect(w.Troubles)
-	if w.Complete || len(troubles) != 1 || troubles[0].Text != "this version cannot tell whether a ConfigMap is well" {
+	if w.Complete || len(troubles) != 1 || troubles[0].Text != "this version cannot judge the health of kind ConfigMap" {
 		t.Errorf("complete %v, %+v", w.Complete, troubles)
 	}
 }

@@ -38,7 +38,7 @@ var nodeCodes = map[string]Code{
 
 // NobodyKnows is what may be the matter with a silent node. The master sees the
 // silence and nothing else.
-const NobodyKnows = "; down, cut off, or without its agent: nobody here can tell"
+const NobodyKnows = "; it may be down, cut off, or without its agent"
 
 // OfNode is what is wrong with a node; false when it is ready. The text goes on after
 // "node n1, which ...".

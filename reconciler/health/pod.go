@@ -150,7 +150,7 @@ func wholePod(pod *corev1.Pod) Trouble {
 		}
 	}
 	if cond, ok := Condition(pod, corev1.PodReady); ok && cond.Reason == schema.ReasonConmonDied {
-		return newTrouble(ConmonDied, "pod "+pod.Name+" is not trusted: "+cond.Message)
+		return newTrouble(ConmonDied, "the state of pod "+pod.Name+" is uncertain: "+cond.Message)
 	}
 	return newTrouble(RollingOut, "pod "+pod.Name+" has not started on "+pod.Spec.NodeName+" yet")
 }
@@ -288,7 +288,7 @@ func tell(r state.Reader, pod *corev1.Pod, t Trouble) Trouble {
 		}
 	case t.Code == RollingOut && t.Container == "" && pod.Status.PodIP == "":
 		if e := LastEvent(r, pod, schema.ReasonBadAddress, ""); e != nil {
-			return newTrouble(BadAddress, "what is said of pod "+pod.Name+" is not believed: "+e.Message)
+			return newTrouble(BadAddress, "the report about pod "+pod.Name+" was rejected: "+e.Message)
 		}
 	}
 	return t

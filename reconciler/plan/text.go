@@ -298,7 +298,7 @@ func (p *Plan) uncomparedNotes() []string {
 	if over := len(p.Uncompared) - len(names); over > 0 {
 		more = fmt.Sprintf(" and %d more", over)
 	}
-	return []string{"whether values change is not told to readers, a push tells it: " + strings.Join(names, ", ") + more}
+	return []string{"Secret values are not compared for readers, push to see whether they change: " + strings.Join(names, ", ") + more}
 }
 
 func writeColumns(w io.Writer, indent string, rows [][]string) {

@@ -55,7 +55,7 @@ func TestDamagedStore(t *testing.T) {
 		{name: "nothing", damage: func(*testing.T, string) {}, want: "records: 1"},
 		{name: "the log's directory is gone", damage: func(t *testing.T, member string) { removeAll(t, member+"/wal") }, want: "write-ahead log is gone"},
 		{name: "the log's files are gone", damage: func(t *testing.T, member string) { removeAll(t, files(t, member, "wal/*.wal")...) }, want: "write-ahead log is gone"},
-		{name: "the log is cut", damage: func(t *testing.T, member string) { cut(t, 100, files(t, member, "wal/*.wal")...) }, env: "STORE_TEST_IMPATIENT=1", want: "may lack what the database has"},
+		{name: "the log is cut", damage: func(t *testing.T, member string) { cut(t, 100, files(t, member, "wal/*.wal")...) }, env: "STORE_TEST_IMPATIENT=1", want: "may be older than its database"},
 		{name: "the log is empty", damage: func(t *testing.T, member string) { cut(t, 0, files(t, member, "wal/*.wal")...) }},
 		{name: "the log is zeroes", damage: func(t *testing.T, member string) { overwrite(t, 0, files(t, member, "wal/*.wal")...) }},
 		{name: "the log is something else", damage: func(t *testing.T, member string) { overwrite(t, 0x5a, files(t, member, "wal/*.wal")...) }},

@@ -168,7 +168,7 @@ func bootEtcd(ctx context.Context, cfg *embed.Config, log *logrusCore) (*embed.E
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
-				start.die(fmt.Errorf("etcd cannot make sense of its files (%v)", p))
+				start.die(fmt.Errorf("etcd cannot read its files (%v)", p))
 			}
 		}()
 		server, err := embed.StartEtcd(cfg)
@@ -190,7 +190,7 @@ func bootEtcd(ctx context.Context, cfg *embed.Config, log *logrusCore) (*embed.E
 	}
 }
 
-var errNotReady = errors.New("etcd does not come to serve what it has read; the write-ahead log may lack what the database has")
+var errNotReady = errors.New("etcd did not become ready; its write-ahead log may be older than its database")
 
 // served is the file that tells a store which served before from one whose first
 // start was cut off: that one may have a database and no log yet, and begins again.

@@ -373,14 +373,14 @@ var faults = []fault{
 	}, []string{asDeployment, asPod}, health.NoFittingNode, health.Developer, "disk=ssd", false},
 
 	{"a node is silent for five seconds", func(s *stage) { s.push(base); s.silence(8*time.Second, 0) }, append(slices.Clone(workload), asNode), health.NodeSilent, health.Operator, "not reported for 5s", false},
-	{"a node is silent for forty", func(s *stage) { s.addHosts(2); s.push(base); s.silence(45*time.Second, 0) }, append(slices.Clone(workload), asNode), health.NodeSilent, health.Operator, "nobody here can tell", false},
+	{"a node is silent for forty", func(s *stage) { s.addHosts(2); s.push(base); s.silence(45*time.Second, 0) }, append(slices.Clone(workload), asNode), health.NodeSilent, health.Operator, "it may be down, cut off", false},
 	{"a silent node's pods are replaced", func(s *stage) {
 		s.push(base)
 		s.addHosts(2)
 		s.silence(45*time.Second, 0)
 		s.pass(6 * time.Minute)
 	}, []string{asNode, "the pod on n1"}, health.NodeSilent, health.Operator, "", false},
-	{"most nodes are silent at once", func(s *stage) { s.push(base); s.addHosts(2); s.silence(50*time.Second, 0, 1) }, append(slices.Clone(workload), asNode), health.MostNodesSilent, health.Operator, "the master doubts itself", false},
+	{"most nodes are silent at once", func(s *stage) { s.push(base); s.addHosts(2); s.silence(50*time.Second, 0, 1) }, append(slices.Clone(workload), asNode), health.MostNodesSilent, health.Operator, "evictions are paused", false},
 	{"a node's runtime does not answer", troubled(schema.ReasonRuntimeUnavailable), append(slices.Clone(workload), asNode), health.RuntimeUnavailable, health.Operator, "it is so", false},
 	{"a node's network cannot be programmed", troubled(schema.ReasonNetworkUnavailable), append(slices.Clone(workload), asNode), health.NetworkFailing, health.Operator, "it is so", false},
 	{"a node has trouble of which this program knows nothing", troubled("Moonstruck"), append(slices.Clone(workload), asNode), health.NodeNotReady, health.Operator, "it is so", false},

@@ -22,7 +22,7 @@ import (
 func (c *chain) deployment(d *appsv1.Deployment) cause {
 	w := c.workload(d)
 	if w.Unseen {
-		return cause{code: health.RollingOut, text: "nobody has looked at its latest change yet"}
+		return cause{code: health.RollingOut, text: "its latest change is not processed yet"}
 	}
 	current := health.CurrentSet(c.r, d)
 	if current == nil {
