@@ -49,11 +49,17 @@ func attend(path string, args, env []string) error {
 	return nil
 }
 
+// endTime is how long the children of a command that has ended may keep back how it
+// ended: some run as another user, whom it may not kill.
+const endTime = time.Second
+
 // endChildren kills children until there are none: those of the dead are children
-// too by then. One that may not be killed is the agent's to end. It never waits for
-// one: it may have been reaped already, and the others not be killed yet.
+// too by then. One that may not be killed is the agent's to end, within endTime from
+// here on. It never waits for one: it may have been reaped already, and the others
+// not be killed yet.
 func endChildren() {
-	for pids := children(); len(pids) > 0; pids = children() {
+	give := time.Now().Add(endTime)
+	for pids := children(); len(pids) > 0 && time.Now().Before(give); pids = children() {
 		for _, pid := range pids {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)

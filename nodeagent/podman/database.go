@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 // databaseWait is how long Podman's own calls, which lock the database for
@@ -41,13 +42,21 @@ func (p *Podman) wipe() error {
 // nothing: nobody reads these pages before writing them. A file that is damaged,
 // which bbolt may meet with a panic or by reading behind its end, is an error.
 func wipeFreePages(path string, wait time.Duration) (err error) {
+	var opened *os.File // bbolt's own: a panic in Open leaves it locked, also by its map in memory
 	defer func() {
 		if r := recover(); r != nil {
+			if opened != nil { // what is closed already only says so
+				_ = unix.Flock(int(opened.Fd()), unix.LOCK_UN)
+				opened.Close()
+			}
 			err = fmt.Errorf("the database is damaged: %v", r)
 		}
 	}()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait, OpenFile: func(path string, flag int, mode os.FileMode) (f *os.File, err error) {
+		opened, err = os.OpenFile(path, flag, mode)
+		return opened, err
+	}})
 	if err != nil {
 		return err
 	}

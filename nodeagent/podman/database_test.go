@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 // A damaged database is Podman's trouble, which the agent tells and outlives.
@@ -40,6 +41,15 @@ func TestADamagedDatabaseIsAnError(t *testing.T) {
 		if err := wipeFreePages(path, time.Minute); err == nil && size > 0 { // an empty one is a new one
 			t.Errorf("cut to %d bytes: no error", size)
 		}
+		// Whoever puts it right finds it unlocked.
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			t.Errorf("a database of %d bytes stays locked: %v", size, err)
+		}
+		file.Close()
 	}
 }
 

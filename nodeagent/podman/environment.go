@@ -130,14 +130,15 @@ func (p *Podman) dropProcess(id string) error {
 	return os.RemoveAll(p.memory.Bundle(id))
 }
 
-// sweepMemory drops what belongs to no container. Nothing is being made yet.
+// sweepMemory drops what belongs to no container, and what commands left that an
+// agent's end cut off. Nothing is being made yet.
 func (p *Podman) sweepMemory(known map[string]bool) error {
 	entries, err := os.ReadDir(string(p.memory))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if e.IsDir() && !known[e.Name()] {
+		if e.IsDir() && !known[e.Name()] || isPIDFile(e.Name()) {
 			if err := os.RemoveAll(filepath.Join(string(p.memory), e.Name())); err != nil {
 				return err
 			}

@@ -111,6 +111,12 @@ type running struct {
 	left    chan struct{} // closed when fairlead-exec has gone
 }
 
+// pidFilePrefix begins the name of the file in which the runtime tells a command's
+// process.
+const pidFilePrefix = "exec-pid-"
+
+func isPIDFile(name string) bool { return strings.HasPrefix(name, pidFilePrefix) }
+
 var execCount atomic.Uint64
 
 // launch starts fairlead-exec, which starts the command.
@@ -125,7 +131,7 @@ func (p *Podman) launch(id string, command []string) (*running, error) {
 	}
 	name := fmt.Sprintf("%d-%d", os.Getpid(), execCount.Add(1))
 	r := &running{
-		pidFile: filepath.Join(string(p.memory), "exec-"+name+".pid"), reaped: reaped,
+		pidFile: filepath.Join(string(p.memory), pidFilePrefix+name), reaped: reaped,
 		told: make(chan []string), output: make(chan string, 1), left: make(chan struct{}),
 	}
 	group, argument, err := p.cgroup.makeExec(id, name)
