@@ -250,7 +250,9 @@ func (f *Follower) AwaitFailure(ctx context.Context, source string) {
 }
 
 // unlock reads the applied commit again when the vault does not know a value of
-// one of the source's Secrets: after a start.
+// one of the source's Secrets: after a start. What runs was judged when it was
+// applied: rights that are narrower by now, and entries that a later version refuses,
+// keep no pod from its Secrets.
 func (f *Follower) unlock(ctx context.Context, src *schema.Source, git Git) error {
 	known := true
 	for obj := range f.Feed.Snapshot().BySource(schema.KindSecret, src.Name) {
@@ -265,9 +267,9 @@ func (f *Follower) unlock(ctx context.Context, src *schema.Source, git Git) erro
 	if err != nil {
 		return fmt.Errorf("open secrets of %s: %w", src.Name, err)
 	}
+	tree.Faults, tree.Refused = nil, nil
 	return f.turns.take(ctx, src.Name, func(ctx context.Context) error {
-		snapshot := f.Feed.Snapshot()
-		objects, _ := f.Load(ctx, src.Name, tree, src.Spec, EffectiveRights(snapshot, src.Name), foreignNamespaces(snapshot, src.Name))
+		objects, _ := f.Load(ctx, src.Name, tree, src.Spec, schema.AllRights(), foreignNamespaces(f.Feed.Snapshot(), src.Name))
 		_, secrets := f.Vault.Seal(objects)
 		f.Vault.Hold(secrets)()
 		return ctx.Err()
