@@ -15,6 +15,10 @@ const (
 	// handshakeTime is how long a stranger may be amid a handshake or a header
 	// before the connection counts as one that nobody uses.
 	handshakeTime = time.Second
+	// provingTime is how long after its handshake a stranger may be amid requests
+	// before the connection makes way as one that nobody uses does: long enough to
+	// send a certificate or a token, and what newcomers wait for at most.
+	provingTime = 5 * time.Second
 	// acceptPause is how long accepting waits for room among the strangers; what
 	// comes meanwhile waits in the kernel.
 	acceptPause = 10 * time.Millisecond
@@ -22,7 +26,7 @@ const (
 
 // connections is a listener that keeps what its connections hold within
 // ConnectionLimits. When a class or a caller has no room, the oldest connection on
-// which nothing goes on makes way.
+// which nothing goes on makes way, or a stranger's that has had its time.
 type connections struct {
 	net.Listener
 
@@ -50,6 +54,7 @@ type connection struct {
 	requests int
 	begun    bool
 	since    time.Time
+	shook    time.Time // the end of the handshake; zero before
 	gone     bool
 }
 
@@ -138,13 +143,14 @@ func (cs *connections) add(c *connection, class Class, caller string) {
 	cs.classes[class].callers[caller]++
 }
 
-// makeWay closes one of a caller's connections, or of anybody's with "": of those on
-// which nothing goes on, one of whoever has the most, and of these the oldest.
+// makeWay closes one of a caller's connections, or of anybody's with "": of those that
+// may be closed one of whoever has the most, so that many connections in use do not
+// outlast another's one that is about to be, and of these the oldest idle one first.
 func (cs *connections) makeWay(class *connectionClass, caller string) bool {
 	now := time.Now()
 	var chosen *connection
 	for c := range class.held {
-		if (caller == "" || c.caller == caller) && c.idle(now) && (chosen == nil || class.goesBefore(c, chosen)) {
+		if (caller == "" || c.caller == caller) && (c.idle(now) || c.overdue(now)) && (chosen == nil || class.goesBefore(c, chosen, now)) {
 			chosen = c
 		}
 	}
@@ -156,9 +162,12 @@ func (cs *connections) makeWay(class *connectionClass, caller string) bool {
 	return true
 }
 
-func (class *connectionClass) goesBefore(a, b *connection) bool {
+func (class *connectionClass) goesBefore(a, b *connection, now time.Time) bool {
 	if m, n := class.callers[a.caller], class.callers[b.caller]; m != n {
 		return m > n
+	}
+	if x, y := a.idle(now), b.idle(now); x != y {
+		return x
 	}
 	if a.begun != b.begun {
 		return b.begun
@@ -170,6 +179,12 @@ func (class *connectionClass) goesBefore(a, b *connection) bool {
 // handshake or header that may still become one.
 func (c *connection) idle(now time.Time) bool {
 	return c.requests == 0 && (!c.begun || c.class != Strangers || now.Sub(c.since) > handshakeTime)
+}
+
+// overdue reports whether a stranger has had time to prove something and has not:
+// requests alone, which anybody can draw out, do not keep a connection.
+func (c *connection) overdue(now time.Time) bool {
+	return c.class == Strangers && !c.shook.IsZero() && now.Sub(c.shook) > provingTime
 }
 
 // forget takes a connection out of the count; mu is held.
@@ -224,6 +239,7 @@ func (c *connection) Read(p []byte) (int, error) {
 func (c *connection) shaken(kind, name string) {
 	c.at.mu.Lock()
 	c.begun, c.since = false, time.Now()
+	c.shook = c.since
 	c.at.mu.Unlock()
 	if kind != "" {
 		c.prove(caller{kind, name}) // one without room asks again with its first request
