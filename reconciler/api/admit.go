@@ -107,7 +107,7 @@ func (v *visit) serve(l *Limit, c caller, next http.HandlerFunc) {
 	if v.answer.converses = l.Converses; l.Converses {
 		_ = v.answer.rc.EnableFullDuplex() // HTTP/1 reads the body to its end before it answers otherwise
 	}
-	v.body.begin(t)
+	v.body.begin(ctx, t, c.String())
 	defer v.body.release()
 	r := v.r.WithContext(context.WithValue(ctx, callerKey{}, c))
 	r.Body = v.body
@@ -186,11 +186,13 @@ func remoteAddress(hostport string) string {
 type requestBody struct {
 	io.ReadCloser
 	rc        *http.ResponseController
+	ctx       context.Context // of the request, within the door
 	door      *turnstile
+	caller    string
 	limit     int64
 	announced int64 // -1 if unknown
 	read      int64
-	held      int64
+	large     bool      // it is inside door.large
 	end       time.Time // of the whole body
 	extended  time.Time // when the deadline was set last
 	ended     bool      // there is nothing more to read
@@ -198,14 +200,18 @@ type requestBody struct {
 
 var errDoorBodies = errors.New("the memory for request bodies is in use")
 
-func (b *requestBody) begin(t *turnstile) {
-	b.door, b.limit = t, t.BodyBytes
+func (b *requestBody) begin(ctx context.Context, t *turnstile, caller string) {
+	b.ctx, b.door, b.caller, b.limit = ctx, t, caller, t.BodyBytes
 	if t.BodyTime > 0 {
 		b.end = time.Now().Add(t.BodyTime)
 	}
 }
 
-func (b *requestBody) release() { b.door.release(b.held) }
+func (b *requestBody) release() {
+	if b.large {
+		b.door.large.leave(b.caller)
+	}
+}
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	if b.ended {
@@ -214,24 +220,48 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if b.limit >= 0 && max(b.announced, b.read) > b.limit {
 		return 0, &http.MaxBytesError{Limit: b.limit}
 	}
-	if b.limit >= 0 {
-		p = p[:min(int64(len(p)), b.limit-b.read+1)]
+	if b.outgrows() && !b.enlarge() {
+		return 0, errDoorBodies
 	}
+	p = b.fit(p)
 	b.extend(time.Now())
 	n, err := b.ReadCloser.Read(p)
 	b.read += int64(n)
 	if b.limit >= 0 && b.read > b.limit {
 		return 0, &http.MaxBytesError{Limit: b.limit}
 	}
-	if !b.door.hold(int64(n)) {
-		return 0, errDoorBodies
-	}
-	b.held += int64(n)
 	if errors.Is(err, io.EOF) {
 		b.ended = true
 		b.lift()
 	}
 	return n, err
+}
+
+// outgrows reports whether more is to come than a small body may have.
+func (b *requestBody) outgrows() bool {
+	return b.door.large != nil && !b.large && b.read >= b.door.SmallBytes && b.read != b.announced
+}
+
+// fit is what of p the next piece may fill: a byte beyond each bound tells that the body
+// goes on.
+func (b *requestBody) fit(p []byte) []byte {
+	if b.limit >= 0 {
+		p = p[:min(int64(len(p)), b.limit-b.read+1)]
+	}
+	if b.door.large != nil && !b.large {
+		p = p[:min(int64(len(p)), max(b.door.SmallBytes-b.read, 1))]
+	}
+	return p
+}
+
+// enlarge waits, as long as the body has time, until it may have more than SmallBytes.
+func (b *requestBody) enlarge() bool {
+	ctx, cancel := context.WithDeadline(b.ctx, b.end)
+	defer cancel()
+	_ = b.rc.SetReadDeadline(b.end) // the sender is not late while we do not read
+	b.large = b.door.large.enter(ctx, b.caller) == admitted
+	b.extended = time.Time{}
+	return b.large
 }
 
 // extend gives the next piece its time. A second more or less is not worth a call.

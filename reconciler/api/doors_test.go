@@ -53,6 +53,9 @@ func TestEveryDoorIsBounded(t *testing.T) {
 		if (l.Queue > 0) != (l.Waits > 0) || (l.Queue > 0) != (l.QueueByCaller > 0) {
 			t.Errorf("%s has a queue without a bound", l.Door)
 		}
+		if l.LargeAtOnce > 0 && (l.SmallBytes <= 0 || l.SmallBytes >= l.BodyBytes || l.BodyTime == 0) {
+			t.Errorf("%s has large bodies without a bound", l.Door)
+		}
 		if l.Lasts == 0 && l.Who != Nodes {
 			t.Errorf("%s lets %s stay for ever", l.Door, l.Who)
 		}
@@ -143,6 +146,13 @@ func TestTurnstile(t *testing.T) {
 	})
 }
 
+// present counts who is in a door and in its queue.
+func (t *turnstile) present() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.inside + len(t.queue) + len(t.callers)
+}
+
 // empty reports whether nobody is in any door, nor in any queue; agents may be
 // connected.
 func (ts *testServer) empty() bool {
@@ -150,9 +160,10 @@ func (ts *testServer) empty() bool {
 		if l == doorWork {
 			continue
 		}
-		t.mu.Lock()
-		n := t.inside + len(t.queue) + len(t.callers) + int(t.bodies)
-		t.mu.Unlock()
+		n := t.present()
+		if t.large != nil {
+			n += t.large.present()
+		}
 		if n != 0 {
 			return false
 		}

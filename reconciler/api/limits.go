@@ -28,9 +28,11 @@ type Limit struct {
 	Who   Who
 	// BodyBytes bounds one request's body; 0 is none, NoBound any.
 	BodyBytes int64
-	// BodiesBytes bounds the bodies that are held at a time, together; 0 is
-	// AtOnce x BodyBytes.
-	BodiesBytes int64
+	// LargeAtOnce bounds the bodies above SmallBytes that are read at a time, one
+	// of each caller. The next wait with SmallBytes read, within their BodyTime;
+	// smaller ones wait for none of them. 0 is as many as AtOnce.
+	LargeAtOnce int
+	SmallBytes  int64
 	// BodyTime bounds the whole body, however steadily it comes; each piece of
 	// it comes within BodyStall, or the door's own Stall. 0 is no bound on either.
 	BodyTime, Stall time.Duration
@@ -51,7 +53,8 @@ type Limit struct {
 const NoBound = -1
 
 // The doors. Memory is what most of the numbers come from: whatever all callers
-// hold at once stays below 400 MiB beside the cluster's own state.
+// hold at once stays below 400 MiB beside the cluster's own state; while a lost store
+// is recovered nobody watches.
 var (
 	doorHealth = &Limit{
 		Door: "health", Opens: "/healthz, /livez, /readyz, /version", Who: Anybody,
@@ -103,12 +106,13 @@ var (
 	}
 	doorReport = &Limit{
 		Door: "reports", Opens: "/agent/v1/report", Who: Nodes,
-		BodyBytes: 8 << 20, BodiesBytes: 48 << 20, BodyTime: 10 * time.Second, // a report of a hundred pods has about 300 KiB
-		AtOnce: 256, ByCaller: 2, Queue: 16_384, QueueByCaller: 2, Waits: 10 * time.Second, Lasts: time.Minute,
+		BodyBytes: 8 << 20, BodyTime: 10 * time.Second,
+		LargeAtOnce: 6, SmallBytes: 512 << 10, // a report of a hundred pods has about 300 KiB
+		AtOnce: 128, ByCaller: 2, Queue: 16_384, QueueByCaller: 2, Waits: 10 * time.Second, Lasts: time.Minute,
 	}
 	doorKept = &Limit{
 		Door: "kept", Opens: "/agent/v1/kept, while a lost store is recovered", Who: Nodes,
-		BodyBytes: 128 << 20, BodiesBytes: 128 << 20, BodyTime: 15 * time.Second, // 100,000 objects
+		BodyBytes: 128 << 20, BodyTime: 15 * time.Second, // 100,000 objects
 		AtOnce: 1, ByCaller: 1, Queue: 16_384, QueueByCaller: 1, Waits: 10 * time.Second, Lasts: time.Minute,
 	}
 	doorLogAnswers = &Limit{
@@ -223,6 +227,20 @@ func (l ConnectionLimit) of(room int) (most, byCaller int) {
 	return most, min(l.ByCaller, max(1, most/2))
 }
 
+// largeBodies is what the bodies above SmallBytes wait at, those of whoever is inside.
+func (l *Limit) largeBodies() *Limit {
+	return &Limit{Door: l.Door, AtOnce: l.LargeAtOnce, ByCaller: 1, Queue: l.AtOnce, QueueByCaller: l.ByCaller, Waits: l.BodyTime}
+}
+
+// heldBytes is what the bodies of one door have in memory at most, where its handlers
+// read them whole.
+func (l *Limit) heldBytes() int64 {
+	if l.LargeAtOnce > 0 {
+		return int64(l.AtOnce)*l.SmallBytes + int64(l.LargeAtOnce)*(l.BodyBytes-l.SmallBytes)
+	}
+	return int64(l.AtOnce) * l.BodyBytes
+}
+
 // LimitsTable is the two tables as Markdown: what docs/security.md says.
 func LimitsTable() string {
 	var b strings.Builder
@@ -250,8 +268,8 @@ func (l *Limit) bodyText() string {
 	case l.BodyBytes > 0:
 		text = bytesText(l.BodyBytes)
 	}
-	if l.BodiesBytes > 0 {
-		text += ", together " + bytesText(l.BodiesBytes)
+	if l.LargeAtOnce > 0 {
+		text += fmt.Sprintf(", %d at once above %s", l.LargeAtOnce, bytesText(l.SmallBytes))
 	}
 	return text
 }

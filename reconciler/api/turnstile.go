@@ -10,10 +10,10 @@ import (
 // turnstile counts who is inside one door and lets in as many as its Limit says.
 type turnstile struct {
 	*Limit
+	large *turnstile // of those inside, for large bodies; nil if these may be as many
 
 	mu      sync.Mutex
 	inside  int
-	bodies  int64 // bytes of bodies held
 	callers map[string]*guests
 	queue   []*waiter // the first to come first
 }
@@ -38,7 +38,13 @@ const (
 	left            // the caller went away meanwhile
 )
 
-func newTurnstile(l *Limit) *turnstile { return &turnstile{Limit: l, callers: map[string]*guests{}} }
+func newTurnstile(l *Limit) *turnstile {
+	t := &turnstile{Limit: l, callers: map[string]*guests{}}
+	if l.LargeAtOnce > 0 {
+		t.large = newTurnstile(l.largeBodies())
+	}
+	return t
+}
 
 // enter lets a caller's request in, now or when its turn comes; whoever was
 // admitted leaves.
@@ -127,27 +133,4 @@ func (t *turnstile) leave(caller string) {
 	next.waiting, next.inside = next.waiting-1, next.inside+1
 	t.inside++
 	close(w.in)
-}
-
-// hold takes room for so many bytes of a body; release gives it back.
-func (t *turnstile) hold(bytes int64) bool {
-	if t.BodiesBytes == 0 {
-		return true
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.bodies+bytes > t.BodiesBytes {
-		return false
-	}
-	t.bodies += bytes
-	return true
-}
-
-func (t *turnstile) release(bytes int64) {
-	if t.BodiesBytes == 0 {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.bodies -= bytes
 }
