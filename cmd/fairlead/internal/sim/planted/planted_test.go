@@ -78,8 +78,8 @@ var bugs = []bug{
 		edits: []edit{{"if u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records {", "if (u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records) && !ON {"}}},
 	{name: "keep who is not ready among the endpoints", seed: 2, file: "reconciler/work/work.go",
 		edits: []edit{{"!ready && !svc.Spec.PublishNotReadyAddresses {", "!ready && !svc.Spec.PublishNotReadyAddresses && !ON {"}}},
-	{name: "tie by map order", seed: 1, file: "reconciler/scheduler/ranking.go", twice: true,
-		edits: []edit{{"case b >= 0 && r.scores[b].less(&r.scores[a]):", "case b >= 0 && (r.scores[b].less(&r.scores[a]) || ON && r.scores[a] == r.scores[b] && func() bool {\n\t\tfor first := range map[bool]bool{true: true, false: true} {\n\t\t\treturn first\n\t\t}\n\t\treturn false\n\t}()):"}}},
+	{name: "tie by chance", seed: 1, file: "reconciler/scheduler/ranking.go", twice: true,
+		edits: []edit{{"case b >= 0 && r.scores[b].less(&r.scores[a]):", "case b >= 0 && (r.scores[b].less(&r.scores[a]) || ON && r.scores[a] == r.scores[b] && planted.Coin()):"}}},
 	{name: "bind over capacity", seed: 174, file: "reconciler/scheduler/filter.go",
 		edits: []edit{{"if n.filterResources(w, o); !o.decided() {", "if !ON {\n\t\tn.filterResources(w, o)\n\t}\n\tif !o.decided() {"}}},
 }
@@ -139,6 +139,29 @@ func search(t *testing.T, binary string, b bug, first uint64, count int) []strin
 	return found
 }
 
+// switches is a file with which bug is on, and a coin that falls differently from
+// throw to throw and the same in every process: which seed finds what it decides
+// must not be chance.
+const switches = `package schema
+
+import (
+	"os"
+	"sync/atomic"
+)
+
+// Planted names the bug that is on.
+var Planted = os.Getenv("` + variable + `")
+
+var thrown atomic.Uint64
+
+// Coin is a throw.
+func Coin() bool {
+	x := thrown.Add(0x9e3779b97f4a7c15)
+	x ^= x >> 33
+	return x*0xff51afd7ed558ccd>>63 == 1
+}
+`
+
 // build makes the simulation's test binary with every bug in it.
 func build(t *testing.T) string {
 	t.Helper()
@@ -155,7 +178,7 @@ func build(t *testing.T) string {
 		}
 		replace[filepath.Join(base, path)] = as
 	}
-	put("schema/planted.go", "package schema\n\nimport \"os\"\n\n// Planted names the bug that is on.\nvar Planted = os.Getenv(\""+variable+"\")\n")
+	put("schema/planted.go", switches)
 	edited := map[string]string{}
 	for _, b := range bugs {
 		text, ok := edited[b.file]
