@@ -381,8 +381,8 @@ func excused(troubles iter.Seq[health.Trouble]) iter.Seq[health.Trouble] {
 	}
 }
 
-// firstLacking is the first trouble that is no fault of the revision; any where none
-// is for now.
+// firstLacking is the first trouble that is not the revision's fault; where there is
+// none, any trouble.
 func (w workload) firstLacking() (first health.Trouble) {
 	for first = range w.Troubles {
 		if lacking(first) {
