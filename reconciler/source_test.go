@@ -324,3 +324,24 @@ func TestRightsOfSourcesWithoutParent(t *testing.T) {
 		}
 	}
 }
+
+// refusing is a repository whose entries a later version refuses.
+type refusing struct{ repository }
+
+func (r refusing) Tree(commit, path string) (schema.Tree, error) {
+	tree, err := r.repository.Tree(commit, path)
+	tree.Faults = schema.Diagnostics{{Position: schema.Position{Path: "."}, Severity: schema.Error, Message: "an entry that is refused today"}}
+	return tree, err
+}
+
+// After a start pods get the Secrets of what runs, whatever would be said of its tree
+// today.
+func TestSecretsOfWhatRunsAreOpened(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}))
+	f.push("main", 1, secretOf("s", "sesame"))
+	f.Vault = reconciler.NewVault([]byte("k"))
+	if _, err := f.Sync(t.Context(), "main", refusing{f.repos["main"]}, ""); err != nil {
+		t.Fatal(err)
+	}
+	f.opens("s", "sesame")
+}
