@@ -73,13 +73,6 @@ func (c *cluster) burst(ctx context.Context) ([]row, error) {
 
 // rawBurst runs the containers of the burst through both nodes' services.
 func (c *cluster) rawBurst(ctx context.Context, round int) (time.Duration, error) {
-	var services [clusterSize]*rawPodman
-	for i := range services {
-		var err error
-		if services[i], err = c.raw(i); err != nil {
-			return 0, err
-		}
-	}
 	name := func(i int) string { return fmt.Sprintf("bench-%d-%d", round, i) }
 	var logs [burstPods]string
 	start := time.Now()
@@ -87,7 +80,7 @@ func (c *cluster) rawBurst(ctx context.Context, round int) (time.Duration, error
 	run.SetLimit(rawWorkers)
 	for i := range burstPods {
 		run.Go(func() (err error) {
-			logs[i], err = services[i%clusterSize].run(runCtx, name(i))
+			logs[i], err = c.raw[i%clusterSize].run(runCtx, name(i))
 			return err
 		})
 	}
@@ -107,7 +100,7 @@ func (c *cluster) rawBurst(ctx context.Context, round int) (time.Duration, error
 	remove, removeCtx := errgroup.WithContext(ctx)
 	remove.SetLimit(rawWorkers)
 	for i := range burstPods {
-		remove.Go(func() error { return services[i%clusterSize].remove(removeCtx, name(i)) })
+		remove.Go(func() error { return c.raw[i%clusterSize].remove(removeCtx, name(i)) })
 	}
 	return last.Sub(start), remove.Wait()
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"fairlead/cmd/fairlead/internal/local"
 )
 
 const (
@@ -35,6 +37,7 @@ type cluster struct {
 	work   *repository
 	tree   files
 	seen   map[string]bool // logs of containers already counted
+	raw    []*rawPodman    // of each node, once started
 }
 
 // onCluster measures P17, P5 and P4 on a cluster of two nodes.
@@ -48,7 +51,7 @@ func onCluster(ctx context.Context, b *bench) (rows []row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.down()) }()
-	for _, measure := range []func(context.Context) ([]row, error){c.idle, c.replica, c.burst} {
+	for _, measure := range []func(context.Context) ([]row, error){c.idle, c.compared} {
 		more, err := measure(ctx)
 		rows = append(rows, more...)
 		if err != nil {
@@ -56,6 +59,19 @@ func onCluster(ctx context.Context, b *bench) (rows []row, err error) {
 		}
 	}
 	return rows, nil
+}
+
+// compared are the measurements beside raw Podman services.
+func (c *cluster) compared(ctx context.Context) ([]row, error) {
+	if err := c.startRaw(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := c.replica(ctx)
+	if err != nil {
+		return rows, err
+	}
+	more, err := c.burst(ctx)
+	return append(rows, more...), err
 }
 
 // buildImage puts the image into the host's storage, which the nodes see.
@@ -112,6 +128,9 @@ func (c *cluster) fairlead(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 func (c *cluster) down() error {
+	for _, service := range c.raw {
+		service.end()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), downTimeout)
 	defer cancel()
 	_, err := output(c.fairlead(ctx, "down", "--purge", "--dir", c.dir))
@@ -145,10 +164,21 @@ func (c *cluster) daemons() (map[string]int, error) {
 
 func node(i int) string { return fmt.Sprintf("n%d", i%clusterSize+1) }
 
-// raw is one node's Podman service.
-func (c *cluster) raw(i int) (*rawPodman, error) {
+// startRaw starts a raw Podman service on every node.
+func (c *cluster) startRaw(ctx context.Context) error {
 	logs := filepath.Join(c.bench.work, "logs")
-	return openRaw(c.pids[node(i)+"/agent"], c.cgroup(), logs), os.MkdirAll(logs, 0o700)
+	if err := os.MkdirAll(logs, 0o700); err != nil {
+		return err
+	}
+	runtime, _ := local.ChooseRuntime(local.Examine())
+	for i := range clusterSize {
+		service, err := startRaw(ctx, c.pids[node(i)+"/agent"], runtime, c.cgroup(), logs)
+		if err != nil {
+			return err
+		}
+		c.raw = append(c.raw, service)
+	}
+	return nil
 }
 
 // push commits a change of the tree and pushes it. The time it returns is of

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -17,24 +20,80 @@ import (
 // podmanAPI is the version of the calls, Podman 4's.
 const podmanAPI = "http://podman/v4.0.0/libpod"
 
-// rawPodman speaks to the Podman service of a node, with nothing between.
+const (
+	rawSocket  = "/run/fairlead/bench.sock" // in the node's mount namespace
+	rawTimeout = 10 * time.Second           // until it answers
+)
+
+// rawPodman speaks to a Podman service of a node, with nothing between.
 type rawPodman struct {
 	http   *http.Client
 	parent string // cgroup
 	logs   string // directory
+	end    func()
 }
 
-// openRaw connects to the service that the agent with this pid keeps, whose
-// socket is in that agent's mount namespace.
-func openRaw(agent int, parent, logs string) *rawPodman {
-	socket := fmt.Sprintf("/proc/%d/root/run/fairlead/podman.sock", agent)
-	return &rawPodman{parent: parent, logs: logs, http: &http.Client{Transport: &http.Transport{
-		MaxIdleConnsPerHost: rawWorkers,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		},
-	}}}
+// startRaw starts a Podman service beside the one that the agent with this pid keeps,
+// in the same namespaces over the same storage. It has the real runtime: the agent's
+// own service takes only what the agent made.
+func startRaw(ctx context.Context, agent int, runtime, parent, logs string) (*rawPodman, error) {
+	service, environment, err := serviceOf(agent)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("nsenter", "--target", strconv.Itoa(service), "--mount", "--net", "--",
+		"podman", "--runtime", runtime, "system", "service", "--time", "0", "unix://"+rawSocket)
+	cmd.Env = environment
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	socket := fmt.Sprintf("/proc/%d/root%s", service, rawSocket)
+	p := &rawPodman{
+		parent: parent, logs: logs,
+		end: func() { _ = cmd.Process.Kill(); _ = cmd.Wait() },
+		http: &http.Client{Transport: &http.Transport{
+			MaxIdleConnsPerHost: rawWorkers,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				var d net.Dialer
+				return d.DialContext(ctx, "unix", socket)
+			},
+		}},
+	}
+	ctx, cancel := context.WithTimeout(ctx, rawTimeout)
+	defer cancel()
+	for {
+		err := p.do(ctx, http.MethodGet, "/info", nil, nil)
+		if err == nil {
+			return p, nil
+		}
+		if paused := pause(ctx, logPoll); paused != nil {
+			p.end()
+			return nil, fmt.Errorf("start a Podman service beside the agent's: %w", err)
+		}
+	}
+}
+
+// serviceOf finds the Podman service that an agent keeps, and its environment.
+func serviceOf(agent int) (pid int, environment []string, err error) {
+	var children []byte
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", agent))
+	for _, task := range tasks {
+		more, _ := os.ReadFile(task)
+		children = append(append(children, ' '), more...)
+	}
+	for _, child := range strings.Fields(string(children)) {
+		line, _ := os.ReadFile("/proc/" + child + "/cmdline")
+		if !strings.Contains(string(line), "system\x00service") {
+			continue
+		}
+		data, err := os.ReadFile("/proc/" + child + "/environ")
+		if err != nil {
+			return 0, nil, err
+		}
+		pid, err := strconv.Atoi(child)
+		return pid, strings.Split(strings.Trim(string(data), "\x00"), "\x00"), err
+	}
+	return 0, nil, errors.Join(err, fmt.Errorf("the agent %d keeps no Podman service", agent))
 }
 
 func (p *rawPodman) do(ctx context.Context, method, path string, body, answer any) error {

@@ -18,10 +18,6 @@ const (
 // each, on the idle cluster, a node's Podman service is asked for the same
 // container.
 func (c *cluster) replica(ctx context.Context) ([]row, error) {
-	raw, err := c.raw(0)
-	if err != nil {
-		return nil, err
-	}
 	if _, err := c.push(ctx, "one", files{"replica.yaml": deployment(1)}); err != nil {
 		return nil, err
 	}
@@ -57,7 +53,7 @@ func (c *cluster) replica(ctx context.Context) ([]row, error) {
 		if err := pause(ctx, replicaPause); err != nil {
 			return nil, err
 		}
-		took, err := rawOnce(ctx, raw, fmt.Sprintf("bench-one-%d", i))
+		took, err := rawOnce(ctx, c.raw[0], fmt.Sprintf("bench-one-%d", i))
 		if err != nil {
 			return nil, err
 		}
