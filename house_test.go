@@ -45,7 +45,7 @@ var (
 	judged  = append([]string{"reconciler/health"}, tables...)
 	engine  = append([]string{"reconciler/control", "reconciler/scheduler"}, judged...)
 	planned = append([]string{"reconciler/settle"}, engine...)
-	master  = append([]string{"reconciler/plan", "reconciler/progress", "reconciler/work"}, planned...)
+	master  = append([]string{"reconciler/plan", "reconciler/progress", "reconciler/work", "reconciler/follow"}, planned...)
 )
 
 const (
@@ -66,13 +66,14 @@ var rooms = []room{
 	{path: "reconciler/control", may: judged, reason: deciding, pure: true},
 	{path: "reconciler/scheduler", may: tables, reason: deciding, pure: true},
 	{path: "reconciler/progress", may: judged, reason: deciding, pure: true},
+	{path: "reconciler/follow", may: leaf, reason: "it decides from what the cluster and the repository say, and asks neither", pure: true},
 	{path: "reconciler/work", may: append([]string{"reconciler/control"}, tables...), reason: deciding, pure: true},
 	{path: "reconciler/settle", may: engine, reason: "the engine runs controllers and scheduler; plan and the loop call it", pure: true},
 	{path: "reconciler/plan", may: planned, reason: "a plan is the engine on a fork, and nothing of the loop", pure: true},
 	{path: "reconciler", may: master, reason: "the loop declares the small interfaces it needs; cmd brings what is behind them"},
 	{path: "reconciler/api", may: master, reason: "the doors read snapshots; the loop and the adapters are wired by cmd"},
-	{path: "reconciler/gitsource", may: adapter, reason: adapters},
-	{path: "reconciler/gittest", may: append([]string{"reconciler"}, leaf...), reason: "a fake knows the interface it keeps and no other implementation of it"},
+	{path: "reconciler/gitsource", may: append([]string{"reconciler/follow"}, adapter...), reason: "it answers what following asks, and knows nothing else of the master"},
+	{path: "reconciler/gittest", may: append([]string{"reconciler", "reconciler/follow"}, leaf...), reason: "a fake knows the interface it keeps and no other implementation of it"},
 	{path: "reconciler/store", may: adapter, reason: adapters},
 	{path: "reconciler/trust", may: adapter, reason: adapters},
 
@@ -526,7 +527,7 @@ func TestBrokenRulesAreFound(t *testing.T) {
 	want := []string{
 		"reconciler/control imports reconciler/settle: " + deciding,
 		"nodeagent/dns imports reconciler/state: " + nodeSide,
-		"reconciler/gitsource imports reconciler/store: " + adapters,
+		"reconciler/gitsource imports reconciler/store: it answers what following asks, and knows nothing else of the master",
 		"schema imports schema/wire: the schema is what everything stands on: it imports nothing of ours",
 		"shed stands in no room: add it to the table of rooms with what it may import and why",
 	}

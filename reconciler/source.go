@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/reconciler/follow"
 	"fairlead/reconciler/plan"
 	"fairlead/reconciler/progress"
 	"fairlead/reconciler/settle"
@@ -16,16 +18,23 @@ import (
 	"fairlead/schema"
 )
 
-// Git is what the loop's followers read of a repository.
+// Git is what following reads of a source's repository.
 type Git interface {
-	// Branch returns the commit a branch points at; ok is false when there is
-	// no such branch.
+	follow.History
+	// Branch is the commit that a branch points at; ok is false where there is no such
+	// branch.
 	Branch(name string) (commit string, ok bool, err error)
-	Commit(hash string) (schema.Commit, error)
 	// Tree lists the files below path at a commit.
 	Tree(commit, path string) (schema.Tree, error)
-	// Overrides are the guards that the commits up to tip lift.
-	Overrides(applied, judged, tip string) (schema.Overrides, error)
+}
+
+// Remote is a source's repository: anything that has commits in an order and trees in
+// them can be one.
+type Remote interface {
+	Git
+	// Tip asks where the branch is and makes its commits readable; "" where there is no
+	// such branch. A *follow.Trouble says why it cannot be told.
+	Tip(ctx context.Context) (string, error)
 }
 
 // Loader turns a tree into the objects it asks for, or every diagnostic.
@@ -37,6 +46,7 @@ type Loader func(ctx context.Context, source string, tree schema.Tree, spec sche
 type Rounds interface {
 	Base(ctx context.Context) (Base, error)
 	Submit(ctx context.Context, in Input) error
+	Post(ctx context.Context, in Input) error
 }
 
 // Follower takes commits of sources to the loop.
@@ -48,7 +58,7 @@ type Follower struct {
 	Vault  *Vault
 	Now    func() time.Time
 
-	syncing keyedLocks // one Sync of a source at a time
+	looking keyedLocks // one look at a source at a time
 	turns   turns
 
 	mu     sync.Mutex
@@ -115,15 +125,15 @@ func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, comm
 	if !ok {
 		return Candidate{}, fmt.Errorf("there is no source %q", source)
 	}
+	seen, err := follow.Ways(git, known(src), commit)
+	if err != nil {
+		return Candidate{}, fmt.Errorf("read trailers: %w", err)
+	}
 	tree, err := git.Tree(commit, src.Spec.Path)
 	if err != nil {
 		return Candidate{}, err
 	}
-	overrides, err := git.Overrides(src.Status.Applied.Commit, src.Status.Desired.Commit, commit)
-	if err != nil {
-		return Candidate{}, fmt.Errorf("read trailers: %w", err)
-	}
-	cand, err := f.Judge(ctx, source, tree, overrides)
+	cand, err := f.Judge(ctx, source, tree, follow.Overrides(seen))
 	if err != nil {
 		return Candidate{}, err
 	}
@@ -139,86 +149,195 @@ func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, comm
 	return cand, nil
 }
 
-// candidate is the commit as it was judged last, or judged now.
-func (f *Follower) candidate(ctx context.Context, source string, git Git, commit string) (Candidate, error) {
-	f.mu.Lock()
-	cand, ok := f.judged[source]
-	delete(f.judged, source)
-	f.mu.Unlock()
-	if ok && cand.Commit.Hash == commit && cand.JudgedUnder == EffectiveRights(f.Feed.Snapshot(), source).String() {
-		return cand, nil
+// judgeAt is Judge of the tree of a commit; a *follow.Trouble says that it cannot be read.
+func (f *Follower) judgeAt(ctx context.Context, src *schema.Source, git Git, commit string, overrides schema.Overrides) (Candidate, error) {
+	tree, err := git.Tree(commit, src.Spec.Path)
+	if err != nil {
+		return Candidate{}, follow.Unread(err, follow.TreeRefused, commit)
 	}
-	return f.JudgeCommit(ctx, source, git, commit)
+	return f.Judge(ctx, src.Name, tree, overrides)
 }
 
-// Sync brings the source's branch to the loop if it moved. It returns the commit
-// that Git asks for now, "" when the branch does not exist.
-func (f *Follower) Sync(ctx context.Context, source string, git Git, pusher string) (string, error) {
-	release, err := f.syncing.lock(ctx, source)
+// candidate is the commit as it was judged last, or judged now.
+func (f *Follower) candidate(ctx context.Context, src *schema.Source, git Git, commit string, overrides schema.Overrides) (Candidate, error) {
+	f.mu.Lock()
+	cand, ok := f.judged[src.Name]
+	delete(f.judged, src.Name)
+	f.mu.Unlock()
+	if ok && cand.Commit.Hash == commit && cand.JudgedUnder == EffectiveRights(f.Feed.Snapshot(), src.Name).String() {
+		return cand, nil
+	}
+	return f.judgeAt(ctx, src, git, commit, overrides)
+}
+
+// Look asks the source's repository where its branch is and does what follows from
+// it; see package follow. open brings the repository, or a *follow.Trouble. The word that the Source has of its repository is told to the
+// loop, and returned: said reports whether it is new. pusher tells who pushed a commit,
+// "" where that is not known. The error is a *follow.Trouble where people have to do
+// something about the repository.
+func (f *Follower) Look(ctx context.Context, source string, open func(context.Context) (Remote, error), pusher func(commit string) string) (word SourceTrouble, said bool, err error) {
+	release, err := f.looking.lock(ctx, source)
 	if err != nil {
-		return "", err
+		return SourceTrouble{}, false, err
 	}
 	defer release()
 	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
 	if !ok {
-		return "", fmt.Errorf("there is no source %q", source)
+		return SourceTrouble{}, false, nil // it is going: the feed says so presently
 	}
-	if err := f.unlock(ctx, src, git); err != nil {
-		return "", err
+	observed, err := f.bring(ctx, src, open, pusher)
+	if ctx.Err() != nil || errors.Is(err, ErrStopped) {
+		return SourceTrouble{}, false, err
 	}
-	tip, ok, err := git.Branch(src.Spec.Branch)
-	if err != nil || !ok {
-		return "", err
+	var trouble *follow.Trouble
+	switch {
+	case errors.As(err, &trouble):
+		word = SourceTrouble{Source: source, Reason: string(trouble.Reason), Message: trouble.Message, Observed: trouble.Observed}
+	case err != nil || observed == "":
+		return SourceTrouble{}, false, err
+	default:
+		word = SourceTrouble{Source: source, Message: where(src.Spec), Observed: observed}
 	}
-	if src.Status.Desired.Commit == tip && !judgedUnderOthers(f.Feed.Snapshot(), src) {
-		if err := f.makeWhole(ctx, src, git); err != nil {
-			return "", err
-		}
-		return tip, f.goBack(ctx, src, git)
-	}
-	cand, err := f.candidate(ctx, source, git, tip)
-	if err != nil {
-		return "", err
-	}
-	cand.Pusher = pusher
-	if err := f.submit(ctx, cand); err != nil {
-		return "", err
-	}
-	f.Vault.Forget(f.Feed.Snapshot)
-	return tip, nil
+	said, postErr := f.tell(ctx, word)
+	return word, said, errors.Join(err, postErr)
 }
 
-// makeWhole hands what is applied to the loop again where records of the cluster
-// could not be read.
-func (f *Follower) makeWhole(ctx context.Context, src *schema.Source, git Git) error {
-	if !isIncomplete(src) || src.Status.Applied.Commit == "" {
+// bring asks the repository, decides and does it; it returns the commit that the branch
+// is at.
+func (f *Follower) bring(ctx context.Context, src *schema.Source, open func(context.Context) (Remote, error), pusher func(commit string) string) (observed string, err error) {
+	remote, err := open(ctx)
+	if err != nil {
+		return "", err
+	}
+	k := f.known(src)
+	step := follow.Next(k, ask(ctx, remote, k))
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	err = f.do(ctx, src, remote, step, pusher)
+	if step.Trouble != nil {
+		err = errors.Join(step.Trouble, err)
+	}
+	return step.Observed, err
+}
+
+// ask is what the repository says of what is to be decided.
+func ask(ctx context.Context, remote Remote, k follow.Known) follow.Seen {
+	tip, err := remote.Tip(ctx)
+	if err != nil {
+		return follow.Seen{Trouble: follow.Unread(err, follow.BadRepository, "")}
+	}
+	return follow.Ask(remote, k, tip)
+}
+
+// tell posts how the repository was found unless the Source says so.
+func (f *Follower) tell(ctx context.Context, word SourceTrouble) (bool, error) {
+	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", word.Source)
+	if !ok || word.saidBy(src) {
+		return false, nil
+	}
+	return true, f.Loop.Post(ctx, word)
+}
+
+// Stay does what is to be done for what the source was judged last, without asking its
+// repository where the branch is.
+func (f *Follower) Stay(ctx context.Context, source string, git Git) error {
+	release, err := f.looking.lock(ctx, source)
+	if err != nil {
+		return err
+	}
+	defer release()
+	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
+	if !ok {
 		return nil
 	}
-	tree, err := git.Tree(src.Status.Applied.Commit, src.Spec.Path)
-	if err != nil {
-		return fmt.Errorf("restore the objects that source %s applied: %w", src.Name, err)
+	return f.do(ctx, src, git, follow.Stay(f.known(src)), nil)
+}
+
+func where(spec schema.SourceSpec) string {
+	if spec.Embedded {
+		return "branch " + spec.Branch + " of the embedded remote"
 	}
-	cand, err := f.Judge(ctx, src.Name, tree, schema.Overrides{})
+	return "branch " + spec.Branch + " of " + spec.URL
+}
+
+// known is what the cluster holds of a source, without what asks for work.
+func known(src *schema.Source) follow.Known {
+	return follow.Known{Where: where(src.Spec), Path: src.Spec.Path, Applied: src.Status.Applied.Commit, Desired: src.Status.Desired.Commit}
+}
+
+// known is what the cluster holds of a source.
+func (f *Follower) known(src *schema.Source) follow.Known {
+	snapshot := f.Feed.Snapshot()
+	k := known(src)
+	k.Rejudge = judgedUnderOthers(snapshot, src)
+	k.Incomplete = isIncomplete(src)
+	k.Locked = f.isLocked(snapshot, src)
+	if failed, to := settle.GoesBackTo(snapshot, src); failed != nil {
+		k.FallBack = to.Spec.Commit
+	}
+	return k
+}
+
+// do carries a step out.
+func (f *Follower) do(ctx context.Context, src *schema.Source, git Git, step follow.Step, pusher func(commit string) string) error {
+	if step.Open != "" {
+		if err := f.open(ctx, src, git, step.Open); err != nil {
+			return fmt.Errorf("open the secrets of %s: %w", src.Name, err)
+		}
+	}
+	if step.Judge != "" {
+		return f.advance(ctx, src, git, step, pusher)
+	}
+	if step.Restore != "" {
+		if err := f.restore(ctx, src, git, step.Restore); err != nil {
+			return fmt.Errorf("restore the objects that source %s applied: %w", src.Name, err)
+		}
+	}
+	if step.GoBack != "" {
+		if err := f.goBack(ctx, src, git, step.GoBack); err != nil {
+			return fmt.Errorf("go back to commit %s: %w", schema.ShortCommit(step.GoBack), err)
+		}
+	}
+	return nil
+}
+
+// advance hands the branch's tip to the loop.
+func (f *Follower) advance(ctx context.Context, src *schema.Source, git Git, step follow.Step, pusher func(commit string) string) error {
+	cand, err := f.candidate(ctx, src, git, step.Judge, step.Overrides)
 	if err != nil {
-		return fmt.Errorf("restore the objects that source %s applied: %w", src.Name, err)
+		return err
+	}
+	if pusher != nil {
+		cand.Pusher = pusher(step.Judge)
+	}
+	if err := f.submit(ctx, cand); err != nil {
+		return err
+	}
+	f.Vault.Forget(f.Feed.Snapshot)
+	return nil
+}
+
+// restore hands what is applied to the loop again where records of the cluster
+// could not be read.
+func (f *Follower) restore(ctx context.Context, src *schema.Source, git Git, commit string) error {
+	cand, err := f.judgeAt(ctx, src, git, commit, schema.Overrides{})
+	if err != nil {
+		return err
 	}
 	cand.Again = true
 	return f.submit(ctx, cand)
 }
 
 // goBack hands the last healthy revision to the loop when the applied one failed.
-func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git) error {
+func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git, commit string) error {
 	failed, to := settle.GoesBackTo(f.Feed.Snapshot(), src)
-	if failed == nil {
-		return nil
+	if failed == nil || to.Spec.Commit != commit {
+		return nil // it has changed meanwhile: the next look decides
 	}
-	tree, err := git.Tree(to.Spec.Commit, src.Spec.Path)
+	cand, err := f.judgeAt(ctx, src, git, commit, schema.Overrides{})
 	if err != nil {
-		return fmt.Errorf("go back to %s: %w", to.Name, err)
-	}
-	cand, err := f.Judge(ctx, src.Name, tree, schema.Overrides{})
-	if err != nil {
-		return fmt.Errorf("go back to %s: %w", to.Name, err)
+		return err
 	}
 	cand.RollbackOf = failed.Name
 	return f.submit(ctx, cand)
@@ -249,23 +368,24 @@ func (f *Follower) AwaitFailure(ctx context.Context, source string) {
 	}
 }
 
-// unlock reads the applied commit again when the vault does not know a value of
-// one of the source's Secrets: after a start. What runs was judged when it was
-// applied: rights that are narrower by now, and entries that a later version refuses,
-// keep no pod from its Secrets.
-func (f *Follower) unlock(ctx context.Context, src *schema.Source, git Git) error {
-	known := true
-	for obj := range f.Feed.Snapshot().BySource(schema.KindSecret, src.Name) {
+// isLocked reports whether the vault does not know a value of one of the source's
+// Secrets: after a start.
+func (f *Follower) isLocked(r state.Reader, src *schema.Source) bool {
+	for obj := range r.BySource(schema.KindSecret, src.Name) {
 		if _, ok := f.Vault.Open(obj.(*corev1.Secret)); !ok {
-			known = false
+			return true
 		}
 	}
-	if known {
-		return nil
-	}
-	tree, err := git.Tree(src.Status.Applied.Commit, src.Spec.Path)
+	return false
+}
+
+// open reads the values of a commit's Secrets again. What runs was judged when it was
+// applied: rights that are narrower by now, and entries that a later version refuses,
+// keep no pod from its Secrets.
+func (f *Follower) open(ctx context.Context, src *schema.Source, git Git, commit string) error {
+	tree, err := git.Tree(commit, src.Spec.Path)
 	if err != nil {
-		return fmt.Errorf("open secrets of %s: %w", src.Name, err)
+		return follow.Unread(err, follow.TreeRefused, commit)
 	}
 	tree.Faults, tree.Refused = nil, nil
 	return f.turns.take(ctx, src.Name, func(ctx context.Context) error {

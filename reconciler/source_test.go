@@ -72,6 +72,11 @@ func (f *followed) Submit(_ context.Context, in reconciler.Input) error {
 	return nil
 }
 
+func (f *followed) Post(_ context.Context, in reconciler.Input) error {
+	f.round(in)
+	return nil
+}
+
 // commit adds a commit to a source's branch; its number is its hash.
 func (f *followed) commit(source string, n int, text string) string {
 	repo, ok := f.repos[source]
@@ -93,14 +98,16 @@ func (f *followed) push(source string, n int, text string) {
 
 func (f *followed) look(source string) {
 	f.t.Helper()
-	if _, err := f.Sync(f.t.Context(), source, f.repos[source], ""); err != nil {
+	if _, _, err := f.Look(f.t.Context(), source, opened(f.repos[source]), nil); err != nil {
 		f.t.Fatal(err)
 	}
 }
 
-func (r repository) Branch(name string) (string, bool, error) {
-	return r.tip, name == "main" && r.tip != "", nil
+func opened(r reconciler.Remote) func(context.Context) (reconciler.Remote, error) {
+	return func(context.Context) (reconciler.Remote, error) { return r, nil }
 }
+
+func (r repository) Tip(context.Context) (string, error) { return r.tip, nil }
 
 func (r repository) Commit(hash string) (schema.Commit, error) {
 	if _, ok := r.trees[hash]; !ok {
@@ -115,7 +122,15 @@ func (r repository) Tree(commit, _ string) (schema.Tree, error) {
 	return schema.Tree{Commit: schema.Commit{Hash: commit}, Hash: "tree-" + commit, Files: []schema.File{{Path: "all.yaml", Blob: blob}}}, nil
 }
 
-func (repository) Overrides(_, _, _ string) (schema.Overrides, error) { return schema.Overrides{}, nil }
+func (r repository) Branch(name string) (string, bool, error) {
+	return r.tip, name == "main" && r.tip != "", nil
+}
+
+func (repository) IsAncestor(_, _ string) (bool, error) { return true, nil }
+
+func (repository) CommitsBetween(_, _ string, _ int) ([]schema.Commit, error) { return nil, nil }
+
+func (repository) TreeHash(commit, _ string) (string, error) { return "tree-" + commit, nil }
 
 func (f *followed) source(name string) *schema.Source {
 	src, _ := state.Get[*schema.Source](f.machine.Snapshot(), "", name)
@@ -340,7 +355,7 @@ func TestSecretsOfWhatRunsAreOpened(t *testing.T) {
 	f := newFollowed(t, own("main", schema.SourceSpec{}))
 	f.push("main", 1, secretOf("s", "sesame"))
 	f.Vault = reconciler.NewVault([]byte("k"))
-	if _, err := f.Sync(t.Context(), "main", refusing{f.repos["main"]}, ""); err != nil {
+	if _, _, err := f.Look(t.Context(), "main", opened(refusing{f.repos["main"]}), nil); err != nil {
 		t.Fatal(err)
 	}
 	f.opens("s", "sesame")

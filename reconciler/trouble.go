@@ -1,9 +1,8 @@
 package reconciler
 
 import (
-	"slices"
-
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/control"
@@ -27,38 +26,51 @@ func (SourceTrouble) input() {}
 // writes nothing.
 func trouble(c *control.Context, in SourceTrouble) {
 	src, ok := state.Get[*schema.Source](c.Tx, "", in.Source)
-	if !ok {
+	if !ok || in.saidBy(src) {
 		return
 	}
-	in.Message = schema.FitText(in.Message, schema.MaxReasonText)
-	want := metav1.Condition{Type: schema.ConditionFetched, Status: metav1.ConditionTrue, Reason: schema.ReasonFetched, Message: in.Message, LastTransitionTime: c.Stamp()}
-	if in.Reason != "" {
-		want.Status, want.Reason = metav1.ConditionFalse, in.Reason
-	}
-	at := slices.IndexFunc(src.Status.Conditions, func(have metav1.Condition) bool { return have.Type == want.Type })
-	var have metav1.Condition
-	if at >= 0 {
-		have = src.Status.Conditions[at]
-	}
-	observed := src.Status.Observed
-	switch in.Observed {
-	case "", observed.Commit:
-	case src.Status.Desired.Commit:
-		observed = src.Status.Desired
-	default:
-		observed = schema.CommitRef{Commit: in.Observed}
-	}
-	if have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message && observed == src.Status.Observed {
-		return
-	}
+	want, observed := in.says(src)
+	want.LastTransitionTime = c.Stamp()
+	have := fetched(src)
 	next := state.Edit(src)
 	next.Status.Observed = observed
 	setCondition(&next.Status.Conditions, want)
 	c.Tx.Put(next)
 	switch {
 	case in.Reason != "" && in.Reason != have.Reason:
-		control.Event(c, next, corev1.EventTypeWarning, in.Reason, in.Message)
+		control.Event(c, next, corev1.EventTypeWarning, in.Reason, want.Message)
 	case in.Reason == "" && have.Status == metav1.ConditionFalse:
-		control.Event(c, next, corev1.EventTypeNormal, schema.ReasonFetched, in.Message)
+		control.Event(c, next, corev1.EventTypeNormal, schema.ReasonFetched, want.Message)
 	}
+}
+
+// says is the condition that a Source has of its repository, and the commit that it is at.
+func (in SourceTrouble) says(src *schema.Source) (metav1.Condition, schema.CommitRef) {
+	want := metav1.Condition{Type: schema.ConditionFetched, Status: metav1.ConditionTrue, Reason: schema.ReasonFetched}
+	want.Message = schema.FitText(in.Message, schema.MaxReasonText)
+	if in.Reason != "" {
+		want.Status, want.Reason = metav1.ConditionFalse, in.Reason
+	}
+	switch in.Observed {
+	case "", src.Status.Observed.Commit:
+		return want, src.Status.Observed
+	case src.Status.Desired.Commit:
+		return want, src.Status.Desired
+	}
+	return want, schema.CommitRef{Commit: in.Observed}
+}
+
+// saidBy reports whether the Source says so already.
+func (in SourceTrouble) saidBy(src *schema.Source) bool {
+	want, observed := in.says(src)
+	have := fetched(src)
+	return have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message && observed == src.Status.Observed
+}
+
+// fetched is what a Source says of its repository, the zero Condition at first.
+func fetched(src *schema.Source) metav1.Condition {
+	if have := meta.FindStatusCondition(src.Status.Conditions, schema.ConditionFetched); have != nil {
+		return *have
+	}
+	return metav1.Condition{}
 }

@@ -15,17 +15,17 @@ import (
 )
 
 // oneRepo is a repository whose branch is at one commit.
-type oneRepo struct{ commit string }
+type oneRepo struct {
+	repository
+	commit string
+}
 
-func (r oneRepo) Branch(string) (string, bool, error) { return r.commit, true, nil }
+func (r oneRepo) Tip(context.Context) (string, error) { return r.commit, nil }
 func (r oneRepo) Commit(hash string) (schema.Commit, error) {
 	return schema.Commit{Hash: hash}, nil
 }
 func (r oneRepo) Tree(commit, _ string) (schema.Tree, error) {
 	return schema.Tree{Commit: schema.Commit{Hash: commit}, Hash: "tree-" + commit}, nil
-}
-func (r oneRepo) Overrides(string, string, string) (schema.Overrides, error) {
-	return schema.Overrides{}, nil
 }
 
 // instantRounds has each input durable at once.
@@ -48,6 +48,10 @@ func (r *instantRounds) Submit(_ context.Context, in reconciler.Input) error {
 	out := r.machine.Step(r.now(), []reconciler.Input{in})
 	r.feed.Publish(out.Snapshot, out.Changes)
 	return nil
+}
+
+func (r *instantRounds) Post(ctx context.Context, in reconciler.Input) error {
+	return r.Submit(ctx, in)
 }
 
 // manySources is a follower of a quiet source and of hostile ones, whose trees are
@@ -101,7 +105,7 @@ func TestSlowSourcesHoldUpNoOther(t *testing.T) {
 			mu.Unlock()
 		})
 		sync1 := func(ctx context.Context, source string, commit int) error {
-			_, err := f.Sync(ctx, source, oneRepo{commitHash(commit)}, "")
+			_, _, err := f.Look(ctx, source, opened(oneRepo{commit: commitHash(commit)}), nil)
 			return err
 		}
 		ctx, stop := context.WithCancel(t.Context())

@@ -137,3 +137,7 @@ func ContainerField(pod *corev1.Pod, container string) string {
 	}
 	return "spec.containers{" + container + "}"
 }
+
+// ShortCommit is how a commit is named for people: its first 12 hex digits, as in a
+// Revision's name.
+func ShortCommit(hash string) string { return hash[:min(12, len(hash))] }

@@ -19,6 +19,7 @@ import (
 	"fairlead/cmd/fairlead/internal/config"
 	"fairlead/reconciler"
 	"fairlead/reconciler/api"
+	"fairlead/reconciler/follow"
 	"fairlead/reconciler/gitsource"
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/trust"
@@ -291,8 +292,9 @@ type followed struct {
 	upstream *gitsource.Upstream // nil for an embedded remote
 	pushers  []pushed            // the newest last
 
-	looking sync.Mutex // one look at a time; guards told
-	told    reconciler.SourceTrouble
+	looking  sync.Mutex // one look at a time; guards troubled
+	troubled bool       // as it was logged last
+
 }
 
 // pushed is who pushed a commit.
@@ -313,7 +315,7 @@ func (f *followed) repository() *gitsource.Repo {
 }
 
 // prepare opens the repository if it is not open yet; the error is a
-// *gitsource.Trouble.
+// *follow.Trouble.
 func (f *followed) prepare(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -326,7 +328,7 @@ func (f *followed) prepare(ctx context.Context) error {
 			HookBinary: f.hookBinary, Socket: f.hookSocket, Source: f.name, Branch: f.spec.Branch,
 		})
 		if err != nil {
-			return &gitsource.Trouble{Reason: gitsource.NotStored, Message: err.Error()}
+			return &follow.Trouble{Reason: follow.NotStored, Message: err.Error()}
 		}
 		return nil
 	}
@@ -356,7 +358,7 @@ func (f *followed) credentials() (string, error) {
 		return name, nil
 	}
 	if name != filepath.Base(name) || strings.HasPrefix(name, ".") {
-		return "", &gitsource.Trouble{Reason: gitsource.BadCredentials, Message: fmt.Sprintf(
+		return "", &follow.Trouble{Reason: follow.BadCredentials, Message: fmt.Sprintf(
 			"auth.secretFile %q: want the name of a file in %s", name, filepath.Join(f.dir, "credentials"))}
 	}
 	return filepath.Join(f.dir, "credentials", name), nil
@@ -371,7 +373,7 @@ func (f *followed) start(ctx context.Context) {
 	// What fails here is told by the first look.
 	_ = f.prepare(ctx)
 	f.done.Go(func() {
-		gitsource.Keep(ctx, gitsource.Pace{Source: f.name, Interval: f.spec.Interval.Duration, Gap: f.gap(), Hints: f.hints}, f.look)
+		gitsource.Keep(ctx, follow.Pace{Source: f.name, Interval: f.spec.Interval.Duration, Gap: f.gap()}, f.hints, f.look)
 	})
 	f.done.Go(func() { f.watch(ctx) })
 	f.done.Go(func() { f.awaitFailures(ctx) })
@@ -443,150 +445,50 @@ func (f *followed) awaitFailures(ctx context.Context) {
 	}
 }
 
-// look brings the repository's branch to the loop if it moved, and tells the
-// Source how the repository was found.
+// look brings the repository's branch to the loop if it moved, and logs what is new of
+// the repository.
 func (f *followed) look(ctx context.Context) error {
 	f.looking.Lock()
 	defer f.looking.Unlock()
-	tip, err := f.bring(ctx)
-	if ctx.Err() != nil || errors.Is(err, reconciler.ErrStopped) {
-		return err
+	word, said, err := f.follower.Look(ctx, f.name, f.remote, f.pusher)
+	switch log := f.log.WithField("reason", word.Reason); {
+	case ctx.Err() != nil || errors.Is(err, reconciler.ErrStopped):
+	case said && word.Reason != "":
+		log.Warn(word.Message)
+	case said && f.troubled:
+		f.log.Info("the repository can be read again")
+	case err != nil && err.Error() != word.Message:
+		f.log.WithError(err).Warn("follow the repository")
 	}
-	var trouble *gitsource.Trouble
-	switch {
-	case errors.As(err, &trouble):
-		f.tell(ctx, reconciler.SourceTrouble{Source: f.name, Reason: string(trouble.Reason), Message: trouble.Message, Observed: trouble.Observed})
-	case err != nil:
-		f.log.WithError(err).Warn("sync")
-	case tip != "":
-		f.tell(ctx, reconciler.SourceTrouble{Source: f.name, Message: f.describe(), Observed: tip})
+	if said {
+		f.troubled = word.Reason != ""
 	}
 	return err
 }
 
-func (f *followed) describe() string {
-	if f.spec.Embedded {
-		return "branch " + f.spec.Branch + " of the embedded remote"
-	}
-	return "branch " + f.spec.Branch + " of " + f.spec.URL
-}
-
-// tell records what is new of a repository, and logs it.
-func (f *followed) tell(ctx context.Context, now reconciler.SourceTrouble) {
-	if now == f.told {
-		return
-	}
-	if now.Reason != f.told.Reason || now.Message != f.told.Message {
-		log := f.log.WithField("reason", now.Reason)
-		if now.Reason != "" {
-			log.Warn(now.Message)
-		} else if f.told.Reason != "" {
-			log.Info("the repository is well again")
-		}
-	}
-	if f.loop.Post(ctx, now) == nil {
-		f.told = now
-	}
-}
-
-// bring takes the branch to the loop; tip is "" for an embedded remote that
-// nobody pushed to yet. Whatever is wrong, what was applied stays.
-func (f *followed) bring(ctx context.Context) (tip string, err error) {
-	if err := f.prepare(ctx); err != nil {
-		return "", err
-	}
-	src, ok := state.Get[*schema.Source](f.feed.Snapshot(), "", f.name)
-	if !ok {
-		return "", nil // it is going: the feed says so presently
-	}
-	tip, err = f.tip(ctx, src)
-	if err == nil && tip != "" {
-		err = f.admit(src, tip)
-	}
-	if err != nil {
-		f.stay(ctx)
-		return "", err
-	}
-	if tip == "" {
-		return "", nil
-	}
-	return tip, f.sync(ctx, tip)
-}
-
-// tip is where the repository's branch is.
-func (f *followed) tip(ctx context.Context, src *schema.Source) (string, error) {
-	if f.upstream != nil {
-		return f.upstream.Look(ctx)
-	}
-	tip, ok, err := f.repo.Branch(f.spec.Branch)
-	switch {
-	case err != nil:
-		return "", &gitsource.Trouble{Reason: gitsource.BadRepository, Message: err.Error()}
-	case !ok && src.Status.Desired.Commit != "":
-		return "", &gitsource.Trouble{Reason: gitsource.BranchGone, Message: fmt.Sprintf("the embedded remote has no branch %s", f.spec.Branch)}
-	}
-	return tip, nil
-}
-
-// admit checks that a commit may be judged at all. The one judged last may.
-func (f *followed) admit(src *schema.Source, tip string) error {
-	if tip == src.Status.Desired.Commit {
-		return nil
-	}
-	if err := f.repo.Forward(src.Status.Applied.Commit, src.Status.Desired.Commit, tip); err != nil {
-		return err
-	}
-	_, err := f.repo.TreeHash(tip, src.Spec.Path)
-	return unread(err, gitsource.PathGone, tip)
-}
-
-// unread turns an error of reading the repository into the source's trouble;
-// refused is the reason where the tree itself is at fault.
-func unread(err error, refused gitsource.Reason, commit string) error {
-	var diagnostics schema.Diagnostics
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &diagnostics) && len(diagnostics) > 0:
-		return &gitsource.Trouble{Reason: refused, Message: diagnostics[0].String(), Observed: commit}
-	}
-	return &gitsource.Trouble{Reason: gitsource.BadRepository, Message: err.Error(), Observed: commit}
-}
-
-// stay goes on with the commit that was judged last: its secrets are opened
+// stay does what is due for the commit that was judged last: its secrets are opened
 // after a start, and a failed revision makes way.
 func (f *followed) stay(ctx context.Context) {
-	src, ok := state.Get[*schema.Source](f.feed.Snapshot(), "", f.name)
-	if !ok || src.Status.Desired.Commit == "" || f.repository() == nil {
+	repo := f.repository()
+	if repo == nil {
 		return
 	}
-	if err := f.sync(ctx, src.Status.Desired.Commit); err != nil && ctx.Err() == nil && !errors.Is(err, reconciler.ErrStopped) {
+	if err := f.follower.Stay(ctx, f.name, repo); err != nil && ctx.Err() == nil && !errors.Is(err, reconciler.ErrStopped) {
 		f.log.WithError(err).Warn("stay at the last good state")
 	}
 }
 
-func (f *followed) sync(ctx context.Context, tip string) error {
-	_, err := f.follower.Sync(ctx, f.name, pinned{f.repository(), tip}, f.pusher(tip))
-	return err
-}
-
-// pinned is a repository whose branch is at a commit that was checked, whatever
-// happens to it meanwhile.
-type pinned struct {
-	*gitsource.Repo
-	tip string
-}
-
-func (p pinned) Branch(string) (string, bool, error) { return p.tip, true, nil }
-
-func (p pinned) Tree(commit, path string) (schema.Tree, error) {
-	tree, err := p.Repo.Tree(commit, path)
-	return tree, unread(err, gitsource.TreeRefused, commit)
-}
-
-func (p pinned) Overrides(applied, judged, tip string) (schema.Overrides, error) {
-	o, err := p.Repo.Overrides(applied, judged, tip)
-	return o, unread(err, gitsource.BadRepository, tip)
+// remote opens the repository if it is not open yet.
+func (f *followed) remote(ctx context.Context) (reconciler.Remote, error) {
+	if err := f.prepare(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.upstream != nil {
+		return f.upstream.Followed(), nil
+	}
+	return f.repo.Followed(f.spec.Branch), nil
 }
 
 func (f *followed) note(commit, pusher string) {

@@ -136,7 +136,7 @@ func misdated(c rawCommit) schema.Diagnostics {
 	}
 	return schema.Diagnostics{{
 		Position: schema.Position{Path: "."}, Severity: schema.Warning,
-		Message: fmt.Sprintf("commit %s is dated after the year 9999, which cannot be stored; it is shown as %s", short(c.hash.String()), "9999-12-31"),
+		Message: fmt.Sprintf("commit %s is dated after the year 9999, which cannot be stored; it is shown as %s", schema.ShortCommit(c.hash.String()), "9999-12-31"),
 		Hint:    "set the clock right, then git commit --amend --no-edit --date=now",
 	}}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"pgregory.net/rapid"
 
+	"fairlead/reconciler/follow"
 	"fairlead/schema"
 	"fairlead/schema/chance"
 )
@@ -107,7 +108,7 @@ func TestCommitsAreBounded(t *testing.T) {
 func TestTrailersOfALongMessage(t *testing.T) {
 	long := "tree " + emptyTree + "\n\nsubject\n\n" + strings.Repeat("a line of the body\n", 50_000) + "\nFairlead-Allow-Prune: 3\n"
 	got := toSchema(parsed(t, long))
-	if v := TrailerValues(got.Message, schema.TrailerAllowPrune); !slices.Equal(v, []string{"3"}) || len(got.Message) > 2*maxMessage {
+	if v := follow.TrailerValues(got.Message, schema.TrailerAllowPrune); !slices.Equal(v, []string{"3"}) || len(got.Message) > 2*maxMessage {
 		t.Errorf("%q in %d bytes", v, len(got.Message))
 	}
 }
@@ -136,7 +137,8 @@ func TestMisdatedHistory(t *testing.T) {
 			t.Errorf("commit %d: %v", i, faults)
 		}
 	}
-	if o, err := repo.Overrides(commits[0], commits[0], commits[4]); err != nil || o.AllowPrune != 5 {
+	seen, err := follow.Ways(repo, follow.Known{Applied: commits[0], Desired: commits[0]}, commits[4])
+	if o := follow.Overrides(seen); err != nil || o.AllowPrune != 5 {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

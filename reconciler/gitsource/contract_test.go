@@ -15,8 +15,8 @@ func TestRepositoryKeepsTheContract(t *testing.T) {
 	gittest.Contract(t, func(t *testing.T) gittest.Subject {
 		w := newWork(t)
 		return gittest.Subject{
-			Repository: open(t, filepath.Join(w.dir, ".git")),
-			Add:        w.add,
+			Git: open(t, filepath.Join(w.dir, ".git")),
+			Add: w.add,
 			SetBranch: func(t *testing.T, branch, commit string) {
 				if commit == "" {
 					w.git("update-ref", "-d", "refs/heads/"+branch)

@@ -2,61 +2,44 @@ package gitsource
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"strconv"
 	"time"
+
+	"fairlead/reconciler/follow"
 )
 
-// Bounds of looking again after trouble.
-const (
-	firstRetry = time.Second
-	lastRetry  = 5 * time.Minute
-)
-
-// Backoff is how long to wait after the attempt-th failure in a row, counted
-// from 1: twice as long each time, up to five minutes, and a quarter more or less so
-// that many sources behind one host do not come back at once. The share is
-// derived from the source's name and the attempt: the same history waits the
-// same.
-func Backoff(source string, attempt int) time.Duration {
-	wait := lastRetry
-	if attempt < 10 {
-		wait = min(lastRetry, firstRetry<<max(0, attempt-1))
-	}
-	sum := sha256.Sum256([]byte(source + "\x00" + strconv.Itoa(attempt)))
-	share := float64(binary.BigEndian.Uint32(sum[:4])) / (1 << 32)
-	return time.Duration(float64(wait) * (0.75 + share/2))
+// Followed is a repository one branch of which is followed.
+type Followed struct {
+	*Repo
+	tip func(context.Context) (string, error)
 }
 
-// Pace says how often a source is looked at.
-type Pace struct {
-	Source   string
-	Interval time.Duration
-	// Gap is how long a hint waits after the last look: hints may come from
-	// anyone who can reach the door.
-	Gap   time.Duration
-	Hints <-chan struct{}
+// Tip is where the branch is, "" where there is no such branch; the error is a
+// *follow.Trouble while ctx lasts.
+func (f Followed) Tip(ctx context.Context) (string, error) { return f.tip(ctx) }
+
+// Followed follows a branch of a repository on this machine's disk.
+func (r *Repo) Followed(branch string) Followed {
+	return Followed{r, func(context.Context) (string, error) {
+		tip, _, err := r.Branch(branch)
+		if err != nil {
+			return "", troublef(follow.BadRepository, "%v", err)
+		}
+		return tip, nil
+	}}
 }
 
-// Keep calls look at once, at every interval and soon after a hint, until ctx
-// ends. After an error that is not a standing trouble the next look waits as
-// Backoff says; a hint ends that wait.
-func Keep(ctx context.Context, p Pace, look func(context.Context) error) {
+// Followed follows the outside repository's branch; see Look.
+func (u *Upstream) Followed() Followed { return Followed{u.repo, u.Look} }
+
+// Keep calls look at once, when its pace says and soon after a hint, until ctx ends.
+func Keep(ctx context.Context, p follow.Pace, hints <-chan struct{}, look func(context.Context) error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	attempt := 0
 	for {
-		err := look(ctx)
-		wait := p.Interval
-		if err == nil || IsStanding(err) {
-			attempt = 0
-		} else {
-			attempt++
-			wait = Backoff(p.Source, attempt)
-		}
+		var wait time.Duration
+		p, wait = p.After(look(ctx))
 		gap := time.Now().Add(p.Gap)
-		if !pause(ctx, timer, wait, p.Hints) || !pause(ctx, timer, time.Until(gap), nil) {
+		if !pause(ctx, timer, wait, hints) || !pause(ctx, timer, time.Until(gap), nil) {
 			return
 		}
 	}

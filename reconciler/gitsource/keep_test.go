@@ -10,40 +10,24 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fairlead/reconciler/follow"
 )
 
-func TestBackoff(t *testing.T) {
-	for attempt := 1; attempt < 100; attempt++ {
-		whole := lastRetry
-		if attempt < 10 {
-			whole = min(lastRetry, firstRetry<<(attempt-1))
-		}
-		got := Backoff("shop", attempt)
-		if got < whole*3/4 || got > whole*5/4 {
-			t.Errorf("attempt %d waits %s, want %s and a quarter", attempt, got, whole)
-		}
-		if got != Backoff("shop", attempt) {
-			t.Errorf("attempt %d waits differently the second time", attempt)
-		}
-	}
-	if Backoff("shop", 20) == Backoff("web", 20) {
-		t.Error("two sources come back at once")
-	}
-}
-
 // looks runs Keep for a while in virtual time and tells when it looked.
-func looks(t *testing.T, p Pace, during time.Duration, look func(n int) error) []time.Duration {
+func looks(t *testing.T, p follow.Pace, during time.Duration, look func(n int) error) []time.Duration {
 	t.Helper()
 	var at []time.Duration
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), during)
 		defer cancel()
-		Keep(ctx, p, func(context.Context) error {
+		Keep(ctx, p, nil, func(context.Context) error {
 			at = append(at, time.Since(start))
 			return look(len(at))
 		})
@@ -53,11 +37,11 @@ func looks(t *testing.T, p Pace, during time.Duration, look func(n int) error) [
 
 func TestKeep(t *testing.T) {
 	well := func(int) error { return nil }
-	if got := looks(t, Pace{Source: "s", Interval: 30 * time.Second}, 95*time.Second, well); len(got) != 4 || got[3] != 90*time.Second {
+	if got := looks(t, follow.Pace{Source: "s", Interval: 30 * time.Second}, 95*time.Second, well); len(got) != 4 || got[3] != 90*time.Second {
 		t.Errorf("looked at %v", got)
 	}
-	standing := func(int) error { return &Trouble{Reason: Rewound} }
-	if got := looks(t, Pace{Source: "s", Interval: 30 * time.Second}, 95*time.Second, standing); len(got) != 4 {
+	standing := func(int) error { return &follow.Trouble{Reason: follow.Rewound} }
+	if got := looks(t, follow.Pace{Source: "s", Interval: 30 * time.Second}, 95*time.Second, standing); len(got) != 4 {
 		t.Errorf("in standing trouble looked at %v", got)
 	}
 	// Twice down, then well.
@@ -67,18 +51,15 @@ func TestKeep(t *testing.T) {
 		}
 		return nil
 	}
-	got := looks(t, Pace{Source: "s", Interval: 30 * time.Second}, 100*time.Second, down)
-	want := []time.Duration{0, 30 * time.Second}
-	want = append(want, want[1]+Backoff("s", 1))
-	want = append(want, want[2]+Backoff("s", 2))
-	want = append(want, want[3]+30*time.Second, want[3]+60*time.Second)
-	if len(got) != len(want) {
-		t.Fatalf("looked at %v, want %v", got, want)
+	pace := follow.Pace{Source: "s", Interval: 30 * time.Second}
+	got := looks(t, pace, 100*time.Second, down)
+	want := []time.Duration{0}
+	for n, wait := 1, time.Duration(0); n < 6; n++ {
+		pace, wait = pace.After(down(n))
+		want = append(want, want[n-1]+wait)
 	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Errorf("look %d at %v, want %v", i, got[i], want[i])
-		}
+	if !slices.Equal(got, want) || want[2]-want[1] > 2*time.Second {
+		t.Errorf("looked at %v, want %v", got, want)
 	}
 }
 
@@ -92,7 +73,7 @@ func TestKeepTakesHints(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			Keep(ctx, Pace{Source: "s", Interval: time.Hour, Gap: time.Second, Hints: hints}, func(context.Context) error {
+			Keep(ctx, follow.Pace{Source: "s", Interval: time.Hour, Gap: time.Second}, hints, func(context.Context) error {
 				count.Add(1)
 				last.Store(int64(time.Since(start)))
 				return errors.New("down")

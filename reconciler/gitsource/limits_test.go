@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/reconciler/follow"
 	"fairlead/reconciler/gitsource/hook"
 )
 
@@ -60,7 +61,7 @@ func TestUpstreamWithinMemory(t *testing.T) {
 	large := w.git("commit-tree", "-F", message, "-p", good, "HEAD^{tree}")
 	w.git("push", "--quiet", dir, large+":main")
 	u.bounds.memory = 32 << 20
-	troubled(t, u, TooLarge, "ut of memory")
+	troubled(t, u, follow.TooLarge, "ut of memory")
 	kept(t, u, good)
 	u.bounds = usualBounds
 	if tip, err := u.Look(t.Context()); err != nil || tip != large {

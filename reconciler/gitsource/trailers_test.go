@@ -6,9 +6,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"fairlead/schema"
+	"fairlead/reconciler/follow"
 )
 
+// Git's own program reads the same trailers.
 func TestTrailersAsGit(t *testing.T) {
 	w := newWork(t)
 	w.git("config", "trailer.prune.key", "Fairlead-Allow-Prune")
@@ -38,18 +39,11 @@ func TestTrailersAsGit(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got strings.Builder
-		for _, tr := range Trailers(m) {
+		for _, tr := range follow.Trailers(m) {
 			got.WriteString(tr.Key + ": " + tr.Value + "\n")
 		}
 		if diff := cmp.Diff(strings.ToLower(string(out)), strings.ToLower(got.String())); diff != "" {
 			t.Errorf("%q:\n%s", m, diff)
 		}
-	}
-}
-
-func TestTrailerValues(t *testing.T) {
-	got := TrailerValues("s\n\nFairlead-Retry: a\nfairlead-retry: b\nFairlead-Allow-Prune: 3", schema.TrailerRetry)
-	if diff := cmp.Diff([]string{"a", "b"}, got); diff != "" {
-		t.Error(diff)
 	}
 }

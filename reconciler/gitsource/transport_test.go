@@ -20,6 +20,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+
+	"fairlead/reconciler/follow"
 )
 
 // credentialsFile writes a credentials' file that only its owner reads.
@@ -79,18 +81,18 @@ func TestUpstreamOverHTTPS(t *testing.T) {
 	at(t, u, second)
 	at(t, followed(t, repo, credentialsFile(t, known+"token: token\n")), second)
 
-	troubled(t, followed(t, repo, credentialsFile(t, known+"username: ada\npassword: guess\n")), Unauthorized, "Authentication failed")
-	troubled(t, followed(t, repo, credentialsFile(t, known)), Unauthorized, "could not read Username")
-	troubled(t, followed(t, repo, ""), Unauthorized, "certificate")
-	troubled(t, followed(t, url+"/none.git", credentialsFile(t, known+"token: token\n")), Unreachable, "not found")
-	troubled(t, followed(t, repo, credentialsFile(t, "url: https://elsewhere.example.org\ntoken: token\n")), BadCredentials, "are for https://elsewhere.example.org")
-	troubled(t, followed(t, repo, filepath.Join(t.TempDir(), "none")), BadCredentials, "there is no file")
+	troubled(t, followed(t, repo, credentialsFile(t, known+"username: ada\npassword: guess\n")), follow.Unauthorized, "Authentication failed")
+	troubled(t, followed(t, repo, credentialsFile(t, known)), follow.Unauthorized, "could not read Username")
+	troubled(t, followed(t, repo, ""), follow.Unauthorized, "certificate")
+	troubled(t, followed(t, url+"/none.git", credentialsFile(t, known+"token: token\n")), follow.Unreachable, "not found")
+	troubled(t, followed(t, repo, credentialsFile(t, "url: https://elsewhere.example.org\ntoken: token\n")), follow.BadCredentials, "are for https://elsewhere.example.org")
+	troubled(t, followed(t, repo, filepath.Join(t.TempDir(), "none")), follow.BadCredentials, "there is no file")
 	open := credentialsFile(t, known+"token: token\n")
 	if err := os.Chmod(open, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	troubled(t, followed(t, repo, open), BadCredentials, "chmod 600")
-	troubled(t, followed(t, repo, credentialsFile(t, known+"tokn: x\n")), BadCredentials, "is not YAML of the form")
+	troubled(t, followed(t, repo, open), follow.BadCredentials, "chmod 600")
+	troubled(t, followed(t, repo, credentialsFile(t, known+"tokn: x\n")), follow.BadCredentials, "is not YAML of the form")
 }
 
 // A connection that breaks amid a pack is no shorter history.
@@ -113,7 +115,7 @@ func TestUpstreamTruncatedOnTheWire(t *testing.T) {
 	at(t, u, first)
 	w.next("large")
 	cut.Store(true)
-	troubled(t, u, BadRepository, "")
+	troubled(t, u, follow.BadRepository, "")
 	kept(t, u, first)
 	cut.Store(false)
 	at(t, u, w.git("rev-parse", "HEAD"))
@@ -150,7 +152,7 @@ func TestUpstreamKeepsItsCredentials(t *testing.T) {
 			http.Redirect(w, r, thief.URL+r.URL.String(), http.StatusFound)
 		})
 	})
-	troubled(t, followed(t, url+"/x.git", credentialsFile(t, "url: "+url+"\ntoken: token\nca: "+indented(ca))), Unauthorized, "")
+	troubled(t, followed(t, url+"/x.git", credentialsFile(t, "url: "+url+"\ntoken: token\nca: "+indented(ca))), follow.Unauthorized, "")
 	if leaked.Load() {
 		t.Error("the credentials went to another host")
 	}
@@ -259,10 +261,10 @@ func TestUpstreamOverSSH(t *testing.T) {
 		t.Errorf("the private key lies around: %v", err)
 	}
 
-	troubled(t, followed(t, url, ""), BadCredentials, "needs auth.secretFile")
-	troubled(t, followed(t, url, credentialsFile(t, known)), BadCredentials, "ssh needs privateKey and knownHosts")
+	troubled(t, followed(t, url, ""), follow.BadCredentials, "needs auth.secretFile")
+	troubled(t, followed(t, url, credentialsFile(t, known)), follow.BadCredentials, "ssh needs privateKey and knownHosts")
 	stranger, strange := newKey(t)
-	troubled(t, followed(t, url, credentialsFile(t, known+"privateKey: "+indented(stranger))), Unauthorized, "Permission denied")
+	troubled(t, followed(t, url, credentialsFile(t, known+"privateKey: "+indented(stranger))), follow.Unauthorized, "Permission denied")
 	impostor := "url: ssh://" + address + "\nknownHosts: " + indented(knownhosts.Line([]string{address}, strange))
-	troubled(t, followed(t, url, credentialsFile(t, impostor+"privateKey: "+indented(private))), Unauthorized, "Host key verification failed")
+	troubled(t, followed(t, url, credentialsFile(t, impostor+"privateKey: "+indented(private))), follow.Unauthorized, "Host key verification failed")
 }

@@ -75,7 +75,7 @@ func (r *Repo) find(commit, root string) (rawCommit, plumbing.Hash, string, erro
 		prefix = path.Join(prefix, name)
 		i := slices.IndexFunc(d.items, func(i item) bool { return i.isDir() && i.file.Path == prefix })
 		if i < 0 {
-			return c, at, "", refuse(prefix, "there is no such directory in commit "+short(commit), "the source's path names it")
+			return c, at, "", refuse(prefix, "there is no such directory in commit "+schema.ShortCommit(commit), "the source's path names it")
 		}
 		if twice := slices.IndexFunc(d.faults, func(f schema.Diagnostic) bool { return f.Path == prefix }); twice >= 0 {
 			return c, at, "", d.faults[twice : twice+1]
@@ -91,8 +91,6 @@ func refuse(at, message, hint string) schema.Diagnostics {
 	}
 	return schema.Diagnostics{{Position: schema.Position{Path: at}, Severity: schema.Error, Message: message, Hint: hint}}
 }
-
-func short(hash string) string { return hash[:min(12, len(hash))] }
 
 // walk lists a tree, directory by directory.
 type walk struct {

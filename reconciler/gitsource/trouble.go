@@ -1,80 +1,36 @@
 package gitsource
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
+	"fairlead/reconciler/follow"
 	"fairlead/schema"
 )
 
-// Reason is why a source's repository gives no new revision, in the word that a
-// condition carries; package schema tells what each means.
-type Reason string
-
-// The reasons.
-const (
-	Unreachable    Reason = schema.ReasonUnreachable
-	Unauthorized   Reason = schema.ReasonUnauthorized
-	BadCredentials Reason = schema.ReasonBadCredentials
-	BadURL         Reason = schema.ReasonBadURL
-	BadRepository  Reason = schema.ReasonBadRepository
-	TooLarge       Reason = schema.ReasonTooLarge
-	NotStored      Reason = schema.ReasonNotStored
-	BranchGone     Reason = schema.ReasonBranchGone
-	Rewound        Reason = schema.ReasonRewound
-	PathGone       Reason = schema.ReasonPathGone
-	TreeRefused    Reason = schema.ReasonTreeRefused
-)
-
-// Trouble is why a source stays at its last good state.
-type Trouble struct {
-	Reason   Reason
-	Message  string // the same for the same trouble
-	Observed string // commit the branch is at, "" if that is not known
-}
-
-func (t *Trouble) Error() string { return t.Message }
-
-// Standing reports whether the repository was read and it is for people to
-// change it: looking again soon is of no use, looking as usual is no burden.
-func (t *Trouble) Standing() bool {
-	switch t.Reason {
-	case BranchGone, Rewound, PathGone, TreeRefused:
-		return true
-	}
-	return false
-}
-
-// IsStanding reports whether err is a Trouble that is Standing.
-func IsStanding(err error) bool {
-	var t *Trouble
-	return errors.As(err, &t) && t.Standing()
-}
-
-func troublef(reason Reason, format string, args ...any) *Trouble {
-	return &Trouble{Reason: reason, Message: fmt.Sprintf(format, args...)}
+func troublef(reason follow.Reason, format string, args ...any) *follow.Trouble {
+	return &follow.Trouble{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
 // signs are what git, curl and ssh say, looked for in this order; they speak
 // English under LC_ALL=C.
 var signs = []struct {
-	reason Reason
+	reason follow.Reason
 	words  []string
 }{
-	{BranchGone, []string{"couldn't find remote ref"}},
-	{TooLarge, []string{
+	{follow.BranchGone, []string{"couldn't find remote ref"}},
+	{follow.TooLarge, []string{
 		"died of signal 25", "file too large", "file size limit exceeded", "out of memory", "cannot allocate memory", "died of signal 24", "cpu time limit exceeded",
 	}},
-	{NotStored, []string{"no space left on device", "read-only file system", "disk quota exceeded", "unable to create temporary file", "cannot lock ref"}},
-	{Unauthorized, []string{
+	{follow.NotStored, []string{"no space left on device", "read-only file system", "disk quota exceeded", "unable to create temporary file", "cannot lock ref"}},
+	{follow.Unauthorized, []string{
 		"authentication failed", "could not read username", "could not read password", "permission denied", "host key verification failed",
 		"returned error: 401", "returned error: 403", "ssl certificate problem", "server certificate verification failed", "access denied",
 		"remote host identification has changed",
 	}},
-	{Unreachable, []string{
+	{follow.Unreachable, []string{
 		"could not resolve host", "failed to connect", "couldn't connect", "connection refused", "connection timed out", "operation timed out",
 		"no route to host", "network is unreachable", "connection reset", "operation too slow", "returned error: 404", "returned error: 5", "not found",
 	}},
@@ -82,7 +38,7 @@ var signs = []struct {
 
 // classify reads git's complaint. stage is the reason where it says nothing
 // better.
-func classify(stage Reason, what, complaint string) *Trouble {
+func classify(stage follow.Reason, what, complaint string) *follow.Trouble {
 	reason, ok := sign(complaint)
 	if !ok {
 		reason = stage
@@ -91,7 +47,7 @@ func classify(stage Reason, what, complaint string) *Trouble {
 }
 
 // sign is the reason that the first of the signs in a text stands for.
-func sign(text string) (Reason, bool) {
+func sign(text string) (follow.Reason, bool) {
 	lower := strings.ToLower(text)
 	for _, s := range signs {
 		for _, w := range s.words {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"fairlead/reconciler/follow"
 	"fairlead/reconciler/gitsource/hook"
 	"fairlead/schema"
 )
@@ -38,24 +39,24 @@ type Upstream struct {
 	fetches     int
 }
 
-// OpenUpstream opens the cache; nothing is fetched yet. The error is a *Trouble.
+// OpenUpstream opens the cache; nothing is fetched yet. The error is a *follow.Trouble.
 func OpenUpstream(ctx context.Context, c UpstreamConfig) (*Upstream, error) {
 	remote, err := schema.ParseRemote(c.URL)
 	if err != nil {
-		return nil, troublef(BadURL, "url %q %v", c.URL, err)
+		return nil, troublef(follow.BadURL, "url %q %v", c.URL, err)
 	}
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
-		return nil, troublef(NotStored, "cache %s: %v", c.Dir, err)
+		return nil, troublef(follow.NotStored, "cache %s: %v", c.Dir, err)
 	}
 	u := &Upstream{branch: c.Branch, credentials: c.Credentials, outside: outside{
 		cache: dir, own: filepath.Join(dir, "fairlead"), remote: remote, bounds: usualBounds,
 	}}
 	if err := u.prepare(ctx); err != nil {
-		return nil, troublef(NotStored, "cache %s: %v", dir, err)
+		return nil, troublef(follow.NotStored, "cache %s: %v", dir, err)
 	}
 	if u.repo, err = Open(dir); err != nil {
-		return nil, troublef(NotStored, "cache: %v", err)
+		return nil, troublef(follow.NotStored, "cache: %v", err)
 	}
 	return u, nil
 }
@@ -79,7 +80,7 @@ func (u *Upstream) Local() (dir string, ok bool) {
 }
 
 // Look asks the remote where the branch is and fetches it when the cache is not
-// there yet. On a *Trouble, which is the only error while ctx lasts, the cache
+// there yet. On a *follow.Trouble, which is the only error while ctx lasts, the cache
 // is as it was.
 func (u *Upstream) Look(ctx context.Context) (tip string, err error) {
 	env, forget, err := u.authorise()
@@ -93,7 +94,7 @@ func (u *Upstream) Look(ctx context.Context) (tip string, err error) {
 	}
 	have, ok, err := u.repo.Branch(u.branch)
 	if err != nil {
-		return "", troublef(NotStored, "cache: %v", err)
+		return "", troublef(follow.NotStored, "cache: %v", err)
 	}
 	if ok && have == tip {
 		return tip, nil
@@ -102,7 +103,7 @@ func (u *Upstream) Look(ctx context.Context) (tip string, err error) {
 		return "", u.mend(ctx, err)
 	}
 	if tip, ok, err = u.repo.Branch(u.branch); err != nil || !ok {
-		return "", troublef(NotStored, "cache: branch %s is not there after its fetch: %v", u.branch, err)
+		return "", troublef(follow.NotStored, "cache: branch %s is not there after its fetch: %v", u.branch, err)
 	}
 	u.tidy(ctx)
 	return tip, nil
@@ -121,14 +122,14 @@ func (u *Upstream) authorise() ([]string, func(), error) {
 	if u.credentials != "" {
 		var err error
 		if c, err = readCredentials(u.credentials, u.remote); err != nil {
-			return nil, nil, troublef(BadCredentials, "credentials: %v", err)
+			return nil, nil, troublef(follow.BadCredentials, "credentials: %v", err)
 		}
 	} else if u.remote.Scheme == "ssh" {
-		return nil, nil, troublef(BadCredentials, "%s needs auth.secretFile with privateKey and knownHosts", u.remote)
+		return nil, nil, troublef(follow.BadCredentials, "%s needs auth.secretFile with privateKey and knownHosts", u.remote)
 	}
 	env, forget, err := u.with(c)
 	if err != nil {
-		return nil, nil, troublef(NotStored, "lay out credentials: %v", err)
+		return nil, nil, troublef(follow.NotStored, "lay out credentials: %v", err)
 	}
 	return env, forget, nil
 }
@@ -142,7 +143,7 @@ func (u *Upstream) ask(ctx context.Context, env []string) (string, error) {
 	ref := "refs/heads/" + u.branch
 	out, err := u.run(ctx, u.bounds.look, env, "ls-remote", "--quiet", "--", u.remote.String(), ref)
 	if err != nil {
-		return "", u.classify(Unreachable, "look at", err)
+		return "", u.classify(follow.Unreachable, "look at", err)
 	}
 	for line := range strings.Lines(out) {
 		hash, name, _ := strings.Cut(strings.TrimSpace(line), "\t")
@@ -151,10 +152,10 @@ func (u *Upstream) ask(ctx context.Context, env []string) (string, error) {
 		case hook.IsHash(hash):
 			return hash, nil
 		default:
-			return "", troublef(BadRepository, "%s names its objects by SHA-256, which is not read", u.remote)
+			return "", troublef(follow.BadRepository, "%s names its objects by SHA-256, which is not read", u.remote)
 		}
 	}
-	return "", troublef(BranchGone, "%s has no branch %s", u.remote, u.branch)
+	return "", troublef(follow.BranchGone, "%s has no branch %s", u.remote, u.branch)
 }
 
 func (u *Upstream) peek() string {
@@ -178,18 +179,18 @@ func (u *Upstream) fetch(ctx context.Context, env []string) error {
 	if err == nil {
 		return nil
 	}
-	return u.classify(BadRepository, "fetch", err)
+	return u.classify(follow.BadRepository, "fetch", err)
 }
 
-func (u *Upstream) classify(stage Reason, what string, err error) error {
+func (u *Upstream) classify(stage follow.Reason, what string, err error) error {
 	what = fmt.Sprintf("%s %s", what, u.remote)
 	if errors.Is(err, errSlow) {
-		return troublef(Unreachable, "%s: %v", what, err)
+		return troublef(follow.Unreachable, "%s: %v", what, err)
 	}
 	trouble := classify(stage, what, err.Error())
 	// A directory is there, but it is not what git wants.
-	if info, statErr := os.Stat(u.remote.Path); u.remote.Scheme == "file" && trouble.Reason == Unreachable && statErr == nil && info.IsDir() {
-		trouble.Reason = BadRepository
+	if info, statErr := os.Stat(u.remote.Path); u.remote.Scheme == "file" && trouble.Reason == follow.Unreachable && statErr == nil && info.IsDir() {
+		trouble.Reason = follow.BadRepository
 	}
 	return trouble
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/reconciler/follow"
 	"fairlead/schema"
 	"fairlead/schema/chance"
 )
@@ -49,12 +50,12 @@ func kept(t testing.TB, u *Upstream, want string) {
 
 // troubled looks and wants trouble for the reason, told with these words, twice
 // the same.
-func troubled(t testing.TB, u *Upstream, reason Reason, words string) {
+func troubled(t testing.TB, u *Upstream, reason follow.Reason, words string) {
 	t.Helper()
 	var messages []string
 	for range 2 {
 		_, err := u.Look(t.Context())
-		var trouble *Trouble
+		var trouble *follow.Trouble
 		if !errors.As(err, &trouble) || trouble.Reason != reason || !strings.Contains(trouble.Message, words) {
 			t.Fatalf("%#v, want %s with %q", err, reason, words)
 		}
@@ -113,28 +114,28 @@ func TestUpstreamKeepsTheLastGoodState(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		lie    func(w world)
-		reason Reason
+		reason follow.Reason
 		words  string
 		mend   func(w world)
 	}{
 		{
-			name: "vanished branch", reason: BranchGone, words: "has no branch main",
+			name: "vanished branch", reason: follow.BranchGone, words: "has no branch main",
 			lie:  func(w world) { w.in(w.dir, "branch", "-m", "main", "old") },
 			mend: func(w world) { w.in(w.dir, "branch", "-m", "old", "main") },
 		}, {
-			name: "unreachable", reason: Unreachable, words: "does not appear to be a git repository",
+			name: "unreachable", reason: follow.Unreachable, words: "does not appear to be a git repository",
 			lie:  func(w world) { move(w.t, w.dir, w.dir+".away") },
 			mend: func(w world) { move(w.t, w.dir+".away", w.dir) },
 		}, {
-			name: "no repository any more", reason: BadRepository, words: "does not appear to be a git repository",
+			name: "no repository any more", reason: follow.BadRepository, words: "does not appear to be a git repository",
 			lie:  func(w world) { move(w.t, filepath.Join(w.dir, "objects"), filepath.Join(w.dir, "away")) },
 			mend: func(w world) { move(w.t, filepath.Join(w.dir, "away"), filepath.Join(w.dir, "objects")) },
 		}, {
-			name: "truncated pack", reason: BadRepository, words: "",
+			name: "truncated pack", reason: follow.BadRepository, words: "",
 			lie:  func(w world) { w.next("truncated"); w.pack(); spoil(w.t, w.dir, "objects/pack/*.pack", os.Truncate) },
 			mend: func(w world) { heal(w.t, w.dir) },
 		}, {
-			name: "corrupt object", reason: BadRepository, words: "",
+			name: "corrupt object", reason: follow.BadRepository, words: "",
 			lie: func(w world) {
 				w.next("corrupt")
 				blob := w.git("rev-parse", "HEAD:b.yaml")
@@ -142,7 +143,7 @@ func TestUpstreamKeepsTheLastGoodState(t *testing.T) {
 			},
 			mend: func(w world) { heal(w.t, w.dir) },
 		}, {
-			name: "missing object", reason: BadRepository, words: "",
+			name: "missing object", reason: follow.BadRepository, words: "",
 			lie: func(w world) {
 				w.next("missing")
 				blob := w.git("rev-parse", "HEAD:b.yaml")
@@ -250,23 +251,27 @@ func TestForward(t *testing.T) {
 		}
 		return tip
 	}
-	if err := u.Repo().Forward(applied, later, later); err != nil {
-		t.Error(err)
+	// The commit judged last was elsewhere: nothing is known of it.
+	next := func(u *Upstream, applied, tip string) *follow.Trouble {
+		known := follow.Known{Applied: applied, Desired: strings.Repeat("0", 40), Path: "."}
+		return follow.Next(known, follow.Ask(u.Repo(), known, tip)).Trouble
 	}
-	if err := u.Repo().Forward("", "", later); err != nil {
-		t.Error(err)
+	if trouble := next(u, applied, later); trouble != nil {
+		t.Error(trouble)
+	}
+	if trouble := next(u, "", later); trouble != nil {
+		t.Error(trouble)
 	}
 	w.git("reset", "--quiet", "--hard", base)
 	rewound := push()
-	var trouble *Trouble
-	if err := u.Repo().Forward(applied, later, rewound); !errors.As(err, &trouble) || trouble.Reason != Rewound || trouble.Observed != base ||
+	if trouble := next(u, applied, rewound); trouble == nil || trouble.Reason != follow.Rewound || trouble.Observed != base ||
 		!strings.Contains(trouble.Message, schema.TrailerAllowRewind+": "+applied) {
-		t.Errorf("%#v", err)
+		t.Errorf("%#v", trouble)
 	}
 	w.commit("elsewhere\n\n" + schema.TrailerAllowRewind + ": " + applied[:10])
 	w.commit("and on")
-	if err := u.Repo().Forward(applied, later, push()); err != nil {
-		t.Errorf("with the trailer on the way: %v", err)
+	if trouble := next(u, applied, push()); trouble != nil {
+		t.Errorf("with the trailer on the way: %v", trouble)
 	}
 	// Another cache never saw the commit that was left.
 	fresh := followed(t, dir, "")
@@ -274,11 +279,11 @@ func TestForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := fresh.Repo().Forward(applied, later, tip); err != nil {
-		t.Errorf("in a new cache, with the trailer: %v", err)
+	if trouble := next(fresh, applied, tip); trouble != nil {
+		t.Errorf("in a new cache, with the trailer: %v", trouble)
 	}
-	if err := fresh.Repo().Forward(later, later, tip); !errors.As(err, &trouble) || trouble.Reason != Rewound {
-		t.Errorf("in a new cache, without it: %v", err)
+	if trouble := next(fresh, later, tip); trouble == nil || trouble.Reason != follow.Rewound {
+		t.Errorf("in a new cache, without it: %v", trouble)
 	}
 }
 
@@ -294,11 +299,11 @@ func TestUpstreamBounds(t *testing.T) {
 	large := w.commit("large")
 	w.git("push", "--quiet", "origin", "main")
 	u.bounds.bytes = 256 << 10
-	troubled(t, u, TooLarge, "")
+	troubled(t, u, follow.TooLarge, "")
 	kept(t, u, good)
 	u.bounds = usualBounds
 	u.bounds.fetch = time.Nanosecond
-	troubled(t, u, Unreachable, "no end within 1ns")
+	troubled(t, u, follow.Unreachable, "no end within 1ns")
 	kept(t, u, good)
 	u.bounds = usualBounds
 	at(t, u, large)
@@ -315,7 +320,7 @@ func TestUpstreamIsMendedWhenItIsOpened(t *testing.T) {
 	if err := os.WriteFile(lock, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	troubled(t, u, NotStored, "main.lock")
+	troubled(t, u, follow.NotStored, "main.lock")
 	again, err := OpenUpstream(t.Context(), UpstreamConfig{Dir: u.cache, URL: w.dir, Branch: "main"})
 	if err != nil {
 		t.Fatal(err)
@@ -326,35 +331,35 @@ func TestUpstreamIsMendedWhenItIsOpened(t *testing.T) {
 func TestUpstreamRefusesAddresses(t *testing.T) {
 	for _, url := range []string{"http://git.example.org/x", "ext::sh", "git@host"} {
 		_, err := OpenUpstream(t.Context(), UpstreamConfig{Dir: filepath.Join(t.TempDir(), "x.git"), URL: url, Branch: "main"})
-		var trouble *Trouble
-		if !errors.As(err, &trouble) || trouble.Reason != BadURL {
+		var trouble *follow.Trouble
+		if !errors.As(err, &trouble) || trouble.Reason != follow.BadURL {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
 }
 
 func TestClassify(t *testing.T) {
-	for complaint, want := range map[string]Reason{
-		"fatal: Authentication failed for 'https://x/'":                                                                  Unauthorized,
-		"fatal: could not read Username for 'https://x': terminal prompts disabled":                                      Unauthorized,
-		"git@x: Permission denied (publickey).\nfatal: Could not read from remote repository.":                           Unauthorized,
-		"Host key verification failed.\nfatal: Could not read from remote repository.":                                   Unauthorized,
-		"fatal: unable to access 'https://x/': SSL certificate problem: self-signed certificate":                         Unauthorized,
-		"fatal: unable to access 'https://x/': Could not resolve host: x":                                                Unreachable,
-		"fatal: unable to access 'https://x/': Failed to connect to x port 443 after 3 ms: Couldn't connect to server":   Unreachable,
-		"fatal: unable to access 'https://x/': The requested URL returned error: 503":                                    Unreachable,
-		"fatal: early EOF\nfatal: fetch-pack: invalid index-pack output":                                                 BadRepository,
-		"fatal: couldn't find remote ref refs/heads/main":                                                                BranchGone,
-		"fatal: write error: No space left on device\nfatal: index-pack failed":                                          NotStored,
-		"error: index-pack died of signal 25\nfatal: index-pack failed":                                                  TooLarge,
-		"fatal: unable to access 'https://x/': Failed to connect to x port 443 after 17 ms: Connection refused (really)": Unreachable,
+	for complaint, want := range map[string]follow.Reason{
+		"fatal: Authentication failed for 'https://x/'":                                                                  follow.Unauthorized,
+		"fatal: could not read Username for 'https://x': terminal prompts disabled":                                      follow.Unauthorized,
+		"git@x: Permission denied (publickey).\nfatal: Could not read from remote repository.":                           follow.Unauthorized,
+		"Host key verification failed.\nfatal: Could not read from remote repository.":                                   follow.Unauthorized,
+		"fatal: unable to access 'https://x/': SSL certificate problem: self-signed certificate":                         follow.Unauthorized,
+		"fatal: unable to access 'https://x/': Could not resolve host: x":                                                follow.Unreachable,
+		"fatal: unable to access 'https://x/': Failed to connect to x port 443 after 3 ms: Couldn't connect to server":   follow.Unreachable,
+		"fatal: unable to access 'https://x/': The requested URL returned error: 503":                                    follow.Unreachable,
+		"fatal: early EOF\nfatal: fetch-pack: invalid index-pack output":                                                 follow.BadRepository,
+		"fatal: couldn't find remote ref refs/heads/main":                                                                follow.BranchGone,
+		"fatal: write error: No space left on device\nfatal: index-pack failed":                                          follow.NotStored,
+		"error: index-pack died of signal 25\nfatal: index-pack failed":                                                  follow.TooLarge,
+		"fatal: unable to access 'https://x/': Failed to connect to x port 443 after 17 ms: Connection refused (really)": follow.Unreachable,
 	} {
-		if got := classify(BadRepository, "fetch x", complaint); got.Reason != want {
+		if got := classify(follow.BadRepository, "fetch x", complaint); got.Reason != want {
 			t.Errorf("%q is %s, want %s", complaint, got.Reason, want)
 		}
 	}
-	a := classify(Unreachable, "look at x", "fatal: unable to access 'https://x/': Failed to connect to x port 443 after 3 ms: Couldn't connect")
-	b := classify(Unreachable, "look at x", "fatal: unable to access 'https://x/': Failed to connect to x port 443 after 21 ms: Couldn't connect")
+	a := classify(follow.Unreachable, "look at x", "fatal: unable to access 'https://x/': Failed to connect to x port 443 after 3 ms: Couldn't connect")
+	b := classify(follow.Unreachable, "look at x", "fatal: unable to access 'https://x/': Failed to connect to x port 443 after 21 ms: Couldn't connect")
 	if a.Message != b.Message {
 		t.Errorf("%q and %q", a.Message, b.Message)
 	}

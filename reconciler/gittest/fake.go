@@ -12,7 +12,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,15 +19,6 @@ import (
 	"fairlead/reconciler"
 	"fairlead/schema"
 )
-
-// Repository is what a source's repository is asked: what the followers read,
-// and whether a branch was rewound.
-type Repository interface {
-	reconciler.Git
-	// IsAncestor reports whether commit a can be reached from commit b; a commit
-	// is its own ancestor.
-	IsAncestor(a, b string) (bool, error)
-}
 
 // Commit is a commit to make. Equal ones have equal names, on any machine.
 type Commit struct {
@@ -61,7 +51,7 @@ type entry struct {
 	dir  bool
 }
 
-var _ Repository = (*Fake)(nil)
+var _ reconciler.Git = (*Fake)(nil)
 
 // New is a repository without commits.
 func New() *Fake {
@@ -231,22 +221,9 @@ func (f *Fake) commit(hash string) (schema.Commit, error) {
 func (f *Fake) Tree(commit, root string) (schema.Tree, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c, err := f.commit(commit)
+	c, hash, prefix, err := f.find(commit, root)
 	if err != nil {
 		return schema.Tree{}, err
-	}
-	hash, prefix := c.Tree, ""
-	for _, part := range strings.FieldsFunc(path.Clean("/"+root), func(r rune) bool { return r == '/' }) {
-		entries, err := f.directory(hash)
-		if err != nil {
-			return schema.Tree{}, err
-		}
-		prefix = path.Join(prefix, part)
-		i := slices.IndexFunc(entries, func(e entry) bool { return e.dir && e.name == part })
-		if i < 0 {
-			return schema.Tree{}, refuse(prefix, "there is no such directory in commit "+commit)
-		}
-		hash = entries[i].hash
 	}
 	out := schema.Tree{Commit: c, Hash: hash}
 	if err := f.list(&out, prefix, hash); err != nil {
@@ -254,6 +231,35 @@ func (f *Fake) Tree(commit, root string) (schema.Tree, error) {
 	}
 	slices.SortFunc(out.Files, func(a, b schema.File) int { return strings.Compare(a.Path, b.Path) })
 	return out, nil
+}
+
+// TreeHash implements reconciler.Git.
+func (f *Fake) TreeHash(commit, root string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, hash, _, err := f.find(commit, root)
+	return hash, err
+}
+
+// find is the commit, the tree at root, and root as a prefix of paths.
+func (f *Fake) find(commit, root string) (c schema.Commit, hash, prefix string, err error) {
+	if c, err = f.commit(commit); err != nil {
+		return c, "", "", err
+	}
+	hash = c.Tree
+	for _, part := range strings.FieldsFunc(path.Clean("/"+root), func(r rune) bool { return r == '/' }) {
+		entries, err := f.directory(hash)
+		if err != nil {
+			return c, "", "", err
+		}
+		prefix = path.Join(prefix, part)
+		i := slices.IndexFunc(entries, func(e entry) bool { return e.dir && e.name == part })
+		if i < 0 {
+			return c, "", "", refuse(prefix, "there is no such directory in commit "+commit)
+		}
+		hash = entries[i].hash
+	}
+	return c, hash, prefix, nil
 }
 
 func refuse(at, message string) schema.Diagnostics {
@@ -307,7 +313,7 @@ func (f *Fake) blob(hash string) (string, error) {
 	return content, nil
 }
 
-// IsAncestor implements Repository.
+// IsAncestor implements reconciler.Git.
 func (f *Fake) IsAncestor(a, b string) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -347,74 +353,23 @@ func (f *Fake) reach(tip, until string) (map[string]schema.Commit, error) {
 	return out, nil
 }
 
-// Overrides implements reconciler.Git.
-func (f *Fake) Overrides(applied, judged, tip string) (schema.Overrides, error) {
+// CommitsBetween implements reconciler.Git.
+func (f *Fake) CommitsBetween(old, tip string, limit int) ([]schema.Commit, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out schema.Overrides
-	commits, err := f.since(applied, tip)
-	if err != nil {
-		return out, err
-	}
-	for _, c := range commits {
-		for _, v := range trailers(c.Message, schema.TrailerAllowPrune) {
-			if n, err := strconv.Atoi(v); err == nil {
-				out.AllowPrune = max(out.AllowPrune, n)
-			}
-		}
-	}
-	if commits, err = f.since(judged, tip); err != nil {
-		return schema.Overrides{}, err
-	}
-	for _, c := range commits {
-		for _, v := range trailers(c.Message, schema.TrailerRetry) {
-			out.Retry = v
-		}
-	}
-	return out, nil
-}
-
-// since is the commits after old up to tip, newest first; the tip alone when old
-// is none of its ancestors.
-func (f *Fake) since(old, tip string) ([]schema.Commit, error) {
-	c, err := f.commit(tip)
-	if err != nil || old == "" {
-		return []schema.Commit{c}, err
-	}
-	known, err := f.isAncestor(old, tip)
-	if err != nil || !known {
-		return []schema.Commit{c}, err
-	}
 	reached, err := f.reach(tip, "")
 	if err != nil {
 		return nil, err
 	}
-	before, err := f.reach(old, "")
-	if err != nil {
-		return nil, err
+	if old != "" {
+		before, err := f.reach(old, "")
+		if err != nil {
+			return nil, err
+		}
+		maps.DeleteFunc(reached, func(hash string, _ schema.Commit) bool { _, ok := before[hash]; return ok })
 	}
-	maps.DeleteFunc(reached, func(hash string, _ schema.Commit) bool { _, ok := before[hash]; return ok })
-	return slices.SortedFunc(maps.Values(reached), func(a, b schema.Commit) int {
+	all := slices.SortedFunc(maps.Values(reached), func(a, b schema.Commit) int {
 		return cmp.Or(b.Time.Compare(a.Time), strings.Compare(a.Hash, b.Hash))
-	}), nil
-}
-
-// trailers are the values of a key in a message's last paragraph, unless that is
-// its only one or holds anything but "Key: value" lines.
-func trailers(message, key string) []string {
-	paragraphs := strings.Split(strings.TrimSpace(message), "\n\n")
-	if len(paragraphs) < 2 {
-		return nil
-	}
-	var out []string
-	for line := range strings.Lines(paragraphs[len(paragraphs)-1]) {
-		k, value, ok := strings.Cut(strings.TrimSpace(line), ": ")
-		if !ok || strings.Contains(k, " ") {
-			return nil
-		}
-		if strings.EqualFold(k, key) {
-			out = append(out, strings.TrimSpace(value))
-		}
-	}
-	return out
+	})
+	return all[:min(limit, len(all))], nil
 }

@@ -11,8 +11,8 @@ func TestFakeKeepsTheContract(t *testing.T) {
 	gittest.Contract(t, func(*testing.T) gittest.Subject {
 		f := gittest.New()
 		return gittest.Subject{
-			Repository: f,
-			Add:        func(_ *testing.T, c gittest.Commit) string { return f.Add(c) },
+			Git: f,
+			Add: func(_ *testing.T, c gittest.Commit) string { return f.Add(c) },
 			SetBranch: func(_ *testing.T, branch, commit string) {
 				if commit == "" {
 					f.DeleteBranch(branch)
@@ -41,9 +41,9 @@ func TestUnreachable(t *testing.T) {
 		_, read := f.Commit(commit)
 		_, listed := f.Tree(commit, ".")
 		_, opened := tree.Files[0].Open()
-		_, overridden := f.Overrides("", "", commit)
+		_, between := f.CommitsBetween("", commit, 1)
 		_, before := f.IsAncestor(commit, commit)
-		return []error{branch, read, listed, opened, overridden, before}
+		return []error{branch, read, listed, opened, between, before}
 	}
 	f.Fail(gone)
 	for i, err := range ask() {

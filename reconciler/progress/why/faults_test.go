@@ -19,7 +19,7 @@ import (
 	"fairlead/nodeagent/pod"
 	"fairlead/reconciler"
 	"fairlead/reconciler/control"
-	"fairlead/reconciler/gitsource"
+	"fairlead/reconciler/follow"
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
@@ -482,17 +482,17 @@ var faults = []fault{
 		})
 	}, []string{asDeployment, asPod}, health.Parked, health.Operator, "20 visits", false},
 
-	{"nobody answers", looked(gitsource.Unreachable), []string{asSource}, schema.ReasonUnreachable, health.Operator, "it is so", false},
-	{"credentials are not taken", looked(gitsource.Unauthorized), []string{asSource}, schema.ReasonUnauthorized, health.Operator, "it is so", false},
-	{"credentials cannot be used", looked(gitsource.BadCredentials), []string{asSource}, schema.ReasonBadCredentials, health.Operator, "it is so", false},
-	{"an address cannot be followed", looked(gitsource.BadURL), []string{asSource}, schema.ReasonBadURL, health.Operator, "it is so", false},
-	{"a truncated repository", looked(gitsource.BadRepository), []string{asSource}, schema.ReasonBadRepository, health.Operator, "it is so", false},
-	{"a repository beyond the bounds", looked(gitsource.TooLarge), []string{asSource}, schema.ReasonTooLarge, health.Developer, "it is so", false},
-	{"the master's disk is full", looked(gitsource.NotStored), []string{asSource}, schema.ReasonNotStored, health.Operator, "it is so", false},
-	{"the branch vanished", looked(gitsource.BranchGone), []string{asSource}, schema.ReasonBranchGone, health.Developer, "it is so", false},
-	{"a force push", looked(gitsource.Rewound), []string{asSource}, schema.ReasonRewound, health.Developer, "it is so", false},
-	{"the path is gone", looked(gitsource.PathGone), []string{asSource}, schema.ReasonPathGone, health.Developer, "it is so", false},
-	{"a tree beyond the bounds", looked(gitsource.TreeRefused), []string{asSource}, schema.ReasonTreeRefused, health.Developer, "it is so", false},
+	{"nobody answers", looked(follow.Unreachable), []string{asSource}, schema.ReasonUnreachable, health.Operator, "it is so", false},
+	{"credentials are not taken", looked(follow.Unauthorized), []string{asSource}, schema.ReasonUnauthorized, health.Operator, "it is so", false},
+	{"credentials cannot be used", looked(follow.BadCredentials), []string{asSource}, schema.ReasonBadCredentials, health.Operator, "it is so", false},
+	{"an address cannot be followed", looked(follow.BadURL), []string{asSource}, schema.ReasonBadURL, health.Operator, "it is so", false},
+	{"a truncated repository", looked(follow.BadRepository), []string{asSource}, schema.ReasonBadRepository, health.Operator, "it is so", false},
+	{"a repository beyond the bounds", looked(follow.TooLarge), []string{asSource}, schema.ReasonTooLarge, health.Developer, "it is so", false},
+	{"the master's disk is full", looked(follow.NotStored), []string{asSource}, schema.ReasonNotStored, health.Operator, "it is so", false},
+	{"the branch vanished", looked(follow.BranchGone), []string{asSource}, schema.ReasonBranchGone, health.Developer, "it is so", false},
+	{"a force push", looked(follow.Rewound), []string{asSource}, schema.ReasonRewound, health.Developer, "it is so", false},
+	{"the path is gone", looked(follow.PathGone), []string{asSource}, schema.ReasonPathGone, health.Developer, "it is so", false},
+	{"a tree beyond the bounds", looked(follow.TreeRefused), []string{asSource}, schema.ReasonTreeRefused, health.Developer, "it is so", false},
 	{"trouble of which this program knows nothing", looked("Moonstruck"), []string{asSource}, health.SourceTrouble, health.Operator, "it is so", false},
 }
 
@@ -514,7 +514,7 @@ func troubled(reason string) func(*stage) {
 	}
 }
 
-func looked(reason gitsource.Reason) func(*stage) {
+func looked(reason follow.Reason) func(*stage) {
 	return func(s *stage) {
 		s.push(base)
 		s.pass(3*time.Second, reconciler.SourceTrouble{Source: "main", Reason: string(reason), Message: "it is so"})

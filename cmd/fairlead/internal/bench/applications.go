@@ -233,10 +233,7 @@ func selfSigned() (tls.Certificate, error) {
 func (c *controlPlane) roll(ctx context.Context) (p passed, err error) {
 	version := c.feed.Snapshot().Counters().ResourceVersion
 	start := time.Now()
-	if _, err := c.upstream.Look(ctx); err != nil {
-		return p, err
-	}
-	tip, err := c.follower.Sync(ctx, sourceName, c.upstream.Repo(), "")
+	tip, err := lookAt(ctx, c.follower, c.upstream)
 	if err != nil {
 		return p, err
 	}

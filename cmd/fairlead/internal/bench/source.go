@@ -164,10 +164,14 @@ func (f *follower) load(ctx context.Context, source string, tree schema.Tree, sp
 
 // look is what the master does when it is time to look at a source.
 func (f *follower) look(ctx context.Context) (string, error) {
-	if _, err := f.upstream.Look(ctx); err != nil {
-		return "", err
-	}
-	return f.Sync(ctx, sourceName, f.upstream.Repo(), "")
+	return lookAt(ctx, f.Follower, f.upstream)
+}
+
+// lookAt returns the commit that the branch is at.
+func lookAt(ctx context.Context, f *reconciler.Follower, upstream *gitsource.Upstream) (string, error) {
+	open := func(context.Context) (reconciler.Remote, error) { return upstream.Followed(), nil }
+	word, _, err := f.Look(ctx, sourceName, open, nil)
+	return word.Observed, err
 }
 
 // rest waits until the loop writes no more.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"fairlead/reconciler"
 	"fairlead/reconciler/api"
 	"fairlead/reconciler/control"
+	"fairlead/reconciler/gittest"
 	"fairlead/reconciler/plan"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
@@ -71,8 +71,7 @@ type master struct {
 	due     time.Time  // when the next round is arranged for
 	streams map[schema.NodeName]*connection
 	passed  map[schema.NodeName]uint64
-	trouble reconciler.SourceTrouble // as told last
-	going   bool                     // a rollback is arranged for
+	going   bool // a rollback is arranged for
 	heard   map[schema.NodeName]time.Time
 }
 
@@ -113,7 +112,7 @@ func (m *master) start() {
 	}, w.log)
 	m.inputs, m.durable, m.writing, m.due = nil, nil, nil, time.Time{}
 	m.streams, m.passed, m.heard = map[schema.NodeName]*connection{}, map[schema.NodeName]uint64{}, map[schema.NodeName]time.Time{}
-	m.trouble, m.going = reconciler.SourceTrouble{}, false
+	m.going = false
 	m.roundAt(w.now)
 	m.after(w.between(0, lookInterval), m.lookAgain)
 	m.after(api.HeartbeatInterval, m.heartbeat)
@@ -168,6 +167,15 @@ func (r rounds) Base(context.Context) (reconciler.Base, error) {
 		return reconciler.Base{}, reconciler.ErrStopped
 	}
 	return reconciler.Base{Snapshot: r.machine.Snapshot(), Queue: r.machine.Queue()}, nil
+}
+
+// Post does not wait for the round.
+func (r rounds) Post(_ context.Context, in reconciler.Input) error {
+	if !r.m.alive {
+		return reconciler.ErrStopped
+	}
+	r.m.post(in, nil)
+	return nil
 }
 
 func (r rounds) Submit(_ context.Context, in reconciler.Input) error {
@@ -355,89 +363,40 @@ func (m *master) lookAgain() {
 	m.after(m.w.between(lookInterval/2, lookInterval), m.lookAgain)
 }
 
-// look brings the branch to the loop if it moved, and tells how the repository
-// was found. Whatever is wrong, what was applied stays.
+// look is the follower's, of the product: it brings the branch to the loop if it moved,
+// and tells how the repository was found.
 func (m *master) look() {
 	if !m.alive || m.recovering() {
 		return
 	}
-	tip, err := m.bring()
-	if errors.Is(err, reconciler.ErrStopped) || !m.alive {
-		return
-	}
-	told := reconciler.SourceTrouble{Source: sourceName, Message: "branch main", Observed: tip}
+	open := func(context.Context) (reconciler.Remote, error) { return remote{m.w.git}, nil }
+	word, said, err := m.follower.Look(m.w.ctx, sourceName, open, func(string) string { return "team" })
 	switch {
-	case err != nil:
-		told.Reason, told.Message, told.Observed = "Trouble", err.Error(), ""
-	case tip == "":
-		return
-	}
-	if told != m.trouble {
-		m.trouble = told
-		m.w.note("master: source: %s %s", told.Reason, told.Message)
-		m.post(told, nil)
+	case errors.Is(err, reconciler.ErrStopped) || !m.alive:
+	case said:
+		m.w.note("master: source: %s %s", word.Reason, word.Message)
+	case err != nil && err.Error() != word.Message:
+		m.w.note("master: look: %v", err)
 	}
 }
 
-func (m *master) bring() (string, error) {
-	src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", sourceName)
-	if !ok {
-		return "", nil
-	}
-	tip, ok, err := m.w.git.Branch("main")
-	if err == nil && !ok && src.Status.Desired.Commit != "" {
-		err = errors.New("the branch is gone")
-	}
-	if err == nil && ok {
-		err = m.admit(src, tip)
-	}
-	if err != nil {
-		m.stay()
-		return "", err
-	}
-	if !ok {
-		return "", nil
-	}
-	_, err = m.follower.Sync(m.w.ctx, sourceName, pinned{m.w.git, tip}, "team")
+// remote is the repository as the follower asks it.
+type remote struct{ *gittest.Fake }
+
+func (r remote) Tip(context.Context) (string, error) {
+	tip, _, err := r.Branch("main")
 	return tip, err
 }
 
-// admit takes commits that follow the one judged last.
-func (m *master) admit(src *schema.Source, tip string) error {
-	for _, old := range []string{src.Status.Applied.Commit, src.Status.Desired.Commit} {
-		if old == "" || tip == src.Status.Desired.Commit {
-			continue
-		}
-		forward, err := m.w.git.IsAncestor(old, tip)
-		if err != nil {
-			return err
-		}
-		if !forward {
-			return fmt.Errorf("%s does not follow %s", tip, old)
-		}
-	}
-	_, err := m.w.git.Tree(tip, ".")
-	return err
-}
-
-// stay goes on with the commit judged last.
+// stay does what is due for the commit judged last.
 func (m *master) stay() {
-	src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", sourceName)
-	if !ok || src.Status.Desired.Commit == "" || !m.alive || m.recovering() {
+	if !m.alive || m.recovering() {
 		return
 	}
-	if _, err := m.follower.Sync(m.w.ctx, sourceName, pinned{m.w.git, src.Status.Desired.Commit}, "team"); err != nil && m.alive {
+	if err := m.follower.Stay(m.w.ctx, sourceName, m.w.git); err != nil && m.alive {
 		m.w.note("master: stay: %v", err)
 	}
 }
-
-// pinned is the repository with its branch where it was found.
-type pinned struct {
-	reconciler.Git
-	tip string
-}
-
-func (p pinned) Branch(string) (string, bool, error) { return p.tip, true, nil }
 
 // judge is a push before Git takes it; an error refuses it.
 func (m *master) judge(commit string) (*plan.Plan, error) {

@@ -1,4 +1,4 @@
-package gitsource
+package follow
 
 import (
 	"strconv"
@@ -7,50 +7,37 @@ import (
 	"fairlead/schema"
 )
 
-// maxOverrideCommits bounds how far back trailers are looked for.
-const maxOverrideCommits = 1_000
+// minRewindName is how much of a commit's name a rewind trailer must give.
+const minRewindName = 7
 
-// Overrides are the guards lifted on the way to tip: a prune by any commit since
-// the applied one, a retry by any since the one judged last. Without an applied
-// or judged commit, or where history was rewritten, the tip's own count. A
-// history that cannot be read is an error: the commit that lifts a guard may be
-// what is missing.
-func (r *Repo) Overrides(applied, judged, tip string) (schema.Overrides, error) {
+// AllowsRewind reports whether a commit's message says that old is left.
+func AllowsRewind(message, old string) bool {
+	for _, v := range TrailerValues(message, schema.TrailerAllowRewind) {
+		if len(v) >= minRewindName && strings.HasPrefix(old, strings.ToLower(v)) {
+			return true
+		}
+	}
+	return false
+}
+
+// Overrides are the guards lifted on the way to the tip: a prune by any commit since
+// the applied one, a retry by any since the one judged last. Without such a commit,
+// or where history was rewritten, the tip's own count.
+func Overrides(s Seen) schema.Overrides {
 	var out schema.Overrides
-	since := func(old string) ([]schema.Commit, error) {
-		known := false
-		if old != "" {
-			var err error
-			if known, err = r.IsAncestor(old, tip); err != nil {
-				return nil, err
-			}
-		}
-		if !known {
-			c, err := r.Commit(tip)
-			return []schema.Commit{c}, err
-		}
-		return r.CommitsBetween(old, tip, maxOverrideCommits)
-	}
-	commits, err := since(applied)
-	if err != nil {
-		return out, err
-	}
-	for _, c := range commits {
+	for _, c := range s.Applied.since(s.Commit) {
 		for _, v := range TrailerValues(c.Message, schema.TrailerAllowPrune) {
 			if n, err := strconv.Atoi(v); err == nil {
 				out.AllowPrune = max(out.AllowPrune, n)
 			}
 		}
 	}
-	if commits, err = since(judged); err != nil {
-		return schema.Overrides{}, err
-	}
-	for _, c := range commits {
+	for _, c := range s.Desired.since(s.Commit) {
 		for _, v := range TrailerValues(c.Message, schema.TrailerRetry) {
 			out.Retry = v
 		}
 	}
-	return out, nil
+	return out
 }
 
 // Trailer is one "Key: value" line at the end of a commit message.

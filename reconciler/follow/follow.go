@@ -1,0 +1,120 @@
+// Package follow answers what comes next for a source: which commit to judge, what
+// of its history lifts a guard, when the branch may not be followed, what stays
+// applied, and when to look again. It reads no repository and changes nothing: the
+// master's shell and the simulation ask the repository, hand over what it said and
+// do what they are told.
+package follow
+
+import (
+	"fmt"
+
+	"fairlead/schema"
+)
+
+// Known is what the cluster holds of a source.
+type Known struct {
+	Where   string // for people: "branch main of the embedded remote"
+	Path    string // of the tree in the repository
+	Applied string // commit that runs, "" before the first
+	Desired string // commit that was judged last, "" before the first
+
+	Rejudge    bool // that was under rights which have changed since
+	Locked     bool // values of Secrets that run are not known: the master started
+	Incomplete bool // records of what runs could not be read
+	// FallBack is the commit to go back to where the applied revision failed, "" where
+	// it did not or there is none.
+	FallBack string
+}
+
+// Seen is how the repository was found.
+type Seen struct {
+	// Trouble says why it could not be asked; nothing else is known then.
+	Trouble *Trouble
+	Tip     string // commit of the branch, "" where there is no such branch
+
+	// Asked for where Tip is to be judged:
+	Commit  schema.Commit // Tip's
+	Applied Way           // from the applied commit to Tip
+	Desired Way           // from the commit judged last to Tip
+	Path    *Trouble      // the source's path is no directory of Tip
+}
+
+// Step is what to do next, in the order of its fields; empty fields are nothing to do.
+type Step struct {
+	// Trouble keeps the source at what is applied until somebody changes it. Where it
+	// is nil and the branch exists, Observed is the commit that the branch is at.
+	Trouble  *Trouble
+	Observed string
+
+	Open    string // commit whose Secrets are to be opened again
+	Judge   string // commit to judge and to hand to the loop
+	Restore string // commit whose objects are handed over again, to complete them
+	GoBack  string // commit to return to
+	// Overrides are the guards that are lifted for Judge.
+	Overrides schema.Overrides
+}
+
+// Next decides. Whatever is wrong with the repository, what is applied stays and is
+// looked after.
+func Next(k Known, s Seen) Step {
+	if s.Trouble == nil && s.Tip == "" && k.Desired == "" {
+		return Step{} // nobody pushed yet
+	}
+	step := Stay(k)
+	step.Observed = s.Tip
+	if step.Trouble = refusal(k, s); step.Trouble != nil {
+		step.Observed = step.Trouble.Observed
+	} else if judges(k, s.Tip) {
+		step.Judge, step.Overrides = s.Tip, Overrides(s)
+		step.Restore, step.GoBack = "", ""
+	}
+	return step
+}
+
+// Stay is what is to be done for what was judged last, whatever the repository says.
+func Stay(k Known) Step {
+	var step Step
+	if k.Locked {
+		step.Open = k.Applied
+	}
+	if k.Incomplete {
+		step.Restore = k.Applied
+	}
+	step.GoBack = k.FallBack
+	return step
+}
+
+// judges reports whether a tip is to be judged: it was not yet, or under other rights.
+func judges(k Known, tip string) bool { return tip != "" && (tip != k.Desired || k.Rejudge) }
+
+// refusal says why the branch is not followed to where it is, or nil.
+func refusal(k Known, s Seen) *Trouble {
+	switch {
+	case s.Trouble != nil:
+		return s.Trouble
+	case s.Tip == "" && k.Desired != "":
+		return &Trouble{Reason: BranchGone, Message: k.Where + " is gone; what was applied keeps running"}
+	case !judges(k, s.Tip):
+		return nil
+	case !forward(k, s):
+		return &Trouble{Reason: Rewound, Observed: s.Tip, Message: fmt.Sprintf(
+			"the branch is at %s, which does not contain %s, the commit that runs; to mean it, push a commit with the trailer \"%s: %s\"",
+			schema.ShortCommit(s.Tip), schema.ShortCommit(k.Applied), schema.TrailerAllowRewind, k.Applied)}
+	}
+	return s.Path
+}
+
+// forward reports whether the tip may take the place of what runs: it contains the
+// applied commit, or a commit on the way to it says that the applied one or the one
+// judged last is left.
+func forward(k Known, s Seen) bool {
+	if k.Applied == "" || s.Tip == k.Desired || s.Applied.Contained {
+		return true
+	}
+	for _, c := range s.Applied.Commits {
+		if AllowsRewind(c.Message, k.Applied) || k.Desired != "" && AllowsRewind(c.Message, k.Desired) {
+			return true
+		}
+	}
+	return false
+}

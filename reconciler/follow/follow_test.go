@@ -1,0 +1,108 @@
+package follow
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/schema"
+)
+
+var (
+	ran    = strings.Repeat("a", 40)
+	judged = strings.Repeat("b", 40)
+	tip    = strings.Repeat("c", 40)
+)
+
+// seen is a branch at tip whose history holds commits since what ran, the newest first.
+func seen(contained bool, messages ...string) Seen {
+	way := Way{Contained: contained}
+	for _, m := range messages {
+		way.Commits = append(way.Commits, schema.Commit{Hash: tip, Message: m})
+	}
+	return Seen{Tip: tip, Commit: way.Commits[0], Applied: way, Desired: way}
+}
+
+func TestNext(t *testing.T) {
+	gone := &Trouble{Reason: Unreachable, Message: "no route to host"}
+	for _, c := range []struct {
+		name  string
+		known Known
+		seen  Seen
+		want  Step
+	}{
+		{"nobody pushed yet", Known{}, Seen{}, Step{}},
+		{"the first commit", Known{}, seen(false, "first"), Step{Observed: tip, Judge: tip}},
+		{"the next commit", Known{Applied: ran, Desired: ran}, seen(true, "next"), Step{Observed: tip, Judge: tip}},
+		{"nothing new", Known{Applied: ran, Desired: tip}, Seen{Tip: tip}, Step{Observed: tip}},
+		{"nothing new under other rights", Known{Applied: ran, Desired: tip, Rejudge: true}, seen(true, "c"), Step{Observed: tip, Judge: tip}},
+		{"a prune that is allowed on the way", Known{Applied: ran, Desired: judged}, seen(true, "tip", "s\n\nFairlead-Allow-Prune: 4"),
+			Step{Observed: tip, Judge: tip, Overrides: schema.Overrides{AllowPrune: 4}}},
+		{"the repository is away", Known{Applied: ran, Desired: ran}, Seen{Trouble: gone}, Step{Trouble: gone}},
+		{"the repository is away and a revision failed", Known{Applied: ran, Desired: ran, FallBack: judged}, Seen{Trouble: gone},
+			Step{Trouble: gone, GoBack: judged}},
+		{"after a start", Known{Applied: ran, Desired: tip, Locked: true}, Seen{Tip: tip}, Step{Observed: tip, Open: ran}},
+		{"after a start, a new commit", Known{Applied: ran, Desired: ran, Locked: true}, seen(true, "next"), Step{Observed: tip, Open: ran, Judge: tip}},
+		{"records were lost", Known{Applied: ran, Desired: tip, Incomplete: true, FallBack: judged}, Seen{Tip: tip},
+			Step{Observed: tip, Restore: ran, GoBack: judged}},
+		{"a new commit comes before what was lost and what failed", Known{Applied: ran, Desired: ran, Incomplete: true, FallBack: judged}, seen(true, "mends it"),
+			Step{Observed: tip, Judge: tip}},
+	} {
+		if diff := cmp.Diff(c.want, Next(c.known, c.seen)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
+
+// What is applied is left for nothing but a tip that follows it or says that it is left.
+func TestRefused(t *testing.T) {
+	known := Known{Applied: ran, Desired: judged, FallBack: ran}
+	noPath := seen(true, "moved")
+	noPath.Path = &Trouble{Reason: PathGone, Observed: tip}
+	for _, c := range []struct {
+		name string
+		seen Seen
+		want Reason
+	}{
+		{"the branch vanished", Seen{}, BranchGone},
+		{"history was rewritten", seen(false, "elsewhere"), Rewound},
+		{"a rewind that names another commit", seen(false, "s\n\nFairlead-Allow-Rewind: "+tip), Rewound},
+		{"a rewind that names too little of it", seen(false, "s\n\nFairlead-Allow-Rewind: "+ran[:6]), Rewound},
+		{"a rewind of what runs", seen(false, "on", "s\n\nFairlead-Allow-Rewind: "+ran[:7]), ""},
+		{"a rewind of what was judged", seen(false, "s\n\nFairlead-Allow-Rewind: "+judged), ""},
+		{"the path is gone", noPath, PathGone},
+	} {
+		step := Next(known, c.seen)
+		var got Reason
+		if step.Trouble != nil {
+			got = step.Trouble.Reason
+		}
+		if got != c.want || (step.Judge == "") != (c.want != "") || (step.GoBack == ran) != (c.want != "") {
+			t.Errorf("%s: %q, want %q: %+v", c.name, got, c.want, step)
+		}
+	}
+	if got := Next(Known{Desired: judged}, seen(false, "elsewhere")); got.Judge != tip {
+		t.Errorf("where nothing runs, anything follows: %+v", got)
+	}
+}
+
+func TestPace(t *testing.T) {
+	p := Pace{Source: "shop", Interval: time.Hour}
+	for _, err := range []error{nil, &Trouble{Reason: Rewound}, errors.Join(&Trouble{Reason: PathGone}, errors.New("x"))} {
+		if _, wait := p.After(err); wait != time.Hour {
+			t.Errorf("after %v: %s, want the interval", err, wait)
+		}
+	}
+	p, first := p.After(errors.New("down"))
+	p, second := p.After(&Trouble{Reason: Unreachable})
+	if first > 2*time.Second || second <= first {
+		t.Errorf("waits %s and %s", first, second)
+	}
+	p, _ = p.After(nil)
+	if _, again := p.After(errors.New("down")); again != first {
+		t.Errorf("after a look that went well it waits %s, want %s", again, first)
+	}
+}

@@ -1,0 +1,51 @@
+package follow
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"strconv"
+	"time"
+)
+
+// Pace is how often a source is looked at.
+type Pace struct {
+	Source   string
+	Interval time.Duration
+	// Gap is how long a hint waits after the last look: hints may come from
+	// anyone who can reach the door.
+	Gap time.Duration
+
+	failed int // looks in a row
+}
+
+// After is how long the next look waits after one that ended with err. After an error
+// that is no standing trouble it is as backoff says; a hint ends the wait.
+func (p Pace) After(err error) (Pace, time.Duration) {
+	if err == nil || IsStanding(err) {
+		p.failed = 0
+		return p, p.Interval
+	}
+	p.failed++
+	return p, backoff(p.Source, p.failed)
+}
+
+// Bounds of looking again after trouble.
+const (
+	firstRetry = time.Second
+	lastRetry  = 5 * time.Minute
+)
+
+// backoff is how long to wait after the attempt-th failure in a row, counted
+// from 1: twice as long each time, up to five minutes, and a quarter more or less so
+// that many sources behind one host do not come back at once. The share is
+// derived from the source's name and the attempt: the same history waits the
+// same.
+func backoff(source string, attempt int) time.Duration {
+	wait := lastRetry
+	if attempt < 10 {
+		wait = min(lastRetry, firstRetry<<max(0, attempt-1))
+	}
+	sum := sha256.Sum256([]byte(source + "\x00" + strconv.Itoa(attempt)))
+	share := float64(binary.BigEndian.Uint32(sum[:4])) / (1 << 32)
+	return time.Duration(float64(wait) * (0.75 + share/2))
+}
