@@ -60,6 +60,7 @@ var rooms = []room{
 	{path: "schema/wire", may: leaf, reason: "both sides of the wire import it, so it imports the schema and nothing else"},
 	{path: "schema/load", may: adapter, reason: adapters},
 	{path: "schema/chance", reason: "tests of every floor draw from it"},
+	{path: "schema/rowtest", may: leaf, reason: "tests of every floor hold their rows of kinds to it"},
 
 	{path: "reconciler/state", may: adapter, reason: "the tables lie below every room that decides"},
 	{path: "reconciler/health", may: tables, reason: "whether a workload is well is judged from the tables alone, and by nobody else", pure: true},
