@@ -11,7 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/control"
 	"fairlead/reconciler/plan"
@@ -204,9 +203,7 @@ func (m *Machine) wake(now time.Time) time.Time {
 // configure holds the objects that come from no repository: namespace default
 // and the sources of the master's configuration.
 func (m *Machine) configure(c *control.Context) {
-	if c.Tx.Get(schema.Key{Kind: schema.KindNamespace, Name: metav1.NamespaceDefault}) == nil {
-		c.Tx.Put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceDefault, CreationTimestamp: c.Stamp(), Labels: map[string]string{corev1.LabelMetadataName: metav1.NamespaceDefault}}})
-	}
+	control.KeepDefaultNamespace(c)
 	for i := range m.sources {
 		want := &m.sources[i]
 		have, ok := state.Get[*schema.Source](c.Tx, "", want.Name)

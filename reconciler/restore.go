@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,24 +62,15 @@ func decodeRecord(rec wire.Record) (obj schema.Object, err error) {
 
 var errCutShort = errors.New("the record is incomplete")
 
-// whole refuses objects without what every one has that was accepted.
+// whole refuses objects without what every one has that was accepted, and those of
+// which nobody knows what that is.
 func whole(obj schema.Object) error {
-	var is bool
-	switch o := obj.(type) {
-	case *appsv1.Deployment:
-		is = o.Spec.Replicas != nil && o.Spec.Selector != nil && o.Spec.RevisionHistoryLimit != nil && o.Spec.ProgressDeadlineSeconds != nil && len(o.Spec.Template.Spec.Containers) > 0
-	case *appsv1.ReplicaSet:
-		is = o.Spec.Replicas != nil && o.Spec.Selector != nil && len(o.Spec.Template.Spec.Containers) > 0
-	case *corev1.Pod:
-		is = len(o.Spec.Containers) > 0
-	case *schema.Source:
-		is = o.Spec.Interval != nil && o.Spec.ProgressDeadline != nil
-	case *schema.Revision:
-		is = o.Spec.Source != "" && o.Spec.Commit != ""
-	default:
-		is = true
-	}
-	if !is {
+	kind := schema.KindOf(obj)
+	row := control.Of(kind)
+	switch {
+	case row == nil:
+		return fmt.Errorf("this version cannot judge records of kind %s", kind)
+	case row.Whole.Do != nil && !row.Whole.Do(obj):
 		return errCutShort
 	}
 	return nil
@@ -91,8 +81,8 @@ func whole(obj schema.Object) error {
 func (m *Machine) Missing(records []wire.Unreadable) { m.missing = records }
 
 // tellMissing marks every source as incomplete: nobody knows whose the objects were.
-// A node and a namespace are put in place of those that cannot be read, so that
-// nothing is taken for left behind until their node reports and their source is read.
+// What others depend on is replaced by a stand-in, so that nothing is taken for left
+// behind until its node reports or its source is read.
 func (m *Machine) tellMissing(c *control.Context) {
 	if len(m.missing) == 0 {
 		return
@@ -102,15 +92,8 @@ func (m *Machine) tellMissing(c *control.Context) {
 		if !ok || c.Tx.Get(key) != nil {
 			continue
 		}
-		about := metav1.ObjectMeta{Name: key.Name, CreationTimestamp: c.Stamp()}
-		switch key.Kind {
-		case schema.KindNode:
-			node := &corev1.Node{ObjectMeta: about}
-			setNodeReady(node, corev1.ConditionUnknown, schema.ReasonNodeSilent, "its record could not be read; it has not reported yet", c.Now)
-			c.Tx.Put(node)
-		case schema.KindNamespace:
-			about.Labels = map[string]string{corev1.LabelMetadataName: key.Name}
-			c.Tx.Put(&corev1.Namespace{ObjectMeta: about})
+		if row := control.Of(key.Kind); row != nil && row.StandIn.Do != nil {
+			c.Tx.Put(row.StandIn.Do(c, metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, CreationTimestamp: c.Stamp()}))
 		}
 	}
 	message := fmt.Sprintf("records that cannot be read were set aside at the master's start: %d; objects that are still in Git are recreated", len(m.missing))

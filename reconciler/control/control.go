@@ -82,18 +82,16 @@ type Controller struct {
 	Reconcile func(c *Context, key schema.Key) (wake time.Time)
 }
 
-// Table lists the controllers in the order they are told of a change.
+// Table lists the controllers in the order they are told of a change: what collects
+// garbage, then the kinds' own.
 func Table() []Controller {
-	return []Controller{
-		{"namespace", namespaceTriggers, reconcileNamespace},
-		{"node", nodeTriggers, reconcileNode},
-		{"garbage", garbageTriggers, reconcileGarbage},
-		{"deployment", deploymentTriggers, reconcileDeployment},
-		{"replicaset", replicaSetTriggers, reconcileReplicaSet},
-		{"service", serviceTriggers, reconcileService},
-		{"endpoints", endpointsTriggers, reconcileEndpoints},
-		{"revision", revisionTriggers, reconcileRevision},
+	out := []Controller{{"garbage", garbageTriggers, reconcileGarbage}}
+	for _, row := range rows.All() {
+		if row.Controller.Do.Reconcile != nil {
+			out = append(out, row.Controller.Do)
+		}
 	}
+	return out
 }
 
 // OwnAnnotations are the annotations that the cluster writes on objects which

@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -18,6 +19,21 @@ import (
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
+
+var deploymentRow = Row{
+	Kind:       schema.KindDeployment,
+	Controller: controllerCell{Do: Controller{"deployment", deploymentTriggers, reconcileDeployment}},
+	Created:    createdCell{None: asWritten},
+	Carry:      carryCell{Do: carryDeployment},
+	Remove:     removeCell{None: justDeleted},
+	Dependents: dependentsCell{Do: replicaSetsOf},
+	Collect:    collectCell{None: needsNothing},
+	Contents:   contentsCell{None: holdsNothing},
+	Configured: configuredCell{None: takenOver},
+	Memory:     memoryCell{Do: Memory{Lean: leanDeployment}},
+	Whole:      wholeCell{Do: wholeDeployment},
+	StandIn:    standInCell{None: noStandIn},
+}
 
 // Annotations and labels that kubectl and others read.
 const (
@@ -399,4 +415,24 @@ func cleanUpHistory(c *Context, d *appsv1.Deployment, f family) {
 			c.Tx.Delete(schema.KeyOf(rs))
 		}
 	}
+}
+
+func carryDeployment(live, next schema.Object) {
+	next.(*appsv1.Deployment).Status = live.(*appsv1.Deployment).Status
+}
+
+func replicaSetsOf(r state.Reader, d schema.Object) iter.Seq[schema.Object] {
+	return r.By(state.ReplicaSetsByOwner, string(d.GetUID()))
+}
+
+// leanDeployment is without the status, which is counted anew.
+func leanDeployment(obj schema.Object) schema.Object {
+	out := *obj.(*appsv1.Deployment)
+	out.Status, out.ResourceVersion = appsv1.DeploymentStatus{}, ""
+	return &out
+}
+
+func wholeDeployment(obj schema.Object) bool {
+	spec := &obj.(*appsv1.Deployment).Spec
+	return spec.Replicas != nil && spec.Selector != nil && spec.RevisionHistoryLimit != nil && spec.ProgressDeadlineSeconds != nil && len(spec.Template.Spec.Containers) > 0
 }

@@ -19,6 +19,21 @@ import (
 	"fairlead/schema"
 )
 
+var endpointSliceRow = Row{
+	Kind:       schema.KindEndpointSlice,
+	Controller: controllerCell{Do: Controller{"endpoints", endpointsTriggers, reconcileEndpoints}},
+	Created:    createdCell{None: asWritten},
+	Carry:      carryCell{None: notInGit},
+	Remove:     removeCell{None: justDeleted},
+	Dependents: dependentsCell{None: nothingNeeds},
+	Collect:    collectCell{None: "its controller removes it with its service"},
+	Contents:   contentsCell{None: holdsNothing},
+	Configured: configuredCell{None: notInGit},
+	Memory:     memoryCell{None: "it follows from the pods that are kept"},
+	Whole:      wholeCell{None: anyIsWhole},
+	StandIn:    standInCell{None: noStandIn},
+}
+
 // MaxEndpointsPerSlice is where a service's endpoints go on in another slice:
 // the most Kubernetes allows in one.
 const MaxEndpointsPerSlice = 1000

@@ -13,6 +13,21 @@ import (
 	"fairlead/schema"
 )
 
+var eventRow = Row{
+	Kind:       schema.KindEvent,
+	Controller: controllerCell{None: noController},
+	Created:    createdCell{None: asWritten},
+	Carry:      carryCell{None: notInGit},
+	Remove:     removeCell{None: justDeleted},
+	Dependents: dependentsCell{None: nothingNeeds},
+	Collect:    collectCell{None: needsNothing},
+	Contents:   contentsCell{None: holdsNothing},
+	Configured: configuredCell{None: notInGit},
+	Memory:     memoryCell{None: "it tells of the past"},
+	Whole:      wholeCell{None: anyIsWhole},
+	StandIn:    standInCell{None: noStandIn},
+}
+
 // MaxEventMessage bounds an event's message in bytes, as Kubernetes does.
 const MaxEventMessage = 1024
 

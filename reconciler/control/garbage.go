@@ -1,77 +1,76 @@
 package control
 
 import (
-	"fmt"
+	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
 
-// garbageTriggers visits what may have lost its owner or its node: the object
-// itself when it appears, and the dependents of whatever went.
+// collected and needed are the rows of the kinds that end with another object and of
+// those that others end with. They are few: looking through them costs less than to
+// ask for a row at every change.
+var (
+	collected = slices.DeleteFunc(slices.Clone(rows.All()), func(r Row) bool { return r.Collect.Do == nil })
+	needed    = slices.DeleteFunc(slices.Clone(rows.All()), func(r Row) bool { return r.Dependents.Do == nil })
+)
+
+func among(rows []Row, kind schema.Kind) *Row {
+	for i := range rows {
+		if rows[i].Kind == kind {
+			return &rows[i]
+		}
+	}
+	return nil
+}
+
+// garbageTriggers visits what may have lost what it depends on: the object itself
+// when it appears, and the dependents of whatever went.
 func garbageTriggers(r state.Reader, c state.Change) []schema.Key {
 	var keys []schema.Key
-	if c.Old == nil && (c.Key.Kind == schema.KindReplicaSet || c.Key.Kind == schema.KindPod) {
+	if c.Old == nil && among(collected, c.Key.Kind) != nil {
 		keys = append(keys, c.Key)
 	}
 	if c.Old == nil || c.New != nil && c.New.GetUID() == c.Old.GetUID() {
 		return keys
 	}
-	switch c.Key.Kind {
-	case schema.KindDeployment:
-		for rs := range r.By(state.ReplicaSetsByOwner, string(c.Old.GetUID())) {
-			keys = append(keys, schema.KeyOf(rs))
-		}
-	case schema.KindReplicaSet:
-		for pod := range r.By(state.PodsByOwner, string(c.Old.GetUID())) {
-			keys = append(keys, schema.KeyOf(pod))
-		}
-	case schema.KindNode:
-		for pod := range r.By(state.PodsByNode, c.Key.Name) {
-			keys = append(keys, schema.KeyOf(pod))
+	if row := among(needed, c.Key.Kind); row != nil {
+		for obj := range row.Dependents.Do(r, c.Old) {
+			keys = append(keys, schema.KeyOf(obj))
 		}
 	}
 	return keys
 }
 
-// reconcileGarbage removes an object whose owner is gone or another one by now,
-// and a pod whose node is gone: nobody is left who could report its end.
+// reconcileGarbage lets the object's kind remove it if what it depends on is gone, or
+// another one by now. What is of a kind that nobody knows stays.
 func reconcileGarbage(c *Context, key schema.Key) (wake time.Time) {
-	obj := c.Tx.Get(key)
-	if obj == nil {
-		return wake
-	}
-	pod, isPod := obj.(*corev1.Pod)
-	if isPod && pod.Spec.NodeName != "" && !onKnownNode(c.Tx, pod) {
-		Event(c, pod, corev1.EventTypeNormal, "Deleted", "node "+pod.Spec.NodeName+" is gone")
-		c.Tx.Delete(key)
-		return wake
-	}
-	ref := metav1.GetControllerOf(obj)
-	if ref == nil || ownerLives(c.Tx, key.Namespace, ref) {
-		return wake
-	}
-	if isPod {
-		DeletePod(c, pod, fmt.Sprintf("%s %s is gone", ref.Kind, ref.Name))
-	} else {
-		c.Tx.Delete(key)
+	if obj := c.Tx.Get(key); obj != nil {
+		if row := among(collected, key.Kind); row != nil {
+			row.Collect.Do(c, obj)
+		}
 	}
 	return wake
 }
 
-// ownerLives treats owners of kinds it does not know as living.
-func ownerLives(r state.Reader, namespace string, ref *metav1.OwnerReference) bool {
+// ownerGone reports whether the object had a controlling owner that is no more, and
+// names it. Owners of kinds that it does not know count as living.
+func ownerGone(r state.Reader, obj schema.Object) (owner string, gone bool) {
+	ref := metav1.GetControllerOf(obj)
+	if ref == nil {
+		return "", false
+	}
 	info, ok := schema.Lookup(schema.Kind(ref.Kind))
 	if !ok {
-		return true
+		return "", false
 	}
-	if !info.Namespaced {
-		namespace = ""
+	key := schema.Key{Kind: info.Kind, Name: ref.Name}
+	if info.Namespaced {
+		key.Namespace = obj.GetNamespace()
 	}
-	owner := r.Get(schema.Key{Kind: info.Kind, Namespace: namespace, Name: ref.Name})
-	return owner != nil && owner.GetUID() == ref.UID
+	have := r.Get(key)
+	return ref.Kind + " " + ref.Name, have == nil || have.GetUID() != ref.UID
 }

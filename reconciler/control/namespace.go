@@ -1,13 +1,30 @@
 package control
 
 import (
+	"iter"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
+
+var namespaceRow = Row{
+	Kind:       schema.KindNamespace,
+	Controller: controllerCell{Do: Controller{"namespace", namespaceTriggers, reconcileNamespace}},
+	Created:    createdCell{None: asWritten},
+	Carry:      carryCell{Do: carryNamespace},
+	Remove:     removeCell{None: justDeleted},
+	Dependents: dependentsCell{None: nothingNeeds},
+	Collect:    collectCell{None: needsNothing},
+	Contents:   contentsCell{Do: inNamespace},
+	Configured: configuredCell{None: takenOver},
+	Memory:     memoryCell{Do: Memory{Lean: unversioned}},
+	Whole:      wholeCell{None: anyIsWhole},
+	StandIn:    standInCell{Do: standInNamespace},
+}
 
 func namespaceTriggers(_ state.Reader, c state.Change) []schema.Key {
 	return ownKey(schema.KindNamespace, c)
@@ -23,4 +40,29 @@ func reconcileNamespace(c *Context, key schema.Key) (wake time.Time) {
 	next.Status.Phase = corev1.NamespaceActive
 	c.Tx.Put(next)
 	return wake
+}
+
+func carryNamespace(live, next schema.Object) {
+	next.(*corev1.Namespace).Status = live.(*corev1.Namespace).Status
+}
+
+func inNamespace(r state.Reader, of schema.KindInfo, name string) iter.Seq[schema.Object] {
+	if !of.Namespaced {
+		return func(func(schema.Object) bool) {}
+	}
+	return r.List(of.Kind, name)
+}
+
+// standInNamespace stands for a namespace until its source is read.
+func standInNamespace(_ *Context, about metav1.ObjectMeta) schema.Object {
+	about.Labels = map[string]string{corev1.LabelMetadataName: about.Name}
+	return &corev1.Namespace{ObjectMeta: about}
+}
+
+// KeepDefaultNamespace makes the one namespace that stands in no repository, if it is
+// not there.
+func KeepDefaultNamespace(c *Context) {
+	if _, ok := state.Get[*corev1.Namespace](c.Tx, "", metav1.NamespaceDefault); !ok {
+		c.Tx.Put(standInNamespace(c, metav1.ObjectMeta{Name: metav1.NamespaceDefault, CreationTimestamp: c.Stamp()}))
+	}
 }

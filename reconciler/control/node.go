@@ -2,16 +2,33 @@ package control
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
+
+var nodeRow = Row{
+	Kind:       schema.KindNode,
+	Controller: controllerCell{Do: Controller{"node", nodeTriggers, reconcileNode}},
+	Created:    createdCell{None: asWritten},
+	Carry:      carryCell{None: notInGit},
+	Remove:     removeCell{None: justDeleted},
+	Dependents: dependentsCell{Do: podsOnNode},
+	Collect:    collectCell{None: needsNothing},
+	Contents:   contentsCell{None: holdsNothing},
+	Configured: configuredCell{None: notInGit},
+	Memory:     memoryCell{Do: Memory{Lean: leanNode}},
+	Whole:      wholeCell{None: anyIsWhole},
+	StandIn:    standInCell{Do: standInNode},
+}
 
 // lifecycleTaints are the taints that say what state a node is in. They are this
 // controller's alone; all others are the node's configuration.
@@ -201,4 +218,24 @@ func toleratedUntil(c *Context, pod *corev1.Pod, taint *corev1.Taint) (until tim
 		return c.Now, false
 	}
 	return until, until.IsZero()
+}
+
+func podsOnNode(r state.Reader, node schema.Object) iter.Seq[schema.Object] {
+	return r.By(state.PodsByNode, node.GetName())
+}
+
+// leanNode is without the status, which its next report tells.
+func leanNode(obj schema.Object) schema.Object {
+	out := *obj.(*corev1.Node)
+	out.Status, out.ResourceVersion = corev1.NodeStatus{}, ""
+	return &out
+}
+
+// standInNode stands for a node until it reports.
+func standInNode(c *Context, about metav1.ObjectMeta) schema.Object {
+	silent := corev1.NodeCondition{
+		Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: schema.ReasonNodeSilent,
+		Message: "its record could not be read; it has not reported yet", LastHeartbeatTime: c.Stamp(), LastTransitionTime: c.Stamp(),
+	}
+	return &corev1.Node{ObjectMeta: about, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{silent}}}
 }

@@ -12,6 +12,21 @@ import (
 	"fairlead/schema"
 )
 
+var podRow = Row{
+	Kind:       schema.KindPod,
+	Controller: controllerCell{None: "the scheduler gives it a node, which runs it and reports"},
+	Created:    createdCell{Do: func(c *Context, obj schema.Object) { PreparePod(c, obj.(*corev1.Pod)) }},
+	Carry:      carryCell{Do: carryPod},
+	Remove:     removeCell{Do: func(c *Context, obj schema.Object, why string) { DeletePod(c, obj.(*corev1.Pod), why) }},
+	Dependents: dependentsCell{None: nothingNeeds},
+	Collect:    collectCell{Do: collectPod},
+	Contents:   contentsCell{None: holdsNothing},
+	Configured: configuredCell{None: takenOver},
+	Memory:     memoryCell{Do: Memory{Kept: unbound, Lean: leanPod}},
+	Whole:      wholeCell{Do: func(obj schema.Object) bool { return len(obj.(*corev1.Pod).Spec.Containers) > 0 }},
+	StandIn:    standInCell{None: noStandIn},
+}
+
 // PreparePod makes a pod that is about to be created complete: creation time,
 // phase, QoS class and the tolerations every pod has. It changes pod in place and
 // does nothing to one that is complete.
@@ -117,4 +132,38 @@ func ownerKey(obj schema.Object, kind schema.Kind) (schema.Key, bool) {
 		return schema.Key{}, false
 	}
 	return schema.Key{Kind: kind, Namespace: obj.GetNamespace(), Name: ref.Name}, true
+}
+
+// carryPod keeps the node, and the tolerations that every pod is given.
+func carryPod(live, next schema.Object) {
+	was, is := live.(*corev1.Pod), next.(*corev1.Pod)
+	is.Status, is.Spec.NodeName = was.Status, was.Spec.NodeName
+	if len(is.Spec.Tolerations) < len(was.Spec.Tolerations) {
+		is.Spec.Tolerations = was.Spec.Tolerations
+	}
+}
+
+// collectPod removes a pod whose node is gone at once, for nobody is left who could
+// report its end, and lets one go whose owner is gone.
+func collectPod(c *Context, obj schema.Object) {
+	pod := obj.(*corev1.Pod)
+	if pod.Spec.NodeName != "" && !onKnownNode(c.Tx, pod) {
+		Event(c, pod, corev1.EventTypeNormal, "Deleted", "node "+pod.Spec.NodeName+" is gone")
+		c.Tx.Delete(schema.KeyOf(pod))
+		return
+	}
+	if owner, gone := ownerGone(c.Tx, pod); gone {
+		DeletePod(c, pod, owner+" is gone")
+	}
+}
+
+// unbound reports whether no node has the pod: one that is bound is in its node's
+// work, and kept there.
+func unbound(obj schema.Object) bool { return obj.(*corev1.Pod).Spec.NodeName == "" }
+
+// leanPod is without the status, which its node reports.
+func leanPod(obj schema.Object) schema.Object {
+	out := *obj.(*corev1.Pod)
+	out.Status, out.ResourceVersion = corev1.PodStatus{}, ""
+	return &out
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -17,6 +18,21 @@ import (
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
+
+var replicaSetRow = Row{
+	Kind:       schema.KindReplicaSet,
+	Controller: controllerCell{Do: Controller{"replicaset", replicaSetTriggers, reconcileReplicaSet}},
+	Created:    createdCell{None: asWritten},
+	Carry:      carryCell{None: notInGit},
+	Remove:     removeCell{None: justDeleted},
+	Dependents: dependentsCell{Do: podsOwnedBy},
+	Collect:    collectCell{Do: collectReplicaSet},
+	Contents:   contentsCell{None: holdsNothing},
+	Configured: configuredCell{None: notInGit},
+	Memory:     memoryCell{Do: Memory{Lean: leanReplicaSet}},
+	Whole:      wholeCell{Do: wholeReplicaSet},
+	StandIn:    standInCell{None: noStandIn},
+}
 
 const (
 	// MaxPodsPerVisit bounds the pods one visit creates or lets go; the replica
@@ -294,4 +310,26 @@ func countPods(c *Context, rs *appsv1.ReplicaSet) (n podCounts) {
 		n.wake = earliest(n.wake, at)
 	}
 	return n
+}
+
+func podsOwnedBy(r state.Reader, owner schema.Object) iter.Seq[schema.Object] {
+	return r.By(state.PodsByOwner, string(owner.GetUID()))
+}
+
+func collectReplicaSet(c *Context, rs schema.Object) {
+	if _, gone := ownerGone(c.Tx, rs); gone {
+		c.Tx.Delete(schema.KeyOf(rs))
+	}
+}
+
+// leanReplicaSet is without the status, which is counted anew.
+func leanReplicaSet(obj schema.Object) schema.Object {
+	out := *obj.(*appsv1.ReplicaSet)
+	out.Status, out.ResourceVersion = appsv1.ReplicaSetStatus{}, ""
+	return &out
+}
+
+func wholeReplicaSet(obj schema.Object) bool {
+	spec := &obj.(*appsv1.ReplicaSet).Spec
+	return spec.Replicas != nil && spec.Selector != nil && len(spec.Template.Spec.Containers) > 0
 }

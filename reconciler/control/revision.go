@@ -16,6 +16,21 @@ import (
 	"fairlead/schema"
 )
 
+var revisionRow = Row{
+	Kind:       schema.KindRevision,
+	Controller: controllerCell{Do: Controller{"revision", revisionTriggers, reconcileRevision}},
+	Created:    createdCell{None: asWritten},
+	Carry:      carryCell{None: notInGit},
+	Remove:     removeCell{None: justDeleted},
+	Dependents: dependentsCell{None: nothingNeeds},
+	Collect:    collectCell{None: needsNothing},
+	Contents:   contentsCell{None: holdsNothing},
+	Configured: configuredCell{None: notInGit},
+	Memory:     memoryCell{Do: Memory{Lean: all}},
+	Whole:      wholeCell{Do: wholeRevision},
+	StandIn:    standInCell{None: noStandIn},
+}
+
 // revisionTriggers visits the revision that is applied of whatever source a changed
 // object comes from; of every source when a node becomes ready or stops being so.
 func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
@@ -405,4 +420,9 @@ func (w workload) stalled(rev *schema.Revision) bool {
 		}
 	}
 	return some
+}
+
+func wholeRevision(obj schema.Object) bool {
+	spec := &obj.(*schema.Revision).Spec
+	return spec.Source != "" && spec.Commit != ""
 }

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/control"
@@ -72,7 +70,11 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 		if ours {
 			stays++
 		}
-		next, fields := merge(live, d.Object)
+		next, fields, ok := merge(control.Of(key.Kind), live, d.Object)
+		if !ok {
+			diags = append(diags, unknownKind(key, d.Position))
+			continue
+		}
 		if len(fields) == 0 && ours {
 			d.Same.Found(live)
 			continue
@@ -90,6 +92,14 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 	return changes, diags
 }
 
+// unknownKind refuses a change that could lose what the cluster knows of an object.
+func unknownKind(key schema.Key, at schema.Position) schema.Diagnostic {
+	return schema.Diagnostic{
+		Position: at, Severity: schema.Error, Message: key.String() + " cannot be changed: this version does not know what of a " + string(key.Kind) + " to keep",
+		Hint: "leave it as it is, or give it another name",
+	}
+}
+
 // foreign refuses an object that belongs to another source, to the master's
 // configuration, or that the cluster itself made.
 func foreign(source string, live schema.Object, d *schema.Desired) (schema.Diagnostic, bool) {
@@ -105,10 +115,12 @@ func foreign(source string, live schema.Object, d *schema.Desired) (schema.Diagn
 	case owner.Source != "":
 		diag.Message = key.String() + " belongs to source " + owner.Source + " (" + schema.Position{Path: owner.Path, Line: owner.Line}.String() + ")"
 		diag.Hint = "an object may stand in one source only"
-	case key.Kind == schema.KindSource:
-		diag.Message = key.String() + " is the master's configuration, which Git cannot change"
 	default: // made by the cluster, as namespace default is: the source takes it over
-		return diag, false
+		row := control.Of(key.Kind)
+		if row == nil || row.Configured.Do == "" {
+			return diag, false
+		}
+		diag.Message = key.String() + " is " + row.Configured.Do
 	}
 	return diag, true
 }
@@ -149,15 +161,15 @@ func Apply(c *control.Context, changes []ObjectChange) {
 			obj := state.Edit(ch.next)
 			obj.SetCreationTimestamp(c.Stamp())
 			obj.SetGeneration(1)
-			if pod, ok := obj.(*corev1.Pod); ok {
-				control.PreparePod(c, pod)
+			if row := control.Of(ch.Key.Kind); row != nil && row.Created.Do != nil {
+				row.Created.Do(c, obj)
 			}
 			c.Tx.Put(obj)
 		case Update:
 			c.Tx.Put(state.Edit(ch.next))
 		case Prune:
-			if pod, ok := ch.live.(*corev1.Pod); ok {
-				control.DeletePod(c, pod, "no longer in source "+schema.OriginOf(pod).Source)
+			if row := control.Of(ch.Key.Kind); row != nil && row.Remove.Do != nil {
+				row.Remove.Do(c, ch.live, "no longer in source "+schema.OriginOf(ch.live).Source)
 				continue
 			}
 			c.Tx.Delete(ch.Key)
@@ -167,9 +179,13 @@ func Apply(c *control.Context, changes []ObjectChange) {
 
 // merge is the desired object with what the cluster wrote on the live one:
 // identity, status, and what was allocated for it; and how it differs from the
-// live one.
-func merge(live, desired schema.Object) (schema.Object, []schema.FieldChange) {
-	next := state.Edit(desired)
+// live one. row is the kind's; without one nobody knows what to keep, and false says
+// so.
+func merge(row *control.Row, live, desired schema.Object) (next schema.Object, fields []schema.FieldChange, ok bool) {
+	if row == nil {
+		return nil, nil, false
+	}
+	next = state.Edit(desired)
 	next.SetUID(live.GetUID())
 	next.SetCreationTimestamp(live.GetCreationTimestamp())
 	next.SetResourceVersion(live.GetResourceVersion())
@@ -186,54 +202,12 @@ func merge(live, desired schema.Object) (schema.Object, []schema.FieldChange) {
 			next.SetAnnotations(a)
 		}
 	}
-	switch next := next.(type) {
-	case *appsv1.Deployment:
-		next.Status = live.(*appsv1.Deployment).Status
-	case *corev1.Namespace:
-		next.Status = live.(*corev1.Namespace).Status
-	case *schema.Source:
-		next.Status = live.(*schema.Source).Status
-	case *corev1.Pod:
-		mergePod(live.(*corev1.Pod), next)
-	case *corev1.Service:
-		mergeService(live.(*corev1.Service), next)
+	if row.Carry.Do != nil {
+		row.Carry.Do(live, next)
 	}
-	fields := schema.Diff(live, next)
+	fields = schema.Diff(live, next)
 	if slices.ContainsFunc(fields, func(f schema.FieldChange) bool { return !strings.HasPrefix(f.Path, "metadata") }) {
 		next.SetGeneration(live.GetGeneration() + 1)
 	}
-	return next, fields
-}
-
-func mergePod(live, next *corev1.Pod) {
-	next.Status = live.Status
-	next.Spec.NodeName = live.Spec.NodeName
-	if len(next.Spec.Tolerations) < len(live.Spec.Tolerations) {
-		next.Spec.Tolerations = live.Spec.Tolerations
-	}
-}
-
-// mergeService keeps the addresses and ports the service was given where the
-// manifest leaves them open.
-func mergeService(live, next *corev1.Service) {
-	next.Status = live.Status
-	if next.Spec.ClusterIP == "" && live.Spec.ClusterIP != corev1.ClusterIPNone {
-		next.Spec.ClusterIP = live.Spec.ClusterIP
-	}
-	if next.Spec.ClusterIP == live.Spec.ClusterIP {
-		next.Spec.ClusterIPs = live.Spec.ClusterIPs
-		next.Spec.IPFamilies = live.Spec.IPFamilies
-		next.Spec.IPFamilyPolicy = live.Spec.IPFamilyPolicy
-	}
-	if next.Spec.Type == corev1.ServiceTypeClusterIP {
-		return
-	}
-	for i := range next.Spec.Ports {
-		p := &next.Spec.Ports[i]
-		for _, old := range live.Spec.Ports {
-			if p.NodePort == 0 && old.Port == p.Port && old.Protocol == p.Protocol {
-				p.NodePort = old.NodePort
-			}
-		}
-	}
+	return next, fields, true
 }

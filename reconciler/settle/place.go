@@ -179,3 +179,44 @@ func noteDifference(tx *state.Txn, rev *schema.Revision, note string) {
 	edited.Status.Differs = append(edited.Status.Differs, note)
 	tx.Put(edited)
 }
+
+// placementTriggers: an unbound pod is tried when it appears, and all of them
+// again when a node changes or a bound pod gives its room back.
+func placementTriggers(r state.Reader, c state.Change) []schema.Key {
+	pod, isPod := c.New.(*corev1.Pod)
+	if isPod && pod.Spec.NodeName == "" {
+		if c.Old == nil {
+			return []schema.Key{c.Key}
+		}
+		return nil
+	}
+	if !givesRoom(c) {
+		return nil
+	}
+	var keys []schema.Key
+	for p := range state.By[*corev1.Pod](r, state.PodsByNode, "") {
+		keys = append(keys, schema.KeyOf(p))
+	}
+	return keys
+}
+
+// givesRoom reports whether a pod may fit after a change that did not before.
+func givesRoom(c state.Change) bool {
+	switch c.Key.Kind {
+	case schema.KindNode:
+		return true
+	case schema.KindPod:
+		held := roomTaken(c.Old)
+		return held != "" && held != roomTaken(c.New)
+	}
+	return false
+}
+
+// roomTaken names the node on which the pod holds room, "" for none.
+func roomTaken(obj schema.Object) string {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok || pod == nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return ""
+	}
+	return pod.Spec.NodeName
+}

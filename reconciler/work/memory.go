@@ -16,9 +16,9 @@ import (
 	"strconv"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/reconciler/control"
 	"fairlead/schema"
 	"fairlead/schema/wire"
 )
@@ -58,19 +58,17 @@ func NewKeeper(secret []byte) *Keeper {
 	return &Keeper{aead: aead, key: derive("seals")}
 }
 
-// RecordKey is the item under which nodes keep obj, if they do: events tell of
-// the past, endpoints follow from pods, and a bound pod is in its node's work.
+// RecordKey is the item under which nodes keep obj, if they do; its kind's row says
+// so. What is of a kind without a row is kept.
 func RecordKey(obj schema.Object) (key string, kept bool) {
 	k := schema.KeyOf(obj)
-	switch k.Kind {
-	case schema.KindEvent, schema.KindEndpointSlice:
-		return "", false
-	case schema.KindPod:
-		kept = obj.(*corev1.Pod).Spec.NodeName == ""
-	default:
-		kept = true
+	if row := control.Of(k.Kind); row != nil {
+		memory := &row.Memory.Do
+		if memory.Lean == nil || memory.Kept != nil && !memory.Kept(obj) {
+			return "", false
+		}
 	}
-	return strings.Join([]string{wire.FamilyRecords, string(k.Kind), k.Namespace, k.Name}, "/"), kept
+	return strings.Join([]string{wire.FamilyRecords, string(k.Kind), k.Namespace, k.Name}, "/"), true
 }
 
 // KeyOfRecord is the object that a key of RecordKey's names.
@@ -112,34 +110,14 @@ func asJSON(data []byte) json.RawMessage {
 	return out
 }
 
-// lean leaves out what changes often and is found out anew: the status of
-// workloads and nodes. The resourceVersion goes with it, except where the whole
-// object is kept and its version tells how fresh the record is.
+// lean leaves out what changes often and is found out anew, as the kind's row says;
+// what is of a kind without a row is kept whole.
 func lean(obj schema.Object) schema.Object {
-	switch o := obj.(type) {
-	case *schema.Source, *schema.Revision:
+	row := control.Of(schema.KindOf(obj))
+	if row == nil || row.Memory.Do.Lean == nil {
 		return obj
-	case *appsv1.Deployment:
-		out := *o
-		out.Status = appsv1.DeploymentStatus{}
-		obj = &out
-	case *appsv1.ReplicaSet:
-		out := *o
-		out.Status = appsv1.ReplicaSetStatus{}
-		obj = &out
-	case *corev1.Node:
-		out := *o
-		out.Status = corev1.NodeStatus{}
-		obj = &out
-	case *corev1.Pod:
-		out := *o
-		out.Status = corev1.PodStatus{}
-		obj = &out
-	default:
-		obj = obj.DeepCopyObject().(schema.Object)
 	}
-	obj.SetResourceVersion("")
-	return obj
+	return row.Memory.Do.Lean(obj)
 }
 
 // Memory is what one node remembers of the cluster.

@@ -1,0 +1,100 @@
+package control
+
+import (
+	"iter"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// Row is what the engine and the loop know of one kind: each file of a kind fills
+// one, and no code that handles any object knows a kind by name. Whoever finds no row
+// for a kind leaves its objects as they are.
+type Row struct {
+	Kind schema.Kind
+	// Controller turns its objects into what follows from them.
+	Controller controllerCell
+	// Created completes an object that is about to be created, in place.
+	Created createdCell
+	// Carry gives next, which takes live's place, what the cluster wrote on live:
+	// status, and what was allocated for it. Identity and OwnAnnotations are every
+	// kind's.
+	Carry carryCell
+	// Remove lets an object go and says why, where more is to be done than to delete
+	// it.
+	Remove removeCell
+	// Dependents are the objects that cannot be without obj, which is gone.
+	Dependents dependentsCell
+	// Collect removes an object if what it depends on is gone.
+	Collect collectCell
+	// Contents are the objects of another kind that go with the object of that name.
+	Contents contentsCell
+	// Configured says of an object that comes from no source what it is, where Git may
+	// not take it over.
+	Configured configuredCell
+	// Memory is what the nodes keep of it for a master that lost its store.
+	Memory memoryCell
+	// Whole reports whether a stored object has what every accepted one has.
+	Whole wholeCell
+	// StandIn takes the place of an object whose record cannot be read, so that what
+	// depends on it is not taken for left behind.
+	StandIn standInCell
+}
+
+type (
+	controllerCell = schema.Cell[Controller]
+	createdCell    = schema.Cell[func(c *Context, obj schema.Object)]
+	carryCell      = schema.Cell[func(live, next schema.Object)]
+	removeCell     = schema.Cell[func(c *Context, obj schema.Object, why string)]
+	dependentsCell = schema.Cell[func(r state.Reader, obj schema.Object) iter.Seq[schema.Object]]
+	collectCell    = schema.Cell[func(c *Context, obj schema.Object)]
+	contentsCell   = schema.Cell[func(r state.Reader, of schema.KindInfo, name string) iter.Seq[schema.Object]]
+	configuredCell = schema.Cell[string]
+	memoryCell     = schema.Cell[Memory]
+	wholeCell      = schema.Cell[func(obj schema.Object) bool]
+	standInCell    = schema.Cell[func(c *Context, about metav1.ObjectMeta) schema.Object]
+)
+
+// Memory is what survives a lost store of a kind's objects.
+type Memory struct {
+	// Kept reports whether an object is kept; nil for all.
+	Kept func(obj schema.Object) bool
+	// Lean is a copy without what is found out anew, or obj itself where all of it is
+	// kept and its resourceVersion tells how fresh the record is.
+	Lean func(obj schema.Object) schema.Object
+}
+
+// rows stand in the order in which their controllers are told of a change.
+var rows = schema.RowsOf(func(r *Row) schema.Kind { return r.Kind },
+	namespaceRow, nodeRow, deploymentRow, replicaSetRow, podRow, serviceRow, endpointSliceRow, configMapRow, secretRow, eventRow, sourceRow, revisionRow,
+)
+
+// Of is the row of a kind, nil for one that this version cannot handle.
+func Of(kind schema.Kind) *Row { return rows.Of(kind) }
+
+// Reasons that several kinds share.
+const (
+	noController = "nothing follows from it by itself"
+	asWritten    = "it is created as it is written"
+	notInGit     = "it does not stand in Git"
+	noStatus     = "the cluster writes nothing on it"
+	justDeleted  = "deleting the object is all there is to do"
+	nothingNeeds = "no other object ends with it"
+	needsNothing = "it ends with no other object"
+	holdsNothing = "nothing stands in it"
+	takenOver    = "the source takes it over"
+	anyIsWhole   = "it has no field that others count on"
+	noStandIn    = "nothing is removed because it is missing"
+)
+
+// all is the whole object, its version included.
+func all(obj schema.Object) schema.Object { return obj }
+
+// unversioned is the whole object without its version.
+func unversioned(obj schema.Object) schema.Object {
+	out := state.Edit(obj)
+	out.SetResourceVersion("")
+	return out
+}
