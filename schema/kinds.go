@@ -54,6 +54,7 @@ type KindInfo struct {
 	Namespaced bool
 	Desired    bool // may stand in Git
 	Logs       bool // has a log subresource
+	OfItself   bool // what the cluster writes of itself; its objects are not counted among what was created
 	New        func() Object
 }
 
@@ -77,12 +78,12 @@ var kinds = []KindInfo{
 	{Kind: KindService, Version: "v1", Resource: "services", Singular: "service", Short: []string{"svc"}, Namespaced: true, Desired: true, New: func() Object { return &corev1.Service{} }},
 	{Kind: KindConfigMap, Version: "v1", Resource: "configmaps", Singular: "configmap", Short: []string{"cm"}, Namespaced: true, Desired: true, New: func() Object { return &corev1.ConfigMap{} }},
 	{Kind: KindSecret, Version: "v1", Resource: "secrets", Singular: "secret", Namespaced: true, Desired: true, New: func() Object { return &corev1.Secret{} }},
-	{Kind: KindEvent, Version: "v1", Resource: "events", Singular: "event", Short: []string{"ev"}, Namespaced: true, New: func() Object { return &corev1.Event{} }},
+	{Kind: KindEvent, Version: "v1", Resource: "events", Singular: "event", Short: []string{"ev"}, Namespaced: true, OfItself: true, New: func() Object { return &corev1.Event{} }},
 	{Kind: KindDeployment, Group: "apps", Version: "v1", Resource: "deployments", Singular: "deployment", Short: []string{"deploy"}, Namespaced: true, Desired: true, New: func() Object { return &appsv1.Deployment{} }},
 	{Kind: KindReplicaSet, Group: "apps", Version: "v1", Resource: "replicasets", Singular: "replicaset", Short: []string{"rs"}, Namespaced: true, New: func() Object { return &appsv1.ReplicaSet{} }},
 	{Kind: KindEndpointSlice, Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices", Singular: "endpointslice", Namespaced: true, New: func() Object { return &discoveryv1.EndpointSlice{} }},
-	{Kind: KindSource, Group: Group, Version: "v1", Resource: "sources", Singular: "source", Desired: true, New: func() Object { return &Source{} }},
-	{Kind: KindRevision, Group: Group, Version: "v1", Resource: "revisions", Singular: "revision", Short: []string{"rev"}, New: func() Object { return &Revision{} }},
+	{Kind: KindSource, Group: Group, Version: "v1", Resource: "sources", Singular: "source", Desired: true, OfItself: true, New: func() Object { return &Source{} }},
+	{Kind: KindRevision, Group: Group, Version: "v1", Resource: "revisions", Singular: "revision", Short: []string{"rev"}, OfItself: true, New: func() Object { return &Revision{} }},
 }
 
 var (

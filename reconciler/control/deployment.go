@@ -28,7 +28,6 @@ var deploymentRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: replicaSetsOf},
 	Collect:    collectCell{None: needsNothing},
-	Contents:   contentsCell{None: holdsNothing},
 	Configured: configuredCell{None: takenOver},
 	Memory:     memoryCell{Do: Memory{Lean: leanDeployment}},
 	Whole:      wholeCell{Do: wholeDeployment},

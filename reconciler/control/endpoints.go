@@ -27,7 +27,6 @@ var endpointSliceRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: "its controller removes it with its service"},
-	Contents:   contentsCell{None: holdsNothing},
 	Configured: configuredCell{None: notInGit},
 	Memory:     memoryCell{None: "it follows from the pods that are kept"},
 	Whole:      wholeCell{None: anyIsWhole},

@@ -21,7 +21,6 @@ var eventRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
-	Contents:   contentsCell{None: holdsNothing},
 	Configured: configuredCell{None: notInGit},
 	Memory:     memoryCell{None: "it tells of the past"},
 	Whole:      wholeCell{None: anyIsWhole},

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"iter"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,7 +18,6 @@ var namespaceRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
-	Contents:   contentsCell{Do: inNamespace},
 	Configured: configuredCell{None: takenOver},
 	Memory:     memoryCell{Do: Memory{Lean: unversioned}},
 	Whole:      wholeCell{None: anyIsWhole},
@@ -44,13 +42,6 @@ func reconcileNamespace(c *Context, key schema.Key) (wake time.Time) {
 
 func carryNamespace(live, next schema.Object) {
 	next.(*corev1.Namespace).Status = live.(*corev1.Namespace).Status
-}
-
-func inNamespace(r state.Reader, of schema.KindInfo, name string) iter.Seq[schema.Object] {
-	if !of.Namespaced {
-		return func(func(schema.Object) bool) {}
-	}
-	return r.List(of.Kind, name)
 }
 
 // standInNamespace stands for a namespace until its source is read.

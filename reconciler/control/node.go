@@ -23,7 +23,6 @@ var nodeRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: podsOnNode},
 	Collect:    collectCell{None: needsNothing},
-	Contents:   contentsCell{None: holdsNothing},
 	Configured: configuredCell{None: notInGit},
 	Memory:     memoryCell{Do: Memory{Lean: leanNode}},
 	Whole:      wholeCell{None: anyIsWhole},

@@ -20,7 +20,6 @@ var podRow = Row{
 	Remove:     removeCell{Do: func(c *Context, obj schema.Object, why string) { DeletePod(c, obj.(*corev1.Pod), why) }},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{Do: collectPod},
-	Contents:   contentsCell{None: holdsNothing},
 	Configured: configuredCell{None: takenOver},
 	Memory:     memoryCell{Do: Memory{Kept: unbound, Lean: leanPod}},
 	Whole:      wholeCell{Do: func(obj schema.Object) bool { return len(obj.(*corev1.Pod).Spec.Containers) > 0 }},

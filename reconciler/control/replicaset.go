@@ -27,7 +27,6 @@ var replicaSetRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: podsOwnedBy},
 	Collect:    collectCell{Do: collectReplicaSet},
-	Contents:   contentsCell{None: holdsNothing},
 	Configured: configuredCell{None: notInGit},
 	Memory:     memoryCell{Do: Memory{Lean: leanReplicaSet}},
 	Whole:      wholeCell{Do: wholeReplicaSet},

@@ -24,7 +24,6 @@ var revisionRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
-	Contents:   contentsCell{None: holdsNothing},
 	Configured: configuredCell{None: notInGit},
 	Memory:     memoryCell{Do: Memory{Lean: all}},
 	Whole:      wholeCell{Do: wholeRevision},
@@ -53,7 +52,7 @@ func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
 	for _, side := range changedSides[schema.Object](c) {
 		source, own = cmp.Or(schema.OriginOf(side).Source, source), metav1.GetControllerOfNoCopy(side) == nil
 	}
-	if c.New != nil && c.Key.Kind != schema.KindDeployment && c.Key.Kind != schema.KindPod {
+	if c.New != nil && !health.Counts(c.Key.Kind) {
 		return nil
 	}
 	return revisionConcerned(r, source, own)

@@ -29,8 +29,6 @@ type Row struct {
 	Dependents dependentsCell
 	// Collect removes an object if what it depends on is gone.
 	Collect collectCell
-	// Contents are the objects of another kind that go with the object of that name.
-	Contents contentsCell
 	// Configured says of an object that comes from no source what it is, where Git may
 	// not take it over.
 	Configured configuredCell
@@ -50,7 +48,6 @@ type (
 	removeCell     = schema.Cell[func(c *Context, obj schema.Object, why string)]
 	dependentsCell = schema.Cell[func(r state.Reader, obj schema.Object) iter.Seq[schema.Object]]
 	collectCell    = schema.Cell[func(c *Context, obj schema.Object)]
-	contentsCell   = schema.Cell[func(r state.Reader, of schema.KindInfo, name string) iter.Seq[schema.Object]]
 	configuredCell = schema.Cell[string]
 	memoryCell     = schema.Cell[Memory]
 	wholeCell      = schema.Cell[func(obj schema.Object) bool]
@@ -83,7 +80,6 @@ const (
 	justDeleted  = "deleting the object is all there is to do"
 	nothingNeeds = "no other object ends with it"
 	needsNothing = "it ends with no other object"
-	holdsNothing = "nothing stands in it"
 	takenOver    = "the source takes it over"
 	anyIsWhole   = "it has no field that others count on"
 	noStandIn    = "nothing is removed because it is missing"

@@ -10,7 +10,6 @@ var secretRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
-	Contents:   contentsCell{None: holdsNothing},
 	Configured: configuredCell{None: takenOver},
 	Memory:     memoryCell{Do: Memory{Lean: unversioned}},
 	Whole:      wholeCell{None: anyIsWhole},

@@ -25,7 +25,6 @@ var serviceRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: "the controller of its slices removes them"},
 	Collect:    collectCell{None: needsNothing},
-	Contents:   contentsCell{None: holdsNothing},
 	Configured: configuredCell{None: takenOver},
 	Memory:     memoryCell{Do: Memory{Lean: unversioned}},
 	Whole:      wholeCell{None: anyIsWhole},

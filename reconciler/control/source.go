@@ -1,11 +1,6 @@
 package control
 
-import (
-	"iter"
-
-	"fairlead/reconciler/state"
-	"fairlead/schema"
-)
+import "fairlead/schema"
 
 var sourceRow = Row{
 	Kind:       schema.KindSource,
@@ -15,7 +10,6 @@ var sourceRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
-	Contents:   contentsCell{Do: ofSource},
 	Configured: configuredCell{Do: "the master's configuration, which Git cannot change"},
 	Memory:     memoryCell{Do: Memory{Lean: all}},
 	Whole:      wholeCell{Do: wholeSource},
@@ -24,10 +18,6 @@ var sourceRow = Row{
 
 func carrySource(live, next schema.Object) {
 	next.(*schema.Source).Status = live.(*schema.Source).Status
-}
-
-func ofSource(r state.Reader, of schema.KindInfo, name string) iter.Seq[schema.Object] {
-	return r.BySource(of.Kind, name)
 }
 
 func wholeSource(obj schema.Object) bool {

@@ -16,6 +16,12 @@ import (
 // its rollout has not moved for as long as it may.
 const ReasonDeadlineExceeded = "ProgressDeadlineExceeded"
 
+var deploymentRow = row{
+	kind: schema.KindDeployment,
+	of:   schema.Cell[judgement]{Do: deployment},
+	in:   schema.Cell[workloads]{Do: bySource(schema.KindDeployment)},
+}
+
 func deployment(r state.Reader, obj schema.Object, now time.Time) Workload {
 	d := obj.(*appsv1.Deployment)
 	w := Workload{

@@ -81,38 +81,45 @@ func (w Workload) Progress() string { return w.progress() }
 // Name is the workload's kind and key, "Deployment shop/api".
 func (w Workload) Name() string { return schema.KeyOf(w.Object).String() }
 
-// row is what is known of one kind of workload.
+// row is what is known of one kind.
 type row struct {
 	kind schema.Kind
 	// of judges one. It fills in all but Object.
-	of func(r state.Reader, obj schema.Object, now time.Time) Workload
+	of schema.Cell[judgement]
 	// in are those of a source that nothing else made.
-	in func(r state.Reader, source string) iter.Seq[schema.Object]
+	in schema.Cell[workloads]
 }
 
-// rows are the kinds in the order in which they are told.
-var rows = []row{
-	{schema.KindDeployment, deployment, bySource(schema.KindDeployment)},
-	{schema.KindReplicaSet, replicaSet, nil}, // only ever a Deployment's
-	{schema.KindPod, pod, barePods},
-}
+type (
+	judgement = func(r state.Reader, obj schema.Object, now time.Time) Workload
+	workloads = func(r state.Reader, source string) iter.Seq[schema.Object]
+)
 
-// idle are the kinds that may stand in Git and run nothing: they are well as soon as
-// they are applied.
-var idle = []schema.Kind{schema.KindNamespace, schema.KindService, schema.KindConfigMap, schema.KindSecret, schema.KindSource}
+// rows are the kinds in the order in which their workloads are told. Those that run
+// nothing are well as soon as they are applied.
+var rows = schema.RowsOf(func(r *row) schema.Kind { return r.kind }, slices.Concat([]row{deploymentRow, replicaSetRow, podRow}, idle)...)
 
 // Of is how a workload is at now. A kind that has no row is not complete, and told
 // as such: what nobody can judge is never well.
 func Of(r state.Reader, obj schema.Object, now time.Time) Workload {
 	kind := schema.KindOf(obj)
 	w := unknown(kind)
-	for _, row := range rows {
-		if row.kind == kind {
-			w = row.of(r, obj, now)
-		}
+	if row := rows.Of(kind); row != nil && row.of.Do != nil {
+		w = row.of.Do(r, obj, now)
 	}
 	w.Object = obj
 	return w
+}
+
+// Counts reports whether a source's objects of that kind are among In: whether they
+// are well decides how its revision is.
+func Counts(kind schema.Kind) bool {
+	for _, w := range walks {
+		if w.kind == kind {
+			return true
+		}
+	}
+	return false
 }
 
 func unknown(kind schema.Kind) Workload {
@@ -124,8 +131,8 @@ func unknown(kind schema.Kind) Workload {
 // of the rows, in key order. Those of a kind without a row come last.
 func In(r state.Reader, source string) iter.Seq[schema.Object] {
 	return func(yield func(schema.Object) bool) {
-		for _, in := range walks {
-			for obj := range in(r, source) {
+		for _, walk := range walks {
+			for obj := range walk.in(r, source) {
 				if !yield(obj) {
 					return
 				}
@@ -134,21 +141,25 @@ func In(r state.Reader, source string) iter.Seq[schema.Object] {
 	}
 }
 
+// walk is the way to a source's workloads of one kind.
+type walk struct {
+	kind schema.Kind
+	in   workloads
+}
+
 var walks = walksOf(schema.Kinds())
 
 // walksOf are the ways to a source's workloads, one for each kind that has or should
 // have a row.
-func walksOf(kinds []schema.KindInfo) (out []func(state.Reader, string) iter.Seq[schema.Object]) {
-	judged := slices.Clone(idle)
-	for _, row := range rows {
-		judged = append(judged, row.kind)
-		if row.in != nil {
-			out = append(out, row.in)
+func walksOf(kinds []schema.KindInfo) (out []walk) {
+	for _, row := range rows.All() {
+		if row.in.Do != nil {
+			out = append(out, walk{row.kind, row.in.Do})
 		}
 	}
 	for _, info := range kinds {
-		if info.Desired && !slices.Contains(judged, info.Kind) {
-			out = append(out, bySource(info.Kind))
+		if info.Desired && rows.Of(info.Kind) == nil {
+			out = append(out, walk{info.Kind, bySource(info.Kind)})
 		}
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/rowtest"
 )
 
 var now = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -126,6 +127,7 @@ func TestTellKeepsTheFault(t *testing.T) {
 // Each kind that may stand in Git is judged or known to run nothing; a kind that is
 // neither is found among a source's workloads, and is not well.
 func TestAnUnknownKindIsNotWell(t *testing.T) {
+	rowtest.Check(t, rows)
 	if got := len(walksOf(schema.Kinds())); got != 2 {
 		t.Errorf("%d ways to workloads, want those of Deployments and Pods: a kind of schema has no row", got)
 	}

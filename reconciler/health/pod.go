@@ -13,7 +13,13 @@ import (
 	"fairlead/schema"
 )
 
-// pod is the row of pods that nothing else made.
+var podRow = row{
+	kind: schema.KindPod,
+	of:   schema.Cell[judgement]{Do: pod},
+	in:   schema.Cell[workloads]{Do: barePods},
+}
+
+// pod judges one that nothing else made.
 func pod(r state.Reader, obj schema.Object, _ time.Time) Workload {
 	p := obj.(*corev1.Pod)
 	w := Workload{

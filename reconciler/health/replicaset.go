@@ -10,6 +10,12 @@ import (
 	"fairlead/schema"
 )
 
+var replicaSetRow = row{
+	kind: schema.KindReplicaSet,
+	of:   schema.Cell[judgement]{Do: replicaSet},
+	in:   schema.Cell[workloads]{None: "it is only ever a Deployment's"},
+}
+
 func replicaSet(r state.Reader, obj schema.Object, now time.Time) Workload {
 	rs := obj.(*appsv1.ReplicaSet)
 	want := Desired(rs.Spec.Replicas)

@@ -275,11 +275,11 @@ func CountObjects(r state.Reader, source string) (n int) {
 		if !info.Desired {
 			continue
 		}
-		walk := r.BySource(info.Kind, source)
-		if info.Kind == schema.KindPod {
-			walk = barePods(r, source)
+		objects := r.BySource(info.Kind, source)
+		if row := rows.Of(info.Kind); row != nil && row.in.Do != nil {
+			objects = row.in.Do(r, source) // most of a source's pods are made by others
 		}
-		for obj := range walk {
+		for obj := range objects {
 			if metav1.GetControllerOfNoCopy(obj) == nil {
 				n++
 			}

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"fairlead/reconciler/control"
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -25,17 +24,22 @@ func Prunes(r state.Reader, changes []ObjectChange) int {
 			continue
 		}
 		going[ch.Key] = true
-		row := control.Of(ch.Key.Kind)
-		if row == nil || row.Contents.Do == nil {
-			continue
-		}
 		for _, info := range schema.Kinds() {
 			if !info.Desired {
 				continue
 			}
-			for obj := range row.Contents.Do(r, info, ch.Key.Name) {
-				if applied(info, obj) {
-					going[schema.KeyOf(obj)] = true
+			switch {
+			case ch.Key.Kind == schema.KindNamespace && info.Namespaced:
+				for obj := range r.List(info.Kind, ch.Key.Name) {
+					if applied(info, obj) {
+						going[schema.KeyOf(obj)] = true
+					}
+				}
+			case ch.Key.Kind == schema.KindSource:
+				for obj := range r.BySource(info.Kind, ch.Key.Name) {
+					if applied(info, obj) {
+						going[schema.KeyOf(obj)] = true
+					}
 				}
 			}
 		}

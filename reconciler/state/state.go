@@ -12,7 +12,6 @@
 package state
 
 import (
-	"fmt"
 	"iter"
 	"reflect"
 	"slices"
@@ -21,11 +20,7 @@ import (
 	"sync"
 
 	"github.com/tidwall/btree"
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/schema"
 )
@@ -37,59 +32,21 @@ type Index struct {
 	values func(schema.Object) []string
 }
 
-// The indexes. A value is exact; an object may have none or several.
-var (
-	// PodsByNode: spec.nodeName; "" holds the pods not bound yet.
-	PodsByNode = Index{schema.KindPod, 0, func(o schema.Object) []string { return []string{o.(*corev1.Pod).Spec.NodeName} }}
-	// PodsByOwner: UID of the controlling owner; "" holds pods without one.
-	PodsByOwner = Index{schema.KindPod, 1, controllerUID}
-	// PodsByUID: metadata.uid.
-	PodsByUID = Index{schema.KindPod, 2, func(o schema.Object) []string { return []string{string(o.GetUID())} }}
-	// PodsByLabel: LabelValue of each label.
-	PodsByLabel = Index{schema.KindPod, 3, func(o schema.Object) []string { return labelValues(o.GetNamespace(), o.GetLabels()) }}
-	// ReplicaSetsByOwner: UID of the controlling Deployment.
-	ReplicaSetsByOwner = Index{schema.KindReplicaSet, 0, controllerUID}
-	// EndpointSlicesByService: "namespace/service".
-	EndpointSlicesByService = Index{schema.KindEndpointSlice, 0, func(o schema.Object) []string {
-		return []string{o.GetNamespace() + "/" + o.GetLabels()[discoveryv1.LabelServiceName]}
-	}}
-	// ServicesByClusterIP: spec.clusterIP where one is set.
-	ServicesByClusterIP = Index{schema.KindService, 0, func(o schema.Object) []string {
-		if ip := o.(*corev1.Service).Spec.ClusterIP; ip != "" && ip != corev1.ClusterIPNone {
-			return []string{ip}
-		}
-		return nil
-	}}
-	// ServicesByNodePort: "30080/TCP" for each node port.
-	ServicesByNodePort = Index{schema.KindService, 1, func(o schema.Object) []string {
-		var out []string
-		for _, p := range o.(*corev1.Service).Spec.Ports {
-			if p.NodePort != 0 {
-				out = append(out, fmt.Sprintf("%d/%s", p.NodePort, p.Protocol))
-			}
-		}
-		return out
-	}}
-	// ServicesBySelector: LabelValue of one of its selector's labels, SelectorLabel;
-	// none for a service that selects nothing.
-	ServicesBySelector = Index{schema.KindService, 2, func(o schema.Object) []string {
-		if value := SelectorLabel(o.(*corev1.Service)); value != "" {
-			return []string{value}
-		}
-		return nil
-	}}
-	// RevisionsBySource: spec.source.
-	RevisionsBySource = Index{schema.KindRevision, 0, func(o schema.Object) []string { return []string{o.(*schema.Revision).Spec.Source} }}
-)
+// indexed are the indexes of every kind that has some, each kind's in the order of
+// their slots. A value is exact; an object may have none or several.
+var indexed = [][]Index{podIndexes, replicaSetIndexes, endpointSliceIndexes, serviceIndexes, revisionIndexes}
 
+// indexes are those of each kind, by schema.Index.
 var indexes = func() [][]Index {
 	out := make([][]Index, len(schema.Kinds()))
-	for _, ix := range []Index{PodsByNode, PodsByOwner, PodsByUID, PodsByLabel, ReplicaSetsByOwner, EndpointSlicesByService, ServicesByClusterIP, ServicesByNodePort, ServicesBySelector, RevisionsBySource} {
-		i := schema.Index(ix.kind)
-		if ix.slot != len(out[i]) {
-			panic("state: index slots of " + string(ix.kind) + " are not in order")
+	for _, ofKind := range indexed {
+		for slot, ix := range ofKind {
+			i := schema.Index(ix.kind)
+			if ix.slot != slot || slot != len(out[i]) {
+				panic("state: index slots of " + string(ix.kind) + " are not in order")
+			}
+			out[i] = append(out[i], ix)
 		}
-		out[i] = append(out[i], ix)
 	}
 	return out
 }()
@@ -106,21 +63,6 @@ func labelValues(namespace string, labels map[string]string) []string {
 		out = append(out, LabelValue(namespace, key, value))
 	}
 	return out
-}
-
-// SelectorLabel is the label of the selector to look for the service's pods under:
-// the first by key, "" if it has none. Every pod it selects has it.
-func SelectorLabel(svc *corev1.Service) string {
-	first := ""
-	for key := range svc.Spec.Selector {
-		if first == "" || key < first {
-			first = key
-		}
-	}
-	if len(svc.Spec.Selector) == 0 {
-		return ""
-	}
-	return LabelValue(svc.Namespace, first, svc.Spec.Selector[first])
 }
 
 func controllerUID(o schema.Object) []string {
@@ -292,7 +234,6 @@ type Change struct {
 type Txn struct {
 	view
 	base    *Snapshot
-	own     [32]bool // tables already copied
 	changes []Change
 	touched map[schema.Key]int // key -> index in changes
 	log     []Change           // every change since Begin, in order, not merged
@@ -301,11 +242,10 @@ type Txn struct {
 
 func (t *Txn) table(kind schema.Kind) *table {
 	i := schema.Index(kind)
-	if !t.own[i] {
+	if t.tables[i] == t.base.tables[i] { // not copied yet
 		t.base.mu.Lock()
 		t.tables[i] = t.tables[i].copy()
 		t.base.mu.Unlock()
-		t.own[i] = true
 	}
 	return t.tables[i]
 }
@@ -334,9 +274,7 @@ func (t *Txn) Put(obj schema.Object) {
 // pods it foresees as the master then does.
 func (t *Txn) identify(key schema.Key, obj schema.Object) {
 	number := t.counters.ResourceVersion
-	switch key.Kind {
-	case schema.KindEvent, schema.KindRevision, schema.KindSource:
-	default:
+	if !schema.Kinds()[schema.Index(key.Kind)].OfItself {
 		t.counters.Creations++
 		number = t.counters.Creations
 	}
@@ -519,23 +457,4 @@ func Edit[T schema.Object](obj T) T { return obj.DeepCopyObject().(T) }
 func Shallow[T any](obj *T) *T {
 	out := *obj
 	return &out
-}
-
-// PodByUID finds a pod by its UID.
-func PodByUID(r Reader, uid types.UID) (*corev1.Pod, bool) {
-	for p := range By[*corev1.Pod](r, PodsByUID, string(uid)) {
-		return p, true
-	}
-	return nil, false
-}
-
-// OwnerDeployment returns the Deployment that controls rs, if it is still there
-// and still the same one.
-func OwnerDeployment(r Reader, rs *appsv1.ReplicaSet) (*appsv1.Deployment, bool) {
-	ref := metav1.GetControllerOf(rs)
-	if ref == nil || ref.Kind != string(schema.KindDeployment) {
-		return nil, false
-	}
-	d, ok := Get[*appsv1.Deployment](r, rs.Namespace, ref.Name)
-	return d, ok && d.UID == ref.UID
 }

@@ -12,6 +12,14 @@ import (
 	"fairlead/schema"
 )
 
+var podRow = row{
+	kind: schema.KindPod, fromGit: true, needed: true,
+	tell: tell(func(c *chain, pod *corev1.Pod) cause {
+		c.owners(pod)
+		return c.pod(pod)
+	}),
+}
+
 // pod tells of one pod, its node and the container that is to blame.
 func (c *chain) pod(pod *corev1.Pod) cause {
 	found, container := c.podCause(pod)

@@ -4,13 +4,22 @@ import (
 	"fmt"
 	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+)
+
+var (
+	revisionRow = row{
+		kind: schema.KindRevision, needed: true,
+		tell: tell(func(c *chain, rev *schema.Revision) cause { return c.revision(rev) }),
+	}
+	sourceRow = row{
+		kind: schema.KindSource, needed: true,
+		tell: tell(func(c *chain, src *schema.Source) cause { return c.source(src) }),
+	}
 )
 
 // revision tells where a revision stands, and of the workload that keeps it there.
@@ -63,14 +72,8 @@ func (c *chain) underWay(rev *schema.Revision, reason string) cause {
 	}
 	var of *chain
 	for w := range health.In(c.r, rev.Spec.Source) {
-		sub := &chain{r: c.r}
-		var found cause
-		switch w := w.(type) {
-		case *appsv1.Deployment:
-			found = sub.deployment(w)
-		case *corev1.Pod:
-			found = sub.pod(w)
-		}
+		sub := &chain{r: c.r, rows: c.rows}
+		found := sub.tellOf(c.rows.Of(schema.KindOf(w)), w)
 		if found.worse(best) {
 			best, of = found, sub
 		}

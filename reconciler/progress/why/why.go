@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -87,18 +86,18 @@ func (a cause) worse(b cause) bool {
 type chain struct {
 	Chain
 	r     state.Reader
+	rows  schema.Rows[row]
 	about []schema.Object // whose events are told
 }
 
 // Explain answers for the object of that key, which must be in r. The reader needs
-// nodes, pods, replica sets, deployments, services, endpoint slices, events,
-// sources and revisions.
+// the kinds of Needs beside it.
 func Explain(r state.Reader, key schema.Key) (*Chain, error) {
 	obj := r.Get(key)
 	if obj == nil {
 		return nil, fmt.Errorf("there is no %s", key)
 	}
-	c := &chain{Chain: Chain{APIVersion: APIVersion, Object: key.String(), Links: []Link{}, Events: []Event{}}, r: r}
+	c := &chain{Chain: Chain{APIVersion: APIVersion, Object: key.String(), Links: []Link{}, Events: []Event{}}, r: r, rows: rows}
 	found := c.explain(obj)
 	if parked, ok := c.parked(); ok && parked.worse(found) {
 		found = parked
@@ -144,32 +143,12 @@ func (c *chain) settle(found cause) {
 }
 
 func (c *chain) explain(obj schema.Object) cause {
-	switch obj := obj.(type) {
-	case *corev1.Node:
-		return c.node(obj.Name)
-	case *schema.Revision:
-		return c.revision(obj)
-	case *schema.Source:
-		return c.source(obj)
+	row := c.rows.Of(schema.KindOf(obj))
+	if row != nil && !row.fromGit {
+		return c.tellOf(row, obj)
 	}
 	c.origin(obj)
-	var found cause
-	switch obj := obj.(type) {
-	case *corev1.Pod:
-		c.owners(obj)
-		found = c.pod(obj)
-	case *appsv1.ReplicaSet:
-		c.owners(obj)
-		found = c.replicaSet(obj)
-	case *appsv1.Deployment:
-		found = c.deployment(obj)
-	case *corev1.Service:
-		found = c.service(obj)
-	default:
-		c.add(obj, Link{State: "applied", OK: true})
-		found = cause{code: health.Healthy, text: "it is as Git asks"}
-	}
-	return c.unlessGitWantsOther(obj, found)
+	return c.unlessGitWantsOther(obj, c.tellOf(row, obj))
 }
 
 // add appends a link about obj, whose events are then told; step and name are the

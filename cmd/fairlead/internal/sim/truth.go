@@ -12,6 +12,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -254,10 +255,21 @@ func (t *truth) failed(r state.Reader, commit string) bool {
 func deploymentOf(r state.Reader, p *corev1.Pod) (*appsv1.Deployment, bool) {
 	for _, o := range p.OwnerReferences {
 		if rs, ok := state.Get[*appsv1.ReplicaSet](r, p.Namespace, o.Name); ok {
-			return state.OwnerDeployment(r, rs)
+			return ownerOf(r, rs)
 		}
 	}
 	return nil, false
+}
+
+// ownerOf is the Deployment that controls rs, if it is still there and still the same
+// one.
+func ownerOf(r state.Reader, rs *appsv1.ReplicaSet) (*appsv1.Deployment, bool) {
+	ref := metav1.GetControllerOf(rs)
+	if ref == nil || ref.Kind != string(schema.KindDeployment) {
+		return nil, false
+	}
+	d, ok := state.Get[*appsv1.Deployment](r, rs.Namespace, ref.Name)
+	return d, ok && d.UID == ref.UID
 }
 
 // podsOf are a deployment's pods that stay, and how many of them are ready.
