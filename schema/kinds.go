@@ -54,6 +54,8 @@ type KindInfo struct {
 	Namespaced bool
 	Desired    bool // may stand in Git
 	Logs       bool // has a log subresource
+	All        bool // is among what `kubectl get all` shows
+	Sealed     bool // its values are shown to nobody
 	OfItself   bool // what the cluster writes of itself; its objects are not counted among what was created
 	New        func() Object
 }
@@ -74,13 +76,13 @@ func (k KindInfo) GVK() k8sschema.GroupVersionKind {
 var kinds = []KindInfo{
 	{Kind: KindNamespace, Version: "v1", Resource: "namespaces", Singular: "namespace", Short: []string{"ns"}, Desired: true, New: func() Object { return &corev1.Namespace{} }},
 	{Kind: KindNode, Version: "v1", Resource: "nodes", Singular: "node", Short: []string{"no"}, New: func() Object { return &corev1.Node{} }},
-	{Kind: KindPod, Version: "v1", Resource: "pods", Singular: "pod", Short: []string{"po"}, Namespaced: true, Desired: true, Logs: true, New: func() Object { return &corev1.Pod{} }},
-	{Kind: KindService, Version: "v1", Resource: "services", Singular: "service", Short: []string{"svc"}, Namespaced: true, Desired: true, New: func() Object { return &corev1.Service{} }},
+	{Kind: KindPod, Version: "v1", Resource: "pods", Singular: "pod", Short: []string{"po"}, Namespaced: true, Desired: true, Logs: true, All: true, New: func() Object { return &corev1.Pod{} }},
+	{Kind: KindService, Version: "v1", Resource: "services", Singular: "service", Short: []string{"svc"}, Namespaced: true, Desired: true, All: true, New: func() Object { return &corev1.Service{} }},
 	{Kind: KindConfigMap, Version: "v1", Resource: "configmaps", Singular: "configmap", Short: []string{"cm"}, Namespaced: true, Desired: true, New: func() Object { return &corev1.ConfigMap{} }},
-	{Kind: KindSecret, Version: "v1", Resource: "secrets", Singular: "secret", Namespaced: true, Desired: true, New: func() Object { return &corev1.Secret{} }},
+	{Kind: KindSecret, Version: "v1", Resource: "secrets", Singular: "secret", Namespaced: true, Desired: true, Sealed: true, New: func() Object { return &corev1.Secret{} }},
 	{Kind: KindEvent, Version: "v1", Resource: "events", Singular: "event", Short: []string{"ev"}, Namespaced: true, OfItself: true, New: func() Object { return &corev1.Event{} }},
-	{Kind: KindDeployment, Group: "apps", Version: "v1", Resource: "deployments", Singular: "deployment", Short: []string{"deploy"}, Namespaced: true, Desired: true, New: func() Object { return &appsv1.Deployment{} }},
-	{Kind: KindReplicaSet, Group: "apps", Version: "v1", Resource: "replicasets", Singular: "replicaset", Short: []string{"rs"}, Namespaced: true, New: func() Object { return &appsv1.ReplicaSet{} }},
+	{Kind: KindDeployment, Group: "apps", Version: "v1", Resource: "deployments", Singular: "deployment", Short: []string{"deploy"}, Namespaced: true, Desired: true, All: true, New: func() Object { return &appsv1.Deployment{} }},
+	{Kind: KindReplicaSet, Group: "apps", Version: "v1", Resource: "replicasets", Singular: "replicaset", Short: []string{"rs"}, Namespaced: true, All: true, New: func() Object { return &appsv1.ReplicaSet{} }},
 	{Kind: KindEndpointSlice, Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices", Singular: "endpointslice", Namespaced: true, New: func() Object { return &discoveryv1.EndpointSlice{} }},
 	{Kind: KindSource, Group: Group, Version: "v1", Resource: "sources", Singular: "source", Desired: true, OfItself: true, New: func() Object { return &Source{} }},
 	{Kind: KindRevision, Group: Group, Version: "v1", Resource: "revisions", Singular: "revision", Short: []string{"rev"}, OfItself: true, New: func() Object { return &Revision{} }},

@@ -29,12 +29,6 @@ const (
 	maxLogLine = 300
 )
 
-// whyKinds are what an explanation is made from.
-var whyKinds = []schema.Kind{
-	schema.KindNode, schema.KindPod, schema.KindReplicaSet, schema.KindDeployment, schema.KindService, schema.KindEndpointSlice,
-	schema.KindEvent, schema.KindSource, schema.KindRevision,
-}
-
 func whyCommand() *cobra.Command {
 	var flags clusterFlags
 	namespace := ""
@@ -97,13 +91,23 @@ func kindAndName(args []string) (schema.KindInfo, string, error) {
 			return info, args[1], nil
 		}
 	}
-	return schema.KindInfo{}, "", usageErrorf("unknown kind %q: use deployment, replicaset, pod, service, node, source or revision", args[0])
+	return schema.KindInfo{}, "", usageErrorf("unknown kind %q: use %s", args[0], oneOf(why.Kinds()))
+}
+
+// oneOf names kinds as a user may write them, "pod, node or source".
+func oneOf(kinds []schema.Kind) string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = schema.Info(k).Singular
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 func explain(ctx context.Context, c *client.Client, kind schema.KindInfo, namespace, name string) (*why.Chain, error) {
-	kinds := whyKinds
+	kinds := why.Needs()
 	if !slices.Contains(kinds, kind.Kind) {
-		kinds = append(slices.Clone(kinds), kind.Kind)
+		kinds = append(kinds, kind.Kind)
 	}
 	cluster, err := readCluster(ctx, c, "", kinds...)
 	if reason, ok := client.Recovering(err); ok {

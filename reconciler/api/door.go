@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/reconciler/state"
@@ -264,17 +263,10 @@ func (d *Door) applyShared(changes []state.Change) []string {
 	for _, c := range changes {
 		d.addRecord(keys, c.Old)
 		d.addRecord(keys, c.New)
-		switch c.Key.Kind {
-		case schema.KindService:
-			keys["services/"+c.Key.Namespace+"/"+c.Key.Name] = true
-		case schema.KindEndpointSlice:
-			for _, obj := range []schema.Object{c.Old, c.New} {
-				if obj != nil {
-					keys["services/"+c.Key.Namespace+"/"+obj.GetLabels()[discoveryv1.LabelServiceName]] = true
-				}
+		if row := rows.Of(c.Key.Kind); row != nil && row.shared.Do != nil {
+			for _, key := range row.shared.Do(c) {
+				keys[key] = true
 			}
-		case schema.KindNode:
-			keys["peers/"+c.Key.Name] = true
 		}
 	}
 	return d.renewShared(keys)
@@ -352,26 +344,17 @@ func (d *Door) sharedItem(key string) (json.RawMessage, bool) {
 // markDirty finds the nodes whose own part the changes may concern.
 func (d *Door) markDirty(changes []state.Change, dirty map[schema.NodeName]bool) {
 	for _, c := range changes {
-		switch c.Key.Kind {
-		case schema.KindPod:
-			was, _ := c.Old.(*corev1.Pod)
-			is, _ := c.New.(*corev1.Pod)
-			if was != nil && is != nil && work.SamePod(was, is) {
-				continue
-			}
-			for _, pod := range []*corev1.Pod{was, is} {
-				if pod != nil {
-					dirty[schema.NodeName(pod.Spec.NodeName)] = true
-				}
-			}
-		case schema.KindNode:
-			dirty[schema.NodeName(c.Key.Name)] = true
-		case schema.KindConfigMap, schema.KindSecret:
-			for name, n := range d.nodes {
-				if n.refs[c.Key] {
-					dirty[name] = true
-				}
-			}
+		if row := rows.Of(c.Key.Kind); row != nil && row.concerns.Do != nil {
+			row.concerns.Do(d, c, dirty)
+		}
+	}
+}
+
+// readers marks the nodes whose pods name the changed object.
+func readers(d *Door, c state.Change, dirty map[schema.NodeName]bool) {
+	for name, n := range d.nodes {
+		if n.refs[c.Key] {
+			dirty[name] = true
 		}
 	}
 }

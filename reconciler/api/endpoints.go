@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"slices"
 	"strconv"
@@ -152,4 +153,20 @@ func changeEndpoints(r state.Reader, c state.Change) *objectChange {
 		return &objectChange{now: now, rv: c.RV}
 	}
 	return &objectChange{old: now, now: now, rv: c.RV}
+}
+
+//nolint:staticcheck // see endpointsResource
+func endpointAddresses(subsets []corev1.EndpointSubset) string {
+	var out []string
+	for _, s := range subsets {
+		for _, a := range s.Addresses {
+			if len(s.Ports) == 0 {
+				out = append(out, a.IP)
+			}
+			for _, p := range s.Ports {
+				out = append(out, fmt.Sprintf("%s:%d", a.IP, p.Port))
+			}
+		}
+	}
+	return joinMost(out, none)
 }

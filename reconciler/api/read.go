@@ -37,8 +37,10 @@ func (res *resource) list(r state.Reader, namespace string, sel selection) iter.
 	case !res.stored:
 		return func(func(schema.Object) bool) {}
 	}
-	if node, ok := sel.fields.RequiresExactMatch("spec.nodeName"); ok && res.Kind == schema.KindPod {
-		return r.By(state.PodsByNode, node)
+	if res.narrow != nil {
+		if found, ok := res.narrow(r, sel); ok {
+			return found
+		}
 	}
 	return r.List(res.Kind, namespace)
 }

@@ -18,7 +18,9 @@ type resource struct {
 	// derive makes a collection of another kind's objects; nil for the rest.
 	derive  *derivation
 	columns []column
-	cells   func(obj schema.Object, now metav1.Time) []any
+	cells   cellsFunc
+	fields  fieldsFunc // nil where there are no others than of every kind
+	narrow  narrowFunc // nil where nothing is found by an index
 }
 
 // listKind names the collection's list, "PodList".
@@ -35,13 +37,13 @@ var empties = []schema.KindInfo{
 	{Kind: "ResourceQuota", Version: "v1", Resource: "resourcequotas", Short: []string{"quota"}, Namespaced: true},
 	{Kind: "LimitRange", Version: "v1", Resource: "limitranges", Short: []string{"limits"}, Namespaced: true},
 	{Kind: "ServiceAccount", Version: "v1", Resource: "serviceaccounts", Short: []string{"sa"}, Namespaced: true},
-	{Kind: "ReplicationController", Version: "v1", Resource: "replicationcontrollers", Short: []string{"rc"}, Namespaced: true},
-	{Kind: "StatefulSet", Group: "apps", Version: "v1", Resource: "statefulsets", Short: []string{"sts"}, Namespaced: true},
-	{Kind: "DaemonSet", Group: "apps", Version: "v1", Resource: "daemonsets", Short: []string{"ds"}, Namespaced: true},
+	{Kind: "ReplicationController", Version: "v1", Resource: "replicationcontrollers", Short: []string{"rc"}, Namespaced: true, All: true},
+	{Kind: "StatefulSet", Group: "apps", Version: "v1", Resource: "statefulsets", Short: []string{"sts"}, Namespaced: true, All: true},
+	{Kind: "DaemonSet", Group: "apps", Version: "v1", Resource: "daemonsets", Short: []string{"ds"}, Namespaced: true, All: true},
 	{Kind: "ControllerRevision", Group: "apps", Version: "v1", Resource: "controllerrevisions", Namespaced: true},
-	{Kind: "HorizontalPodAutoscaler", Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers", Short: []string{"hpa"}, Namespaced: true},
-	{Kind: "Job", Group: "batch", Version: "v1", Resource: "jobs", Namespaced: true},
-	{Kind: "CronJob", Group: "batch", Version: "v1", Resource: "cronjobs", Short: []string{"cj"}, Namespaced: true},
+	{Kind: "HorizontalPodAutoscaler", Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers", Short: []string{"hpa"}, Namespaced: true, All: true},
+	{Kind: "Job", Group: "batch", Version: "v1", Resource: "jobs", Namespaced: true, All: true},
+	{Kind: "CronJob", Group: "batch", Version: "v1", Resource: "cronjobs", Short: []string{"cj"}, Namespaced: true, All: true},
 	{Kind: "Lease", Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Namespaced: true},
 	{Kind: "Event", Group: "events.k8s.io", Version: "v1", Resource: "events", Short: []string{"ev"}, Namespaced: true},
 	{Kind: "Ingress", Group: "networking.k8s.io", Version: "v1", Resource: "ingresses", Short: []string{"ing"}, Namespaced: true},
@@ -69,7 +71,7 @@ var resources = func() []*resource {
 	var out []*resource
 	for _, k := range schema.Kinds() {
 		r := &resource{KindInfo: k, stored: true}
-		r.columns, r.cells = printerOf(k.Kind)
+		r.show(rows.Of(k.Kind))
 		out = append(out, r)
 	}
 	out = append(out, endpointsResource)
@@ -85,6 +87,18 @@ var resources = func() []*resource {
 	return out
 }()
 
+// show takes over what a kind's row says. Of a kind without one, names and ages are
+// shown.
+func (r *resource) show(of *row) {
+	if of == nil {
+		r.columns, r.cells = nameAndAge, func(obj schema.Object, now metav1.Time) []any {
+			return []any{obj.GetName(), age(obj.GetCreationTimestamp(), now)}
+		}
+		return
+	}
+	r.columns, r.cells, r.fields, r.narrow = of.columns, of.cells, of.fields.Do, of.narrow.Do
+}
+
 func resourceIndex() map[string]*resource {
 	m := make(map[string]*resource, len(resources))
 	for _, r := range resources {
@@ -93,14 +107,8 @@ func resourceIndex() map[string]*resource {
 	return m
 }
 
-// categoryAll are the kinds of `kubectl get all`.
-var categoryAll = map[string]bool{
-	"pods": true, "services": true, "deployments": true, "replicasets": true, "statefulsets": true, "daemonsets": true,
-	"jobs": true, "cronjobs": true, "replicationcontrollers": true, "horizontalpodautoscalers": true,
-}
-
 func (r *resource) categories() []string {
-	if categoryAll[r.Resource] {
+	if r.All {
 		return []string{"all"}
 	}
 	return nil

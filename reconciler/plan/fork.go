@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/reconciler/control"
@@ -47,6 +46,9 @@ type fork struct {
 	// causes holds it for every pod made or let go meanwhile.
 	happens string
 	causes  map[types.UID]string
+	rows    schema.Rows[row]
+	// unforeseen are the makers of pods of which no row says what becomes of them.
+	unforeseen map[string]bool
 }
 
 func newFork(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, now time.Time) *fork {
@@ -55,6 +57,7 @@ func newFork(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, n
 	f := &fork{
 		engine: engine, base: base, tx: base.Begin(), queue: q, now: now,
 		ready: map[schema.Key]time.Time{}, going: map[schema.Key]time.Time{}, causes: map[types.UID]string{},
+		rows: rows, unforeseen: map[string]bool{},
 	}
 	for pod := range state.All[*corev1.Pod](base, "") {
 		f.hand(pod)
@@ -72,7 +75,7 @@ func rested(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, no
 // next is a fork of what f came to; f is used up.
 func (f *fork) next() *fork {
 	next := newFork(f.engine, f.tx.Commit(), f.queue, f.now)
-	next.bound = f.bound
+	next.bound, next.unforeseen = f.bound, f.unforeseen
 	return next
 }
 
@@ -175,8 +178,10 @@ func (f *fork) act() bool {
 	}
 	for _, key := range f.dueOf(f.ready) {
 		if pod, ok := f.tx.Get(key).(*corev1.Pod); ok && health.NodeReady(f.tx, pod.Spec.NodeName) {
-			f.tx.Put(modelReady(pod, f.now))
-			acted = true
+			if next, known := f.reported(pod); known {
+				f.tx.Put(next)
+				acted = true
+			}
 		}
 	}
 	return acted
@@ -206,27 +211,6 @@ func leastDelay(pod *corev1.Pod) time.Duration {
 		most = max(most, d)
 	}
 	return time.Duration(most) * time.Second
-}
-
-// modelReady is the pod as an agent reports it once everything went well.
-func modelReady(pod *corev1.Pod, now time.Time) *corev1.Pod {
-	next := state.Edit(pod)
-	at := metav1.NewTime(now)
-	next.Status.Phase = corev1.PodRunning
-	next.Status.StartTime = &at
-	for _, t := range []corev1.PodConditionType{corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady} {
-		next.Status.Conditions = append(slices.DeleteFunc(next.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == t }),
-			corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, LastTransitionTime: at})
-	}
-	next.Status.ContainerStatuses = nil
-	for _, c := range pod.Spec.Containers {
-		started := true
-		next.Status.ContainerStatuses = append(next.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: c.Name, Image: c.Image, Ready: true, Started: &started,
-			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at}},
-		})
-	}
-	return next
 }
 
 func (f *fork) refusal(pod *corev1.Pod) []scheduler.NodeReason {

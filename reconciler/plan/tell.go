@@ -3,10 +3,10 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,6 +55,9 @@ func (p *Plan) tellPods(f *fork) {
 		p.Reasons = append(p.Reasons, noNode(u.Pod))
 	}
 	p.stranded(f)
+	for _, owner := range slices.Sorted(maps.Keys(f.unforeseen)) {
+		p.Reasons = append(p.Reasons, "this version does not know what becomes of the pods of "+owner+": they are planned as if they never started")
+	}
 	// What waits for a node keeps its rollout from settling, and is told above.
 	if f.bound != "" && len(p.Unplaced) == 0 {
 		p.Reasons = append(p.Reasons, f.bound)
@@ -100,48 +103,72 @@ func ownerOf(pod *corev1.Pod) string {
 	return ""
 }
 
+// maxOwners bounds how far a pod's owners are followed; nothing here makes more in a
+// row.
+const maxOwners = 4
+
 // lineage is what made a pod, before and after the plan; nil for what is not there.
 type lineage struct {
-	name                string // of the deployment, else of the replica set; "" for a bare pod
-	setWas, setIs       *appsv1.ReplicaSet
-	deployWas, deployIs *appsv1.Deployment
+	name            string        // of what made it in the end; "" for a bare pod
+	madeWas, madeIs schema.Object // what made the pod itself
+	topWas, topIs   schema.Object // what made that in the end, or the same
 }
 
 func (f *fork) lineage(pod *corev1.Pod) lineage {
-	ref := metav1.GetControllerOf(pod)
-	if ref == nil || ref.Kind != string(schema.KindReplicaSet) {
+	ref := metav1.GetControllerOfNoCopy(pod)
+	if ref == nil {
 		return lineage{}
 	}
-	l := lineage{name: "ReplicaSet " + ref.Name}
-	l.setWas, _ = state.Get[*appsv1.ReplicaSet](f.base, pod.Namespace, ref.Name)
-	l.setIs, _ = state.Get[*appsv1.ReplicaSet](f.tx, pod.Namespace, ref.Name)
-	set := l.setIs
-	if set == nil {
-		set = l.setWas
+	l := lineage{name: ref.Kind + " " + ref.Name}
+	l.madeWas, l.madeIs = f.both(pod.Namespace, ref)
+	l.topWas, l.topIs = l.madeWas, l.madeIs
+	for range maxOwners {
+		top := l.topIs
+		if top == nil {
+			top = l.topWas
+		}
+		if top == nil {
+			break
+		}
+		if ref = metav1.GetControllerOfNoCopy(top); ref == nil {
+			break
+		}
+		l.name = ref.Kind + " " + ref.Name
+		l.topWas, l.topIs = f.both(pod.Namespace, ref)
 	}
-	if set == nil || metav1.GetControllerOf(set) == nil {
-		return l
-	}
-	deployment := metav1.GetControllerOf(set)
-	l.name = deployment.Kind + " " + deployment.Name
-	l.deployWas, _ = state.Get[*appsv1.Deployment](f.base, pod.Namespace, deployment.Name)
-	l.deployIs, _ = state.Get[*appsv1.Deployment](f.tx, pod.Namespace, deployment.Name)
 	return l
 }
 
+// both is an owner before and after the plan.
+func (f *fork) both(namespace string, ref *metav1.OwnerReference) (was, is schema.Object) {
+	info, ok := schema.Lookup(schema.Kind(ref.Kind))
+	if !ok {
+		return nil, nil
+	}
+	if !info.Namespaced {
+		namespace = ""
+	}
+	key := schema.Key{Kind: info.Kind, Namespace: namespace, Name: ref.Name}
+	return f.base.Get(key), f.tx.Get(key)
+}
+
+// indirect reports whether something stands between the pod and what made it in the
+// end.
+func (l *lineage) indirect() bool { return l.topWas != l.madeWas || l.topIs != l.madeIs }
+
 func (f *fork) startReason(pod *corev1.Pod) string {
 	l := f.lineage(pod)
-	was, is := replicas(l.deployWas), replicas(l.deployIs)
+	was, is := f.count(l.topWas), f.count(l.topIs)
 	switch {
 	case f.causes[pod.UID] != "" && l.name != "":
 		return f.causes[pod.UID] + ": another for " + l.name
 	case l.name == "":
 		return "new in the tree"
-	case l.deployWas == nil && l.deployIs != nil:
+	case l.topWas == nil && l.topIs != nil:
 		return "new " + l.name
-	case l.setWas == nil:
+	case l.madeWas == nil:
 		return "new template of " + l.name
-	case l.setWas.Spec.Replicas != nil && *l.setWas.Spec.Replicas == 0:
+	case l.indirect() && f.count(l.madeWas) == 0:
 		return "earlier template of " + l.name
 	case was < is:
 		return fmt.Sprintf("%s wants %d, had %d", l.name, is, was)
@@ -151,7 +178,7 @@ func (f *fork) startReason(pod *corev1.Pod) string {
 
 func (f *fork) stopReason(pod *corev1.Pod) string {
 	l := f.lineage(pod)
-	was, is := replicas(l.deployWas), replicas(l.deployIs)
+	was, is := f.count(l.topWas), f.count(l.topIs)
 	switch {
 	case f.causes[pod.UID] != "" && l.name == "":
 		return f.causes[pod.UID] + ", and nothing makes this pod again"
@@ -159,24 +186,14 @@ func (f *fork) stopReason(pod *corev1.Pod) string {
 		return f.causes[pod.UID]
 	case l.name == "":
 		return "no longer in the tree"
-	case l.deployIs == nil:
+	case l.topIs == nil:
 		return l.name + " is pruned"
-	case l.setIs == nil || !schema.HasTemplateOf(l.setIs, l.deployIs):
+	case l.indirect() && !f.isCurrent(l.topIs, l.madeIs):
 		return "old template of " + l.name
 	case is < was:
 		return fmt.Sprintf("%s wants %d, had %d", l.name, is, was)
 	}
 	return "no longer wanted by " + l.name
-}
-
-func replicas(d *appsv1.Deployment) int32 {
-	switch {
-	case d == nil:
-		return 0
-	case d.Spec.Replicas == nil:
-		return 1
-	}
-	return *d.Spec.Replicas
 }
 
 // tellCapacity sums what is requested before and after, for each node and resource.

@@ -118,7 +118,8 @@ func (o *Object) writeFields(w io.Writer, indent string) {
 
 // hides reports whether the change tells that a value differs and not which.
 func (o *Object) hides(f schema.FieldChange) bool {
-	return o.Kind == schema.KindSecret && (strings.HasPrefix(f.Path, "data[") || strings.HasPrefix(f.Path, "stringData["))
+	info, known := schema.Lookup(o.Kind) // a newer master may know more kinds
+	return (info.Sealed || !known) && (strings.HasPrefix(f.Path, "data[") || strings.HasPrefix(f.Path, "stringData["))
 }
 
 func onOneLine(f schema.FieldChange) bool {

@@ -48,6 +48,16 @@ func Needs() (kinds []schema.Kind) {
 	return kinds
 }
 
+// Kinds are those whose objects have something to tell of themselves.
+func Kinds() (kinds []schema.Kind) {
+	for _, row := range rows.All() {
+		if row.tell.Do != nil {
+			kinds = append(kinds, row.kind)
+		}
+	}
+	return kinds
+}
+
 // tellOf adds what the object's kind has to tell, and finds the cause. An object that
 // does nothing is as it was applied; of a kind without a row nobody can say how it is.
 func (c *chain) tellOf(row *row, obj schema.Object) cause {

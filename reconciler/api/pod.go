@@ -2,12 +2,39 @@ package api
 
 import (
 	"fmt"
+	"iter"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/duration"
+
+	"fairlead/reconciler/state"
+	"fairlead/reconciler/work"
+	"fairlead/schema"
 )
+
+var podRow = row{
+	kind: schema.KindPod,
+	columns: []column{
+		nameColumn, {name: "Ready"}, {name: "Status"}, {name: "Restarts"}, ageColumn,
+		{name: "IP", wide: true}, {name: "Node", wide: true}, {name: "Nominated Node", wide: true}, {name: "Readiness Gates", wide: true},
+	},
+	cells:    typedCells(podCells),
+	fields:   fieldsCell{Do: typedFields(podFields)},
+	narrow:   narrowCell{Do: podsOfNode},
+	shared:   sharedCell{None: notShared},
+	concerns: concernsCell{Do: nodesOfPod},
+}
+
+func podsOfNode(r state.Reader, sel selection) (iter.Seq[schema.Object], bool) {
+	node, ok := sel.fields.RequiresExactMatch("spec.nodeName")
+	if !ok {
+		return nil, false
+	}
+	return r.By(state.PodsByNode, node), true
+}
 
 // podSummary is a pod in the few words of its row.
 type podSummary struct {
@@ -157,4 +184,30 @@ func readinessGates(pod *corev1.Pod) string {
 		}
 	}
 	return fmt.Sprintf("%d/%d", met, len(pod.Spec.ReadinessGates))
+}
+
+func podFields(set fields.Set, o *corev1.Pod) {
+	set["spec.nodeName"] = o.Spec.NodeName
+	set["spec.restartPolicy"] = string(o.Spec.RestartPolicy)
+	set["spec.schedulerName"] = o.Spec.SchedulerName
+	set["spec.serviceAccountName"] = o.Spec.ServiceAccountName
+	set["spec.hostNetwork"] = strconv.FormatBool(o.Spec.HostNetwork)
+	set["status.phase"] = string(o.Status.Phase)
+	set["status.podIP"] = o.Status.PodIP
+	set["status.nominatedNodeName"] = o.Status.NominatedNodeName
+}
+
+// nodesOfPod marks the nodes that a changed pod was and is bound to, unless they cannot
+// tell the two apart.
+func nodesOfPod(_ *Door, c state.Change, dirty map[schema.NodeName]bool) {
+	was, _ := c.Old.(*corev1.Pod)
+	is, _ := c.New.(*corev1.Pod)
+	if was != nil && is != nil && work.SamePod(was, is) {
+		return
+	}
+	for _, pod := range []*corev1.Pod{was, is} {
+		if pod != nil {
+			dirty[schema.NodeName(pod.Spec.NodeName)] = true
+		}
+	}
 }

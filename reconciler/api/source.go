@@ -1,0 +1,37 @@
+package api
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/schema"
+)
+
+var sourceRow = row{
+	kind: schema.KindSource,
+	columns: []column{
+		nameColumn, {name: "Branch"}, {name: "Applied"}, {name: "Desired"}, {name: "Ready"}, ageColumn,
+		{name: "Remote", wide: true}, {name: "Path", wide: true}, {name: "Message", wide: true},
+	},
+	cells:    typedCells(sourceCells),
+	fields:   fieldsCell{None: onlyNames},
+	narrow:   narrowCell{None: noIndex},
+	shared:   sharedCell{None: notShared},
+	concerns: concernsCell{None: notOwn},
+}
+
+func sourceCells(s *schema.Source, now metav1.Time) []any {
+	ready, message := "Unknown", ""
+	for _, c := range s.Status.Conditions {
+		if c.Type == "Ready" {
+			ready, message = string(c.Status), c.Message
+		}
+	}
+	remote := s.Spec.URL
+	if s.Spec.Embedded {
+		remote = "embedded"
+	}
+	return []any{
+		s.Name, s.Spec.Branch, shortCommit(s.Status.Applied.Commit), shortCommit(s.Status.Desired.Commit), ready,
+		age(s.CreationTimestamp, now), orNone(remote), orNone(s.Spec.Path), message,
+	}
+}
