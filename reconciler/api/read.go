@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"strconv"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	k8sschema "k8s.io/apimachinery/pkg/runtime/schema"
@@ -216,33 +215,6 @@ func tooNew(rv, current uint64) *apierrors.StatusError {
 	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", rv, current), 1)
 	err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
 	return err
-}
-
-// redactedValue stands where a Secret's value was.
-var redactedValue = []byte("redacted")
-
-// present is obj as it may leave the server: a Secret without its values.
-func present(obj schema.Object) schema.Object {
-	secret, ok := obj.(*corev1.Secret)
-	if !ok {
-		return obj
-	}
-	out := *secret
-	out.ObjectMeta = *secret.ObjectMeta.DeepCopy()
-	out.StringData = nil
-	out.Data = make(map[string][]byte, len(secret.Data)+len(secret.StringData))
-	for k := range secret.Data {
-		out.Data[k] = redactedValue
-	}
-	for k := range secret.StringData {
-		out.Data[k] = redactedValue
-	}
-	delete(out.Annotations, corev1.LastAppliedConfigAnnotation) // holds the values once more
-	if out.Annotations == nil {
-		out.Annotations = map[string]string{}
-	}
-	out.Annotations[schema.AnnotationRedacted] = "true"
-	return &out
 }
 
 // partial is the metadata alone.

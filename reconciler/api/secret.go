@@ -25,3 +25,30 @@ func secretCells(s *corev1.Secret, now metav1.Time) []any {
 func secretFields(set fields.Set, o *corev1.Secret) {
 	set["type"] = string(o.Type)
 }
+
+// redactedValue stands where a Secret's value was.
+var redactedValue = []byte("redacted")
+
+// present is obj as it may leave the server: a Secret without its values.
+func present(obj schema.Object) schema.Object {
+	secret, ok := obj.(*corev1.Secret)
+	if !ok {
+		return obj
+	}
+	out := *secret
+	out.ObjectMeta = *secret.ObjectMeta.DeepCopy()
+	out.StringData = nil
+	out.Data = make(map[string][]byte, len(secret.Data)+len(secret.StringData))
+	for k := range secret.Data {
+		out.Data[k] = redactedValue
+	}
+	for k := range secret.StringData {
+		out.Data[k] = redactedValue
+	}
+	delete(out.Annotations, corev1.LastAppliedConfigAnnotation) // holds the values once more
+	if out.Annotations == nil {
+		out.Annotations = map[string]string{}
+	}
+	out.Annotations[schema.AnnotationRedacted] = "true"
+	return &out
+}
