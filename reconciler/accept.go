@@ -41,7 +41,7 @@ func accept(c *control.Context, cand Candidate) {
 		return
 	}
 	rev := newRevision(c, cand)
-	supersede(c, rev)
+	supersede(c, rev, src.Status.Applied.Commit)
 	rev.Status.Diagnostics = schema.Diagnostics(slices.Concat(cand.Diagnostics, diags)).Fit()
 	if bad := schema.Diagnostics(rev.Status.Diagnostics); bad.HasErrors() {
 		refuse(c, next, rev, schema.PhaseInvalid, firstError(bad))
@@ -60,6 +60,7 @@ func accept(c *control.Context, cand Candidate) {
 		hold(c, next, rev, holds[0].Reason, strings.Join(settle.Messages(holds), "; "))
 		return
 	}
+	supersede(c, rev, "")
 	rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied")
 	next.Status.Applied = ref
 	completed(c, next, len(changes))
@@ -86,7 +87,8 @@ func hold(c *control.Context, src *schema.Source, rev *schema.Revision, reason, 
 }
 
 // goBack applies the last healthy revision in place of one that failed. Git still
-// asks for the failed one; its tree is not taken again unless a commit says so.
+// asks for the failed one, or for a later one that was not applied; the failed tree is
+// not taken again unless a commit says so.
 func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	failed, to := settle.GoesBackTo(c.Tx, src)
 	if failed == nil || failed.Name != cand.RollbackOf || to.Spec.Commit != cand.Commit.Hash {
@@ -112,9 +114,21 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	back.Enter(schema.PhaseRollingOut, c.Stamp(), "again, in place of "+failed.Name)
 	c.Tx.Put(back)
 	next.Status.Applied = schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
-	tell(c, next, metav1.ConditionFalse, string(schema.PhaseRolledBack), fmt.Sprintf("Git asks for %s, which failed (%s); %s runs", short(failed.Spec.Commit), why, short(to.Spec.Commit)))
+	tell(c, next, metav1.ConditionFalse, string(schema.PhaseRolledBack), wentBack(c.Tx, src, failed, to))
 	c.Tx.Put(next)
 	settle.Apply(c, changes)
+}
+
+// wentBack tells which commit runs after going back, which one Git asks for, and why
+// they differ.
+func wentBack(r state.Reader, src *schema.Source, failed, to *schema.Revision) string {
+	why := phaseReason(failed)
+	asked, ok := health.Asked(r, src)
+	if !ok || asked.Name == failed.Name {
+		return fmt.Sprintf("Git asks for %s, which failed (%s); %s runs", short(failed.Spec.Commit), why, short(to.Spec.Commit))
+	}
+	return fmt.Sprintf("Git asks for %s, which is %s (%s); %s, which was applied, failed (%s); %s runs",
+		short(asked.Spec.Commit), asked.Status.Phase, phaseReason(asked), short(failed.Spec.Commit), why, short(to.Spec.Commit))
 }
 
 func phaseReason(rev *schema.Revision) string {
@@ -150,15 +164,16 @@ func newRevision(c *control.Context, cand Candidate) *schema.Revision {
 	return rev
 }
 
-// supersede ends every rollout of the source that is still under way.
-func supersede(c *control.Context, by *schema.Revision) {
+// supersede ends what is still under way of the source's other revisions, except for
+// the commit that is spared: what runs is judged until another one is applied.
+func supersede(c *control.Context, by *schema.Revision, spared string) {
 	for rev := range state.By[*schema.Revision](c.Tx, state.RevisionsBySource, by.Spec.Source) {
 		switch rev.Status.Phase {
 		case schema.PhaseRollingOut, schema.PhaseStalled, schema.PhaseHeld:
 		default:
 			continue
 		}
-		if rev.Name == by.Name {
+		if rev.Name == by.Name || rev.Spec.Commit == spared {
 			continue
 		}
 		next := state.Edit(rev)

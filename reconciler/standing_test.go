@@ -220,3 +220,78 @@ func TestStandingSurvivesARestart(t *testing.T) {
 		t.Errorf("%d writes, health %s, was %s", c.writes, got, before)
 	}
 }
+
+// refused are the commits that change nothing, and the phase that each comes to.
+func refused(t *testing.T) map[schema.Phase]reconciler.Candidate {
+	invalid := shop(t, commitHash(3), "v3", nil)
+	invalid.Diagnostics = schema.Diagnostics{{Position: schema.Position{Path: "api.yaml", Line: 3, Column: 1}, Severity: schema.Error, Message: "bad"}}
+	return map[schema.Phase]reconciler.Candidate{
+		schema.PhaseInvalid: invalid,
+		schema.PhaseHeld:    shop(t, commitHash(3), "v3", func([]*schema.Desired) []*schema.Desired { return nil }),
+	}
+}
+
+// A commit that changes nothing leaves the rollout of the one that is applied to be
+// judged: it becomes healthy, or fails and is gone back from.
+func TestARefusedRevisionLeavesTheRolloutUnderWay(t *testing.T) {
+	for phase, cand := range refused(t) {
+		for _, broken := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, crashing %v", phase, broken), func(t *testing.T) {
+				c := newCluster(t, 3)
+				c.push(shop(t, commitHash(1), "v1", nil))
+				c.pass(61 * time.Second)
+				c.broken = ofTag("v2")
+				c.step(shop(t, commitHash(2), "v2", nil))
+				c.pass(5 * time.Second)
+				c.step(cand)
+				c.expect(commitHash(2), "Held Progressing")
+				if got := c.revision(commitHash(3)).Status.Phase; got != phase {
+					t.Fatalf("the refused commit is %s", got)
+				}
+				if !broken {
+					c.broken = func(*corev1.Pod) bool { return false }
+					c.untilPhase(commitHash(2), schema.PhaseHealthy)
+					return
+				}
+				c.untilPhase(commitHash(2), schema.PhaseFailed)
+				c.goBack(shop(t, commitHash(1), "v1", nil))
+				c.expect(commitHash(1), "Held Healthy")
+				if got := c.revision(commitHash(2)).Status; got.Phase != schema.PhaseRolledBack || !got.Quarantined {
+					t.Errorf("the failed revision is %s, quarantined %v", got.Phase, got.Quarantined)
+				}
+				if got := c.revision(commitHash(3)).Status.Phase; got != phase {
+					t.Errorf("after going back the refused commit is %s", got)
+				}
+				said := c.source().Status.Conditions[0].Message
+				want := fmt.Sprintf("Git asks for %.12s, which is %s (", commitHash(3), phase)
+				if !strings.HasPrefix(said, want) || !strings.Contains(said, fmt.Sprintf("%.12s, which was applied, failed (", commitHash(2))) || !strings.HasSuffix(said, fmt.Sprintf("; %.12s runs", commitHash(1))) {
+					t.Errorf("the source says %q", said)
+				}
+			})
+		}
+	}
+}
+
+// A commit that takes the place of what runs ends all that was under way before it,
+// held ones too; one that is refused ends only those that Git no longer asks for.
+func TestOnlyWhatIsReplacedIsSuperseded(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	c.broken = ofTag("v2")
+	c.step(shop(t, commitHash(2), "v2", nil))
+	c.step(refused(t)[schema.PhaseHeld])
+	second := refused(t)[schema.PhaseInvalid]
+	second.Commit.Hash = commitHash(4)
+	c.step(second)
+	phases := func(want ...schema.Phase) {
+		t.Helper()
+		for i, w := range want {
+			if got := c.revision(commitHash(i + 2)).Status.Phase; got != w {
+				t.Errorf("commit %d is %s, want %s", i+2, got, w)
+			}
+		}
+	}
+	phases(schema.PhaseRollingOut, schema.PhaseSuperseded, schema.PhaseInvalid)
+	c.push(shop(t, commitHash(5), "v5", nil))
+	phases(schema.PhaseSuperseded, schema.PhaseSuperseded, schema.PhaseInvalid, schema.PhaseHealthy)
+}

@@ -193,8 +193,8 @@ func (s *status) write(w io.Writer) {
 	schema.Fprintf(w, "Revision %s: %s\n", r.Name, r.Status.Phase)
 	schema.Fprintf(w, "  commit   %s %s\n", short(r.Spec.Commit), r.Spec.Subject)
 	schema.Fprintf(w, "  author   %s\n", r.Spec.Author)
-	if s.Source.Status.Applied.Commit != s.Source.Status.Desired.Commit {
-		schema.Fprintf(w, "  applied  %s, while Git asks for %s\n", short(s.Source.Status.Applied.Commit), short(s.Source.Status.Desired.Commit))
+	if applied, desired := s.Source.Status.Applied.Commit, s.Source.Status.Desired.Commit; applied != desired {
+		schema.Fprintf(w, "  applied  %s, while Git asks for %s\n", s.applied(), short(desired))
 	}
 	writeStanding(w, "sync", r.Status.Sync)
 	writeStanding(w, "health", r.Status.Health)
@@ -213,6 +213,19 @@ func (s *status) write(w io.Writer) {
 		schema.Fprintf(w, "  %s\n", line)
 	}
 	fmt.Fprintln(w, progress.Verdict(s.Source, r))
+}
+
+// applied is the commit that runs, with how far it is where the status is that of
+// another one.
+func (s *status) applied() string {
+	rev, ok := health.Applied(s.cluster, s.Source)
+	switch {
+	case s.Source.Status.Applied.Commit == "":
+		return "nothing yet"
+	case !ok || rev.Name == s.Revision.Name || rev.Status.Phase == schema.PhaseHealthy:
+		return short(s.Source.Status.Applied.Commit)
+	}
+	return fmt.Sprintf("%s (%s)", short(rev.Spec.Commit), rev.Status.Phase)
 }
 
 func writeStanding(w io.Writer, of string, s *schema.Standing) {
