@@ -23,8 +23,14 @@ func (m *Machine) report(c *control.Context, in NodeReport) {
 	m.heard[in.Report.Node] = c.Now
 	m.reportNode(c, in)
 	takeEvents(c, in.Report.Node, in.Report.Events)
+	refused := refusedAddresses(c.Tx, &in)
+	taken := make(map[types.UID]bool, len(in.Report.Pods))
 	for i := range in.Report.Pods { // after its last events: a pod that is gone has none
-		m.reportPod(c, &in, &in.Report.Pods[i])
+		r := &in.Report.Pods[i]
+		if !taken[r.UID] {
+			taken[r.UID] = true
+			m.reportPod(c, &in, r, refused[r.UID])
+		}
 	}
 }
 
@@ -110,8 +116,8 @@ func setNodeCondition(node *corev1.Node, kind corev1.NodeConditionType, status c
 
 // reportPod takes over a pod's status from the node it is bound to, or removes
 // the pod when the node says it is gone. A pod that nobody knows was one of the
-// node's.
-func (m *Machine) reportPod(c *control.Context, in *NodeReport, r *wire.PodReport) {
+// node's. Nothing is taken of a pod whose address is refused.
+func (m *Machine) reportPod(c *control.Context, in *NodeReport, r *wire.PodReport, refusal string) {
 	node := in.Report.Node
 	pod, ok := state.PodByUID(c.Tx, r.UID)
 	switch {
@@ -128,8 +134,8 @@ func (m *Machine) reportPod(c *control.Context, in *NodeReport, r *wire.PodRepor
 		}
 		return
 	}
-	if wrong := podAddress(c.Tx, pod, r.Status.PodIP, in.PodCIDR); wrong != "" {
-		m.refused(c, node, pod, schema.ReasonBadAddress, wrong)
+	if refusal != "" {
+		m.refused(c, node, pod, schema.ReasonBadAddress, refusal)
 		return
 	}
 	next := state.Shallow(pod)

@@ -3,7 +3,6 @@ package reconciler
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -153,41 +152,17 @@ func ownTrouble(in *NodeReport) *wire.Trouble {
 	return nil
 }
 
-// podAddress tells why a node may not give a pod bound to it an address, "" when it
-// may: the address must be of the node's range, and no other pod's that still runs.
-func podAddress(r state.Reader, pod *corev1.Pod, ip, podCIDR string) (refusal string) {
-	if ip == "" || ip == pod.Status.PodIP {
-		return ""
-	}
-	addr, err := netip.ParseAddr(ip)
-	prefix, err2 := netip.ParsePrefix(podCIDR)
-	if err != nil || err2 != nil || addr.String() != ip || !prefix.Contains(addr) {
-		return fmt.Sprintf("%s reports address %s, which is outside its range %s", pod.Spec.NodeName, cut(ip, maxReportedReason), podCIDR)
-	}
-	for other := range state.By[*corev1.Pod](r, state.PodsByNode, pod.Spec.NodeName) {
-		ended := other.Status.Phase == corev1.PodSucceeded || other.Status.Phase == corev1.PodFailed
-		if other.UID != pod.UID && other.Status.PodIP == ip && !ended {
-			return fmt.Sprintf("%s reports address %s, which is that of pod %s/%s", pod.Spec.NodeName, ip, other.Namespace, other.Name)
-		}
-	}
-	return ""
-}
-
 // reportedConditions are the conditions of a pod that are its node's to say.
 var reportedConditions = []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady}
 
 // podStatus is what is taken of the status that a node reports of a pod bound to it.
 func podStatus(pod *corev1.Pod, host string, s *corev1.PodStatus) corev1.PodStatus {
 	out := corev1.PodStatus{
-		Phase: pod.Status.Phase, QOSClass: pod.Status.QOSClass,
+		Phase: phaseSaid(pod, s), QOSClass: pod.Status.QOSClass,
 		Reason: cut(s.Reason, maxReportedReason), Message: cut(s.Message, maxReportedMessage),
 		HostIP: host, PodIP: s.PodIP, StartTime: reportedTimePointer(s.StartTime),
 		InitContainerStatuses: containerStatuses(pod.Spec.InitContainers, s.InitContainerStatuses),
 		ContainerStatuses:     containerStatuses(pod.Spec.Containers, s.ContainerStatuses),
-	}
-	switch s.Phase {
-	case corev1.PodPending, corev1.PodRunning, corev1.PodSucceeded, corev1.PodFailed, corev1.PodUnknown:
-		out.Phase = s.Phase
 	}
 	if host != "" {
 		out.HostIPs = []corev1.HostIP{{IP: host}}
@@ -206,6 +181,15 @@ func podStatus(pod *corev1.Pod, host string, s *corev1.PodStatus) corev1.PodStat
 		})
 	}
 	return out
+}
+
+// phaseSaid is the phase that the node says, or the one before where there is none such.
+func phaseSaid(pod *corev1.Pod, s *corev1.PodStatus) corev1.PodPhase {
+	switch s.Phase {
+	case corev1.PodPending, corev1.PodRunning, corev1.PodSucceeded, corev1.PodFailed, corev1.PodUnknown:
+		return s.Phase
+	}
+	return pod.Status.Phase
 }
 
 func isStatus(s corev1.ConditionStatus) bool {

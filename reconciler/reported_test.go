@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/reconciler"
 	"fairlead/reconciler/state"
@@ -344,4 +345,122 @@ func TestReportsAreBounded(t *testing.T) {
 			}
 		}
 	}
+}
+
+// addressed is a cluster whose node n1 runs at least three pods, and the addresses
+// they have by the order of its reports.
+func addressed(t *testing.T) (l *liar, had []string) {
+	l = &liar{cluster: newCluster(t, 1)}
+	l.rest(shop(t, "100000000000", "v1", nil))
+	l.tell(func(r *reconciler.NodeReport) {
+		for _, p := range r.Report.Pods {
+			had = append(had, p.Status.PodIP)
+		}
+	})
+	if had = had[:len(had)/2]; len(had) < 3 {
+		t.Fatalf("n1 has %d pods", len(had))
+	}
+	l.before = l.machine.Snapshot()
+	return l, had
+}
+
+// A report is judged as a whole: what its pods have after it must fit together, in
+// whatever order it names them.
+func TestAddressesMoveWithinAReport(t *testing.T) {
+	const free = "10.112.0.200"
+	first := func(r *reconciler.NodeReport, i int, ip string) { r.Report.Pods[i].Status.PodIP = ip }
+	for name, test := range map[string]struct {
+		report func(r *reconciler.NodeReport, had []string)
+		want   func(had []string) []string
+		told   int // pods whose address is refused
+	}{
+		"two exchanged": {
+			func(r *reconciler.NodeReport, had []string) { first(r, 0, had[1]); first(r, 1, had[0]) },
+			func(had []string) []string { return []string{had[1], had[0], had[2]} }, 0,
+		},
+		"three in turn": {
+			func(r *reconciler.NodeReport, had []string) {
+				first(r, 0, had[1])
+				first(r, 1, had[2])
+				first(r, 2, had[0])
+			},
+			func(had []string) []string { return []string{had[1], had[2], had[0]} }, 0,
+		},
+		"one moves on, another takes its place": {
+			func(r *reconciler.NodeReport, had []string) { first(r, 0, had[1]); first(r, 1, free) },
+			func(had []string) []string { return []string{had[1], free, had[2]} }, 0,
+		},
+		"one ends, another takes its place": {
+			func(r *reconciler.NodeReport, had []string) {
+				first(r, 0, had[1])
+				r.Report.Pods[1].Status.Phase = corev1.PodSucceeded
+			},
+			func(had []string) []string { return []string{had[1], had[1], had[2]} }, 0,
+		},
+		"one keeps what another wants": {
+			func(r *reconciler.NodeReport, had []string) { first(r, 0, had[1]) },
+			func(had []string) []string { return had[:3] }, 1,
+		},
+		"one not in the report keeps what another wants": {
+			func(r *reconciler.NodeReport, had []string) {
+				first(r, 0, had[1])
+				r.Report.Pods = slices.Delete(r.Report.Pods, 1, 2)
+			},
+			func(had []string) []string { return had[:3] }, 1,
+		},
+		"two want the same free one": {
+			func(r *reconciler.NodeReport, _ []string) { first(r, 0, free); first(r, 1, free) },
+			func(had []string) []string { return []string{free, had[1], had[2]} }, 1,
+		},
+		"a row that ends outside the range": {
+			func(r *reconciler.NodeReport, had []string) {
+				first(r, 0, had[1])
+				first(r, 1, had[2])
+				first(r, 2, "192.0.2.2")
+			},
+			func(had []string) []string { return had[:3] }, 3,
+		},
+		"a pod twice": {
+			func(r *reconciler.NodeReport, had []string) {
+				again := r.Report.Pods[0]
+				again.Status.PodIP = had[1]
+				r.Report.Pods = append(r.Report.Pods, again)
+			},
+			func(had []string) []string { return had[:3] }, 0,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, had := addressed(t)
+			var pods []wire.PodReport
+			l.tell(func(r *reconciler.NodeReport) { pods = slices.Clone(r.Report.Pods); test.report(r, had) })
+			for i, want := range test.want(had) {
+				pod, _ := state.PodByUID(l.machine.Snapshot(), pods[i].UID)
+				if pod.Status.PodIP != want {
+					t.Errorf("pod %d of %v has %s, want %s", i, had, pod.Status.PodIP, want)
+				}
+			}
+			if told := l.told(schema.ReasonBadAddress); len(told) != test.told {
+				t.Errorf("told: %q, want %d", told, test.told)
+			}
+		})
+	}
+}
+
+// A pod that has ended keeps its address for show only: it does not hold it again
+// beside the one that has it by now.
+func TestAnEndedPodDoesNotTakeItsAddressBack(t *testing.T) {
+	l, had := addressed(t)
+	l.tell(func(r *reconciler.NodeReport) {
+		r.Report.Pods[1].Status.Phase = corev1.PodSucceeded
+		r.Report.Pods[0].Status.PodIP = had[1]
+	})
+	var uid types.UID
+	l.tell(func(r *reconciler.NodeReport) {
+		uid = r.Report.Pods[1].UID
+		r.Report.Pods[0].Status.PodIP, r.Report.Pods[1].Status.PodIP = had[1], had[1]
+	})
+	if pod, _ := state.PodByUID(l.machine.Snapshot(), uid); pod.Status.Phase != corev1.PodSucceeded {
+		t.Errorf("it is %s at %s", pod.Status.Phase, pod.Status.PodIP)
+	}
+	l.wantTold(schema.ReasonBadAddress, "which is that of pod")
 }
