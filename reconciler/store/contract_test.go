@@ -36,6 +36,79 @@ type handleUnderTest interface {
 	raw() engine // without faults
 }
 
+// gone is the value of a key that is missing.
+const gone = "\x00gone"
+
+// spoil overwrites keys beside the protocol, and the round's with itself, so that its
+// revision vouches for what was put.
+func spoil(t *testing.T, s handleUnderTest, value string, keys ...string) {
+	t.Helper()
+	var ops []op
+	for _, key := range keys {
+		o := op{key, []byte(value)}
+		if value == gone {
+			o.value = nil
+		}
+		ops = append(ops, o)
+	}
+	if round, _, err := s.raw().get(t.Context(), keyRound); err == nil && !strings.HasPrefix(keys[0], metaPrefix) {
+		ops = append(ops, op{keyRound, round.value})
+	}
+	if held, _, err := s.raw().apply(t.Context(), condition{}, ops); err != nil || !held {
+		t.Fatal(held, err)
+	}
+}
+
+// madeAnew damages keys of a store: the next load has all that was there, fences who
+// came before, gives out no version again, and tells of what it set aside.
+func madeAnew(t *testing.T, b backend, value string, keys []string) {
+	t.Helper()
+	s := b.open(t)
+	fill(t, s, 20)
+	want := load(t, s)
+	spoil(t, s, value, keys...)
+	heir := s.another()
+	got, err := heir.Load(t.Context())
+	if err != nil {
+		t.Errorf("%q in %v: %v", value, keys, err)
+		return
+	}
+	diff(t, wire.Loaded{Records: got.Records}, wire.Loaded{Records: want.Records})
+	if got.ResourceVersion < want.ResourceVersion || got.Creations < want.Creations || got.Term <= want.Term || got.Round < want.Round || got.Round == 0 {
+		t.Errorf("%q in %v: from version %d, creation %d, term %d, round %d to %d, %d, %d, %d", value, keys, want.ResourceVersion, want.Creations, want.Term, want.Round, got.ResourceVersion, got.Creations, got.Term, got.Round)
+	}
+	for _, u := range got.Unreadable {
+		if !slices.Contains(keys, u.Key) || u.Why == "" {
+			t.Errorf("%q in %v: told of %v", value, keys, u)
+		}
+	}
+	if len(got.Unreadable) == 0 {
+		t.Errorf("%q in %v: nothing is told", value, keys)
+	}
+	if err := s.Commit(t.Context(), upheaval(want)); !errors.Is(err, ErrTermLost) {
+		t.Errorf("%q in %v: a handle from before: %v", value, keys, err)
+	}
+	// A start that ends before its first round has told nobody.
+	heir = heir.another()
+	again := load(t, heir)
+	if len(again.Unreadable) != len(got.Unreadable) || again.Term <= got.Term || again.Aside != 0 {
+		t.Errorf("%q in %v: the next start is told of %v of %v, %d set aside before", value, keys, again.Unreadable, got.Unreadable, again.Aside)
+	}
+	if err := heir.SetAside(t.Context(), again.Unreadable); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, heir, upheaval(again))
+	last := load(t, heir.another())
+	aside := len(got.Unreadable)
+	if value == gone {
+		aside = 0
+	}
+	if len(last.Unreadable) > 0 || last.Aside != aside {
+		t.Errorf("%q in %v: afterwards %v is told of and %d are set aside, want %d", value, keys, last.Unreadable, last.Aside, aside)
+	}
+	diff(t, wire.Loaded{Records: last.Records}, wire.Loaded{Records: after(again, upheaval(again)).Records})
+}
+
 // overtaken is an engine on which another handle acts once a term is taken.
 type overtaken struct {
 	engine
@@ -253,6 +326,65 @@ var contract = map[string]func(t *testing.T, b backend){
 		commit(t, heir, wire.Batch{Round: want.Round + 1, ResourceVersion: want.ResourceVersion, Creations: want.Creations})
 		want.Term, want.Round, want.Aside = want.Term+1, want.Round+1, 1
 		diff(t, load(t, heir.another()), want)
+	},
+	"a damaged key of meta/ is made anew": func(t *testing.T, b backend) {
+		keys := []string{keySchema, keyTerm, keyRound, keyCounter}
+		every := append([][]string{keys, keys[1:]}, slices.Collect(slices.Chunk(keys, 1))...)
+		for _, value := range []string{"", gone, "\x00\xff"} {
+			for _, damaged := range every {
+				madeAnew(t, b, value, damaged)
+			}
+		}
+		for _, value := range []string{"-1", "7.5", "18446744073709551615", "1152921504606846977", "null", "{}", `{"resourceVersion":5,"creations":1}`, `{"resourceVersion":-1}`, `{"resourceVersion":1152921504606846977,"creations":0}`} {
+			madeAnew(t, b, value, keys)
+		}
+	},
+	"of a round whose key is damaged nothing is half there": func(t *testing.T, b backend) {
+		s := b.open(t)
+		fill(t, s, 300)
+		want := load(t, s)
+		s.inject(nth(3, FaultLost))
+		if err := s.Commit(t.Context(), upheaval(want)); err == nil {
+			t.Fatal("the fault was not injected")
+		}
+		s.inject(nil)
+		spoil(t, s, "x", keyRound)
+		for failing := 1; failing <= 3; failing++ { // of putting back, after the term
+			s.inject(nth(failing+1, FaultSent))
+			if _, err := s.another().Load(t.Context()); failing < 3 && err == nil {
+				t.Fatalf("transaction %d: the fault was not injected", failing)
+			}
+		}
+		s.inject(nil)
+		got := load(t, s.another())
+		diff(t, wire.Loaded{Records: got.Records}, wire.Loaded{Records: want.Records})
+	},
+	"a new store beside records that were set aside is new": func(t *testing.T, b backend) {
+		s := b.open(t)
+		if held, _, err := s.raw().apply(t.Context(), condition{}, []op{{asidePrefix + "Pod/d/p", []byte("x")}}); err != nil || !held {
+			t.Fatal(held, err)
+		}
+		if got := load(t, s); got.Round != 0 || got.Aside != 1 || len(got.Unreadable) > 0 {
+			t.Errorf("round %d, %d set aside, told of %v", got.Round, got.Aside, got.Unreadable)
+		}
+	},
+	"a store of no objects whose round is damaged is new": func(t *testing.T, b backend) {
+		s := b.open(t)
+		rv := load(t, s).ResourceVersion
+		commit(t, s, wire.Batch{Round: 7, ResourceVersion: rv})
+		spoil(t, s, "x", keyRound)
+		if got := load(t, s.another()); got.Round != 0 {
+			t.Errorf("it is at round %d", got.Round)
+		}
+	},
+	"a version that was never handed out is no object's": func(t *testing.T, b backend) {
+		s := b.open(t)
+		fill(t, s, 5)
+		want := load(t, s)
+		spoil(t, s, fmt.Sprint(uint64(1)<<58)+"\nobject", objectPrefix+"Pod/shop/late")
+		if got := load(t, s.another()); len(got.Records) != len(want.Records) || got.ResourceVersion != want.ResourceVersion || len(got.Unreadable) != 1 || !strings.Contains(got.Unreadable[0].Why, "never handed out") {
+			t.Errorf("%d records, version %d, told of %v", len(got.Records), got.ResourceVersion, got.Unreadable)
+		}
 	},
 	"load comes first": func(t *testing.T, b backend) {
 		if err := b.open(t).Commit(t.Context(), wire.Batch{Round: 1}); !errors.Is(err, ErrNotLoaded) {

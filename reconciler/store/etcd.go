@@ -269,9 +269,13 @@ func (e *Etcd) Close() error {
 type etcdEngine struct{ client *clientv3.Client }
 
 func (e *etcdEngine) apply(ctx context.Context, when condition, ops []op) (bool, int64, error) {
-	compare := clientv3.Compare(clientv3.Value(when.key), "=", when.value)
-	if when.value == "" {
-		compare = clientv3.Compare(clientv3.CreateRevision(when.key), "=", 0)
+	var compare []clientv3.Cmp
+	switch {
+	case when == condition{}:
+	case when.value == "":
+		compare = append(compare, clientv3.Compare(clientv3.CreateRevision(when.key), "=", 0))
+	default:
+		compare = append(compare, clientv3.Compare(clientv3.Value(when.key), "=", when.value))
 	}
 	then := make([]clientv3.Op, len(ops))
 	for i, o := range ops {
@@ -282,7 +286,7 @@ func (e *etcdEngine) apply(ctx context.Context, when condition, ops []op) (bool,
 			then[i].WithValueBytes(o.value)
 		}
 	}
-	resp, err := e.client.Txn(ctx).If(compare).Then(then...).Commit()
+	resp, err := e.client.Txn(ctx).If(compare...).Then(then...).Commit()
 	if err != nil {
 		return false, 0, err
 	}

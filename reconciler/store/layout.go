@@ -15,13 +15,14 @@ import (
 // being empty for cluster-scoped kinds.
 const (
 	prefix        = "/fairlead/v1/"
-	keySchema     = prefix + "meta/schema"  // schemaVersion
-	keyTerm       = prefix + "meta/term"    // decimal; every load adds one
-	keyRound      = prefix + "meta/round"   // decimal; moved by a round's last transaction
-	keyCounter    = prefix + "meta/counter" // counters; moved with the round
-	keyMissing    = prefix + "meta/missing" // lines: keys of records set aside that no round knows of yet
+	metaPrefix    = prefix + "meta/"
+	keySchema     = metaPrefix + "schema"  // schemaVersion
+	keyTerm       = metaPrefix + "term"    // decimal; every load adds one
+	keyRound      = metaPrefix + "round"   // decimal; moved by a round's last transaction
+	keyCounter    = metaPrefix + "counter" // counters; moved with the round
+	keyMissing    = metaPrefix + "missing" // lines: keys of records set aside that no round knows of yet
 	objectPrefix  = wire.ObjectPrefix
-	asidePrefix   = prefix + "aside/" // records that could not be read, each behind what its key was under objectPrefix
+	asidePrefix   = prefix + "aside/" // records that could not be read, each behind what its key was under objectPrefix, one of meta/ under prefix
 	schemaVersion = "2"
 	// schemaJSON is of stores that hold JSON objects only. They are read as they
 	// are and are of schemaVersion from the next load on.
@@ -40,6 +41,14 @@ func (c counters) encode() []byte {
 		panic(fmt.Sprintf("store: encode counters: %v", err))
 	}
 	return data
+}
+
+// asideKey is where the value of a key that cannot be read is kept.
+func asideKey(key string) string {
+	if object, ok := strings.CutPrefix(key, objectPrefix); ok {
+		return asidePrefix + object
+	}
+	return asidePrefix + strings.TrimPrefix(key, prefix)
 }
 
 func decimal(n uint64) []byte { return strconv.AppendUint(nil, n, 10) }

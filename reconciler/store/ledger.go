@@ -1,13 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +33,10 @@ type ledger struct {
 	loaded   bool
 	term     uint64
 	round    uint64
-	revision int64 // that moved the round last
+	revision int64    // that moved the round last
+	taken    int64    // the revision that took the term
+	damaged  []damage // keys of meta/ that this load makes anew
+	newest   uint64   // no version above it was handed out
 	counters counters
 	written  int  // keys since the last compaction
 	untold   bool // keyMissing is there: the next round takes it away
@@ -61,12 +60,13 @@ func (l *ledger) Load(ctx context.Context) (wire.Loaded, error) {
 	if err != nil {
 		return wire.Loaded{}, fmt.Errorf("read round %d: %w", l.round, err)
 	}
+	l.checkMeta(entries)
 	if err := l.putBack(ctx, entries); err != nil {
 		return wire.Loaded{}, fmt.Errorf("put back what followed round %d: %w", l.round, err)
 	}
-	if _, term, err := l.number(ctx, keyTerm); err != nil {
+	if e, found, err := l.get(ctx, keyTerm); err != nil {
 		return wire.Loaded{}, fmt.Errorf("read the term: %w", err)
-	} else if term != l.term {
+	} else if term, whole := parseNumber(e, found); !whole || term != l.term {
 		return wire.Loaded{}, fmt.Errorf("term %d: %w", l.term, ErrTermLost)
 	}
 	out := wire.Loaded{
@@ -75,7 +75,7 @@ func (l *ledger) Load(ctx context.Context) (wire.Loaded, error) {
 		Records: make([]wire.Record, 0, len(entries)),
 	}
 	for _, e := range entries {
-		if rec, err := decodeRecord(e); err == nil {
+		if rec, err := l.decode(e); err == nil {
 			out.Records = append(out.Records, rec)
 		} else {
 			out.Unreadable = append(out.Unreadable, wire.Unreadable{Key: e.key, Why: err.Error()})
@@ -84,6 +84,7 @@ func (l *ledger) Load(ctx context.Context) (wire.Loaded, error) {
 	if err := l.readAside(ctx, &out); err != nil {
 		return wire.Loaded{}, fmt.Errorf("read what is set aside: %w", err)
 	}
+	slices.SortStableFunc(out.Unreadable, func(a, b wire.Unreadable) int { return strings.Compare(a.Key, b.Key) })
 	slices.SortFunc(out.Records, func(a, b wire.Record) int { return a.Key.Compare(b.Key) })
 	l.loaded = true
 	return out, nil
@@ -95,58 +96,45 @@ const maxTermAttempts = 5
 
 func (l *ledger) takeTerm(ctx context.Context) error {
 	for range maxTermAttempts {
-		version, found, err := l.get(ctx, keySchema)
+		l.damaged = nil
+		isNew, err := l.schema(ctx)
 		if err != nil {
 			return err
 		}
-		if !found {
-			first := counters{ResourceVersion: firstResourceVersion(l.now)}
-			held, _, err := l.apply(ctx, condition{key: keySchema}, []op{
-				{keySchema, []byte(schemaVersion)}, {keyTerm, decimal(1)},
-				{keyRound, decimal(0)}, {keyCounter, first.encode()},
-			})
-			if err != nil {
+		before, ops := condition{key: keySchema}, l.firstKeys()
+		if l.term = 1; !isNew {
+			if before, err = l.nextTerm(ctx); err != nil {
 				return err
 			}
-			if held {
-				l.term = 1
-				return nil
-			}
-			continue
+			ops = []op{{keyTerm, decimal(l.term)}, {keySchema, []byte(schemaVersion)}}
 		}
-		if v := string(version.value); v != schemaVersion && v != schemaJSON {
-			return fmt.Errorf("the store has schema %q, this program reads %q", version.value, schemaVersion)
-		}
-		old, term, err := l.number(ctx, keyTerm)
-		if err != nil {
-			return err
-		}
-		held, _, err := l.apply(ctx, condition{keyTerm, string(old.value)}, []op{{keyTerm, decimal(term + 1)}, {keySchema, []byte(schemaVersion)}})
+		held, revision, err := l.apply(ctx, before, ops)
 		if err != nil {
 			return err
 		}
 		if held {
-			l.term = term + 1
+			l.taken = revision
 			return nil
 		}
 	}
 	return fmt.Errorf("another handle took it %d times in a row", maxTermAttempts)
 }
 
-func (l *ledger) readMeta(ctx context.Context) error {
-	e, round, err := l.number(ctx, keyRound)
-	if err != nil {
-		return err
+// firstKeys are those of a new store.
+func (l *ledger) firstKeys() []op {
+	first := counters{ResourceVersion: firstResourceVersion(l.now)}
+	return []op{{keySchema, []byte(schemaVersion)}, {keyTerm, decimal(1)}, {keyRound, decimal(0)}, {keyCounter, first.encode()}}
+}
+
+// nextTerm is the term after the one that is there, and what must hold when it is taken.
+func (l *ledger) nextTerm(ctx context.Context) (condition, error) {
+	old, term, whole, err := l.number(ctx, keyTerm)
+	if err == nil && !whole {
+		old.value = nil
+		term, err = l.freeTerm(ctx)
 	}
-	l.round, l.revision = round, e.modified
-	c, found, err := l.get(ctx, keyCounter)
-	if err != nil || !found {
-		return errors.Join(err, missing(keyCounter, found))
-	}
-	if err := json.Unmarshal(c.value, &l.counters); err != nil {
-		return fmt.Errorf("%s: %w", keyCounter, err)
-	}
-	return nil
+	l.term = term + 1
+	return condition{keyTerm, string(old.value)}, err
 }
 
 // finished is every object as of the last finished round.
@@ -187,29 +175,42 @@ func (l *ledger) putBack(ctx context.Context, entries []entry) error {
 	for ; i < len(entries); i++ {
 		ops = append(ops, op{entries[i].key, entries[i].value})
 	}
-	if len(ops) == 0 {
+	if len(ops) == 0 && len(l.damaged) == 0 {
 		return nil
 	}
-	l.log.WithFields(logrus.Fields{"round": l.round, "keys": len(ops)}).Warn("an unfinished round is undone")
-	return l.write(ctx, ops, []op{{keyRound, decimal(l.round)}})
+	if len(ops) > 0 {
+		l.log.WithFields(logrus.Fields{"round": l.round, "keys": len(ops)}).Warn("an unfinished round is undone")
+	}
+	return l.write(ctx, ops, append(l.remade(), op{keyRound, decimal(l.round)}))
 }
 
-// readAside counts what earlier starts set aside. What was set aside by one that ended
-// before its first round is told of again, for nobody has acted on it.
+// readAside tells of the keys of meta/ that this load made anew, and counts what earlier
+// starts set aside. What was set aside by one that ended before its first round is told
+// of again, for nobody has acted on it.
 func (l *ledger) readAside(ctx context.Context, out *wire.Loaded) error {
-	if err := l.engine.scan(ctx, asidePrefix, 0, true, func(entry) error { out.Aside++; return nil }); err != nil {
-		return err
-	}
 	e, found, err := l.get(ctx, keyMissing)
 	l.untold = found
-	if err != nil || !found {
+	if err != nil {
 		return err
 	}
-	for key := range strings.Lines(string(e.value)) {
-		out.Unreadable = append(out.Unreadable, wire.Unreadable{Key: strings.TrimSuffix(key, "\n"), Why: "it was set aside by a start that did not get further"})
-		out.Aside = max(0, out.Aside-1)
+	untold := map[string]bool{}
+	for _, d := range l.damaged {
+		out.Unreadable = append(out.Unreadable, d.Unreadable)
+		untold[asideKey(d.Key)] = true
 	}
-	return nil
+	for line := range strings.Lines(string(e.value)) {
+		key := strings.TrimSuffix(line, "\n")
+		if !untold[asideKey(key)] {
+			untold[asideKey(key)] = true
+			out.Unreadable = append(out.Unreadable, wire.Unreadable{Key: key, Why: "it was set aside by a start that did not get further"})
+		}
+	}
+	return l.engine.scan(ctx, asidePrefix, 0, true, func(e entry) error {
+		if !untold[e.key] {
+			out.Aside++
+		}
+		return nil
+	})
 }
 
 // maxMissing bounds the keys in keyMissing: that some are missing is what counts.
@@ -226,12 +227,15 @@ func (l *ledger) SetAside(ctx context.Context, records []wire.Unreadable) error 
 	}
 	var ops []op
 	for _, r := range records {
+		if !strings.HasPrefix(r.Key, objectPrefix) {
+			continue // a key of meta/: Load has put it right
+		}
 		e, found, err := l.get(ctx, r.Key)
 		if err != nil {
 			return fmt.Errorf("set %s aside: %w", r.Key, err)
 		}
 		if found {
-			ops = append(ops, op{asidePrefix + strings.TrimPrefix(r.Key, objectPrefix), append([]byte{}, e.value...)}, op{key: r.Key})
+			ops = append(ops, op{asideKey(r.Key), append([]byte{}, e.value...)}, op{key: r.Key})
 		}
 	}
 	var missing []byte
@@ -412,24 +416,4 @@ func (l *ledger) get(ctx context.Context, key string) (entry, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return l.engine.get(ctx, key)
-}
-
-// number reads a key that must be there and hold a decimal.
-func (l *ledger) number(ctx context.Context, key string) (entry, uint64, error) {
-	e, found, err := l.get(ctx, key)
-	if err != nil || !found {
-		return e, 0, errors.Join(err, missing(key, found))
-	}
-	n, err := strconv.ParseUint(string(bytes.TrimSpace(e.value)), 10, 64)
-	if err != nil {
-		return e, 0, fmt.Errorf("%s: %w", key, err)
-	}
-	return e, n, nil
-}
-
-func missing(key string, found bool) error {
-	if found {
-		return nil
-	}
-	return fmt.Errorf("%s is missing", key)
 }

@@ -122,7 +122,7 @@ func (m *memory) apply(ctx context.Context, when condition, ops []op) (bool, int
 }
 
 func (m *memory) transact(when condition, ops []op) bool {
-	if now, _ := m.at(when.key, m.revision); string(now.value) != when.value {
+	if now, _ := m.at(when.key, m.revision); when != (condition{}) && string(now.value) != when.value {
 		return false
 	}
 	m.revision++

@@ -66,7 +66,8 @@ type engine interface {
 	compact(ctx context.Context, revision int64) error
 }
 
-// condition holds when key has exactly this value; "" means there is no key.
+// condition holds when key has exactly this value; "" means there is no key. The zero
+// condition always holds.
 type condition struct{ key, value string }
 
 // op writes a key; a nil value deletes it.
