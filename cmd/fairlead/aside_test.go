@@ -77,6 +77,13 @@ func TestMasterStartsWithoutWhatItCannotRead(t *testing.T) {
 	})
 }
 
+func TestStatusTellsWhatTheMasterSaysOfItself(t *testing.T) {
+	got := attention("[+]recovery ok\n[!]records: 2 of the store\nreadyz check passed\n")
+	if want := []string{"records: 2 of the store"}; !slices.Equal(got, want) || len(attention("ok")) > 0 {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func asideConfig(t *testing.T, url string) config.Master {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "fl") // a socket's path is short

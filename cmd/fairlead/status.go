@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/reconciler/api"
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/progress"
 	"fairlead/reconciler/state"
@@ -83,7 +85,8 @@ type status struct {
 	Revision    *schema.Revision     `json:"revision"`
 	Deployments []*appsv1.Deployment `json:"deployments"`
 	Trouble     []string             `json:"trouble"`
-	Nodes       []string             `json:"nodes"` // what is wrong with nodes
+	Nodes       []string             `json:"nodes"`            // what is wrong with nodes
+	Master      []string             `json:"master,omitempty"` // what is wrong with the master
 
 	cluster state.Reader
 	lines   []string // how far the workloads are
@@ -106,7 +109,7 @@ func readStatus(ctx context.Context, c *client.Client, source, want string) (*st
 	if !ok {
 		return nil, fmt.Errorf("there is no source %q: see `fairlead kubectl get sources`", source)
 	}
-	st := &status{Source: src, cluster: cluster}
+	st := &status{Source: src, cluster: cluster, Master: masterTrouble(ctx, c)}
 	if st.Revision, err = findRevision(cluster, src, want); err != nil {
 		return nil, err
 	}
@@ -117,6 +120,26 @@ func readStatus(ctx context.Context, c *client.Client, source, want string) (*st
 	st.lines, st.Trouble = progress.Lines(cluster, source, now), progress.Trouble(cluster, source, now)
 	st.Nodes = progress.Nodes(slices.Collect(state.All[*corev1.Node](cluster, "")))
 	return st, nil
+}
+
+// masterTrouble is what the master says of itself that somebody should look at. Where it
+// cannot be asked, whatever else is asked of it says so.
+func masterTrouble(ctx context.Context, c *client.Client) []string {
+	answer, err := c.Do(ctx, http.MethodGet, "/readyz?verbose", nil)
+	if err != nil {
+		return nil
+	}
+	return attention(string(answer))
+}
+
+// attention are the lines of /readyz?verbose that somebody should look at.
+func attention(answer string) (lines []string) {
+	for line := range strings.Lines(answer) {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), api.AttentionMark); ok {
+			lines = append(lines, text)
+		}
+	}
+	return lines
 }
 
 // findRevision resolves what a user calls a revision; "" is what Git asks for.
@@ -202,6 +225,9 @@ func (s *status) write(w io.Writer) {
 		if c.Status != metav1.ConditionTrue {
 			schema.Fprintf(w, "  source   %s: %s\n", c.Reason, c.Message)
 		}
+	}
+	for _, line := range s.Master {
+		schema.Fprintf(w, "  master   %s\n", line)
 	}
 	for _, p := range r.Status.Phases {
 		schema.Fprintf(w, "  %s  %-11s %s\n", p.At.UTC().Format(time.RFC3339), p.Name, p.Reason)

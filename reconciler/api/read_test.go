@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -84,6 +85,28 @@ func TestNotReadySaysWhy(t *testing.T) {
 	ts := startServer(t, func(c *Config) { c.Ready = func() error { return fmt.Errorf("no round yet") } })
 	if code, body, _ := do(t, ts.client(""), "GET", ts.url+"/readyz", nil); code != 503 || !strings.Contains(string(body), "no round yet") {
 		t.Errorf("readyz: %d %s", code, body)
+	}
+}
+
+func TestReadyTellsOfEachCheck(t *testing.T) {
+	for _, c := range []struct {
+		aside int
+		err   error
+		code  int
+		want  string
+	}{
+		{0, nil, 200, "[+]recovery ok\n[+]records ok\nreadyz check passed\n"},
+		{1, nil, 200, "[!]records: 1 of the store could not be read and is set aside: "},
+		{7, nil, 200, "[!]records: 7 of the store could not be read and are set aside: "},
+		{7, errors.New("waiting for n1"), 503, "[-]recovery: waiting for n1\n[!]records: 7 "},
+		{0, errors.New("waiting for n1"), 503, "\n[+]records ok\nreadyz check failed\n"},
+	} {
+		ts := startServer(t, func(cfg *Config) {
+			cfg.Aside, cfg.Ready = func() int { return c.aside }, func() error { return c.err }
+		})
+		if code, body, _ := do(t, ts.client(""), "GET", ts.url+"/readyz?verbose", nil); code != c.code || !strings.Contains(string(body), c.want) {
+			t.Errorf("%d set aside, %v: %d %s", c.aside, c.err, code, body)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -131,17 +132,48 @@ func semverBuild(v string) string {
 }
 
 func (s *Server) serveAlive(w http.ResponseWriter, _ *http.Request) {
-	writeBody(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok"))
+	writeText(w, http.StatusOK, "ok")
 }
 
+func writeText(w http.ResponseWriter, code int, text string) {
+	writeBody(w, code, "text/plain; charset=utf-8", []byte(text))
+}
+
+// serveReady says whether the master may be asked. With ?verbose it tells of each check
+// in a line, as Kubernetes' servers do: [+] it passed, [-] it failed, and AttentionMark.
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	code, verdict, recovery := http.StatusOK, "readyz check passed", "[+]recovery ok"
 	if s.cfg.Ready != nil {
 		if err := s.cfg.Ready(); err != nil {
-			writeBody(w, http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("not ready: "+err.Error()+"\n"))
-			return
+			code, verdict, recovery = http.StatusServiceUnavailable, "readyz check failed", "[-]recovery: "+err.Error()
 		}
 	}
-	s.serveAlive(w, r)
+	switch {
+	case r.URL.Query().Has("verbose"):
+		writeText(w, code, strings.Join([]string{recovery, s.recordsCheck(), verdict}, "\n")+"\n")
+	case code != http.StatusOK:
+		writeText(w, code, "not ready: "+strings.TrimPrefix(recovery, "[-]recovery: ")+"\n")
+	default:
+		s.serveAlive(w, r)
+	}
+}
+
+// AttentionMark begins the lines of /readyz?verbose that tell of what does not keep the
+// master from working and somebody should look at.
+const AttentionMark = "[!]"
+
+func (s *Server) recordsCheck() string {
+	n := 0
+	if s.cfg.Aside != nil {
+		n = s.cfg.Aside()
+	}
+	switch n {
+	case 0:
+		return "[+]records ok"
+	case 1:
+		return AttentionMark + "records: 1 of the store could not be read and is set aside: see the master's log, and operations.md, records that cannot be read"
+	}
+	return fmt.Sprintf(AttentionMark+"records: %d of the store could not be read and are set aside: see the master's log, and operations.md, records that cannot be read", n)
 }
 
 // target is what a path below a group and version names.
