@@ -1,9 +1,7 @@
 package gitsource
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"log"
 	"net/http"
 	"net/http/cgi"
@@ -12,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -21,16 +18,8 @@ import (
 
 const (
 	// maxSourceRequests to one source at once, the waiting pushes among them: the
-	// pushers of one leave those of the others their turn. Whoever serves the
-	// handler bounds the requests in all.
+	// pushers of one leave those of the others their turn.
 	maxSourceRequests = 16
-	// stallTimeout is how long a client may send or take nothing. It replaces
-	// the server's own deadlines: a push that waits for a rollout is long.
-	stallTimeout = time.Minute
-	// bodyTimeout is how long a client may take to send all of its request,
-	// answerTimeout to take all of its answer: a clone, or a push that is followed.
-	bodyTimeout   = 30 * time.Minute
-	answerTimeout = bodyTimeout + judgeTimeout + followTimeout
 	// maxComplaint is how much of git's stderr is logged.
 	maxComplaint = 2 << 10
 	doorPrefix   = "/git/"
@@ -54,6 +43,10 @@ type Pusher struct {
 // by git's smart protocol, for clones and pushes alike. authorize says whose
 // token it is at a source; it is sent as a bearer token or as the password, with
 // any user. Whoever authorize does not know is asked for one.
+//
+// Whoever serves the handler bounds the requests in all, a request's size, and the time
+// that its client may take to send and to take it: a push that waits for its rollout is
+// long.
 func HTTPHandler(root string, authorize func(token, source string) (Pusher, bool)) http.Handler {
 	busy := &underWay{of: map[string]int{}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -144,7 +137,6 @@ func backend(w http.ResponseWriter, r *http.Request, root, source, call string, 
 		http.Error(w, "fairlead: git is not installed on the master", http.StatusInternalServerError)
 		return
 	}
-	timed := http.NewResponseController(w)
 	inner := r.Clone(r.Context())
 	inner.URL.Path = "/" + source + ".git/" + call
 	inner.URL.RawPath = ""
@@ -152,9 +144,6 @@ func backend(w http.ResponseWriter, r *http.Request, root, source, call string, 
 	inner.Header.Del("Cookie")
 	// CGI has no chunked bodies; without a length, git reads to the end.
 	inner.TransferEncoding = nil
-	if r.Body != nil && r.Body != http.NoBody {
-		inner.Body = &timedBody{http.MaxBytesReader(w, r.Body, MaxPushBytes), timed, time.Now().Add(bodyTimeout)}
-	}
 	complaint := tail{limit: maxComplaint}
 	command := limits{memory: gitMemory, processor: gitProcessor, file: maxPackFile}.command("http-backend")
 	handler := cgi.Handler{
@@ -171,8 +160,7 @@ func backend(w http.ResponseWriter, r *http.Request, root, source, call string, 
 		Stderr: &complaint,
 		Logger: log.New(&complaint, "", 0),
 	}
-	out := &flushed{ResponseWriter: w, timed: timed, end: time.Now().Add(answerTimeout)}
-	handler.ServeHTTP(out, inner)
+	handler.ServeHTTP(&flushed{ResponseWriter: w, flush: http.NewResponseController(w).Flush}, inner)
 	if text := strings.TrimSpace(string(complaint.text)); text != "" {
 		logrus.WithFields(logrus.Fields{"source": source, "call": call, "pusher": pusher.Name, "git": text}).Warn("git request")
 	}
@@ -193,44 +181,15 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// timedBody gives the client stallTimeout for each piece of its request.
-type timedBody struct {
-	io.ReadCloser
-	timed *http.ResponseController
-	end   time.Time // of all of it
-}
-
-func (b *timedBody) Read(p []byte) (int, error) {
-	b.timed.SetReadDeadline(earlier(time.Now().Add(stallTimeout), b.end))
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return n, fmt.Errorf("read request: %w", err)
-	}
-	if err != nil {
-		b.timed.SetReadDeadline(time.Time{})
-	}
-	return n, err
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// flushed sends what git writes as it writes it, and gives the client
-// stallTimeout to take it. Where git says that it met a limit, what that means is
-// told after it.
+// flushed sends what git writes as it writes it. Where git says that it met a limit, what
+// that means is told after it.
 type flushed struct {
 	http.ResponseWriter
-	timed *http.ResponseController
-	end   time.Time // of all of it
+	flush func() error
 	lines sideband
 }
 
 func (f *flushed) Write(p []byte) (int, error) {
-	f.timed.SetWriteDeadline(earlier(time.Now().Add(stallTimeout), f.end))
 	out := p
 	if f.Header().Get("Content-Type") == "application/x-git-receive-pack-result" {
 		out = f.lines.explained(p)
@@ -238,6 +197,6 @@ func (f *flushed) Write(p []byte) (int, error) {
 	if _, err := f.ResponseWriter.Write(out); err != nil {
 		return 0, err
 	}
-	f.timed.Flush()
+	_ = f.flush() // a recorder has none
 	return len(p), nil
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"fairlead/reconciler/gitsource/hook"
 	"fairlead/schema/chance"
@@ -116,5 +118,42 @@ func TestDoorAnswers(t *testing.T) {
 		if challenge := answer.Header().Get("WWW-Authenticate"); (challenge != "") != (c.code == 401) {
 			t.Errorf("%s %s asks for %q", c.method, c.path, challenge)
 		}
+	}
+}
+
+// untimed fails when a handler gives its client a time.
+type untimed struct {
+	*httptest.ResponseRecorder
+	t *testing.T
+}
+
+func (u untimed) SetReadDeadline(time.Time) error {
+	u.t.Error("the handler sets a time for reading")
+	return nil
+}
+
+func (u untimed) SetWriteDeadline(time.Time) error {
+	u.t.Error("the handler sets a time for writing")
+	return nil
+}
+
+// The time of a request is its server's: a second one would undo it.
+func TestDoorLeavesTimesToItsServer(t *testing.T) {
+	m := newMaster(t)
+	m.write("a.yaml", "a: 1\n")
+	m.commit("first")
+	m.push("main")
+	handler := HTTPHandler(m.root, func(string, string) (Pusher, bool) { return Pusher{Name: "grace"}, true })
+	refs := untimed{httptest.NewRecorder(), t}
+	handler.ServeHTTP(refs, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/git/main/info/refs?service=git-upload-pack", nil))
+	if refs.Code != http.StatusOK || !strings.Contains(refs.Body.String(), "refs/heads/main") {
+		t.Errorf("refs: %d %s", refs.Code, refs.Body)
+	}
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/git/main/git-upload-pack", strings.NewReader("0000"))
+	request.Header.Set("Content-Type", "application/x-git-upload-pack-request")
+	fetch := untimed{httptest.NewRecorder(), t}
+	handler.ServeHTTP(fetch, request)
+	if fetch.Code != http.StatusOK {
+		t.Errorf("fetch: %d %s", fetch.Code, fetch.Body)
 	}
 }
