@@ -62,6 +62,7 @@ type Loop struct {
 type submission struct {
 	input   Input
 	durable chan<- struct{} // nil when nobody waits
+	settled func()          // nil when nobody asks
 }
 
 // Base is an instant of the loop from which a plan may fork.
@@ -91,15 +92,23 @@ func (l *Loop) Awaited() []Awaited { return *l.waits.Load() }
 
 // Submit hands an input to the loop and waits until the round that took it is
 // durable and published.
-func (l *Loop) Submit(ctx context.Context, in Input) error {
+func (l *Loop) Submit(ctx context.Context, in Input) error { return l.Deliver(ctx, in, func() {}) }
+
+// Deliver is Submit that also tells, by calling settled once, when nothing more can come
+// of the input: its round is published, or it was not taken. After Deliver has given up
+// waiting for ctx that may be later. Of what a loop has when it ends it may not be told.
+func (l *Loop) Deliver(ctx context.Context, in Input, settled func()) error {
+	settled = sync.OnceFunc(settled)
 	durable := make(chan struct{})
-	if err := l.send(ctx, submission{in, durable}); err != nil {
+	if err := l.send(ctx, submission{in, durable, settled}); err != nil {
+		settled()
 		return err
 	}
 	select {
 	case <-durable:
 		return nil
 	case <-l.done:
+		settled()
 		return ErrStopped
 	case <-ctx.Done():
 		return ctx.Err()
@@ -239,6 +248,9 @@ func (p *pipeline) publish() {
 	p.writing, p.written = nil, nil
 	p.loop.Publish(d.round)
 	for _, s := range d.taken {
+		if s.settled != nil {
+			s.settled()
+		}
 		if s.durable != nil {
 			close(s.durable)
 		}

@@ -5,14 +5,18 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler"
+	"fairlead/reconciler/control"
+	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/wire"
@@ -190,6 +194,71 @@ func TestNothingFollowsARoundThatWasNotWritten(t *testing.T) {
 		}
 		if n := r.pods(); n != seen {
 			t.Errorf("%d pods are seen, %d were before", n, seen)
+		}
+	})
+}
+
+// The values of a revision are held until its round is published, also when whoever
+// handed it over waits no more.
+func TestValuesOutliveWhoHandedThemOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runLoop(t, &slowDisk{takes: time.Second})
+		<-r.Begun()
+		secret := func() []*schema.Desired {
+			return []*schema.Desired{{Object: &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s"}, Data: map[string][]byte{"password": []byte("sesame")}}}}
+		}
+		f := &reconciler.Follower{
+			Loop: r, Feed: r.feed, Engine: settle.NewEngine(control.Config{}), Vault: reconciler.NewVault([]byte("k")), Now: time.Now,
+			Load: func(context.Context, string, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
+				return secret(), nil
+			},
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		if _, _, err := f.Look(ctx, "main", opened(oneRepo{commit: commitHash(1)}), nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("it was waited for: %v", err)
+		}
+		f.Vault.Forget(r.feed.Snapshot) // as another source's push does
+		time.Sleep(5 * time.Second)
+		sealed, ok := state.Get[*corev1.Secret](r.feed.Snapshot(), "default", "s")
+		if !ok {
+			t.Fatal("the Secret did not come")
+		}
+		if _, known := f.Vault.Open(sealed); !known {
+			t.Error("the Secret is there and its value is gone")
+		}
+		r.stop()
+		if err := <-r.ended; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Whoever hands something over is told once that nothing more comes of it.
+func TestDeliveriesAreSettledOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runLoop(t, &slowDisk{takes: time.Second})
+		<-r.Begun()
+		var settled atomic.Int32
+		count := func() { settled.Add(1) }
+		cancelled, cancel := context.WithCancel(t.Context())
+		go func() { time.Sleep(100 * time.Millisecond); cancel() }()
+		if err := r.Deliver(cancelled, many(t), count); !errors.Is(err, context.Canceled) || settled.Load() != 0 {
+			t.Errorf("given up: %v, settled %d times", err, settled.Load())
+		}
+		time.Sleep(5 * time.Second)
+		if settled.Load() != 1 {
+			t.Errorf("after its round it is settled %d times", settled.Load())
+		}
+		if err := r.Deliver(t.Context(), shop(t, commitHash(2), "v2", nil), count); err != nil || settled.Load() != 2 {
+			t.Errorf("waited for: %v, settled %d times", err, settled.Load())
+		}
+		r.stop()
+		if err := <-r.ended; err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Deliver(t.Context(), many(t), count); !errors.Is(err, reconciler.ErrStopped) || settled.Load() != 3 {
+			t.Errorf("after the loop's end: %v, settled %d times", err, settled.Load())
 		}
 	})
 }

@@ -45,7 +45,7 @@ type Loader func(ctx context.Context, source string, tree schema.Tree, spec sche
 // Rounds is what a Follower needs of the loop; see Loop.
 type Rounds interface {
 	Base(ctx context.Context) (Base, error)
-	Submit(ctx context.Context, in Input) error
+	Deliver(ctx context.Context, in Input, settled func()) error
 	Post(ctx context.Context, in Input) error
 }
 
@@ -344,10 +344,10 @@ func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git, comm
 }
 
 // submit hands a candidate to the loop with the values of its Secrets: nodes may ask
-// for them as soon as its round is published.
+// for them as soon as its round is published. They are held until then, also when nobody
+// waits for the round any more.
 func (f *Follower) submit(ctx context.Context, cand Candidate) error {
-	defer f.Vault.Hold(cand.secrets)()
-	return f.Loop.Submit(ctx, cand)
+	return f.Loop.Deliver(ctx, cand, f.Vault.Hold(cand.secrets))
 }
 
 // AwaitFailure waits until the source's applied revision failed and has one to go

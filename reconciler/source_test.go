@@ -67,7 +67,8 @@ func (f *followed) Base(context.Context) (reconciler.Base, error) {
 	return reconciler.Base{Snapshot: f.machine.Snapshot(), Queue: f.machine.Queue()}, nil
 }
 
-func (f *followed) Submit(_ context.Context, in reconciler.Input) error {
+func (f *followed) Deliver(_ context.Context, in reconciler.Input, settled func()) error {
+	defer settled()
 	f.round(in)
 	return nil
 }

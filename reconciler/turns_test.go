@@ -42,7 +42,8 @@ func (r *instantRounds) Base(context.Context) (reconciler.Base, error) {
 	return reconciler.Base{Snapshot: r.machine.Snapshot(), Queue: r.machine.Queue()}, nil
 }
 
-func (r *instantRounds) Submit(_ context.Context, in reconciler.Input) error {
+func (r *instantRounds) Deliver(_ context.Context, in reconciler.Input, settled func()) error {
+	defer settled()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := r.machine.Step(r.now(), []reconciler.Input{in})
@@ -51,7 +52,7 @@ func (r *instantRounds) Submit(_ context.Context, in reconciler.Input) error {
 }
 
 func (r *instantRounds) Post(ctx context.Context, in reconciler.Input) error {
-	return r.Submit(ctx, in)
+	return r.Deliver(ctx, in, func() {})
 }
 
 // manySources is a follower of a quiet source and of hostile ones, whose trees are
@@ -63,7 +64,7 @@ func manySources(t *testing.T, hostile int, read func(ctx context.Context, sourc
 	for i := range hostile {
 		objects = append(objects, &schema.Desired{Object: named(schema.Source{Spec: schema.DefaultSourceSpec(schema.SourceSpec{Embedded: true})}, fmt.Sprintf("hostile-%d", i))})
 	}
-	if err := rounds.Submit(t.Context(), reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: commitHash(1)}, Tree: "sources", Objects: objects}); err != nil {
+	if err := rounds.Deliver(t.Context(), reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: commitHash(1)}, Tree: "sources", Objects: objects}, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	return &reconciler.Follower{

@@ -178,7 +178,8 @@ func (r rounds) Post(_ context.Context, in reconciler.Input) error {
 	return nil
 }
 
-func (r rounds) Submit(_ context.Context, in reconciler.Input) error {
+func (r rounds) Deliver(_ context.Context, in reconciler.Input, settled func()) error {
+	defer settled()
 	r.m.post(in, nil)
 	for len(r.m.inputs) > 0 && r.m.alive {
 		r.m.round()
