@@ -1,6 +1,8 @@
 package podman
 
 import (
+	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,19 +27,10 @@ const memoryBytes = 512 << 20
 var runtimeDirs = []string{"/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/sbin", "/bin"}
 
 // openMemory makes the directory in memory through which environments go, with
-// what fairlead-oci needs in it. One that is there stays: containers that run
-// have theirs in it.
+// what fairlead-oci needs in it.
 func (p *Podman) openMemory() error {
-	if err := os.MkdirAll(string(p.memory), 0o700); err != nil {
-		return err
-	}
-	if in, err := inMemory(string(p.memory)); err != nil {
-		return err
-	} else if !in {
-		options := fmt.Sprintf("mode=0700,size=%d", memoryBytes)
-		if err := unix.Mount("tmpfs", string(p.memory), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
-			return fmt.Errorf("mount memory for environments: %w", err)
-		}
+	if err := p.mountMemory(); err != nil {
+		return fmt.Errorf("mount memory for environments: %w", err)
 	}
 	if err := os.Chmod(string(p.memory), 0o700); err != nil {
 		return err
@@ -53,6 +48,44 @@ func (p *Podman) openMemory() error {
 		}
 	}
 	return nil
+}
+
+// mountMemory gives the directory a tmpfs of its own, so that environments have a bound
+// of their own and take nothing from what else is on the one around it. A mount that is
+// there stays, and so does a directory in memory in which containers that run have theirs:
+// an earlier version left it without a mount, and the next boot begins without it.
+func (p *Podman) mountMemory() error {
+	dir := string(p.memory)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	in, err := inMemory(dir)
+	if err != nil {
+		return err
+	}
+	if in {
+		if own, err := isMountPoint(dir); own || err != nil {
+			return err
+		}
+		if used, err := hasDirectories(dir); used || err != nil {
+			return err
+		}
+	}
+	options := fmt.Sprintf("mode=0700,size=%d", memoryBytes)
+	return unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
+}
+
+func hasDirectories(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	return slices.ContainsFunc(entries, fs.DirEntry.IsDir), err
+}
+
+func isMountPoint(path string) (bool, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, 0, &st); err != nil {
+		return false, fmt.Errorf("look at %s: %w", path, err)
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
 func (p *Podman) runtimeName() string {
@@ -120,6 +153,48 @@ func (p *Podman) leaveProcess(id string, s pod.ContainerSpec) error {
 	return os.WriteFile(p.memory.Process(id), data, 0o600)
 }
 
+// dropState has the runtime forget a container that Podman does not know: crun keeps a
+// copy of the configuration until then, environment included. What it does not know
+// either is no error.
+func (p *Podman) dropState(ctx context.Context, id string) error {
+	return p.runtimeDelete(ctx, id, "--force")
+}
+
+func (p *Podman) runtimeDelete(ctx context.Context, id string, options ...string) error {
+	if !isContainerID(id) {
+		return nil // a name, which the runtime never gets
+	}
+	runtime, err := os.Readlink(p.memory.Runtime())
+	if err != nil {
+		return fmt.Errorf("find the OCI runtime: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, runtime, slices.Concat([]string{"delete"}, options, []string{id})...)
+	cmd.Env = runtimeEnv()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("delete container %s from the OCI runtime: %w: %s", id, err, out[:min(len(out), maxRuntimeWords)])
+	}
+	return nil
+}
+
+const (
+	// dropTimeout bounds a delete of the runtime's, which takes milliseconds: the
+	// container's processes have been ended before.
+	dropTimeout = 10 * time.Second
+	// maxRuntimeWords is how much is told of what the runtime complains of.
+	maxRuntimeWords = 1 << 10
+)
+
+// runtimeEnv is what the runtime is started with: crun looks for its containers below
+// XDG_RUNTIME_DIR, and Podman starts it without.
+func runtimeEnv() []string { return append(os.Environ(), "XDG_RUNTIME_DIR=") }
+
+func isContainerID(id string) bool {
+	data, err := hex.DecodeString(id)
+	return err == nil && len(data) == 32
+}
+
 // dropProcess forgets a removed container's. One that had none here was made by
 // an earlier version, or before the machine booted: Podman may have written it.
 func (p *Podman) dropProcess(id string) error {
@@ -132,13 +207,17 @@ func (p *Podman) dropProcess(id string) error {
 
 // sweepMemory drops what belongs to no container, and what commands left that an
 // agent's end cut off. Nothing is being made yet.
-func (p *Podman) sweepMemory(known map[string]bool) error {
+func (p *Podman) sweepMemory(ctx context.Context, known map[string]bool) error {
 	entries, err := os.ReadDir(string(p.memory))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if e.IsDir() && !known[e.Name()] || isPIDFile(e.Name()) {
+		stray := e.IsDir() && !known[e.Name()]
+		if stray {
+			_ = p.runtimeDelete(ctx, e.Name()) // one that runs is refused, one that is gone unknown
+		}
+		if stray || isPIDFile(e.Name()) {
 			if err := os.RemoveAll(filepath.Join(string(p.memory), e.Name())); err != nil {
 				return err
 			}

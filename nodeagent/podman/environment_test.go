@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,8 +15,10 @@ import (
 	"time"
 
 	"github.com/containers/podman/v4/pkg/bindings/containers"
+	"golang.org/x/sys/unix"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/nodeagent/podman/handover"
 )
 
 const (
@@ -359,5 +362,91 @@ func orphanLeavesNothing(t *testing.T, p *Podman, spec specMaker) {
 		if dir, err := p.cgroup.container(root, id); err != nil || dir != "" {
 			t.Errorf("left: %s, %v", dir, err)
 		}
+	}
+}
+
+// openedOn is a Podman that is configured, and not started, with its run directory on a
+// tmpfs as /run is; leave prepares the directory for environments.
+func openedOn(t *testing.T, leave func(oci string)) string {
+	t.Helper()
+	run := t.TempDir()
+	if err := unix.Mount("tmpfs", run, "tmpfs", 0, "size=16m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(unmountAll(run), unix.Unmount(run, unix.MNT_DETACH)); err != nil {
+			t.Error(err)
+		}
+	})
+	oci := filepath.Join(run, "oci")
+	leave(oci)
+	cfg := Config{
+		Node: "memory", StorageDir: filepath.Join(t.TempDir(), "storage"), RunDir: run,
+		CgroupParent: fmt.Sprintf("/fairlead/test-%d/memory", os.Getpid()), Helper: filepath.Join(testRoot, "fairlead-oci"),
+	}
+	if _, err := New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return oci
+}
+
+func sizeOf(t *testing.T, dir string) int64 {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return int64(st.Blocks) * st.Bsize
+}
+
+// Environments have a tmpfs of their own size also where /run is one; what an earlier
+// version left there, and what is mounted already, stays.
+func TestEnvironmentsHaveTheirOwnMemory(t *testing.T) {
+	fresh := openedOn(t, func(string) {})
+	if got := sizeOf(t, fresh); got != memoryBytes {
+		t.Errorf("fresh: %d bytes, want %d", got, memoryBytes)
+	}
+	used := openedOn(t, func(oci string) {
+		if err := os.MkdirAll(filepath.Join(oci, "container"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if _, err := os.Stat(filepath.Join(used, "container")); err != nil || sizeOf(t, used) != 16<<20 {
+		t.Errorf("what a container has is hidden: %v, %d bytes", err, sizeOf(t, used))
+	}
+	mounted := openedOn(t, func(oci string) {
+		if err := errors.Join(os.Mkdir(oci, 0o700), unix.Mount("tmpfs", oci, "tmpfs", 0, "size=8m")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got := sizeOf(t, mounted); got != 8<<20 {
+		t.Errorf("mounted before: %d bytes", got)
+	}
+}
+
+// A container that Podman does not know is made known to the runtime as gone: what it
+// keeps of it has the environment.
+func TestTheRuntimeForgetsWhatPodmanDoes(t *testing.T) {
+	dir := t.TempDir()
+	runtime := filepath.Join(dir, "crun")
+	script := "#!/bin/sh\necho \"$XDG_RUNTIME_DIR $*\" >>" + dir + "/told\n[ -z \"$FAIL\" ] || { echo 'no such thing' >&2; exit 1; }\n"
+	if err := os.WriteFile(runtime, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := &Podman{memory: handover.Dir(dir)}
+	if err := os.Symlink(runtime, p.memory.Runtime()); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_RUNTIME_DIR", "/run/user/0")
+	id := strings.Repeat("ab", 32)
+	if err := errors.Join(p.dropState(t.Context(), id), p.dropState(t.Context(), "a-name")); err != nil {
+		t.Fatal(err)
+	}
+	if told, err := os.ReadFile(dir + "/told"); err != nil || string(told) != " delete --force "+id+"\n" {
+		t.Errorf("the runtime is told %q, %v", told, err)
+	}
+	t.Setenv("FAIL", "yes")
+	if err := p.dropState(t.Context(), id); err == nil || !strings.Contains(err.Error(), "no such thing") {
+		t.Errorf("a refusal: %v", err)
 	}
 }

@@ -143,8 +143,7 @@ func (p *Podman) launch(id string, command []string) (*running, error) {
 	if err == nil {
 		r.cmd = &exec.Cmd{
 			Path: p.cfg.Helper, Args: []string{handover.AsExec, runtime, argument, r.pidFile, id},
-			// crun looks for its containers there, and Podman starts it without.
-			Env: append(os.Environ(), "XDG_RUNTIME_DIR="),
+			Env: runtimeEnv(),
 		}
 		err = r.start(process)
 	}

@@ -302,11 +302,17 @@ func (p *Podman) Remove(ctx context.Context, id string) error {
 		return err
 	}
 	_, err = containers.Remove(ctx, id, new(containers.RemoveOptions).WithForce(true).WithVolumes(true).WithTimeout(0))
-	if err != nil && !is404(err) {
+	unknown := is404(err)
+	if err != nil && !unknown {
 		return p.judge(err)
 	}
 	if err := p.cgroup.endContainer(ctx, id); err != nil {
 		return fmt.Errorf("processes of container %s: %w", id, err)
+	}
+	if unknown {
+		if err := p.dropState(ctx, id); err != nil {
+			return err
+		}
 	}
 	if err := p.dropProcess(id); err != nil {
 		return fmt.Errorf("environment of container %s: %w", id, err)

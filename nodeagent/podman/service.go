@@ -170,7 +170,7 @@ func (p *Podman) sweepStorage(conn context.Context) {
 	for _, c := range all {
 		known[c.ID] = true
 	}
-	if err := p.sweepMemory(known); err != nil {
+	if err := p.sweepMemory(ctx, known); err != nil {
 		p.cfg.Log.WithError(err).Warn("environments of containers that are gone could not be removed")
 	}
 	for _, c := range all {
