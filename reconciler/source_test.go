@@ -361,3 +361,23 @@ func TestSecretsOfWhatRunsAreOpened(t *testing.T) {
 	}
 	f.opens("s", "sesame")
 }
+
+// A Source whose rights were narrowed since keeps its pods' Secrets over a start: what
+// runs was allowed when it was applied. Its tree is Invalid now.
+func TestNarrowedRightsKeepSecretsOverAStart(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}))
+	f.push("main", 1, aNamespace+"---\n"+sourceOf("team", `, podSecurity: privileged, namespaces: [default, lab]`))
+	f.push("team", 1, secretOf("s", "sesame")+"---\n"+strings.Replace(secretOf("t", "rosebud"), "{name: t}", "{name: t, namespace: lab}", 1)+"---\n"+aHostPort)
+	f.opens("s", "sesame")
+	f.push("main", 2, aNamespace+"---\n"+sourceOf("team", `, namespaces: [lab]`))
+	f.Vault = reconciler.NewVault([]byte("k"))
+	f.look("team")
+	if phase, said := f.phase("team", 1); phase != schema.PhaseInvalid || !strings.Contains(said, "baseline: Host Ports") {
+		t.Errorf("narrowed: %s: %s", phase, said)
+	}
+	f.opens("s", "sesame")
+	sealed, _ := state.Get[*corev1.Secret](f.machine.Snapshot(), "lab", "t")
+	if _, known := f.Vault.Open(sealed); !known {
+		t.Error("the value of a Secret in another namespace is gone")
+	}
+}
