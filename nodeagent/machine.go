@@ -536,7 +536,7 @@ func (m *machine) probed(uid types.UID, id string, kind pod.ProbeKind, v pod.Ver
 // unhealthy notes one failed probe, decided or not.
 func (m *machine) unhealthy(uid types.UID, id string, kind pod.ProbeKind, message string, now time.Time) {
 	if e, name, _ := m.container(uid, id); e != nil {
-		m.event(e, corev1.EventTypeWarning, schema.ReasonUnhealthy, name, fmt.Sprintf("%s probe failed: %s", kind, message), now)
+		m.event(e, corev1.EventTypeWarning, schema.ReasonUnhealthy, name, schema.ProbeFailure(string(kind), 0, message), now)
 	}
 }
 

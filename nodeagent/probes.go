@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 )
 
 const (
@@ -114,7 +115,7 @@ func (p probe) message(err error) string {
 	if err == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s probe failed %d times: %v", strings.ToLower(string(p.kind)), max(1, p.spec.FailureThreshold), err)
+	return schema.ProbeFailure(string(p.kind), max(1, p.spec.FailureThreshold), err.Error())
 }
 
 // once probes. A time-out begins with the question, for a command with its start:

@@ -116,6 +116,7 @@ type RevisionStatus struct {
 	Sync         *Standing           `json:"sync,omitempty"`     // while it runs or Git asks for it
 	Health       *Standing           `json:"health,omitempty"`   // since it was applied; of one that was replaced, as it was then
 	ProvenAt     *metav1.Time        `json:"provenAt,omitempty"` // when it had run well for its source's healthyFor
+	Evidence     []Evidence          `json:"evidence,omitempty"` // of why it does not work, or did not when it failed; within FitEvidence's bounds
 	Counts       RevisionCounts      `json:"counts,omitempty"`
 	Diagnostics  []Diagnostic        `json:"diagnostics,omitempty"` // at most MaxRevisionDiagnostics
 	RolledBackTo string              `json:"rolledBackTo,omitempty"`
@@ -219,6 +220,7 @@ func (r *Revision) DeepCopyObject() runtime.Object {
 	out.Status.Sync = clonePtr(r.Status.Sync)
 	out.Status.Health = clonePtr(r.Status.Health)
 	out.Status.ProvenAt = clonePtr(r.Status.ProvenAt)
+	out.Status.Evidence = slices.Clone(r.Status.Evidence) // what a piece points to is never changed
 	out.Status.Diagnostics = slices.Clone(r.Status.Diagnostics)
 	out.Status.Placements = maps.Clone(r.Status.Placements)
 	out.Status.Differs = slices.Clone(r.Status.Differs)

@@ -122,6 +122,15 @@ type PodReport struct {
 	Epoch     int64            `json:"epoch"`
 	Gone      bool             `json:"gone,omitempty"` // terminated and cleaned up; repeated until the pod leaves Work
 	Status    corev1.PodStatus `json:"status"`
+	// Logs are the last lines of containers that failed, as schema.LogTail has them;
+	// of each once while they stay the same.
+	Logs []LogTail `json:"logs,omitempty"`
+}
+
+// LogTail are the last lines that a container wrote in its newest run.
+type LogTail struct {
+	Container string   `json:"container"`
+	Lines     []string `json:"lines"`
 }
 
 // Event is something a node wants told, as Kubernetes' events are.
