@@ -159,6 +159,7 @@ func (m *machine) syncPod(e *entry, found []pod.Found, now time.Time) {
 			c.State, c.ID = pod.StateNone, ""
 		}
 		e.obs.Containers[name], changed = c, true
+		e.markExit(name, c, now)
 	}
 	if !slices.Equal(left, e.obs.Leftovers) {
 		e.obs.Leftovers, changed = left, true

@@ -87,6 +87,7 @@ type fakeMaster struct {
 	emit    func(nodeagent.Update)
 	report  *wire.Report
 	events  []wire.Event
+	told    []wire.PodReport // all of all reports
 	logs    map[string]string
 	away    bool
 }
@@ -152,6 +153,7 @@ func (m *fakeMaster) Report(_ context.Context, r *wire.Report) error {
 	}
 	m.report = r
 	m.events = append(m.events, r.Events...)
+	m.told = append(m.told, r.Pods...)
 	return nil
 }
 

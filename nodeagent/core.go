@@ -36,6 +36,7 @@ type Core struct {
 	applied    uint64       // version of a work all of whose tables are in force
 	images     []corev1.ContainerImage
 	unsaved    *Update // work that is not on disk yet
+	telling    []told  // output that the last report told of
 
 	silent     time.Time // since when the runtime lists nothing; zero when it does
 	runtime    *wire.Trouble
@@ -301,11 +302,13 @@ func (c *Core) Unlisted(err error, now time.Time) {
 // Report tells the node as it is; number is that after the last event in it.
 func (c *Core) Report() (r *wire.Report, number uint64) {
 	events, number := c.machine.events.next()
+	pods := c.machine.podReports()
+	c.addTails(pods)
 	return &wire.Report{
 		Node: c.cfg.Node, BootID: c.cfg.Info.BootID, AppliedVersion: c.applied, Info: c.cfg.Info, NodeIP: c.cfg.NodeIP,
 		Capacity: c.cfg.Capacity, Allocatable: c.cfg.Allocatable,
 		Labels: maps.Clone(c.cfg.Labels), Taints: slices.Clone(c.cfg.Taints),
-		Pods: c.machine.podReports(), Images: c.images, Trouble: cmp.Or(c.runtime, c.networking), Events: events,
+		Pods: pods, Images: c.images, Trouble: cmp.Or(c.runtime, c.networking), Events: events,
 	}, number
 }
 
@@ -314,7 +317,8 @@ func (c *Core) Report() (r *wire.Report, number uint64) {
 func (c *Core) Heard(number uint64, now time.Time) (more bool) {
 	c.machine.masterHeard(now)
 	c.machine.events.heard(number)
-	return len(c.machine.events.waiting) > 0
+	more = c.tailsHeard()
+	return more || len(c.machine.events.waiting) > 0
 }
 
 // everyFamily is what differs from nothing.

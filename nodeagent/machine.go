@@ -47,15 +47,16 @@ type machine struct {
 type entry struct {
 	wanted  *pod.Wanted // nil when Work does not have it
 	obs     pod.Observed
-	busy    bool            // a worker has operations of it
-	pulling map[string]bool // containers whose image is being found
-	touched bool            // plan and status are to be made again
-	unsaved bool            // the record on disk is older
-	suspect bool            // what the last operation did is not known: a listing must tell first
-	drained uint64          // the tables that must be in force before its end; 0: it is not drained
-	booted  bool            // the record is of an earlier boot of the machine
-	wake    time.Time       // when the plan changes by itself
-	changes uint64          // counts every change, so that an old listing is not believed
+	busy    bool                   // a worker has operations of it
+	pulling map[string]bool        // containers whose image is being found
+	touched bool                   // plan and status are to be made again
+	unsaved bool                   // the record on disk is older
+	suspect bool                   // what the last operation did is not known: a listing must tell first
+	drained uint64                 // the tables that must be in force before its end; 0: it is not drained
+	booted  bool                   // the record is of an earlier boot of the machine
+	wake    time.Time              // when the plan changes by itself
+	changes uint64                 // counts every change, so that an old listing is not believed
+	tails   map[string]*outputTail // by container that failed: what the master knows of its output
 }
 
 // Task is operations of one pod to do in order, with all they need.
@@ -152,7 +153,13 @@ func (m *machine) want(e *entry, pw wire.PodWork, now time.Time) {
 	} else if e.wanted.Pod == pw.Pod && e.wanted.Drained == pw.Drained && e.wanted.Epoch == pw.Epoch {
 		return
 	}
+	known := e.wanted != nil
 	e.wanted = w
+	if !known {
+		for name, c := range e.obs.Containers {
+			e.markExit(name, c, now)
+		}
+	}
 	e.obs.Namespace, e.obs.Name, e.obs.Epoch = pw.Pod.Namespace, pw.Pod.Name, pw.Epoch
 	e.obs.Grace = pod.Grace(pw.Pod)
 	if pw.Pod.DeletionTimestamp != nil && e.obs.DeletionSeen.IsZero() {
@@ -501,6 +508,7 @@ func (m *machine) exited(uid types.UID, id string, exit pod.Exit) {
 	}
 	c = c.Exited(exit)
 	e.obs.Containers[name] = c
+	e.markExit(name, c, exit.FinishedAt)
 	e.touch()
 	m.gate(e)
 	if at := c.RestartAt(); !at.IsZero() && e.wanted != nil && e.wanted.Pod.DeletionTimestamp == nil {
@@ -535,7 +543,8 @@ func (m *machine) probed(uid types.UID, id string, kind pod.ProbeKind, v pod.Ver
 
 // unhealthy notes one failed probe, decided or not.
 func (m *machine) unhealthy(uid types.UID, id string, kind pod.ProbeKind, message string, now time.Time) {
-	if e, name, _ := m.container(uid, id); e != nil {
+	if e, name, c := m.container(uid, id); e != nil {
+		e.markProbe(name, c, now)
 		m.event(e, corev1.EventTypeWarning, schema.ReasonUnhealthy, name, schema.ProbeFailure(string(kind), 0, message), now)
 	}
 }

@@ -1,0 +1,131 @@
+package nodeagent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/nodeagent/pod"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// The last lines of a container that failed go to the master within a report, for when
+// its pod and its log are gone.
+const (
+	// tailsSent bounds the containers whose lines are in one report: with the longest
+	// lines it is still one that waits for no other at the master's door.
+	tailsSent = 16
+	// tailAgain is the least time between two of a container that runs and whose probe
+	// goes on failing. One that ended again waits for its back-off anyway.
+	tailAgain = 15 * time.Second
+	// tailRead bounds what is read of a log: its last lines, as long as Podman's log
+	// driver writes them in one piece.
+	tailRead = 1 << 20
+)
+
+// outputTail is what the master was told of one container's output.
+type outputTail struct {
+	attempt int
+	marks   int       // counts what asked for it to be told
+	heard   int       // of them, what the master knows of
+	at      time.Time // of the last mark
+	lines   []string  // as the master heard them last
+}
+
+// markTail has the last lines of a container told with the next report.
+func (e *entry) markTail(name string, attempt int, now time.Time) {
+	if e.tails == nil {
+		e.tails = map[string]*outputTail{}
+	}
+	t := e.tails[name]
+	if t == nil {
+		t = &outputTail{}
+		e.tails[name] = t
+	}
+	t.attempt, t.at = attempt, now
+	t.marks++
+}
+
+// markExit has the output of a container told that ended otherwise than it should.
+func (e *entry) markExit(name string, c pod.Container, now time.Time) {
+	spec := containerSpec(e.wanted, name)
+	if spec == nil || e.wanted.Pod.DeletionTimestamp != nil || c.State != pod.StateExited {
+		return
+	}
+	isInit := slices.ContainsFunc(e.wanted.Pod.Spec.InitContainers, func(i corev1.Container) bool { return i.Name == name })
+	if c.ExitCode == 0 && (isInit || e.wanted.Pod.Spec.RestartPolicy != corev1.RestartPolicyAlways) {
+		return
+	}
+	e.markTail(name, c.Attempt, now)
+}
+
+// markProbe has the output of a container told whose probe failed, now and then.
+func (e *entry) markProbe(name string, c pod.Container, now time.Time) {
+	if t := e.tails[name]; t != nil && t.attempt == c.Attempt && now.Sub(t.at) < tailAgain {
+		return
+	}
+	e.markTail(name, c.Attempt, now)
+}
+
+// told is one container's lines on their way to the master.
+type told struct {
+	tail  *outputTail
+	marks int
+	lines []string
+}
+
+// addTails puts the lines that are due into the reports, the same lines once.
+func (c *Core) addTails(reports []wire.PodReport) {
+	c.telling = nil
+	for i := range reports {
+		r := &reports[i]
+		e := c.machine.pods[r.UID]
+		for _, name := range slices.Sorted(maps.Keys(e.tails)) {
+			t := e.tails[name]
+			if t.marks == t.heard {
+				continue
+			}
+			lines := c.tailLines(r.UID, name, t.attempt)
+			if slices.Equal(lines, t.lines) {
+				t.heard = t.marks
+				continue
+			}
+			if len(c.telling) == tailsSent {
+				return
+			}
+			c.telling = append(c.telling, told{t, t.marks, lines})
+			r.Logs = append(r.Logs, wire.LogTail{Container: name, Lines: lines})
+		}
+	}
+}
+
+// tailsHeard notes that the master has the lines of the last report.
+func (c *Core) tailsHeard() (more bool) {
+	for _, t := range c.telling {
+		t.tail.heard, t.tail.lines = t.marks, t.lines
+	}
+	more = len(c.telling) == tailsSent
+	c.telling = nil
+	return more
+}
+
+// tailLines are the last lines of an attempt's log; none where it cannot be read,
+// which is told once: what a pod writes must not stop a report.
+func (c *Core) tailLines(uid types.UID, container string, attempt int) []string {
+	lines := int64(schema.MaxEvidenceLines)
+	most := int64(tailRead)
+	var out bytes.Buffer
+	log := logReader{path: c.dirs.log(uid, container, attempt), options: corev1.PodLogOptions{TailLines: &lines, LimitBytes: &most}}
+	if err := log.copy(context.Background(), &out); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.log.WithError(err).WithField("pod", uid).Warn("a container's last lines could not be read")
+	}
+	return schema.LogTail(out.Bytes())
+}
