@@ -41,8 +41,10 @@ type cluster struct {
 	machine *reconciler.Machine
 	now     time.Time
 	nodes   []schema.NodeName
-	broken  func(*corev1.Pod) bool // pods that never become ready
-	tried   func(*corev1.Pod) bool // pods whose container was restarted
+	broken  func(*corev1.Pod) bool                             // pods that never become ready
+	tried   func(*corev1.Pod) bool                             // pods whose container was restarted
+	output  func(*corev1.Pod) []string                         // last lines that a pod's node tells with its status, nil for none
+	ended   func(*corev1.Pod) *corev1.ContainerStateTerminated // how a broken pod's container ended last
 	started map[types.UID]bool
 	given   int // addresses
 	writes  int
@@ -104,6 +106,11 @@ func (c *cluster) report(i int, node schema.NodeName) reconciler.NodeReport {
 		pr := wire.PodReport{UID: uid, Namespace: p.Pod.Namespace, Name: p.Pod.Name, Epoch: p.Epoch}
 		pr.Gone = p.Drained
 		pr.Status = c.podStatus(p.Pod, i)
+		if c.output != nil {
+			if lines := c.output(p.Pod); lines != nil {
+				pr.Logs = []wire.LogTail{{Container: p.Pod.Spec.Containers[0].Name, Lines: lines}}
+			}
+		}
 		r.Pods = append(r.Pods, pr)
 		c.started[uid] = true
 	}
@@ -130,6 +137,10 @@ func (c *cluster) podStatus(pod *corev1.Pod, node int) corev1.PodStatus {
 		ready = corev1.ConditionFalse
 		state = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "exit code 1"}}
 	}
+	var last *corev1.ContainerStateTerminated
+	if c.broken(pod) && c.ended != nil {
+		last = c.ended(pod)
+	}
 	started := true
 	restarts := int32(0)
 	if c.tried(pod) {
@@ -140,7 +151,7 @@ func (c *cluster) podStatus(pod *corev1.Pod, node int) corev1.PodStatus {
 		Conditions: []corev1.PodCondition{
 			{Type: corev1.ContainersReady, Status: ready}, {Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.NewTime(c.now.Truncate(time.Hour))},
 		},
-		ContainerStatuses: []corev1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, Ready: ready == corev1.ConditionTrue, Started: &started, State: state, RestartCount: restarts}},
+		ContainerStatuses: []corev1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, Ready: ready == corev1.ConditionTrue, Started: &started, State: state, RestartCount: restarts, LastTerminationState: corev1.ContainerState{Terminated: last}}},
 	}
 }
 

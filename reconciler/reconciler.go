@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/reconciler/control"
 	"fairlead/reconciler/plan"
@@ -101,11 +102,13 @@ type Machine struct {
 	doubting  bool                                     // most nodes are silent
 	stale     map[schema.NodeName]bool                 // nodes whose pods are marked stale
 	acked     map[schema.NodeName]uint64
-	draining  map[string]uint64   // UID of a terminating pod -> version its endpoints are out of
-	swept     time.Time           // when old events were last looked for
-	recovery  *recovery           // not nil while the cluster of a lost store is gathered
-	withheld  map[schema.Key]bool // what the store would not take, and was told of
-	missing   []wire.Unreadable   // records that could not be read at the start, until they are told of
+	draining  map[string]uint64                 // UID of a terminating pod -> version its endpoints are out of
+	swept     time.Time                         // when old events were last looked for
+	recovery  *recovery                         // not nil while the cluster of a lost store is gathered
+	withheld  map[schema.Key]bool               // what the store would not take, and was told of
+	missing   []wire.Unreadable                 // records that could not be read at the start, until they are told of
+	sightings map[types.UID]*sighting           // what this round's reports had of pods
+	tails     map[types.UID]map[string][]string // newest lines of the containers that there is evidence of
 }
 
 // NewMachine starts from a loaded snapshot. Every object is looked at once in
@@ -114,7 +117,7 @@ func NewMachine(engine *settle.Engine, loaded *state.Snapshot, sources []schema.
 	m := &Machine{
 		engine: engine, snapshot: loaded, queue: settle.NewQueue(), sources: sources,
 		heard: map[schema.NodeName]time.Time{}, said: map[schema.NodeName]said{}, refusals: map[schema.NodeName]map[string]time.Time{}, stale: map[schema.NodeName]bool{}, acked: map[schema.NodeName]uint64{}, draining: map[string]uint64{},
-		withheld: map[schema.Key]bool{},
+		withheld: map[schema.Key]bool{}, sightings: map[types.UID]*sighting{}, tails: map[types.UID]map[string][]string{},
 	}
 	engine.EnqueueAll(m.queue, loaded)
 	for pod := range state.All[*corev1.Pod](loaded, "") {
@@ -177,10 +180,13 @@ func (m *Machine) round(tx *state.Txn, now time.Time, inputs []Input) Output {
 	m.judgeNodes(c)
 	m.drain(c)
 	m.forgetEvents(c)
+	m.takeEvidence(c)
 	m.engine.Run(tx, m.queue, now)
+	m.closeEvidence(c)
 	withheld := m.withhold(c)
 	changes := tx.Changes()
 	m.noteTerminating(changes, tx.Counters().ResourceVersion)
+	m.forgetTails(changes)
 	out := Output{Changes: changes, Counters: tx.Counters(), Wake: m.wake(now), Withheld: withheld}
 	if len(changes) > 0 {
 		m.snapshot = tx.Commit()

@@ -22,7 +22,7 @@ import (
 func (m *Machine) report(c *control.Context, in NodeReport) {
 	m.heard[in.Report.Node] = c.Now
 	m.reportNode(c, in)
-	takeEvents(c, in.Report.Node, in.Report.Events)
+	m.takeEvents(c, in.Report.Node, in.Report.Events)
 	refused := refusedAddresses(c.Tx, &in)
 	taken := make(map[types.UID]bool, len(in.Report.Pods))
 	for i := range in.Report.Pods { // after its last events: a pod that is gone has none
@@ -143,8 +143,12 @@ func (m *Machine) reportPod(c *control.Context, in *NodeReport, r *wire.PodRepor
 	next.Status = podStatus(pod, in.Address, &r.Status)
 	next.Status.Conditions = slices.Concat(scheduled, next.Status.Conditions)
 	stampTransitions(c, pod.Status.Conditions, next.Status.Conditions)
+	if len(r.Logs) > 0 {
+		m.saw(pod.UID).takeLogs(pod, r.Logs)
+	}
 	if !equality.Semantic.DeepEqual(pod.Status, next.Status) {
 		c.Tx.Put(next)
+		m.saw(pod.UID)
 	}
 }
 

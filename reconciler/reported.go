@@ -249,7 +249,7 @@ func reportedTimePointer(t *metav1.Time) *metav1.Time {
 }
 
 // takeEvents writes down the events of pods that are bound to the node.
-func takeEvents(c *control.Context, node schema.NodeName, events []wire.Event) {
+func (m *Machine) takeEvents(c *control.Context, node schema.NodeName, events []wire.Event) {
 	for _, e := range events[:min(len(events), maxReportedEvents)] {
 		pod, ok := state.PodByUID(c.Tx, e.Pod)
 		if !ok || pod.Spec.NodeName != string(node) || e.Container != "" && !hasContainer(pod, e.Container) {
@@ -260,6 +260,9 @@ func takeEvents(c *control.Context, node schema.NodeName, events []wire.Event) {
 			kind = corev1.EventTypeWarning
 		}
 		control.ContainerEvent(c, pod, e.Container, kind, cut(e.Reason, maxReportedReason), e.Message)
+		if e.Reason == schema.ReasonUnhealthy {
+			m.saw(pod.UID).answered = true
+		}
 	}
 }
 

@@ -59,6 +59,12 @@ func (e Evidence) Namespace() string {
 	return namespace
 }
 
+// PodName is the pod's name in its namespace.
+func (e Evidence) PodName() string {
+	_, name, _ := strings.Cut(e.Pod, "/")
+	return name
+}
+
 // LogTail are the last lines of a container's output, as many and as long as evidence
 // may have. Output may be anything: one line without an end, or no text at all.
 func LogTail(output []byte) []string {
@@ -78,7 +84,9 @@ func FitLog(lines []string, most int) []string {
 	var out []string
 	size := 0
 	for i := len(lines) - 1; i >= 0 && len(out) < MaxEvidenceLines; i-- {
-		line := FitText(Printable(strings.ReplaceAll(strings.TrimRight(lines[i], "\r\n"), "\t", "    ")), MaxEvidenceLine)
+		line := strings.TrimRight(lines[i], "\r\n")
+		line = line[:min(len(line), MaxEvidenceLine+utf8.UTFMax)] // what is cut through is cut off below
+		line = FitText(Printable(strings.ReplaceAll(line, "\t", "    ")), MaxEvidenceLine)
 		if size += len(line) + 1; size > most {
 			break
 		}

@@ -196,6 +196,9 @@ func stand(c *Context, src *schema.Source, rev *schema.Revision) (wake time.Time
 	next := state.Edit(rev)
 	prove(c, src, next, sync, well)
 	next.Status.Sync, next.Status.Health = sync, well
+	if isWell(next) && !isWell(rev) {
+		next.Status.Evidence = nil // of what is over
+	}
 	tellStanding(next, schema.ConditionSynced, sync, schema.Synced, now.Sync)
 	tellStanding(next, schema.ConditionHealthy, well, schema.Healthy, string(now.Code))
 	c.Tx.Put(next)

@@ -17,9 +17,10 @@ import (
 const ReasonDeadlineExceeded = "ProgressDeadlineExceeded"
 
 var deploymentRow = row{
-	kind: schema.KindDeployment,
-	of:   schema.Cell[judgement]{Do: deployment},
-	in:   schema.Cell[workloads]{Do: bySource(schema.KindDeployment)},
+	kind:    schema.KindDeployment,
+	of:      schema.Cell[judgement]{Do: deployment},
+	in:      schema.Cell[workloads]{Do: bySource(schema.KindDeployment)},
+	current: schema.Cell[owning]{Do: isCurrentSet},
 }
 
 func deployment(r state.Reader, obj schema.Object, now time.Time) Workload {
@@ -91,6 +92,11 @@ func CurrentSet(r state.Reader, d *appsv1.Deployment) *appsv1.ReplicaSet {
 		}
 	}
 	return current
+}
+
+func isCurrentSet(r state.Reader, owner, owned schema.Object) bool {
+	current := CurrentSet(r, owner.(*appsv1.Deployment))
+	return current != nil && current.Name == owned.GetName()
 }
 
 func currentPods(r state.Reader, d *appsv1.Deployment) iter.Seq[*corev1.Pod] {

@@ -88,10 +88,13 @@ type row struct {
 	of schema.Cell[judgement]
 	// in are those of a source that nothing else made.
 	in schema.Cell[workloads]
+	// current reports whether what owner controls is of its present template.
+	current schema.Cell[owning]
 }
 
 type (
 	judgement = func(r state.Reader, obj schema.Object, now time.Time) Workload
+	owning    = func(r state.Reader, owner, owned schema.Object) bool
 	workloads = func(r state.Reader, source string) iter.Seq[schema.Object]
 )
 
@@ -120,6 +123,31 @@ func Counts(kind schema.Kind) bool {
 		}
 	}
 	return false
+}
+
+// WorkloadOf is what stands in Git of which the pod is: itself where nothing made it.
+// False for a pod of an earlier template, and for one whose owner is gone.
+func WorkloadOf(r state.Reader, pod *corev1.Pod) (schema.Object, bool) {
+	obj := schema.Object(pod)
+	for range len(rows.All()) { // what owns nothing of its own kind ends sooner
+		ref := metav1.GetControllerOfNoCopy(obj)
+		if ref == nil {
+			return obj, true
+		}
+		info, ok := schema.Lookup(schema.Kind(ref.Kind))
+		if !ok {
+			return nil, false
+		}
+		owner := r.Get(schema.Key{Kind: info.Kind, Namespace: obj.GetNamespace(), Name: ref.Name})
+		if owner == nil {
+			return nil, false
+		}
+		if row := rows.Of(info.Kind); row != nil && row.current.Do != nil && !row.current.Do(r, owner, obj) {
+			return nil, false
+		}
+		obj = owner
+	}
+	return nil, false
 }
 
 func unknown(kind schema.Kind) Workload {

@@ -17,5 +17,5 @@ var idle = []row{
 }
 
 func runsNothing(kind schema.Kind, reason string) row {
-	return row{kind: kind, of: schema.Cell[judgement]{None: reason}, in: schema.Cell[workloads]{None: reason}}
+	return row{kind: kind, of: schema.Cell[judgement]{None: reason}, in: schema.Cell[workloads]{None: reason}, current: schema.Cell[owning]{None: reason}}
 }

@@ -14,9 +14,10 @@ import (
 )
 
 var podRow = row{
-	kind: schema.KindPod,
-	of:   schema.Cell[judgement]{Do: pod},
-	in:   schema.Cell[workloads]{Do: barePods},
+	kind:    schema.KindPod,
+	of:      schema.Cell[judgement]{Do: pod},
+	in:      schema.Cell[workloads]{Do: barePods},
+	current: schema.Cell[owning]{None: "it owns nothing"},
 }
 
 // pod judges one that nothing else made.
@@ -266,29 +267,32 @@ func leaving(pod *corev1.Pod) Trouble {
 	return newTrouble(Terminating, text)
 }
 
-// Tell is the trouble with what the events of its pod say of it: the answer that a
-// probe got, and how the end of a pod goes. It walks all events of the namespace, so
-// it is for a trouble that is told to somebody.
+// Tell is the trouble with what the events of its pod say of it (the answer that a
+// probe got, how the end of a pod goes) and with the last line of the log. It may walk
+// all events of the namespace, so it is for a trouble that is told to somebody.
 func Tell(r state.Reader, t Trouble) Trouble {
 	pod, ok := state.Get[*corev1.Pod](r, t.Pod.Namespace, t.Pod.Name)
 	if !ok {
 		return t
 	}
-	told := tell(r, pod, t)
+	told := quote(r, pod, tell(r, pod, t))
 	told.Since, told.Pod, told.Container = t.Since, t.Pod, t.Container
 	return told
 }
 
 func tell(r state.Reader, pod *corev1.Pod, t Trouble) Trouble {
-	terminating := LastEvent(r, pod, schema.ReasonTerminating, "")
 	switch {
-	case pod.DeletionTimestamp != nil && (t.Code == Draining || t.Code == Terminating):
-		return told(r, pod, t, terminating)
-	case pod.DeletionTimestamp != nil && terminating != nil:
-		t.Text += "; it is to go: " + terminating.Message
+	case pod.DeletionTimestamp != nil:
+		terminating := LastEvent(r, pod, schema.ReasonTerminating, "")
+		if t.Code == Draining || t.Code == Terminating {
+			return told(r, pod, t, terminating)
+		}
+		if terminating != nil {
+			t.Text += "; it is to go: " + terminating.Message
+		}
 	case t.Running:
 		if e := LastEvent(r, pod, schema.ReasonUnhealthy, t.Container); e != nil {
-			said := newTrouble(ProbeFailing, fmt.Sprintf("container %s of pod %s runs, but: %s", t.Container, pod.Name, e.Message))
+			said := newTrouble(ProbeFailing, fmt.Sprintf("container %s of pod %s%s%s", t.Container, pod.Name, runsBut, e.Message))
 			said.Running, said.Fault = true, t.Fault // a probe that fails at first is how most containers start
 			return said
 		}
@@ -299,6 +303,9 @@ func tell(r state.Reader, pod *corev1.Pod, t Trouble) Trouble {
 	}
 	return t
 }
+
+// runsBut stands before what a probe was answered.
+const runsBut = " runs, but: "
 
 // told is how the end of a pod goes, in its events' words.
 func told(r state.Reader, pod *corev1.Pod, t Trouble, because *corev1.Event) Trouble {
@@ -355,10 +362,29 @@ func restarts(pod *corev1.Pod) string {
 // Exit is how a container ended: "exit code 1", with what else is known.
 func Exit(t *corev1.ContainerStateTerminated) string {
 	s := fmt.Sprintf("exit code %d", t.ExitCode)
+	if name := signal(t); name != "" {
+		s += " (" + name + ")"
+	}
 	if t.Reason != "" && t.Reason != "Error" && t.Reason != "Completed" {
 		s += ", " + t.Reason
 	}
 	return s + colon(t.Message)
+}
+
+// signals are those that end a program that does not expect them (signal(7)), by
+// number: a runtime tells them as 128 and the number.
+var signals = map[int32]string{
+	1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL",
+	10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU", 25: "SIGXFSZ", 31: "SIGSYS",
+}
+
+// signal is the name of the signal that ended a container by itself, "" for none. Where
+// it was ended by others, or nobody saw how, the code says nothing of the program.
+func signal(t *corev1.ContainerStateTerminated) string {
+	if t.Reason != "" && t.Reason != "Error" {
+		return ""
+	}
+	return signals[t.ExitCode-128]
 }
 
 // Times is a number of things, "1 restart" or "3 restarts".

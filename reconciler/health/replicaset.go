@@ -11,9 +11,10 @@ import (
 )
 
 var replicaSetRow = row{
-	kind: schema.KindReplicaSet,
-	of:   schema.Cell[judgement]{Do: replicaSet},
-	in:   schema.Cell[workloads]{None: "it is only ever a Deployment's"},
+	kind:    schema.KindReplicaSet,
+	of:      schema.Cell[judgement]{Do: replicaSet},
+	in:      schema.Cell[workloads]{None: "it is only ever a Deployment's"},
+	current: schema.Cell[owning]{None: "its template never changes"},
 }
 
 func replicaSet(r state.Reader, obj schema.Object, now time.Time) Workload {

@@ -116,10 +116,10 @@ func Trouble(r state.Reader, source string, now time.Time) []string {
 	return out
 }
 
-// tellable is the trouble with what events say of it. Only of a container that runs
-// without being ready do they say more than is known.
+// tellable is the trouble with what events and logs say of it. Of a pod that is merely
+// on its way they say nothing that is worth the walk.
 func tellable(r state.Reader, t health.Trouble) health.Trouble {
-	if !t.Running {
+	if !t.Running && t.Code == health.RollingOut {
 		return t
 	}
 	return health.Tell(r, t)
