@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 
 	"fairlead/reconciler/follow"
 	"fairlead/reconciler/plan"
-	"fairlead/reconciler/progress"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -394,36 +392,4 @@ func (f *Follower) open(ctx context.Context, src *schema.Source, git Git, commit
 		f.Vault.Hold(secrets)()
 		return ctx.Err()
 	})
-}
-
-// Follow writes a line to out whenever something of the rollout of revision
-// moves, until it ends or ctx does. The last line is the verdict.
-func Follow(ctx context.Context, feed *state.Feed, revision string, now func() time.Time, out io.Writer) {
-	var story progress.Story
-	for {
-		_, snap, moved, _ := feed.Since(0)
-		rev, ok := state.Get[*schema.Revision](snap, "", revision)
-		if !ok {
-			fmt.Fprintln(out, "FAILED "+revision+": the revision is not known to the cluster")
-			return
-		}
-		lines, ended := story.Next(snap, rev, now())
-		for _, l := range lines {
-			fmt.Fprintln(out, l)
-		}
-		if ended {
-			if src, ok := state.Get[*schema.Source](snap, "", rev.Spec.Source); ok {
-				fmt.Fprintln(out, progress.Verdict(src, rev))
-				return
-			}
-			fmt.Fprintln(out, "FAILED "+revision+": its source is gone")
-			return
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			fmt.Fprintln(out, "FAILED "+revision+": still rolling out; follow it with: fairlead status --wait")
-			return
-		}
-	}
 }

@@ -30,6 +30,10 @@ func Default(obj Object) {
 	}
 }
 
+// DefaultProgressDeadline is how long a workload may go without progress before its
+// revision has failed, where neither it nor its source says.
+const DefaultProgressDeadline = 600 * time.Second
+
 // DefaultHealthyFor is how long a revision must have run well before a source goes
 // back to it: longer than a program that ends soon takes to end for the second time.
 const DefaultHealthyFor = 60 * time.Second
@@ -44,7 +48,7 @@ func DefaultSourceSpec(spec SourceSpec) SourceSpec {
 	setDefault(&spec.PruneLimit, "50%")
 	setDefault(&spec.PodSecurity, BaselineLevel)
 	setPointer(&spec.Interval, metav1.Duration{Duration: 30 * time.Second})
-	setPointer(&spec.ProgressDeadline, metav1.Duration{Duration: 600 * time.Second})
+	setPointer(&spec.ProgressDeadline, metav1.Duration{Duration: DefaultProgressDeadline})
 	setPointer(&spec.HealthyFor, metav1.Duration{Duration: DefaultHealthyFor})
 	return spec
 }

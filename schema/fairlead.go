@@ -177,6 +177,9 @@ type RevisionCounts struct {
 	Objects int `json:"objects,omitempty"`
 }
 
+// TrailerPrefix begins the name of every trailer of ours.
+const TrailerPrefix = "Fairlead-"
+
 // The commit trailers that override a guard, each good once.
 const (
 	TrailerAllowPrune  = "Fairlead-Allow-Prune"  // value: how many objects may go

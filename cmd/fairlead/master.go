@@ -29,6 +29,7 @@ import (
 	"fairlead/reconciler/gitsource"
 	"fairlead/reconciler/gitsource/hook"
 	"fairlead/reconciler/plan"
+	"fairlead/reconciler/progress"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/store"
@@ -62,9 +63,6 @@ func masterCommand() *cobra.Command {
 	cmd.Flags().StringVar(&path, "config", path, "configuration file")
 	return cmd
 }
-
-// waitTimeout bounds how long a push with -o wait is told of its rollout.
-const waitTimeout = 10 * time.Minute
 
 // master is the daemon's parts, wired.
 type master struct {
@@ -357,14 +355,25 @@ func (m *master) Judge(ctx context.Context, p gitsource.Push, out io.Writer) err
 	if err := m.sources.took(ctx, p); err != nil {
 		return err
 	}
-	revision := schema.RevisionName(p.Source, p.Followed.New)
-	if !p.Wait() {
-		fmt.Fprintf(out, "%s is rolling out; follow it with: fairlead status --wait\n", revision)
-		return nil
+	return m.tellPush(ctx, schema.RevisionName(p.Source, p.Followed.New), p.Wait(), out)
+}
+
+// tellPush tells what became of a pushed revision: whether it is rolled out, and where
+// it is waited for, how that ends.
+func (m *master) tellPush(ctx context.Context, revision string, wait bool, out io.Writer) error {
+	look := reconciler.InFeed(m.feed, revision)
+	v, err := look(ctx)
+	if err == nil && wait {
+		v, err = reconciler.Follow(ctx, look, time.Now, out)
 	}
-	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
-	defer cancel()
-	reconciler.Follow(ctx, m.feed, revision, time.Now, out)
+	switch {
+	case err != nil:
+		fmt.Fprintln(out, "FAILED "+err.Error())
+	case !wait && progress.OutcomeOf(v.Source, v.Revision) == progress.UnderWay:
+		fmt.Fprintf(out, "%s is rolling out; follow it with: fairlead status --wait\n", revision)
+	default:
+		reconciler.Tell(v, out)
+	}
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/reconciler"
 	"fairlead/reconciler/api"
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/progress"
@@ -53,17 +54,18 @@ not in place, or error; 3 still rolling out (with --wait: at the time-out).`,
 			if len(args) > 0 {
 				want = args[0]
 			}
+			if wait && !cmd.Flags().Changed("timeout") {
+				timeout = 0 // following outlasts the deadlines, and ends by itself
+			}
 			ctx, cancel := within(cmd.Context(), timeout)
 			defer cancel()
-			st, err := readStatus(ctx, c, flags.source, want)
+			ask := func() (*status, error) { return readStatus(ctx, c, flags.source, want) }
+			if wait {
+				ask = func() (*status, error) { return followStatus(ctx, c, flags.source, want, cmd.ErrOrStderr()) }
+			}
+			st, err := ask()
 			if err != nil {
 				return err
-			}
-			if wait {
-				st, err = followStatus(ctx, c, flags.source, want, cmd.ErrOrStderr())
-				if err != nil {
-					return err
-				}
 			}
 			if flags.output == "text" {
 				st.write(cmd.OutOrStdout())
@@ -75,7 +77,7 @@ not in place, or error; 3 still rolling out (with --wait: at the time-out).`,
 	}
 	flags.register(cmd, "text", "json", "yaml")
 	cmd.Flags().BoolVar(&wait, "wait", false, "follow the rollout until it ends")
-	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "give up waiting after this long")
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "give up after this long; without it, waiting goes on until a minute after the longest progress deadline")
 	return cmd
 }
 
@@ -171,34 +173,18 @@ func ambiguous(want string, found []*schema.Revision) error {
 
 // followStatus tells progress until the revision's story ends or the time is up.
 func followStatus(ctx context.Context, c *client.Client, source, want string, out io.Writer) (*status, error) {
-	var story progress.Story
 	var last *status
-	for {
+	_, err := reconciler.Follow(ctx, func(ctx context.Context) (reconciler.View, error) {
 		st, err := readStatus(ctx, c, source, want)
-		switch {
-		case err == nil:
-			last = st
-			lines, ended := story.Next(st.cluster, st.Revision, time.Now())
-			for _, line := range lines {
-				fmt.Fprintln(out, line)
-			}
-			if ended {
-				return st, nil
-			}
-		case ctx.Err() == nil:
-			return nil, err
+		if err != nil {
+			return reconciler.View{}, err
 		}
-		if ctx.Err() != nil {
-			if last == nil {
-				return nil, err
-			}
-			return last, nil
-		}
-		select {
-		case <-time.After(pollEvery):
-		case <-ctx.Done():
-		}
-	}
+		last = st
+		moved := make(chan struct{})
+		time.AfterFunc(pollEvery, func() { close(moved) })
+		return reconciler.View{Cluster: st.cluster, Source: st.Source, Revision: st.Revision, Moved: moved}, nil
+	}, time.Now, out)
+	return last, err
 }
 
 func (s *status) exit() error {
@@ -235,7 +221,7 @@ func (s *status) write(w io.Writer) {
 	for _, d := range r.Status.Diagnostics {
 		schema.Fprintf(w, "  %s\n", d)
 	}
-	for _, line := range slices.Concat(s.lines, s.Trouble, s.Nodes, r.Status.Differs) {
+	for _, line := range slices.Concat(s.lines, s.Trouble, s.Nodes, r.Status.Differs, progress.Evidence(r, schema.MaxEvidenceLines)) {
 		schema.Fprintf(w, "  %s\n", line)
 	}
 	fmt.Fprintln(w, progress.Verdict(s.Source, r))

@@ -50,7 +50,7 @@ const (
 	// ready or unreachable, unless it says otherwise itself.
 	DefaultEvictionAfter = 300 * time.Second
 	// DefaultProgressDeadline is for workloads and sources that name none.
-	DefaultProgressDeadline = 600 * time.Second
+	DefaultProgressDeadline = schema.DefaultProgressDeadline
 	// DefaultProofOfLife is how long a pod without a readiness probe must have run
 	// before the revision that brought it may be called healthy.
 	DefaultProofOfLife = 3 * time.Second

@@ -109,6 +109,24 @@ func codeOf(rev *schema.Revision) Code {
 	return Unknown
 }
 
+// heldCodes are the reasons for which a guard holds a revision.
+var heldCodes = map[string]Code{
+	schema.ReasonPruneGuard:  PruneGuard,
+	schema.ReasonTreeEmpty:   TreeEmpty,
+	schema.ReasonQuarantined: Quarantined,
+	schema.ReasonNoWayBack:   NoWayBack,
+}
+
+// HeldCode is why a guard holds a revision.
+func HeldCode(rev *schema.Revision) Code {
+	for _, cond := range rev.Status.Conditions {
+		if code, ok := heldCodes[cond.Reason]; ok && cond.Type == schema.ConditionHeld {
+			return code
+		}
+	}
+	return Held
+}
+
 // Standing is how a revision stands now. An empty word is none: it neither runs nor
 // does Git ask for it, or it was never applied.
 type Standing struct {

@@ -6,7 +6,6 @@ package progress
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -137,48 +136,6 @@ func Nodes(nodes []*corev1.Node) []string {
 		}
 	}
 	return out
-}
-
-// Story tells of a rollout as it goes, each line once. The zero Story has told
-// nothing.
-type Story struct{ told map[string]bool }
-
-// Next are the lines that are new since the last time, and whether the revision's
-// rollout has ended.
-func (s *Story) Next(r state.Reader, rev *schema.Revision, now time.Time) (lines []string, ended bool) {
-	if s.told == nil {
-		s.told = map[string]bool{}
-	}
-	nodes := slices.Collect(state.All[*corev1.Node](r, ""))
-	for _, l := range slices.Concat(Lines(r, rev.Spec.Source, now), Trouble(r, rev.Spec.Source, now), Nodes(nodes)) {
-		if !s.told[l] {
-			s.told[l] = true
-			lines = append(lines, l)
-		}
-	}
-	return lines, Ended(rev)
-}
-
-// Verdict is the last line of a story: "HEALTHY main-4f2a1c0d9b3e: ..." or
-// "FAILED ...". A story that goes on is "ROLLING OUT", a revision that was healthy and
-// no longer works "DEGRADED", one that another took the place of "SUPERSEDED".
-func Verdict(src *schema.Source, rev *schema.Revision) string {
-	word, reason := "FAILED", Reason(rev)
-	switch outcome := OutcomeOf(src, rev); {
-	case outcome == UnderWay:
-		word = "ROLLING OUT"
-	case outcome == Works:
-		word = "HEALTHY"
-	case rev.Status.Phase == schema.PhaseSuperseded:
-		word = "SUPERSEDED"
-	case rev.Status.Phase == schema.PhaseHealthy && src.Status.Applied.Commit != rev.Spec.Commit:
-		word, reason = "SUPERSEDED", "it was healthy, and is no longer what runs"
-	case rev.Status.Phase == schema.PhaseHealthy:
-		word, reason = "DEGRADED", rev.Status.Health.Reason
-	case rev.Status.Phase == schema.PhaseHeld:
-		reason = "held: " + reason
-	}
-	return strings.TrimSuffix(line("%s %s: %s", word, rev.Name, reason), ": ")
 }
 
 // line is one line, whatever nodes and registries said.

@@ -39,7 +39,7 @@ func (c *chain) revision(rev *schema.Revision) cause {
 	case schema.PhaseSuperseded:
 		return cause{code: health.Superseded, text: reason}
 	case schema.PhaseHeld:
-		return cause{code: heldCode(rev), text: reason}
+		return cause{code: health.HeldCode(rev), text: reason}
 	case schema.PhaseRolledBack:
 		return cause{code: health.Quarantined, text: "it failed and the cluster went back " + reason}
 	case schema.PhaseInvalid:
@@ -86,23 +86,6 @@ func (c *chain) underWay(rev *schema.Revision, reason string) cause {
 		}
 	}
 	return best
-}
-
-// heldCodes are the reasons for which a guard holds a revision.
-var heldCodes = map[string]health.Code{
-	schema.ReasonPruneGuard:  health.PruneGuard,
-	schema.ReasonTreeEmpty:   health.TreeEmpty,
-	schema.ReasonQuarantined: health.Quarantined,
-	schema.ReasonNoWayBack:   health.NoWayBack,
-}
-
-func heldCode(rev *schema.Revision) health.Code {
-	for _, cond := range rev.Status.Conditions {
-		if code, ok := heldCodes[cond.Reason]; ok && cond.Type == schema.ConditionHeld {
-			return code
-		}
-	}
-	return health.Held
 }
 
 // failed tells what follows from a failure: the source goes back, or stays for
@@ -175,7 +158,7 @@ func (c *chain) unlessGitWantsOther(obj schema.Object, found cause) cause {
 	case schema.PhaseInvalid:
 		code = health.Invalid
 	case schema.PhaseHeld:
-		code = heldCode(rev)
+		code = health.HeldCode(rev)
 	case schema.PhaseRolledBack:
 		code = health.Quarantined
 	default:
