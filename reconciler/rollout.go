@@ -104,7 +104,7 @@ func Tell(v View, out io.Writer) {
 		fmt.Fprintln(out, "it has not ended; follow it with: fairlead status --wait")
 		fallthrough
 	case progress.Not:
-		for _, l := range progress.Evidence(v.Revision, pushedLog) {
+		for _, l := range progress.Evidence(v.Revision.Status.Evidence, pushedLog) {
 			fmt.Fprintln(out, l)
 		}
 	}

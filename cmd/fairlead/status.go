@@ -221,7 +221,7 @@ func (s *status) write(w io.Writer) {
 	for _, d := range r.Status.Diagnostics {
 		schema.Fprintf(w, "  %s\n", d)
 	}
-	for _, line := range slices.Concat(s.lines, s.Trouble, s.Nodes, r.Status.Differs, progress.Evidence(r, schema.MaxEvidenceLines)) {
+	for _, line := range slices.Concat(s.lines, s.Trouble, s.Nodes, r.Status.Differs, progress.Evidence(r.Status.Evidence, schema.MaxEvidenceLines)) {
 		schema.Fprintf(w, "  %s\n", line)
 	}
 	fmt.Fprintln(w, progress.Verdict(s.Source, r))

@@ -127,7 +127,7 @@ func explain(ctx context.Context, c *client.Client, kind schema.KindInfo, namesp
 	if err != nil {
 		return nil, err
 	}
-	if chain.Log != nil {
+	if chain.Log != nil && len(chain.Log.Lines) == 0 {
 		readLog(ctx, c, chain.Log)
 	}
 	return chain, nil
@@ -154,7 +154,8 @@ func readCluster(ctx context.Context, c *client.Client, events string, kinds ...
 }
 
 // findObject resolves what the user named: in the namespace given, in "default",
-// or in the only one that has it; a revision also by its commit.
+// or in the only one that has it; a revision also by its commit. What is gone is found
+// where a revision keeps evidence of it.
 func findObject(r state.Reader, kind schema.KindInfo, namespace, name string) (schema.Key, error) {
 	key := schema.Key{Kind: kind.Kind, Namespace: namespace, Name: name}
 	if !kind.Namespaced {
@@ -171,6 +172,9 @@ func findObject(r state.Reader, kind schema.KindInfo, namespace, name string) (s
 		if obj.GetName() == name || isRevision && health.Means(rev, name) {
 			others = append(others, schema.KeyOf(obj))
 		}
+	}
+	if len(others) == 0 {
+		others = why.Kept(r, kind.Kind, namespace, name)
 	}
 	switch len(others) {
 	case 0:

@@ -179,11 +179,11 @@ func release(rev *schema.Revision) string {
 	return "; to release it: " + rule.Todo
 }
 
-// Evidence tells what a revision's pods showed, each with the last lines of its log, as
-// many as asked for.
-func Evidence(rev *schema.Revision, lines int) []string {
+// Evidence tells what pods showed, each with the last lines of its log, as many as
+// asked for.
+func Evidence(evidence []schema.Evidence, lines int) []string {
 	var out []string
-	for _, e := range rev.Status.Evidence {
+	for _, e := range evidence {
 		where := ""
 		if e.Node != "" {
 			where = " on " + string(e.Node)

@@ -176,7 +176,7 @@ func TestEvidenceInLines(t *testing.T) {
 		"seen in namespace shop on n1: container web of pod web-1 ended with exit code 139 (SIGSEGV); it logged nothing",
 		"seen in namespace shop: pod db-1 cannot be set up: no ConfigMap x",
 	}
-	if diff := cmp.Diff(want, Evidence(rev, 2)); diff != "" {
+	if diff := cmp.Diff(want, Evidence(rev.Status.Evidence, 2)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -24,11 +24,8 @@ var (
 
 // revision tells where a revision stands, and of the workload that keeps it there.
 func (c *chain) revision(rev *schema.Revision) cause {
-	commit := Link{Step: "commit", Name: short(rev.Spec.Commit), State: fmt.Sprintf("%q by %s", rev.Spec.Subject, rev.Spec.Author), OK: true}
-	if !rev.Spec.Time.IsZero() {
-		commit.At = &rev.Spec.Time
-	}
-	c.Links = append(c.Links, commit)
+	c.commitLink(rev)
+	c.Evidence = rev.Status.Evidence
 	reason, at := lastPhase(rev)
 	c.add(rev, Link{Step: "revision", State: string(rev.Status.Phase), OK: rev.Status.Phase == schema.PhaseHealthy || rev.Status.Phase == schema.PhaseSuperseded, At: at})
 	switch rev.Status.Phase {
@@ -49,6 +46,14 @@ func (c *chain) revision(rev *schema.Revision) cause {
 		return cause{code: health.Invalid, text: reason}
 	}
 	return c.underWay(rev, reason)
+}
+
+func (c *chain) commitLink(rev *schema.Revision) {
+	commit := Link{Step: "commit", Name: short(rev.Spec.Commit), State: fmt.Sprintf("%q by %s", rev.Spec.Subject, rev.Spec.Author), OK: true}
+	if !rev.Spec.Time.IsZero() {
+		commit.At = &rev.Spec.Time
+	}
+	c.Links = append(c.Links, commit)
 }
 
 func lastPhase(rev *schema.Revision) (reason string, at *metav1.Time) {
@@ -165,5 +170,27 @@ func (c *chain) unlessGitWantsOther(obj schema.Object, found cause) cause {
 		return found
 	}
 	c.add(rev, Link{Step: "revision", State: string(rev.Status.Phase) + ", while Git asks for it", At: at})
+	c.Evidence = c.evidenceAbout(obj, rev)
 	return cause{code: code, text: fmt.Sprintf("%s, from commit %s; commit %s, which Git asks for, did not come through: %s", found.text, short(src.Status.Applied.Commit), short(rev.Spec.Commit), reason)}
+}
+
+// evidenceAbout is what a revision keeps of the pods of a workload, and of the workload
+// that a pod or a replica set is of.
+func (c *chain) evidenceAbout(obj schema.Object, rev *schema.Revision) []schema.Evidence {
+	for {
+		if found := evidenceOf(rev, schema.KeyOf(obj)); len(found) > 0 {
+			return found
+		}
+		ref := metav1.GetControllerOfNoCopy(obj)
+		if ref == nil {
+			return nil
+		}
+		info, ok := schema.Lookup(schema.Kind(ref.Kind))
+		if !ok {
+			return nil
+		}
+		if obj = c.r.Get(schema.Key{Kind: info.Kind, Namespace: obj.GetNamespace(), Name: ref.Name}); obj == nil {
+			return nil
+		}
+	}
 }

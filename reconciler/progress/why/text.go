@@ -3,6 +3,7 @@ package why
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -10,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/health"
+	"fairlead/reconciler/progress"
 	"fairlead/schema"
 )
 
@@ -41,6 +43,7 @@ func (c *Chain) WriteText(w io.Writer, now time.Time) {
 	}
 	tw.Flush()
 	c.writeLog(w)
+	c.writeEvidence(w)
 	who := string(c.Actor)
 	if c.Actor == health.Developer && c.Author != "" {
 		who += " (" + c.Author + " changed it last, at " + c.File + ")"
@@ -66,6 +69,23 @@ func (c *Chain) writeLog(w io.Writer) {
 	}
 	for _, line := range c.Log.Lines {
 		schema.Fprintf(w, "  | %s\n", strings.ReplaceAll(line, "\t", "    "))
+	}
+}
+
+// evidenceLines is how much of each log the text shows.
+const evidenceLines = 12
+
+func (c *Chain) writeEvidence(w io.Writer) {
+	evidence := c.Evidence
+	if c.Log != nil { // the log above is the first one's
+		evidence = slices.DeleteFunc(slices.Clone(evidence), func(e schema.Evidence) bool { return slices.Equal(e.Log, c.Log.Lines) && len(e.Log) > 0 })
+	}
+	if len(evidence) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nWhat was seen of it:")
+	for _, l := range progress.Evidence(evidence, evidenceLines) {
+		schema.Fprintf(w, "  %s\n", l)
 	}
 }
 

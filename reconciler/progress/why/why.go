@@ -34,7 +34,9 @@ type Chain struct {
 	File       string       `json:"file,omitempty"`   // path:line
 	Links      []Link       `json:"links"`            // from the commit to the cause
 	Events     []Event      `json:"events"`           // newest first
-	Log        *Log         `json:"log,omitempty"`
+	// Evidence is what a revision keeps of pods that the answer is about.
+	Evidence []schema.Evidence `json:"evidence,omitempty"`
+	Log      *Log              `json:"log,omitempty"`
 }
 
 // Link is one step of the chain.
@@ -57,7 +59,8 @@ type Event struct {
 }
 
 // Log is the end of the log that shows the cause. Whoever asked for the chain
-// fetches Lines; Error says why there are none.
+// fetches Lines; Error says why there are none. Of a pod that is gone there are the
+// lines that its revision keeps.
 type Log struct {
 	Namespace string   `json:"namespace"`
 	Pod       string   `json:"pod"`
@@ -93,11 +96,17 @@ type chain struct {
 // Explain answers for the object of that key, which must be in r. The reader needs
 // the kinds of Needs beside it.
 func Explain(r state.Reader, key schema.Key) (*Chain, error) {
+	c := &chain{Chain: Chain{APIVersion: APIVersion, Object: key.String(), Links: []Link{}, Events: []Event{}}, r: r, rows: rows}
 	obj := r.Get(key)
 	if obj == nil {
-		return nil, fmt.Errorf("there is no %s", key)
+		rev, evidence := keptOf(r, key)
+		if rev == nil {
+			return nil, fmt.Errorf("there is no %s", key)
+		}
+		c.settle(c.gone(key, rev, evidence))
+		c.tellEvents()
+		return &c.Chain, nil
 	}
-	c := &chain{Chain: Chain{APIVersion: APIVersion, Object: key.String(), Links: []Link{}, Events: []Event{}}, r: r, rows: rows}
 	found := c.explain(obj)
 	if parked, ok := c.parked(); ok && parked.worse(found) {
 		found = parked
