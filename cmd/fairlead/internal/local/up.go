@@ -268,8 +268,11 @@ func writeKubeconfig(c Cluster) error {
 	return writeAtomic(c.Kubeconfig(), data)
 }
 
+// waitingEvery is how often up says what it still waits for.
+const waitingEvery = 10 * time.Second
+
 // awaitReady asks until the master answers and every node is Ready, and says
-// what it is waiting for each time that changes.
+// what it is waiting for each time that changes, and every now and then.
 func awaitReady(ctx context.Context, c Cluster, supervisor Process, progress func(string)) error {
 	reader, err := client.Open(c.Kubeconfig())
 	if err != nil {
@@ -278,7 +281,8 @@ func awaitReady(ctx context.Context, c Cluster, supervisor Process, progress fun
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	// Until it has made the bridge, the API's address leads out of the host.
-	missing, culprit, said := "the supervisor", c.supervisorLog(), ""
+	missing, culprit := "the supervisor", c.supervisorLog()
+	say := waiting{progress: progress, began: time.Now()}
 	for {
 		if readState(c).Supervisor == supervisor {
 			now, log := pending(ctx, c, reader)
@@ -289,10 +293,7 @@ func awaitReady(ctx context.Context, c Cluster, supervisor Process, progress fun
 				missing, culprit = now, log
 			}
 		}
-		if missing != said {
-			progress("waiting for " + missing)
-			said = missing
-		}
+		say.forThing(missing, time.Now())
 		if !supervisor.alive() {
 			return fmt.Errorf("the supervisor ended; %s", logEnd(c.supervisorLog()))
 		}
@@ -302,6 +303,26 @@ func awaitReady(ctx context.Context, c Cluster, supervisor Process, progress fun
 			return fmt.Errorf("%s not ready in time (%w); %s", missing, ctx.Err(), logEnd(culprit))
 		}
 	}
+}
+
+// waiting says what is waited for.
+type waiting struct {
+	progress     func(string)
+	began, spoke time.Time
+	said         string
+}
+
+// forThing says it when it is another than before, and again after a while.
+func (w *waiting) forThing(what string, now time.Time) {
+	switch {
+	case what != w.said:
+		w.progress("waiting for " + what)
+	case now.Sub(w.spoke) >= waitingEvery:
+		w.progress(fmt.Sprintf("still waiting for %s after %s", what, now.Sub(w.began).Round(time.Second)))
+	default:
+		return
+	}
+	w.said, w.spoke = what, now
 }
 
 // pending tells what is missing, empty if nothing, and whose log would say why.
