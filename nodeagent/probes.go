@@ -124,8 +124,18 @@ func (p probe) once(ctx context.Context) error {
 	if exec := p.spec.Exec; exec != nil {
 		return p.command(ctx, exec.Command)
 	}
-	ctx, cancel := context.WithTimeout(ctx, pod.ProbeTimeout(p.spec))
+	limit := pod.ProbeTimeout(p.spec)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	err := p.connect(ctx)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %s: %w", limit, err)
+	}
+	return err
+}
+
+// connect asks over the network.
+func (p probe) connect(ctx context.Context) error {
 	switch h := p.spec.ProbeHandler; {
 	case h.HTTPGet != nil:
 		return p.http(ctx, h.HTTPGet)

@@ -125,7 +125,8 @@ func (m *Machine) remember(pod *corev1.Pod, evidence []schema.Evidence, logs map
 }
 
 // closeEvidence brings the evidence of the revisions that failed in this round up to
-// date, and looks at all that kept them from being healthy.
+// date: what got well since is none, and all that kept them from being healthy is
+// looked at.
 func (m *Machine) closeEvidence(c *control.Context) {
 	for _, ch := range c.Tx.Changes() {
 		rev, ok := ch.New.(*schema.Revision)
@@ -135,17 +136,21 @@ func (m *Machine) closeEvidence(c *control.Context) {
 		if old, ok := ch.Old.(*schema.Revision); ok && old.Status.Phase == schema.PhaseFailed {
 			continue
 		}
-		seen := m.late(c, rev)
-		putEvidence(c, rev, health.Keep(health.Renew(rev.Status.Evidence, seen), seen))
+		seen, looked := m.late(c, rev)
+		have := slices.DeleteFunc(slices.Clone(rev.Status.Evidence), func(e schema.Evidence) bool {
+			return looked[e.Pod] && !slices.ContainsFunc(seen, func(s schema.Evidence) bool { return s.Pod == e.Pod && s.Container == e.Container })
+		})
+		putEvidence(c, rev, health.Keep(health.Renew(have, seen), seen))
 	}
 }
 
 // late is what the pods show that a failed revision has evidence of, and those that it
-// waited for.
-func (m *Machine) late(c *control.Context, rev *schema.Revision) (seen []schema.Evidence) {
-	looked := map[schema.Key]bool{}
-	look := func(key schema.Key) {
-		pod, ok := state.Get[*corev1.Pod](c.Tx, key.Namespace, key.Name)
+// waited for; looked has them by "namespace/name".
+func (m *Machine) late(c *control.Context, rev *schema.Revision) (seen []schema.Evidence, looked map[string]bool) {
+	looked = map[string]bool{}
+	look := func(namespace, name string) {
+		pod, ok := state.Get[*corev1.Pod](c.Tx, namespace, name)
+		key := namespace + "/" + name
 		if !ok || looked[key] || len(looked) >= maxLate {
 			return
 		}
@@ -153,16 +158,16 @@ func (m *Machine) late(c *control.Context, rev *schema.Revision) (seen []schema.
 		seen = append(seen, withLogs(health.ShowLate(c.Tx, pod, c.Stamp()), m.tails[pod.UID])...)
 	}
 	for _, e := range rev.Status.Evidence {
-		look(schema.Key{Kind: schema.KindPod, Namespace: e.Namespace(), Name: e.PodName()})
+		look(e.Namespace(), e.PodName())
 	}
 	for obj := range health.In(c.Tx, rev.Spec.Source) {
 		for t := range health.Of(c.Tx, obj, c.Now).Troubles {
-			if look(t.Pod); len(looked) >= maxLate {
-				return seen
+			if look(t.Pod.Namespace, t.Pod.Name); len(looked) >= maxLate {
+				return seen, looked
 			}
 		}
 	}
-	return seen
+	return seen, looked
 }
 
 // forgetTails drops the lines of pods that are gone.

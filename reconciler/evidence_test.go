@@ -120,6 +120,27 @@ func TestAHealthyRevisionHasNoEvidence(t *testing.T) {
 	}
 }
 
+// What got well before its revision failed is no evidence.
+func TestEvidenceIsOfWhatFailed(t *testing.T) {
+	c := newCluster(t, 3)
+	c.push(shop(t, commitHash(1), "v1", nil))
+	c.pass(61 * time.Second)
+	c.crashes("v2")
+	began := c.now
+	c.broken = func(p *corev1.Pod) bool {
+		return ofTag("v2")(p) && (p.Labels["app"] != "web" || c.now.Sub(began) < 30*time.Second)
+	}
+	c.step(shop(t, commitHash(2), "v2", nil))
+	c.pass(10 * time.Second)
+	if got := c.evidence(commitHash(2)); len(got) != 3 {
+		t.Errorf("while all crash: %q", got)
+	}
+	c.untilPhase(commitHash(2), schema.PhaseFailed)
+	if got := c.evidence(commitHash(2)); len(got) != 2 || strings.Contains(strings.Join(got, " "), "shop/web") {
+		t.Errorf("once it failed: %q", got)
+	}
+}
+
 // One that was healthy and crashes later has evidence too, kept when another takes its
 // place, and the crash loop writes nothing.
 func TestADegradedRevisionHasEvidence(t *testing.T) {

@@ -6,6 +6,7 @@ package progress
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -98,6 +99,17 @@ const MaxTroubles = 5
 // workload. What has merely not come up yet is no trouble.
 func Trouble(r state.Reader, source string, now time.Time) []string {
 	var out []string
+	for _, t := range troubles(r, source, now) {
+		out = append(out, t.line)
+	}
+	return out
+}
+
+// trouble is a line, and what makes it the same though a counter, a time or an address
+// in it is another: a probe may be answered something new every second.
+type trouble struct{ line, same string }
+
+func troubles(r state.Reader, source string, now time.Time) (out []trouble) {
 	for obj := range health.In(r, source) {
 		w := health.Of(r, obj, now)
 		told := 0
@@ -106,13 +118,22 @@ func Trouble(r state.Reader, source string, now time.Time) []string {
 				continue
 			}
 			if told++; told > MaxTroubles {
-				out = append(out, line("%s: and more pods like these", name(w)))
+				more := line("%s: and more pods like these", name(w))
+				out = append(out, trouble{more, more})
 				break
 			}
-			out = append(out, line("%s: %s", name(w), t.Text))
+			same := fmt.Sprint(name(w), "\x00", t.Pod, t.Container, "\x00", t.Code, "\x00", strings.Map(notDigit, t.Text))
+			out = append(out, trouble{line("%s: %s", name(w), t.Text), same})
 		}
 	}
 	return out
+}
+
+func notDigit(r rune) rune {
+	if '0' <= r && r <= '9' {
+		return -1
+	}
+	return r
 }
 
 // tellable is the trouble with what events and logs say of it. Of a pod that is merely

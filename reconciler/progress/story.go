@@ -38,12 +38,20 @@ func (s *Story) Next(r state.Reader, src *schema.Source, rev *schema.Revision, n
 	if s.told == nil {
 		s.told, s.began, s.spoke = map[string]bool{}, now, now
 	}
-	nodes := slices.Collect(state.All[*corev1.Node](r, ""))
-	for _, l := range slices.Concat(Lines(r, rev.Spec.Source, now), Trouble(r, rev.Spec.Source, now), Nodes(nodes)) {
-		if !s.told[l] {
-			s.told[l] = true
-			lines = append(lines, l)
+	tell := func(line, same string) {
+		if !s.told[same] {
+			s.told[same] = true
+			lines = append(lines, line)
 		}
+	}
+	for _, l := range Lines(r, rev.Spec.Source, now) {
+		tell(l, l)
+	}
+	for _, t := range troubles(r, rev.Spec.Source, now) {
+		tell(t.line, t.same)
+	}
+	for _, l := range Nodes(slices.Collect(state.All[*corev1.Node](r, ""))) {
+		tell(l, l)
 	}
 	ended = OutcomeOf(src, rev) != UnderWay
 	if len(lines) == 0 && !ended && now.Sub(s.spoke) >= WaitingEvery {

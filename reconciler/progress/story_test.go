@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -35,6 +36,29 @@ func TestAStoryTellsEachLineOnce(t *testing.T) {
 	rev.Enter(schema.PhaseHealthy, metav1.Time{}, "")
 	if lines, ended = story.Next(cluster(half, node(corev1.ConditionFalse)), src, rev, now); len(lines) != 0 || !ended {
 		t.Errorf("again: %q, ended %v", lines, ended)
+	}
+}
+
+// A probe that is answered something new each time is told of once; then it is what is
+// waited for.
+func TestAStoryIsNotLongForWhatChangesInDigits(t *testing.T) {
+	src, rev := running(schema.PhaseRollingOut, "")
+	var story Story
+	told := 0
+	for i := range 60 {
+		probed := bare("c", func(p *corev1.Pod) {
+			p.UID = "u"
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+		})
+		answer := &corev1.Event{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, InvolvedObject: corev1.ObjectReference{UID: "u", FieldPath: schema.ContainerField(probed, "app")},
+			Reason: schema.ReasonUnhealthy, Message: fmt.Sprintf("Readiness probe failed: command exited with code 1: 12:00:%02d no", i),
+		}
+		lines, _ := story.Next(cluster(probed, answer, node(corev1.ConditionTrue)), src, rev, now.Add(time.Duration(i)*time.Second))
+		told += len(lines)
+	}
+	if told != 7 { // how far, why, and five times what is waited for
+		t.Errorf("%d lines in a minute", told)
 	}
 }
 
