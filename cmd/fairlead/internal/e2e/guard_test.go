@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/cmd/fairlead/internal/client"
@@ -37,6 +39,7 @@ func TestGuards(t *testing.T) {
 		{"a mass deletion", g.massDeletion},
 		{"an empty tree", g.empty},
 		{"a tree that failed", g.quarantined},
+		{"a crash that comes late", g.lateCrash},
 	} {
 		if !t.Run(step.name, step.run) {
 			t.FailNow()
@@ -107,11 +110,11 @@ func refused(t *testing.T, out string, err error, says ...string) {
 
 // held pushes and wants the revision to be held with a reason that names a
 // trailer, and a code. It returns how the trailer would have to be written.
-func (g *guards) held(t *testing.T, subject, trailer, code string) (lift string) {
+func (g *guards) held(t *testing.T, subject, trailer, code string, options ...string) (lift string) {
 	t.Helper()
-	out, err := g.w.push(t, subject)
-	if err != nil || !strings.Contains(out, trailer) {
-		t.Errorf("the push does not tell of %s: %v\n%s", trailer, err, out)
+	out, err := g.w.push(t, subject, options...)
+	if err != nil || !strings.Contains(out, "remote: HELD main-") || !strings.Contains(out, trailer) || strings.Contains(out, "rolling out") {
+		t.Errorf("the push does not tell that it is held and of %s: %v\n%s", trailer, err, out)
 	}
 	rev := g.c.revision(t, g.w.head(t))
 	reason := rev.Status.Phases[len(rev.Status.Phases)-1].Reason
@@ -172,7 +175,7 @@ func (g *guards) massDeletion(t *testing.T) {
 
 func (g *guards) empty(t *testing.T) {
 	g.w.git(t, "rm", "-r", "--quiet", ".")
-	g.held(t, "nothing left", schema.TrailerAllowPrune, "TreeEmpty")
+	g.held(t, "nothing left", schema.TrailerAllowPrune, "TreeEmpty", "--no-signed") // a push that does not wait
 	g.unchanged(t, 2)
 	g.back(t)
 	g.w.pushHealthy(t, "all back")
@@ -187,7 +190,8 @@ func (g *guards) quarantined(t *testing.T) {
 	const changed = "lab/running.yaml"
 	g.w.write(t, map[string]string{changed: g.tree("running", permit)[changed]})
 	out, err := g.w.push(t, "without a permit")
-	if err != nil || !strings.Contains(out, "remote: FAILED main-") {
+	const last = "stat /diaries/" + permit + ": no such file or directory"
+	if err != nil || !strings.Contains(out, "remote: FAILED main-") || !strings.Contains(out, "remote:   | ") || !strings.Contains(out, "last log line: ") {
 		t.Fatalf("push: %v\n%s", err, out)
 	}
 	eventually(t, 30*time.Second, "the good revision is healthy again", func() (bool, string) {
@@ -200,10 +204,98 @@ func (g *guards) quarantined(t *testing.T) {
 	if !failed.Status.Quarantined || failed.Status.Phase != schema.PhaseRolledBack {
 		t.Errorf("%s is %s, quarantined %v", failed.Name, failed.Status.Phase, failed.Status.Quarantined)
 	}
+	g.remembered(t, failed, last)
 	lift := g.held(t, "the same tree again", schema.TrailerRetry, "Quarantined")
 	g.unchanged(t, 2)
 	if err := os.WriteFile(filepath.Join(g.seen, permit), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	g.w.pushHealthy(t, "there is a permit now\n\n"+strings.Replace(lift, "<why>", "the file is there", 1))
+}
+
+// remembered wants what a failed revision's pod wrote to be told by everything that is
+// asked about it, now that the pod and its log are gone.
+func (g *guards) remembered(t *testing.T, failed *schema.Revision, last string) {
+	t.Helper()
+	if len(failed.Status.Evidence) != 1 {
+		t.Fatalf("%s keeps %d pieces of evidence: %+v", failed.Name, len(failed.Status.Evidence), failed.Status.Evidence)
+	}
+	e := failed.Status.Evidence[0]
+	if n := len(e.Log); e.Exit == nil || e.Exit.Code != 1 || e.Node == "" || e.Workload != "Deployment "+lab+"/running" || n == 0 || !strings.HasSuffix(e.Log[n-1], last) {
+		t.Errorf("evidence: %+v, exit %+v", e, e.Exit)
+	}
+	for _, pod := range g.c.pods(t, lab, "app", "running") {
+		if pod.Name == e.PodName() {
+			t.Errorf("pod %s is still there", e.Pod)
+		}
+	}
+	for _, object := range []string{"pod/" + e.PodName(), "deployment/running", "revision/" + failed.Name, "source/main"} {
+		if code, whole := g.c.why(t, object); !strings.Contains(whole, last) {
+			t.Errorf("why %s (%s) does not tell the last line:\n%s", object, code, whole)
+		}
+	}
+	if out, code := g.c.fairlead(t, "status", "--kubeconfig", g.c.Kubeconfig, failed.Name); code != 1 || !strings.Contains(out, "  | ") || !strings.Contains(out, last) {
+		t.Errorf("status exits with %d and says:\n%s", code, out)
+	}
+}
+
+// lateCrasher is Healthy when it has run for a moment, and ends after another.
+const lateCrasher = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: late, namespace: ` + lab + `}
+spec:
+  selector: {matchLabels: {app: late}}
+  template:
+    metadata: {labels: {app: late}}
+    spec:
+      containers:
+        - {name: c, image: "` + witnessImage + `", imagePullPolicy: Never, args: [crash, 6s, cannot go on]}
+`
+
+// lateCrash pushes what is healthy at first and then crashes: what is true now is said
+// beside what was, also by a master that lost its store, and nothing goes back to it.
+func (g *guards) lateCrash(t *testing.T) {
+	g.w.write(t, map[string]string{"lab/late.yaml": lateCrasher})
+	g.w.pushHealthy(t, "it crashes later")
+	late := g.w.head(t)
+	var degraded *schema.Revision
+	eventually(t, time.Minute, "it is degraded", func() (bool, string) {
+		degraded = g.c.revision(t, late)
+		return degraded.Status.Health.Word == schema.Degraded, fmt.Sprintf("%+v", degraded.Status.Health)
+	})
+	if s := degraded.Status; s.Phase != schema.PhaseHealthy || s.Sync.Word != schema.Synced || !strings.Contains(s.Health.Reason, "exit code 1; last log line: ") || !strings.Contains(s.Health.Reason, "cannot go on") || s.ProvenAt != nil {
+		t.Errorf("%s, %+v, %+v, proven at %v", s.Phase, s.Sync, s.Health, s.ProvenAt)
+	}
+	degradedStatus := func() (bool, string) {
+		out, code := g.c.fairlead(t, "status", "--kubeconfig", g.c.Kubeconfig)
+		return code == 1 && strings.Contains(out, "\nDEGRADED main-"), fmt.Sprint(code, " ", out)
+	}
+	if ok, said := degradedStatus(); !ok {
+		t.Errorf("status: %s", said)
+	}
+	words := func() map[string]string {
+		return told(t, g.c, schema.KindRevision, func(r *schema.Revision) string {
+			s := schema.RevisionStatus{Phase: r.Status.Phase, Sync: r.Status.Sync, Health: r.Status.Health, ProvenAt: r.Status.ProvenAt, Evidence: r.Status.Evidence}
+			text, err := json.Marshal(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(text)
+		})
+	}
+	before := words()
+	g.c.loseStore(t)
+	eventually(t, time.Minute, "the next master says the same", degradedStatus)
+	if diff := cmp.Diff(before, words()); diff != "" {
+		t.Errorf("after the store was lost (-before +after):\n%s", diff)
+	}
+	g.w.write(t, map[string]string{"lab/running.yaml": g.tree("running", "nothing")["lab/running.yaml"]})
+	if out, err := g.w.push(t, "a broken one after it"); err != nil || !strings.Contains(out, "remote: FAILED main-") {
+		t.Fatalf("push: %v\n%s", err, out)
+	}
+	eventually(t, 30*time.Second, "what ran well runs again", func() (bool, string) {
+		applied := g.c.source(t).Status.Applied.Commit
+		rev := g.c.revision(t, applied)
+		return applied != late && rev.Status.Health.Word == schema.Healthy, fmt.Sprintf("applied %s, %+v", rev.Name, rev.Status.Health)
+	})
 }

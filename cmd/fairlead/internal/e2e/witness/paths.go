@@ -16,7 +16,7 @@ import (
 const swapPause = time.Millisecond
 
 // works is what the witness does in place of answering, by its first argument.
-var works = map[string]func(d *diary, args []string) error{"swap": swap, "plunder": plunder, "look": look, "leave": leave}
+var works = map[string]func(d *diary, args []string) error{"swap": swap, "plunder": plunder, "look": look, "leave": leave, "crash": crash}
 
 // work does what the arguments ask for; done is false if they ask for nothing.
 func work(args []string) (done bool) {
@@ -88,4 +88,14 @@ func look(d *diary, args []string) error {
 	}
 	d.write("end", "")
 	return nil
+}
+
+// crash runs for a while and ends with a last word: crash FOR WORD.
+func crash(_ *diary, args []string) error {
+	d, err := time.ParseDuration(args[0])
+	if err != nil {
+		return err
+	}
+	time.Sleep(d)
+	return errors.New(args[1])
 }
