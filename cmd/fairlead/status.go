@@ -40,7 +40,8 @@ and what keeps them. REV is a commit or a revision's name; the default is what
 Git asks for now.
 
 Beside what the revision went through stands what is true now, in two words:
-sync, whether the cluster matches Git, and health, whether it works.
+sync, whether the cluster matches Git, and health, whether it works. Of a revision
+that does not work it shows what its pods showed, also when they are gone.
 
 Exit codes: 0 it is in place and works now; 1 it failed, no longer works or is
 not in place, or error; 3 still rolling out (with --wait: at the time-out).`,

@@ -41,6 +41,9 @@ of it to the pod, its node, its image, its probe or its exit. It says in one
 word what the cause is, shows the last events and log lines, and who must act:
 a developer, an operator or nobody.
 
+A pod or workload that is gone with a failed revision is explained by what the
+revision keeps of it.
+
 KIND is deployment, replicaset, pod, service, node, source, revision or any
 other kind that stands in Git, in any form that kubectl takes.
 
