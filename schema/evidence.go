@@ -44,10 +44,11 @@ const (
 	MaxEvidenceLines = 50
 	// MaxEvidenceLine bounds one line of a log, in bytes.
 	MaxEvidenceLine = 400
-	// MaxEvidenceLog bounds the lines of one container, in bytes: what an agent sends.
+	// MaxEvidenceLog bounds the lines of one container, in bytes of JSON: what an agent
+	// sends.
 	MaxEvidenceLog = 8 << 10
-	// MaxEvidenceBytes bounds all that one revision keeps, in bytes before they are
-	// encoded.
+	// MaxEvidenceBytes bounds all that one revision keeps of texts, in bytes of JSON: with
+	// all else that it may have it must fit into one record.
 	MaxEvidenceBytes = 24 << 10
 	// maxEvidenceText bounds a reason, a message or an answer.
 	maxEvidenceText = 512
@@ -87,7 +88,7 @@ func FitLog(lines []string, most int) []string {
 		line := strings.TrimRight(lines[i], "\r\n")
 		line = line[:min(len(line), MaxEvidenceLine+utf8.UTFMax)] // what is cut through is cut off below
 		line = FitText(Printable(strings.ReplaceAll(line, "\t", "    ")), MaxEvidenceLine)
-		if size += len(line) + 1; size > most {
+		if size += jsonBytes(line); size > most {
 			break
 		}
 		out = append(out, line)
@@ -107,12 +108,14 @@ func FitEvidence(all []Evidence) []Evidence {
 	for i := range out {
 		e := &out[i]
 		e.fitTexts()
-		left -= len(e.Pod) + len(e.Workload) + len(e.Node) + len(e.Container) + len(e.Code) + len(e.Reason)
+		for _, text := range []string{e.Pod, e.Workload, string(e.Node), e.Container, e.Code, e.Reason} {
+			left -= jsonBytes(text)
+		}
 		if e.Exit != nil {
-			left -= len(e.Exit.Signal) + len(e.Exit.Reason) + len(e.Exit.Message)
+			left -= jsonBytes(e.Exit.Signal) + jsonBytes(e.Exit.Reason) + jsonBytes(e.Exit.Message)
 		}
 		if e.Probe != nil {
-			left -= len(e.Probe.Kind) + len(e.Probe.Answer)
+			left -= jsonBytes(e.Probe.Kind) + jsonBytes(e.Probe.Answer)
 		}
 	}
 	shareLogs(out, max(0, left))
@@ -149,7 +152,22 @@ func shareLogs(all []Evidence, most int) {
 
 func logBytes(lines []string) (n int) {
 	for _, l := range lines {
-		n += len(l) + 1
+		n += jsonBytes(l)
+	}
+	return n
+}
+
+// jsonBytes is the length of a printable text as encoding/json writes it, with its
+// quotes and the comma behind it.
+func jsonBytes(s string) int {
+	n := len(s) + len(`"",`)
+	for i := range len(s) {
+		switch s[i] {
+		case '"', '\\':
+			n++
+		case '<', '>', '&':
+			n += len(`\u003c`) - 1
+		}
 	}
 	return n
 }

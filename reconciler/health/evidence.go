@@ -34,15 +34,16 @@ func ShowLate(r state.Reader, pod *corev1.Pod, now metav1.Time) []schema.Evidenc
 }
 
 func show(r state.Reader, pod *corev1.Pod, now metav1.Time, answered bool, shown func(Trouble) bool, out *[]schema.Evidence) {
-	of, ok := WorkloadOf(r, pod)
-	if !ok || pod.DeletionTimestamp != nil || pod.Spec.NodeName == "" {
-		return
-	}
-	if _, bad := OfNode(r, pod.Spec.NodeName); bad {
+	if pod.DeletionTimestamp != nil || pod.Spec.NodeName == "" {
 		return
 	}
 	add := func(t Trouble, s corev1.ContainerStatus) {
-		if !t.Well() && shown(t) {
+		if t.Well() || !shown(t) {
+			return
+		}
+		// Last, for most pods show nothing and this takes a walk.
+		_, bad := OfNode(r, pod.Spec.NodeName)
+		if of, ok := WorkloadOf(r, pod); ok && !bad {
 			*out = append(*out, piece(of, pod, t, s, now))
 		}
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -62,5 +63,34 @@ func TestSizesAreThoseEncoded(t *testing.T) {
 				t.Errorf("%s, seed %d: %d bytes are encoded as %d: %v", info.Kind, seed, EncodedSize(obj), len(data), err)
 			}
 		}
+	}
+}
+
+// A revision that has all that it may have, in characters that take most room as JSON,
+// is still one record.
+func TestTheFullestRevisionFits(t *testing.T) {
+	text := func(n int) string { return strings.Repeat("<", n) }
+	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-0123456789ab"}, Spec: schema.RevisionSpec{Source: "main", Author: text(schema.MaxCommitText), Subject: text(schema.MaxCommitText)}}
+	for i := range 2 * schema.MaxPhaseRecords {
+		rev.Enter([]schema.Phase{schema.PhaseStalled, schema.PhaseRollingOut}[i%2], metav1.Time{}, text(300)) // of ours, quoting others
+	}
+	placements := map[string]schema.NodeName{}
+	for i := range 60_000 {
+		placements[fmt.Sprintf("shop/api-57hdb4jfcl-%05d-x", i)] = "node-of-some-length"
+	}
+	rev.Status.Placements = schema.FitPlacements(placements)
+	var ds schema.Diagnostics
+	var evidence []schema.Evidence
+	for range 200 {
+		ds = append(ds, schema.Diagnostic{Message: text(900)})
+		e := schema.Evidence{Pod: "shop/" + text(250), Workload: text(300), Container: text(63), Code: "CrashLoop", Reason: text(2000), Exit: &schema.EvidenceExit{Message: text(2000)}, Probe: &schema.EvidenceProbe{Answer: text(2000)}}
+		for range 100 {
+			e.Log = append(e.Log, text(1000))
+		}
+		evidence = append(evidence, e)
+	}
+	rev.Status.Diagnostics, rev.Status.Evidence = ds.Fit(), schema.FitEvidence(evidence)
+	if err := CheckRecord(rev); err != nil {
+		t.Error(err)
 	}
 }

@@ -32,7 +32,7 @@ func Kept(r state.Reader, kind schema.Kind, namespace, name string) []schema.Key
 // isOf reports whether evidence is of a pod with that key, or of a pod of the workload
 // with that key.
 func isOf(e schema.Evidence, key schema.Key) bool {
-	return e.Workload == key.String() || schema.Key{Kind: schema.KindPod, Namespace: e.Namespace(), Name: e.PodName()} == key
+	return e.Workload == key.String() || podKey(e) == key
 }
 
 func evidenceOf(rev *schema.Revision, key schema.Key) (out []schema.Evidence) {

@@ -197,3 +197,8 @@ func (c *chain) node(name string) cause {
 func (c *chain) podsOf(owner schema.Object) []*corev1.Pod {
 	return slices.Collect(state.By[*corev1.Pod](c.r, state.PodsByOwner, string(owner.GetUID())))
 }
+
+// podKey is the key of the pod that evidence is of.
+func podKey(e schema.Evidence) schema.Key {
+	return schema.Key{Kind: schema.KindPod, Namespace: e.Namespace(), Name: e.PodName()}
+}
