@@ -73,6 +73,9 @@ func (m *Machine) takeEvidence(c *control.Context) {
 			continue
 		}
 		seen := withLogs(health.Show(c.Tx, pod, saw.answered, c.Stamp()), saw.logs)
+		if len(seen) == 0 && len(saw.logs) == 0 {
+			continue // as of most pods that are on their way
+		}
 		m.remember(pod, putEvidence(c, rev, health.Keep(rev.Status.Evidence, seen)), saw.logs)
 	}
 	clear(m.sightings)
