@@ -88,10 +88,19 @@ func judgeAccess(spec authorizationv1.SelfSubjectAccessReviewSpec) authorization
 		return yes
 	case a.Subresource == "" && slices.Contains(readVerbs, a.Verb):
 		return yes
-	case a.Resource == "pods" && a.Subresource == "log" && slices.Contains(readVerbs, a.Verb):
+	case a.Subresource == "log" && slices.Contains(readVerbs, a.Verb) && slices.ContainsFunc(withLogs(), func(k schema.KindInfo) bool { return k.Resource == a.Resource }):
 		return yes
 	}
 	return no
+}
+
+func withLogs() (kinds []schema.KindInfo) {
+	for _, k := range schema.Kinds() {
+		if k.Logs {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
 }
 
 // rules says the same in the form `kubectl auth can-i --list` asks for.
@@ -99,9 +108,11 @@ func rules() authorizationv1.SubjectRulesReviewStatus {
 	out := authorizationv1.SubjectRulesReviewStatus{
 		ResourceRules: []authorizationv1.ResourceRule{
 			{Verbs: readVerbs, APIGroups: []string{"*"}, Resources: []string{"*"}},
-			{Verbs: readVerbs, APIGroups: []string{""}, Resources: []string{"pods/log"}},
 		},
 		NonResourceRules: []authorizationv1.NonResourceRule{{Verbs: []string{"get"}, NonResourceURLs: []string{"*"}}},
+	}
+	for _, k := range withLogs() {
+		out.ResourceRules = append(out.ResourceRules, authorizationv1.ResourceRule{Verbs: readVerbs, APIGroups: []string{k.Group}, Resources: []string{k.Resource + "/log"}})
 	}
 	for _, k := range reviews {
 		out.ResourceRules = append(out.ResourceRules, authorizationv1.ResourceRule{Verbs: []string{"create"}, APIGroups: []string{k.Group}, Resources: []string{k.Resource}})
