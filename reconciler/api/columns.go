@@ -79,14 +79,6 @@ func joinMost(items []string, empty string) string {
 	return fmt.Sprintf("%s + %d more...", strings.Join(items[:most], ","), len(items)-most)
 }
 
-// replicas is the wished number; Kubernetes' default is 1.
-func replicas(n *int32) int32 {
-	if n == nil {
-		return 1
-	}
-	return *n
-}
-
 func workloadCells(created, now metav1.Time, template corev1.PodTemplateSpec, selector *metav1.LabelSelector) []any {
 	var names, images []string
 	for _, c := range template.Spec.Containers {

@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/schema"
 )
 
@@ -23,7 +24,7 @@ var deploymentRow = row{
 }
 
 func deploymentCells(d *appsv1.Deployment, now metav1.Time) []any {
-	ready := fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, replicas(d.Spec.Replicas))
+	ready := fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, health.Desired(d.Spec.Replicas))
 	return append([]any{d.Name, ready, int64(d.Status.UpdatedReplicas), int64(d.Status.AvailableReplicas)},
 		workloadCells(d.CreationTimestamp, now, d.Spec.Template, d.Spec.Selector)...)
 }

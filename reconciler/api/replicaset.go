@@ -6,6 +6,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/schema"
 )
 
@@ -22,6 +23,6 @@ var replicaSetRow = row{
 }
 
 func replicaSetCells(rs *appsv1.ReplicaSet, now metav1.Time) []any {
-	return append([]any{rs.Name, int64(replicas(rs.Spec.Replicas)), int64(rs.Status.Replicas), int64(rs.Status.ReadyReplicas)},
+	return append([]any{rs.Name, int64(health.Desired(rs.Spec.Replicas)), int64(rs.Status.Replicas), int64(rs.Status.ReadyReplicas)},
 		workloadCells(rs.CreationTimestamp, now, rs.Spec.Template, rs.Spec.Selector)...)
 }
