@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -197,6 +199,43 @@ func TestReadersCannotTestGuesses(t *testing.T) {
 	}
 }
 
+// That a value changed between another revision and what runs is not told either.
+func TestReadersAreNotToldThatAValueChanged(t *testing.T) {
+	answers := map[string]bool{}
+	for _, before := range []string{"rosebud", "sesame"} {
+		f := newFollowed(t, own("main", schema.SourceSpec{}))
+		f.push("main", 1, secretOf("s", before))
+		f.push("main", 2, secretOf("s", "sesame")+"---\n"+aNamespace)
+		answers[f.asked(secretOf("s", "guess"), commitHash(1))] = true
+	}
+	if len(answers) != 1 {
+		t.Errorf("where the value changed the answer is another: %q", slices.Sorted(maps.Keys(answers)))
+	}
+}
+
+// What a reader asks about is not remembered as what runs: a push of the same is seen to
+// change it.
+func TestPlansOfReadersAreNotRemembered(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}))
+	read, remembered := f.Load, map[string]*schema.Same{}
+	f.Load = func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+		text, _ := tree.Files[0].Open()
+		objects, diags := read(ctx, source, tree, spec, rights, namespaces)
+		for i, d := range objects { // as the cache of trees has them
+			key := fmt.Sprint(i, string(text))
+			if remembered[key] == nil {
+				remembered[key] = new(schema.Same)
+			}
+			d.Same = remembered[key]
+		}
+		return objects, diags
+	}
+	f.push("main", 1, secretOf("s", "sesame"))
+	f.asked(secretOf("s", "rosebud"), "")
+	f.push("main", 2, secretOf("s", "rosebud"))
+	f.opens("s", "rosebud")
+}
+
 // A push, whose pusher may replace the value, is told whether it changes.
 func TestPushersSeeWhatChanges(t *testing.T) {
 	f := newFollowed(t, own("main", schema.SourceSpec{}))
@@ -370,11 +409,12 @@ func TestNarrowedRightsKeepSecretsOverAStart(t *testing.T) {
 	f.push("team", 1, secretOf("s", "sesame")+"---\n"+strings.Replace(secretOf("t", "rosebud"), "{name: t}", "{name: t, namespace: lab}", 1)+"---\n"+aHostPort)
 	f.opens("s", "sesame")
 	f.push("main", 2, aNamespace+"---\n"+sourceOf("team", `, namespaces: [lab]`))
-	f.Vault = reconciler.NewVault([]byte("k"))
 	f.look("team")
 	if phase, said := f.phase("team", 1); phase != schema.PhaseInvalid || !strings.Contains(said, "baseline: Host Ports") {
 		t.Errorf("narrowed: %s: %s", phase, said)
 	}
+	f.Vault = reconciler.NewVault([]byte("k"))
+	f.look("team") // nothing is judged again: it is only opened
 	f.opens("s", "sesame")
 	sealed, _ := state.Get[*corev1.Secret](f.machine.Snapshot(), "lab", "t")
 	if _, known := f.Vault.Open(sealed); !known {

@@ -25,6 +25,11 @@ func openAndExit(dir string) {
 			panic(err)
 		}
 	}
+	if os.Getenv("STORE_TEST_NOBODY") != "" {
+		if err := syscall.Setuid(nobody); err != nil {
+			panic(err)
+		}
+	}
 	if os.Getenv("STORE_TEST_IMPATIENT") != "" {
 		startTimeout = time.Second
 	}
@@ -38,6 +43,44 @@ func openAndExit(dir string) {
 	}
 	fmt.Println("error:", err)
 	os.Exit(1)
+}
+
+// nobody is a user to whom nothing belongs.
+const nobody = 65534
+
+// A store whose files are another user's ends the start at once and says whose they must
+// be, and nobody is sent to move them away.
+func TestStoreOfAnotherUser(t *testing.T) {
+	whole := t.TempDir()
+	fillStore(t, whole)
+	for _, c := range []struct {
+		name  string
+		owned []string // by nobody, who opens it; below the store
+	}{
+		{"all of it", nil},
+		{"its data", []string{".", "lock"}},
+		{"its member", []string{".", "lock", "data"}},
+		{"its database", []string{".", "lock", "served", "data", "data/member", "data/member/snap", "data/member/wal"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir, err := os.MkdirTemp("", "store")
+			must(t, err)
+			t.Cleanup(func() { removeAll(t, dir) })
+			must(t, os.CopyFS(dir, os.DirFS(whole)))
+			for _, name := range c.owned {
+				must(t, os.Chown(filepath.Join(dir, name), nobody, -1))
+			}
+			began := time.Now()
+			code, out := opened(t, dir, "STORE_TEST_NOBODY=1")
+			if code != 1 || !strings.Contains(out, "permission denied") || !strings.Contains(out, "the master runs as user 65534, to whom "+dir) || strings.Contains(out, "away") || strings.Contains(out, "goroutine ") {
+				t.Errorf("ended with code %d: %s", code, out)
+			}
+			if took := time.Since(began); took > bootTimeout {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
 }
 
 // TestDamagedStore damages a store's files in the ways in which disks and people
@@ -111,7 +154,11 @@ func TestAStoreThatWasBegunIsBegunAgain(t *testing.T) {
 func opened(t *testing.T, dir, env string) (code int, out string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "STORE_TEST_OPENER="+dir, "STORE_TEST_SOCKETS="+socketDir(t), env)
+	sockets := socketDir(t)
+	if env == "STORE_TEST_NOBODY=1" {
+		must(t, os.Chown(sockets, nobody, -1))
+	}
+	cmd.Env = append(os.Environ(), "STORE_TEST_OPENER="+dir, "STORE_TEST_SOCKETS="+sockets, env)
 	said, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil {
 		t.Fatal(err)

@@ -84,7 +84,7 @@ func OpenEtcd(ctx context.Context, c Config) (*Etcd, error) {
 	}
 	for _, dir := range []string{c.Dir, c.SocketDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("open store: %w", err)
+			return nil, fmt.Errorf("open store: %w", advised(dir, err))
 		}
 	}
 	lock, err := lockDir(c.Dir)
@@ -105,7 +105,7 @@ func OpenEtcd(ctx context.Context, c Config) (*Etcd, error) {
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, advised(dir, err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
@@ -219,7 +219,11 @@ func advised(dir string, err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return fmt.Errorf("%w: make room on the disk and start the master again", err)
-	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, context.Canceled):
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w: the master runs as user %d, to whom %s and all in it must belong; change the owner, or start the master as the one they belong to", err, os.Geteuid(), dir)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: mount the file system of %s for writing and start the master again", err, dir)
+	case errors.Is(err, context.Canceled):
 		return err
 	}
 	return fmt.Errorf("%w: if the disk is sound, move %s away, keep git and pki beside it, and start the master again; the nodes bring the cluster's state back (docs/operations.md)", err, dir)

@@ -311,8 +311,8 @@ func (c *cluster) strangeCgroups(node string, here map[string]bool) (out []strin
 // strangeMounts looks through the node's mounts and the directory its sandboxes
 // are pinned in. A running container has one overlay.
 func (c *cluster) strangeMounts(t *testing.T, node string, here map[string]bool, truth map[string]container) (out []string) {
-	const pods = "/run/fairlead/pods/"
-	for _, uid := range strings.Fields(c.onNode(t, node, "", "ls", "-1", pods)) {
+	const run, pods = "/run/fairlead", "/run/fairlead/pods/" // not there on a node that never had a pod
+	for _, uid := range strings.Fields(c.onNode(t, node, "", "find", run, "-mindepth", "2", "-maxdepth", "2", "-path", pods+"*", "-printf", "%f\n")) {
 		if !here[uid] {
 			out = append(out, node+": "+pods+uid)
 		}
