@@ -63,9 +63,16 @@ func In(f *os.File) *Dir { return &Dir{file: f, resolve: within} }
 func (d *Dir) Close() error { return d.file.Close() }
 
 // Find opens what is at a path, of whatever type, to look at or to bind; it
-// cannot be read from. fs.ErrNotExist if there is none.
+// cannot be read from. fs.ErrNotExist if there is none. What is to be mounted there when
+// it is used (autofs) is, and is what is opened.
 func (d *Dir) Find(name string) (*os.File, error) {
-	return openat(d.fd(), name, unix.O_PATH, 0, d.resolve)
+	// Of what is opened as O_PATH alone nothing is mounted, except where a directory is
+	// asked for.
+	f, err := openat(d.fd(), name, unix.O_PATH|unix.O_DIRECTORY, 0, d.resolve)
+	if errors.Is(err, unix.ENOTDIR) {
+		return openat(d.fd(), name, unix.O_PATH, 0, d.resolve)
+	}
+	return f, err
 }
 
 // Make is Find, with the directories made that are missing, each with the
