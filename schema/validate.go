@@ -159,6 +159,10 @@ func within(p *problems, at, name string, value, low, high int64) {
 
 const maxInt32 = 1<<31 - 1
 
+// maxRevisionHistory bounds the replica sets that a deployment keeps, each with the
+// whole of its template: twice as many as there are revisions of a source to go back to.
+const maxRevisionHistory = 100
+
 // maxAnnotationBytes bounds all annotations of an object, as in Kubernetes, and
 // likewise all its labels: pods are found by each of them.
 const maxAnnotationBytes = 256 << 10
@@ -239,7 +243,7 @@ func (p *problems) annotations(at string, annotations map[string]string) {
 func (p *problems) deployment(d *appsv1.DeploymentSpec) {
 	within(p, "", "spec.replicas", int64(*d.Replicas), 0, maxInt32)
 	within(p, "", "spec.minReadySeconds", int64(d.MinReadySeconds), 0, maxInt32)
-	within(p, "", "spec.revisionHistoryLimit", int64(*d.RevisionHistoryLimit), 0, maxInt32)
+	within(p, "", "spec.revisionHistoryLimit", int64(*d.RevisionHistoryLimit), 0, maxRevisionHistory)
 	if *d.ProgressDeadlineSeconds <= d.MinReadySeconds {
 		p.add("spec.progressDeadlineSeconds", "%d must be greater than minReadySeconds, which is %d", *d.ProgressDeadlineSeconds, d.MinReadySeconds)
 	}

@@ -34,9 +34,17 @@ func (p *problems) podSpec(at string, s *corev1.PodSpec) {
 	p.containers(at, s, volumes)
 }
 
+// maxContainers bounds the containers of one pod: each is told of in every report of its
+// node, about 1 KiB, and a hundred such pods fit into one.
+const maxContainers = 64
+
 func (p *problems) containers(at string, s *corev1.PodSpec, volumes map[string]bool) {
 	if len(s.Containers) == 0 {
 		p.add(at+".containers", "must hold at least one container")
+	}
+	if n := len(s.Containers) + len(s.InitContainers); n > maxContainers {
+		p.add(at+".containers", "a pod has at most %d containers, init containers among them, not %d", maxContainers, n)
+		return
 	}
 	names := make(map[string]string, len(s.Containers)+len(s.InitContainers))
 	hostPorts := make(map[string]string)

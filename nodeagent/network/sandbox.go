@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
 
+	"fairlead/nodeagent/dirfd"
 	"fairlead/nodeagent/pod"
 	"fairlead/schema"
 )
@@ -24,9 +25,6 @@ const (
 	podLink    = "eth0" // the pod's end
 	// shmBytes bounds /dev/shm, as container runtimes do.
 	shmBytes = 64 << 20
-	// maxStackedMounts bounds how often one path is unmounted: a crash can leave
-	// a path mounted over once, never deeper.
-	maxStackedMounts = 8
 )
 
 // gateway is every pod's way out: an address that no machine has, answered by
@@ -290,10 +288,8 @@ func (n *Network) clear(uid types.UID) error {
 	}
 	s := n.sandbox(uid)
 	for _, path := range []string{s.Net, s.UTS, s.IPC, s.Shm} {
-		for range maxStackedMounts {
-			if unix.Unmount(path, unix.MNT_DETACH) != nil {
-				break
-			}
+		if err := dirfd.Unmount(path); err != nil {
+			return fmt.Errorf("delete sandbox of pod %s: %w", uid, err)
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("delete sandbox of pod %s: %w", uid, err)
