@@ -56,6 +56,9 @@ func TestEveryDoorIsBounded(t *testing.T) {
 		if l.LargeAtOnce > 0 && (l.SmallBytes <= 0 || l.SmallBytes >= l.BodyBytes || l.BodyTime == 0) {
 			t.Errorf("%s has large bodies without a bound", l.Door)
 		}
+		if l.Spread < 0 || l.Spread >= l.AtOnce {
+			t.Errorf("%s keeps %d of %d for others", l.Door, l.Spread, l.AtOnce)
+		}
 		if l.Lasts == 0 && l.Who != Nodes {
 			t.Errorf("%s lets %s stay for ever", l.Door, l.Who)
 		}
@@ -78,11 +81,32 @@ func TestEveryDoorIsBounded(t *testing.T) {
 	}
 }
 
+// Nodes that hold as many reports as they may leave room for those of all others, which
+// wait for none of them.
+func TestHostileNodesLeaveOthersTheirReports(t *testing.T) {
+	ts := newTurnstile(doorReport)
+	const hostile = 64
+	for range doorReport.ByCaller + doorReport.QueueByCaller {
+		for i := range hostile {
+			ts.queueUp(fmt.Sprint("hostile-", i))
+		}
+	}
+	for i := range 32 {
+		if w, verdict := ts.queueUp(fmt.Sprint("n", i)); w != nil || verdict != admitted {
+			t.Fatalf("node %d has to wait, with %d of %d inside", i, ts.inside, ts.AtOnce)
+		}
+	}
+	if w, verdict := ts.queueUp("n0"); w == nil {
+		t.Errorf("a second report of a node: %v", verdict)
+	}
+}
+
 // A turnstile never lets in more than it may, whoever comes and goes in whatever
 // order, lets nobody wait who could be inside, and forgets whoever is gone.
 func TestTurnstile(t *testing.T) {
 	chance.Check(t, func(t *rapid.T) {
 		ts := newTurnstile(&Limit{AtOnce: rapid.IntRange(1, 4).Draw(t, "at once"), ByCaller: rapid.IntRange(1, 3).Draw(t, "by caller"), Queue: 5, QueueByCaller: 2})
+		ts.Spread = rapid.IntRange(0, ts.AtOnce-1).Draw(t, "spread")
 		type guest struct {
 			caller string
 			waiter *waiter
@@ -126,7 +150,7 @@ func TestTurnstile(t *testing.T) {
 				}
 			}
 			for _, g := range waiting {
-				if len(inside) < ts.AtOnce && by[g.caller] < ts.ByCaller {
+				if ts.room(&guests{inside: by[g.caller]}) {
 					t.Fatalf("%s waits with %d inside", g.caller, len(inside))
 				}
 			}

@@ -41,7 +41,10 @@ type Limit struct {
 	// AtOnce and ByCaller bound the requests under way. What comes beyond them
 	// waits up to Waits, as many as Queue together and QueueByCaller of each
 	// caller; the rest is refused at once.
-	AtOnce, ByCaller     int
+	AtOnce, ByCaller int
+	// Spread of AtOnce are for callers of whom none is under way: a few that hold as
+	// many as they may leave these to the others.
+	Spread               int
 	Queue, QueueByCaller int
 	Waits                time.Duration
 	// Lasts bounds a whole request, its answer included; each piece of the
@@ -108,7 +111,7 @@ var (
 		Door: "reports", Opens: "/agent/v1/report", Who: Nodes,
 		BodyBytes: 8 << 20, BodyTime: 10 * time.Second,
 		LargeAtOnce: 6, SmallBytes: 512 << 10, // a report of a hundred pods has about 300 KiB
-		AtOnce: 128, ByCaller: 2, Queue: 16_384, QueueByCaller: 2, Waits: 10 * time.Second, Lasts: time.Minute,
+		AtOnce: 128, ByCaller: 2, Spread: 96, Queue: 16_384, QueueByCaller: 2, Waits: 10 * time.Second, Lasts: time.Minute, // a second one is an agent's whose connection broke
 	}
 	doorKept = &Limit{
 		Door: "kept", Opens: "/agent/v1/kept, while a lost store is recovered", Who: Nodes,

@@ -93,7 +93,13 @@ func (t *turnstile) queueUp(caller string) (*waiter, refusal) {
 	return w, verdict
 }
 
-func (t *turnstile) room(g *guests) bool { return t.inside < t.AtOnce && g.inside < t.ByCaller }
+func (t *turnstile) room(g *guests) bool {
+	most := t.AtOnce
+	if g.inside > 0 {
+		most -= t.Spread
+	}
+	return t.inside < most && g.inside < t.ByCaller
+}
 
 func (t *turnstile) forget(caller string, g *guests) {
 	if *g == (guests{}) {
@@ -116,21 +122,24 @@ func (t *turnstile) giveUp(w *waiter, verdict refusal) refusal {
 	return verdict
 }
 
-// leave makes room for the first in the queue whose caller has room.
+// leave makes room for the first in the queue whose callers have room: for more than one
+// where the caller that leaves comes in again, and another for a second time.
 func (t *turnstile) leave(caller string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g := t.callers[caller]
 	t.inside, g.inside = t.inside-1, g.inside-1
 	t.forget(caller, g)
-	i := slices.IndexFunc(t.queue, func(w *waiter) bool { return t.room(t.callers[w.caller]) })
-	if i < 0 {
-		return
+	for {
+		i := slices.IndexFunc(t.queue, func(w *waiter) bool { return t.room(t.callers[w.caller]) })
+		if i < 0 {
+			return
+		}
+		w := t.queue[i]
+		t.queue = slices.Delete(t.queue, i, i+1)
+		next := t.callers[w.caller]
+		next.waiting, next.inside = next.waiting-1, next.inside+1
+		t.inside++
+		close(w.in)
 	}
-	w := t.queue[i]
-	t.queue = slices.Delete(t.queue, i, i+1)
-	next := t.callers[w.caller]
-	next.waiting, next.inside = next.waiting-1, next.inside+1
-	t.inside++
-	close(w.in)
 }
