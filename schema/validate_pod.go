@@ -81,9 +81,35 @@ func (p *problems) container(at string, c *corev1.Container, volumes map[string]
 	for i := range c.EnvFrom {
 		p.envFrom(fmt.Sprintf("%s.envFrom[%d]", at, i), &c.EnvFrom[i])
 	}
+	p.process(at, c)
 	p.containerPorts(at, c.Ports)
 	p.resources(at, &c.Resources)
 	p.volumeMounts(at, c.VolumeMounts, volumes)
+}
+
+// process judges what a program is started with.
+func (p *problems) process(at string, c *corev1.Container) {
+	p.noNUL(at+".command", c.Command)
+	p.noNUL(at+".args", c.Args)
+	if c.WorkingDir != "" && !isPath(c.WorkingDir) {
+		p.add(at+".workingDir", "%q must be an absolute path", c.WorkingDir)
+	}
+	if !isPath(c.TerminationMessagePath) || path.Clean(c.TerminationMessagePath) == "/" || strings.Contains(c.TerminationMessagePath, ":") {
+		p.hint(at+".terminationMessagePath", "write it like "+corev1.TerminationMessagePathDefault, "%q must be the absolute path of a file, without a colon", c.TerminationMessagePath)
+	}
+	oneOf(p, at, ".terminationMessagePolicy", c.TerminationMessagePolicy, corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)
+}
+
+// isPath tells absolute paths that the kernel takes.
+func isPath(s string) bool { return path.IsAbs(s) && !strings.ContainsRune(s, 0) }
+
+// noNUL reports words that no program can be given.
+func (p *problems) noNUL(list string, words []string) {
+	for i, word := range words {
+		if strings.ContainsRune(word, 0) {
+			p.add(fmt.Sprintf("%s[%d]", list, i), "%q contains a NUL byte, which no argument can carry", word)
+		}
+	}
 }
 
 func (p *problems) image(container, image string) {
@@ -112,6 +138,9 @@ func (p *problems) env(container string, i int, e *corev1.EnvVar) {
 		if wrong := validation.IsRelaxedEnvVarName(e.Name); len(wrong) > 0 {
 			p.add(at()+".name", "%q is not valid: %s", e.Name, shortRule(wrong[0]))
 		}
+	}
+	if strings.ContainsRune(e.Value, 0) {
+		p.add(at()+".value", "contains a NUL byte, which no environment can carry: mount it as a file instead")
 	}
 	if e.ValueFrom == nil {
 		return
@@ -265,8 +294,10 @@ func (p *problems) volumeMounts(at string, mounts []corev1.VolumeMount, volumes 
 			p.hint(field+".name", nearestHint(m.Name, sortedKeys(volumes)), "the pod has no volume %q", m.Name)
 		}
 		switch {
-		case !path.IsAbs(m.MountPath):
+		case !isPath(m.MountPath):
 			p.add(field+".mountPath", "%q must be an absolute path", m.MountPath)
+		case path.Clean(m.MountPath) == "/":
+			p.hint(field+".mountPath", "mount it below a directory", "%q is the container's whole root, which no volume can replace", m.MountPath)
 		case strings.Contains(m.MountPath, ":"):
 			p.add(field+".mountPath", "%q must not hold a colon", m.MountPath)
 		case slices.ContainsFunc(mounts[:i], func(o corev1.VolumeMount) bool { return path.Clean(o.MountPath) == path.Clean(m.MountPath) }):
@@ -303,13 +334,19 @@ func (p *problems) probe(container, name string, probe *corev1.Probe, c *corev1.
 		p.probePort(at, ".tcpSocket.port", probe.TCPSocket.Port, c)
 	case len(probe.Exec.Command) == 0:
 		p.add(at+".exec.command", "must be set")
+	default:
+		p.noNUL(at+".exec.command", probe.Exec.Command)
 	}
 }
 
 func (p *problems) httpProbe(at string, get *corev1.HTTPGetAction) {
 	oneOf(p, at, ".httpGet.scheme", get.Scheme, corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
 	for i, header := range get.HTTPHeaders {
-		p.rule(fmt.Sprintf("%s.httpGet.httpHeaders[%d].name", at, i), "", header.Name, validation.IsHTTPHeaderName)
+		field := fmt.Sprintf("%s.httpGet.httpHeaders[%d]", at, i)
+		p.rule(field+".name", "", header.Name, validation.IsHTTPHeaderName)
+		if strings.ContainsFunc(header.Value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			p.hint(field+".value", "write it on one line", "%q holds a line break or another control character, which no header can carry", header.Value)
+		}
 	}
 }
 
@@ -439,8 +476,11 @@ func (p *problems) items(at string, items []corev1.KeyToPath) {
 		if items[i].Key == "" {
 			p.add(field+".key", "must be set")
 		}
-		if !safeRelative(items[i].Path) {
+		switch {
+		case !safeRelative(items[i].Path):
 			p.add(field+".path", "%q must be a relative path inside the volume", items[i].Path)
+		case strings.HasPrefix(items[i].Path, ".."):
+			p.add(field+".path", "%q must not begin with \"..\": such names are the volume's own", items[i].Path)
 		}
 		p.mode(field+".mode", items[i].Mode)
 	}

@@ -68,6 +68,34 @@ func TestValidateDeployment(t *testing.T) {
 		{"value and valueFrom", change(func(c *corev1.Container) {
 			c.Env[0].ValueFrom = &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels['app']"}}
 		}), container + "env[0].valueFrom"},
+		{"a NUL in a value", change(func(c *corev1.Container) { c.Env[0].Value = "a\x00" }), container + "env[0].value"},
+		{"a NUL in an argument", change(func(c *corev1.Container) { c.Args = []string{"a", "\x00"} }), container + "args[1]"},
+		{"a NUL in a command", change(func(c *corev1.Container) { c.Command = []string{"\x00"} }), container + "command[0]"},
+		{"a NUL in a probe's command", change(func(c *corev1.Container) {
+			c.LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"x", "\x00"}}}}
+			defaultProbe(c.LivenessProbe)
+		}), container + "livenessProbe.exec.command[1]"},
+		{"a relative working directory", change(func(c *corev1.Container) { c.WorkingDir = "app" }), container + "workingDir"},
+		{"a NUL in a working directory", change(func(c *corev1.Container) { c.WorkingDir = "/a\x00" }), container + "workingDir"},
+		{"a relative termination message", change(func(c *corev1.Container) { c.TerminationMessagePath = "log" }), container + "terminationMessagePath"},
+		{"a termination message in the root's place", change(func(c *corev1.Container) { c.TerminationMessagePath = "/." }), container + "terminationMessagePath"},
+		{"a termination message policy", change(func(c *corev1.Container) { c.TerminationMessagePolicy = "Logs" }), container + "terminationMessagePolicy"},
+		{"a line break in a probe's header", change(func(c *corev1.Container) {
+			headers := []corev1.HTTPHeader{{Name: "X-A", Value: "a\tb"}, {Name: "X-B", Value: "b\n"}}
+			c.ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: intstr.FromInt32(80), HTTPHeaders: headers}}}
+			defaultProbe(c.ReadinessProbe)
+		}), container + "readinessProbe.httpGet.httpHeaders[1].value"},
+		{"the root as a volume", func(d *appsv1.Deployment) {
+			spec := &d.Spec.Template.Spec
+			spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "all", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+			spec.Containers[0].VolumeMounts = append(spec.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "all", MountPath: "//."})
+		}, container + "volumeMounts[0].mountPath"},
+		{"a file with a name of the volume's own", func(d *appsv1.Deployment) {
+			d.Spec.Template.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Items: []corev1.KeyToPath{{Key: "a", Path: "a/..b"}, {Key: "a", Path: "..b"}},
+			}}}}
+			d.Spec.Template.Spec.Containers[0].VolumeMounts = nil
+		}, pod + "volumes[0].configMap.items[1].path"},
 		{"probe port", change(func(c *corev1.Container) {
 			c.LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("htpp")}}}
 			defaultProbe(c.LivenessProbe)

@@ -114,7 +114,7 @@ func fields(files map[string]file, p *corev1.Pod, items []corev1.DownwardAPIVolu
 }
 
 func inside(path string) error {
-	if path == "" || filepath.IsAbs(path) || slices.Contains(strings.Split(path, "/"), "..") || strings.HasPrefix(path, dataLink) {
+	if path == "" || filepath.IsAbs(path) || slices.Contains(strings.Split(path, "/"), "..") || strings.HasPrefix(path, "..") {
 		return fmt.Errorf("path %q leaves the volume", path)
 	}
 	return nil
