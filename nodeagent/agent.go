@@ -345,6 +345,9 @@ func (a *Agent) probe(at *attendance, c Attended) {
 			failing: func(message string) {
 				a.inbox <- func(now time.Time) { a.core.Unhealthy(uid, id, kind, message, now) }
 			},
+			warned: func(message string) {
+				a.inbox <- func(now time.Time) { a.core.Doubtful(uid, id, kind, message, now) }
+			},
 		}
 		a.tasks.Go(func() { run.run(at.ctx) })
 	}

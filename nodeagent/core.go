@@ -274,6 +274,11 @@ func (c *Core) Unhealthy(uid types.UID, id string, kind pod.ProbeKind, message s
 	c.machine.unhealthy(uid, id, kind, message, now)
 }
 
+// Doubtful notes one probe that passed and may not have asked what was meant.
+func (c *Core) Doubtful(uid types.UID, id string, kind pod.ProbeKind, message string, now time.Time) {
+	c.machine.doubtful(uid, id, kind, message, now)
+}
+
 // Listing marks the moment at which a listing of what runs begins.
 type Listing map[types.UID]uint64
 

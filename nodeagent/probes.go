@@ -2,13 +2,9 @@ package nodeagent
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -21,8 +17,6 @@ import (
 )
 
 const (
-	// probeBody is how much of an HTTP answer is read and told.
-	probeBody = 1 << 10
 	// A container that was never ready is probed more often than its period
 	// says, so that it is ready as soon as it answers; one failure a period
 	// counts. These are the first and the longest wait between such probes.
@@ -41,9 +35,11 @@ type probe struct {
 	ip        string
 	startedAt time.Time
 	exec      func(ctx context.Context, command []string, limit time.Duration) (pod.ExecResult, error)
-	// decided is called when the verdict changes; failing for each failure that counts.
+	// decided is called when the verdict changes; failing for each failure that counts,
+	// warned for each success that is doubtful.
 	decided func(v pod.Verdict, message string)
 	failing func(message string)
+	warned  func(message string)
 }
 
 // run probes until ctx ends, or for good once a startup probe has decided.
@@ -55,11 +51,12 @@ func (p probe) run(ctx context.Context) {
 	period := pod.ProbePeriod(p.spec)
 	eager := p.kind != pod.ProbeLiveness && p.spec.Exec == nil
 	for {
+		var warning string
 		var err error
 		if eager {
-			err = p.soon(ctx, period)
+			warning, err = p.soon(ctx, period)
 		} else {
-			err = p.once(ctx)
+			warning, err = p.once(ctx)
 		}
 		if ctx.Err() != nil {
 			return
@@ -70,8 +67,11 @@ func (p probe) run(ctx context.Context) {
 			}
 			continue
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			p.failing(err.Error())
+		case warning != "":
+			p.warned(warning)
 		}
 		if v := count.Count(err == nil, p.spec); v != pod.Undecided && v != last {
 			last = v
@@ -100,13 +100,13 @@ func (p probe) delay() time.Duration {
 
 // soon tries until the container answers or the period is over; then the last
 // failure stands for the whole period.
-func (p probe) soon(ctx context.Context, period time.Duration) error {
+func (p probe) soon(ctx context.Context, period time.Duration) (warning string, err error) {
 	end := time.Now().Add(period)
 	for wait := eagerFirst; ; wait = min(2*wait, eagerMost) {
-		err := p.once(ctx)
+		warning, err = p.once(ctx)
 		left := time.Until(end)
 		if err == nil || left <= 0 || !sleep(ctx, min(wait, left)) {
-			return err
+			return warning, err
 		}
 	}
 }
@@ -119,10 +119,11 @@ func (p probe) message(err error) string {
 }
 
 // once probes. A time-out begins with the question, for a command with its start:
-// what comes before is the node's doing, not the container's.
-func (p probe) once(ctx context.Context) error {
+// what comes before is the node's doing, not the container's. A warning tells of a
+// success that may not be what was meant.
+func (p probe) once(ctx context.Context) (warning string, err error) {
 	if exec := p.spec.Exec; exec != nil {
-		return p.command(ctx, exec.Command)
+		return "", p.command(ctx, exec.Command)
 	}
 	limit := pod.ProbeTimeout(p.spec)
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -140,9 +141,9 @@ func (p probe) connect(ctx context.Context) error {
 	case h.HTTPGet != nil:
 		return p.http(ctx, h.HTTPGet)
 	case h.TCPSocket != nil:
-		return p.tcp(ctx, h.TCPSocket)
+		return "", p.tcp(ctx, h.TCPSocket)
 	default:
-		return errors.New("this kind of probe is not supported")
+		return "", errors.New("this kind of probe is not supported")
 	}
 }
 
@@ -163,52 +164,6 @@ func (p probe) address(host string, port intstr.IntOrString) (string, error) {
 		return "", fmt.Errorf("no port %q", port.String())
 	}
 	return net.JoinHostPort(host, strconv.Itoa(n)), nil
-}
-
-// probeClient follows no redirect and keeps no connection: each probe is a new
-// conversation. Certificates are not verified, as Kubernetes does.
-var probeClient = &http.Client{
-	Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
-
-func (p probe) http(ctx context.Context, get *corev1.HTTPGetAction) error {
-	address, err := p.address(get.Host, get.Port)
-	if err != nil {
-		return err
-	}
-	u, err := url.Parse(get.Path)
-	if err != nil {
-		return fmt.Errorf("path: %w", err)
-	}
-	u.Scheme, u.Host = "http", address
-	if get.Scheme != "" {
-		u.Scheme = strings.ToLower(string(get.Scheme))
-	}
-	if !strings.HasPrefix(u.Path, "/") {
-		u.Path = "/" + u.Path
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("User-Agent", "fairlead-probe")
-	for _, h := range get.HTTPHeaders {
-		if strings.EqualFold(h.Name, "Host") {
-			req.Host = h.Value
-		}
-		req.Header.Add(h.Name, h.Value)
-	}
-	res, err := probeClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode >= 200 && res.StatusCode < 400 {
-		return nil
-	}
-	body, _ := io.ReadAll(io.LimitReader(res.Body, probeBody))
-	return fmt.Errorf("HTTP probe failed with statuscode: %d %s", res.StatusCode, strings.TrimSpace(string(body)))
 }
 
 func (p probe) tcp(ctx context.Context, socket *corev1.TCPSocketAction) error {

@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 )
 
 // heard collects what a probe decides, with the second it did.
@@ -26,6 +28,7 @@ type heard struct {
 	began   time.Time
 	said    []string
 	failing int
+	warned  int
 }
 
 func (h *heard) probe(kind pod.ProbeKind, spec *corev1.Probe, answers func(at time.Duration) error) probe {
@@ -40,6 +43,7 @@ func (h *heard) probe(kind pod.ProbeKind, spec *corev1.Probe, answers func(at ti
 			h.said = append(h.said, time.Since(h.began).String()+" "+word+" "+message)
 		},
 		failing: func(string) { h.failing++ },
+		warned:  func(string) { h.warned++ },
 	}
 }
 
@@ -135,18 +139,7 @@ func portOf(t *testing.T, address string) intstr.IntOrString {
 }
 
 func TestHTTPAndTCPProbes(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/moved":
-			http.Redirect(w, r, "/broken", http.StatusFound)
-		case "/broken":
-			http.Error(w, "out of order", http.StatusInternalServerError)
-		case "/header":
-			if r.Header.Get("X-A") != "b" || r.Host != "shop.example" || r.URL.Query().Get("q") != "1" {
-				http.Error(w, "wrong", http.StatusBadRequest)
-			}
-		}
-	}))
+	server := httptest.NewServer(http.HandlerFunc(probed))
 	defer server.Close()
 	u, _ := url.Parse(server.URL)
 	port := portOf(t, u.Host)
@@ -165,29 +158,123 @@ func TestHTTPAndTCPProbes(t *testing.T) {
 	}
 	closedPort := portOf(t, closed.Addr().String())
 	closed.Close()
+	secure := httptest.NewTLSServer(http.HandlerFunc(probed))
+	defer secure.Close()
+	v, _ := url.Parse(secure.URL)
+	https := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Scheme: corev1.URISchemeHTTPS, Port: portOf(t, v.Host)}}
 	tests := []struct {
-		name    string
-		handler corev1.ProbeHandler
-		want    string // part of the error; empty passes
+		name          string
+		handler       corev1.ProbeHandler
+		want, warning string // parts of the error and of the warning; empty is none
 	}{
-		{"ok", get("/"), ""},
-		{"a redirect is an answer", get("/moved"), ""},
-		{"an error is not", get("/broken"), "statuscode: 500 out of order"},
-		{"headers, host and query", withHeaders, ""},
-		{"a named port", named, ""},
-		{"a port that has no such name", unnamed, `no port "nothing"`},
-		{"TCP", corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: port}}, ""},
-		{"TCP, closed", corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: closedPort}}, "refused"},
-		{"nothing", corev1.ProbeHandler{}, "not supported"},
+		{"ok", get("/"), "", ""},
+		{"a path without a slash", get("healthz"), "", ""},
+		{"a path that is no part of an address", get("/100%"), "", ""},
+		{"https, whoever signed the certificate", https, "", ""},
+		{"a redirect is followed, to its end", get("/moved"), "statuscode: 500 out of order", ""},
+		{"to one that is well", get("/to?" + url.QueryEscape("/")), "", ""},
+		{"with the headers of the first request", get("/to-header"), "", ""},
+		{"nine times", get("/hops/9"), "", ""},
+		{"and no more", get("/hops/10"), "stopped after 10 redirects", ""},
+		{"but not to another host", get("/to?" + url.QueryEscape("http://elsewhere.example/")), "", "302 to http://elsewhere.example/, which is not followed"},
+		{"nor to nowhere", get("/nowhere"), "", "304 to nowhere"},
+		{"an error is no success", get("/broken"), "statuscode: 500 out of order", ""},
+		{"what breaks off is none", get("/cut"), "the answer, 200, broke off", ""},
+		{"what never ends is one", get("/endless"), "", ""},
+		{"headers, host and query", withHeaders, "", ""},
+		{"a named port", named, "", ""},
+		{"a port that has no such name", unnamed, `no port "nothing"`, ""},
+		{"TCP", corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: port}}, "", ""},
+		{"TCP, closed", corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: closedPort}}, "refused", ""},
+		{"nothing", corev1.ProbeHandler{}, "not supported", ""},
 	}
 	for _, test := range tests {
+		if test.name == "with the headers of the first request" {
+			test.handler.HTTPGet.HTTPHeaders = withHeaders.HTTPGet.HTTPHeaders
+		}
 		p := probe{
-			spec: &corev1.Probe{ProbeHandler: test.handler}, ip: "127.0.0.1",
+			spec: &corev1.Probe{ProbeHandler: test.handler, TimeoutSeconds: 60}, ip: "127.0.0.1",
 			container: &corev1.Container{Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: port.IntVal}}},
 		}
-		err := p.once(t.Context())
+		warning, err := p.once(t.Context())
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
+		}
+		if (test.warning == "") != (warning == "") || !strings.Contains(warning, test.warning) {
+			t.Errorf("%s: warned %q, want %q", test.name, warning, test.warning)
+		}
+	}
+}
+
+// probed answers as containers do.
+func probed(w http.ResponseWriter, r *http.Request) {
+	switch path := r.URL.Path; {
+	case path == "/moved":
+		http.Redirect(w, r, "/broken", http.StatusFound)
+	case path == "/to":
+		to, _ := url.QueryUnescape(r.URL.RawQuery)
+		http.Redirect(w, r, to, http.StatusFound)
+	case path == "/to-header":
+		http.Redirect(w, r, "/header?q=1", http.StatusTemporaryRedirect)
+	case strings.HasPrefix(path, "/hops/"):
+		if n, _ := strconv.Atoi(path[len("/hops/"):]); n > 0 {
+			http.Redirect(w, r, "/hops/"+strconv.Itoa(n-1), http.StatusMovedPermanently)
+		}
+	case path == "/nowhere":
+		w.WriteHeader(http.StatusNotModified)
+	case path == "/broken":
+		http.Error(w, "out of order", http.StatusInternalServerError)
+	case path == "/cut":
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, "too little")
+	case path == "/endless":
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 1<<10)); err != nil {
+				return
+			}
+		}
+	case path == "/header":
+		if r.Header.Get("X-A") != "b" || r.Host != "shop.example" || r.URL.Query().Get("q") != "1" {
+			http.Error(w, "wrong", http.StatusBadRequest)
+		}
+	}
+}
+
+// What is written is sent, and nothing else but what Kubernetes sends too.
+func TestHeadersOfProbes(t *testing.T) {
+	const agent = "kube-probe/" + schema.KubernetesMajor + "." + schema.KubernetesMinor
+	var got http.Header
+	var host string
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got, host = r.Header, r.Host }))
+	defer server.Close()
+	u, _ := url.Parse(server.URL)
+	tests := []struct {
+		name    string
+		headers []corev1.HTTPHeader
+		want    http.Header
+		host    string
+	}{
+		{"none", nil, http.Header{"User-Agent": {agent}, "Accept": {"*/*"}}, u.Host},
+		{"instead of the defaults", []corev1.HTTPHeader{{Name: "User-Agent", Value: "mine"}, {Name: "Accept", Value: "text/plain"}},
+			http.Header{"User-Agent": {"mine"}, "Accept": {"text/plain"}}, u.Host},
+		{"whatever their case", []corev1.HTTPHeader{{Name: "user-agent", Value: "mine"}, {Name: "ACCEPT", Value: "a/b"}, {Name: "x-tok_en", Value: "T"}},
+			http.Header{"User-Agent": {"mine"}, "Accept": {"a/b"}, "X-Tok_en": {"T"}}, u.Host},
+		{"an empty value takes a default away", []corev1.HTTPHeader{{Name: "User-Agent"}, {Name: "Accept"}}, http.Header{}, u.Host},
+		{"an empty value of another is sent", []corev1.HTTPHeader{{Name: "X-Empty"}}, http.Header{"User-Agent": {agent}, "Accept": {"*/*"}, "X-Empty": {""}}, u.Host},
+		{"a name twice", []corev1.HTTPHeader{{Name: "X-A", Value: "1"}, {Name: "X-A", Value: "2"}},
+			http.Header{"User-Agent": {agent}, "Accept": {"*/*"}, "X-A": {"1", "2"}}, u.Host},
+		{"a host", []corev1.HTTPHeader{{Name: "host", Value: "shop.example:81"}}, http.Header{"User-Agent": {agent}, "Accept": {"*/*"}}, "shop.example:81"},
+	}
+	for _, test := range tests {
+		p := probe{ip: "127.0.0.1", container: &corev1.Container{}, spec: &corev1.Probe{TimeoutSeconds: 60, ProbeHandler: corev1.ProbeHandler{
+			HTTPGet: &corev1.HTTPGetAction{Port: portOf(t, u.Host), HTTPHeaders: test.headers},
+		}}}
+		if _, err := p.once(t.Context()); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		got.Del("Connection")
+		if diff := cmp.Diff(test.want, got); diff != "" || host != test.host {
+			t.Errorf("%s: host %s, headers (-want +got):\n%s", test.name, host, diff)
 		}
 	}
 }

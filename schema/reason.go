@@ -47,6 +47,10 @@ const (
 	ReasonExceededGracePeriod = "ExceededGracePeriod" // SIGKILL had to follow
 )
 
+// ReasonProbeWarning is the reason of a pod's event: a probe passed, and may not have
+// asked what was meant.
+const ReasonProbeWarning = "ProbeWarning"
+
 // ReasonBadAddress is the reason of a pod's event: its node gave it an address
 // that is not the node's to give, and is not believed. It is one of a node's
 // condition Ready too: the node reports an address that is not its own.

@@ -103,20 +103,16 @@ func (s *Server) recovered(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// Kubernetes' version this API speaks like: that of the k8s.io/api module.
-const (
-	kubernetesMajor = "1"
-	kubernetesMinor = "37"
-	kubernetesPatch = "2"
-)
+// kubernetesPatch completes schema's version of Kubernetes, for clients that want one.
+const kubernetesPatch = "2"
 
 func (s *Server) serveVersion(w http.ResponseWriter, _ *http.Request) {
-	version := "v" + kubernetesMajor + "." + kubernetesMinor + "." + kubernetesPatch + "+fairlead"
+	version := "v" + schema.KubernetesMajor + "." + schema.KubernetesMinor + "." + kubernetesPatch + "+fairlead"
 	if v := semverBuild(s.cfg.Version); v != "" {
 		version += "." + v
 	}
 	writeJSON(w, http.StatusOK, map[string]string{
-		"major": kubernetesMajor, "minor": kubernetesMinor, "gitVersion": version, "gitCommit": "", "gitTreeState": "clean",
+		"major": schema.KubernetesMajor, "minor": schema.KubernetesMinor, "gitVersion": version, "gitCommit": "", "gitTreeState": "clean",
 		"buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "gc", "platform": "linux/amd64",
 	})
 }
