@@ -134,7 +134,7 @@ func replaceLink(link, target string) error {
 
 // leaveProcess leaves a container's environment and arguments for fairlead-oci.
 func (p *Podman) leaveProcess(id string, s pod.ContainerSpec) error {
-	process := handover.Process{Commands: s.Commands}
+	process := handover.Process{Dir: s.WorkingDir, Commands: s.Commands}
 	for _, e := range s.Env {
 		process.Env = append(process.Env, handover.Variable{Name: e.Name, Value: []byte(e.Value)})
 	}

@@ -220,7 +220,9 @@ func (p *Podman) generate(s pod.ContainerSpec) *specgen.SpecGenerator {
 	if len(s.Command) > 0 && s.Args == nil {
 		gen.Command = []string{}
 	}
-	gen.WorkDir = s.WorkingDir
+	if s.WorkingDir != "" {
+		gen.WorkDir = "/" // Podman refuses one that is missing: the real one gets there by handOver too
+	}
 	gen.RestartPolicy = "no"
 	gen.Systemd = "false"
 	gen.SdNotifyMode = "ignore"

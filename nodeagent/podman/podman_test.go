@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -38,6 +39,7 @@ func TestPodman(t *testing.T) {
 		})
 	})
 	t.Run("limits, mounts, environment and log", func(t *testing.T) { everything(t, p, spec) })
+	t.Run("directories", func(t *testing.T) { directories(t, p, spec) })
 	t.Run("environments", func(t *testing.T) { environments(t, p, spec) })
 	t.Run("a program named by a secret", func(t *testing.T) { secretProgram(t, p, spec) })
 	t.Run("an earlier version's containers", func(t *testing.T) { earlierVersion(t, p, spec) })
@@ -63,6 +65,45 @@ func launch(t *testing.T, p *Podman, s pod.ContainerSpec) string {
 		t.Fatalf("start: %v", err)
 	}
 	return id
+}
+
+// What a mount or the working directory needs and the image does not have is made by
+// the runtime, as root, a directory with mode 0755 for a directory and a file for a
+// file. Mounts may be listed in any order.
+func directories(t *testing.T, p *Podman, spec func(string, ...string) pod.ContainerSpec) {
+	dir := t.TempDir()
+	for _, d := range []string{"outer/inner", "inner", "deep"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"file", "inner/there"} {
+		if err := os.WriteFile(filepath.Join(dir, f), []byte(f), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := spec("directories", "stay")
+	s.WorkingDir, s.Security.User = "/work/here", "7"
+	s.Mounts = []pod.Mount{
+		{Source: filepath.Join(dir, "deep"), Target: "/outer/inner/deep"},
+		{Source: filepath.Join(dir, "inner"), Target: "/outer/inner"},
+		{Source: filepath.Join(dir, "outer"), Target: "/outer", ReadOnly: true},
+		{Source: filepath.Join(dir, "file"), Target: "/etc/app/conf"},
+	}
+	id := launch(t, p, s)
+	r, err := p.Exec(t.Context(), id, []string{"/program", "stat", "/work", "/work/here", "/etc/app", "/etc/app/conf"}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "/work drwxr-xr-x 0 4096\n/work/here drwxr-xr-x 0 4096\n/etc/app drwxr-xr-x 0 4096\n/etc/app/conf -rw-r----- 0 4\n"
+	if r.Output != want {
+		t.Errorf("got\n%swant\n%s", r.Output, want)
+	}
+	for _, made := range []string{"inner/there", "inner/deep"} {
+		if _, err := os.Stat(filepath.Join(dir, made)); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func everything(t *testing.T, p *Podman, spec func(string, ...string) pod.ContainerSpec) {

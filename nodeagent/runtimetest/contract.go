@@ -5,12 +5,15 @@ package runtimetest
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent"
@@ -57,6 +60,8 @@ func Contract(t *testing.T, s Subject) {
 	t.Run("a command that is not there", c.noCommand)
 	t.Run("waiting can be given up and taken up", c.waitAgain)
 	t.Run("exec", c.exec)
+	t.Run("a working directory", c.workingDir)
+	t.Run("a termination message", c.message)
 	t.Run("images", c.images)
 	t.Run("what is gone is no error", c.gone)
 	t.Run("what got no answer is unavailable", c.unanswered)
@@ -281,6 +286,34 @@ func (c contract) exec(t *testing.T) {
 	defer cancel()
 	if r, err = c.s.Runtime.Exec(short, id, []string{"/program", "wait", "3600000"}, time.Hour); err == nil {
 		t.Errorf("given up: got %+v, want an error", r)
+	}
+}
+
+// workingDir is made where the image has none.
+func (c contract) workingDir(t *testing.T) {
+	s := c.s.Spec("workdir", "stay")
+	s.WorkingDir = "/made/for/it"
+	id := c.launch(t, s)
+	r, err := c.s.Runtime.Exec(c.ctx, id, []string{"/program", "pwd"}, execLimit)
+	if err != nil || strings.TrimSpace(r.Output) != s.WorkingDir {
+		t.Errorf("got %+v, %v, want %s", r, err, s.WorkingDir)
+	}
+}
+
+// message is a file that is mounted where the image has nothing.
+func (c contract) message(t *testing.T) {
+	s := c.s.Spec("message", "say", "3", "why")
+	file := filepath.Join(t.TempDir(), "message")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	s.Mounts = append(s.Mounts, pod.Mount{Source: file, Target: corev1.TerminationMessagePathDefault})
+	id := c.launch(t, s)
+	if e := c.wait(t, id); e.Code != 3 {
+		t.Errorf("got %+v, want code 3", e)
+	}
+	if said, err := os.ReadFile(file); err != nil || string(said) != "why" {
+		t.Errorf("it said %q, %v", said, err)
 	}
 }
 

@@ -1,10 +1,12 @@
 package runtimetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent"
@@ -308,6 +311,12 @@ func (f *Fake) Start(ctx context.Context, id string) error {
 		case "exit":
 			code, _ := strconv.Atoi(args[1])
 			f.die(c, pod.Exit{Code: int32(code)})
+		case "say":
+			if err := c.say(args[2]); err != nil {
+				return err
+			}
+			code, _ := strconv.Atoi(args[1])
+			f.die(c, pod.Exit{Code: int32(code)})
 		case "print", "env", "cat":
 			f.die(c, pod.Exit{})
 		}
@@ -326,6 +335,16 @@ func (f *Fake) run(c *fakeContainer) {
 	}
 	c.state, c.started, c.died = pod.StateRunning, f.Now(), make(chan struct{})
 	c.forgot, c.orphan, c.held = false, false, false
+}
+
+// say writes where a container sees its termination message.
+func (c *fakeContainer) say(text string) error {
+	for _, m := range c.spec.Mounts {
+		if m.Target == corev1.TerminationMessagePathDefault {
+			return os.WriteFile(m.Source, []byte(text), 0o666)
+		}
+	}
+	return errors.New("no termination message is mounted")
 }
 
 func (c *fakeContainer) arguments() []string {
@@ -548,6 +567,8 @@ func (f *Fake) Exec(ctx context.Context, id string, command []string, limit time
 		return pod.ExecResult{}, nil
 	case "print":
 		return pod.ExecResult{Output: strings.Join(command[2:], "\n") + "\n"}, nil
+	case "pwd":
+		return pod.ExecResult{Output: cmp.Or(c.spec.WorkingDir, "/") + "\n"}, nil
 	case "wait":
 		select {
 		case <-ctx.Done():

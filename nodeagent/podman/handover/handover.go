@@ -1,5 +1,5 @@
-// Package handover answers how a container's environment and arguments reach it
-// without Podman: Podman makes a container without them, the agent leaves them
+// Package handover answers how a container's environment, arguments and working
+// directory reach it without Podman: Podman makes a container without them, the agent leaves them
 // in memory (Dir), and fairlead-oci, which Podman takes for its OCI runtime, puts
 // them into the configuration that the real runtime reads, in memory too. The
 // agent's Podman room and fairlead-oci import it; it starts nothing.
@@ -60,6 +60,9 @@ func (d Dir) ConfigFile(id string) string { return filepath.Join(d.Bundle(id), "
 type Process struct {
 	Env  []Variable `json:"env"`
 	Args [][]byte   `json:"args"` // in the place of as many of the last arguments
+	// Dir is the working directory, which the runtime makes where it is missing, as root
+	// and with mode 0755; empty keeps Podman's.
+	Dir string `json:"dir,omitempty"`
 	// Commands are going to be run in the container.
 	Commands bool `json:"commands,omitempty"`
 }
@@ -77,7 +80,7 @@ func (p Process) plain() bool {
 }
 
 // Config is a container's configuration, config.json of the OCI runtime
-// specification, with a process's environment and arguments in it. binary is
+// specification, with what a process gets in it. binary is
 // fairlead-oci on the node.
 func Config(config []byte, p Process, binary string) ([]byte, error) {
 	var whole, process map[string]json.RawMessage
@@ -113,6 +116,12 @@ func Config(config []byte, p Process, binary string) ([]byte, error) {
 	if enters || p.Commands {
 		var err error
 		if whole["mounts"], err = withEntry(mounts, binary); err != nil {
+			return nil, err
+		}
+	}
+	if p.Dir != "" {
+		var err error
+		if process["cwd"], err = json.Marshal(p.Dir); err != nil {
 			return nil, err
 		}
 	}

@@ -74,6 +74,13 @@ func TestConfigCarriesTheProcess(t *testing.T) {
 			}
 		})
 	}
+	moved, err := Config([]byte(podmans), Process{Dir: "/made"}, "/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := parse(t, moved).Process.Cwd; got != "/made" {
+		t.Errorf("it begins in %s", got)
+	}
 	if _, err := Config([]byte(podmans), Process{Args: make([][]byte, 3)}, ""); err == nil {
 		t.Error("more arguments than there are were replaced")
 	}

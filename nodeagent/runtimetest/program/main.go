@@ -22,6 +22,29 @@ func main() {
 	case "exit": // exit CODE
 		code, _ := strconv.Atoi(args[0])
 		os.Exit(code)
+	case "say": // say CODE TEXT: leave a termination message, and exit CODE
+		if err := os.WriteFile("/dev/termination-log", []byte(args[1]), 0); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		code, _ := strconv.Atoi(args[0])
+		os.Exit(code)
+	case "pwd":
+		dir, err := os.Getwd()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println(dir)
+	case "stat": // stat FILE...: of each its mode, owner and size
+		for _, a := range args {
+			info, err := os.Stat(a)
+			if err != nil {
+				fmt.Println(err)
+				continue
+			}
+			fmt.Println(a, info.Mode(), info.Sys().(*syscall.Stat_t).Uid, info.Size())
+		}
 	case "print": // print TEXT...
 		for _, a := range args {
 			fmt.Println(a)
