@@ -398,13 +398,23 @@ func TestMissingConfigIsWaitedFor(t *testing.T) {
 	}
 }
 
+// sourceOf is what a container sees at a path.
+func sourceOf(s pod.ContainerSpec, target string) string {
+	for _, m := range s.Mounts {
+		if m.Target == target {
+			return m.Source
+		}
+	}
+	return ""
+}
+
 func TestAChangedConfigMapReachesTheVolume(t *testing.T) {
 	r := newRig(t)
 	r.master.publish(func(w *wire.Work) { w.ConfigMaps["shop/conf"] = map[string][]byte{"a": []byte("one")} })
 	r.run("uid-1", "volumes: [{name: v, configMap: {name: conf}}]\ncontainers: [{name: c, args: [stay], volumeMounts: [{name: v, mountPath: /v}]}]")
 	r.awaitStatus("uid-1", "Running Ready")
 	spec, _ := r.runtime.Spec("fl-uid1-c-0")
-	file := filepath.Join(spec.Mounts[0].Source, "a")
+	file := filepath.Join(sourceOf(spec, "/v"), "a")
 	r.master.publish(func(w *wire.Work) { w.ConfigMaps["shop/conf"] = map[string][]byte{"a": []byte("two")} })
 	r.await("the new content", func() bool { data, _ := os.ReadFile(file); return string(data) == "two" })
 }
@@ -706,7 +716,7 @@ func TestSecretsOnDiskAreSealed(t *testing.T) {
 	r.awaitStatus("uid-1", "Running Ready")
 	spec, _ := r.runtime.Spec("fl-uid1-c-0")
 	err := filepath.WalkDir(r.dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.HasPrefix(path, spec.Mounts[0].Source) {
+		if err != nil || d.IsDir() || strings.HasPrefix(path, sourceOf(spec, "/v")) {
 			return err
 		}
 		data, err := os.ReadFile(path)

@@ -181,6 +181,7 @@ func (c *Core) TakeImages(images []pod.Image) {
 // Act decides, keeps on disk what must be there before anything is done, and
 // tells what to do.
 func (c *Core) Act(now time.Time) Todo {
+	c.hear()
 	fx := c.machine.step(now)
 	do := Todo{Network: c.network(), Tasks: fx.tasks, Pulls: fx.pulls, Report: fx.changed, List: fx.list, Wake: fx.wake}
 	if fx.saveAddresses {

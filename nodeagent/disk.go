@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -164,6 +165,11 @@ func (d podDirs) files(uid types.UID) string  { return filepath.Join(d.pod(uid),
 func (d podDirs) logs(uid types.UID) string   { return filepath.Join(d.pod(uid), "logs") }
 func (d podDirs) log(uid types.UID, container string, attempt int) string {
 	return filepath.Join(d.logs(uid), container, fmt.Sprintf("%d.log", attempt))
+}
+
+// message is where an attempt may leave what is to be said of its end.
+func (d podDirs) message(uid types.UID, container string, attempt int) string {
+	return filepath.Join(d.pod(uid), "messages", container, strconv.Itoa(attempt))
 }
 
 func (d podDirs) saveRecord(o *pod.Observed) error {

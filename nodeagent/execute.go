@@ -212,12 +212,12 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 	logPath := x.dirs.log(op.Pod, op.Container, op.Attempt)
 	spec, err := pod.BuildSpec(t.wanted, c, op.Attempt, pod.Frame{
 		Cluster: t.cluster.ID, Place: t.place, Sandbox: x.sandbox(op.Pod), Sources: sources,
-		Files: x.dirs.files(op.Pod), LogPath: logPath, Data: t.data,
+		Files: x.dirs.files(op.Pod), LogPath: logPath, Message: x.dirs.message(op.Pod, op.Container, op.Attempt), Data: t.data,
 	})
 	if err != nil {
 		return Result{err: err, reason: missing(err, schema.ReasonContainerCreate)}
 	}
-	if err := x.makeLog(op, logPath); err != nil {
+	if err := errors.Join(x.makeLog(op, logPath), x.makeMessage(op)); err != nil {
 		return Result{err: err, reason: schema.ReasonContainerCreate}
 	}
 	return x.launch(ctx, op, spec)
@@ -258,6 +258,29 @@ func (x *Executor) makeLog(op pod.Operation, path string) error {
 		if err := os.Remove(x.dirs.log(op.Pod, op.Container, op.Attempt-2)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove old log: %w", err)
 		}
+	}
+	return nil
+}
+
+// makeMessage makes the file in which an attempt may leave what is to be said of its
+// end, empty, whoever it runs as; of older ones the last is kept. A file that an
+// attempt cut short left may still be shown to its container.
+func (x *Executor) makeMessage(op pod.Operation) error {
+	path := x.dirs.message(op.Pod, op.Container, op.Attempt)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("make termination message: %w", err)
+	}
+	for _, old := range []string{path, x.dirs.message(op.Pod, op.Container, op.Attempt-2)} {
+		if err := os.Remove(old); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove old termination message: %w", err)
+		}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return fmt.Errorf("make termination message: %w", err)
+	}
+	if err := errors.Join(f.Chmod(0o666), f.Close()); err != nil {
+		return fmt.Errorf("make termination message: %w", err)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func (d podDirs) logAttempt(uid types.UID, container string, previous bool) (int
 // copy writes the log to w as the options ask, until its end or, following,
 // until the container is dead or ctx ends.
 func (l logReader) copy(ctx context.Context, w io.Writer) error {
-	f, err := openLog(l.path)
+	f, err := openItself(l.path)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -105,7 +105,7 @@ func (l logReader) copy(ctx context.Context, w io.Writer) error {
 		}
 		if replaced(f, l.path) {
 			// The size bound was reached: the file began anew.
-			next, err := openLog(l.path)
+			next, err := openItself(l.path)
 			if err != nil {
 				return fmt.Errorf("open log: %w", err)
 			}
@@ -123,8 +123,8 @@ func (l logReader) copy(ctx context.Context, w io.Writer) error {
 	}
 }
 
-// openLog opens a log itself: a link in its place would show another file.
-func openLog(path string) (*os.File, error) {
+// openItself opens a file that a container writes, not what a link in its place leads to.
+func openItself(path string) (*os.File, error) {
 	dir, err := dirfd.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, err

@@ -69,6 +69,10 @@ type Container struct {
 	FinishedAt time.Time `json:"finishedAt,omitzero"`
 	ExitCode   int32     `json:"exitCode,omitempty"`
 	Reason     string    `json:"reason,omitempty"` // of the exit
+	// Message is what it left to be said of its end, once Heard tells that this was
+	// looked for.
+	Message string `json:"message,omitempty"`
+	Heard   bool   `json:"heard,omitempty"`
 
 	StopReason string        `json:"stopReason,omitempty"` // why SIGTERM went out
 	TermAt     time.Time     `json:"termAt,omitzero"`
@@ -195,6 +199,7 @@ func (c Container) terminated() *corev1.ContainerStateTerminated {
 	case schema.ReasonUnhealthy:
 		t.Message = c.Unlively
 	}
+	t.Message = nonEmpty(t.Message, c.Message)
 	return t
 }
 

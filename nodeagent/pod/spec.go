@@ -24,6 +24,9 @@ type Frame struct {
 	// Files is the directory with the pod's hosts, hostname and resolv.conf.
 	Files   string
 	LogPath string
+	// Message is the file in which the container may leave what is to be said of its
+	// end; empty for none.
+	Message string
 	Data    Data
 }
 
@@ -37,13 +40,14 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 	if err != nil {
 		return ContainerSpec{}, err
 	}
-	if !slices.ContainsFunc(env, func(e EnvVar) bool { return e.Name == "HOSTNAME" }) {
-		env = append(env, EnvVar{Name: "HOSTNAME", Value: Hostname(w.Pod)})
-	}
+	// $(HOSTNAME) stays as it is written: it is the runtime's, not the pod's.
 	command, shownCommand, err1 := expandAll(c.Command, env)
 	args, shownArgs, err2 := expandAll(c.Args, env)
 	if err := cmp.Or(err1, err2); err != nil {
 		return ContainerSpec{}, err
+	}
+	if !slices.ContainsFunc(env, func(e EnvVar) bool { return e.Name == "HOSTNAME" }) {
+		env = append(env, EnvVar{Name: "HOSTNAME", Value: Hostname(w.Pod)})
 	}
 	shown := append(shownCommand, shownArgs...)
 	if slices.Equal(shown, slices.Concat(command, args)) {
@@ -136,10 +140,15 @@ func SubPath(m *corev1.VolumeMount) (string, error) {
 	return path.Clean(m.SubPath), nil
 }
 
+// Where every container finds the pod's own files, and its shared memory.
+var etcFiles = []string{"hosts", "hostname", "resolv.conf"}
+
+const shmTarget = "/dev/shm"
+
 func mounts(pod *corev1.Pod, c *corev1.Container, f Frame) []Mount {
 	out := []Mount{}
 	for i, m := range c.VolumeMounts {
-		mount := Mount{Source: f.Sources[i], Target: m.MountPath, ReadOnly: m.ReadOnly || readOnlyVolume(pod, m.Name)}
+		mount := Mount{Source: f.Sources[i], Target: m.MountPath, ReadOnly: ReadOnly(pod, &m)}
 		if p := m.MountPropagation; p != nil {
 			switch *p {
 			case corev1.MountPropagationHostToContainer:
@@ -153,24 +162,33 @@ func mounts(pod *corev1.Pod, c *corev1.Container, f Frame) []Mount {
 	taken := func(target string) bool {
 		return slices.ContainsFunc(out, func(m Mount) bool { return path.Clean(m.Target) == target })
 	}
-	own := []Mount{
-		{Source: path.Join(f.Files, "hosts"), Target: "/etc/hosts"},
-		{Source: path.Join(f.Files, "hostname"), Target: "/etc/hostname"},
-		{Source: path.Join(f.Files, "resolv.conf"), Target: "/etc/resolv.conf"},
-		{Source: f.Sandbox.Shm, Target: "/dev/shm"},
+	own := []Mount{{Source: f.Sandbox.Shm, Target: shmTarget}}
+	if c.TerminationMessagePath != "" {
+		own = append(own, Mount{Source: f.Message, Target: path.Clean(c.TerminationMessagePath)})
+	}
+	for _, name := range etcFiles {
+		own = append(own, Mount{Source: path.Join(f.Files, name), Target: "/etc/" + name})
 	}
 	for _, m := range own {
 		if m.Source != "" && !taken(m.Target) {
 			out = append(out, m)
 		}
 	}
+	// What is mounted below another mount comes after it, in whatever order they are listed.
+	slices.SortStableFunc(out, func(a, b Mount) int { return depth(a.Target) - depth(b.Target) })
 	return out
 }
 
-// readOnlyVolume: what shows ConfigMaps and Secrets is never writable.
-func readOnlyVolume(pod *corev1.Pod, name string) bool {
+func depth(target string) int { return strings.Count(path.Clean(target), "/") }
+
+// ReadOnly reports whether a container cannot write to what a mount shows. What shows
+// ConfigMaps and Secrets is never writable.
+func ReadOnly(pod *corev1.Pod, m *corev1.VolumeMount) bool {
+	if m.ReadOnly {
+		return true
+	}
 	for _, v := range pod.Spec.Volumes {
-		if v.Name == name {
+		if v.Name == m.Name {
 			return v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil
 		}
 	}

@@ -35,6 +35,7 @@ func Status(w *Wanted, o *Observed, hostIP string, now time.Time) corev1.PodStat
 	for i := range pod.Spec.Containers {
 		s.ContainerStatuses = append(s.ContainerStatuses, containerStatus(w, o, &pod.Spec.Containers[i], waiting, false))
 	}
+	boundMessages(&s)
 	s.Phase = phase(w, o, s.ContainerStatuses, init)
 	s.Conditions = conditions(o, s, init, now)
 	return s

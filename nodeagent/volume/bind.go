@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -47,7 +48,65 @@ func (v *Volumes) Bind(p *corev1.Pod, c *corev1.Container) ([]string, error) {
 			return nil, fmt.Errorf("volumeMount %s: %w", m.Name, err)
 		}
 	}
+	if err := v.makeTargets(p, c, sources); err != nil {
+		_ = v.Unbind(p.UID)
+		return nil, err
+	}
 	return sources, nil
+}
+
+// makeTargets makes in read-only volumes what other mounts of the container are mounted
+// on, as Kubernetes does in those that show data: the runtime makes the others. The
+// directory of a host is its own.
+func (v *Volumes) makeTargets(p *corev1.Pod, c *corev1.Container, sources []string) error {
+	for _, n := range pod.NestedMounts(p, c) {
+		outer := c.VolumeMounts[n.Outer].Name
+		if slices.ContainsFunc(p.Spec.Volumes, func(vol corev1.Volume) bool { return vol.Name == outer && vol.HostPath != nil }) {
+			continue
+		}
+		isDir := n.Inner == pod.DirOfOurs
+		if n.Inner >= 0 {
+			info, err := os.Stat(sources[n.Inner])
+			if err != nil {
+				return err
+			}
+			isDir = info.IsDir()
+		}
+		if err := makeTarget(sources[n.Outer], n.Path, isDir); err != nil {
+			return fmt.Errorf("make %s in volume %s, to mount on: %w", n.Path, outer, err)
+		}
+	}
+	return nil
+}
+
+// makeTarget makes a directory or an empty file in a volume that containers may change
+// at the same time, unless there is something.
+func makeTarget(root, target string, isDir bool) error {
+	dir, err := dirfd.Open(root)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	made := target
+	if !isDir {
+		made = path.Dir(target)
+	}
+	f, err := dir.Make(made, 0o755)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if isDir {
+		return nil
+	}
+	file, err := dirfd.In(f).Create(path.Base(target), 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 func (v *Volumes) bind(p *corev1.Pod, m *corev1.VolumeMount, name string) (source string, err error) {
@@ -93,12 +152,20 @@ func (v *Volumes) open(p *corev1.Pod, vol *corev1.Volume, sub string) (*os.File,
 	}
 	dir := dirfd.In(root)
 	dir.Between = func() { v.before("make subPath") }
+	if showsData(vol) { // its version, not the links that lead there
+		f, err := dir.Find(path.Join(dataLink, sub))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+	}
 	f, err := dir.Make(sub, info.Mode().Perm())
 	if err != nil {
 		return nil, fmt.Errorf("subPath %s: %w", sub, err)
 	}
 	return f, nil
 }
+
+func showsData(vol *corev1.Volume) bool { return vol.HostPath == nil && vol.EmptyDir == nil }
 
 func (v *Volumes) openVolume(p *corev1.Pod, vol *corev1.Volume) (*os.File, error) {
 	if vol.HostPath != nil {

@@ -341,3 +341,90 @@ func bindAll(t *testing.T, v *Volumes, dir string) {
 	t.Helper()
 	bind(t, v, podWith(t, "volumes: [{name: h, hostPath: {path: "+dir+"}}]\ncontainers: [{name: c, volumeMounts: [{name: h, mountPath: /h}]}]"))
 }
+
+// What is mounted below a read-only volume finds what it is mounted on in the volume,
+// a file for a file, and keeps it whatever the volume comes to show.
+func TestMountsBelowDataVolumes(t *testing.T) {
+	const spec = `
+volumes: [{name: v, configMap: {name: conf, items: [{key: a.conf, path: a.conf}, {key: b.conf, path: sub/b.conf}]}}, {name: d, emptyDir: {}}]
+containers:
+- name: c
+  terminationMessagePath: /x/why
+  volumeMounts:
+  - {name: d, mountPath: /x/sub/run/deep, subPath: deep}
+  - {name: d, mountPath: /x/run}
+  - {name: d, mountPath: /x/one, subPath: file}
+  - {name: v, mountPath: /x}
+- name: part
+  volumeMounts: [{name: v, mountPath: /y, subPath: sub}]`
+	v := volumes(t)
+	p := prepared(t, v, spec)
+	root := v.path("uid-1", "v")
+	must(t, os.WriteFile(filepath.Join(v.path("uid-1", "d"), "file"), nil, 0o644))
+	bind(t, v, p)
+	before := map[string]os.FileInfo{}
+	for name, mode := range map[string]os.FileMode{"sub/run/deep": os.ModeDir | 0o755, "run": os.ModeDir | 0o755, "one": 0o644, "why": 0o644} {
+		info, err := os.Lstat(filepath.Join(root, name))
+		must(t, err)
+		if info.Mode() != mode {
+			t.Errorf("%s: %v, want %v", name, info.Mode(), mode)
+		}
+		before[name] = info
+	}
+	part, err := v.Bind(p, &p.Spec.Containers[1])
+	must(t, err)
+	if got, err := os.ReadFile(filepath.Join(part[0], "b.conf")); err != nil || string(got) != "B" {
+		t.Errorf("a part of the volume shows %q, %v", got, err)
+	}
+	for range 2 { // the second time, nothing is new
+		with := pod.Data{ConfigMaps: map[string]map[string][]byte{"shop/conf": {"a.conf": []byte("2"), "b.conf": []byte("3")}}}
+		must(t, v.Prepare(p, with, pod.Place{}))
+		for name, want := range map[string]string{"a.conf": "2", "sub/b.conf": "3"} {
+			if got, err := os.ReadFile(filepath.Join(root, name)); err != nil || string(got) != want {
+				t.Errorf("%s: got %q, %v", name, got, err)
+			}
+		}
+		for name, was := range before {
+			if info, err := os.Lstat(filepath.Join(root, name)); err != nil || !os.SameFile(was, info) {
+				t.Errorf("%s is another one now, %v", name, err)
+			}
+		}
+	}
+}
+
+// A volume that an earlier version published has links where directories are needed.
+func TestALinkMakesWayForAMount(t *testing.T) {
+	v := volumes(t)
+	const volume = "volumes: [{name: v, configMap: {name: conf, items: [{key: a.conf, path: sub/a}]}}, {name: d, emptyDir: {}}]\n"
+	prepared(t, v, volume+"containers: [{name: c}]")
+	p := prepared(t, v, volume+"containers: [{name: c, volumeMounts: [{name: v, mountPath: /x}, {name: d, mountPath: /x/sub/d}]}]")
+	bind(t, v, p)
+	for _, name := range []string{"sub/a", "sub/d"} {
+		if _, err := os.Stat(filepath.Join(v.path("uid-1", "v"), name)); err != nil {
+			t.Error(err)
+		}
+	}
+	p = prepared(t, v, volume+"containers: [{name: c}]")
+	if got := tree(t, v.path("uid-1", "v")); len(got) != 1 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+// In an emptyDir that is read-only here, another container changes things meanwhile.
+func TestMountsBelowReadOnlyEmptyDirs(t *testing.T) {
+	v := volumes(t)
+	outside := t.TempDir()
+	p := prepared(t, v, "volumes: [{name: d, emptyDir: {}}, {name: e, emptyDir: {}}]\ncontainers: [{name: c, volumeMounts: [{name: d, mountPath: /d, readOnly: true}, {name: e, mountPath: /d/sub/e}]}]")
+	bind(t, v, p)
+	if info, err := os.Stat(filepath.Join(v.path("uid-1", "d"), "sub/e")); err != nil || !info.IsDir() {
+		t.Errorf("got %v, %v", info, err)
+	}
+	must(t, os.RemoveAll(filepath.Join(v.path("uid-1", "d"), "sub")))
+	must(t, os.Symlink(outside, filepath.Join(v.path("uid-1", "d"), "sub")))
+	if _, err := v.Bind(p, &p.Spec.Containers[0]); err == nil || !strings.Contains(err.Error(), "leads out of its directory") {
+		t.Errorf("got %v", err)
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+		t.Errorf("made outside: %v, %v", left, err)
+	}
+}

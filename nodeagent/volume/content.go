@@ -138,7 +138,9 @@ const dataLink = "..data"
 // one rename of a link switches all of it. Content that is shown already is not
 // written again. A container that may remount its volume can write there: no step
 // leaves the open directory or follows a link.
-func (v *Volumes) publish(uid types.UID, volume string, files map[string]file, group int) error {
+//
+// mounts are the paths in it at which something else is mounted.
+func (v *Volumes) publish(uid types.UID, volume string, files map[string]file, mounts []string, group int) error {
 	dir, err := v.openOwn(uid, volume)
 	if err != nil {
 		return err
@@ -158,7 +160,7 @@ func (v *Volumes) publish(uid types.UID, volume string, files map[string]file, g
 		}
 	}
 	v.before("link files")
-	if err := userLinks(dir, files); err != nil {
+	if err := userLinks(dir, files, mounts); err != nil {
 		return err
 	}
 	v.before("remove old versions")
@@ -237,25 +239,87 @@ func writeFile(dir *os.Root, path string, content file, group int) error {
 	return errors.Join(err, f.Close())
 }
 
-// userLinks makes the top level: a link per file or directory, none else.
-func userLinks(dir *os.Root, files map[string]file) error {
-	want := map[string]bool{}
-	for path := range files {
-		top, _, _ := strings.Cut(path, "/")
-		want[top] = true
-	}
-	for _, name := range slices.Sorted(maps.Keys(want)) {
-		if err := link(dir, dataLink+"/"+name, name); err != nil {
+// userLinks makes what users see: a link per file or directory of the version, none
+// else. A directory below which something is mounted is one itself, with the links in
+// it, so that no new version takes a mount from those that run.
+func userLinks(dir *os.Root, files map[string]file, mounts []string) error {
+	dirs := realDirs(files, mounts)
+	for _, name := range slices.Sorted(maps.Keys(dirs)) {
+		if err := makeReal(dir, name); err != nil {
 			return err
 		}
 	}
-	entries, err := list(dir)
+	kept := maps.Clone(dirs)
+	for _, name := range mounts {
+		kept[name] = true
+	}
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		name := linkTo(file, dirs)
+		kept[name] = true
+		if err := link(dir, strings.Repeat("../", strings.Count(name, "/"))+dataLink+"/"+name, name); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(dirs)) {
+		if err := dropOthers(dir, name, kept); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// realDirs are the directories of a volume that are none of a version's: its root, and
+// those in which something is mounted beside files.
+func realDirs(files map[string]file, mounts []string) map[string]bool {
+	dirs := map[string]bool{".": true}
+	for _, m := range mounts {
+		for d := filepath.Dir(m); d != "."; d = filepath.Dir(d) {
+			dirs[d] = true
+		}
+		for f := range files {
+			if strings.HasPrefix(f, m+"/") {
+				dirs[m] = true
+			}
+		}
+	}
+	for f := range files {
+		delete(dirs, f)
+	}
+	return dirs
+}
+
+// linkTo is the shortest part of a file's path that is none of the directories.
+func linkTo(file string, dirs map[string]bool) string {
+	for i, c := range file {
+		if c == '/' && !dirs[file[:i]] {
+			return file[:i]
+		}
+	}
+	return file
+}
+
+func makeReal(dir *os.Root, name string) error {
+	info, err := dir.Lstat(name)
+	if err == nil && info.IsDir() {
+		return nil
+	}
+	if err := dir.RemoveAll(name); err != nil {
+		return err
+	}
+	return dir.Mkdir(name, 0o755)
+}
+
+// dropOthers removes from a directory what is not kept. Names that begin with two dots
+// are the volume's own.
+func dropOthers(dir *os.Root, name string, kept map[string]bool) error {
+	entries, err := list(dir, name)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if !want[e.Name()] && !strings.HasPrefix(e.Name(), "..") {
-			if err := dir.RemoveAll(e.Name()); err != nil {
+		path := filepath.Join(name, e.Name())
+		if !kept[path] && !strings.HasPrefix(path, "..") {
+			if err := dir.RemoveAll(path); err != nil {
 				return err
 			}
 		}
@@ -288,7 +352,7 @@ const newLink = "..data_new"
 
 // dropOld removes versions that are not shown.
 func dropOld(dir *os.Root, shown string) error {
-	entries, err := list(dir)
+	entries, err := list(dir, ".")
 	if err != nil {
 		return err
 	}
@@ -302,8 +366,8 @@ func dropOld(dir *os.Root, shown string) error {
 	return nil
 }
 
-func list(dir *os.Root) ([]os.DirEntry, error) {
-	f, err := dir.Open(".")
+func list(dir *os.Root, name string) ([]os.DirEntry, error) {
+	f, err := dir.Open(name)
 	if err != nil {
 		return nil, err
 	}

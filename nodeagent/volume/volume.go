@@ -82,7 +82,7 @@ func (v *Volumes) prepare(p *corev1.Pod, vol *corev1.Volume, data pod.Data, at p
 			return err
 		}
 	}
-	return v.publish(p.UID, vol.Name, files, groupOf(p))
+	return v.publish(p.UID, vol.Name, files, pod.MountsIn(p, vol.Name), groupOf(p))
 }
 
 func emptyDir(path string, e *corev1.EmptyDirVolumeSource, p *corev1.Pod) error {
