@@ -220,7 +220,9 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 	if err := errors.Join(x.makeLog(op, logPath), x.makeMessage(op)); err != nil {
 		return Result{err: err, reason: schema.ReasonContainerCreate}
 	}
-	return x.launch(ctx, op, spec)
+	r := x.launch(ctx, op, spec)
+	r.message = pod.LinksLeftOut(t.wanted.Pod, t.data.Services)
+	return r
 }
 
 // launch makes a container and runs it.

@@ -354,7 +354,7 @@ func (m *machine) task(e *entry, ops ...pod.Operation) Task {
 	o.Containers = maps.Clone(e.obs.Containers)
 	return Task{
 		Pod: e.obs.UID, ops: ops, wanted: e.wanted, obs: o, cluster: m.work.Cluster,
-		data:  pod.Data{ConfigMaps: m.work.ConfigMaps, BinaryKeys: m.work.BinaryKeys, Secrets: m.work.Secrets},
+		data:  pod.Data{ConfigMaps: m.work.ConfigMaps, BinaryKeys: m.work.BinaryKeys, Secrets: m.work.Secrets, Services: m.work.Services},
 		place: pod.Place{Node: m.node, PodIP: e.obs.IP, HostIP: m.hostIP},
 	}
 }
@@ -448,6 +448,9 @@ func (m *machine) started(e *entry, c pod.Container, r Result) {
 	e.obs.Containers[r.op.Container] = c.Next(r.id, r.op.Attempt, hash, image, m.images[image], r.at)
 	m.event(e, corev1.EventTypeNormal, "Created", r.op.Container, "created container "+r.op.Container, r.at)
 	m.event(e, corev1.EventTypeNormal, "Started", r.op.Container, "started container "+r.op.Container, r.at)
+	if r.message != "" {
+		m.event(e, corev1.EventTypeWarning, schema.ReasonServiceLinks, r.op.Container, r.message, r.at)
+	}
 }
 
 func (m *machine) removed(e *entry, c pod.Container, r Result) {

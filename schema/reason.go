@@ -47,6 +47,10 @@ const (
 	ReasonExceededGracePeriod = "ExceededGracePeriod" // SIGKILL had to follow
 )
 
+// ReasonServiceLinks is the reason of a pod's event: the services of its namespace are
+// too many to make variables for.
+const ReasonServiceLinks = "ServiceLinksLeftOut"
+
 // ReasonProbeWarning is the reason of a pod's event: a probe passed, and may not have
 // asked what was meant.
 const ReasonProbeWarning = "ProbeWarning"

@@ -10,15 +10,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/schema"
+	"fairlead/schema/wire"
 )
 
 // Data is the ConfigMaps and Secrets that Work carries, "namespace/name" ->
 // key -> value. BinaryKeys names a ConfigMap's keys that are binaryData: volumes
-// show them, environments do not.
+// show them, environments do not. Services are those of the whole cluster.
 type Data struct {
 	ConfigMaps map[string]map[string][]byte
 	BinaryKeys map[string][]string
 	Secrets    map[string]map[string][]byte
+	Services   map[string]wire.Service
 }
 
 // Place is where a pod runs: what fieldRef can ask beyond the pod itself.
@@ -29,11 +31,16 @@ type Place struct {
 }
 
 // Env resolves a container's environment: envFrom in order, then env, a later
-// name replacing an earlier one; $(NAME) in a value refers to what came before,
-// $$ is a dollar. Service variables are not made (see the node agent's README).
+// name replacing an earlier one; $(NAME) in a value refers to what came before or to
+// a service, $$ is a dollar. The variables of services come last, as far as nothing
+// else has their names.
 // Every error is one that a change of the pod's ConfigMaps or Secrets may fix.
 func Env(pod *corev1.Pod, c *corev1.Container, data Data, at Place) ([]EnvVar, error) {
-	env := environment{vars: map[string]EnvVar{}}
+	env := environment{vars: map[string]EnvVar{}, links: map[string]string{}}
+	links := serviceLinks(pod, data.Services)
+	for _, l := range links {
+		env.links[l.Name] = l.Value
+	}
 	for i := range c.EnvFrom {
 		if err := env.from(pod, &c.EnvFrom[i], data); err != nil {
 			return nil, err
@@ -59,12 +66,13 @@ func Env(pod *corev1.Pod, c *corev1.Container, data Data, at Place) ([]EnvVar, e
 			}
 		}
 	}
-	return env.list(), nil
+	return env.list(links), nil
 }
 
 type environment struct {
 	names []string
 	vars  map[string]EnvVar
+	links map[string]string // of services
 }
 
 // set adds a variable whose value came from there.
@@ -79,23 +87,33 @@ func (e *environment) set(v EnvVar, from string) error {
 	return nil
 }
 
-func (e *environment) list() []EnvVar {
-	out := make([]EnvVar, 0, len(e.names))
+func (e *environment) list(links []EnvVar) []EnvVar {
+	out := make([]EnvVar, 0, len(e.names)+len(links))
 	for _, n := range e.names {
 		out = append(out, e.vars[n])
+	}
+	for _, l := range links {
+		if _, taken := e.vars[l.Name]; !taken {
+			out = append(out, l)
+		}
 	}
 	return out
 }
 
 // value looks a name up for Expand; open finds only what no Secret is in.
 func (e *environment) value(name string) (string, bool) {
-	v, ok := e.vars[name]
-	return v.Value, ok
+	if v, ok := e.vars[name]; ok {
+		return v.Value, true
+	}
+	link, ok := e.links[name]
+	return link, ok
 }
 
 func (e *environment) open(name string) (string, bool) {
-	v, ok := e.vars[name]
-	return v.Value, ok && !v.Secret
+	if e.vars[name].Secret {
+		return "", false
+	}
+	return e.value(name)
 }
 
 func (e *environment) from(pod *corev1.Pod, s *corev1.EnvFromSource, data Data) error {

@@ -60,13 +60,15 @@ func TestEnv(t *testing.T) {
 
 func TestBuildSpec(t *testing.T) {
 	p := podFrom(t, `
+enableServiceLinks: true
 securityContext: {runAsUser: 1000, runAsGroup: 2000, fsGroup: 3000}
 volumes: [{name: conf, configMap: {name: conf}}, {name: d, emptyDir: {}}]
 containers:
 - name: c
   command: [/bin/app, "--name=$(NAME)"]
-  args: ["$(MISSING)"]
+  args: ["$(MISSING)", "$(HOSTNAME)", "$(DB_SERVICE_HOST)"]
   workingDir: /work
+  terminationMessagePath: /data/why
   env: [{name: NAME, value: web}]
   resources: {requests: {cpu: 250m}, limits: {cpu: 500m, memory: 64Mi}}
   securityContext: {readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {add: [NET_ADMIN], drop: [ALL]}}
@@ -76,7 +78,8 @@ containers:
 	w := &Wanted{PodWork: wire.PodWork{Pod: p, Epoch: 7, Revision: "main-abc"}}
 	got, err := BuildSpec(w, &p.Spec.Containers[0], 2, Frame{
 		Cluster: "cl", Place: Place{Node: "n1", PodIP: "10.112.0.5"}, Sandbox: Sandbox{Net: "/run/net", IPC: "/run/ipc", UTS: "/run/uts", Shm: "/run/shm"},
-		Sources: []string{"/v/conf", "/b/1"}, Files: "/f", LogPath: "/l/2.log",
+		Sources: []string{"/v/conf", "/b/1"}, Files: "/f", LogPath: "/l/2.log", Message: "/m/2",
+		Data: Data{Services: map[string]wire.Service{"shop/db": {ClusterIP: "10.96.0.5", Ports: []wire.ServicePort{{Port: 5432, Protocol: "TCP"}}}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -88,11 +91,15 @@ containers:
 			"fairlead/spec-hash": SpecHash(&p.Spec.Containers[0]), "fairlead/attempt": "2", "fairlead/epoch": "7", "fairlead/revision": "main-abc", "fairlead/ip": "10.112.0.5",
 		},
 		Sandbox: Sandbox{Net: "/run/net", IPC: "/run/ipc", UTS: "/run/uts", Shm: "/run/shm"},
-		Env:     []EnvVar{{Name: "NAME", Value: "web"}, {Name: "HOSTNAME", Value: "web-1"}},
-		Command: []string{"/bin/app", "--name=web"}, Args: []string{"$(MISSING)"}, WorkingDir: "/work",
-		Mounts: []Mount{
-			{Source: "/v/conf", Target: "/etc/app", ReadOnly: true}, {Source: "/b/1", Target: "/data"},
-			{Source: "/f/hosts", Target: "/etc/hosts"}, {Source: "/f/hostname", Target: "/etc/hostname"}, {Source: "/f/resolv.conf", Target: "/etc/resolv.conf"}, {Source: "/run/shm", Target: "/dev/shm"},
+		Env: []EnvVar{
+			{Name: "NAME", Value: "web"}, {Name: "DB_SERVICE_HOST", Value: "10.96.0.5"}, {Name: "DB_SERVICE_PORT", Value: "5432"},
+			{Name: "DB_PORT", Value: "tcp://10.96.0.5:5432"}, {Name: "DB_PORT_5432_TCP", Value: "tcp://10.96.0.5:5432"}, {Name: "DB_PORT_5432_TCP_PROTO", Value: "tcp"},
+			{Name: "DB_PORT_5432_TCP_PORT", Value: "5432"}, {Name: "DB_PORT_5432_TCP_ADDR", Value: "10.96.0.5"}, {Name: "HOSTNAME", Value: "web-1"},
+		},
+		Command: []string{"/bin/app", "--name=web"}, Args: []string{"$(MISSING)", "$(HOSTNAME)", "10.96.0.5"}, WorkingDir: "/work",
+		Mounts: []Mount{ // what is below another comes after it
+			{Source: "/b/1", Target: "/data"}, {Source: "/v/conf", Target: "/etc/app", ReadOnly: true}, {Source: "/run/shm", Target: "/dev/shm"}, {Source: "/m/2", Target: "/data/why"},
+			{Source: "/f/hosts", Target: "/etc/hosts"}, {Source: "/f/hostname", Target: "/etc/hostname"}, {Source: "/f/resolv.conf", Target: "/etc/resolv.conf"},
 		},
 		LogPath:   "/l/2.log",
 		Resources: Resources{CPUShares: 256, CPUQuota: 50_000, CPUPeriod: 100_000, MemoryBytes: 64 << 20, PodCPUShares: 256 + 1024},
