@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -246,7 +247,7 @@ func waiting(s corev1.ContainerStatus, name string) (Trouble, bool) {
 	case code != CrashLoop || last == nil:
 		return newTrouble(code, name+" waits"+colon(w.Reason, w.Message)), true
 	case exitCode(last) == ProbeFailing:
-		return newTrouble(ProbeFailing, fmt.Sprintf("%s is stopped, %s so far: %s", name, Times(s.RestartCount, "restart"), last.Message)), true
+		return newTrouble(ProbeFailing, fmt.Sprintf("%s is stopped, %s so far: %s", name, Times(s.RestartCount, "restart"), brief(last.Message))), true
 	}
 	return newTrouble(exitCode(last), fmt.Sprintf("%s ends with %s, %s", name, Exit(last), Times(s.RestartCount, "restart"))), true
 }
@@ -368,7 +369,28 @@ func Exit(t *corev1.ContainerStateTerminated) string {
 	if t.Reason != "" && t.Reason != "Error" && t.Reason != "Completed" {
 		s += ", " + t.Reason
 	}
-	return s + colon(t.Message)
+	return s + colon(brief(t.Message))
+}
+
+// briefBytes bounds what is told of a message in a sentence; all of it is in the pod.
+const briefBytes = 300
+
+// brief is a message as part of a sentence: on one line, and of a long one the end,
+// which tells more than the beginning.
+func brief(message string) string {
+	lines := strings.FieldsFunc(message, func(r rune) bool { return r == '\n' || r == '\r' })
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	s := strings.Join(slices.DeleteFunc(lines, func(l string) bool { return l == "" }), " | ")
+	if len(s) <= briefBytes {
+		return s
+	}
+	s = s[len(s)-briefBytes:]
+	for len(s) > 0 && !utf8.RuneStart(s[0]) {
+		s = s[1:]
+	}
+	return "..." + s
 }
 
 // signals are those that end a program that does not expect them (signal(7)), by
