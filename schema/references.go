@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"bytes"
 	"fmt"
 	"iter"
 	"slices"
@@ -16,6 +17,7 @@ type Reference struct {
 	Name     string
 	Key      string // empty: the object as a whole
 	Optional bool
+	Env      bool // an environment is made from it
 }
 
 // References goes through everything a pod takes from ConfigMaps and Secrets, in
@@ -56,9 +58,9 @@ func containerReferences(at string, containers []corev1.Container, yield func(Re
 func envFromReference(e *corev1.EnvFromSource) (Reference, bool) {
 	switch {
 	case e.ConfigMapRef != nil:
-		return Reference{Field: "configMapRef.name", Kind: KindConfigMap, Name: e.ConfigMapRef.Name, Optional: isTrue(e.ConfigMapRef.Optional)}, true
+		return Reference{Field: "configMapRef.name", Kind: KindConfigMap, Name: e.ConfigMapRef.Name, Optional: isTrue(e.ConfigMapRef.Optional), Env: true}, true
 	case e.SecretRef != nil:
-		return Reference{Field: "secretRef.name", Kind: KindSecret, Name: e.SecretRef.Name, Optional: isTrue(e.SecretRef.Optional)}, true
+		return Reference{Field: "secretRef.name", Kind: KindSecret, Name: e.SecretRef.Name, Optional: isTrue(e.SecretRef.Optional), Env: true}, true
 	}
 	return Reference{}, false
 }
@@ -68,10 +70,10 @@ func envReference(e *corev1.EnvVar) (Reference, bool) {
 	case from == nil:
 	case from.ConfigMapKeyRef != nil:
 		ref := from.ConfigMapKeyRef
-		return Reference{Field: "configMapKeyRef", Kind: KindConfigMap, Name: ref.Name, Key: ref.Key, Optional: isTrue(ref.Optional)}, true
+		return Reference{Field: "configMapKeyRef", Kind: KindConfigMap, Name: ref.Name, Key: ref.Key, Optional: isTrue(ref.Optional), Env: true}, true
 	case from.SecretKeyRef != nil:
 		ref := from.SecretKeyRef
-		return Reference{Field: "secretKeyRef", Kind: KindSecret, Name: ref.Name, Key: ref.Key, Optional: isTrue(ref.Optional)}, true
+		return Reference{Field: "secretKeyRef", Kind: KindSecret, Name: ref.Name, Key: ref.Key, Optional: isTrue(ref.Optional), Env: true}, true
 	}
 	return Reference{}, false
 }
@@ -130,6 +132,30 @@ func itemReferences(at, name string, r Reference, items []corev1.KeyToPath, yiel
 		}
 	}
 	return true
+}
+
+// NoEnvironment tells which value of a ConfigMap or Secret no environment can be made
+// from, and why: of one key, or of all for "". The value itself is not told.
+func NoEnvironment(obj Object, key string) (bad, why string) {
+	const asFile = "mount it as a file instead"
+	data := map[string][]byte{}
+	switch o := obj.(type) {
+	case *corev1.ConfigMap:
+		if _, binary := o.BinaryData[key]; binary {
+			return key, "is binaryData, which environments are not made from: " + asFile
+		}
+		for k, v := range o.Data {
+			data[k] = []byte(v)
+		}
+	case *corev1.Secret:
+		data = o.Data
+	}
+	for _, k := range sortedKeys(data) {
+		if (key == "" || k == key) && bytes.IndexByte(data[k], 0) >= 0 {
+			return k, "contains a NUL byte, which no environment can carry: " + asFile
+		}
+	}
+	return "", ""
 }
 
 // DataKeys are the keys of a ConfigMap or Secret, sorted; nil for other kinds.

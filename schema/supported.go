@@ -269,8 +269,8 @@ const (
 		livenessProbe @probe
 		startupProbe @probe
 		imagePullPolicy
-		terminationMessagePath = /dev/termination-log
-		terminationMessagePolicy = File
+		terminationMessagePath
+		terminationMessagePolicy
 		securityContext = {}
 		stdin = false
 		stdinOnce = false

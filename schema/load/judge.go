@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -120,7 +121,7 @@ func podsOf(obj schema.Object) *podFacts {
 		}
 	}
 	for r := range schema.References(spec) {
-		if !r.Optional && r.Name != "" {
+		if (!r.Optional || r.Env) && r.Name != "" {
 			pods.references = append(pods.references, r)
 		}
 	}
@@ -141,6 +142,10 @@ func (t *wholeTree) references() {
 
 func (t *wholeTree) reference(o object, prefix string, r schema.Reference) {
 	key := schema.Key{Kind: r.Kind, Namespace: o.key.Namespace, Name: r.Name}
+	t.environment(o, prefix, key, r)
+	if r.Optional {
+		return
+	}
 	target, flawed := t.find(key)
 	switch {
 	case target == nil:
@@ -155,6 +160,18 @@ func (t *wholeTree) reference(o object, prefix string, r schema.Reference) {
 			}
 			t.at(o, schema.Error, prefix+r.KeyField, fmt.Sprintf("%s has no key %q", key, r.Key), hint)
 		}
+	}
+}
+
+// environment refuses what no environment can be made from, as far as this tree has it:
+// of other Secrets only names are known for sure.
+func (t *wholeTree) environment(o object, prefix string, key schema.Key, r schema.Reference) {
+	target := t.first(key)
+	if !r.Env || !target.exists() || target.flawed {
+		return
+	}
+	if bad, why := schema.NoEnvironment(target.Object, r.Key); bad != "" {
+		t.at(o, schema.Error, prefix+cmp.Or(r.KeyField, r.Field), fmt.Sprintf("key %q of %s %s", bad, key, why), "")
 	}
 }
 
