@@ -56,6 +56,7 @@ func decodeRecord(rec wire.Record) (obj schema.Object, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("stored object %s: %w", rec.Key, err)
 	}
+	schema.AddLaterDefaults(obj)
 	obj.SetResourceVersion(strconv.FormatUint(rec.ResourceVersion, 10))
 	return obj, nil
 }

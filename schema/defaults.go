@@ -34,6 +34,24 @@ func Default(obj Object) {
 // revision has failed, where neither it nor its source says.
 const DefaultProgressDeadline = 600 * time.Second
 
+// AddLaterDefaults fills in, in place, what Default of earlier versions left out of an
+// object that one of them stored. Without, every stored template would differ from the
+// same one in Git, and be rolled out again. What was never defaulted stays as it is.
+func AddLaterDefaults(obj Object) {
+	var p *corev1.PodSpec
+	switch o := obj.(type) {
+	case *corev1.Pod:
+		p = &o.Spec
+	case *appsv1.Deployment:
+		p = &o.Spec.Template.Spec
+	case *appsv1.ReplicaSet:
+		p = &o.Spec.Template.Spec
+	}
+	if p != nil && p.EnableServiceLinks != nil {
+		setPointer(&p.SecurityContext, corev1.PodSecurityContext{})
+	}
+}
+
 // DefaultHealthyFor is how long a revision must have run well before a source goes
 // back to it: longer than a program that ends soon takes to end for the second time.
 const DefaultHealthyFor = 60 * time.Second
@@ -122,6 +140,7 @@ func defaultPodSpec(p *corev1.PodSpec) {
 	setDefault(&p.SchedulerName, corev1.DefaultSchedulerName)
 	setPointer(&p.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
 	setPointer(&p.EnableServiceLinks, corev1.DefaultEnableServiceLinks)
+	setPointer(&p.SecurityContext, corev1.PodSecurityContext{})
 	for i := range p.Volumes {
 		defaultVolume(&p.Volumes[i])
 	}

@@ -201,7 +201,12 @@ func (k *Keeper) open(key string, item json.RawMessage) (schema.Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the record was not made by this cluster's master: %w", err)
 	}
-	return wire.DecodeObject(id.Kind, plain)
+	obj, err := wire.DecodeObject(id.Kind, plain)
+	if err != nil {
+		return nil, err
+	}
+	schema.AddLaterDefaults(obj)
+	return obj, nil
 }
 
 // provenVersion is 0 for records that carry none.
