@@ -115,6 +115,12 @@ func answers(d *diary, asked *atomic.Int64) http.Handler {
 		fmt.Fprintln(w, os.Getenv("HOSTNAME"))
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.Handle("GET /moved", http.RedirectHandler("/asked", http.StatusFound))
+	mux.HandleFunc("GET /asked", func(w http.ResponseWriter, r *http.Request) {
+		if r.UserAgent() != "e2e" || r.Host != "witness.example" {
+			http.Error(w, "asked by "+r.UserAgent()+" for "+r.Host, http.StatusBadRequest)
+		}
+	})
 	mux.HandleFunc("GET /eat", func(http.ResponseWriter, *http.Request) { eat() })
 	return mux
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +19,7 @@ import (
 const swapPause = time.Millisecond
 
 // works is what the witness does in place of answering, by its first argument.
-var works = map[string]func(d *diary, args []string) error{"swap": swap, "plunder": plunder, "look": look, "leave": leave, "crash": crash}
+var works = map[string]func(d *diary, args []string) error{"swap": swap, "plunder": plunder, "look": look, "leave": leave, "crash": crash, "inspect": inspect, "say": say}
 
 // work does what the arguments ask for; done is false if they ask for nothing.
 func work(args []string) (done bool) {
@@ -71,6 +74,38 @@ func leave(_ *diary, args []string) error {
 		return err
 	}
 	return os.Symlink(filepath.Base(args[0]), args[0]+".link")
+}
+
+// inspect tells the environment, the working directory and what paths are: inspect PATH...
+func inspect(d *diary, args []string) error {
+	for _, e := range os.Environ() {
+		d.write("env", strconv.QuoteToASCII(e))
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	for _, path := range append(args, dir) {
+		info, err := os.Stat(path)
+		if err != nil {
+			d.write("missing", err.Error())
+			continue
+		}
+		d.write("at", fmt.Sprint(path, " ", info.Mode(), " ", info.Sys().(*syscall.Stat_t).Uid))
+	}
+	d.write("end", "")
+	return nil
+}
+
+// say writes a text to a file, "-" for the log, and fails: say PATH TEXT.
+func say(_ *diary, args []string) error {
+	if args[0] != "-" {
+		if err := os.WriteFile(args[0], []byte(args[1]), 0); err != nil {
+			return err
+		}
+		os.Exit(3)
+	}
+	return errors.New(args[1])
 }
 
 // look tells what is at paths; into a directory it writes: look PATH...

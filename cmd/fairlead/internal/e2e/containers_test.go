@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// madeTimeout is for the starts of a few pods on a busy machine.
+const madeTimeout = 90 * time.Second
+
+// Containers find what Kubernetes has them find: variables, directories, a place to say
+// why they end, a probe that asks as it is written. What comes later restarts none.
+func TestContainersAreMade(t *testing.T) {
+	c, w := shared, shared.clone(t)
+	seen := t.TempDir()
+	w.write(t, map[string]string{
+		"made/namespace.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: made}\n",
+		"made/services.yaml":  madeServices,
+		"made/pods.yaml":      fmt.Sprintf(madePods, witnessImage, seen),
+	})
+	if out, err := w.push(t, "containers as Kubernetes makes them", "-o", "e2e"); err != nil {
+		t.Fatalf("push: %v\n%s", err, out)
+	}
+	var got map[string][]string
+	eventually(t, madeTimeout, "the witness has looked around", func() (bool, string) {
+		got = notes(t, seen, "ends")
+		return len(got["end"]) > 0, fmt.Sprint(got)
+	})
+	env := unquoted(t, got["env"])
+	redis := env["REDIS_SERVICE_HOST"]
+	for name, want := range map[string]string{
+		"REDIS": "redis://" + redis + ":6379", "REDIS_PORT_6379_TCP_ADDR": redis, "REDIS_SERVICE_PORT_MAIN": "6379",
+		"plain": "text", "K": "\xe9", "DOLLAR": "$(REDIS) $(NOBODY)", "dotted.name-1": "x",
+	} {
+		if have, ok := env[name]; !ok || have != want {
+			t.Errorf("variable %s: %q, want %q", name, have, want)
+		}
+	}
+	if _, ok := env["blob"]; ok || redis == "" {
+		t.Errorf("environment: %q", env)
+	}
+	at := []string{
+		"/cfg/one -rw-r----- 0", "/cfg/run drwxrwxrwx 0", "/cfg/run/deeper drwxrwxrwx 0", "/dev/termination-log -rw-rw-rw- 0",
+		"/new/path drwxrwxrwx 0", "/work/here drwxr-xr-x 0",
+	}
+	if !slices.Equal(got["at"], at) || len(got["missing"]) > 0 {
+		t.Errorf("found %q, missing %q, want %q", got["at"], got["missing"], at)
+	}
+	eventually(t, madeTimeout, "the ends tell why", func() (bool, string) { return ends(c.pods(t, "made", "app", "ends")) })
+	eventually(t, madeTimeout, "a probe that is sent on makes ready", func() (bool, string) {
+		pods := c.pods(t, "made", "app", "serves")
+		return len(pods) == 1 && ready(pods[0]), describe(pods)
+	})
+
+	serving := c.pods(t, "made", "app", "serves")[0]
+	before := c.process(t, serving)
+	w.write(t, map[string]string{"made/later.yaml": strings.ReplaceAll(madeServices, "redis", "later")})
+	if out, err := w.push(t, "a service more", "-o", "e2e"); err != nil {
+		t.Fatalf("push: %v\n%s", err, out)
+	}
+	agent := look(c.daemon(t, serving.Spec.NodeName+"/agent"))
+	agent.kill(t)
+	eventually(t, madeTimeout, "another agent has the node", func() (bool, string) {
+		pid, err := c.daemons()
+		return err == nil && pid[serving.Spec.NodeName+"/agent"] != agent.pid, fmt.Sprint(pid, err)
+	})
+	w.write(t, map[string]string{"made/last.yaml": fmt.Sprintf(madeLast, witnessImage, seen)})
+	if out, err := w.push(t, "a pod more", "-o", "e2e"); err != nil {
+		t.Fatalf("push: %v\n%s", err, out)
+	}
+	eventually(t, madeTimeout, "a later pod is told of the later service", func() (bool, string) {
+		got := notes(t, seen, "last")
+		return len(got["end"]) > 0 && unquoted(t, got["env"])["LATER_SERVICE_HOST"] != "", fmt.Sprint(got)
+	})
+	if after := c.process(t, serving); after != before {
+		t.Errorf("a service that came restarted a container: process %d, then %d", before, after)
+	}
+
+	w.write(t, map[string]string{"made/pods.yaml": "", "made/last.yaml": "", "made/later.yaml": "", "made/services.yaml": ""})
+	w.pushHealthy(t, "none of them\n\nFairlead-Allow-Prune: 100")
+	c.awaitRest(t)
+}
+
+func unquoted(t *testing.T, quoted []string) map[string]string {
+	t.Helper()
+	out := make(map[string]string)
+	for _, q := range quoted {
+		text, err := strconv.Unquote(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, value, _ := strings.Cut(text, "=")
+		out[name] = value
+	}
+	return out
+}
+
+// ends reports whether the containers of the one pod say of their ends what they should.
+func ends(pods []*corev1.Pod) (ok bool, state string) {
+	got := map[string]string{}
+	for _, p := range pods {
+		for _, s := range p.Status.ContainerStatuses {
+			if s.State.Terminated != nil {
+				got[s.Name] = s.State.Terminated.Message
+			}
+		}
+	}
+	// The log has the time before the line.
+	return got["says"] == "why" && strings.HasSuffix(got["logs"], " the disk is full\n") && got["looks"] == "", fmt.Sprintf("%q", got)
+}
+
+const madeServices = `apiVersion: v1
+kind: Service
+metadata: {name: redis, namespace: made}
+spec:
+  selector: {app: serves}
+  ports: [{name: main, port: 6379, targetPort: 8080}]
+`
+
+// madePods takes an image and a directory of the host.
+const madePods = `apiVersion: v1
+kind: ConfigMap
+metadata: {name: mixed, namespace: made}
+data: {plain: text, dotted.name-1: x}
+binaryData: {blob: AAEC/w==}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: latin, namespace: made}
+data: {k: 6Q==}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: serves, namespace: made, labels: {app: serves}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: %[1]s
+    imagePullPolicy: Never
+    ports: [{name: web, containerPort: 8080}]
+    readinessProbe:
+      httpGet: {path: /moved, port: web, httpHeaders: [{name: User-Agent, value: e2e}, {name: Host, value: witness.example}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: ends, namespace: made, labels: {app: ends}}
+spec:
+  restartPolicy: Never
+  volumes:
+  - {name: diaries, hostPath: {path: %[2]q, type: Directory}}
+  - {name: cfg, configMap: {name: mixed}}
+  - {name: key, secret: {secretName: latin, defaultMode: 0o640}}
+  - {name: d, emptyDir: {}}
+  - {name: e, emptyDir: {}}
+  containers:
+  - name: looks
+    image: %[1]s
+    imagePullPolicy: Never
+    args: [inspect, /cfg/one, /cfg/run, /cfg/run/deeper, /new/path, /dev/termination-log]
+    workingDir: /work/here
+    envFrom: [{configMapRef: {name: mixed}}]
+    env:
+    - {name: WITNESS_DIR, value: /diaries}
+    - {name: REDIS, value: "redis://$(REDIS_SERVICE_HOST):$(REDIS_SERVICE_PORT)"}
+    - {name: DOLLAR, value: "$$(REDIS) $(NOBODY)"}
+    - {name: K, valueFrom: {secretKeyRef: {name: latin, key: k}}}
+    volumeMounts:
+    - {name: diaries, mountPath: /diaries}
+    - {name: e, mountPath: /cfg/run/deeper}
+    - {name: d, mountPath: /cfg/run}
+    - {name: key, mountPath: /cfg/one, subPath: k}
+    - {name: cfg, mountPath: /cfg}
+    - {name: d, mountPath: /new/path, subPath: made/here}
+  - name: says
+    image: %[1]s
+    imagePullPolicy: Never
+    args: [say, /dev/termination-log, why]
+  - name: logs
+    image: %[1]s
+    imagePullPolicy: Never
+    args: [say, "-", the disk is full]
+    terminationMessagePath: /say/it/here
+    terminationMessagePolicy: FallbackToLogsOnError
+`
+
+// madeLast is one pod more; it takes the same.
+const madeLast = `apiVersion: v1
+kind: Pod
+metadata: {name: last, namespace: made}
+spec:
+  restartPolicy: Never
+  volumes: [{name: diaries, hostPath: {path: %[2]q, type: Directory}}]
+  containers:
+  - name: looks
+    image: %[1]s
+    imagePullPolicy: Never
+    args: [inspect]
+    env: [{name: WITNESS_DIR, value: /diaries}]
+    volumeMounts: [{name: diaries, mountPath: /diaries}]
+`
