@@ -3,7 +3,6 @@ package pod
 import (
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,7 +95,7 @@ func linksTo(prefix string, s wire.Service) []EnvVar {
 	}
 	for i, p := range s.Ports {
 		port, protocol := strconv.Itoa(int(p.Port)), strings.ToLower(string(p.Protocol))
-		url := protocol + "://" + net.JoinHostPort(s.ClusterIP, port)
+		url := protocol + "://" + s.ClusterIP + ":" + port // services have IPv4 addresses
 		if i == 0 {
 			out = append(out, EnvVar{Name: prefix + "_PORT", Value: url})
 		}
