@@ -128,15 +128,15 @@ func (p probe) once(ctx context.Context) (warning string, err error) {
 	limit := pod.ProbeTimeout(p.spec)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := p.connect(ctx)
+	warning, err = p.connect(ctx)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %s: %w", limit, err)
+		return "", fmt.Errorf("no answer within %s: %w", limit, err)
 	}
-	return err
+	return warning, err
 }
 
 // connect asks over the network.
-func (p probe) connect(ctx context.Context) error {
+func (p probe) connect(ctx context.Context) (warning string, err error) {
 	switch h := p.spec.ProbeHandler; {
 	case h.HTTPGet != nil:
 		return p.http(ctx, h.HTTPGet)
