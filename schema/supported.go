@@ -21,7 +21,8 @@ const (
 // FieldSupport is one field of the table of supported fields.
 type FieldSupport struct {
 	Treatment Treatment
-	Values    []string // if not empty, only these and "" are supported; "{}" is the empty object
+	Values    []string // if not empty, only these and "" are supported
+	Nothing   []string // values of a field that is not acted on which ask for what happens anyway: they are accepted
 	Note      string   // why, or what to do instead; may be empty
 	children  map[string]*FieldSupport
 }
@@ -99,7 +100,9 @@ func (f *FieldSupport) add(line string) {
 	}
 	path, rest, _ := strings.Cut(line, " ")
 	leaf := f
+	fresh := false
 	for name := range strings.SplitSeq(path, ".") {
+		fresh = leaf.children[name] == nil
 		if leaf.children == nil {
 			leaf.children = make(map[string]*FieldSupport)
 		}
@@ -118,6 +121,12 @@ func (f *FieldSupport) add(line string) {
 	case "=":
 		leaf.Values = strings.Split(note, " | ")
 		return
+	case "?":
+		leaf.Nothing = strings.Split(note, " | ")
+		if fresh {
+			leaf.Treatment = Restricts
+		}
+		return
 	case "~":
 		leaf.Treatment = Meaningless
 	case "+":
@@ -134,13 +143,16 @@ func (f *FieldSupport) add(line string) {
 
 // The tables: one field a line, list indexes left out. A path alone is
 // supported with all that is below it, unless deeper paths are listed; then
-// only those are. What is not listed is refused as something that restricts.
+// only those are. What is not listed is refused as something that restricts. What is
+// empty says nothing and is accepted anywhere, but where a choice is made by it, as
+// among the kinds of volumes.
 //
 //	path = a | b   only these values
 //	path ~ note    has no meaning here
 //	path + note    not acted on yet, only adds behaviour
 //	path ! note    not acted on yet, restricts; listed for the note
 //	path - note    set by a server
+//	path ? a | b   values of what is not acted on that change nothing
 const (
 	metadataFields = `
 		apiVersion
@@ -221,8 +233,11 @@ const (
 		volumes.projected.sources.secret.items.mode
 		volumes.projected.sources.secret.optional
 		serviceAccountName ~ pods have no identity towards the API
+		serviceAccountName ? default
 		serviceAccount ~ pods have no identity towards the API
+		serviceAccount ? default
 		automountServiceAccountToken ~ no token is ever mounted
+		automountServiceAccountToken ? false
 		schedulerName = default-scheduler
 		os.name = linux
 		hostNetwork = false
@@ -231,13 +246,17 @@ const (
 		hostUsers = true
 		shareProcessNamespace = false
 		setHostnameAsFQDN = false
-		securityContext = {}
+		securityContext.runAsNonRoot ? false
+		securityContext.fsGroupChangePolicy ? Always
+		securityContext.supplementalGroupsPolicy ? Merge
 		nodeName ! use nodeSelector or affinity.nodeAffinity with kubernetes.io/hostname
 		hostAliases +
 		imagePullSecrets +
 		priorityClassName +
 		priority +
-		preemptionPolicy +`
+		priority ? 0
+		preemptionPolicy +
+		preemptionPolicy ? PreemptLowerPriority`
 
 	containerFields = `
 		name
@@ -255,6 +274,7 @@ const (
 		ports.containerPort
 		ports.hostPort
 		ports.protocol = TCP | UDP
+		ports.hostIP ? 0.0.0.0
 		resources.requests.cpu
 		resources.requests.memory
 		resources.limits.cpu
@@ -271,7 +291,11 @@ const (
 		imagePullPolicy
 		terminationMessagePath
 		terminationMessagePolicy
-		securityContext = {}
+		securityContext.privileged ? false
+		securityContext.readOnlyRootFilesystem ? false
+		securityContext.runAsNonRoot ? false
+		securityContext.allowPrivilegeEscalation ? true
+		securityContext.procMount ? Default
 		stdin = false
 		stdinOnce = false
 		tty = false
@@ -310,7 +334,9 @@ const (
 		spec.ipFamilyPolicy = SingleStack
 		spec.trafficDistribution +
 		spec.loadBalancerClass +
-		spec.allocateLoadBalancerNodePorts +`
+		spec.healthCheckNodePort ? 0
+		spec.allocateLoadBalancerNodePorts +
+		spec.allocateLoadBalancerNodePorts ? true`
 
 	configMapFields = `
 		data

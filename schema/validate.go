@@ -25,6 +25,7 @@ type FieldProblem struct {
 	Field   string
 	Message string
 	Hint    string
+	Because string // the field that it is wrong with; where that one could not be read, this problem means nothing
 }
 
 // Validate judges one defaulted object by itself, by Kubernetes' rules. The
@@ -33,6 +34,8 @@ func Validate(obj Object) []FieldProblem {
 	var p problems
 	p.metadata(obj)
 	switch o := obj.(type) {
+	case *corev1.Namespace:
+		p.namespaceSecurity(o.Labels)
 	case *corev1.ConfigMap:
 		p.configMap(o)
 	case *corev1.Secret:
@@ -68,6 +71,9 @@ func (p *problems) hint(field, hint, format string, args ...any) {
 	*p = append(*p, FieldProblem{Field: field, Message: fmt.Sprintf(format, args...), Hint: hint})
 }
 
+// because says with which other field the last problem is wrong.
+func (p *problems) because(field string) { (*p)[len(*p)-1].Because = field }
+
 // The common rules take a field in two parts, which are put together for what is
 // wrong only.
 
@@ -82,8 +88,16 @@ func (p *problems) rule(at, name, value string, check func(string) []string) {
 		return
 	}
 	if wrong := check(value); len(wrong) > 0 {
-		p.add(field, "%q is not valid: %s", value, shortRule(wrong[0]))
+		p.hint(field, unfilledHint(value), "%q is not valid: %s", value, shortRule(wrong[0]))
 	}
+}
+
+// unfilledHint is for a value in which something was to be filled in.
+func unfilledHint(value string) string {
+	if strings.Contains(value, "{{") || strings.Contains(value, "${") || strings.Contains(value, "$(") {
+		return "nothing here fills in variables: write the value"
+	}
+	return ""
 }
 
 // isSimpleName tells names that every rule of Kubernetes accepts from those
@@ -268,15 +282,14 @@ func (p *problems) deploymentSelector(d *appsv1.DeploymentSpec) {
 		want := d.Selector.MatchLabels[key]
 		if got, ok := d.Template.Labels[key]; !ok {
 			p.add("spec.selector.matchLabels["+key+"]", "the template's labels have no %q", key)
+			p.because("spec.template.metadata.labels[" + key + "]")
 		} else if got != want {
 			p.add("spec.selector.matchLabels["+key+"]", "the template's label %s is %q, not %q", key, got, want)
 		}
 	}
-	if len(*p) > before || len(d.Selector.MatchExpressions) == 0 {
-		return
-	}
-	if !SelectorMatches(d.Selector, d.Template.Labels) {
+	if len(*p) == before && !SelectorMatches(d.Selector, d.Template.Labels) {
 		p.add("spec.selector.matchExpressions", "the template's labels do not match")
+		p.because("spec.template.metadata.labels")
 	}
 }
 
@@ -342,6 +355,7 @@ func (p *problems) strategy(s *appsv1.DeploymentStrategy) {
 	}
 	if s.Type != appsv1.RollingUpdateDeploymentStrategyType {
 		p.add("spec.strategy.rollingUpdate", "has no meaning with type %s", s.Type)
+		p.because("spec.strategy.type")
 		return
 	}
 	surge, surgeOK := p.amount("spec.strategy.rollingUpdate.maxSurge", s.RollingUpdate.MaxSurge)
@@ -396,6 +410,7 @@ func (p *problems) configMap(c *corev1.ConfigMap) {
 	for _, key := range sortedKeys(c.Data) {
 		size += len(key) + len(c.Data[key])
 		p.dataKey("data["+key+"]", key)
+		p.encrypted("data["+key+"]", c.Data[key])
 		if _, twice := c.BinaryData[key]; twice {
 			p.add("binaryData["+key+"]", "key %q is in data too", key)
 		}
@@ -407,18 +422,20 @@ func (p *problems) configMap(c *corev1.ConfigMap) {
 	p.data(size, len(c.Data)+len(c.BinaryData))
 }
 
+// EncryptedBySOPS is how a value begins that SOPS has encrypted.
+const EncryptedBySOPS = "ENC[AES256_GCM,"
+
+// encrypted refuses a value that would reach containers as it is encrypted.
+func (p *problems) encrypted(field, value string) {
+	if strings.HasPrefix(value, EncryptedBySOPS) {
+		p.add(field, "is encrypted with SOPS, and nothing here decrypts it")
+	}
+}
+
 func (p *problems) dataKey(field, key string) {
 	for _, wrong := range validation.IsConfigMapKey(key) {
 		p.add(field, "%q is not a valid key: %s", key, shortRule(wrong))
 	}
-}
-
-// secretKeys are the keys a Secret of a type must have.
-var secretKeys = map[corev1.SecretType][]string{
-	corev1.SecretTypeTLS:              {corev1.TLSCertKey, corev1.TLSPrivateKeyKey},
-	corev1.SecretTypeDockerConfigJson: {corev1.DockerConfigJsonKey},
-	corev1.SecretTypeDockercfg:        {corev1.DockerConfigKey},
-	corev1.SecretTypeSSHAuth:          {corev1.SSHAuthPrivateKey},
 }
 
 func (p *problems) secret(s *corev1.Secret) {
@@ -426,13 +443,10 @@ func (p *problems) secret(s *corev1.Secret) {
 	for _, key := range sortedKeys(s.Data) {
 		size += len(key) + len(s.Data[key])
 		p.dataKey("data["+key+"]", key)
+		p.encrypted("data["+key+"]", string(s.Data[key][:min(len(s.Data[key]), len(EncryptedBySOPS))]))
 	}
 	p.data(size, len(s.Data))
-	for _, key := range secretKeys[s.Type] {
-		if _, ok := s.Data[key]; !ok {
-			p.add("data", "a Secret of type %s needs the key %q", s.Type, key)
-		}
-	}
+	p.secretType(s)
 }
 
 func (p *problems) source(s *SourceSpec) {

@@ -126,8 +126,26 @@ func (p *problems) image(container, image string) {
 		return
 	}
 	if _, err := NormalizeImage(image); err != nil {
-		p.hint(field, "write it like registry.example/team/app:1.0", "%q is not an image name", image)
+		p.hint(field, imageHint(image), "%q is not an image name", image)
 	}
+}
+
+// imageHint is what to write instead of what is not an image name.
+func imageHint(image string) string {
+	name, tag, _ := strings.Cut(image, ":")
+	switch {
+	case unfilledHint(image) != "":
+		return unfilledHint(image)
+	case strings.ContainsAny(image, "\u201c\u201d\u2018\u2019\u00ab\u00bb"):
+		return "quotes of a word processor are part of the text: write plain ones"
+	case strings.Contains(image, "://"):
+		return "leave out what stands before the registry: " + image[strings.Index(image, "://")+3:]
+	case strings.Contains(image, " "):
+		return "it has a space in it"
+	case name != strings.ToLower(name) && !strings.Contains(tag, "/"):
+		return "names are in lower case: " + strings.ToLower(name) + strings.TrimPrefix(image, name)
+	}
+	return "write it like registry.example/team/app:1.0"
 }
 
 func (p *problems) env(container string, i int, e *corev1.EnvVar) {
@@ -279,6 +297,7 @@ func (p *problems) resources(at string, r *corev1.ResourceRequirements) {
 		}
 		if limited && request.Cmp(limit) > 0 {
 			p.add(at+".resources.requests["+string(name)+"]", "%s is more than the limit, %s", request.String(), limit.String())
+			p.because(at + ".resources.limits[" + string(name) + "]")
 		}
 	}
 }
@@ -290,8 +309,9 @@ func (p *problems) volumeMounts(at string, mounts []corev1.VolumeMount, volumes 
 		switch {
 		case m.Name == "":
 			p.add(field+".name", "must be set")
-		case !volumes[m.Name]:
+		case !volumes[m.Name] && !volumes[""]: // a volume whose name could not be read may be the one
 			p.hint(field+".name", nearestHint(m.Name, sortedKeys(volumes)), "the pod has no volume %q", m.Name)
+			p.because(at[:strings.LastIndexByte(at, '.')] + ".volumes")
 		}
 		switch {
 		case !isPath(m.MountPath):
@@ -437,8 +457,8 @@ func (p *problems) volume(at string, v *corev1.Volume) {
 
 func (p *problems) sizeLimit(field string, e *corev1.EmptyDirVolumeSource) {
 	switch {
-	case e.Medium != corev1.StorageMediumMemory:
-		p.hint(field, "write medium: Memory beside it, or leave it out", "a limit on disk is not supported yet")
+	case e.Medium != corev1.StorageMediumMemory && e.SizeLimit.Sign() > 0:
+		p.hint(field, "without it the volume takes what the node's disk has", "a limit on disk is not supported yet")
 	case e.SizeLimit.Sign() < 0:
 		p.add(field, "%s must not be negative", e.SizeLimit.String())
 	}

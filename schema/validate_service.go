@@ -3,6 +3,7 @@ package schema
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -19,9 +20,11 @@ func (p *problems) service(s *corev1.ServiceSpec) {
 		oneOf(p, "", "spec.externalTrafficPolicy", s.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal)
 	case s.ExternalTrafficPolicy != "":
 		p.add("spec.externalTrafficPolicy", "has no meaning with type %s", s.Type)
+		p.because("spec.type")
 	}
 	if len(s.Ports) == 0 && s.ClusterIP != corev1.ClusterIPNone {
 		p.hint("spec.ports", "only a headless service (clusterIP: None) may go without", "must be set")
+		p.because("spec.clusterIP")
 	}
 	p.servicePorts(s.Ports, nodePort)
 }
@@ -35,6 +38,7 @@ func (p *problems) clusterIP(s *corev1.ServiceSpec) {
 	case s.ClusterIP == corev1.ClusterIPNone:
 		if s.Type == corev1.ServiceTypeNodePort {
 			p.add("spec.clusterIP", "a headless service cannot be of type NodePort")
+			p.because("spec.type")
 		}
 	case err != nil || !addr.Is4():
 		p.hint("spec.clusterIP", "leave it out to have one given", "%q is not an IPv4 address", s.ClusterIP)
@@ -80,6 +84,7 @@ func (p *problems) servicePorts(ports []corev1.ServicePort, nodePort bool) {
 			p.portNumber(at, ".nodePort", port.NodePort)
 		default:
 			p.hint(at+".nodePort", "write type: NodePort", "has no meaning with type ClusterIP")
+			p.because("spec.type")
 		}
 	}
 }
@@ -97,6 +102,10 @@ func (p *problems) portName(at, name string, required bool) {
 func (p *problems) targetPort(field string, target intstr.IntOrString) {
 	if target.Type == intstr.Int {
 		p.portNumber(field, "", target.IntVal)
+		return
+	}
+	if _, err := strconv.ParseUint(target.StrVal, 10, 16); err == nil {
+		p.hint(field, "leave out the quotes", "%q is text, and no port is named so", target.StrVal)
 		return
 	}
 	p.namedPort(field, "", target.StrVal)

@@ -1,0 +1,83 @@
+package schema
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// secretForm is what the Secrets of a type must hold.
+type secretForm struct {
+	keys    []string // all of them
+	anyOf   []string // at least one of them
+	object  string   // the key whose value is a JSON object
+	filled  string   // the key whose value is not empty
+	refused string   // why none may stand in Git; empty for most
+	instead string
+}
+
+// secretForms are those of Kubernetes' own types
+// (https://kubernetes.io/docs/concepts/configuration/secret/#secret-types).
+var secretForms = map[corev1.SecretType]secretForm{
+	corev1.SecretTypeOpaque:           {},
+	corev1.SecretTypeTLS:              {keys: []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey}},
+	corev1.SecretTypeDockerConfigJson: {keys: []string{corev1.DockerConfigJsonKey}, object: corev1.DockerConfigJsonKey},
+	corev1.SecretTypeDockercfg:        {keys: []string{corev1.DockerConfigKey}, object: corev1.DockerConfigKey},
+	corev1.SecretTypeBasicAuth:        {anyOf: []string{corev1.BasicAuthUsernameKey, corev1.BasicAuthPasswordKey}},
+	corev1.SecretTypeSSHAuth:          {keys: []string{corev1.SSHAuthPrivateKey}, filled: corev1.SSHAuthPrivateKey},
+	corev1.SecretTypeServiceAccountToken: {
+		refused: "Kubernetes would fill it with a token, and pods have no identity towards the API here", instead: "leave it out",
+	},
+	corev1.SecretTypeBootstrapToken: {
+		refused: "it would let nodes join a cluster of Kubernetes", instead: "leave it out: fairlead token makes what a node joins with",
+	},
+}
+
+// ownedTypes begins the names of types that only Kubernetes gives a meaning.
+const ownedTypes = "kubernetes.io/"
+
+// secretType holds a Secret to the form of its type.
+func (p *problems) secretType(s *corev1.Secret) {
+	form, known := secretForms[s.Type]
+	if !known {
+		p.unknownSecretType(s.Type)
+		return
+	}
+	if form.refused != "" {
+		p.hint("type", form.instead, "a Secret of type %s cannot stand in Git: %s", s.Type, form.refused)
+		return
+	}
+	for _, key := range form.keys {
+		if _, ok := s.Data[key]; !ok {
+			p.add("data", "a Secret of type %s needs the key %q", s.Type, key)
+		}
+	}
+	if len(form.anyOf) > 0 && !slices.ContainsFunc(form.anyOf, func(key string) bool { _, ok := s.Data[key]; return ok }) {
+		p.add("data", "a Secret of type %s needs one of the keys %s", s.Type, joinQuoted(form.anyOf))
+	}
+	if value, ok := s.Data[form.filled]; ok && len(value) == 0 {
+		p.add("data["+form.filled+"]", "must not be empty in a Secret of type %s", s.Type)
+	}
+	if value, ok := s.Data[form.object]; ok && json.Unmarshal(value, new(map[string]any)) != nil {
+		p.hint("data["+form.object+"]", `write it like {"auths": {"registry.example": {"auth": "…"}}}`, "must be a JSON object in a Secret of type %s", s.Type)
+	}
+}
+
+// unknownSecretType refuses a type that Kubernetes would have to know: it is misspelt.
+func (p *problems) unknownSecretType(t corev1.SecretType) {
+	if !strings.HasPrefix(string(t), ownedTypes) {
+		return
+	}
+	var known []string
+	for _, name := range sortedKeys(secretForms) {
+		known = append(known, strings.TrimPrefix(string(name), ownedTypes))
+	}
+	hint := ""
+	if best := Nearest(strings.TrimPrefix(string(t), ownedTypes), known); best != "" {
+		hint = fmt.Sprintf("did you mean %q?", ownedTypes+best)
+	}
+	p.hint("type", hint, "%q is not a type of Kubernetes", string(t))
+}
