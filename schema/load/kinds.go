@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"fairlead/schema"
 )
 
@@ -28,19 +30,91 @@ var meaninglessKinds = map[string]string{
 	"CustomResourceDefinition": "there are no custom resources",
 }
 
-// kubernetesKinds are the kinds Kubernetes knows besides ours: real, but not
-// acted on yet.
-var kubernetesKinds = []string{
-	"APIService", "CertificateSigningRequest", "ControllerRevision", "CronJob", "CSIDriver", "CSINode", "DaemonSet", "Endpoints", "FlowSchema",
-	"Gateway", "GatewayClass", "HTTPRoute", "HorizontalPodAutoscaler", "Ingress", "IngressClass", "Job", "Kustomization", "Lease", "LimitRange",
-	"MutatingWebhookConfiguration", "NetworkPolicy", "PersistentVolume", "PersistentVolumeClaim", "PodDisruptionBudget", "PodTemplate",
-	"PriorityClass", "PriorityLevelConfiguration", "ReplicationController", "ResourceQuota", "RuntimeClass", "StatefulSet", "StorageClass",
-	"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration", "VolumeAttachment",
+// kubernetesKinds are the groups of Kubernetes and the kinds that each has besides
+// ours: real, but not acted on.
+var kubernetesKinds = map[string][]string{
+	"": {"Binding", "ComponentStatus", "Endpoints", "LimitRange", "PersistentVolume", "PersistentVolumeClaim", "PodTemplate", "ReplicationController", "ResourceQuota"},
+	"admissionregistration.k8s.io": {"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "MutatingWebhookConfiguration", "ValidatingAdmissionPolicy",
+		"ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration"},
+	"apiextensions.k8s.io":         {},
+	"apiregistration.k8s.io":       {"APIService"},
+	"apps":                         {"ControllerRevision", "DaemonSet", "StatefulSet"},
+	"authentication.k8s.io":        {"SelfSubjectReview", "TokenRequest", "TokenReview"},
+	"authorization.k8s.io":         {"LocalSubjectAccessReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview", "SubjectAccessReview"},
+	"autoscaling":                  {"HorizontalPodAutoscaler", "Scale"},
+	"batch":                        {"CronJob", "Job"},
+	"certificates.k8s.io":          {"CertificateSigningRequest", "ClusterTrustBundle", "PodCertificateRequest"},
+	"coordination.k8s.io":          {"Lease", "LeaseCandidate"},
+	"discovery.k8s.io":             {},
+	"events.k8s.io":                {},
+	"extensions":                   {},
+	"flowcontrol.apiserver.k8s.io": {"FlowSchema", "PriorityLevelConfiguration"},
+	"internal.apiserver.k8s.io":    {"StorageVersion"},
+	"networking.k8s.io":            {"IPAddress", "Ingress", "IngressClass", "NetworkPolicy", "ServiceCIDR"},
+	"node.k8s.io":                  {"RuntimeClass"},
+	"policy":                       {"Eviction", "PodDisruptionBudget"},
+	"rbac.authorization.k8s.io":    {},
+	"resource.k8s.io":              {"DeviceClass", "DeviceTaintRule", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice"},
+	"scheduling.k8s.io":            {"PodGroup", "PriorityClass", "Workload"},
+	"storage.k8s.io":               {"CSIDriver", "CSINode", "CSIStorageCapacity", "StorageClass", "VolumeAttachment", "VolumeAttributesClass"},
+	"storagemigration.k8s.io":      {"StorageVersionMigration"},
 }
 
-// restrictingWords mark foreign kinds that may forbid something: those are never
-// waved through.
-var restrictingWords = []string{"Policy", "Quota", "Limit", "Budget", "Constraint", "Authorization", "Authentication"}
+// extensions are well known and no part of Kubernetes: a group, with what it is of and
+// those of its kinds that people write under another group. A group that begins with
+// a dot stands for all that end so.
+var extensions = []struct {
+	group, name string
+	kinds       []string
+}{
+	{"acme.cert-manager.io", "cert-manager", nil},
+	{"argoproj.io", "Argo", []string{"AppProject", "Application", "ApplicationSet", "Rollout", "Workflow"}},
+	{"autoscaling.k8s.io", "the Vertical Pod Autoscaler", []string{"VerticalPodAutoscaler", "VerticalPodAutoscalerCheckpoint"}},
+	{"bitnami.com", "Sealed Secrets", []string{"SealedSecret"}},
+	{"cert-manager.io", "cert-manager", []string{"Certificate", "CertificateRequest", "ClusterIssuer", "Issuer"}},
+	{"cilium.io", "Cilium", []string{"CiliumClusterwideNetworkPolicy", "CiliumNetworkPolicy"}},
+	{".cluster.x-k8s.io", "Cluster API", nil},
+	{"cluster.x-k8s.io", "Cluster API", nil},
+	{"crd.projectcalico.org", "Calico", nil},
+	{".crossplane.io", "Crossplane", nil},
+	{"external-secrets.io", "External Secrets", []string{"ClusterExternalSecret", "ClusterSecretStore", "ExternalSecret", "PushSecret", "SecretStore"}},
+	{"externaldns.k8s.io", "ExternalDNS", []string{"DNSEndpoint"}},
+	{".fluxcd.io", "Flux", []string{"GitRepository", "HelmRelease", "HelmRepository", "OCIRepository"}},
+	{".gatekeeper.sh", "Gatekeeper", []string{"ConstraintTemplate"}},
+	{"gateway.networking.k8s.io", "the Gateway API", []string{"BackendTLSPolicy", "GRPCRoute", "Gateway", "GatewayClass", "HTTPRoute", "ReferenceGrant", "TCPRoute", "TLSRoute", "UDPRoute"}},
+	{".istio.io", "Istio", []string{"AuthorizationPolicy", "DestinationRule", "PeerAuthentication", "ServiceEntry", "VirtualService"}},
+	{"keda.sh", "KEDA", []string{"ScaledJob", "ScaledObject", "TriggerAuthentication"}},
+	{".knative.dev", "Knative", nil},
+	{"kyverno.io", "Kyverno", []string{"ClusterPolicy"}},
+	{"longhorn.io", "Longhorn", nil},
+	{"metallb.io", "MetalLB", []string{"IPAddressPool", "L2Advertisement"}},
+	{".metrics.k8s.io", "Kubernetes' metrics server", nil},
+	{"metrics.k8s.io", "Kubernetes' metrics server", []string{"NodeMetrics", "PodMetrics"}},
+	{"monitoring.coreos.com", "the Prometheus Operator", []string{"Alertmanager", "PodMonitor", "Prometheus", "PrometheusRule", "ServiceMonitor"}},
+	{".openshift.io", "OpenShift", []string{"DeploymentConfig", "Route"}},
+	{"operators.coreos.com", "the Operator Lifecycle Manager", nil},
+	{"postgresql.cnpg.io", "CloudNativePG", nil},
+	{"projectcalico.org", "Calico", []string{"GlobalNetworkPolicy"}},
+	{"secrets-store.csi.x-k8s.io", "the Secrets Store CSI driver", []string{"SecretProviderClass"}},
+	{"snapshot.storage.k8s.io", "volume snapshots", []string{"VolumeSnapshot", "VolumeSnapshotClass", "VolumeSnapshotContent"}},
+	{"tekton.dev", "Tekton", nil},
+	{"traefik.containo.us", "Traefik", nil},
+	{"traefik.io", "Traefik", []string{"IngressRoute", "IngressRouteTCP", "Middleware", "TLSOption"}},
+	{"velero.io", "Velero", nil},
+}
+
+// restrictingWords mark foreign kinds that may forbid something, and restrictingGroups
+// groups all of whose kinds may: those are never waved through.
+var (
+	restrictingWords  = []string{"Policy", "Quota", "Limit", "Budget", "Constraint", "Authorization", "Authentication"}
+	restrictingGroups = []string{".gatekeeper.sh", "kyverno.io"}
+)
+
+// kustomizeGroup is of files that kustomize builds from.
+const kustomizeGroup = "kustomize.config.k8s.io"
+
+// kustomizeHint is what to do with them.
+const kustomizeHint = "commit what kustomize build prints, and exclude the directory that it is built from"
 
 // judgeKind finds the kind of a document or says why it is not one of ours.
 func judgeKind(apiVersion, kind, unsupported string) (schema.KindInfo, verdict) {
@@ -53,7 +127,7 @@ func judgeKind(apiVersion, kind, unsupported string) (schema.KindInfo, verdict) 
 	}
 	info, ours := schema.Lookup(schema.Kind(kind))
 	if !ours {
-		return schema.KindInfo{}, notOurs(kind)
+		return schema.KindInfo{}, notOurs(apiVersion, kind)
 	}
 	switch {
 	case !info.Desired:
@@ -87,28 +161,83 @@ func apiVersionHint(kind string) string {
 
 // isForeign reports whether a group belongs neither to Kubernetes nor to us.
 func isForeign(group string) bool {
-	return strings.Contains(group, ".") && !strings.HasSuffix(group, ".k8s.io")
+	_, known := kubernetesKinds[group]
+	return !known && strings.Contains(group, ".")
+}
+
+func isOfGroup(group, pattern string) bool {
+	return group == pattern || pattern[0] == '.' && strings.HasSuffix(group, pattern)
+}
+
+// inWords names a group, and what it is of if that is known.
+func inWords(group string) string {
+	for _, e := range extensions {
+		if isOfGroup(group, e.group) {
+			return fmt.Sprintf("%s (%s)", group, e.name)
+		}
+	}
+	return group
 }
 
 func foreign(group, kind, unsupported string) verdict {
-	restricts := slices.ContainsFunc(restrictingWords, func(word string) bool { return strings.Contains(kind, word) })
+	restricts := slices.ContainsFunc(restrictingWords, func(word string) bool { return strings.Contains(kind, word) }) ||
+		slices.ContainsFunc(restrictingGroups, func(pattern string) bool { return isOfGroup(group, pattern) })
+	if group == kustomizeGroup {
+		return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s is not supported yet", kind), hint: kustomizeHint}
+	}
+	if meant := misspeltGroup(group, kind); meant != "" {
+		return verdict{severity: schema.Error, atVersion: true, message: fmt.Sprintf("unknown API group %q", group), hint: fmt.Sprintf("did you mean %q?", meant)}
+	}
+	named := fmt.Sprintf("kind %s of %s", kind, inWords(group))
 	switch {
 	case restricts:
-		return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s of %s is not supported, and it may restrict something", kind, group)}
+		return verdict{severity: schema.Error, message: named + " is not supported, and it may restrict something"}
 	case unsupported == "warn":
-		return verdict{severity: schema.Warning, message: fmt.Sprintf("kind %s of %s is not supported and left out", kind, group)}
+		return verdict{severity: schema.Warning, message: named + " is not supported and left out"}
 	}
-	return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s of %s is not supported", kind, group), hint: `"unsupported: warn" in the Source leaves it out`}
+	return verdict{severity: schema.Error, message: named + " is not supported", hint: `"unsupported: warn" in the Source leaves it out`}
 }
 
-func notOurs(kind string) verdict {
+// misspeltGroup is the group of Kubernetes that was probably meant: one that has the
+// kind and is spelt much like it. Groups that exist are not misspelt.
+func misspeltGroup(group, kind string) string {
+	if inWords(group) != group {
+		return ""
+	}
+	var groups []string
+	for _, info := range schema.Kinds() {
+		if string(info.Kind) == kind && info.Group != "" {
+			groups = append(groups, info.Group)
+		}
+	}
+	for name, kinds := range kubernetesKinds {
+		if name != "" && slices.Contains(kinds, kind) {
+			groups = append(groups, name)
+		}
+	}
+	slices.Sort(groups)
+	return schema.Nearest(group, groups)
+}
+
+func notOurs(apiVersion, kind string) verdict {
 	if why, ok := meaninglessKinds[kind]; ok {
 		return verdict{severity: schema.Warning, message: fmt.Sprintf("kind %s has no meaning here: %s", kind, why)}
 	}
-	if slices.Contains(kubernetesKinds, kind) {
-		return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s is not supported yet", kind)}
+	for _, kinds := range kubernetesKinds {
+		if slices.Contains(kinds, kind) {
+			return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s is not supported yet", kind)}
+		}
+	}
+	for _, e := range extensions {
+		if slices.Contains(e.kinds, kind) {
+			return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s is not of %s but of %s, which is not supported", kind, apiVersion, e.name)}
+		}
 	}
 	v := verdict{severity: schema.Error, message: fmt.Sprintf("unknown kind %q", kind)}
+	if of, ok := schema.Lookup(schema.Kind(strings.TrimSuffix(kind, "List"))); ok && of.Desired {
+		v.message, v.hint = fmt.Sprintf("kind %s is not taken", kind), "write kind: List with apiVersion: v1, or each "+string(of.Kind)+" as a document"
+		return v
+	}
 	if best := schema.Nearest(kind, knownKinds()); best != "" {
 		v.hint = fmt.Sprintf("did you mean %q?", best)
 	}
@@ -117,11 +246,50 @@ func notOurs(kind string) verdict {
 
 // knownKinds are ours that may stand in Git first, so that they win ties.
 func knownKinds() []string {
-	var names []string
+	var names, others []string
 	for _, info := range schema.Kinds() {
 		if info.Desired {
 			names = append(names, string(info.Kind))
 		}
 	}
-	return append(names, kubernetesKinds...)
+	for _, kinds := range kubernetesKinds {
+		others = append(others, kinds...)
+	}
+	slices.Sort(others)
+	return append(names, others...)
+}
+
+// secretMakers are kinds that are not supported and make a Secret where they are, with
+// the field that names it; where that is not written, it has the object's own name.
+var secretMakers = map[string]string{
+	"Certificate":    "spec.secretName",
+	"ExternalSecret": "spec.target.name",
+	"SealedSecret":   "spec.template.metadata.name",
+}
+
+// secretOf is the key of the Secret that an object of another API group would make;
+// its name is empty for one that makes none.
+func secretOf(n *yaml.Node, kind, namespace string) schema.Key {
+	field, ok := secretMakers[kind]
+	if !ok {
+		return schema.Key{}
+	}
+	out := schema.Key{Kind: schema.KindSecret, Namespace: namespace, Name: textAt(n, field)}
+	if out.Name == "" {
+		out.Name = textAt(n, "metadata.name")
+	}
+	if own := textAt(n, "metadata.namespace"); own != "" {
+		out.Namespace = own
+	}
+	return out
+}
+
+// textAt is the scalar at a field; empty if there is none.
+func textAt(n *yaml.Node, field string) string {
+	for name := range strings.SplitSeq(field, ".") {
+		if n = child(n, name); n == nil {
+			return ""
+		}
+	}
+	return n.Value
 }
