@@ -102,7 +102,7 @@ func drawManifest(t *rapid.T) string {
 		if needs != "" {
 			needs = ", " + needs
 		}
-		return fmt.Sprintf("{containers: [{name: c, image: i:%s, ports: [{name: %s, containerPort: 80}]%s}]}", draw("tag", "1", "2"), draw("port", "http", "web"), needs)
+		return fmt.Sprintf("{containers: [{name: c, image: i:%s, ports: [{name: %s, containerPort: 80%s}]%s}]}", draw("tag", "1", "2"), draw("port", "http", "web"), draw("host", "", "", ", hostPort: 80"), needs)
 	}
 	data := func() string { return draw("data", "{k: v}", "{k: w}", "{l: v}", "{}") }
 	switch draw("kind", "ConfigMap", "ConfigMap", "ConfigMap", "ConfigMap", "Secret", "Namespace", "Pod", "Deployment", "Deployment", "Service", "Source", "wrong", "nameless", "unreadable", "nothing") {
@@ -111,7 +111,11 @@ func drawManifest(t *rapid.T) string {
 	case "Secret":
 		return "apiVersion: v1\nkind: Secret\n" + meta("") + "stringData: " + data() + "\n"
 	case "Namespace":
-		return "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
+		asks := draw("asks", "", "", "enforce: baseline", "warn: baseline", "audit: restricted", "enforce-version: v1.30")
+		if asks != "" {
+			asks = ", labels: {pod-security.kubernetes.io/" + asks + "}"
+		}
+		return "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop" + asks + "}\n"
 	case "Pod":
 		return "apiVersion: v1\nkind: Pod\n" + meta(", labels: {app: "+draw("app", "x", "y")+"}") + "spec: " + pod() + "\n"
 	case "Deployment":

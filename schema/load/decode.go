@@ -3,7 +3,6 @@ package load
 import (
 	"encoding/base64"
 	"fmt"
-	"math"
 	"reflect"
 	"regexp"
 	"slices"
@@ -14,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -41,7 +42,8 @@ type decoder struct {
 	wrong       []string // fields that have a diagnostic already
 	dropped     []noted  // set by a server
 	meaningless []noted
-	via         []*yaml.Node // alias targets being read
+	via         []*yaml.Node   // alias targets being read
+	types       []reflect.Type // of the objects on the way, the outermost first
 	aliasNodes  int
 }
 
@@ -125,6 +127,12 @@ func (d *decoder) explained(field string, isWritten bool) bool {
 	})
 }
 
+// isUnread reports whether a field, or what it stands in, has a diagnostic already,
+// so that nothing is known of it. The empty field is read.
+func (d *decoder) isUnread(field string) bool {
+	return field != "" && slices.ContainsFunc(d.wrong, func(w string) bool { return strings.HasPrefix(field, w) })
+}
+
 func parent(field string) string {
 	return field[:max(0, strings.LastIndexAny(field, ".["))]
 }
@@ -163,21 +171,29 @@ func (d *decoder) pairs(n *yaml.Node) []*yaml.Node {
 	if isFewAndDistinct(content) {
 		return content
 	}
-	merges := false
+	var merge *yaml.Node
 	seen := make(map[string]*yaml.Node, min(len(content)/2, 64))
 	for i := 0; i+1 < len(content); i += 2 {
 		key := target(content[i])
 		if isMerge(key) {
-			merges = true
+			if merge != nil {
+				d.errorf(content[i], "write one, with a list: <<: [*a, *b]", "<< is written twice%s, first at line %d", d.place(), d.doc.position(merge).Line)
+				continue
+			}
+			merge = content[i]
 			continue
 		}
 		if first, twice := seen[key.Value]; twice && key.Kind == yaml.ScalarNode {
-			d.errorf(content[i], "", "%q is written twice%s, first at line %d", key.Value, d.place(), d.doc.position(first).Line)
+			hint := ""
+			if len(d.way) == 0 && (key.Value == "apiVersion" || key.Value == "kind") {
+				hint = "write a line --- before the next object"
+			}
+			d.errorf(content[i], hint, "%q is written twice%s, first at line %d", key.Value, d.place(), d.doc.position(first).Line)
 			continue
 		}
 		seen[key.Value] = content[i]
 	}
-	if !merges {
+	if merge == nil {
 		return content
 	}
 	return d.merged(n, seen)
@@ -217,13 +233,18 @@ func mergeSources(value *yaml.Node) []*yaml.Node {
 }
 
 // merged puts an object's own pairs before those of what it merges; the first
-// of one key wins.
+// of one key wins. To kubectl, << also wins over what stands before it, which nobody
+// means: such keys are refused.
 func (d *decoder) merged(n *yaml.Node, seen map[string]*yaml.Node) []*yaml.Node {
 	var own, borrowed []*yaml.Node
+	before := make(map[string]*yaml.Node)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if !isMerge(key) {
 			own = append(own, key, value)
+			if before != nil {
+				before[target(key).Value] = key
+			}
 			continue
 		}
 		from, done := d.resolve(value)
@@ -233,15 +254,16 @@ func (d *decoder) merged(n *yaml.Node, seen map[string]*yaml.Node) []*yaml.Node 
 		sources := mergeSources(from)
 		if d.spend(value, len(sources)) {
 			for _, source := range sources {
-				borrowed = append(borrowed, d.borrow(source, seen)...)
+				borrowed = append(borrowed, d.borrow(source, seen, before)...)
 			}
 		}
 		done()
+		before = nil // what comes now stands behind it
 	}
 	return append(own, borrowed...)
 }
 
-func (d *decoder) borrow(source *yaml.Node, seen map[string]*yaml.Node) []*yaml.Node {
+func (d *decoder) borrow(source *yaml.Node, seen, before map[string]*yaml.Node) []*yaml.Node {
 	from, done := d.resolve(source)
 	if from == nil {
 		return nil
@@ -257,8 +279,13 @@ func (d *decoder) borrow(source *yaml.Node, seen map[string]*yaml.Node) []*yaml.
 	var out []*yaml.Node
 	all := d.pairs(from)
 	for i := 0; i+1 < len(all); i += 2 {
-		if _, taken := seen[all[i].Value]; !taken {
-			seen[all[i].Value] = all[i]
+		name := target(all[i]).Value
+		if own := before[name]; own != nil {
+			d.errorf(own, "write << first: then what stands behind it wins", "%q%s stands before a << that has it too, which kubectl lets win", name, d.place())
+			delete(before, name)
+		}
+		if _, taken := seen[name]; !taken {
+			seen[name] = all[i]
 			out = append(out, all[i], all[i+1])
 		}
 	}
@@ -309,9 +336,10 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag(
 
 func (d *decoder) object(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
 	if n.Kind != yaml.MappingNode {
-		d.mismatch(n, "an object")
+		d.mismatch(n, "an object", v.Type())
 		return
 	}
+	d.types = append(d.types, v.Type())
 	fields := fieldsOf(v.Type())
 	all := d.pairs(n)
 	for i := 0; i+1 < len(all); i += 2 {
@@ -326,11 +354,13 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, support *schema.FieldSup
 			continue
 		}
 		d.push(stepTo{name: key.Value, at: all[i]})
-		if d.admit(key, value, entry) {
+		choice := entry.Treatment != schema.Supported && fields.choices[key.Value]
+		if d.admit(key, value, entry, choice) {
 			d.value(value, v.FieldByIndex(index), entry)
 		}
 		d.pop()
 	}
+	d.types = d.types[:len(d.types)-1]
 }
 
 // isText refuses keys that are objects or lists themselves.
@@ -342,7 +372,41 @@ func (d *decoder) isText(key *yaml.Node) bool {
 		}
 		return true
 	}
-	d.errorf(key, "", "a key%s must be text, not %s", d.place(), d.describe(key))
+	hint := ""
+	if key.Kind == yaml.MappingNode && key.Style&yaml.FlowStyle != 0 {
+		hint = templateHint
+	}
+	d.errorf(key, hint, "a key%s must be text, not %s", d.place(), d.describe(key))
+	return false
+}
+
+// isReadAsWritten refuses keys that kubectl reads as others than those that stand
+// there: on is true to it.
+func (d *decoder) isReadAsWritten(key *yaml.Node) bool {
+	text, ok := keyText(key)
+	if ok && text == key.Value {
+		return true
+	}
+	means := "nothing"
+	if ok {
+		means = text
+	}
+	d.errorf(key, "quote it: "+strconv.Quote(key.Value), "the key %q%s is %s to YAML 1.1, where it has no quotes", shorten(key.Value), d.place(), means)
+	return false
+}
+
+// hasValue refuses a key of a map in braces without a value: {cpu: 0,5} is a 0 and
+// the key 5.
+func (d *decoder) hasValue(object, key, value *yaml.Node) bool {
+	value = target(value)
+	if object.Style&yaml.FlowStyle == 0 || value.Kind != yaml.ScalarNode || value.Value != "" || value.ShortTag() != "!!null" {
+		return true
+	}
+	hint := "a comma begins the next key; quote a value that holds one"
+	if isMeasure(key.Value) || decimals(key.Value) == len(key.Value) {
+		hint = "a comma begins the next key; a decimal number is written with a point, like 0.5"
+	}
+	d.errorf(key, hint, "the key %q%s has no value", shorten(key.Value), d.place())
 	return false
 }
 
@@ -350,9 +414,15 @@ func (d *decoder) unknown(object, key *yaml.Node, names []string) {
 	hint, best := "", ""
 	if !d.full() {
 		best = schema.Nearest(key.Value, names)
+		hint = d.elsewhere(key.Value)
 	}
-	if best != "" {
+	switch {
+	case hint != "":
+		best = ""
+	case best != "":
 		hint = fmt.Sprintf("did you mean %q?", best)
+	default:
+		hint = examples[d.types[len(d.types)-1]]
 	}
 	in := d.place()
 	if in == "" {
@@ -368,9 +438,70 @@ func (d *decoder) unknown(object, key *yaml.Node, names []string) {
 	}
 }
 
+// elsewhere says of which object around or below this one a name is a field: it is
+// indented too far, or not far enough. It is empty for a name that is of neither.
+func (d *decoder) elsewhere(name string) string {
+	here := len(d.types) - 1
+	for i := here - 1; i >= 0; i-- {
+		if _, ok := fieldsOf(d.types[i]).index[name]; ok && name != "name" {
+			of := d.doc.kind + " itself"
+			if steps := d.stepsTo(i); steps != "" {
+				of = steps
+			}
+			return fmt.Sprintf("%q is a field of %s: indent it less", name, of)
+		}
+	}
+	if at := below(d.types[here], name); at != "" {
+		return fmt.Sprintf("%q is a field of %s: write it below that", name, at)
+	}
+	return ""
+}
+
+// stepsTo is the way to the object that is number i of those around this one.
+func (d *decoder) stepsTo(i int) string {
+	if i == 0 {
+		return ""
+	}
+	way := d.way
+	defer func() { d.way = way }()
+	d.way = way[:max(0, len(way)-(len(d.types)-1-i))]
+	return d.field()
+}
+
+// below names the field of a type, or the two fields, below which a name is one; empty
+// if there is none or more than one such place.
+func below(t reflect.Type, name string) string {
+	var places []string
+	for _, first := range fieldsOf(t).names {
+		inner := elementOf(t.FieldByIndex(fieldsOf(t).index[first]).Type)
+		if _, leaf := leaves[inner]; leaf || inner.Kind() != reflect.Struct || first == "status" || first == "ephemeralContainers" || first == "initContainers" {
+			continue
+		}
+		if _, ok := fieldsOf(inner).index[name]; ok {
+			places = append(places, first)
+		}
+	}
+	switch {
+	case slices.Contains(places, "containers"): // of a pod's fields that people mean by it
+		return "containers"
+	case len(places) == 1:
+		return places[0]
+	}
+	return ""
+}
+
+// elementOf is the type of what a pointer points to or a list is of.
+func elementOf(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	return t
+}
+
 // admit applies the table of supported fields and says whether to read the
-// value. The path is already at the field.
-func (d *decoder) admit(key, value *yaml.Node, s *schema.FieldSupport) bool {
+// value. The path is already at the field; a choice is made by a field that is there,
+// even if it is empty.
+func (d *decoder) admit(key, value *yaml.Node, s *schema.FieldSupport, choice bool) bool {
 	value = target(value)
 	if isNull(value) {
 		return false
@@ -382,18 +513,24 @@ func (d *decoder) admit(key, value *yaml.Node, s *schema.FieldSupport) bool {
 		}
 		return false
 	case schema.Meaningless:
-		d.meaningless = append(d.meaningless, noted{field: d.field(), note: s.Note, at: key})
-	case schema.Adds:
-		d.adds(key, s)
-		return false
-	case schema.Restricts:
-		d.errorf(key, s.Note, "%s is not supported yet", d.field())
+		if !isOneOf(value, s.Nothing) {
+			d.meaningless = append(d.meaningless, noted{field: d.field(), note: s.Note, at: key})
+		}
+	case schema.Adds, schema.Restricts:
+		if !isOneOf(value, s.Nothing) && (choice || !isEmpty(value, 0)) {
+			d.refuse(key, s)
+		}
 		return false
 	}
 	return d.admitValues(key, value, s)
 }
 
-func (d *decoder) adds(key *yaml.Node, s *schema.FieldSupport) {
+// refuse tells of a field that is not acted on.
+func (d *decoder) refuse(key *yaml.Node, s *schema.FieldSupport) {
+	if s.Treatment == schema.Restricts {
+		d.errorf(key, s.Note, "%s is not supported yet", d.field())
+		return
+	}
 	if d.unsupported == "warn" {
 		d.report(schema.Warning, key, s.Note, "%s is not supported yet and left out", d.field())
 		return
@@ -403,6 +540,44 @@ func (d *decoder) adds(key *yaml.Node, s *schema.FieldSupport) {
 		hint = `"unsupported: warn" in the Source leaves it out`
 	}
 	d.errorf(key, hint, "%s is not supported yet", d.field())
+}
+
+// isEmpty reports whether a value holds nothing, as left out.
+func isEmpty(n *yaml.Node, depth int) bool {
+	n = target(n)
+	switch {
+	case depth > maxEmptyDepth:
+		return false
+	case n.Kind == yaml.ScalarNode:
+		return n.Value == "" || isNull(n)
+	case n.Kind != yaml.MappingNode:
+		return len(n.Content) == 0
+	}
+	for i := 1; i < len(n.Content); i += 2 {
+		if !isEmpty(n.Content[i], depth+1) {
+			return false
+		}
+	}
+	return true
+}
+
+// maxEmptyDepth is how deep objects in objects are looked through for anything that is
+// in them: deeper than Kubernetes' own fields nest.
+const maxEmptyDepth = 8
+
+// isOneOf reports whether a scalar is one of some values, however it is written.
+func isOneOf(n *yaml.Node, values []string) bool {
+	if len(values) == 0 || n.Kind != yaml.ScalarNode {
+		return false
+	}
+	what, text := meaningOf(n)
+	switch what {
+	case isTrue:
+		text = "true"
+	case isFalse:
+		text = "false"
+	}
+	return slices.Contains(values, text)
 }
 
 // admitValues holds a field to the values that are supported.
@@ -415,19 +590,30 @@ func (d *decoder) admitValues(key, value *yaml.Node, s *schema.FieldSupport) boo
 		scalars = value.Content
 	}
 	for _, n := range scalars {
+		n = target(n)
 		switch {
-		case n.Kind == yaml.ScalarNode && (n.Value == "" || slices.Contains(s.Values, n.Value)):
-		case n.Kind == yaml.MappingNode && len(n.Content) == 0 && s.Values[0] == "{}":
-			return false // says nothing
-		case n.Kind == yaml.ScalarNode:
-			d.errorf(n, "", "%s: %s is not supported yet, only %s", d.field(), d.describe(n), enumerate(s.Values))
-			return false
-		default:
+		case n.Kind != yaml.ScalarNode:
 			d.errorf(key, "", "%s is not supported yet", d.field())
+			return false
+		case n.Value != "" && !isOneOf(n, s.Values):
+			d.errorf(n, d.valueHint(n, s.Values), "%s: %s is not supported yet, only %s", d.field(), d.describe(n), enumerate(s.Values))
 			return false
 		}
 	}
 	return true
+}
+
+// valueHint names the supported value that was probably meant.
+func (d *decoder) valueHint(n *yaml.Node, values []string) string {
+	if d.hideValues {
+		return ""
+	}
+	for _, v := range values {
+		if strings.EqualFold(v, n.Value) {
+			return "write " + v
+		}
+	}
+	return ""
 }
 
 // enumerate is "a", "a and b", "a, b and c".
@@ -441,7 +627,7 @@ func enumerate(words []string) string {
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
 	if n.Kind != yaml.MappingNode {
-		d.mismatch(n, "an object")
+		d.mismatch(n, "an object", v.Type())
 		return
 	}
 	all := d.pairs(n)
@@ -452,7 +638,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, support *schema.FieldSu
 	elem := v.Type().Elem()
 	for i := 0; i+1 < len(all); i += 2 {
 		key, value := target(all[i]), all[i+1]
-		if !d.isText(key) {
+		if !d.isText(key) || !d.isReadAsWritten(key) || !d.hasValue(n, key, value) {
 			continue
 		}
 		entry := support.Field(key.Value)
@@ -474,16 +660,26 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, support *schema.FieldSu
 func (d *decoder) item(key, value *yaml.Node, v reflect.Value, support *schema.FieldSupport) bool {
 	before := len(d.wrong)
 	empty := isNull(target(value)) && support.Treatment == schema.Supported
-	if !empty && !d.admit(key, value, support) {
+	if !empty && !d.admitItem(key, value, support) {
 		return false
 	}
 	d.value(value, v, support)
 	return len(d.wrong) == before
 }
 
+// admitItem is admit for a key of a map: one that is not supported is refused with any
+// value, and without one.
+func (d *decoder) admitItem(key, value *yaml.Node, s *schema.FieldSupport) bool {
+	if s.Treatment == schema.Restricts {
+		d.refuse(key, s)
+		return false
+	}
+	return d.admit(key, value, s, true)
+}
+
 func (d *decoder) list(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
 	if n.Kind != yaml.SequenceNode {
-		d.mismatch(n, "a list")
+		d.mismatch(n, "a list", v.Type())
 		return
 	}
 	if len(d.via) > 0 && !d.spend(n, len(n.Content)) {
@@ -493,7 +689,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, support *schema.FieldSuppo
 	for i, item := range n.Content {
 		d.push(stepTo{kind: toElement, position: i, at: item})
 		if isNull(item) {
-			d.errorf(item, "", "%s is empty", d.field())
+			d.errorf(item, `write "" for an empty text, or leave it out`, "%s is empty", d.field())
 		} else {
 			d.value(item, v.Index(i), support)
 		}
@@ -501,13 +697,53 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, support *schema.FieldSuppo
 	}
 }
 
-// mismatch reports a value of the wrong type.
-func (d *decoder) mismatch(n *yaml.Node, want string) {
+// mismatch reports a value of the wrong type; t is the right one of an object or list.
+func (d *decoder) mismatch(n *yaml.Node, want string, t reflect.Type) {
 	hint := ""
-	if want == "text" {
-		hint = d.quoteHint(n)
+	switch {
+	case isUnrendered(n):
+		hint = templateHint
+	case n.Kind == yaml.ScalarNode && tagNames[n.ShortTag()] == "":
+		hint = "leave out the tag"
+	case want == "text":
+		hint = d.textHint(n)
+	case t != nil:
+		hint = examples[t]
+	case n.Kind == yaml.ScalarNode && n.Style&quotedStyle != 0 && !d.hideValues:
+		if what, _ := readByKubectl(n.Value); what == isNumber && want == "a whole number" || (what == isTrue || what == isFalse) && want == "true or false" {
+			hint = "leave out the quotes"
+		}
 	}
 	d.errorf(d.begins(n), hint, "%s must be %s, not %s", d.field(), want, d.describe(n))
+}
+
+// textHint is for what must be text.
+func (d *decoder) textHint(n *yaml.Node) string {
+	if n.Kind == yaml.MappingNode && len(d.way) > 0 && d.way[len(d.way)-1].name == "matchLabels" {
+		return "the labels themselves stand here, without matchLabels"
+	}
+	return d.quoteHint(n)
+}
+
+// examples show how objects and lists are written that are often written otherwise.
+var examples = map[reflect.Type]string{
+	reflect.TypeFor[[]string]():                     `write it like ["/bin/web", "--port=80"]`,
+	reflect.TypeFor[[]corev1.Container]():           "a dash begins each container: - name: web",
+	reflect.TypeFor[[]corev1.EnvVar]():              "write it like [{name: PORT, value: \"80\"}]",
+	reflect.TypeFor[corev1.EnvVar]():                "write it like {name: PORT, value: \"80\"}",
+	reflect.TypeFor[[]corev1.ContainerPort]():       "write it like [{containerPort: 80}]",
+	reflect.TypeFor[corev1.ContainerPort]():         "write it like {containerPort: 80}",
+	reflect.TypeFor[[]corev1.ServicePort]():         "write it like [{port: 80, targetPort: 8080}]",
+	reflect.TypeFor[corev1.ServicePort]():           "write it like {port: 80, targetPort: 8080}",
+	reflect.TypeFor[corev1.ExecAction]():            "write it like {command: [cat, /ready]}",
+	reflect.TypeFor[corev1.HTTPGetAction]():         "write it like {path: /ready, port: 80}",
+	reflect.TypeFor[corev1.ConfigMapEnvSource]():    "write it like {name: settings}",
+	reflect.TypeFor[corev1.SecretEnvSource]():       "write it like {name: password}",
+	reflect.TypeFor[corev1.ConfigMapVolumeSource](): "write it like {name: settings}",
+	reflect.TypeFor[corev1.SecretVolumeSource]():    "write it like {secretName: password}",
+	reflect.TypeFor[appsv1.DeploymentStrategy]():    "write it like {type: Recreate}",
+	reflect.TypeFor[metav1.LabelSelector]():         "write it like {matchLabels: {app: web}}",
+	reflect.TypeFor[corev1.ResourceRequirements]():  "write it like {requests: {cpu: 100m, memory: 64Mi}}",
 }
 
 // begins is where a person sees the value n begin: one that stands below its key,
@@ -573,17 +809,21 @@ func cut(s string, most int) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// plainScalar is the text of a scalar of one of the given tags.
-func (d *decoder) plainScalar(n *yaml.Node, want string, tags ...string) (string, bool) {
-	if n.Kind != yaml.ScalarNode || !slices.Contains(tags, n.ShortTag()) {
-		d.mismatch(n, want)
+// plainScalar is what a scalar of one of the wanted meanings says.
+func (d *decoder) plainScalar(n *yaml.Node, want string, wanted ...meaning) (string, bool) {
+	what, text := isOther, ""
+	if n.Kind == yaml.ScalarNode {
+		what, text = meaningOf(n)
+	}
+	if !slices.Contains(wanted, what) {
+		d.mismatch(n, want, nil)
 		return "", false
 	}
-	if !utf8.ValidString(n.Value) {
+	if !utf8.ValidString(text) {
 		d.errorf(n, "binary values go into binaryData, as base64", "%s is not UTF-8", d.field())
 		return "", false
 	}
-	return n.Value, true
+	return text, true
 }
 
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value) {
@@ -593,10 +833,14 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value) {
 			v.SetString(text)
 		}
 	case reflect.Bool:
-		if value, ok := boolean(n); ok {
-			v.SetBool(value)
+		what := isOther
+		if n.Kind == yaml.ScalarNode {
+			what, _ = meaningOf(n)
+		}
+		if what == isTrue || what == isFalse {
+			v.SetBool(what == isTrue)
 		} else {
-			d.mismatch(n, "true or false")
+			d.mismatch(n, "true or false", nil)
 		}
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		if value, ok := d.whole(n); ok {
@@ -614,50 +858,31 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value) {
 // text reads a string. A plain yes, no, on or off is refused: YAML 1.1, and so
 // kubectl, reads a boolean there and YAML 1.2 a string.
 func (d *decoder) text(n *yaml.Node) (string, bool) {
-	text, ok := d.plainScalar(n, "text", "!!str")
-	if !ok {
-		return "", false
-	}
-	if _, ambiguous := boolean(n); ambiguous && n.Style&yaml.TaggedStyle == 0 {
-		word := n.Value
-		if d.hideValues {
-			word = "a word"
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" {
+		if what, _ := meaningOf(n); what != isText {
+			word := n.Value
+			if d.hideValues {
+				word = "a word"
+			}
+			d.errorf(n, d.quoteHint(n), "%s must be text, and %s without quotes is true or false to YAML 1.1", d.field(), word)
+			return "", false
 		}
-		d.errorf(n, d.quoteHint(n), "%s must be text, and %s without quotes is true or false to YAML 1.1", d.field(), word)
-		return "", false
 	}
-	return text, true
-}
-
-// boolean reads true and false, and YAML 1.1's other words for them.
-func boolean(n *yaml.Node) (value, ok bool) {
-	if n.Kind != yaml.ScalarNode || len(n.Value) > 5 || n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
-		return false, false
-	}
-	switch strings.ToLower(n.Value) {
-	case "true", "yes", "on":
-		return true, true
-	case "false", "no", "off":
-		return false, true
-	}
-	return false, false
+	return d.plainScalar(n, "text", isText)
 }
 
 func (d *decoder) whole(n *yaml.Node) (int64, bool) {
 	const want = "a whole number"
-	text, ok := d.plainScalar(n, want, "!!int", "!!float")
+	text, ok := d.plainScalar(n, want, isNumber)
 	if !ok {
 		return 0, false
 	}
-	if value, err := strconv.ParseInt(strings.ReplaceAll(text, "_", ""), 0, 64); err == nil {
-		return value, true
-	}
-	value, err := strconv.ParseFloat(text, 64)
-	if err != nil || value != math.Trunc(value) || math.Abs(value) > 1<<53 {
-		d.mismatch(n, want)
+	value, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		d.mismatch(n, want, nil)
 		return 0, false
 	}
-	return int64(value), true
+	return value, true
 }
 
 // leaves are the types that are written as one scalar and read by their own rules.
@@ -679,26 +904,63 @@ const maxQuantity = 64
 var exponent = regexp.MustCompile(`[eE][+-]?[0-9]{3,}`)
 
 func (d *decoder) quantity(n *yaml.Node, v reflect.Value) {
-	text, ok := d.plainScalar(n, "a quantity", "!!str", "!!int", "!!float")
+	text, ok := d.plainScalar(n, "a quantity", isText, isNumber)
 	if !ok {
 		return
 	}
-	if exponent.MatchString(text) {
-		d.errorf(n, "write it like 500m, 0.5 or 128Mi", "%s: %s has an exponent of more than two digits", d.field(), d.describe(n))
+	if exponent.MatchString(n.Value) || exponent.MatchString(text) {
+		d.errorf(n, quantityExample, "%s: %s has an exponent of more than two digits", d.field(), d.describe(n))
 		return
 	}
 	q, err := resource.ParseQuantity(text[:min(len(text), maxQuantity+1)])
 	if err != nil || len(text) > maxQuantity {
-		d.errorf(n, "write it like 500m, 0.5 or 128Mi", "%s: %s is not a quantity", d.field(), d.describe(n))
+		d.errorf(n, quantityHint(text), "%s: %s is not a quantity", d.field(), d.describe(n))
 		return
+	}
+	if strings.HasSuffix(text, "m") && d.way[len(d.way)-1].name == "memory" {
+		number := strings.TrimSuffix(text, "m")
+		d.report(schema.Warning, n, fmt.Sprintf("write %sM, or %sMi for powers of 1024", number, number), "%s: %s is a number of bytes in thousandths", d.field(), text)
 	}
 	v.Set(reflect.ValueOf(q))
 }
 
+const quantityExample = "write it like 500m, 0.5 or 128Mi"
+
+// measured is a number and a unit as people write them.
+var measured = regexp.MustCompile(`^\s*([0-9]+(?:[.,][0-9]+)?)\s*([A-Za-z]*)\s*$`)
+
+// units are Kubernetes' suffixes for the units that people write, in lower case.
+var units = map[string]string{
+	"": "", "b": "", "byte": "", "bytes": "", "core": "", "cores": "", "cpu": "", "cpus": "", "millicores": "m", "k": "k", "kb": "k", "ki": "Ki", "kib": "Ki",
+	"m": "M", "mb": "M", "mi": "Mi", "mib": "Mi", "g": "G", "gb": "G", "gi": "Gi", "gib": "Gi", "t": "T", "tb": "T", "ti": "Ti", "tib": "Ti",
+}
+
+// quantityHint is what was probably meant.
+func quantityHint(text string) string {
+	parts := measured.FindStringSubmatch(text[:min(len(text), maxQuantity)])
+	if parts == nil {
+		return quantityExample
+	}
+	unit, known := units[strings.ToLower(parts[2])]
+	if parts[2] == "m" {
+		unit = "m" // that is a thousandth, and M a million
+	}
+	if !known {
+		return quantityExample
+	}
+	number := strings.ReplaceAll(parts[1], ",", ".")
+	if len(unit) == 1 && unit != "m" {
+		return fmt.Sprintf("write %s%s, or %s%si for powers of 1024", number, unit, number, strings.ToUpper(unit))
+	}
+	return "write " + number + unit
+}
+
 func (d *decoder) intOrString(n *yaml.Node, v reflect.Value) {
-	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" {
-		v.Set(reflect.ValueOf(intstr.FromString(n.Value)))
-		return
+	if n.Kind == yaml.ScalarNode {
+		if what, text := meaningOf(n); what == isText {
+			v.Set(reflect.ValueOf(intstr.FromString(text)))
+			return
+		}
 	}
 	value, ok := d.whole(n)
 	switch {
@@ -711,7 +973,7 @@ func (d *decoder) intOrString(n *yaml.Node, v reflect.Value) {
 }
 
 func (d *decoder) time(n *yaml.Node, v reflect.Value) {
-	text, ok := d.plainScalar(n, "a time", "!!str", "!!timestamp")
+	text, ok := d.plainScalar(n, "a time", isText)
 	if !ok {
 		return
 	}
@@ -724,7 +986,7 @@ func (d *decoder) time(n *yaml.Node, v reflect.Value) {
 }
 
 func (d *decoder) duration(n *yaml.Node, v reflect.Value) {
-	text, ok := d.plainScalar(n, "a duration", "!!str")
+	text, ok := d.plainScalar(n, "a duration", isText)
 	if !ok {
 		return
 	}
@@ -737,7 +999,7 @@ func (d *decoder) duration(n *yaml.Node, v reflect.Value) {
 }
 
 func (d *decoder) bytes(n *yaml.Node, v reflect.Value) {
-	text, ok := d.plainScalar(n, "base64 text", "!!str", "!!binary")
+	text, ok := d.plainScalar(n, "base64 text", isText, isBytes)
 	if !ok {
 		return
 	}
@@ -746,6 +1008,9 @@ func (d *decoder) bytes(n *yaml.Node, v reflect.Value) {
 		hint := ""
 		if d.doc.kind == string(schema.KindSecret) {
 			hint = "plain text goes into stringData"
+		}
+		if isEncrypted(n) {
+			hint = sopsMessage
 		}
 		d.errorf(n, hint, "%s is not base64", d.field())
 		return
@@ -756,8 +1021,16 @@ func (d *decoder) bytes(n *yaml.Node, v reflect.Value) {
 // typeFields are the JSON fields of a Go struct, those of embedded ones among
 // them.
 type typeFields struct {
-	index map[string][]int
-	names []string // sorted
+	index   map[string][]int
+	names   []string        // sorted
+	choices map[string]bool // those of which one is to be there
+}
+
+// choiceTypes are the structs of which one field is to be there, and says what the
+// whole is.
+var choiceTypes = map[reflect.Type]bool{
+	reflect.TypeFor[corev1.VolumeSource](): true, reflect.TypeFor[corev1.VolumeProjection](): true, reflect.TypeFor[corev1.ProbeHandler](): true,
+	reflect.TypeFor[corev1.LifecycleHandler](): true, reflect.TypeFor[corev1.EnvVarSource](): true,
 }
 
 var knownFields sync.Map // reflect.Type -> *typeFields
@@ -766,7 +1039,7 @@ func fieldsOf(t reflect.Type) *typeFields {
 	if known, ok := knownFields.Load(t); ok {
 		return known.(*typeFields)
 	}
-	f := &typeFields{index: make(map[string][]int)}
+	f := &typeFields{index: make(map[string][]int), choices: make(map[string]bool)}
 	f.collect(t, nil)
 	slices.Sort(f.names)
 	known, _ := knownFields.LoadOrStore(t, f)
@@ -783,6 +1056,7 @@ func (f *typeFields) collect(t reflect.Type, prefix []int) {
 			f.collect(field.Type, index)
 		case field.IsExported() && name != "" && name != "-":
 			f.index[name] = index
+			f.choices[name] = choiceTypes[t]
 			f.names = append(f.names, name)
 		}
 	}

@@ -100,7 +100,16 @@ func (f *facts) disown() {
 type decoded struct {
 	objects     []*schema.Desired
 	diagnostics schema.Diagnostics
-	nameless    *schema.Position // of a document without apiVersion and kind
+	nameless    *schema.Diagnostic // of the first document without apiVersion and kind
+	makes       []leftOut          // what objects that are not taken would make
+	items       int                // of Lists, each as often as aliases repeat it
+}
+
+// leftOut is a Secret that an object would make which is not supported.
+type leftOut struct {
+	secret schema.Key
+	kind   string
+	at     schema.Position
 }
 
 // decodeDocument turns one document into objects: none for kinds without
@@ -123,11 +132,19 @@ func (l *loader) decodeInto(out *decoded, doc document, n *yaml.Node, prefix str
 	report := func(n *yaml.Node, severity schema.Severity, message, hint string) {
 		out.diagnostics = append(out.diagnostics, schema.Diagnostic{Position: doc.position(n), Severity: severity, Message: message, Hint: hint})
 	}
+	sops := sopsKey(n)
 	switch {
 	case apiVersion == nil && kind == nil:
 		if out.nameless == nil {
-			out.nameless = &at
+			told := notAnObject(at, n)
+			out.nameless = &told
 		}
+		return
+	case sops != nil && (isEncrypted(apiVersion) || isEncrypted(kind)):
+		report(sops, schema.Error, sopsMessage, excludeHint(doc.path))
+		return
+	case kind == nil && isChart(doc.path, n):
+		report(apiVersion, schema.Error, "this describes a Helm chart, which is not rendered here", "commit what helm template prints, and exclude the chart")
 		return
 	case apiVersion == nil:
 		report(kind, schema.Error, "apiVersion is missing", apiVersionHint(kind.Value))
@@ -147,29 +164,26 @@ func (l *loader) decodeInto(out *decoded, doc document, n *yaml.Node, prefix str
 			at = apiVersion
 		}
 		report(at, verdict.severity, verdict.message, verdict.hint)
+		if secret := secretOf(n, kind.Value, l.spec.Namespace); secret.Name != "" {
+			out.makes = append(out.makes, leftOut{secret, kind.Value, doc.position(n)})
+		}
 		return
 	}
 	doc.kind = kind.Value
 	l.decodeObject(out, doc, n, prefix, info)
 }
 
+// header is what says of which kind an object is, its own or merged.
 func header(n *yaml.Node) (apiVersion, kind *yaml.Node) {
-	if n.Kind != yaml.MappingNode {
-		return nil, nil
+	return headerField(n, "apiVersion"), headerField(n, "kind")
+}
+
+func headerField(n *yaml.Node, name string) *yaml.Node {
+	value := child(n, name)
+	if value == nil || value.Kind != yaml.ScalarNode || value.Value == "" {
+		return nil
 	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		value := n.Content[i+1]
-		if value.Kind != yaml.ScalarNode || value.Value == "" {
-			continue
-		}
-		switch n.Content[i].Value {
-		case "apiVersion":
-			apiVersion = value
-		case "kind":
-			kind = value
-		}
-	}
-	return apiVersion, kind
+	return value
 }
 
 func (l *loader) decodeList(out *decoded, doc document, n *yaml.Node, prefix string, depth int) {
@@ -187,6 +201,14 @@ func (l *loader) decodeList(out *decoded, doc document, n *yaml.Node, prefix str
 		return
 	}
 	for i, item := range items.Content {
+		if out.items++; out.items > schema.MaxObjects {
+			if out.items == schema.MaxObjects+1 {
+				d.diagnostics = nil
+				d.errorf(item, "", "the Lists of this document have more than %d items, at most so many objects are taken", schema.MaxObjects)
+				out.diagnostics = append(out.diagnostics, d.diagnostics...)
+			}
+			return
+		}
 		l.decodeInto(out, doc, item, fmt.Sprintf("%sitems[%d].", prefix, i), depth+1)
 	}
 }
@@ -211,7 +233,7 @@ const maxListDepth = 3
 
 func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix string, info schema.KindInfo) {
 	obj := info.New()
-	d := decoder{doc: doc, unsupported: l.spec.Unsupported, hideValues: info.Kind == schema.KindSecret, way: make([]stepTo, 0, usualDepth)}
+	d := decoder{doc: doc, unsupported: l.spec.Unsupported, hideValues: info.Kind == schema.KindSecret, way: make([]stepTo, 0, usualDepth), types: make([]reflect.Type, 0, usualDepth)}
 	d.object(n, reflect.ValueOf(obj).Elem(), schema.SupportedFields(info.Kind))
 	d.dropAnnotations(obj, n)
 	d.summarise()
@@ -220,7 +242,12 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 	}
 	schema.SetTypeMeta(obj)
 	schema.Default(obj)
-	l.validate(&d, obj, n)
+	if sops := sopsKey(n); sops != nil {
+		d.diagnostics, d.refused = nil, false // what else is wrong follows from it
+		d.errorf(sops, excludeHint(doc.path), "%s", sopsMessage)
+	} else {
+		l.validate(&d, obj, n)
+	}
 	size := d.measure(obj, n)
 	at := doc.position(n)
 	out.diagnostics = append(out.diagnostics, d.diagnostics...)
@@ -241,12 +268,23 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 
 // validate adds what is wrong with the object by itself.
 func (l *loader) validate(d *decoder, obj schema.Object, n *yaml.Node) {
-	for _, p := range schema.Validate(obj) {
+	problems := schema.Validate(obj)
+	if len(problems) == 0 {
+		return
+	}
+	wrong := make(map[string]bool, len(problems))
+	for _, p := range problems {
+		wrong[p.Field] = true
+	}
+	for _, p := range problems {
 		if d.full() {
 			return
 		}
+		if p.Because != "" && wrong[p.Because] {
+			continue
+		}
 		at, isWritten := locate(n, p.Field)
-		if !d.explained(p.Field, isWritten) {
+		if !d.explained(p.Field, isWritten) && !d.isUnread(p.Because) {
 			d.report(schema.Error, at, p.Hint, "%s: %s", p.Field, p.Message)
 		}
 	}

@@ -101,6 +101,8 @@ func hostiles() []hostile {
 		{name: "two names of a megabyte that nearly agree", text: podHead + "  volumes: [{name: " + strings.Repeat("v", million) + "w, emptyDir: {}}]\n" +
 			"  containers:\n    - name: web\n      image: localhost/web:v1\n      volumeMounts:\n        - {mountPath: /v, name: " + strings.Repeat("v", million) + "}\n", line: 10, want: "the pod has no volume"},
 
+		{name: "lists of lists of one object", text: "apiVersion: v1\nkind: List\nitems:\n- &c ~\n- &b {apiVersion: v1, kind: List, items: [" + strings.Repeat("*c, ", 10_000) + "]}\n" +
+			"- {apiVersion: v1, kind: List, items: [" + strings.Repeat("*b, ", 10_000) + "]}\n", line: 5, want: "the Lists of this document have more than"},
 		{name: "a billion laughs", text: laughs(9) + "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config}\ndata: {a: *x8}\n", line: 13, want: "data[a] must be text, not a list"},
 		{name: "a billion laughs where lists may stand", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      args: &x0 [a, a, a, a]\n" + strings.Repeat("    - {name: web, args: *x0}\n", 30_000), want: "aliases expand to more than 100000 values"},
 		{name: "merges of merges", text: configWith(merges(40)) + "labels: {<<: *m39}\n", line: 45, want: "unknown field \"labels\""},

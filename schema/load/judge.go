@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"fairlead/schema"
 )
@@ -32,6 +34,7 @@ func (l *loader) judge(objects []*schema.Desired) (sound bool) {
 	t.rights()
 	t.references()
 	t.services()
+	t.podSecurity()
 	return len(l.diagnostics) == before && !t.leans
 }
 
@@ -41,6 +44,8 @@ type wholeTree struct {
 	objects []*schema.Desired
 	hints   int  // names that were looked for among all others
 	leans   bool // on objects of other sources
+	makers  map[schema.Key]*leftOut
+	asked   map[string]schema.NamespaceSecurity // by namespace, of those that were looked at
 }
 
 // maxHints is for how many names the nearest one is looked for: that goes through
@@ -83,6 +88,9 @@ func (t *wholeTree) namespaces() {
 			continue
 		}
 		last = ""
+		if o.flawed && len(validation.IsDNS1123Label(o.key.Namespace)) > 0 {
+			continue // nobody can declare it, which was told
+		}
 		hint := "declare it with a Namespace object"
 		best := ""
 		if t.hints++; t.hints <= maxHints {
@@ -147,7 +155,12 @@ func (t *wholeTree) reference(o object, prefix string, r schema.Reference) {
 		return
 	}
 	target, flawed := t.find(key)
-	switch {
+	switch maker := t.maker(key); {
+	case target == nil && maker != nil:
+		// Where the maker is an error itself, this one follows from it.
+		if t.spec.Unsupported == "warn" {
+			t.at(o, schema.Warning, prefix+r.Field, fmt.Sprintf("no %s is declared: the %s at %s would make it, and is left out", key, maker.kind, maker.at), "")
+		}
 	case target == nil:
 		t.at(o, schema.Error, prefix+r.Field, fmt.Sprintf("no %s is declared", key), t.nearest(key))
 	case r.Key == "" || flawed:
@@ -173,6 +186,20 @@ func (t *wholeTree) environment(o object, prefix string, key schema.Key, r schem
 	if bad, why := schema.NoEnvironment(target.Object, r.Key); bad != "" {
 		t.at(o, schema.Error, prefix+cmp.Or(r.KeyField, r.Field), fmt.Sprintf("key %q of %s %s", bad, key, why), "")
 	}
+}
+
+// maker is the object that would make a Secret were it supported; nil without one.
+// The tree leans on it: without it, there is something to say.
+func (t *wholeTree) maker(secret schema.Key) *leftOut {
+	if t.makers == nil {
+		t.makers = make(map[schema.Key]*leftOut, len(t.makes))
+		for i := range t.makes {
+			t.makers[t.makes[i].secret] = &t.makes[i]
+		}
+	}
+	found := t.makers[secret]
+	t.leans = t.leans || found != nil
+	return found
 }
 
 func (t *wholeTree) find(key schema.Key) (target schema.Object, flawed bool) {
@@ -208,7 +235,7 @@ func (t *wholeTree) nearest(key schema.Key) string {
 	return ""
 }
 
-// services judges selectors, target ports and node ports.
+// services judges selectors, target ports, node ports and addresses.
 func (t *wholeTree) services() {
 	var services []object
 	for i := range t.objects {
@@ -219,9 +246,11 @@ func (t *wholeTree) services() {
 	pods := indexPods(t.objects, services)
 	slices.SortFunc(services, func(a, b object) int { return a.Position.Compare(b.Position) })
 	taken := make(map[nodePort]claim)
+	addresses := make(map[netip.Addr]claim)
 	for _, o := range services {
 		service := o.Object.(*corev1.Service)
 		t.nodePorts(o, service, taken)
+		t.clusterIP(o, service, addresses)
 		if !o.flawed {
 			t.backends(o, service, pods)
 		}
@@ -234,7 +263,7 @@ type nodePort struct {
 	number   int32
 }
 
-// claim is who has a node port.
+// claim is who has a node port, or an address.
 type claim struct {
 	object object
 	field  string
@@ -258,6 +287,24 @@ func (t *wholeTree) nodePorts(o object, service *corev1.Service, taken map[nodeP
 		}
 		taken[id] = claim{o, field}
 	}
+}
+
+// clusterIP refuses an address that another service has, or that services cannot have.
+func (t *wholeTree) clusterIP(o object, service *corev1.Service, taken map[netip.Addr]claim) {
+	const field = "spec.clusterIP"
+	addr, err := netip.ParseAddr(service.Spec.ClusterIP)
+	if err != nil {
+		return // none, or no address at all, which was told
+	}
+	if services := t.opts.ServiceRange; services.IsValid() && !services.Contains(addr) {
+		t.at(o, schema.Error, field, fmt.Sprintf("%s is not in %s, from which services have their addresses", addr, services), "leave it out to have one given")
+		return
+	}
+	if first, twice := taken[addr]; twice {
+		t.at(o, schema.Error, field, fmt.Sprintf("%s is taken by %s at %s", addr, first.object.key, first.object.Locate(first.field)), "leave it out to have one given")
+		return
+	}
+	taken[addr] = claim{o, field}
 }
 
 // backends warns of a service that can never reach a pod.

@@ -8,6 +8,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"path"
 	"runtime"
 	"slices"
@@ -25,6 +26,7 @@ type Options struct {
 	Known           func(schema.Key) schema.Object // ConfigMaps and Secrets of other sources, nil for one that does not exist; may be nil
 	Rights          *schema.Rights                 // what the source may ask for; nil judges without
 	NodePorts       PortRange                      // that services may ask for; zero is 30000-32767
+	ServiceRange    netip.Prefix                   // that services have their addresses from; invalid: not known, and not judged
 	CUE             *CUE                           // evaluates CUE and remembers what came out; nil: this Load's own
 	Cache           *Cache                         // remembers what YAML and JSON files were decoded to; nil remembers nothing
 	// VerdictOnly has no objects handed out: what is known of most is forgotten as
@@ -86,6 +88,12 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d objects, at most %d are taken", count, schema.MaxObjects), "")
 	}
 	sound := ctx.Err() == nil && l.soundAfter(&m, objects, fresh) || l.judge(objects)
+	if l.needsObjects {
+		opts.VerdictOnly = false
+		result := Load(ctx, tree, spec, opts)
+		result.Objects = nil
+		return result
+	}
 	if opts.Cache != nil && readable && ctx.Err() == nil {
 		l.remember(&m, objects, sound)
 	}
@@ -115,6 +123,9 @@ type loader struct {
 	last        *rememberedTree // what the source's last Load left
 	diagnostics schema.Diagnostics
 	arenas      sync.Pool // of *arena, that nobody uses
+	makes       []leftOut // what objects that are not taken would make, in the order of files and documents
+	// needsObjects is set when a verdict takes objects that VerdictOnly has forgotten.
+	needsObjects bool
 }
 
 // manifests are the files of a tree that hold objects, compared with those of the
@@ -333,6 +344,7 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) ([]decoded, bool
 func (r *rememberedFile) note(all []decoded) {
 	for _, d := range all {
 		r.diagnostics = append(r.diagnostics, d.diagnostics...)
+		r.makes = append(r.makes, d.makes...)
 		if r.nameless == nil {
 			r.nameless = d.nameless
 		}
@@ -402,19 +414,21 @@ const panicMessage = "this document cannot be read, which is a bug of Fairlead's
 func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
 	var objects []*schema.Desired
 	nameless := make(map[string]bool)
-	tell := func(diagnostics schema.Diagnostics, at *schema.Position) {
+	tell := func(diagnostics schema.Diagnostics, first *schema.Diagnostic) {
 		l.diagnostics = append(l.diagnostics, diagnostics...)
-		if at != nil && !nameless[at.Path] {
-			nameless[at.Path] = true
-			l.fail(*at, "no apiVersion and kind: this is not an object", excludeHint(at.Path))
+		if first != nil && !nameless[first.Path] {
+			nameless[first.Path] = true
+			l.diagnostics = append(l.diagnostics, *first)
 		}
 	}
 	m.telling = l.last.tellingWithout(m.gone)
 	for _, f := range m.telling {
 		tell(f.diagnostics, f.nameless)
+		l.makes = append(l.makes, f.makes...)
 	}
 	for _, d := range fresh {
 		tell(d.diagnostics, d.nameless)
+		l.makes = append(l.makes, d.makes...)
 		objects = append(objects, d.objects...)
 	}
 	slices.SortStableFunc(objects, compare)

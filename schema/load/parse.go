@@ -27,7 +27,8 @@ type chunk struct {
 // parsed alone: in parallel, and a syntax error in one hides nothing of the
 // others. A file with directives stays whole, they belong to what follows.
 func split(text []byte) []chunk {
-	if text = bytes.TrimPrefix(text, []byte("\ufeff")); hasDirective(text) {
+	text = withoutMarks(text)
+	if hasDirective(text) {
 		return []chunk{{text: text}}
 	}
 	var chunks []chunk
@@ -46,6 +47,31 @@ func split(text []byte) []chunk {
 	return append(chunks, chunk{text[start:], startLine})
 }
 
+// byteOrderMark begins files that some editors write, and so parts of what was put
+// together from them.
+var byteOrderMark = []byte("\ufeff")
+
+// withoutMarks takes away the byte order marks at the beginning of the text, before
+// document markers, and before what comes first behind one.
+func withoutMarks(text []byte) []byte {
+	text = bytes.TrimPrefix(text, byteOrderMark)
+	if !bytes.Contains(text, byteOrderMark) {
+		return text
+	}
+	var out []byte
+	first := true // nothing but blank lines and comments since the document's marker
+	for line := range bytes.Lines(text) {
+		bare := bytes.TrimPrefix(line, byteOrderMark)
+		marker := isMarker(bare)
+		if first || marker {
+			line = bare
+		}
+		first = marker || first && (len(bytes.TrimSpace(line)) == 0 || line[0] == '#')
+		out = append(out, line...)
+	}
+	return out
+}
+
 func isMarker(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("---")) && (len(text) == 3 || strings.IndexByte(" \t\r\n", text[3]) >= 0)
 }
@@ -58,6 +84,7 @@ func hasDirective(text []byte) bool {
 type syntaxError struct {
 	line, column int
 	message      string
+	hint         string
 }
 
 // parseYAML returns the roots of a chunk's documents, with lines counted from
@@ -90,7 +117,7 @@ func parseAnyYAML(text []byte) ([]*yaml.Node, *syntaxError) {
 		}
 		root := document.Content[0]
 		if deep := tooDeep(root, 0); deep != nil {
-			return roots, &syntaxError{deep.Line, deep.Column, fmt.Sprintf("nested deeper than %d levels", maxDepth)}
+			return roots, &syntaxError{line: deep.Line, column: deep.Column, message: fmt.Sprintf("nested deeper than %d levels", maxDepth)}
 		}
 		roots = append(roots, root)
 	}
@@ -123,7 +150,48 @@ func yamlError(err error, text []byte) *syntaxError {
 	if len(text) <= maxSearchBytes && bytes.Count(text, []byte("\n")) <= maxSearchLines {
 		line = firstBadLine(text)
 	}
-	return &syntaxError{line: line, message: "not YAML: " + message}
+	return &syntaxError{line: line, message: "not YAML: " + message, hint: syntaxHint(message, lineOf(text, line))}
+}
+
+// lineOf is the text's line of a number, from 1.
+func lineOf(text []byte, number int) string {
+	for line := range bytes.Lines(text) {
+		if number--; number == 0 {
+			return string(line)
+		}
+	}
+	return ""
+}
+
+// syntaxHint is what to write instead of a line that the parser does not understand;
+// empty where that is not known.
+func syntaxHint(message, line string) string {
+	value := strings.TrimSpace(line)
+	if _, after, ok := strings.Cut(line, ": "); ok {
+		value = strings.TrimSpace(after)
+	}
+	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+	switch {
+	case strings.Contains(line, "{{"):
+		return templateHint
+	case strings.HasPrefix(line, "<<<<<<<"), strings.HasPrefix(line, "======="), strings.HasPrefix(line, ">>>>>>>"):
+		return "this is what a merge left: settle the conflict"
+	case strings.Contains(indent, "\t"):
+		return "indent with spaces: YAML takes no tabs there"
+	case strings.Contains(message, "<document start>"):
+		return "write a line --- between two documents"
+	case strings.Contains(message, "cannot start any token") && value != "" && strings.ContainsRune("@`%", rune(value[0])):
+		return fmt.Sprintf("quote what begins with %c", value[0])
+	case strings.HasSuffix(value, ":") && strings.Contains(message, "mapping values are not allowed"):
+		return "a colon at the end begins an object: leave it out, or quote the value"
+	case strings.Contains(message, "mapping values are not allowed") && strings.Contains(value, ": "):
+		return "quote a value that has a colon and a space in it"
+	case strings.Contains(message, "unknown escape"):
+		return "write single quotes, or two backslashes for one"
+	case strings.Contains(message, "mapping values are not allowed"), strings.Contains(message, "did not find expected key"):
+		return "the indentation does not fit the lines before, or a quote or bracket is left open there"
+	}
+	return ""
 }
 
 // Bounds on firstBadLine, which parses everything before it once per line.
@@ -163,7 +231,7 @@ func parseJSON(text []byte) ([]*yaml.Node, *syntaxError) {
 	p.tokens.UseNumber()
 	if at := invalidUTF8(text); at >= 0 {
 		line, column := p.position(at)
-		return nil, &syntaxError{line, column, "not JSON: this is not UTF-8"} // the decoder would replace it unasked
+		return nil, &syntaxError{line: line, column: column, message: "not JSON: this is not UTF-8"} // the decoder would replace it unasked
 	}
 	var roots []*yaml.Node
 	for {
@@ -306,14 +374,33 @@ func (p *jsonParser) syntaxError(err error) *syntaxError {
 			err, offset = whole, p.root+int(syntax.Offset)-1
 		}
 	}
-	line, column := p.position(max(0, min(offset, len(p.text)-1)))
-	return &syntaxError{line, column, "not JSON: " + err.Error()}
+	at := max(0, min(offset, len(p.text)-1))
+	line, column := p.position(at)
+	return &syntaxError{line: line, column: column, message: "not JSON: " + err.Error(), hint: jsonHint(p.text, at)}
+}
+
+// jsonHint is what to write instead of the character at an offset, which JSON does not
+// have there; empty where that is not known.
+func jsonHint(text []byte, at int) string {
+	if at >= len(text) {
+		return ""
+	}
+	before := bytes.TrimRight(text[:at], " \t\r\n")
+	switch {
+	case text[at] == '/' || text[at] == '#':
+		return "JSON has no comments"
+	case text[at] == '\'':
+		return "JSON takes double quotes only"
+	case (text[at] == '}' || text[at] == ']') && bytes.HasSuffix(before, []byte(",")):
+		return "leave out the comma before it"
+	}
+	return ""
 }
 
 // diagnostic places a syntax error in its file.
 func (e *syntaxError) diagnostic(path string, before int) schema.Diagnostic {
 	return schema.Diagnostic{
 		Position: schema.Position{Path: path, Line: e.line + before, Column: e.column},
-		Severity: schema.Error, Message: e.message,
+		Severity: schema.Error, Message: e.message, Hint: e.hint,
 	}
 }

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"net/netip"
 	"slices"
 
 	"fairlead/schema"
@@ -17,6 +18,7 @@ type verdictOn struct {
 	sound      bool
 	namespaces []string
 	nodePorts  PortRange
+	services   netip.Prefix
 	rights     string
 }
 
@@ -24,7 +26,7 @@ type verdictOn struct {
 // those that were decoded now, sorted too.
 func (l *loader) soundAfter(m *manifests, objects, fresh []*schema.Desired) bool {
 	last := l.last.verdict
-	if !last.sound || m.lost || len(m.cues) > 0 || last.nodePorts != l.opts.NodePorts || last.rights != rightsOf(l.opts) || !slices.Equal(last.namespaces, l.opts.KnownNamespaces) {
+	if !last.sound || m.lost || len(m.cues) > 0 || last.nodePorts != l.opts.NodePorts || last.services != l.opts.ServiceRange || last.rights != rightsOf(l.opts) || !slices.Equal(last.namespaces, l.opts.KnownNamespaces) {
 		return false
 	}
 	t := &wholeTree{loader: l, objects: objects}
@@ -84,7 +86,10 @@ func (t *wholeTree) addsNothingToSay(o object) bool {
 		return false
 	}
 	if o.pods == nil {
-		return true
+		return o.key.Kind != schema.KindNamespace || !asksOfPods(o.Object)
+	}
+	if t.securityOf(o.key.Namespace) != (schema.NamespaceSecurity{}) {
+		return false
 	}
 	for _, r := range o.pods.references {
 		target := t.first(schema.Key{Kind: r.Kind, Namespace: o.key.Namespace, Name: r.Name})
@@ -105,4 +110,10 @@ func (t *wholeTree) isDouble(key schema.Key) bool {
 func (t *wholeTree) isDeclared(namespace string) bool {
 	return namespace == "" || namespace == "default" || slices.Contains(t.opts.KnownNamespaces, namespace) ||
 		t.first(schema.Key{Kind: schema.KindNamespace, Name: namespace}).exists()
+}
+
+// asksOfPods reports whether a Namespace's labels say anything about its pods.
+func asksOfPods(namespace schema.Object) bool {
+	labels := namespace.GetLabels()
+	return schema.NamespaceSecurityOf(labels) != (schema.NamespaceSecurity{}) || len(schema.AgedSecurityLabels(labels)) > 0
 }

@@ -46,6 +46,9 @@ func (s *source) read() (*parsedFile, schema.Diagnostics) {
 	if len(text) > schema.MaxFileSize {
 		return nil, schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("more than the %d bytes that are read", schema.MaxFileSize), Hint: excludeHint(s.file.Path)}}
 	}
+	if problem := sealed(s.file.Path, text); problem != nil {
+		return nil, schema.Diagnostics{*problem}
+	}
 	if s.isJSON() {
 		return &parsedFile{chunks: []chunk{{text: text}}, chunk: -1}, nil
 	}

@@ -1,0 +1,190 @@
+package load
+
+import (
+	"bytes"
+	"fmt"
+	"path"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"fairlead/schema"
+)
+
+// Files that hold no objects of Kubernetes stand beside those that do. Each is told
+// for what it is, so that its owner sees at once whether to exclude or to convert it.
+
+const templateHint = "this is a template: render it first, and commit what comes out"
+
+// sealedFiles begin like no manifest: what they hold is not here to be read.
+var sealedFiles = []struct{ start, what string }{
+	{"\x00GITCRYPT\x00", "encrypted with git-crypt"},
+	{"$ANSIBLE_VAULT;", "encrypted with Ansible Vault"},
+	{"age-encryption.org/", "encrypted with age"},
+	{"-----BEGIN AGE ENCRYPTED FILE-----", "encrypted with age"},
+	{"-----BEGIN PGP MESSAGE-----", "encrypted with PGP"},
+	{"version https://git-lfs.github.com/spec/", "a pointer of Git LFS to a file that is not in Git"},
+	{"\xff\xfe", "written in UTF-16"},
+	{"\xfe\xff", "written in UTF-16"},
+}
+
+// sealed is why the text of a file is not read; nil for one that may be.
+func sealed(name string, text []byte) *schema.Diagnostic {
+	what := ""
+	for _, s := range sealedFiles {
+		if bytes.HasPrefix(text, []byte(s.start)) {
+			what = s.what
+		}
+	}
+	if what == "" && len(text) > 3 && (text[0] == 0) != (text[1] == 0) && (text[2] == 0) == (text[0] == 0) && (text[3] == 0) == (text[1] == 0) {
+		what = "written in UTF-16" // ASCII of two bytes each
+	}
+	if what == "" {
+		return nil
+	}
+	hint := excludeHint(name)
+	if strings.HasSuffix(what, "UTF-16") {
+		hint = "save it as UTF-8"
+	}
+	return &schema.Diagnostic{
+		Position: schema.Position{Path: name, Line: 1}, Severity: schema.Error,
+		Message: fmt.Sprintf("this file is %s, and cannot be read here", what), Hint: hint,
+	}
+}
+
+// sopsFields are what SOPS notes of a file that it encrypted.
+var sopsFields = []string{"mac", "lastmodified", "version", "age", "pgp", "kms", "gcp_kms", "azure_kv", "hc_vault", "encrypted_regex", "encrypted_suffix", "unencrypted_suffix"}
+
+// sopsKey is the key under which SOPS notes that it encrypted an object; nil for one
+// that it did not.
+func sopsKey(n *yaml.Node) *yaml.Node {
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	key, notes := findKey(n, "sops", nil)
+	if key == nil {
+		return nil
+	}
+	for _, name := range sopsFields {
+		if child(notes, name) != nil {
+			return key
+		}
+	}
+	return nil
+}
+
+const sopsMessage = "this is encrypted with SOPS, and nothing here decrypts it"
+
+func isEncrypted(n *yaml.Node) bool {
+	return n != nil && n.Kind == yaml.ScalarNode && strings.HasPrefix(n.Value, schema.EncryptedBySOPS)
+}
+
+// wellKnownFiles are told by the keys that they all have at their top.
+var wellKnownFiles = []struct {
+	keys []string
+	what string
+}{
+	{[]string{"services", "volumes"}, "a Docker Compose file"},
+	{[]string{"services", "networks"}, "a Docker Compose file"},
+	{[]string{"services", "version"}, "a Docker Compose file"},
+	{[]string{"on", "jobs"}, "a GitHub workflow"},
+	{[]string{"version", "updates"}, "Dependabot's configuration"},
+	{[]string{"openapi", "paths"}, "an OpenAPI description"},
+	{[]string{"swagger", "paths"}, "an OpenAPI description"},
+	{[]string{"creation_rules"}, "SOPS' configuration"},
+	{[]string{"scrape_configs"}, "Prometheus' configuration"},
+	{[]string{"route", "receivers"}, "the Alertmanager's configuration"},
+	{[]string{"panels", "schemaVersion"}, "a dashboard of Grafana"},
+	{[]string{"dependencies", "name"}, "a package's description"},
+	{[]string{"compilerOptions"}, "the TypeScript compiler's configuration"},
+	{[]string{"AWSTemplateFormatVersion"}, "a template of CloudFormation"},
+	{[]string{"site_name"}, "the configuration of MkDocs"},
+	{[]string{"repos"}, "pre-commit's configuration"},
+}
+
+// wellKnownNames are told by the name of their file.
+var wellKnownNames = map[string]string{
+	".gitlab-ci.yml": "GitLab's pipeline", "Taskfile.yml": "a Taskfile", "Taskfile.yaml": "a Taskfile", "package.json": "a package's description",
+	"docker-compose.yml": "a Docker Compose file", "docker-compose.yaml": "a Docker Compose file", "compose.yml": "a Docker Compose file", "compose.yaml": "a Docker Compose file",
+}
+
+// kustomizationFields are of what kustomize builds from, which may go without a kind.
+var kustomizationFields = []string{"resources", "bases", "patches", "patchesStrategicMerge", "configMapGenerator", "secretGenerator", "namePrefix", "commonLabels", "images"}
+
+// notAnObject tells what a document without apiVersion or kind is.
+func notAnObject(at schema.Position, n *yaml.Node) schema.Diagnostic {
+	out := schema.Diagnostic{Position: at, Severity: schema.Error, Message: "no apiVersion and kind: this is not an object", Hint: excludeHint(at.Path)}
+	base := path.Base(at.Path)
+	switch what := wellKnown(base, n); {
+	case sopsKey(n) != nil:
+		out.Message = sopsMessage
+	case isUnrendered(n):
+		out.Message, out.Hint = "this is a template, not an object", "render it first, and commit what comes out"
+	case isKustomization(base, n):
+		out.Message, out.Hint = "this is a kustomization, which is not built yet", kustomizeHint
+	case strings.HasPrefix(base, "values") && n.Kind == yaml.MappingNode:
+		out.Message = "no apiVersion and kind: this is not an object, it looks like the values of a Helm chart"
+	case n.Kind == yaml.SequenceNode && len(n.Content) > 0 && child(target(n.Content[0]), "kind") != nil:
+		out.Message, out.Hint = "this is a list, not an object", "write its objects as documents, with --- between them, or as the items of a List"
+	case hasKeyLike(n, "apiVersion") && hasKeyLike(n, "kind"):
+		out.Hint = "their names are written apiVersion and kind"
+	case what != "":
+		out.Message = fmt.Sprintf("this is %s, not an object", what)
+	}
+	return out
+}
+
+// hasKeyLike reports whether an object has a key that differs from a name in case only.
+func hasKeyLike(n *yaml.Node, name string) bool {
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if strings.EqualFold(n.Content[i].Value, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func isKustomization(base string, n *yaml.Node) bool {
+	if base != "kustomization.yaml" && base != "kustomization.yml" {
+		return false
+	}
+	for _, name := range kustomizationFields {
+		if child(n, name) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func wellKnown(base string, n *yaml.Node) string {
+	if n.Kind != yaml.MappingNode {
+		return ""
+	}
+	for _, f := range wellKnownFiles {
+		all := true
+		for _, key := range f.keys {
+			all = all && child(n, key) != nil
+		}
+		if all {
+			return f.what
+		}
+	}
+	return wellKnownNames[base]
+}
+
+// isChart reports whether a document describes a Helm chart: it has an apiVersion of
+// Helm's and no kind.
+func isChart(name string, n *yaml.Node) bool {
+	base := path.Base(name)
+	return base == "Chart.yaml" || base == "Chart.yml" || child(n, "version") != nil && child(n, "name") != nil
+}
+
+// isUnrendered reports whether a value is {{ … }}, which is an object in an object to
+// YAML.
+func isUnrendered(n *yaml.Node) bool {
+	if n.Kind != yaml.MappingNode || n.Style&yaml.FlowStyle == 0 || len(n.Content) == 0 {
+		return false
+	}
+	inner := n.Content[0]
+	return inner.Kind == yaml.MappingNode && inner.Style&yaml.FlowStyle != 0
+}
