@@ -281,6 +281,8 @@ const fieldsIntro = "# Kinds and fields\n\n" +
 	"- **Not yet, only adds**: refused, or left out with a warning where the Source\n" +
 	"  says `unsupported: warn`.\n" +
 	"- **Refused**: always, because leaving it out could loosen what you asked for.\n\n" +
+	"What is empty (`null`, `\"\"`, `[]`, `{}`) asks for nothing and is accepted in any\n" +
+	"field, but for those that a choice is made by, such as `volumes.csi`.\n\n" +
 	"Kinds: Namespace, Deployment, Pod, Service, ConfigMap, Secret, Source. Other\n" +
 	"kinds of Kubernetes are refused by name; ServiceAccount, Role, RoleBinding,\n" +
 	"ClusterRole, ClusterRoleBinding, PodSecurityPolicy and CustomResourceDefinition\n" +
@@ -346,6 +348,10 @@ func (w *fieldWalk) add(f *schema.FieldSupport, path, note string) {
 		note = "only `" + strings.Join(f.Values, "`, `") + "`"
 	case note == "":
 		note = f.Note
+	}
+	if len(f.Nothing) > 0 {
+		accepted := "`" + strings.Join(f.Nothing, "` or `") + "` changes nothing and is accepted"
+		note = strings.TrimPrefix(note+"; "+accepted, "; ")
 	}
 	line := "`" + w.prefix + path + "`"
 	if note != "" {

@@ -185,6 +185,7 @@ func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
 // Secrets of other sources.
 func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	first, last, _ := nodePorts(m.config)
+	services, _ := netip.ParsePrefix(m.config.ServiceCIDR) // it was parsed at the start
 	snapshot := m.feed.Snapshot()
 	applied := ""
 	if src, ok := state.Get[*schema.Source](snapshot, "", source); ok {
@@ -192,6 +193,7 @@ func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec
 	}
 	r := load.Load(ctx, tree, spec, load.Options{
 		CUE: m.cue, Cache: m.loaded, Applied: applied, Source: source, Rights: &rights, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
+		ServiceRange: services,
 		Known: func(key schema.Key) schema.Object {
 			if obj := snapshot.Get(key); obj != nil && schema.OriginOf(obj).Source != source {
 				return obj

@@ -24,6 +24,8 @@ func validateCommand() *cobra.Command {
 if left out. Everything wrong is told at once, each at its line. Nothing is
 asked of a cluster.
 
+A PATH without manifests is invalid: nothing was checked.
+
 Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,6 +61,7 @@ func validate(cmd *cobra.Command, path string, spec schema.SourceSpec, output st
 		Files: result.Files, Objects: result.Count,
 		Diagnostics: fromHere(result.Diagnostics, path),
 	}
+	report.notEmpty(path)
 	report.count()
 	if output == "json" {
 		err = writeAs(cmd.OutOrStdout(), output, report)
@@ -109,6 +112,23 @@ type validation struct {
 	Errors      int                `json:"errors"`
 	Warnings    int                `json:"warnings"`
 	Diagnostics schema.Diagnostics `json:"diagnostics"`
+}
+
+// notEmpty tells of a path below which there was nothing to check: most often it is
+// the wrong one.
+func (v *validation) notEmpty(path string) {
+	switch {
+	case len(v.Diagnostics) > 0 || v.Objects > 0:
+	case v.Files == 0:
+		v.Diagnostics = append(v.Diagnostics, schema.Diagnostic{
+			Position: schema.Position{Path: path}, Severity: schema.Error, Message: "there are no manifests here, so nothing was checked",
+			Hint: "manifests are the files named .yaml, .yml, .json and .cue that are not left out",
+		})
+	default:
+		v.Diagnostics = append(v.Diagnostics, schema.Diagnostic{
+			Position: schema.Position{Path: path}, Severity: schema.Warning, Message: "there are no objects in the manifests here",
+		})
+	}
 }
 
 func (v *validation) count() {
