@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -90,7 +91,7 @@ func (x *Executor) do(ctx context.Context, t Task, op pod.Operation) Result {
 }
 
 func (x *Executor) createSandbox(t Task) Result {
-	fail := func(err error) Result { return Result{err: err, reason: schema.ReasonSandbox} }
+	fail := func(err error) Result { return Result{err: err, reason: nodes(err, schema.ReasonSandbox)} }
 	ip, err := netip.ParseAddr(t.obs.IP)
 	if err != nil {
 		return fail(fmt.Errorf("pod address: %w", err))
@@ -151,7 +152,7 @@ func shows(path, content string) bool {
 
 func (x *Executor) prepareVolumes(t Task) Result {
 	if err := x.volumes.Prepare(t.wanted.Pod, t.data, t.place); err != nil {
-		return Result{err: fmt.Errorf("prepare volumes: %w", err), reason: missing(err, schema.ReasonMount)}
+		return Result{err: fmt.Errorf("prepare volumes: %w", err), reason: nodes(err, missing(err, schema.ReasonMount))}
 	}
 	return Result{data: t.wanted.Data}
 }
@@ -170,7 +171,8 @@ func (x *Executor) findImage(ctx context.Context, t Task, op pod.Operation) Resu
 	if c := containerSpec(t.wanted, op.Container); c != nil && c.ImagePullPolicy != "" {
 		policy = c.ImagePullPolicy
 	}
-	if policy != corev1.PullAlways {
+	local := schema.LocalImage(op.Image)
+	if policy != corev1.PullAlways || local {
 		look, cancel := context.WithTimeout(ctx, callTimeout)
 		image, err := x.runtime.Image(look, op.Image)
 		cancel()
@@ -178,9 +180,11 @@ func (x *Executor) findImage(ctx context.Context, t Task, op pod.Operation) Resu
 		case err == nil:
 			return Result{imageID: image.ID, message: fmt.Sprintf("container image %q already present on the node", op.Image)}
 		case !errors.Is(err, ErrNoImage):
-			return Result{err: fmt.Errorf("look for image %s: %w", op.Image, err), reason: schema.ReasonErrImagePull}
+			return Result{err: fmt.Errorf("look for image %s: %w", op.Image, err), reason: schema.ReasonNodeError}
 		case policy == corev1.PullNever:
-			return Result{err: fmt.Errorf("container image %q is not present with pull policy of Never", op.Image), reason: schema.ReasonErrImageNeverPull}
+			return Result{err: x.notHere(t, op.Image, "its imagePullPolicy is Never"), reason: schema.ReasonErrImageNeverPull}
+		case local:
+			return Result{err: x.notHere(t, op.Image, "its name has no registry"), reason: schema.ReasonErrImageNeverPull}
 		}
 	}
 	pull, cancel := context.WithTimeout(ctx, pullTimeout)
@@ -188,13 +192,38 @@ func (x *Executor) findImage(ctx context.Context, t Task, op pod.Operation) Resu
 	began := x.now()
 	image, err := x.runtime.Pull(pull, op.Image)
 	if err != nil {
-		reason := schema.ReasonErrImagePull
-		if errors.Is(err, ErrNoRegistry) || errors.Is(err, context.DeadlineExceeded) {
-			reason = schema.ReasonRegistryUnavailable
-		}
-		return Result{err: fmt.Errorf("pull image %s: %w", op.Image, err), reason: reason}
+		return Result{err: fmt.Errorf("pull image %s: %w", op.Image, err), reason: pullReason(err)}
 	}
 	return Result{imageID: image.ID, message: fmt.Sprintf("pulled image %q in %s", op.Image, x.now().Sub(began).Round(time.Millisecond))}
+}
+
+// exhausted are the errors of a node that has run out of something.
+var exhausted = []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EIO}
+
+// nodes is the reason of a step that failed because of the node, and otherwise the
+// other one.
+func nodes(err error, otherwise string) string {
+	if errors.Is(err, ErrNode) || slices.ContainsFunc(exhausted, func(e error) bool { return errors.Is(err, e) }) {
+		return schema.ReasonNodeError
+	}
+	return otherwise
+}
+
+func (x *Executor) notHere(t Task, image, because string) error {
+	return fmt.Errorf("image %s is not on node %s, and %s: load it there, or push it to a registry and name that", image, t.place.Node, because)
+}
+
+// pullReason tells whose fault it is that an image was not pulled.
+func pullReason(err error) string {
+	switch {
+	case errors.Is(err, ErrNode):
+		return schema.ReasonNodeError
+	case errors.Is(err, ErrDenied):
+		return schema.ReasonRegistryDenied
+	case errors.Is(err, ErrNoImage):
+		return schema.ReasonErrImagePull
+	}
+	return schema.ReasonRegistryUnavailable
 }
 
 func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
@@ -204,7 +233,7 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 	}
 	sources, err := x.volumes.Bind(t.wanted.Pod, c)
 	if err != nil {
-		return Result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: schema.ReasonContainerCreate}
+		return Result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: nodes(err, schema.ReasonContainerCreate)}
 	}
 	// The container has mounts of its own by then, or never will. What stays
 	// bound goes with the pod's next start or its end, which tell if it cannot.
@@ -218,7 +247,7 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 		return Result{err: err, reason: missing(err, schema.ReasonContainerCreate)}
 	}
 	if err := errors.Join(x.makeLog(op, logPath), x.makeMessage(op)); err != nil {
-		return Result{err: err, reason: schema.ReasonContainerCreate}
+		return Result{err: err, reason: schema.ReasonNodeError}
 	}
 	r := x.launch(ctx, op, spec)
 	r.message = pod.LinksLeftOut(t.wanted.Pod, t.data.Services)
@@ -234,7 +263,7 @@ func (x *Executor) launch(ctx context.Context, op pod.Operation, spec pod.Contai
 		return Result{err: err}
 	}
 	if err != nil {
-		return Result{err: fmt.Errorf("create container %s: %w", op.Container, err), reason: schema.ReasonContainerCreate}
+		return Result{err: fmt.Errorf("create container %s: %w", op.Container, err), reason: nodes(err, schema.ReasonContainerCreate)}
 	}
 	begin, cancel := context.WithTimeout(ctx, startTimeout)
 	err = x.runtime.Start(begin, id)
@@ -246,7 +275,7 @@ func (x *Executor) launch(ctx context.Context, op pod.Operation, spec pod.Contai
 		remove, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 		err = errors.Join(err, x.runtime.Remove(remove, id))
-		return Result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: schema.ReasonContainerRun}
+		return Result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: nodes(err, schema.ReasonContainerRun)}
 	}
 	return Result{id: id}
 }

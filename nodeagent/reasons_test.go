@@ -46,6 +46,20 @@ func TestAWaitingContainerHasItsReason(t *testing.T) {
 		{"the registry does not answer", `containers: [{name: c, image: "registry.example/none:1"}]`, func(r *rig) {
 			r.runtime.Fail("pull", fmt.Errorf("%w: connection refused", nodeagent.ErrNoRegistry))
 		}, schema.ReasonRegistryUnavailable},
+		{"the registry denies it", `containers: [{name: c, image: "registry.example/none:1"}]`, func(r *rig) {
+			r.runtime.Fail("pull", fmt.Errorf("%w: unauthorized", nodeagent.ErrDenied))
+		}, schema.ReasonRegistryDenied},
+		{"the node cannot keep the image", `containers: [{name: c, image: "registry.example/none:1"}]`, func(r *rig) {
+			r.runtime.Fail("pull", fmt.Errorf("%w: no space left on device", nodeagent.ErrNode))
+		}, schema.ReasonNodeError},
+		{"the image names no registry", `containers: [{name: c, image: "localhost/none:1", imagePullPolicy: Always}]`, nil, schema.ReasonErrImageNeverPull},
+		{"the image may not be pulled", `containers: [{name: c, image: "registry.example/none:1", imagePullPolicy: Never}]`, nil, schema.ReasonErrImageNeverPull},
+		{"the node cannot make it", `containers: [{name: c}]`, func(r *rig) {
+			r.runtime.Fail("create", fmt.Errorf("%w: no cgroups", nodeagent.ErrNode))
+		}, schema.ReasonNodeError},
+		{"the node cannot start it", `containers: [{name: c}]`, func(r *rig) {
+			r.runtime.Fail("start", fmt.Errorf("%w: no conmon", nodeagent.ErrNode))
+		}, schema.ReasonNodeError},
 		{"a key is missing", `containers: [{name: c, env: [{name: X, valueFrom: {secretKeyRef: {name: x, key: y}}}]}]`, nil, schema.ReasonContainerConfig},
 		{"a ConfigMap is missing", `containers: [{name: c, envFrom: [{configMapRef: {name: x}}]}]`, nil, schema.ReasonContainerConfig},
 		{"what is asked for cannot be done", `containers: [{name: c, volumeMounts: [{name: x, mountPath: /x}]}]`, nil, schema.ReasonContainerCreate},

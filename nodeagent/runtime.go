@@ -24,7 +24,7 @@ type Runtime interface {
 	List(ctx context.Context) ([]pod.Found, error)
 	// Create makes a container without starting it. A name that is taken by a
 	// container that does not run is taken over. ErrNoImage if the image is not
-	// present; Create never pulls.
+	// present; Create never pulls. ErrNode if the node is why it fails, as of Start.
 	Create(ctx context.Context, spec pod.ContainerSpec) (id string, err error)
 	// Start runs a created container; when it returns the main process runs or
 	// has already ended.
@@ -42,8 +42,9 @@ type Runtime interface {
 	// Image finds an image by reference; ErrNoImage if it is not present.
 	Image(ctx context.Context, ref string) (pod.Image, error)
 	Images(ctx context.Context) ([]pod.Image, error)
-	// Pull fetches an image, also one that is present. ErrNoRegistry if nobody
-	// could be asked for it.
+	// Pull fetches an image, also one that is present. ErrNoImage if its registry
+	// does not have it, ErrDenied if it does not let this node have it, ErrNoRegistry
+	// if it could not be asked, ErrNode if the node cannot keep it.
 	Pull(ctx context.Context, ref string) (pod.Image, error)
 	// Exec runs a command in a running container as its main process was run, with
 	// the same environment, and waits for its end, for at most limit from its
@@ -59,6 +60,12 @@ var ErrNoImage = errors.New("image not present")
 // ErrNoRegistry says that the registry of an image does not answer: whether it has
 // the image is not known.
 var ErrNoRegistry = errors.New("registry unavailable")
+
+// ErrDenied says that a registry does not let this node have an image.
+var ErrDenied = errors.New("registry denies access")
+
+// ErrNode says that the node, and not what it was to do, is why it was not done.
+var ErrNode = errors.New("the node cannot do it")
 
 // ErrUnavailable says that the runtime did not answer: whether the call had an
 // effect is not known. Any method of Runtime may wrap it.

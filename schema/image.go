@@ -60,3 +60,7 @@ func isSimpleTag(tag string) bool {
 func imageIsLatest(image string) bool {
 	return strings.HasSuffix(image, ":latest") && !strings.Contains(image, "@")
 }
+
+// LocalImage reports whether a normalised image names no registry: its first part is
+// localhost without a port, as images are named that were built on the machine.
+func LocalImage(image string) bool { return strings.HasPrefix(image, "localhost/") }

@@ -11,9 +11,11 @@ import corev1 "k8s.io/api/core/v1"
 const (
 	ReasonCrashLoop           = "CrashLoopBackOff"
 	ReasonErrImagePull        = "ErrImagePull"
-	ReasonImagePullBackOff    = "ImagePullBackOff" // ErrImagePull, again
-	ReasonErrImageNeverPull   = "ErrImageNeverPull"
+	ReasonImagePullBackOff    = "ImagePullBackOff"  // ErrImagePull, again
+	ReasonErrImageNeverPull   = "ErrImageNeverPull" // it may not be pulled, or names no registry, and is not on the node
 	ReasonRegistryUnavailable = "RegistryUnavailable"
+	ReasonRegistryDenied      = "RegistryDenied"             // the registry does not take this node's credentials, or wants some
+	ReasonNodeError           = "NodeError"                  // the node, and not the pod, keeps the container from being fetched, made or started
 	ReasonContainerConfig     = "CreateContainerConfigError" // a ConfigMap, Secret or key is missing
 	ReasonContainerCreate     = "CreateContainerError"
 	ReasonContainerRun        = "RunContainerError"
@@ -30,7 +32,7 @@ const (
 )
 
 // Reasons for which a pod's sandbox or volumes cannot be made, of its condition
-// PodReadyToStartContainers; ReasonContainerConfig is one of them.
+// PodReadyToStartContainers; ReasonContainerConfig and ReasonNodeError are two of them.
 const (
 	ReasonSandbox = "FailedCreatePodSandBox" // namespaces, address, links
 	ReasonMount   = "FailedMount"
@@ -96,6 +98,7 @@ const (
 	ReasonMostNodesSilent    = "MostNodesSilent"
 	ReasonRuntimeUnavailable = "RuntimeUnavailable" // the container runtime answers nothing
 	ReasonNetworkUnavailable = "NetworkUnavailable" // routes, services and names cannot be programmed
+	ReasonNodeUnfit          = "NodeUnfit"          // a check of `fairlead doctor` that every node must pass fails there
 )
 
 // ConditionFetched is a Source's condition that tells whether its repository

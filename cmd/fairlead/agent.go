@@ -82,7 +82,9 @@ func runAgent(ctx context.Context, c config.Agent, log *logrus.Entry) error {
 	containers, err := podman.New(podman.Config{
 		Node: c.NodeName, StorageDir: filepath.Join(c.Dir, "storage"), RunDir: c.RunDir,
 		CgroupParent: fmt.Sprintf("/fairlead/%s/%s", c.Slot, c.NodeName),
-		Runtime:      c.Podman.Runtime, Helper: filepath.Join(filepath.Dir(self), "fairlead-oci"), AdditionalStores: c.Podman.AdditionalStores, NoImage: nodeagent.ErrNoImage, NoRegistry: nodeagent.ErrNoRegistry, Unavailable: nodeagent.ErrUnavailable, Log: log,
+		Runtime:      c.Podman.Runtime, Helper: filepath.Join(filepath.Dir(self), "fairlead-oci"), AdditionalStores: c.Podman.AdditionalStores,
+		AuthFile: c.Podman.AuthFile, RegistriesConf: c.Podman.RegistriesConf,
+		NoImage: nodeagent.ErrNoImage, NoRegistry: nodeagent.ErrNoRegistry, Denied: nodeagent.ErrDenied, NodeFails: nodeagent.ErrNode, Unavailable: nodeagent.ErrUnavailable, Log: log,
 	})
 	if err != nil {
 		return err

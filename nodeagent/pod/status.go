@@ -91,7 +91,7 @@ func failureReason(f Failure, image string) (reason, message string) {
 	switch {
 	case f.Count > 1 && f.Reason == schema.ReasonErrImagePull:
 		return schema.ReasonImagePullBackOff, backOff
-	case f.Count > 1 && f.Reason == schema.ReasonRegistryUnavailable:
+	case f.Count > 1 && (f.Reason == schema.ReasonRegistryUnavailable || f.Reason == schema.ReasonRegistryDenied):
 		return f.Reason, backOff
 	}
 	return f.Reason, f.Message

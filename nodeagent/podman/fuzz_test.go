@@ -56,7 +56,7 @@ func lying(f testing.TB, l *liar) *Podman {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	p := &Podman{
-		cfg:    Config{Node: "n1", RunDir: dir, CgroupParent: "/fairlead/none/n1", NoImage: nodeagent.ErrNoImage, NoRegistry: nodeagent.ErrNoRegistry, Unavailable: nodeagent.ErrUnavailable, Log: logrus.NewEntry(log)},
+		cfg:    Config{Node: "n1", RunDir: dir, CgroupParent: "/fairlead/none/n1", NoImage: nodeagent.ErrNoImage, NoRegistry: nodeagent.ErrNoRegistry, Denied: nodeagent.ErrDenied, NodeFails: nodeagent.ErrNode, Unavailable: nodeagent.ErrUnavailable, Log: logrus.NewEntry(log)},
 		cgroup: findCgroups("/fairlead/none/n1"), procs: map[string]*process{}, lost: map[string]pod.Exit{},
 	}
 	listener, err := net.Listen("unix", p.socket())

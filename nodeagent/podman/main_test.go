@@ -123,7 +123,7 @@ func service(t *testing.T, name string, change func(*Config)) *Podman {
 	cfg := Config{
 		Node: schema.NodeName(name), StorageDir: filepath.Join(testRoot, name, "storage"), RunDir: filepath.Join(testRoot, name, "run"),
 		CgroupParent: fmt.Sprintf("/fairlead/test-%d/%s", os.Getpid(), name), Helper: filepath.Join(testRoot, "fairlead-oci"),
-		NoImage: nodeagent.ErrNoImage, NoRegistry: nodeagent.ErrNoRegistry, Unavailable: nodeagent.ErrUnavailable, Log: logrus.NewEntry(log),
+		NoImage: nodeagent.ErrNoImage, NoRegistry: nodeagent.ErrNoRegistry, Denied: nodeagent.ErrDenied, NodeFails: nodeagent.ErrNode, Unavailable: nodeagent.ErrUnavailable, Log: logrus.NewEntry(log),
 	}
 	if change != nil {
 		change(&cfg)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -41,8 +42,12 @@ type Config struct {
 	Runtime          string   // default: what works on this host
 	Helper           string   // fairlead-oci
 	AdditionalStores []string // read-only image stores; may be empty
-	NoImage          error    // what Create and Image wrap when an image is not present
-	NoRegistry       error    // what Pull wraps when the image's registry does not answer
+	NoImage          error    // what Create, Image and Pull wrap when an image is not there
+	NoRegistry       error    // what Pull wraps when the image's registry cannot be asked
+	Denied           error    // what Pull wraps when the registry does not let this node have the image
+	NodeFails        error    // what Pull, Create and Start wrap when the node, not the container, is why
+	AuthFile         string   // credentials for registries, read at each pull; may not exist
+	RegistriesConf   string   // containers-registries.conf(5), read when the service starts; the machine's own where it does not exist
 	Unavailable      error    // what every call wraps when the service did not answer
 	Log              *logrus.Entry
 }
@@ -121,10 +126,28 @@ func (o once) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errNoService
 	}
 	res, err := o.RoundTripper.RoundTrip(r)
-	if err != nil && gone != nil {
+	switch {
+	case gone == nil:
+	case err != nil:
 		gone.Store(true)
+	default:
+		res.Body = &answer{res.Body, gone}
 	}
 	return res, err
+}
+
+// answer is the body of an answer. One that breaks off is the service's going away.
+type answer struct {
+	io.ReadCloser
+	gone *atomic.Bool
+}
+
+func (a *answer) Read(b []byte) (int, error) {
+	n, err := a.ReadCloser.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		a.gone.Store(true)
+	}
+	return n, err
 }
 
 // judge marks an error that is not the service's own answer: what the call did
@@ -167,7 +190,7 @@ func (p *Podman) Create(ctx context.Context, s pod.ContainerSpec) (string, error
 	case noImage(err):
 		return "", fmt.Errorf("%w: %s", p.cfg.NoImage, s.Image)
 	default:
-		return "", p.judge(err)
+		return "", p.blame(err, false)
 	}
 }
 
@@ -294,7 +317,7 @@ func (p *Podman) Start(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return p.judge(containers.Start(ctx, id, nil))
+	return p.blame(containers.Start(ctx, id, nil), true)
 }
 
 // Remove implements nodeagent.Runtime.
@@ -433,38 +456,6 @@ func (p *Podman) Images(ctx context.Context) ([]pod.Image, error) {
 		out = append(out, pod.Image{ID: imageID(i.ID), Names: append(i.RepoTags, i.RepoDigests...), Bytes: i.Size})
 	}
 	return out, nil
-}
-
-// Pull implements nodeagent.Runtime.
-func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
-	c, err := p.call(ctx)
-	if err != nil {
-		return pod.Image{}, err
-	}
-	if _, err := images.Pull(c, ref, new(images.PullOptions).WithQuiet(true).WithPolicy("always")); err != nil {
-		return pod.Image{}, p.judgePull(c, ref, err)
-	}
-	return p.Image(ctx, ref)
-}
-
-// silence is part of what Podman says when a registry does not answer; there is
-// nothing else to tell it by.
-var silence = []string{
-	"connection refused", "no such host", "i/o timeout", "network is unreachable", "no route to host", "TLS handshake timeout",
-	"server misbehaving", "connection reset by peer", "Temporary failure in name resolution",
-}
-
-// judgePull tells a service that went away from a registry that does not answer
-// from an image that cannot be had. No registry stands behind localhost: who
-// names an image so means one that is on the node.
-func (p *Podman) judgePull(c context.Context, ref string, err error) error {
-	if gone, _ := c.Value(callKey{}).(*atomic.Bool); gone != nil && gone.Load() {
-		return p.judge(err)
-	}
-	if !strings.HasPrefix(ref, "localhost/") && slices.ContainsFunc(silence, func(s string) bool { return strings.Contains(err.Error(), s) }) {
-		return fmt.Errorf("%w: %w", p.cfg.NoRegistry, err)
-	}
-	return err
 }
 
 func (p *Podman) socket() string { return filepath.Join(p.cfg.RunDir, "podman.sock") }

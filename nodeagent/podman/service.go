@@ -70,6 +70,9 @@ func (p *Podman) serve(ctx context.Context) error {
 	}
 	cmd := exec.Command("podman", "--log-level", "error", "system", "service", "--time", "0", "unix://"+p.socket())
 	cmd.Env = append(os.Environ(), "CONTAINERS_CONF="+p.confPath(), "CONTAINERS_STORAGE_CONF="+p.storagePath())
+	if _, err := os.Stat(p.cfg.RegistriesConf); err == nil {
+		cmd.Env = append(cmd.Env, "CONTAINERS_REGISTRIES_CONF="+p.cfg.RegistriesConf)
+	}
 	// A session of its own: a terminal's signals are not meant for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stderr, err := cmd.StderrPipe()

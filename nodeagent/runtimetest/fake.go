@@ -541,7 +541,7 @@ func (f *Fake) Pull(ctx context.Context, ref string) (pod.Image, error) {
 	if i, ok := f.images[ref]; ok {
 		return i, f.lost("pull")
 	}
-	return pod.Image{}, fmt.Errorf("registry has no %s", ref)
+	return pod.Image{}, fmt.Errorf("%w: registry has no %s", nodeagent.ErrNoImage, ref)
 }
 
 // Exec implements nodeagent.Runtime.

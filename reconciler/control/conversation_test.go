@@ -107,7 +107,7 @@ func (w *talk) do(command string, args []string) {
 	case "crash":
 		w.each(unready, waits("CrashLoopBackOff", "back-off 40s", &corev1.ContainerStateTerminated{ExitCode: 1, Message: "no database"}))
 	case "nopull":
-		w.each(unready, waits("ImagePullBackOff", "registry does not answer", nil))
+		w.each(unready, waits("RegistryUnavailable", "registry does not answer", nil))
 	case "pull":
 		w.each(unready, waits("ContainerCreating", "", nil))
 	case "running":

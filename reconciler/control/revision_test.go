@@ -85,8 +85,14 @@ func TestRevisionWithABarePod(t *testing.T) {
 			p.Status.InitContainerStatuses = []corev1.ContainerStatus{s}
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{waitingFor("PodInitializing", "")}
 		}), 90 * time.Second, "Failed: Pod shop/job: no progress for 1m30s: container migrate of pod job waits: CrashLoopBackOff"},
-		{"finds no image", barePod(containers(waitingFor("ErrImagePull", "connection refused"))), time.Hour,
-			"Stalled: Pod shop/job: container main of pod job waits: ErrImagePull: connection refused"},
+		{"finds no image", barePod(containers(waitingFor("ErrImagePull", "manifest unknown"))), time.Hour,
+			"Failed: Pod shop/job: no progress for 1m30s: container main of pod job waits: ErrImagePull: manifest unknown"},
+		{"has no registry to ask", barePod(containers(waitingFor("RegistryUnavailable", "connection refused"))), time.Hour,
+			"Stalled: Pod shop/job: container main of pod job waits: RegistryUnavailable: connection refused"},
+		{"may not have its image", barePod(containers(waitingFor("RegistryDenied", "unauthorized"))), time.Hour,
+			"Stalled: Pod shop/job: container main of pod job waits: RegistryDenied: unauthorized"},
+		{"cannot be started by its node", barePod(containers(waitingFor("NodeError", "no conmon"))), time.Hour,
+			"Stalled: Pod shop/job: container main of pod job waits: NodeError: no conmon"},
 		{"was changed by nobody", from(barePod(containers(waitingFor("CrashLoopBackOff", ""))), "c1"), time.Hour,
 			"Stalled: Pod shop/job, which this revision did not change: container main of pod job waits: CrashLoopBackOff"},
 	}

@@ -17,6 +17,7 @@ const (
 	Recovering          Code = "Recovering"          // the master gathers the cluster of a lost store
 	MostNodesSilent     Code = "MostNodesSilent"     // the leader doubts itself
 	NodeSilent          Code = "NodeSilent"          // the node does not report
+	NodeUnfit           Code = "NodeUnfit"           // the node lacks what containers need
 	RuntimeUnavailable  Code = "RuntimeUnavailable"  // the node's container runtime does not answer
 	NetworkFailing      Code = "NetworkFailing"      // the network of the node, or of a pod on it, cannot be made
 	NodeNotReady        Code = "NodeNotReady"        // the node reports that it cannot work
@@ -26,8 +27,10 @@ const (
 	ConmonDied          Code = "ConmonDied"          // nobody watches the container any more
 	OOMKilled           Code = "OOMKilled"           // out of memory
 	ConfigMissing       Code = "ConfigMissing"       // a ConfigMap, Secret or key is not there
-	ImagePull           Code = "ImagePull"           // the image cannot be had
+	NodeFailing         Code = "NodeFailing"         // the node cannot start the container, and the container is not why
+	ImagePull           Code = "ImagePull"           // the registry has no such image
 	ImageNotOnNode      Code = "ImageNotOnNode"      // the image may not be pulled and is not there
+	RegistryDenied      Code = "RegistryDenied"      // the registry does not let the node have the image
 	RegistryUnavailable Code = "RegistryUnavailable" // nobody can say whether the image can be had
 	StartFailing        Code = "StartFailing"        // the container cannot be started
 	SetupFailing        Code = "SetupFailing"        // the pod's volumes cannot be made
@@ -67,9 +70,10 @@ type Actor string
 
 // The actors.
 const (
-	Developer Actor = "developer" // commits a fix
-	Operator  Actor = "operator"  // capacity, nodes, registries
-	Nobody    Actor = "nobody"    // it is as it should be, or on its way
+	Developer        Actor = "developer" // commits a fix
+	Operator         Actor = "operator"  // capacity, nodes, their credentials
+	RegistryOperator Actor = "registry"  // whoever runs the registry
+	Nobody           Actor = "nobody"    // it is as it should be, or on its way
 )
 
 // Rule is whose fault a code tells of, who must act and what is to be done.
@@ -97,6 +101,7 @@ var rules = []Rule{
 	{Recovering, Operator, Cluster, "bring back the nodes that are waited for; what runs goes on running"},
 	{MostNodesSilent, Operator, Cluster, "see to the master's own network first; nothing is moved and no node is given up meanwhile"},
 	{NodeSilent, Operator, Cluster, "see to the node or its network; its pods are replaced once their tolerance is over"},
+	{NodeUnfit, Operator, Cluster, "run `fairlead doctor` on the node and do what it says; the node looks again by itself, and what waits for it starts then"},
 	{RuntimeUnavailable, Operator, Cluster, "see to Podman on the node: its service, its storage and the disk below; what runs goes on running"},
 	{NetworkFailing, Operator, Cluster, "see to the node's network: its links, its nftables, and the addresses left in its range"},
 	{NodeNotReady, Operator, Cluster, "see to the node"},
@@ -106,9 +111,11 @@ var rules = []Rule{
 	{ConmonDied, Operator, NoFault, "find out what killed conmon on the node; the container is replaced by itself"},
 	{OOMKilled, Developer, Revision, "raise the memory limit, or make the program need less, and commit"},
 	{ConfigMissing, Developer, Revision, "add what is missing to the tree and commit"},
-	{ImagePull, Developer, Registry, "push the image, or name one that exists and commit"},
-	{ImageNotOnNode, Developer, Revision, "have an operator put the image on the node, or commit an imagePullPolicy that allows to pull it"},
-	{RegistryUnavailable, Operator, Registry, "make the registry reachable from the node"},
+	{NodeFailing, Operator, Cluster, "repair the node: the message says what it lacks, `fairlead doctor` there may say more; the start is tried again by itself"},
+	{ImagePull, Developer, Revision, "push the image, or name one that exists and commit"},
+	{ImageNotOnNode, Developer, Revision, "have an operator load the image on the node, or push it to a registry and commit a reference to it there that may be pulled"},
+	{RegistryDenied, Operator, Registry, "give the node credentials for the registry, in auth.json in its agent's directory, or have the image's owner let it read; many registries say the same of an image that does not exist, so compare the name too"},
+	{RegistryUnavailable, RegistryOperator, Registry, "bring the registry back, or make it reachable from the node; the pull is tried again by itself"},
 	{StartFailing, Developer, Revision, "correct command, image or limits and commit"},
 	{SetupFailing, Developer, Revision, "correct the volume and commit, or provide on the node what it names"},
 	{CrashLoop, Developer, Revision, "read the log, fix the program or its configuration and commit"},

@@ -85,9 +85,16 @@ func TestPods(t *testing.T) {
 		{"restarted, nobody knows after what", readyNode, podWith(status(runs(1, nil))), CrashLoop, Revision, "container c of pod job was restarted 1 time"},
 		{"crashes", readyNode, podWith(status(crashed)), CrashLoop, Revision, "container c of pod job ends with exit code 1, 3 restarts"},
 		{"ended with its node", readyNode, podWith(status(rebooted)), NodeRebooted, NoFault, "container c of pod job ends with exit code 137, NodeRebooted, 0 restarts"},
-		{"lacks an image", readyNode, podWith(status(waits("c", schema.ReasonErrImagePull, "refused"))), ImagePull, Registry, "container c of pod job waits: ErrImagePull: refused"},
+		{"lacks an image", readyNode, podWith(status(waits("c", schema.ReasonErrImagePull, "refused"))), ImagePull, Revision, "container c of pod job waits: ErrImagePull: refused"},
+		{"may not have its image", readyNode, podWith(status(waits("c", schema.ReasonRegistryDenied, "denied"))), RegistryDenied, Registry, "container c of pod job waits: RegistryDenied: denied"},
+		{"cannot ask for its image", readyNode, podWith(status(waits("c", schema.ReasonRegistryUnavailable, "503"))), RegistryUnavailable, Registry, "container c of pod job waits: RegistryUnavailable: 503"},
+		{"has no image and may not pull it", readyNode, podWith(status(waits("c", schema.ReasonErrImageNeverPull, "not here"))), ImageNotOnNode, Revision, "container c of pod job waits: ErrImageNeverPull: not here"},
+		{"cannot be started for what it asks", readyNode, podWith(status(waits("c", schema.ReasonContainerRun, "no command"))), StartFailing, Revision, "container c of pod job waits: RunContainerError: no command"},
+		{"cannot be started there", readyNode, podWith(status(waits("c", schema.ReasonNodeError, "no conmon"))), NodeFailing, Cluster, "container c of pod job waits: NodeError: no conmon"},
+		{"cannot be set up there", readyNode, podWith(condition(corev1.PodReadyToStartContainers, corev1.ConditionFalse, schema.ReasonNodeError, "disk is full")), NodeFailing, Cluster, "pod job cannot be set up: disk is full"},
+		{"is on a node that lacks something", nodeWith(corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: schema.ReasonNodeUnfit, Message: "no runc"}), podWith(), NodeUnfit, Cluster, "pod job is on node n1, which is not ready: no runc"},
 		{"has no configuration", readyNode, podWith(status(waits("c", schema.ReasonContainerConfig, "no ConfigMap x"))), ConfigMissing, Revision, "container c of pod job waits: CreateContainerConfigError: no ConfigMap x"},
-		{"crashes beside one without an image", readyNode, podWith(status(waits("a", schema.ReasonErrImagePull, ""), crashed)), CrashLoop, Revision, "container c of pod job ends with exit code 1, 3 restarts"},
+		{"crashes beside one without an image", readyNode, podWith(status(waits("a", schema.ReasonRegistryUnavailable, ""), crashed)), CrashLoop, Revision, "container c of pod job ends with exit code 1, 3 restarts"},
 		{"was refused", readyNode, podWith(func(p *corev1.Pod) {
 			p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "Evicted", "disk is full"
 		}), Failed, Revision, "pod job failed: Evicted: disk is full"},

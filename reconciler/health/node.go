@@ -31,6 +31,7 @@ func NodeReady(r state.Reader, name string) bool {
 
 // nodeCodes are the reasons for which a node says that it cannot work.
 var nodeCodes = map[string]Code{
+	schema.ReasonNodeUnfit:          NodeUnfit,
 	schema.ReasonRuntimeUnavailable: RuntimeUnavailable,
 	schema.ReasonNetworkUnavailable: NetworkFailing,
 	schema.ReasonBadAddress:         BadAddress,

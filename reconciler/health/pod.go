@@ -168,6 +168,7 @@ var setupCodes = map[string]Code{
 	schema.ReasonSandbox:         NetworkFailing,
 	schema.ReasonMount:           SetupFailing,
 	schema.ReasonContainerConfig: ConfigMissing,
+	schema.ReasonNodeError:       NodeFailing,
 }
 
 // lackingCodes are the reasons for which no node takes a pod.
@@ -197,6 +198,8 @@ var waitingCodes = map[string]Code{
 	schema.ReasonImagePullBackOff:    ImagePull,
 	schema.ReasonErrImageNeverPull:   ImageNotOnNode,
 	schema.ReasonRegistryUnavailable: RegistryUnavailable,
+	schema.ReasonRegistryDenied:      RegistryDenied,
+	schema.ReasonNodeError:           NodeFailing,
 	schema.ReasonContainerConfig:     ConfigMissing,
 	schema.ReasonContainerCreate:     StartFailing,
 	schema.ReasonContainerRun:        StartFailing,

@@ -325,7 +325,10 @@ var faults = []fault{
 
 	{"the image is missing", ailing(failing(schema.ReasonErrImagePull, "manifest unknown")), workload, health.ImagePull, health.Developer, "manifest unknown", false},
 	{"an image that may not be pulled is missing", ailing(failing(schema.ReasonErrImageNeverPull, "pull policy of Never")), workload, health.ImageNotOnNode, health.Developer, "Never", false},
-	{"the registry does not answer", ailing(failing(schema.ReasonRegistryUnavailable, "connection refused")), workload, health.RegistryUnavailable, health.Operator, "connection refused", false},
+	{"the registry does not answer", ailing(failing(schema.ReasonRegistryUnavailable, "connection refused")), workload, health.RegistryUnavailable, health.RegistryOperator, "connection refused", false},
+	{"the registry wants credentials", ailing(failing(schema.ReasonRegistryDenied, "unauthorized")), workload, health.RegistryDenied, health.Operator, "unauthorized", false},
+	{"the node cannot start it", ailing(failing(schema.ReasonNodeError, "no space left on device")), workload, health.NodeFailing, health.Operator, "no space", false},
+	{"the node cannot set it up", ailing(unset(schema.ReasonNodeError, "too many open files")), workload, health.NodeFailing, health.Operator, "too many open files", false},
 	{"a key of the environment is missing", ailing(failing(schema.ReasonContainerConfig, `secret shop/x has no key y`)), workload, health.ConfigMissing, health.Developer, "no key y", false},
 	{"a key of a volume is missing", ailing(unset(schema.ReasonContainerConfig, "configmap shop/x not found")), workload, health.ConfigMissing, health.Developer, "not found", false},
 	{"a container cannot be made", ailing(failing(schema.ReasonContainerCreate, "no such user")), workload, health.StartFailing, health.Developer, "no such user", false},
@@ -381,6 +384,7 @@ var faults = []fault{
 		s.pass(6 * time.Minute)
 	}, []string{asNode, "the pod on n1"}, health.NodeSilent, health.Operator, "", false},
 	{"most nodes are silent at once", func(s *stage) { s.push(base); s.addHosts(2); s.silence(50*time.Second, 0, 1) }, append(slices.Clone(workload), asNode), health.MostNodesSilent, health.Operator, "evictions are paused", false},
+	{"a node lacks what containers need", troubled(schema.ReasonNodeUnfit), append(slices.Clone(workload), asNode), health.NodeUnfit, health.Operator, "it is so", false},
 	{"a node's runtime does not answer", troubled(schema.ReasonRuntimeUnavailable), append(slices.Clone(workload), asNode), health.RuntimeUnavailable, health.Operator, "it is so", false},
 	{"a node's network cannot be programmed", troubled(schema.ReasonNetworkUnavailable), append(slices.Clone(workload), asNode), health.NetworkFailing, health.Operator, "it is so", false},
 	{"a node has trouble of which this program knows nothing", troubled("Moonstruck"), append(slices.Clone(workload), asNode), health.NodeNotReady, health.Operator, "it is so", false},

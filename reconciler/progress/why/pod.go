@@ -84,7 +84,7 @@ func (c *chain) containerLinks(pod *corev1.Pod, name string, found cause) {
 		}
 	}
 	image := Link{Step: "image", Name: ctr.Image, State: "there", OK: true}
-	if found.code == health.ImagePull || found.code == health.ImageNotOnNode || found.code == health.RegistryUnavailable {
+	if slices.Contains([]health.Code{health.ImagePull, health.ImageNotOnNode, health.RegistryDenied, health.RegistryUnavailable}, found.code) {
 		image.OK, image.State = false, status.State.Waiting.Reason
 	}
 	c.Links = append(c.Links, image)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,6 +59,8 @@ type Agent struct {
 type Podman struct {
 	Runtime          string   `json:"runtime"` // default runc where crun cannot work
 	AdditionalStores []string `json:"additionalStores"`
+	AuthFile         string   `json:"authFile"`       // credentials for registries, containers-auth.json(5); default auth.json in dir
+	RegistriesConf   string   `json:"registriesConf"` // containers-registries.conf(5); default registries.conf in dir, and the machine's where that is not there
 }
 
 // ReadMaster reads and defaults a master's configuration.
@@ -86,6 +89,8 @@ func ReadAgent(path string) (Agent, error) {
 	setDefault(&c.Dir, "/var/lib/fairlead/agent")
 	setDefault(&c.RunDir, "/run/fairlead")
 	setDefault(&c.Slot, "0")
+	setDefault(&c.Podman.AuthFile, filepath.Join(c.Dir, "auth.json"))
+	setDefault(&c.Podman.RegistriesConf, filepath.Join(c.Dir, "registries.conf"))
 	if c.NodeName == "" {
 		host, err := os.Hostname()
 		if err != nil {

@@ -1,0 +1,116 @@
+package podman
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/containers/podman/v4/pkg/bindings/images"
+
+	"fairlead/nodeagent/pod"
+)
+
+// answerWait is how long a registry may take before it tells what an image consists
+// of. Podman asks one that is busy (code 429) again for longer than that. Tests
+// shorten it.
+var answerWait = time.Minute
+
+// Pull implements nodeagent.Runtime.
+func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
+	bounded, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c, err := p.call(bounded)
+	if err != nil {
+		return pod.Image{}, err
+	}
+	w := watch{timer: time.AfterFunc(answerWait, cancel)}
+	defer w.timer.Stop()
+	_, err = images.Pull(c, ref, p.pullOptions().WithProgressWriter(&w))
+	switch {
+	case err == nil && bounded.Err() == nil:
+		return p.Image(ctx, ref)
+	case ctx.Err() != nil:
+		return pod.Image{}, fmt.Errorf("%w: it has not sent the image in time: %w", p.cfg.NoRegistry, ctx.Err())
+	case bounded.Err() != nil:
+		return pod.Image{}, fmt.Errorf("%w: within %s it has not told what the image consists of: it does not answer, or says that it is too busy (HTTP 429)", p.cfg.NoRegistry, answerWait)
+	}
+	return pod.Image{}, p.judgePull(c, ref, err)
+}
+
+func (p *Podman) pullOptions() *images.PullOptions {
+	o := new(images.PullOptions).WithPolicy("always")
+	if _, err := os.Stat(p.cfg.AuthFile); err == nil {
+		o = o.WithAuthfile(p.cfg.AuthFile)
+	}
+	return o
+}
+
+// watch ends the wait for a registry's first answer when Podman tells of it.
+type watch struct{ timer *time.Timer }
+
+func (w *watch) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("Getting image source")) {
+		w.timer.Stop()
+	}
+	return len(b), nil
+}
+
+// answers are parts of what Podman 4.3 says of a pull that failed, by what they tell;
+// of a text that has several the first one counts. Podman's service gives the
+// registry's error codes in its text alone.
+var answers = []struct {
+	tells func(*Config) error
+	parts []string
+}{
+	{func(c *Config) error { return c.NodeFails }, append([]string{"read-only file system"}, exhausted...)},
+	{func(c *Config) error { return c.Denied }, []string{
+		"unauthorized", "denied: ", "authentication required", "invalid username/password", "StatusCode: 401", "StatusCode: 403", "403 (Forbidden)", "401 (Unauthorized)",
+	}},
+	{func(c *Config) error { return c.NoImage }, []string{
+		"manifest unknown", "name unknown", "StatusCode: 404", "name invalid", "tag invalid", "manifest invalid", "no image found in", "invalid reference format",
+		"Invalid image name", "does not match provided manifest digest", "did not resolve to an alias", "not found: ",
+	}},
+}
+
+// judgePull tells a service that went away from a node that cannot keep the image,
+// an image that is not there, and a registry that does not give it to this node or
+// cannot be asked, as which all else counts.
+func (p *Podman) judgePull(c context.Context, ref string, err error) error {
+	if gone, _ := c.Value(callKey{}).(*atomic.Bool); gone != nil && gone.Load() {
+		return p.judge(err)
+	}
+	err = errors.New(schemeHint(strings.TrimSpace(err.Error())))
+	said := strings.ReplaceAll(err.Error(), nameOf(ref), "") // a name may be any of the words
+	for _, a := range answers {
+		if has(said, a.parts) {
+			return fmt.Errorf("%w: %w", a.tells(&p.cfg), err)
+		}
+	}
+	return fmt.Errorf("%w: %w", p.cfg.NoRegistry, err)
+}
+
+// nameOf is a reference without its tag and digest.
+func nameOf(ref string) string {
+	name, _, _ := strings.Cut(ref, "@")
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name = name[:i]
+	}
+	return name
+}
+
+// schemeHint adds what to do about a registry that speaks no TLS, or whose
+// certificate is not trusted.
+func schemeHint(said string) string {
+	switch {
+	case strings.Contains(said, "server gave HTTP response to HTTPS client"):
+		return said + " (the registry speaks no TLS: allow it in registries.conf, `insecure = true`)"
+	case strings.Contains(said, "x509: "):
+		return said + " (the node does not trust the registry's certificate: give it the authority's, or allow it in registries.conf, `insecure = true`)"
+	}
+	return said
+}
