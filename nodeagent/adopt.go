@@ -16,12 +16,13 @@ import (
 // adopt takes over what an earlier life of the agent left: its records, the
 // node's containers and sandboxes. Containers are believed before records.
 func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes []types.UID, now time.Time) {
+	alive := living(found)
 	for _, o := range records {
-		booted := o.BootID != m.bootID
+		booted := o.BootID != m.bootID && !alive[o.UID]
 		if booted {
 			ended(&o)
-			o.BootID = m.bootID
 		}
+		o.BootID = m.bootID
 		if o.StartedAt.IsZero() {
 			o.StartedAt, o.Grace = now, strayGrace
 		}
@@ -41,13 +42,27 @@ func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes []t
 	}
 }
 
-// ended is a pod's record after the machine booted: nothing of it runs.
+// living are the pods of which something runs: whatever the boot id says, they have not
+// ended with a boot.
+func living(found []pod.Found) map[types.UID]bool {
+	alive := map[types.UID]bool{}
+	for _, f := range found {
+		if f.State != pod.StateCreated && f.State != pod.StateExited {
+			alive[f.Pod] = true
+		}
+	}
+	return alive
+}
+
+// ended is a pod's record after the machine booted: nothing of it runs, and what failed
+// before says nothing of now. What is tried again is tried at once.
 func ended(o *pod.Observed) {
+	o.Setup = pod.Failure{}
 	for name, c := range o.Containers {
 		if c.State == pod.StateRunning || c.State == pod.StateUnknown {
 			c = c.Exited(pod.Exit{Code: 137, Unknown: true, Rebooted: true, FinishedAt: c.StartedAt})
 		}
-		c.Crashes = 0
+		c.Crashes, c.Failure = 0, pod.Failure{}
 		o.Containers[name] = c
 	}
 }

@@ -33,6 +33,10 @@ type Config struct {
 	Taints      []corev1.Taint    // may be nil
 	ResolvConf  string            // default /etc/resolv.conf
 
+	// Checks tells what keeps this machine from running containers and what to do about
+	// it, "" when nothing does. Nil asks nothing.
+	Checks func(context.Context) string
+
 	Runtime Runtime
 	Network Network
 	Volumes Volumes
@@ -82,6 +86,7 @@ type Agent struct {
 	network mailbox[NetworkState]
 	changed chan struct{}               // size one: there is something to report
 	list    chan struct{}               // size one: somebody waits for a listing
+	failed  chan struct{}               // size one: a step failed that the machine may be to blame for
 	latest  atomic.Pointer[wire.Report] // the last report, for log answers
 
 	running map[string]*attendance // by container ID; the loop's
@@ -110,7 +115,7 @@ func New(cfg Config) *Agent {
 	return &Agent{
 		cfg: cfg, log: cfg.Log, dirs: podDirs(PodsDir(cfg.Dir)), exec: NewExecutor(cfg, time.Now),
 		inbox:   make(chan func(time.Time), inboxSize),
-		updates: newMailbox[Update](), network: newMailbox[NetworkState](), changed: make(chan struct{}, 1), list: make(chan struct{}, 1),
+		updates: newMailbox[Update](), network: newMailbox[NetworkState](), changed: make(chan struct{}, 1), list: make(chan struct{}, 1), failed: make(chan struct{}, 1),
 		running: map[string]*attendance{},
 		workSem: make(chan struct{}, workers), pullSem: make(chan struct{}, pullers),
 		logSem: make(chan struct{}, logAnswers), busySem: make(chan struct{}, logRefusals),
@@ -129,6 +134,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	loops.Go(func() { a.program(ctx) })
 	loops.Go(func() { a.report(ctx) })
 	loops.Go(func() { a.resync(ctx) })
+	loops.Go(func() { a.checkUp(ctx) })
 	a.loop(ctx)
 	done := make(chan struct{})
 	go func() { a.tasks.Wait(); loops.Wait(); close(done) }()
@@ -158,6 +164,7 @@ func (a *Agent) begin(ctx context.Context) (Update, error) {
 }
 
 func (a *Agent) listAtStart(ctx context.Context) ([]pod.Found, []pod.Image, bool) {
+	began := time.Now()
 	for told := false; ; told = true {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		found, err := a.cfg.Runtime.List(call)
@@ -171,6 +178,9 @@ func (a *Agent) listAtStart(ctx context.Context) ([]pod.Found, []pod.Image, bool
 		}
 		if !told && ctx.Err() == nil {
 			a.log.WithError(err).Warn("waiting for the container runtime")
+		}
+		if time.Since(began) >= troubleAfter {
+			a.cfg.tellTrouble(ctx, silentRuntime(err))
 		}
 		if !sleep(ctx, retryInterval/5) {
 			return nil, nil, false
@@ -235,12 +245,17 @@ func (a *Agent) act(ctx context.Context) time.Time {
 		a.tellMaster()
 	}
 	if do.List {
-		select {
-		case a.list <- struct{}{}:
-		default:
-		}
+		wake(a.list)
 	}
 	return do.Wake
+}
+
+// wake tells a loop that there is something to do; that it knows already is as good.
+func wake(loop chan struct{}) {
+	select {
+	case loop <- struct{}{}:
+	default:
+	}
 }
 
 // start hands a pod's operations to a worker. Steps under way outlive ctx: each
@@ -275,7 +290,9 @@ func (a *Agent) pull(ctx context.Context, t Task) {
 func (a *Agent) run(ctx context.Context, t Task) {
 	for more := true; more; {
 		var r Result
-		r, more = a.exec.Step(ctx, &t)
+		if r, more = a.exec.Step(ctx, &t); r.reason == schema.ReasonNodeError {
+			wake(a.failed)
+		}
 		a.inbox <- func(time.Time) { a.core.Done(r) }
 	}
 }

@@ -284,7 +284,9 @@ func podOf(t *testing.T, uid types.UID, spec string) wire.PodWork {
 			if list[i].Image == "" {
 				list[i].Image = image
 			}
-			list[i].ImagePullPolicy = corev1.PullIfNotPresent
+			if list[i].ImagePullPolicy == "" {
+				list[i].ImagePullPolicy = corev1.PullIfNotPresent
+			}
 		}
 	}
 	if p.Spec.RestartPolicy == "" {

@@ -3,7 +3,6 @@ package nodeagent
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,6 +41,7 @@ type Core struct {
 	runtime    *wire.Trouble
 	refusing   time.Time // since when the network cannot be programmed; zero when it can
 	networking *wire.Trouble
+	unfit      *wire.Trouble // what the machine lacks, nil for nothing
 }
 
 // troubleAfter is how long the runtime may be seen to answer nothing, or the
@@ -299,10 +299,24 @@ func (c *Core) Unlisted(err error, now time.Time) {
 		c.silent = now
 	}
 	if c.runtime == nil && now.Sub(c.silent) >= troubleAfter {
-		c.runtime = &wire.Trouble{
-			Reason: schema.ReasonRuntimeUnavailable, Message: fmt.Sprintf("the container runtime has not answered for %s: %v", troubleAfter, err),
-		}
+		c.runtime = silentRuntime(err)
 	}
+}
+
+func silentRuntime(err error) *wire.Trouble {
+	return &wire.Trouble{
+		Reason: schema.ReasonRuntimeUnavailable, Message: fmt.Sprintf("the container runtime has not answered for %s: %v", troubleAfter, err),
+	}
+}
+
+// Checked notes what the machine lacks to run containers, "" for nothing, and reports
+// whether that is news.
+func (c *Core) Checked(lacks string) (news bool) {
+	was := c.unfit
+	if c.unfit = nil; lacks != "" {
+		c.unfit = unfit(lacks)
+	}
+	return (was == nil) != (c.unfit == nil) || was != nil && *was != *c.unfit
 }
 
 // Report tells the node as it is; number is that after the last event in it.
@@ -310,12 +324,10 @@ func (c *Core) Report() (r *wire.Report, number uint64) {
 	events, number := c.machine.events.next()
 	pods := c.machine.podReports()
 	c.addTails(pods)
-	return &wire.Report{
-		Node: c.cfg.Node, BootID: c.cfg.Info.BootID, AppliedVersion: c.applied, Info: c.cfg.Info, NodeIP: c.cfg.NodeIP,
-		Capacity: c.cfg.Capacity, Allocatable: c.cfg.Allocatable,
-		Labels: maps.Clone(c.cfg.Labels), Taints: slices.Clone(c.cfg.Taints),
-		Pods: pods, Images: c.images, Trouble: cmp.Or(c.runtime, c.networking), Events: events,
-	}, number
+	r = c.cfg.words()
+	r.AppliedVersion, r.Pods, r.Images, r.Events = c.applied, pods, c.images, events
+	r.Trouble = cmp.Or(c.unfit, c.runtime, c.networking)
+	return r, number
 }
 
 // Heard notes that the master took a report, whose number it is. It tells

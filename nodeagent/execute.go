@@ -36,6 +36,7 @@ type Executor struct {
 	dirs    podDirs
 	resolv  string // the node's own resolver configuration, a path
 	now     func() time.Time
+	fit     fitness
 
 	mu   sync.Mutex
 	made map[types.UID]pod.Sandbox // what this life of the agent has made or adopted
@@ -46,7 +47,7 @@ func NewExecutor(cfg Config, now func() time.Time) *Executor {
 	cfg = cfg.withDefaults()
 	return &Executor{
 		runtime: cfg.Runtime, network: cfg.Network, volumes: cfg.Volumes, dirs: podDirs(PodsDir(cfg.Dir)),
-		resolv: cfg.ResolvConf, now: now, made: map[types.UID]pod.Sandbox{},
+		resolv: cfg.ResolvConf, now: now, fit: fitness{checks: cfg.Checks}, made: map[types.UID]pod.Sandbox{},
 	}
 }
 
@@ -58,6 +59,7 @@ func (x *Executor) Step(ctx context.Context, t *Task) (r Result, more bool) {
 	t.ops = t.ops[1:]
 	r = x.do(ctx, *t, op)
 	r.op, r.at = op, x.now()
+	r = x.fit.excuse(ctx, r)
 	if r.err != nil && (op.Kind == pod.CreateSandbox || op.Kind == pod.PrepareVolumes) {
 		t.ops = nil
 	}

@@ -14,12 +14,7 @@ import (
 )
 
 // tellMaster wakes the reporter.
-func (a *Agent) tellMaster() {
-	select {
-	case a.changed <- struct{}{}:
-	default:
-	}
-}
+func (a *Agent) tellMaster() { wake(a.changed) }
 
 // report tells the master, on change and every interval. The next report is
 // made after the last was answered, so that no event is told twice.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/cmd/fairlead/internal/config"
+	"fairlead/cmd/fairlead/internal/local"
 	"fairlead/nodeagent"
 	"fairlead/nodeagent/dns"
 	"fairlead/nodeagent/join"
@@ -75,17 +77,18 @@ func runAgent(ctx context.Context, c config.Agent, log *logrus.Entry) error {
 	if err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
+	capacity := machineCapacity(c.Capacity)
+	node := nodeagent.Config{
+		Node: c.NodeName, NodeIP: ip.String(), Dir: c.Dir, Info: systemInfo(ctx, c.RunDir),
+		Capacity: capacity, Allocatable: capacity, Labels: c.Labels, Taints: c.Taints,
+		Checks: func(context.Context) string { return local.NodeLacks(local.Examine(c.Dir)) },
+		Master: masterLink{uplink.New(uplink.Config{Server: c.Server, TLS: tls, Log: log})}, Log: log,
 	}
-	containers, err := podman.New(podman.Config{
-		Node: c.NodeName, StorageDir: filepath.Join(c.Dir, "storage"), RunDir: c.RunDir,
-		CgroupParent: fmt.Sprintf("/fairlead/%s/%s", c.Slot, c.NodeName),
-		Runtime:      c.Podman.Runtime, Helper: filepath.Join(filepath.Dir(self), "fairlead-oci"), AdditionalStores: c.Podman.AdditionalStores,
-		AuthFile: c.Podman.AuthFile, RegistriesConf: c.Podman.RegistriesConf,
-		NoImage: nodeagent.ErrNoImage, NoRegistry: nodeagent.ErrNoRegistry, Denied: nodeagent.ErrDenied, NodeFails: nodeagent.ErrNode, Unavailable: nodeagent.ErrUnavailable, Log: log,
-	})
+	// Nothing below can be made on a machine that lacks what containers need.
+	if nodeagent.AwaitFit(ctx, node); ctx.Err() != nil {
+		return nil
+	}
+	containers, err := openPodman(c, log)
 	if err != nil {
 		return err
 	}
@@ -94,13 +97,8 @@ func runAgent(ctx context.Context, c config.Agent, log *logrus.Entry) error {
 		return err
 	}
 	defer links.close()
-	capacity := machineCapacity(c.Capacity)
-	agent := nodeagent.New(nodeagent.Config{
-		Node: c.NodeName, NodeIP: ip.String(), Dir: c.Dir, Info: systemInfo(ctx),
-		Capacity: capacity, Allocatable: capacity, Labels: c.Labels, Taints: c.Taints,
-		Runtime: containers, Network: links, Volumes: volume.New(nodeagent.PodsDir(c.Dir)),
-		Master: masterLink{uplink.New(uplink.Config{Server: c.Server, TLS: tls, Log: log})}, Log: log,
-	})
+	node.Runtime, node.Network, node.Volumes = containers, links, volume.New(nodeagent.PodsDir(c.Dir))
+	agent := nodeagent.New(node)
 	// The steps under way when ctx ends still need Podman.
 	serviceCtx, stopService := context.WithCancel(context.WithoutCancel(ctx))
 	var beside sync.WaitGroup
@@ -114,6 +112,25 @@ func runAgent(ctx context.Context, c config.Agent, log *logrus.Entry) error {
 	stopService()
 	beside.Wait()
 	return err
+}
+
+// openPodman readies the node's Podman with the runtime that works here.
+func openPodman(c config.Agent, log *logrus.Entry) (*podman.Podman, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	ociRuntime := c.Podman.Runtime
+	if ociRuntime == "" {
+		ociRuntime, _ = local.ChooseRuntime(local.Examine(c.Dir))
+	}
+	return podman.New(podman.Config{
+		Node: c.NodeName, StorageDir: filepath.Join(c.Dir, "storage"), RunDir: c.RunDir,
+		CgroupParent: fmt.Sprintf("/fairlead/%s/%s", c.Slot, c.NodeName),
+		Runtime:      ociRuntime, Helper: filepath.Join(filepath.Dir(self), "fairlead-oci"), AdditionalStores: c.Podman.AdditionalStores,
+		AuthFile: c.Podman.AuthFile, RegistriesConf: c.Podman.RegistriesConf,
+		NoImage: nodeagent.ErrNoImage, NoRegistry: nodeagent.ErrNoRegistry, Denied: nodeagent.ErrDenied, NodeFails: nodeagent.ErrNode, Unavailable: nodeagent.ErrUnavailable, Log: log,
+	})
 }
 
 // joinCluster makes this machine a node; a master that is away is waited for.
@@ -319,7 +336,7 @@ func machineCapacity(configured corev1.ResourceList) corev1.ResourceList {
 }
 
 // systemInfo describes the machine; what cannot be found out stays empty.
-func systemInfo(ctx context.Context) corev1.NodeSystemInfo {
+func systemInfo(ctx context.Context, runDir string) corev1.NodeSystemInfo {
 	var u unix.Utsname
 	_ = unix.Uname(&u) // fails only for a bad pointer
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -332,10 +349,25 @@ func systemInfo(ctx context.Context) corev1.NodeSystemInfo {
 	}
 	machineID := firstLine("/etc/machine-id")
 	return corev1.NodeSystemInfo{
-		MachineID: machineID, SystemUUID: machineID, BootID: firstLine("/proc/sys/kernel/random/boot_id"),
+		MachineID: machineID, SystemUUID: machineID, BootID: bootID(runDir),
 		KernelVersion: string(bytes.TrimRight(u.Release[:], "\x00")), OSImage: osImage(), OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH,
 		ContainerRuntimeVersion: runtimeVersion, KubeletVersion: "fairlead-" + version,
 	}
+}
+
+// bootID changes with each boot of the machine, and with each `fairlead down`, which
+// switches the nodes of `up` off: what is in memory then is gone with their run
+// directory, as on a machine that boots.
+func bootID(runDir string) string {
+	kernel, mark := firstLine("/proc/sys/kernel/random/boot_id"), filepath.Join(runDir, "boot")
+	own := firstLine(mark)
+	if own == "" {
+		own = rand.Text()
+		if os.MkdirAll(runDir, 0o711) != nil || os.WriteFile(mark, []byte(own+"\n"), 0o600) != nil {
+			return kernel // the node's checks tell what is the matter
+		}
+	}
+	return kernel + "-" + own
 }
 
 func firstLine(path string) string {

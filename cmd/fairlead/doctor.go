@@ -20,7 +20,7 @@ func doctorCommand() *cobra.Command {
 			if err := knownOutput(output, "text", "json", "yaml"); err != nil {
 				return err
 			}
-			checks := local.Judge(local.Examine())
+			checks := local.Judge(local.Examine(local.DefaultDir))
 			if err := printChecks(cmd, output, checks); err != nil {
 				return err
 			}

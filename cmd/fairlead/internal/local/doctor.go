@@ -32,6 +32,9 @@ type Check struct {
 type Facts struct {
 	Root         bool
 	Cgroups      CgroupMode
+	CgroupsFail  string // why none can be made in it; "" when one can
+	Storage      string // the directory below which containers are kept, or where it will be
+	StorageFail  string // why nothing can be kept there; "" when it can
 	SysResource  bool   // CAP_SYS_RESOURCE
 	OpenFiles    uint64 // hard limit
 	Threads      uint64 // hard limit of processes
@@ -75,7 +78,7 @@ var needs = []struct{ program, pkg, why string }{
 func Judge(f Facts) []Check {
 	out := []Check{
 		judge("root", f.Root, "running as root", Blocks, "not running as root", "run as root: namespaces, cgroups and nftables need it"),
-		judgeCgroups(f.Cgroups),
+		judgeCgroups(f),
 		judge("CAP_SYS_RESOURCE", f.SysResource, "present", Info, "missing: containers get no limits above the current ones",
 			"nothing to do: Podman is configured with limits that fit"),
 		judge("open files", f.OpenFiles >= minOpenFiles, fmt.Sprintf("hard limit %d", f.OpenFiles), Warns,
@@ -85,7 +88,8 @@ func Judge(f Facts) []Check {
 	for _, n := range needs {
 		out = append(out, judgeProgram(n.program, n.pkg, n.why, f.Programs[n.program]))
 	}
-	out = append(out, judgeRuntime(f))
+	out = append(out, judgeRuntime(f), judge("storage", f.StorageFail == "", f.Storage+" can be written to", Blocks, f.StorageFail,
+		"give the file system of "+f.Storage+" room, and mount it writable"))
 	for _, feature := range f.Features {
 		out = append(out, judge("kernel: "+feature.Name, feature.Failure == "", "works", Blocks, feature.Failure,
 			"a kernel with "+feature.Name+" is needed (modprobe, or another kernel)"))
@@ -103,12 +107,15 @@ func judge(name string, ok bool, found string, otherwise Level, wrong, mend stri
 	return Check{Name: name, Level: otherwise, Found: wrong, Mend: mend}
 }
 
-func judgeCgroups(mode CgroupMode) Check {
+func judgeCgroups(f Facts) Check {
 	found := map[CgroupMode]string{
 		CgroupV2:     "v2",
 		CgroupHybrid: "hybrid (v1 with an empty v2 beside it)",
 		CgroupV1:     "v1",
-	}[mode]
+	}[f.Cgroups]
+	if found != "" && f.CgroupsFail != "" {
+		return Check{"cgroups", Blocks, found + ", and none can be made: " + f.CgroupsFail, "mount them writable, or run on the host rather than in a container"}
+	}
 	return judge("cgroups", found != "", found, Blocks, "no cgroup hierarchy is mounted", "mount one: mount -t cgroup2 cgroup2 "+cgroupRoot)
 }
 
@@ -168,6 +175,26 @@ func judgeSlot(f Facts) Check {
 		found += fmt.Sprintf("; taken: %v", f.TakenSlots)
 	}
 	return Check{Name: name, Level: OK, Found: found}
+}
+
+// nodeChecks are the checks that a machine must pass to run containers as a node; the
+// others are about a cluster of `up`. Those of kernel features are named by their
+// feature.
+var nodeChecks = []string{
+	"root", "cgroups", "podman", "conmon", "runtime", "storage",
+	"kernel: network and mount namespaces", "kernel: veth", "kernel: nf_tables", "kernel: overlay", "kernel: openat2",
+}
+
+// NodeLacks tells in one line all that keeps a machine from running containers as a
+// node, and what to do about it; "" when nothing does.
+func NodeLacks(f Facts) string {
+	var lacks []string
+	for _, c := range Blocking(Judge(f)) {
+		if slices.Contains(nodeChecks, c.Name) {
+			lacks = append(lacks, fmt.Sprintf("%s: %s (%s)", c.Name, c.Found, c.Mend))
+		}
+	}
+	return strings.Join(lacks, "; ")
 }
 
 // Blocking returns the checks that keep a cluster from running.

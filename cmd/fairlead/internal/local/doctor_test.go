@@ -2,6 +2,7 @@ package local
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -28,6 +29,8 @@ func TestJudge(t *testing.T) {
 		{"not root", func(f *Facts) { f.Root = false }, "root", Blocks, "run as root"},
 		{"no cgroups", func(f *Facts) { f.Cgroups = CgroupNone }, "cgroups", Blocks, "mount"},
 		{"hybrid", func(f *Facts) { f.Cgroups = CgroupHybrid }, "cgroups", OK, "hybrid"},
+		{"cgroups that cannot be made", func(f *Facts) { f.CgroupsFail = "mkdir x: read-only file system" }, "cgroups", Blocks, "read-only file system"},
+		{"storage that is read-only", func(f *Facts) { f.Storage, f.StorageFail = "/srv", "open /srv/x: read-only file system" }, "storage", Blocks, "/srv"},
 		{"hybrid needs runc", func(f *Facts) { f.Cgroups = CgroupHybrid }, "runtime", OK, "crun refuses"},
 		{"hybrid without runc", func(f *Facts) { f.Cgroups = CgroupHybrid; delete(f.Programs, "runc") }, "runtime", Blocks, "apt-get install runc"},
 		{"no podman", func(f *Facts) { delete(f.Programs, "podman") }, "podman", Blocks, "apt-get install podman"},
@@ -61,6 +64,31 @@ func TestJudge(t *testing.T) {
 	}
 	if blocking := Blocking(Judge(goodHost())); len(blocking) > 0 {
 		t.Errorf("a good host is blocked by %+v", blocking)
+	}
+}
+
+// A node is kept from work by what its containers need, and by nothing that only a
+// cluster of `up` does; each check that is named is one that is made.
+func TestNodeLacks(t *testing.T) {
+	f := goodHost()
+	f.Features = []Feature{{Name: "network and mount namespaces"}, {Name: "veth"}, {Name: "bridge"}, {Name: "nf_tables"}, {Name: "overlay"}, {Name: "openat2"}}
+	for _, name := range nodeChecks {
+		if !slices.ContainsFunc(Judge(f), func(c Check) bool { return c.Name == name }) {
+			t.Errorf("there is no check %q", name)
+		}
+	}
+	f.FreeSlot = -1
+	delete(f.Programs, "git")
+	if got := NodeLacks(f); got != "" {
+		t.Errorf("a node that lacks git and a slot: %s", got)
+	}
+	f.Cgroups = CgroupNone
+	delete(f.Programs, "conmon")
+	got := NodeLacks(f)
+	for _, want := range []string{"cgroups: no cgroup hierarchy is mounted (mount one: mount -t cgroup2 ", "; conmon: not installed", "(apt-get install conmon)"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("a node without cgroups and conmon: %s, want %q", got, want)
+		}
 	}
 }
 

@@ -3,10 +3,12 @@ package local
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,12 +24,14 @@ const probeTimeout = 10 * time.Second
 // conmonPlaces is where distributions put it beside the PATH.
 var conmonPlaces = []string{"/usr/libexec/podman/conmon", "/usr/lib/podman/conmon", "/usr/local/libexec/podman/conmon"}
 
-// Examine looks at the host. It changes nothing: features are tried in
-// namespaces that vanish with the attempt.
-func Examine() Facts {
+// Examine looks at the host, of which dir is to hold what is kept. It changes nothing:
+// features are tried in namespaces that vanish with the attempt.
+func Examine(dir string) Facts {
 	f := Facts{
 		Root:         os.Geteuid() == 0,
 		Cgroups:      cgroupMode(),
+		CgroupsFail:  failure(tryCgroups()),
+		Storage:      nearest(dir),
 		SysResource:  hasCapability(unix.CAP_SYS_RESOURCE),
 		OpenFiles:    hardLimit(unix.RLIMIT_NOFILE),
 		Threads:      hardLimit(unix.RLIMIT_NPROC),
@@ -49,16 +53,63 @@ func Examine() Facts {
 		{"veth", func() error { return tryLink(&netlink.Veth{LinkAttrs: named("fl-try0"), PeerName: "fl-try1"}) }},
 		{"bridge", func() error { return tryLink(&netlink.Bridge{LinkAttrs: named("fl-try0")}) }},
 		{"nf_tables", tryTables},
-		{"overlay", tryOverlay},
+		{"overlay", func() error { return tryOverlay(f.Storage) }},
 		{"openat2", tryDescriptors},
 	} {
-		feature := Feature{Name: try.name}
-		if err := onFreshThread(try.try); err != nil {
-			feature.Failure = err.Error()
-		}
-		f.Features = append(f.Features, feature)
+		f.Features = append(f.Features, Feature{Name: try.name, Failure: failure(onFreshThread(try.try))})
 	}
+	f.StorageFail = failure(tryStorage(f.Storage))
 	return f
+}
+
+func failure(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// nearest is dir, or the directory nearest above it that is there.
+func nearest(dir string) string {
+	for {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// storageTried is how much is written to see whether a directory takes anything.
+const storageTried = 64 << 10
+
+func tryStorage(dir string) error {
+	f, err := os.CreateTemp(dir, ".fairlead-try-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(make([]byte, storageTried))
+	return errors.Join(err, f.Close())
+}
+
+// neededHierarchies are those of cgroups v1 in which each container has one.
+var neededHierarchies = []string{"cpu", "cpu,cpuacct", "memory", "pids"}
+
+// tryCgroups makes a cgroup wherever a container needs one.
+func tryCgroups() error {
+	for _, root := range hierarchies() {
+		if root != cgroupRoot && !slices.Contains(neededHierarchies, filepath.Base(root)) {
+			continue
+		}
+		dir, err := os.MkdirTemp(root, "fairlead-try-")
+		if err != nil {
+			return err
+		}
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func named(name string) netlink.LinkAttrs {
@@ -85,14 +136,14 @@ func tryTables() error {
 `)
 }
 
-func tryOverlay() error {
+func tryOverlay(below string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return err
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("/var/lib", ".fairlead-try-")
+	dir, err := os.MkdirTemp(below, ".fairlead-try-")
 	if err != nil {
 		return err
 	}
@@ -105,7 +156,7 @@ func tryOverlay() error {
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", at("lower"), at("upper"), at("work"))
 	if err := unix.Mount("overlay", at("merged"), "overlay", 0, options); err != nil {
-		return fmt.Errorf("overlay in /var/lib: %w", err)
+		return fmt.Errorf("overlay in %s: %w", below, err)
 	}
 	return unix.Unmount(at("merged"), 0)
 }
