@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,6 +183,7 @@ type rig struct {
 	network *fakeNetwork
 	master  *fakeMaster
 	bootID  string
+	lacks   atomic.Value // a string, what the machine lacks
 	stop    func()
 
 	patience time.Duration                             // of await
@@ -195,6 +197,11 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
+func (r *rig) checks(context.Context) string {
+	lacks, _ := r.lacks.Load().(string)
+	return lacks
+}
+
 // start begins a life of the agent; stop ends it, containers running on.
 func (r *rig) start() {
 	log := logrus.New()
@@ -205,7 +212,7 @@ func (r *rig) start() {
 		runtime = r.watch(runtime)
 	}
 	a := nodeagent.New(nodeagent.Config{
-		Node: "n1", NodeIP: "10.0.0.1", Dir: r.dir, Info: corev1.NodeSystemInfo{BootID: r.bootID},
+		Node: "n1", NodeIP: "10.0.0.1", Dir: r.dir, Info: corev1.NodeSystemInfo{BootID: r.bootID}, Checks: r.checks,
 		Runtime: runtime, Network: r.network, Volumes: volume.New(nodeagent.PodsDir(r.dir)), Master: r.master, Log: logrus.NewEntry(log),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -567,6 +574,55 @@ func TestAMachineThatBootedStartsPodsAgain(t *testing.T) {
 	r.await("both run again", func() bool {
 		return slices.Equal(r.runtime.Running(), []string{"fl-uid1-c-1"}) && slices.Contains(r.runtime.Calls(), "start fl-uid1-a-1")
 	})
+}
+
+// A boot takes the wait for the next attempt with it, of a container that crashed as of
+// an image that could not be had, and is no crash of what ran.
+func TestABootForgetsBackOff(t *testing.T) {
+	lied(t, func(r *rig) {
+		r.run("uid-1", "containers: [{name: c, args: [exit, \"1\"]}]")
+		r.run("uid-2", "containers: [{name: c, args: [stay]}]")
+		r.run("uid-3", `containers: [{name: c, image: "registry.example/none:1"}]`)
+		r.awaitStatus("uid-1", "Running CrashLoopBackOff")
+		r.awaitStatus("uid-2", "Running Ready")
+		r.awaitStatus("uid-3", "Pending ImagePullBackOff")
+		time.Sleep(awhile)
+		r.stop()
+		r.runtime.Die("fl-uid2-c-0", pod.Exit{Code: 137})
+		r.network.sandboxes = map[types.UID]netip.Addr{}
+		r.bootID = "boot-2"
+		began, before := time.Now(), len(r.runtime.Calls())
+		r.start()
+		r.await("all are tried again", func() bool {
+			calls := strings.Join(r.runtime.Calls()[before:], "\n")
+			return strings.Contains(calls, "start fl-uid1-c-") && strings.Contains(calls, "start fl-uid2-c-1") && strings.Contains(calls, "pull registry.example/none:1")
+		})
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("tried again after %s", took)
+		}
+		r.awaitStatus("uid-2", "Running Ready")
+		s := r.report("uid-2").Status.ContainerStatuses[0]
+		if last := s.LastTerminationState.Terminated; s.RestartCount != 1 || last == nil || last.Reason != schema.ReasonNodeRebooted {
+			t.Errorf("%d restarts, last end %+v", s.RestartCount, last)
+		}
+	})
+}
+
+// A boot id that changed means nothing where containers run: the file that holds half
+// of it may have been lost.
+func TestWhatRunsHasNotEndedWithABoot(t *testing.T) {
+	r := newRig(t)
+	r.run("uid-1", "containers: [{name: c, args: [stay]}]")
+	r.awaitStatus("uid-1", "Running Ready")
+	r.stop()
+	r.bootID = "boot-2"
+	before := len(r.runtime.Calls())
+	r.start()
+	r.await("a report", func() bool { return r.report("uid-1").UID != "" })
+	r.awaitStatus("uid-1", "Running Ready")
+	if got := r.runtime.Calls()[before:]; slices.ContainsFunc(got, func(c string) bool { return strings.HasPrefix(c, "start") || strings.HasPrefix(c, "create") }) {
+		t.Errorf("calls: %v", got)
+	}
 }
 
 func TestLiveness(t *testing.T) {

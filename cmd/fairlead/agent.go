@@ -359,7 +359,7 @@ func systemInfo(ctx context.Context, runDir string) corev1.NodeSystemInfo {
 // switches the nodes of `up` off: what is in memory then is gone with their run
 // directory, as on a machine that boots.
 func bootID(runDir string) string {
-	kernel, mark := firstLine("/proc/sys/kernel/random/boot_id"), filepath.Join(runDir, "boot")
+	kernel, mark := firstLine("/proc/sys/kernel/random/boot_id"), config.BootMark(runDir)
 	own := firstLine(mark)
 	if own == "" {
 		own = rand.Text()

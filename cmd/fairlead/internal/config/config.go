@@ -55,6 +55,13 @@ type Agent struct {
 	Podman    Podman              `json:"podman"`
 }
 
+// DefaultRunDir is where a daemon keeps what is gone after a boot.
+const DefaultRunDir = "/run/fairlead"
+
+// BootMark is the file by which an agent knows that it is still the same boot: it goes
+// with what is in memory.
+func BootMark(runDir string) string { return filepath.Join(runDir, "boot") }
+
 // Podman configures the agent's own Podman service.
 type Podman struct {
 	Runtime          string   `json:"runtime"` // default runc where crun cannot work
@@ -70,7 +77,7 @@ func ReadMaster(path string) (Master, error) {
 		return c, err
 	}
 	setDefault(&c.Dir, "/var/lib/fairlead")
-	setDefault(&c.RunDir, "/run/fairlead")
+	setDefault(&c.RunDir, DefaultRunDir)
 	setDefault(&c.Listen, "0.0.0.0:6443")
 	setDefault(&c.PodCIDR, "10.112.0.0/12")
 	setDefault(&c.ServiceCIDR, "10.96.0.0/16")
@@ -87,7 +94,7 @@ func ReadAgent(path string) (Agent, error) {
 		return c, err
 	}
 	setDefault(&c.Dir, "/var/lib/fairlead/agent")
-	setDefault(&c.RunDir, "/run/fairlead")
+	setDefault(&c.RunDir, DefaultRunDir)
 	setDefault(&c.Slot, "0")
 	setDefault(&c.Podman.AuthFile, filepath.Join(c.Dir, "auth.json"))
 	setDefault(&c.Podman.RegistriesConf, filepath.Join(c.Dir, "registries.conf"))

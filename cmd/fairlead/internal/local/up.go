@@ -336,18 +336,23 @@ func pending(ctx context.Context, c Cluster, reader *client.Client) (missing, lo
 	if err != nil {
 		return "the master", c.masterLog()
 	}
-	ready := make(map[string]bool)
+	ready := make(map[string]string) // node to the boot it is ready in
+	why := make(map[string]string)
 	for _, n := range nodes {
 		for _, condition := range n.Status.Conditions {
-			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
-				ready[n.Name] = true
+			switch {
+			case condition.Type != corev1.NodeReady:
+			case condition.Status == corev1.ConditionTrue:
+				ready[n.Name] = n.Status.NodeInfo.BootID
+			case condition.Status == corev1.ConditionFalse:
+				why[n.Name] = " (" + condition.Message + ")"
 			}
 		}
 	}
 	var names []string
 	for _, n := range c.Nodes {
-		if !ready[string(n.Name)] {
-			names = append(names, string(n.Name))
+		if boot := ready[string(n.Name)]; boot == "" || !n.booted(boot) {
+			names = append(names, string(n.Name)+why[string(n.Name)])
 			if log == "" {
 				log = n.log("agent")
 			}
@@ -357,6 +362,18 @@ func pending(ctx context.Context, c Cluster, reader *client.Client) (missing, lo
 		return "", ""
 	}
 	return "node " + strings.Join(names, ", "), log
+}
+
+// booted reports whether a boot id is that of the node as it is now. What the master
+// has of the time before a `down` counts for nothing.
+func (n Node) booted(id string) bool {
+	mark := ""
+	_ = n.Enter(func() error { // a node that cannot be entered has no mark
+		data, err := os.ReadFile(config.BootMark(config.DefaultRunDir))
+		mark = strings.TrimSpace(string(data))
+		return err
+	})
+	return mark != "" && strings.HasSuffix(id, mark)
 }
 
 // logEnd quotes the end of a log.
