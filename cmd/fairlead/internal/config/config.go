@@ -128,7 +128,7 @@ func read(path string, into any) error {
 		return nil
 	}
 	if err := yaml.UnmarshalStrict(data, into); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return located(path, data, into, err)
 	}
 	return nil
 }
@@ -139,5 +139,14 @@ func Write(path string, c any) error {
 	if err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
-	return os.WriteFile(path, data, 0o600)
+	return write(path, data)
+}
+
+// write replaces a file whole: a crash leaves the old or the new one.
+func write(path string, data []byte) error {
+	next := path + ".next"
+	if err := os.WriteFile(next, data, 0o600); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return os.Rename(next, path)
 }

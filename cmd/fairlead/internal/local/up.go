@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,7 +113,7 @@ func launch(dir string, o UpOptions) (Cluster, Process, error) {
 	if !portFreeFor(c) {
 		return c, Process{}, fmt.Errorf("port %d is taken by another program: free it, or take another --slot in another --dir", c.APIPort)
 	}
-	if err := configure(c, facts); err != nil {
+	if err := configure(c, facts, o.Progress); err != nil {
 		return c, Process{}, err
 	}
 	supervisor, err := startSupervisor(c)
@@ -158,8 +159,8 @@ func portFreeFor(c Cluster) bool {
 }
 
 // configure writes what master and agents read, and the tokens agents join with.
-func configure(c Cluster, facts Facts) error {
-	if err := config.Write(c.masterConfig(), masterConfig(c)); err != nil {
+func configure(c Cluster, facts Facts, progress func(string)) error {
+	if err := fill(c.masterConfig(), masterConfig(c), progress); err != nil {
 		return err
 	}
 	authority, err := trust.Open(c.path("pki"), trust.Config{
@@ -175,7 +176,7 @@ func configure(c Cluster, facts Facts) error {
 		if err := os.MkdirAll(n.Dir, 0o700); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
-		if err := config.Write(n.config(), agentConfig(c, n, machineShare(c.Settings.Nodes), runtime, additionalStores())); err != nil {
+		if err := fill(n.config(), agentConfig(c, n, machineShare(c.Settings.Nodes), runtime, additionalStores()), progress); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
 		token, err := authority.NewToken(trust.JoinGrant{Node: n.Name}, tokenLife)
@@ -187,6 +188,28 @@ func configure(c Cluster, facts Facts) error {
 		}
 	}
 	return nil
+}
+
+// placed are the fields by which `up` finds what it starts, and for which it readies
+// the machine: another value would lead elsewhere.
+var placed = []string{"dir", "runDir", "listen", "advertise", "podCIDR", "serviceCIDR", "server", "tokenFile", "nodeName", "nodeIP", "slot"}
+
+// fill writes what a configuration lacks. What a person wrote stays; where that is not
+// what `up` would write, it is told.
+func fill(path string, c any, progress func(string)) error {
+	kept, err := config.Fill(path, c)
+	if err != nil {
+		return err
+	}
+	var wrong []error
+	for _, k := range kept {
+		if slices.Contains(placed, k.Field) {
+			wrong = append(wrong, fmt.Errorf("%s: %s is %s, and `up` needs %s here: remove the line, and `up` writes its own", k.At, k.Field, k.Have, k.Wanted))
+			continue
+		}
+		progress(fmt.Sprintf("%s: %s stays %s, `up` would have written %s", k.At, k.Field, k.Have, k.Wanted))
+	}
+	return errors.Join(wrong...)
 }
 
 func masterConfig(c Cluster) config.Master {
@@ -210,7 +233,10 @@ func agentConfig(c Cluster, n Node, share corev1.ResourceList, runtime string, s
 		NodeIP:    n.IP.String(),
 		Slot:      fmt.Sprint(c.Settings.Slot),
 		Capacity:  share,
-		Podman:    config.Podman{Runtime: runtime, AdditionalStores: stores},
+		Podman: config.Podman{
+			Runtime: runtime, AdditionalStores: stores,
+			AuthFile: c.path("auth.json"), RegistriesConf: c.path("registries.conf"),
+		},
 	}
 }
 
