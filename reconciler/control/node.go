@@ -216,6 +216,9 @@ func toleratedUntil(c *Context, pod *corev1.Pod, taint *corev1.Taint) (until tim
 	if !found {
 		return c.Now, false
 	}
+	if taint.Key == corev1.TaintNodeNotReady && !until.IsZero() && neverRan(pod) {
+		until = earliest(until, since.Add(neverRanAfter))
+	}
 	return until, until.IsZero()
 }
 
@@ -237,4 +240,16 @@ func standInNode(c *Context, about metav1.ObjectMeta) schema.Object {
 		Message: "its record could not be read; it has not reported yet", LastHeartbeatTime: c.Stamp(), LastTransitionTime: c.Stamp(),
 	}
 	return &corev1.Node{ObjectMeta: about, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{silent}}}
+}
+
+// neverRanAfter is how long a pod waits that its node, which says that it cannot work,
+// never started: nothing is lost by trying another node.
+const neverRanAfter = 30 * time.Second
+
+// neverRan reports whether the pod has an owner that makes another, and none of its
+// containers was ever made.
+func neverRan(pod *corev1.Pod) bool {
+	made := func(s corev1.ContainerStatus) bool { return s.ContainerID != "" || s.RestartCount > 0 }
+	return metav1.GetControllerOfNoCopy(pod) != nil && pod.Status.Phase != corev1.PodRunning &&
+		!slices.ContainsFunc(pod.Status.InitContainerStatuses, made) && !slices.ContainsFunc(pod.Status.ContainerStatuses, made)
 }

@@ -92,6 +92,32 @@ func TestPodsOfALostNodeAreReplacedInTime(t *testing.T) {
 	}
 }
 
+// A pod that a node which cannot work never started is made anew elsewhere, soon; one
+// that ran there has its whole time.
+func TestWhatANodeNeverStartedGoesElsewhere(t *testing.T) {
+	w := testWorld(t)
+	w.put(deployment(replicas(2)))
+	w.live("n1")
+	w.edit(w.pods("shop")[0], func(p *corev1.Pod) {
+		p.Status.Phase = corev1.PodPending
+	})
+	w.edit(w.pods("shop")[1], func(p *corev1.Pod) {
+		p.Status.Phase = corev1.PodPending // of two containers one is not up yet
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "api", ContainerID: "podman://x"}}
+	})
+	ran := w.pods("shop")[1].Name
+	w.setNodeReady("n1", corev1.ConditionFalse)
+	w.settle()
+	w.pass(29 * time.Second)
+	if got := len(onNode(w, "n1")); got != 2 {
+		t.Errorf("before the time %d pods stay, want 2", got)
+	}
+	w.pass(time.Second)
+	if diff := cmp.Diff([]string{ran}, onNode(w, "n1")); diff != "" {
+		t.Errorf("after it (-want +got):\n%s", diff)
+	}
+}
+
 func TestANodeThatComesBackKeepsItsPods(t *testing.T) {
 	w := testWorld(t)
 	w.put(deployment())

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,7 +74,89 @@ func TestTwoClusters(t *testing.T) {
 	if err := second.up("--nodes", "1"); err != nil {
 		t.Fatal(err)
 	}
+	t.Run("down and up is a boot", func(t *testing.T) { downAndUp(t, second) })
 	if second.slot == shared.slot || second.API == shared.API || second.Nodes[0].Address == shared.Nodes[0].Address {
 		t.Errorf("two clusters share: %+v and %+v", second.result, shared.result)
+	}
+}
+
+// twoWitnesses are a deployment that stays up, and one that ends at once, again and again.
+const twoWitnesses = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: %[1]s}
+spec:
+  selector: {matchLabels: {app: %[1]s}}
+  template:
+    metadata: {labels: {app: %[1]s}}
+    spec:
+      containers: [{name: c, image: "%[2]s", imagePullPolicy: Never, command: [%[3]s]}]
+`
+
+// downAndUp takes a cluster down and up again, twice within moments. What it stopped has
+// not crashed: it is restarted once each time and waits for nothing, and nothing is told
+// to run that does not. What a person wrote into the configurations stays.
+func downAndUp(t *testing.T, c *cluster) {
+	w := c.clone(t)
+	w.write(t, map[string]string{
+		"stays.yaml": fmt.Sprintf(twoWitnesses, "stays", witnessImage, "/witness"),
+		"ends.yaml":  fmt.Sprintf(twoWitnesses, "ends", witnessImage, "/witness, -need, /nothing"),
+	})
+	if out, err := w.push(t, "one that stays and one that ends", "-o", "nowait"); err != nil {
+		t.Fatalf("push: %v\n%s", err, out)
+	}
+	container := func(app string) corev1.ContainerStatus {
+		pods := staying(c.pods(t, "default", "app", app))
+		if len(pods) != 1 || len(pods[0].Status.ContainerStatuses) != 1 {
+			return corev1.ContainerStatus{}
+		}
+		return pods[0].Status.ContainerStatuses[0]
+	}
+	eventually(t, returnTimeout, "one runs and the other is in back-off", func() (bool, string) {
+		return container("stays").Ready && container("ends").RestartCount > 0, fmt.Sprintf("%+v", container("ends").State)
+	})
+	notes := map[string]string{filepath.Join(c.dir, "config.yaml"): "# ours\n", filepath.Join(c.dir, "nodes/n1/agent.yaml"): "# ours too\n"}
+	for path, note := range notes {
+		appendTo(t, path, note)
+	}
+	before := container("stays")
+	for round := range int32(2) {
+		if err := c.downClean(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.up(); err != nil {
+			t.Fatal(err)
+		}
+		if now := container("stays"); now.ContainerID == before.ContainerID && now.State.Running != nil {
+			t.Errorf("round %d: container %s is told to run, which was stopped", round, now.ContainerID)
+		}
+		eventually(t, returnTimeout, "it runs again", func() (bool, string) {
+			s := container("stays")
+			if s.State.Waiting != nil && s.State.Waiting.Reason == schema.ReasonCrashLoop {
+				t.Errorf("round %d: what was stopped waits as if it had crashed: %s", round, s.State.Waiting.Message)
+			}
+			return s.Ready, fmt.Sprintf("%+v", s)
+		})
+		now := container("stays")
+		if last := now.LastTerminationState.Terminated; now.RestartCount != round+1 || last == nil || last.Reason != schema.ReasonNodeRebooted {
+			t.Errorf("round %d: %d restarts, last end %+v", round, now.RestartCount, last)
+		}
+		before = now
+	}
+	for path, note := range notes {
+		if data, err := os.ReadFile(path); err != nil || strings.Count(string(data), note) != 1 {
+			t.Errorf("%s: %v\n%s", path, err, data)
+		}
+	}
+}
+
+func appendTo(t *testing.T, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
 	}
 }
