@@ -114,7 +114,7 @@ func downAndUp(t *testing.T, c *cluster) {
 	eventually(t, returnTimeout, "one runs and the other is in back-off", func() (bool, string) {
 		return container("stays").Ready && container("ends").RestartCount > 0, fmt.Sprintf("%+v", container("ends").State)
 	})
-	notes := map[string]string{filepath.Join(c.dir, "config.yaml"): "# ours\n", filepath.Join(c.dir, "nodes/n1/agent.yaml"): "# ours too\n"}
+	notes := map[string]string{filepath.Join(c.dir, "config.yaml"): "# ours\n", filepath.Join(c.dir, "nodes/n1/config.yaml"): "# ours too\n"}
 	for path, note := range notes {
 		appendTo(t, path, note)
 	}
