@@ -34,6 +34,7 @@ func Directory(path string) (schema.Tree, error) {
 		return schema.Tree{}, err
 	}
 	var tree schema.Tree
+	above := aboveNames(root)
 	err = filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -41,7 +42,7 @@ func Directory(path string) (schema.Tree, error) {
 		if name == root {
 			return nil
 		}
-		return visit(&tree, root, name, entry)
+		return visit(&tree, strings.TrimPrefix(name, above), name, entry)
 	})
 	if err != nil {
 		return schema.Tree{}, fmt.Errorf("read tree: %w", err)
@@ -50,8 +51,22 @@ func Directory(path string) (schema.Tree, error) {
 	return tree, nil
 }
 
-func visit(tree *schema.Tree, root, name string, entry fs.DirEntry) error {
-	slashed := filepath.ToSlash(strings.TrimPrefix(strings.TrimPrefix(name, root), string(filepath.Separator)))
+// aboveNames is what stands before the names that a walk of root finds. A walk of
+// "." names files without it: there a leading dot is the file's own.
+func aboveNames(root string) string {
+	separator := string(filepath.Separator)
+	switch {
+	case root == ".":
+		return ""
+	case strings.HasSuffix(root, separator): // of the file system
+		return root
+	}
+	return root + separator
+}
+
+// visit takes in what stands at a name on disk and below the tree's root.
+func visit(tree *schema.Tree, below, name string, entry fs.DirEntry) error {
+	slashed := filepath.ToSlash(below)
 	above := strings.TrimSuffix(strings.TrimSuffix(slashed, entry.Name()), "/")
 	switch {
 	case entry.Name() == ".git":

@@ -55,6 +55,57 @@ func TestDirectoryAgreesWithGit(t *testing.T) {
 	}
 }
 
+// A file keeps its name whichever way its directory is called: a leading dot is the
+// file's own, and no part of the path to it.
+func TestDirectoryKeepsLeadingDots(t *testing.T) {
+	above := t.TempDir()
+	root := filepath.Join(above, ".repo")
+	want := []string{"...yaml", "..a.yaml", "..d.json", ".gitlab-ci.yml", ".v.cue", "a.yaml", "sub/.b.yml", "sub/..c.yaml", "sub/b\\c.yaml"}
+	slices.Sort(want)
+	for _, name := range append(want, ".github/x.yaml", "sub/.x/y.yaml", "..d/e.yaml") {
+		writeFile(t, filepath.Join(root, name))
+	}
+	if err := os.Symlink(".repo", filepath.Join(above, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []struct{ at, path string }{
+		{root, "."}, {root, "./"}, {root, "././"}, {root, root}, {root, root + "/"}, {root, "../.repo"}, {root, "sub/.."}, {above, ".repo"}, {above, "./.repo"}, {above, "link"}, {above, "link/"}, {filepath.Join(root, "sub"), ".."},
+	} {
+		t.Chdir(from.at)
+		tree, err := Directory(from.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := paths(tree); !slices.Equal(got, want) {
+			t.Errorf("%s read as %q: %q, want %q", root, from.path, got, want)
+		}
+		if d := schema.Diagnostics(slices.Concat(tree.Refused, tree.Faults)); len(d) > 0 {
+			t.Errorf("%s read as %q: %v", root, from.path, d)
+		}
+	}
+	t.Chdir(root)
+	if tree, err := Directory(".gitlab-ci.yml"); err != nil || !slices.Equal(paths(tree), []string{".gitlab-ci.yml"}) {
+		t.Errorf("one file: %q, %v", paths(tree), err)
+	}
+}
+
+func writeFile(t *testing.T, file string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(configYAML), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func paths(tree schema.Tree) (names []string) {
+	for _, f := range tree.Files {
+		names = append(names, f.Path)
+	}
+	return names
+}
+
 // A source may leave refusals out, and never a fault, at the root or below.
 func TestFaultsCannotBeExcluded(t *testing.T) {
 	for _, directory := range []string{"", "apps"} {

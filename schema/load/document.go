@@ -141,7 +141,7 @@ func (l *loader) decodeInto(out *decoded, doc document, n *yaml.Node, prefix str
 		}
 		return
 	case sops != nil && (isEncrypted(apiVersion) || isEncrypted(kind)):
-		report(sops, schema.Error, sopsMessage, excludeHint(doc.path))
+		report(sops, schema.Error, sopsMessage, leaveOut)
 		return
 	case kind == nil && isChart(doc.path, n):
 		report(apiVersion, schema.Error, "this describes a Helm chart, which is not rendered here", "commit what helm template prints, and exclude the chart")
@@ -244,7 +244,7 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 	schema.Default(obj)
 	if sops := sopsKey(n); sops != nil {
 		d.diagnostics, d.refused = nil, false // what else is wrong follows from it
-		d.errorf(sops, excludeHint(doc.path), "%s", sopsMessage)
+		d.errorf(sops, leaveOut, "%s", sopsMessage)
 	} else {
 		l.validate(&d, obj, n)
 	}

@@ -42,7 +42,7 @@ func sealed(name string, text []byte) *schema.Diagnostic {
 	if what == "" {
 		return nil
 	}
-	hint := excludeHint(name)
+	hint := leaveOut
 	if strings.HasSuffix(what, "UTF-16") {
 		hint = "save it as UTF-8"
 	}
@@ -113,7 +113,7 @@ var kustomizationFields = []string{"resources", "bases", "patches", "patchesStra
 
 // notAnObject tells what a document without apiVersion or kind is.
 func notAnObject(at schema.Position, n *yaml.Node) schema.Diagnostic {
-	out := schema.Diagnostic{Position: at, Severity: schema.Error, Message: "no apiVersion and kind: this is not an object", Hint: excludeHint(at.Path)}
+	out := schema.Diagnostic{Position: at, Severity: schema.Error, Message: "no apiVersion and kind: this is not an object", Hint: leaveOut}
 	base := path.Base(at.Path)
 	switch what := wellKnown(base, n); {
 	case sopsKey(n) != nil:

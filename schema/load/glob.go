@@ -1,6 +1,7 @@
 package load
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -23,15 +24,17 @@ func selectionOf(spec schema.SourceSpec) selection {
 }
 
 // splitGlobs cuts globs into parts. As in .gitignore, one without a slash in its
-// middle matches at any depth.
+// middle matches at any depth. Where a path begins with "./" or has a slash twice, it
+// means what it means to a shell.
 func splitGlobs(globs []string) [][]string {
 	var out [][]string
 	for _, glob := range globs {
-		inner := strings.TrimSuffix(glob, "/")
-		if !strings.Contains(inner, "/") {
-			inner = "**/" + inner
+		anchored := strings.Contains(strings.TrimSuffix(glob, "/"), "/")
+		parts := slices.DeleteFunc(strings.Split(glob, "/"), func(part string) bool { return part == "" || part == "." })
+		if !anchored {
+			parts = append([]string{"**"}, parts...)
 		}
-		out = append(out, strings.Split(strings.TrimPrefix(inner, "/"), "/"))
+		out = append(out, parts)
 	}
 	return out
 }
@@ -43,7 +46,7 @@ func (s selection) wants(name string) bool {
 
 // covers applies everything but the file's own extension.
 func (s selection) covers(name string) bool {
-	parts := strings.Split(strings.TrimPrefix(strings.TrimPrefix(name, s.base), "/"), "/")
+	parts := strings.Split(s.below(name), "/")
 	for _, dir := range parts[:len(parts)-1] {
 		if strings.HasPrefix(dir, ".") || dir == "cue.mod" {
 			return false
@@ -54,6 +57,34 @@ func (s selection) covers(name string) bool {
 	}
 	return !matchAny(s.exclude, parts)
 }
+
+// below is a file's name as globs see it: below the source's path.
+func (s selection) below(name string) string {
+	if s.base == "" {
+		return name
+	}
+	return strings.TrimPrefix(name, s.base+"/")
+}
+
+// hint is how to leave a file out: by a glob that matches it.
+func (s selection) hint(name string) string {
+	return fmt.Sprintf("to leave it out, add %q to exclude in the Source", literally.Replace(s.below(name)))
+}
+
+// leaveOut is the hint of a file that is no manifest, before it is known which source it
+// is read for: files are decoded once for all of them.
+const leaveOut = "exclude it"
+
+// advise is the diagnostic with the glob that leaves its file out.
+func (s selection) advise(d schema.Diagnostic) schema.Diagnostic {
+	if d.Hint == leaveOut {
+		d.Hint = s.hint(d.Path)
+	}
+	return d
+}
+
+// literally writes a name as a glob that matches nothing else.
+var literally = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
 // matchAny reports whether a glob matches the file or a directory above it.
 func matchAny(globs [][]string, parts []string) bool {

@@ -249,7 +249,7 @@ func (l *loader) selectPart(files []schema.File, place int, seen *listing, selec
 			continue
 		case f.Size > schema.MaxFileSize: // one of unknown size is measured as it is read
 			m.all.bytes += f.Size
-			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), excludeHint(f.Path))
+			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), selection.hint(f.Path))
 			continue
 		case len(f.Path) > maxPath:
 			l.fail(schema.Position{Path: cut(f.Path, maxPath)}, fmt.Sprintf("the name has %d bytes, at most %d are taken", len(f.Path), maxPath), "")
@@ -257,7 +257,7 @@ func (l *loader) selectPart(files []schema.File, place int, seen *listing, selec
 		case path.Ext(f.Path) == ".cue":
 			m.cues = append(m.cues, *f)
 		default:
-			out[i] = &rememberedFile{source: &source{file: *f}, size: sizeOf(f), again: known == unkept}
+			out[i] = &rememberedFile{source: &source{file: *f, base: selection.base}, size: sizeOf(f), again: known == unkept}
 			m.fresh = append(m.fresh, place+i)
 		}
 		m.all.add(sizeOf(f))
@@ -267,10 +267,6 @@ func (l *loader) selectPart(files []schema.File, place int, seen *listing, selec
 
 // maxPath bounds a file's name in bytes, as Linux does: it stands on every object.
 const maxPath = 4096
-
-func excludeHint(name string) string {
-	return fmt.Sprintf("to leave it out, add %q to exclude in the Source", name)
-}
 
 // chunksPerJob cuts large multi-document files so that all cores share them.
 const chunksPerJob = 16
@@ -414,11 +410,14 @@ const panicMessage = "this document cannot be read, which is a bug of Fairlead's
 func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
 	var objects []*schema.Desired
 	nameless := make(map[string]bool)
+	selection := selectionOf(l.spec)
 	tell := func(diagnostics schema.Diagnostics, first *schema.Diagnostic) {
-		l.diagnostics = append(l.diagnostics, diagnostics...)
+		for _, d := range diagnostics {
+			l.diagnostics = append(l.diagnostics, selection.advise(d))
+		}
 		if first != nil && !nameless[first.Path] {
 			nameless[first.Path] = true
-			l.diagnostics = append(l.diagnostics, *first)
+			l.diagnostics = append(l.diagnostics, selection.advise(*first))
 		}
 	}
 	m.telling = l.last.tellingWithout(m.gone)

@@ -17,6 +17,7 @@ import (
 // reading.
 type source struct {
 	file schema.File
+	base string // of the selection that took it
 	mu   sync.Mutex
 	last weak.Pointer[parsedFile]
 }
@@ -44,7 +45,7 @@ func (s *source) read() (*parsedFile, schema.Diagnostics) {
 		return nil, schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("cannot be read: %v", err)}}
 	}
 	if len(text) > schema.MaxFileSize {
-		return nil, schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("more than the %d bytes that are read", schema.MaxFileSize), Hint: excludeHint(s.file.Path)}}
+		return nil, schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("more than the %d bytes that are read", schema.MaxFileSize), Hint: selection{base: s.base}.hint(s.file.Path)}}
 	}
 	if problem := sealed(s.file.Path, text); problem != nil {
 		return nil, schema.Diagnostics{*problem}
