@@ -114,6 +114,7 @@ var doors = []struct {
 	{"github.com/vishvananda", []string{"nodeagent/network", "nodeagent/proxy", "cmd/fairlead"}, "links and routes are made where nodes and pods get their network"},
 	{"github.com/miekg/dns", []string{"nodeagent/dns"}, "names are answered in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/fairlead"}, "flags and exit codes are the command line's"},
+	{"golang.org/x/text", []string{"schema/layout"}, "how wide a character is gets asked where text is laid out"},
 	{"pgregory.net/rapid", []string{"schema/chance"}, "what draws by chance is a test"},
 	{"k8s.io/client-go", nil, "informers and clients cost memory for nothing we need"},
 	{"k8s.io/kubectl", []string{"cmd/fairlead-kubectl"}, "kubectl ships as a binary of its own"},

@@ -1,20 +1,17 @@
 package main
 
 import (
-	"fmt"
-	"text/tabwriter"
-
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/local"
-	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 func doctorCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check whether this host can run a cluster, and say how to mend what is in the way",
+		Short: "Check whether this host can run a cluster, and say how to fix what is in the way",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := knownOutput(output, "text", "json", "yaml"); err != nil {
@@ -38,10 +35,10 @@ func printChecks(cmd *cobra.Command, output string, checks []local.Check) error 
 	if output != "text" {
 		return writeAs(cmd.OutOrStdout(), output, map[string]any{"checks": checks})
 	}
-	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "CHECK\tLEVEL\tFOUND\tMEND")
+	rows := [][]string{{"CHECK", "LEVEL", "FOUND", "FIX"}}
 	for _, c := range checks {
-		schema.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Name, c.Level, c.Found, c.Mend)
+		rows = append(rows, []string{c.Name, string(c.Level), c.Found, c.Fix})
 	}
-	return t.Flush()
+	layout.WriteTable(cmd.OutOrStdout(), "", rows)
+	return nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+
+	"fairlead/schema/layout"
 )
 
 func main() { os.Exit(run()) }
@@ -65,7 +67,7 @@ func run() int {
 			return code
 		}
 	}
-	fmt.Fprintf(complaints, "error: %v\n", err)
+	layout.WriteText(complaints, fmt.Sprintf("error: %v\n", err))
 	return code
 }
 

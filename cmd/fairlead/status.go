@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +22,7 @@ import (
 	"fairlead/reconciler/progress"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // pollEvery is how soon a waiting status looks again.
@@ -200,32 +200,20 @@ func (s *status) exit() error {
 
 func (s *status) write(w io.Writer) {
 	r := s.Revision
-	schema.Fprintf(w, "Revision %s: %s\n", r.Name, r.Status.Phase)
-	schema.Fprintf(w, "  commit   %s %s\n", short(r.Spec.Commit), r.Spec.Subject)
-	schema.Fprintf(w, "  author   %s\n", r.Spec.Author)
-	if applied, desired := s.Source.Status.Applied.Commit, s.Source.Status.Desired.Commit; applied != desired {
-		schema.Fprintf(w, "  applied  %s, while Git asks for %s\n", s.applied(), short(desired))
+	layout.Fprintf(w, "Revision %s: %s\n", r.Name, r.Status.Phase)
+	layout.WriteTable(w, "  ", s.facts())
+	phases := make([][]string, len(r.Status.Phases))
+	for i, p := range r.Status.Phases {
+		phases[i] = []string{p.At.UTC().Format(time.RFC3339), string(p.Name), p.Reason}
 	}
-	writeStanding(w, "sync", r.Status.Sync)
-	writeStanding(w, "health", r.Status.Health)
-	for _, c := range s.Source.Status.Conditions {
-		if c.Status != metav1.ConditionTrue {
-			schema.Fprintf(w, "  source   %s: %s\n", c.Reason, c.Message)
-		}
-	}
-	for _, line := range s.Master {
-		schema.Fprintf(w, "  master   %s\n", line)
-	}
-	for _, p := range r.Status.Phases {
-		schema.Fprintf(w, "  %s  %-11s %s\n", p.At.UTC().Format(time.RFC3339), p.Name, p.Reason)
-	}
+	layout.WriteTable(w, "  ", phases)
 	for _, d := range r.Status.Diagnostics {
-		schema.Fprintf(w, "  %s\n", d)
+		layout.Fprintf(w, "  %s\n", d)
 	}
 	for _, line := range slices.Concat(s.lines, s.Trouble, s.Nodes, r.Status.Differs, progress.Evidence(r.Status.Evidence, schema.MaxEvidenceLines)) {
-		schema.Fprintf(w, "  %s\n", line)
+		layout.Fprintf(w, "  %s\n", line)
 	}
-	fmt.Fprintln(w, progress.Verdict(s.Source, r))
+	layout.Fprintf(w, "%s\n", progress.Verdict(s.Source, r))
 }
 
 // applied is the commit that runs, with how far it is where the status is that of
@@ -241,10 +229,34 @@ func (s *status) applied() string {
 	return fmt.Sprintf("%s (%s)", short(rev.Spec.Commit), rev.Status.Phase)
 }
 
-func writeStanding(w io.Writer, of string, s *schema.Standing) {
-	if s != nil {
-		schema.Fprintf(w, "  %-8s %s since %s: %s\n", of, s.Word, s.Since.UTC().Format(time.RFC3339), s.Reason)
+// facts is what the revision is and how it stands, a row each.
+func (s *status) facts() [][]string {
+	r, src := s.Revision, s.Source.Status
+	rows := [][]string{
+		{"commit", short(r.Spec.Commit) + " " + r.Spec.Subject},
+		{"author", r.Spec.Author},
 	}
+	if src.Applied.Commit != src.Desired.Commit {
+		rows = append(rows, []string{"applied", fmt.Sprintf("%s, while Git asks for %s", s.applied(), short(src.Desired.Commit))})
+	}
+	rows = append(rows, standing("sync", r.Status.Sync)...)
+	rows = append(rows, standing("health", r.Status.Health)...)
+	for _, c := range src.Conditions {
+		if c.Status != metav1.ConditionTrue {
+			rows = append(rows, []string{"source", c.Reason + ": " + c.Message})
+		}
+	}
+	for _, line := range s.Master {
+		rows = append(rows, []string{"master", line})
+	}
+	return rows
+}
+
+func standing(of string, s *schema.Standing) [][]string {
+	if s == nil {
+		return nil
+	}
+	return [][]string{{of, fmt.Sprintf("%s since %s: %s", s.Word, s.Since.UTC().Format(time.RFC3339), s.Reason)}}
 }
 
 func historyCommand() *cobra.Command {
@@ -280,13 +292,15 @@ func historyCommand() *cobra.Command {
 }
 
 func writeHistory(w io.Writer, revs []*schema.Revision, now time.Time) {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(tw, "REVISION\tPHASE\tSYNC\tHEALTH\tAGE\tAUTHOR\tSUBJECT")
+	rows := [][]string{{"REVISION", "PHASE", "SYNC", "HEALTH", "AGE", "AUTHOR", "SUBJECT"}}
 	for _, r := range revs {
 		author, _, _ := strings.Cut(r.Spec.Author, " <")
-		schema.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Status.Phase, word(r.Status.Sync), word(r.Status.Health), age(now.Sub(r.Entered(schema.PhaseSeen))), author, r.Spec.Subject)
+		rows = append(rows, []string{
+			r.Name, string(r.Status.Phase), word(r.Status.Sync), word(r.Status.Health),
+			age(now.Sub(r.Entered(schema.PhaseSeen))), author, r.Spec.Subject,
+		})
 	}
-	tw.Flush()
+	layout.WriteTable(w, "", rows)
 }
 
 // word is "-" for a revision that does not stand anywhere.

@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
 	k8syaml "sigs.k8s.io/yaml"
 
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // terminal is standard output or standard error, and the only way to them: names,
@@ -64,6 +67,31 @@ func unfinished(p []byte) int {
 	return 0
 }
 
+const (
+	// leastColumns is the narrowest screen that text is folded for: below, tables
+	// would be towers of syllables.
+	leastColumns = 40
+	// usualColumns is a terminal's that does not say how wide it is.
+	usualColumns = 80
+)
+
+// Columns is how many cells a line of the screen has, $COLUMNS before what the
+// terminal says; 0, any number, for what is no terminal: lines in pipes and files stay
+// whole. Package layout asks for it.
+func (t *terminal) Columns() int {
+	size, err := unix.IoctlGetWinsize(int(t.out.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	columns := int(size.Col)
+	if asked, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && asked > 0 {
+		columns = asked
+	} else if columns == 0 {
+		columns = usualColumns
+	}
+	return max(columns, leastColumns)
+}
+
 // The colours of lines by their sign, as diff tools have them.
 var colours = map[string]string{"+ ": "\x1b[32m", "- ": "\x1b[31m", "~ ": "\x1b[33m"}
 
@@ -101,7 +129,7 @@ func painted(w io.Writer, write func(io.Writer)) error {
 		return nil
 	}
 	var plain strings.Builder
-	write(&plain)
+	write(layout.Sized(&plain, t.Columns()))
 	return t.paint(plain.String())
 }
 

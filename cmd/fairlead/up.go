@@ -5,12 +5,12 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/local"
+	"fairlead/schema/layout"
 )
 
 // upTimeout is enough for a slow machine that pulls nothing.
@@ -38,7 +38,8 @@ changes nothing and prints the same. ` + "`fairlead down`" + ` takes it away.`,
 			if output == "json" {
 				return writeAs(cmd.OutOrStdout(), output, result)
 			}
-			return printResult(cmd.OutOrStdout(), result)
+			printResult(cmd.OutOrStdout(), result)
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&o.Dir, "dir", local.DefaultDir, "directory of the cluster")
@@ -56,15 +57,15 @@ func knownOutput(output string, known ...string) error {
 	return nil
 }
 
-func printResult(w io.Writer, r local.Result) error {
+func printResult(w io.Writer, r local.Result) {
 	var nodes []string
 	for _, n := range r.Nodes {
 		nodes = append(nodes, fmt.Sprintf("%s (%s)", n.Name, n.Address))
 	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "git\t%s\n", r.Git)
-	fmt.Fprintf(t, "api\t%s\n", r.API)
-	fmt.Fprintf(t, "kubeconfig\t%s\n", r.Kubeconfig)
-	fmt.Fprintf(t, "nodes\t%s\n", strings.Join(nodes, ", "))
-	return t.Flush()
+	layout.WriteTable(w, "", [][]string{
+		{"git", r.Git},
+		{"api", r.API},
+		{"kubeconfig", r.Kubeconfig},
+		{"nodes", strings.Join(nodes, ", ")},
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fairlead/schema"
+	"fairlead/schema/layout"
 	"fairlead/schema/load"
 )
 
@@ -66,7 +67,7 @@ func validate(cmd *cobra.Command, path string, spec schema.SourceSpec, output st
 	if output == "json" {
 		err = writeAs(cmd.OutOrStdout(), output, report)
 	} else {
-		err = report.writeText(cmd.OutOrStdout())
+		report.writeText(cmd.OutOrStdout())
 	}
 	if err == nil && !report.Valid {
 		return &exitError{code: 1}
@@ -142,7 +143,7 @@ func (v *validation) count() {
 	v.Valid = v.Errors == 0
 }
 
-func (v *validation) writeText(w io.Writer) error {
+func (v *validation) writeText(w io.Writer) {
 	var b strings.Builder
 	for _, d := range v.Diagnostics {
 		fmt.Fprintln(&b, d)
@@ -158,8 +159,7 @@ func (v *validation) writeText(w io.Writer) error {
 	default:
 		fmt.Fprintf(&b, "%s%s, valid\n", plural(v.Objects, "object"), in)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	layout.WriteText(w, b.String())
 }
 
 func plural(n int, noun string) string {

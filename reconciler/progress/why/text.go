@@ -5,7 +5,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,12 +12,27 @@ import (
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/progress"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // WriteText writes the chain for a person; ages count from now.
 func (c *Chain) WriteText(w io.Writer, now time.Time) {
-	schema.Fprintf(w, "%s: %s\n  %s\n\n", c.Object, c.Code, c.Reason)
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	layout.Fprintf(w, "%s: %s\n  %s\n\n", c.Object, c.Code, c.Reason)
+	layout.WriteTable(w, "  ", c.linkRows(now))
+	if len(c.Events) > 0 {
+		fmt.Fprintln(w, "\nEvents, newest first:")
+	}
+	layout.WriteTable(w, "  ", c.eventRows(now))
+	c.writeLog(w)
+	c.writeEvidence(w)
+	who := string(c.Actor)
+	if c.Actor == health.Developer && c.Author != "" {
+		who += " (" + c.Author + " changed it last, at " + c.File + ")"
+	}
+	layout.Fprintf(w, "\nWho must act: %s.\nTo do: %s.\n", who, c.Todo)
+}
+
+func (c *Chain) linkRows(now time.Time) (rows [][]string) {
 	for _, l := range c.Links {
 		mark := "ok"
 		if !l.OK {
@@ -28,27 +42,20 @@ func (c *Chain) WriteText(w io.Writer, now time.Time) {
 		if l.At != nil && !l.At.IsZero() {
 			state += " (" + age(*l.At, now) + ")"
 		}
-		schema.Fprintf(tw, "  %s  %s\t%s\t%s\n", mark, l.Step, l.Name, state)
+		rows = append(rows, []string{mark + "  " + l.Step, l.Name, state})
 	}
-	tw.Flush()
-	if len(c.Events) > 0 {
-		fmt.Fprintln(w, "\nEvents, newest first:")
-	}
+	return rows
+}
+
+func (c *Chain) eventRows(now time.Time) (rows [][]string) {
 	for _, e := range c.Events {
 		when := age(e.At, now)
 		if e.Count > 1 {
 			when += fmt.Sprintf(" (x%d)", e.Count)
 		}
-		schema.Fprintf(tw, "  %s\t%s\t%s\t%s\n", when, e.Object, e.Reason, e.Message)
+		rows = append(rows, []string{when, e.Object, e.Reason, e.Message})
 	}
-	tw.Flush()
-	c.writeLog(w)
-	c.writeEvidence(w)
-	who := string(c.Actor)
-	if c.Actor == health.Developer && c.Author != "" {
-		who += " (" + c.Author + " changed it last, at " + c.File + ")"
-	}
-	schema.Fprintf(w, "\nWho must act: %s.\nTo do: %s.\n", who, c.Todo)
+	return rows
 }
 
 func (c *Chain) writeLog(w io.Writer) {
@@ -61,14 +68,14 @@ func (c *Chain) writeLog(w io.Writer) {
 	}
 	switch {
 	case c.Log.Error != "":
-		schema.Fprintf(w, "\nNo log of container %s: %s\n", c.Log.Container, c.Log.Error)
+		layout.Fprintf(w, "\nNo log of container %s: %s\n", c.Log.Container, c.Log.Error)
 	case len(c.Log.Lines) == 0:
-		schema.Fprintf(w, "\nContainer %s has logged nothing%s.\n", c.Log.Container, run)
+		layout.Fprintf(w, "\nContainer %s has logged nothing%s.\n", c.Log.Container, run)
 	default:
-		schema.Fprintf(w, "\nLast lines of container %s of pod %s/%s%s:\n", c.Log.Container, c.Log.Namespace, c.Log.Pod, run)
+		layout.Fprintf(w, "\nLast lines of container %s of pod %s/%s%s:\n", c.Log.Container, c.Log.Namespace, c.Log.Pod, run)
 	}
 	for _, line := range c.Log.Lines {
-		schema.Fprintf(w, "  | %s\n", strings.ReplaceAll(line, "\t", "    "))
+		layout.Fprintf(w, "  | %s\n", strings.ReplaceAll(line, "\t", "    "))
 	}
 }
 
@@ -85,7 +92,7 @@ func (c *Chain) writeEvidence(w io.Writer) {
 	}
 	fmt.Fprintln(w, "\nWhat was seen of it:")
 	for _, l := range progress.Evidence(evidence, evidenceLines) {
-		schema.Fprintf(w, "  %s\n", l)
+		layout.Fprintf(w, "  %s\n", l)
 	}
 }
 

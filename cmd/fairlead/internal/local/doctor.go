@@ -20,12 +20,12 @@ const (
 )
 
 // Check is one thing looked at on the host: what was found and, unless all is
-// well, how to mend it.
+// well, how to fix it.
 type Check struct {
 	Name  string `json:"name"`
 	Level Level  `json:"level"`
 	Found string `json:"found"`
-	Mend  string `json:"mend,omitempty"`
+	Fix   string `json:"fix,omitempty"`
 }
 
 // Facts is what Examine saw of the host; Judge needs nothing else.
@@ -100,11 +100,11 @@ func Judge(f Facts) []Check {
 	return append(out, judgeRanges(f), judgeSlot(f))
 }
 
-func judge(name string, ok bool, found string, otherwise Level, wrong, mend string) Check {
+func judge(name string, ok bool, found string, otherwise Level, wrong, fix string) Check {
 	if ok {
 		return Check{Name: name, Level: OK, Found: found}
 	}
-	return Check{Name: name, Level: otherwise, Found: wrong, Mend: mend}
+	return Check{Name: name, Level: otherwise, Found: wrong, Fix: fix}
 }
 
 func judgeCgroups(f Facts) Check {

@@ -23,7 +23,7 @@ func TestJudge(t *testing.T) {
 		change func(*Facts)
 		check  string
 		level  Level
-		text   string // in what was found or how to mend it
+		text   string // in what was found or how to fix it
 	}{
 		{"all well", func(*Facts) {}, "runtime", OK, "crun 1.8"},
 		{"not root", func(f *Facts) { f.Root = false }, "root", Blocks, "run as root"},
@@ -51,11 +51,11 @@ func TestJudge(t *testing.T) {
 				continue
 			}
 			found = true
-			if c.Level != test.level || !strings.Contains(c.Found+" "+c.Mend, test.text) {
+			if c.Level != test.level || !strings.Contains(c.Found+" "+c.Fix, test.text) {
 				t.Errorf("%s: got %+v, want level %s and %q", test.name, c, test.level, test.text)
 			}
-			if c.Level == Blocks && c.Mend == "" {
-				t.Errorf("%s: %s blocks without a word on how to mend it", test.name, c.Name)
+			if c.Level == Blocks && c.Fix == "" {
+				t.Errorf("%s: %s blocks without a word on how to fix it", test.name, c.Name)
 			}
 		}
 		if !found {

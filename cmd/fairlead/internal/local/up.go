@@ -128,11 +128,11 @@ func (c Cluster) result() Result {
 	return r
 }
 
-// refusal is an error that tells everything in the way and how to mend it.
+// refusal is an error that tells everything in the way and how to fix it.
 func refusal(checks []Check) error {
 	var lines []string
 	for _, c := range Blocking(checks) {
-		lines = append(lines, fmt.Sprintf("%s: %s\n  %s", c.Name, c.Found, c.Mend))
+		lines = append(lines, fmt.Sprintf("%s: %s\n  %s", c.Name, c.Found, c.Fix))
 	}
 	if len(lines) == 0 {
 		return nil
