@@ -1,8 +1,8 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -63,8 +63,8 @@ func silent(node *corev1.Node, now time.Time) *corev1.Node {
 }
 
 // stranded lists the pods that stay bound to lost nodes: they tolerate that for
-// good, so nothing replaces them.
-func (p *Plan) stranded(f *fork) {
+// good, so nothing replaces them. It returns how many they are.
+func (p *Plan) stranded(f *fork) (n int) {
 	for _, name := range p.Lose {
 		var pods []string
 		for pod := range state.By[*corev1.Pod](f.tx, state.PodsByNode, string(name)) {
@@ -73,7 +73,9 @@ func (p *Plan) stranded(f *fork) {
 			}
 		}
 		if len(pods) > 0 {
-			p.Reasons = append(p.Reasons, strings.Join(pods, ", ")+" stays bound to lost node "+string(name)+", which it tolerates for good")
+			p.Reasons = append(p.Reasons, fmt.Sprintf("%s stay on node %s, whose loss they tolerate for good: %s", count(len(pods), "pod"), name, someOf(pods)))
 		}
+		n += len(pods)
 	}
+	return n
 }

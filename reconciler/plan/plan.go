@@ -52,6 +52,8 @@ type Plan struct {
 	Capacity    []Capacity         `json:"capacity"` // of every node, once any pod starts or stops
 	Prune       PruneCount         `json:"prune"`
 	Diagnostics schema.Diagnostics `json:"diagnostics"`
+	Notes       []string           `json:"notes,omitempty"`      // what to know of it besides; sorted; it has no part in the verdict
+	Survives    *bool              `json:"survives,omitempty"`   // of a plan that drains or loses nodes: every pod that ran has a node
 	Uncompared  []string           `json:"uncompared,omitempty"` // Secrets whose values were not compared, sorted: who asks may not know
 }
 
@@ -216,7 +218,7 @@ func (p *Plan) applyTree(f *fork, src *schema.Source, cand Candidate) (held []st
 		return nil, false
 	}
 	p.tellObjects(changes)
-	p.Prune = PruneCount{Count: settle.Prunes(f.base, changes), Of: health.CountObjects(f.base, src.Name), Limit: src.Spec.PruneLimit}
+	p.Prune = PruneCount{Count: settle.Prunes(changes), Of: health.CountObjects(f.base, src.Name), Limit: src.Spec.PruneLimit}
 	held = settle.Messages(settle.Guard(f.base, src, cand.Tree, len(cand.Objects), changes, cand.Overrides))
 	settle.Apply(f.context(), changes)
 	f.run()
@@ -248,7 +250,12 @@ func (p *Plan) tellNodes(f *fork) *Plan {
 	if len(p.Lose) > 0 {
 		f.lose(p.Lose)
 	}
-	p.tellPods(f)
+	lost := p.tellPods(f)
+	if len(p.Drain)+len(p.Lose) > 0 {
+		survives := lost+len(p.Unplaced) == 0
+		p.Survives = &survives
+	}
+	p.tellNotes(f)
 	if len(p.Objects) > 0 || len(p.Pods) > 0 {
 		p.Verdict = Changes
 	}
@@ -270,15 +277,22 @@ func (p *Plan) Placements() map[string]schema.NodeName {
 func (p *Plan) Summary() string {
 	switch p.Verdict {
 	case Refused:
-		return "refused: " + strings.Join(p.Reasons, "; ")
+		return "refused: " + strings.Join(p.verdictReasons(), "; ")
 	case None:
 		return p.ifNodes("nothing to change")
 	}
 	s := p.ifNodes(p.counts())
 	if p.Verdict == Held {
-		s = "held: " + strings.Join(p.Reasons, "; ") + "; otherwise " + s
+		s = "held: " + strings.Join(p.verdictReasons(), "; ") + "; otherwise " + s
 	}
 	return s
+}
+
+// verdictReasons are those that do not name a pod: the counts and lists tell of pods.
+func (p *Plan) verdictReasons() []string {
+	return slices.DeleteFunc(slices.Clone(p.Reasons), func(reason string) bool {
+		return slices.ContainsFunc(p.Unplaced, func(u Unplaced) bool { return reason == noNode(u.Pod) })
+	})
 }
 
 // counts is what changes, in numbers.

@@ -47,11 +47,17 @@ func drawTree(t *rapid.T, n int, tight bool) []*schema.Desired {
 	if rapid.Bool().Draw(t, "has pod") {
 		objects = append(objects, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "bare", Namespace: "default"}, Spec: drawPod(t, "1", tight)})
 	}
+	return asDesired("main", n, objects)
+}
+
+// asDesired is what the n-th commit of a source asks for.
+func asDesired(source string, n int, objects []schema.Object) []*schema.Desired {
 	out := make([]*schema.Desired, len(objects))
 	for i, o := range objects {
+		o = state.Edit(o)
 		schema.Default(o)
 		at := schema.Position{Path: "all.yaml", Line: i + 1, Column: 1}
-		schema.SetOrigin(o, schema.Origin{Source: "main", Path: at.Path, Line: at.Line, Commit: commit(n)})
+		schema.SetOrigin(o, schema.Origin{Source: source, Path: at.Path, Line: at.Line, Commit: commit(n)})
 		out[i] = &schema.Desired{Object: o, Position: at, Locate: func(string) schema.Position { return at }}
 	}
 	return out

@@ -38,13 +38,20 @@ func objectReason(ch settle.ObjectChange) string {
 	return count(len(ch.Fields), "field") + " changed"
 }
 
-// tellPods compares the fork's end with its beginning.
-func (p *Plan) tellPods(f *fork) {
+// tellPods compares the fork's end with its beginning. It returns how many pods are
+// lost with their nodes for good.
+func (p *Plan) tellPods(f *fork) (lost int) {
 	for _, ch := range f.tx.Changes() {
-		if ch.Key.Kind == schema.KindPod {
-			old, _ := ch.Old.(*corev1.Pod)
-			next, _ := ch.New.(*corev1.Pod)
+		if ch.Key.Kind != schema.KindPod {
+			continue
+		}
+		old, _ := ch.Old.(*corev1.Pod)
+		next, _ := ch.New.(*corev1.Pod)
+		if old != nil && p.tellsOf(f, old) || next != nil && p.tellsOf(f, next) {
 			p.tellPod(f, old, next)
+		}
+		if old != nil && f.lostForGood(old) {
+			lost++
 		}
 	}
 	slices.SortFunc(p.Pods, func(a, b Pod) int {
@@ -54,7 +61,7 @@ func (p *Plan) tellPods(f *fork) {
 	for _, u := range p.Unplaced {
 		p.Reasons = append(p.Reasons, noNode(u.Pod))
 	}
-	p.stranded(f)
+	lost += p.stranded(f)
 	for _, owner := range slices.Sorted(maps.Keys(f.unforeseen)) {
 		p.Reasons = append(p.Reasons, "this version does not know what becomes of the pods of "+owner+": they are planned as if they never started")
 	}
@@ -65,6 +72,18 @@ func (p *Plan) tellPods(f *fork) {
 	if len(p.Pods) > 0 {
 		p.tellCapacity(f)
 	}
+	return lost
+}
+
+// tellsOf reports whether a pod is the plan's: its own source's, or one that what
+// befalls the nodes moves. Others have rollouts of their own under way.
+func (p *Plan) tellsOf(f *fork, pod *corev1.Pod) bool {
+	return p.Source == "" || f.causes[pod.UID] != "" || schema.OriginOf(pod).Source == p.Source
+}
+
+// lostForGood reports whether a pod goes with its node and nothing makes it again.
+func (f *fork) lostForGood(pod *corev1.Pod) bool {
+	return f.causes[pod.UID] != "" && f.lineage(pod).name == "" && stays(pod)
 }
 
 // tellPod tells what became of one pod. One of another UID under the same name is
@@ -180,7 +199,7 @@ func (f *fork) stopReason(pod *corev1.Pod) string {
 	l := f.lineage(pod)
 	was, is := f.count(l.topWas), f.count(l.topIs)
 	switch {
-	case f.causes[pod.UID] != "" && l.name == "":
+	case f.lostForGood(pod):
 		return f.causes[pod.UID] + ", and nothing makes this pod again"
 	case f.causes[pod.UID] != "":
 		return f.causes[pod.UID]

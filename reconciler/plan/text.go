@@ -6,13 +6,13 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"fairlead/reconciler/scheduler"
 	"fairlead/reconciler/settle"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // How much of a changed value a person is shown; JSON has all of it.
@@ -25,8 +25,8 @@ const (
 
 var signs = map[settle.Action]string{settle.Create: "+", settle.Update: "~", settle.Prune: "-"}
 
-// WriteText writes the plan for a person, without colour. The last line is the
-// summary.
+// WriteText writes the plan for a person, without colour; on a screen no line is wider
+// than it is. The last line is the summary.
 func (p *Plan) WriteText(w io.Writer) {
 	p.writeDiagnostics(w)
 	if len(p.Objects) > 0 {
@@ -34,18 +34,18 @@ func (p *Plan) WriteText(w io.Writer) {
 		p.writeObjects(w, "  ")
 	}
 	if p.Prune.Count > 0 {
-		schema.Fprintf(w, "  %d of %d objects of source %s are pruned; the limit is %s\n", p.Prune.Count, p.Prune.Of, p.Source, p.Prune.Limit)
+		layout.Fprintf(w, "  %d of %d objects of source %s are pruned; the limit is %s\n", p.Prune.Count, p.Prune.Of, p.Source, p.Prune.Limit)
 	}
 	p.writePods(w)
 	p.writeCapacity(w)
 	for _, u := range groupUnplaced(p.Unplaced) {
-		schema.Fprintf(w, "No node takes %s:\n", u.pods())
-		writeColumns(w, "  ", u.rows())
+		layout.Fprintf(w, "No node takes %s:\n", u.pods())
+		layout.WriteTable(w, "  ", u.rows())
 	}
 	for _, note := range p.notes() {
-		schema.Fprintf(w, "Note: %s.\n", note)
+		layout.Fprintf(w, "Note: %s.\n", note)
 	}
-	schema.Fprintf(w, "Plan: %s.\n", p.Summary())
+	layout.Fprintf(w, "Plan: %s.\n", p.Summary())
 }
 
 // WriteObjects writes diagnostics and object differences alone; nothing where
@@ -53,14 +53,14 @@ func (p *Plan) WriteText(w io.Writer) {
 func (p *Plan) WriteObjects(w io.Writer) {
 	p.writeDiagnostics(w)
 	p.writeObjects(w, "")
-	for _, note := range p.uncomparedNotes() {
-		schema.Fprintf(w, "Note: %s.\n", note)
+	for _, note := range p.besides() {
+		layout.Fprintf(w, "Note: %s.\n", note)
 	}
 }
 
 func (p *Plan) writeDiagnostics(w io.Writer) {
 	for _, d := range p.Diagnostics {
-		fmt.Fprintln(w, d)
+		layout.Fprintf(w, "%s\n", d.String())
 	}
 }
 
@@ -69,8 +69,14 @@ func (p *Plan) writeObjects(w io.Writer, indent string) {
 	for i, o := range p.Objects {
 		rows[i] = []string{signs[o.Action] + " " + string(o.Kind), o.qualified(), o.where()}
 	}
-	for i, line := range columns(rows) {
-		schema.Fprintf(w, "%s%s\n", indent, line)
+	room := layout.Columns(w)
+	if room > 0 {
+		room = max(1, room-len(indent))
+	}
+	for i, lines := range layout.Table(rows, room) {
+		for _, line := range lines {
+			schema.Fprintf(w, "%s%s\n", indent, line)
+		}
 		p.Objects[i].writeFields(w, indent+"    ")
 	}
 }
@@ -97,21 +103,27 @@ func (o *Object) where() string {
 func (o *Object) writeFields(w io.Writer, indent string) {
 	width := 0
 	for _, f := range o.Fields {
-		if onOneLine(f) {
+		if onOneLine(f) && parts(f.Path, cmp.Or(f.From, f.To)) == nil {
 			width = max(width, min(len(f.Path), maxPathColumn))
 		}
 	}
 	for _, f := range o.Fields {
 		switch {
 		case o.hides(f):
-			schema.Fprintf(w, "%s%-*s  %s\n", indent, width, f.Path, shown(cmp.Or(f.To, f.From)))
+			layout.Fprintf(w, "%s%-*s  %s\n", indent, width, f.Path, shown(cmp.Or(f.To, f.From)))
+		case f.From == "" && parts(f.Path, f.To) != nil:
+			writeParts(w, indent, f.Path, "+", parts(f.Path, f.To))
+		case f.To == "" && parts(f.Path, f.From) != nil:
+			writeParts(w, indent, f.Path, "-", parts(f.Path, f.From))
 		case onOneLine(f):
-			schema.Fprintf(w, "%s%-*s  %s -> %s\n", indent, width, f.Path, shown(f.From), shown(f.To))
+			layout.Fprintf(w, "%s%-*s  %s -> %s\n", indent, width, f.Path, shown(f.From), shown(f.To))
 		case strings.Contains(f.From, "\n") || strings.Contains(f.To, "\n"):
-			schema.Fprintf(w, "%s%s\n", indent, f.Path)
+			layout.Fprintf(w, "%s%s\n", indent, f.Path)
 			writeLines(w, indent+"  ", f.From, f.To)
 		default:
-			schema.Fprintf(w, "%s%s\n%s  - %s\n%s  + %s\n", indent, f.Path, indent, shown(f.From), indent, shown(f.To))
+			layout.Fprintf(w, "%s%s\n", indent, f.Path)
+			layout.Fprintf(w, "%s  - %s\n", indent, shown(f.From))
+			layout.Fprintf(w, "%s  + %s\n", indent, shown(f.To))
 		}
 	}
 }
@@ -138,7 +150,7 @@ func writeLines(w io.Writer, indent, from, to string) {
 	}{{"-", a}, {"+", b}} {
 		told := min(len(part.lines), max(left, maxValueLines/2))
 		for _, l := range part.lines[:told] {
-			schema.Fprintf(w, "%s%s %s\n", indent, part.sign, cut(schema.Printable(l)))
+			layout.Fprintf(w, "%s%s %s\n", indent, part.sign, cut(schema.Printable(l)))
 		}
 		if more := len(part.lines) - told; more > 0 {
 			schema.Fprintf(w, "%s%s ... %s more\n", indent, part.sign, count(more, "line"))
@@ -176,7 +188,7 @@ func (p *Plan) writePods(w io.Writer) {
 	for i, pod := range p.Pods {
 		rows[i] = []string{pod.sign() + " " + pod.Namespace + "/" + pod.Name, pod.place(), pod.Reason}
 	}
-	writeColumns(w, "  ", rows)
+	layout.WriteTable(w, "  ", rows)
 }
 
 func (pod *Pod) sign() string {
@@ -201,7 +213,7 @@ func (p *Plan) writeCapacity(w io.Writer) {
 		return
 	}
 	fmt.Fprintln(w, "Requested of what nodes have:")
-	writeColumns(w, "  ", p.capacityRows())
+	layout.WriteTable(w, "  ", p.capacityRows())
 }
 
 // capacityRows is a table with a line for each node and a column for each resource.
@@ -264,7 +276,20 @@ func (g unplacedGroup) pods() string {
 	if len(g.names) > 1 {
 		noun = "pods "
 	}
-	return noun + strings.Join(g.names, ", ")
+	return noun + someOf(g.names)
+}
+
+// maxNamed is how many of many a sentence names.
+const maxNamed = 3
+
+// someOf names the first of many, and counts the others.
+func someOf(names []string) string {
+	told := names[:min(len(names), maxNamed)]
+	s := strings.Join(told, ", ")
+	if more := len(names) - len(told); more > 0 {
+		s += fmt.Sprintf(" and %d more", more)
+	}
+	return s
 }
 
 func (g unplacedGroup) rows() [][]string {
@@ -275,57 +300,22 @@ func (g unplacedGroup) rows() [][]string {
 	return rows
 }
 
-// notes are the reasons that neither the summary nor a list tells.
+// notes are the reasons that neither the summary nor a list tells, and what else
+// there is to know.
 func (p *Plan) notes() []string {
 	if p.Verdict == Held || p.Verdict == Refused {
-		return p.uncomparedNotes() // the summary has all reasons
+		return p.besides() // the summary has the reasons
 	}
-	reasons := slices.DeleteFunc(slices.Clone(p.Reasons), func(reason string) bool {
-		return slices.ContainsFunc(p.Unplaced, func(u Unplaced) bool { return reason == noNode(u.Pod) })
-	})
-	return append(reasons, p.uncomparedNotes()...)
+	return append(p.verdictReasons(), p.besides()...)
 }
 
-// maxUncomparedNamed is how many Secrets a note names.
-const maxUncomparedNamed = 3
-
-// uncomparedNotes says that values of Secrets may change unseen.
-func (p *Plan) uncomparedNotes() []string {
-	names := p.Uncompared[:min(len(p.Uncompared), maxUncomparedNamed)]
-	if len(names) == 0 {
-		return nil
+// besides is what to know that is no reason of the verdict.
+func (p *Plan) besides() []string {
+	notes := slices.Clone(p.Notes)
+	if len(p.Uncompared) > 0 {
+		notes = append(notes, "Secret values are not compared for readers, push to see whether they change: "+someOf(p.Uncompared))
 	}
-	more := ""
-	if over := len(p.Uncompared) - len(names); over > 0 {
-		more = fmt.Sprintf(" and %d more", over)
-	}
-	return []string{"Secret values are not compared for readers, push to see whether they change: " + strings.Join(names, ", ") + more}
-}
-
-func writeColumns(w io.Writer, indent string, rows [][]string) {
-	for _, line := range columns(rows) {
-		schema.Fprintf(w, "%s%s\n", indent, line)
-	}
-}
-
-// columns aligns rows of cells, a line for each, without trailing spaces. What a
-// cell says is shown as schema.Printable does.
-func columns(rows [][]string) []string {
-	var b strings.Builder
-	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		cells := make([]string, len(row))
-		for i, c := range row {
-			cells[i] = schema.Printable(c)
-		}
-		fmt.Fprintln(tw, strings.Join(cells, "\t"))
-	}
-	tw.Flush()
-	lines := linesOf(b.String())
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
-	}
-	return lines
+	return notes
 }
 
 func shown(s string) string {

@@ -15,36 +15,15 @@ import (
 // revision, in per cent.
 const DefaultPruneLimit = 50
 
-// Prunes counts what a set of changes takes away: the objects themselves, and
-// everything in namespaces and of sources that go with them, each once.
-func Prunes(r state.Reader, changes []ObjectChange) int {
-	going := map[schema.Key]bool{}
+// Prunes counts what a set of changes takes away. What a pruned Namespace or Source had of
+// other sources stays where it is: nothing goes with them.
+func Prunes(changes []ObjectChange) (n int) {
 	for _, ch := range changes {
-		if ch.Action != Prune {
-			continue
-		}
-		going[ch.Key] = true
-		for _, info := range schema.Kinds() {
-			if !info.Desired {
-				continue
-			}
-			switch {
-			case ch.Key.Kind == schema.KindNamespace && info.Namespaced:
-				for obj := range r.List(info.Kind, ch.Key.Name) {
-					if applied(info, obj) {
-						going[schema.KeyOf(obj)] = true
-					}
-				}
-			case ch.Key.Kind == schema.KindSource:
-				for obj := range r.BySource(info.Kind, ch.Key.Name) {
-					if applied(info, obj) {
-						going[schema.KeyOf(obj)] = true
-					}
-				}
-			}
+		if ch.Action == Prune {
+			n++
 		}
 	}
-	return len(going)
+	return n
 }
 
 // Hold is why a guard holds a tree. Reason is one of schema.ConditionHeld's, the
@@ -75,7 +54,7 @@ func Messages(holds []Hold) []string {
 }
 
 func guardPrune(r state.Reader, src *schema.Source, desired int, changes []ObjectChange, o schema.Overrides) (hold Hold, ok bool) {
-	count := Prunes(r, changes)
+	count := Prunes(changes)
 	if count == 0 || o.AllowPrune >= count {
 		return hold, false
 	}
