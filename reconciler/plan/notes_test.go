@@ -76,7 +76,10 @@ func TestOnlyTheSourcesOwnPodsAreTold(t *testing.T) {
 	c := newCluster(t, uniform(2, "1", "1Gi")...)
 	team := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "team"}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{URL: "https://git.example.org/team.git"})}
 	c.push(c.of("main", 1, team, configMap("a")))
-	c.step(c.of("team", 2, plainDeployment("theirs", 3))) // under way: its pods are not ready yet
+	c.push(c.of("team", 2, plainDeployment("theirs", 3)))
+	next := plainDeployment("theirs", 3)
+	next.Spec.Template.Spec.Containers[0].Image = "localhost/c:v2"
+	c.step(c.of("team", 3, next)) // under way: pod by pod
 	for _, test := range []struct {
 		objects []schema.Object
 		verdict plan.Verdict
@@ -85,7 +88,7 @@ func TestOnlyTheSourcesOwnPodsAreTold(t *testing.T) {
 		{[]schema.Object{team, configMap("a")}, plan.None, 0},
 		{[]schema.Object{team, configMap("a"), plainDeployment("ours", 2)}, plan.Changes, 2},
 	} {
-		p := c.plan(planned(c.of("main", 3, test.objects...)))
+		p := c.plan(planned(c.of("main", 4, test.objects...)))
 		if p.Verdict != test.verdict || len(p.Pods) != test.pods || slices.ContainsFunc(p.Pods, func(pod plan.Pod) bool { return pod.Owner == "" || !strings.HasPrefix(pod.Name, "ours") }) {
 			t.Errorf("%s, pods %+v", p.Verdict, p.Pods)
 		}
