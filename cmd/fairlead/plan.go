@@ -1,18 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"fairlead/cmd/fairlead/internal/client"
 	"fairlead/reconciler/api"
 	"fairlead/reconciler/plan"
 	"fairlead/schema"
-	"fairlead/schema/load"
 )
 
 // planFlags are the flags of plan and diff.
@@ -22,11 +26,15 @@ type planFlags struct {
 	drain   []string
 	lose    []string
 	timeout time.Duration
+	isNamed func() bool // whether --source was given
+	aside   io.Writer   // for what is no part of the plan
 }
 
 func (f *planFlags) register(cmd *cobra.Command, outputs ...string) {
 	f.clusterFlags.register(cmd, outputs...)
 	cmd.Flags().StringVar(&f.against, "against", "", "compare with this revision of the source (a commit, a revision's name or a branch) instead of what is applied")
+	f.isNamed = func() bool { return cmd.Flags().Changed("source") }
+	f.aside = cmd.ErrOrStderr()
 	cmd.Flags().DurationVar(&f.timeout, "timeout", defaultTimeout, "give up after this long")
 }
 
@@ -44,8 +52,13 @@ would apply them, and shows the difference. Nothing is changed.
 all at once. With a PATH that is after the tree has settled; without one the
 cluster is taken as it is.
 
+In a clone of a source's repository the source is the one whose repository the
+clone's remotes name, and all is planned that it reads, wherever in the clone
+PATH is. Elsewhere PATH stands for what --source reads.
+
 Exit codes: 0 computed, 1 error. With --detailed-exitcode: 0 nothing would
-change, 2 changes, 3 would be held or refused.`,
+change, 2 changes, 3 would be held or refused, or the cluster does not survive
+what --drain and --lose do: a pod that runs would not run again.`,
 		Example: `  fairlead plan                          the tree in the current directory
   fairlead plan -o markdown deploy/      as a comment on a pull request
   fairlead plan --against 4f2a1c0        not over what runs but over another revision
@@ -63,13 +76,7 @@ change, 2 changes, 3 would be held or refused.`,
 			if !detailed {
 				return nil
 			}
-			switch p.Verdict {
-			case plan.None:
-				return nil
-			case plan.Changes:
-				return &exitError{code: 2}
-			}
-			return &exitError{code: 3}
+			return verdictCode(p)
 		},
 	}
 	flags.register(cmd, "text", "json", "yaml", "markdown")
@@ -77,6 +84,18 @@ change, 2 changes, 3 would be held or refused.`,
 	cmd.Flags().StringSliceVar(&flags.lose, "lose", nil, "lose this node; may be given several times")
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "tell the verdict by the exit code")
 	return cmd
+}
+
+// verdictCode tells a plan's verdict, and whether the cluster survives what befalls its
+// nodes, by an exit code.
+func verdictCode(p *plan.Plan) error {
+	switch {
+	case p.Verdict == plan.Held || p.Verdict == plan.Refused || p.Survives != nil && !*p.Survives:
+		return &exitError{code: 3}
+	case p.Verdict == plan.Changes:
+		return &exitError{code: 2}
+	}
+	return nil
 }
 
 func writePlan(w io.Writer, format string, p *plan.Plan) error {
@@ -97,7 +116,8 @@ func diffCommand() *cobra.Command {
 		Short: "Show how the objects of a tree differ from the cluster",
 		Long: `Diff shows the objects that the manifests below PATH (default: the current
 directory) would create, change or prune, field by field, compared with what
-is applied or with another revision. Nothing is changed.
+is applied or with another revision. Nothing is changed. Which source, and how
+much of a clone, is as for plan.
 
 Exit codes: 0 no differences, 1 differences, 2 or more an error.`,
 		Args: cobra.MaximumNArgs(1),
@@ -128,22 +148,94 @@ Exit codes: 0 no differences, 1 differences, 2 or more an error.`,
 
 // request asks the master's planner about the tree at args[0] and the nodes.
 func (f *planFlags) request(ctx context.Context, args []string) (*plan.Plan, error) {
-	req := api.PlanRequest{Source: f.source, Against: f.against, Drain: nodeNames(f.drain), Lose: nodeNames(f.lose)}
-	if len(args) > 0 || f.against != "" || len(f.drain)+len(f.lose) == 0 {
-		dir := "."
-		if len(args) > 0 {
-			dir = args[0]
-		}
-		if err := sendTree(&req, dir); err != nil {
-			return nil, err
-		}
-	}
+	ctx, cancel := within(ctx, f.timeout)
+	defer cancel()
 	c, err := f.connect()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := within(ctx, f.timeout)
-	defer cancel()
+	req := api.PlanRequest{Source: f.source, Against: f.against, Drain: nodeNames(f.drain), Lose: nodeNames(f.lose)}
+	if len(args) == 0 && f.against == "" && len(f.drain)+len(f.lose) > 0 {
+		return ask(ctx, c, req)
+	}
+	name := "."
+	if len(args) > 0 {
+		name = args[0]
+	}
+	return f.askTree(ctx, c, req, name)
+}
+
+// askTree is ask about the tree at a place.
+func (f *planFlags) askTree(ctx context.Context, c *client.Client, req api.PlanRequest, name string) (*plan.Plan, error) {
+	sources, err := sourcesOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	co, src, err := f.meant(ctx, sources, name)
+	if err != nil {
+		return nil, err
+	}
+	part := elsewhere(ctx, src, name)
+	if co.isOf(src) {
+		if part, err = co.whole(src, name); err != nil {
+			return nil, err
+		}
+		if part.isPart() {
+			fmt.Fprintf(f.aside, "note: planned is all that source %s reads, %s, not %s alone\n", src.Name, cmp.Or(part.prefix, "the whole repository"), name)
+		}
+	}
+	req.Source = src.Name
+	if err := sendTree(&req, part); err != nil {
+		return nil, err
+	}
+	p, err := ask(ctx, c, req)
+	if isUnknown(err) && req.Against != "" && co.top != "" {
+		p, err = co.askAgainst(ctx, c, req, src, err)
+	}
+	if err != nil || !co.isOf(src) {
+		return p, err
+	}
+	if note := co.behind(ctx, src); note != "" && req.Against == "" {
+		p.Notes = slices.Sorted(slices.Values(append(p.Notes, note)))
+	}
+	return p, nil
+}
+
+// meant is the source that a tree is of: the one that is named, else the one whose
+// repository the place is a clone of.
+func (f *planFlags) meant(ctx context.Context, sources []*schema.Source, name string) (checkout, *schema.Source, error) {
+	co, isClone := checkoutAt(ctx, name)
+	if isClone && !f.isNamed() {
+		src, err := co.sourceOf(sources)
+		if src != nil || err != nil {
+			return co, src, err
+		}
+	}
+	src, err := named(sources, f.source)
+	return co, src, err
+}
+
+// isUnknown reports whether the master refuses the question as it is asked.
+func isUnknown(err error) bool {
+	var refused *client.StatusError
+	return errors.As(err, &refused) && refused.Code == http.StatusBadRequest
+}
+
+// askAgainst asks again with what the clone calls a revision that the master does not
+// know by its name, such as HEAD~1. If that is none either, why stays the answer.
+func (co checkout) askAgainst(ctx context.Context, c *client.Client, req api.PlanRequest, src *schema.Source, why error) (*plan.Plan, error) {
+	commit, err := co.git.commit(ctx, req.Against)
+	switch {
+	case err == nil && commit != req.Against:
+		req.Against = commit
+		return ask(ctx, c, req)
+	case co.git.isShallow(ctx):
+		return nil, fmt.Errorf("%w; the history of this clone is cut off: to name a commit by it, %s", why, co.git.deepen(ctx, src.Spec.Branch))
+	}
+	return nil, why
+}
+
+func ask(ctx context.Context, c *client.Client, req api.PlanRequest) (*plan.Plan, error) {
 	data, err := c.Do(ctx, http.MethodPost, "/apis/fairlead/v1/plan", req)
 	if err != nil {
 		return nil, err
@@ -159,10 +251,10 @@ func nodeNames(names []string) (out []schema.NodeName) {
 	return out
 }
 
-// sendTree puts the manifests below dir into a request, and what stands there that
-// is no manifest and should be: which of it the source leaves out the master knows.
-func sendTree(req *api.PlanRequest, dir string) error {
-	tree, err := load.Directory(dir)
+// sendTree puts a portion's manifests into a request, and what stands there that is no
+// manifest and should be: which of it the source leaves out the master knows.
+func sendTree(req *api.PlanRequest, part portion) error {
+	tree, err := part.tree()
 	if err != nil {
 		return err
 	}

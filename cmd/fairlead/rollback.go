@@ -146,12 +146,12 @@ func (r *rollback) make(ctx context.Context, git clone, branch string) error {
 	}
 	parent, err := git.commit(ctx, r.Parent)
 	if err != nil {
-		return fmt.Errorf("commit %s, which %s is at, is not in this clone: run `git fetch` first", short(r.Parent), r.Followed)
+		return fmt.Errorf("commit %s, which %s is at, is not in this clone: %s", short(r.Parent), r.Followed, git.deepen(ctx, r.Followed))
 	}
 	r.Parent = parent
 	to, err := git.commit(ctx, r.To)
 	if err != nil {
-		return fmt.Errorf("%s is neither a revision of source %s nor a commit in this clone: run `git fetch`, or see `fairlead history`", r.To, r.Source)
+		return fmt.Errorf("%s is neither a revision of source %s nor a commit in this clone: %s, or see `fairlead history`", r.To, r.Source, git.deepen(ctx, r.Followed))
 	}
 	r.To = to
 	r.Branch = cmp.Or(branch, "rollback-"+short(r.To))

@@ -1,71 +1,97 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"fairlead/cmd/fairlead/internal/client"
 	"fairlead/schema"
 	"fairlead/schema/layout"
 	"fairlead/schema/load"
 )
 
+// askTimeout bounds how long validate waits for a cluster that need not be there.
+const askTimeout = 5 * time.Second
+
+// validateFlags are the flags of validate.
+type validateFlags struct {
+	spec       schema.SourceSpec
+	output     string
+	kubeconfig string
+	source     string
+}
+
 func validateCommand() *cobra.Command {
-	var spec schema.SourceSpec
-	var output string
+	var flags validateFlags
 	cmd := &cobra.Command{
 		Use:   "validate [PATH]",
-		Short: "Check a tree of manifests, offline",
+		Short: "Check a tree of manifests without applying it",
 		Long: `Check the manifests below PATH, a directory or one file, the current directory
-if left out. Everything wrong is told at once, each at its line. Nothing is
-asked of a cluster.
+if left out. Everything wrong is told at once, each at its line.
+
+In a clone of a source's repository, what the Source says of path, include,
+exclude, namespace and unsupported holds, if the cluster can be asked; flags
+override it. All that the Source reads is judged then, and told is what is wrong
+at or below PATH. If the cluster cannot be asked, a Source's defaults hold, and a
+line says so.
 
 A PATH without manifests is invalid: nothing was checked.
 
 Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path := "."
+			name := "."
 			if len(args) == 1 {
-				path = args[0]
+				name = args[0]
 			}
-			return validate(cmd, path, spec, output)
+			return flags.validate(cmd, name)
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVarP(&output, "output", "o", "text", "text or json")
-	flags.StringVarP(&spec.Namespace, "namespace", "n", "default", "namespace of objects that name none")
-	flags.StringVar(&spec.Unsupported, "unsupported", "error", "what becomes of fields that are not acted on yet and only add behaviour: error or warn")
-	flags.StringSliceVar(&spec.Include, "include", nil, "read only files that match a glob; may be repeated")
-	flags.StringSliceVar(&spec.Exclude, "exclude", nil, "leave out files that match a glob; may be repeated")
+	f := cmd.Flags()
+	f.StringVarP(&flags.output, "output", "o", "text", "text or json")
+	f.StringVarP(&flags.spec.Namespace, "namespace", "n", "default", "namespace of objects that name none")
+	f.StringVar(&flags.spec.Unsupported, "unsupported", "error", "what becomes of fields that are not acted on yet and only add behaviour: error or warn")
+	f.StringSliceVar(&flags.spec.Include, "include", nil, "read only files that match a glob; may be repeated")
+	f.StringSliceVar(&flags.spec.Exclude, "exclude", nil, "leave out files that match a glob; may be repeated")
+	f.StringVar(&flags.source, "source", "", "source that the tree is of (default the one whose repository PATH is a clone of)")
+	f.StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster that is asked (default $KUBECONFIG, else the cluster that up made last)")
 	return cmd
 }
 
-func validate(cmd *cobra.Command, path string, spec schema.SourceSpec, output string) error {
-	if output != "text" && output != "json" {
-		return usageErrorf("--output %s: must be text or json", output)
+func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
+	if f.output != "text" && f.output != "json" {
+		return usageErrorf("--output %s: must be text or json", f.output)
 	}
-	if err := checkSourceFlags(spec); err != nil {
+	if err := checkSourceFlags(f.spec); err != nil {
 		return err
 	}
-	tree, err := load.Directory(path)
+	part, spec, err := f.settings(cmd, name)
+	if err != nil {
+		return &exitError{code: 2, err: err}
+	}
+	tree, err := part.tree()
 	if err != nil {
 		return &exitError{code: 2, err: err}
 	}
 	result := load.Load(cmd.Context(), tree, spec, load.Options{VerdictOnly: true})
 	report := validation{
 		Files: result.Files, Objects: result.Count,
-		Diagnostics: fromHere(result.Diagnostics, path),
+		Diagnostics: part.told(result.Diagnostics),
 	}
 	report.notEmpty(path)
 	report.count()
-	if output == "json" {
-		err = writeAs(cmd.OutOrStdout(), output, report)
+	if elsewhere := len(result.Diagnostics) - len(report.Diagnostics); elsewhere > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "note: %s elsewhere in what the source reads\n", plural(elsewhere, "diagnostic"))
+	}
+	if f.output == "json" {
+		err = writeAs(cmd.OutOrStdout(), f.output, report)
 	} else {
 		report.writeText(cmd.OutOrStdout())
 	}
@@ -73,6 +99,88 @@ func validate(cmd *cobra.Command, path string, spec schema.SourceSpec, output st
 		return &exitError{code: 1}
 	}
 	return err
+}
+
+// settings are what to judge at a place, and by what: the Source's spec where it can be
+// had, with what flags say in its place.
+func (f *validateFlags) settings(cmd *cobra.Command, name string) (portion, schema.SourceSpec, error) {
+	co, isClone := checkoutAt(cmd.Context(), name)
+	defaults := alone(name)
+	if !isClone && f.source == "" {
+		return defaults, f.spec, nil
+	}
+	src, err := f.ask(cmd.Context(), co)
+	part := defaults
+	switch {
+	case err != nil:
+	case co.isOf(src):
+		part, err = co.whole(src, name)
+	default:
+		part = elsewhere(cmd.Context(), src, name)
+	}
+	switch {
+	case err != nil && (f.source != "" || f.kubeconfig != ""):
+		return defaults, f.spec, err
+	case err != nil:
+		if !f.saysAny(cmd) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "note: judged by the defaults of a Source: %v\n", err)
+		}
+		return defaults, f.spec, nil
+	}
+	return part, f.over(cmd, src.Spec), nil
+}
+
+// ask finds the source that a place in a clone belongs to.
+func (f *validateFlags) ask(ctx context.Context, co checkout) (*schema.Source, error) {
+	kubeconfig, err := client.Find(f.kubeconfig)
+	if err != nil {
+		return nil, errors.New("there is no cluster to ask")
+	}
+	c, err := client.Open(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	sources, err := sourcesOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if f.source != "" {
+		return named(sources, f.source)
+	}
+	src, err := co.sourceOf(sources)
+	if src == nil && err == nil {
+		err = errors.New("no source of the cluster follows this repository")
+	}
+	return src, err
+}
+
+// ownFlags are those that say what a Source says.
+var ownFlags = []string{"namespace", "unsupported", "include", "exclude"}
+
+func (f *validateFlags) saysAny(cmd *cobra.Command) bool {
+	return slices.ContainsFunc(ownFlags, func(name string) bool { return cmd.Flags().Changed(name) })
+}
+
+// over is the Source's spec with what flags say.
+func (f *validateFlags) over(cmd *cobra.Command, spec schema.SourceSpec) schema.SourceSpec {
+	for _, name := range ownFlags {
+		if !cmd.Flags().Changed(name) {
+			continue
+		}
+		switch name {
+		case "namespace":
+			spec.Namespace = f.spec.Namespace
+		case "unsupported":
+			spec.Unsupported = f.spec.Unsupported
+		case "include":
+			spec.Include = f.spec.Include
+		case "exclude":
+			spec.Exclude = f.spec.Exclude
+		}
+	}
+	return spec
 }
 
 // checkSourceFlags holds the flags to what a Source may say.
@@ -89,20 +197,6 @@ func checkSourceFlags(spec schema.SourceSpec) error {
 		return &exitError{code: 2, err: errors.Join(problems...)}
 	}
 	return nil
-}
-
-// fromHere rewrites paths relative to the tree as paths relative to where the
-// user stands.
-func fromHere(diagnostics schema.Diagnostics, tree string) schema.Diagnostics {
-	if info, err := os.Stat(tree); err == nil && !info.IsDir() {
-		tree = filepath.Dir(tree)
-	}
-	out := make(schema.Diagnostics, len(diagnostics))
-	for i, d := range diagnostics {
-		d.Path = filepath.Join(tree, filepath.FromSlash(d.Path))
-		out[i] = d
-	}
-	return out
 }
 
 // validation is what validate says, and its JSON.

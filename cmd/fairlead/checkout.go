@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/schema"
+	"fairlead/schema/load"
+)
+
+// checkout is a place in the work tree of a clone.
+type checkout struct {
+	git   clone    // of the clone
+	top   string   // of the work tree
+	below string   // the place below it, slash-separated; "" for the top itself
+	urls  []string // of the clone's remotes
+}
+
+// checkoutAt finds the clone that a directory or file is in; false where there is none.
+func checkoutAt(ctx context.Context, name string) (checkout, bool) {
+	real, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return checkout{}, false
+	}
+	dir, file := real, ""
+	if info, err := os.Stat(real); err != nil || !info.IsDir() {
+		dir, file = filepath.Dir(real), filepath.Base(real)
+	}
+	git := clone{dir}
+	top, err := git.run(ctx, "rev-parse", "--show-toplevel")
+	if err != nil || top == "" {
+		return checkout{}, false
+	}
+	co := checkout{git: git, top: top, below: path.Join(git.ask(ctx, "rev-parse", "--show-prefix"), file)}
+	for line := range strings.Lines(git.ask(ctx, "remote", "-v")) {
+		if fields := strings.Fields(line); len(fields) > 1 && !slices.Contains(co.urls, fields[1]) {
+			co.urls = append(co.urls, fields[1])
+		}
+	}
+	return co, true
+}
+
+// isOf reports whether one of the clone's remotes is a source's repository.
+func (co checkout) isOf(src *schema.Source) bool {
+	return slices.ContainsFunc(co.urls, func(url string) bool { return followsRemote(src, url) })
+}
+
+// followsRemote reports whether a source follows the repository that a clone has as a
+// remote. One may be reached in several ways: scheme, user, port and the suffix .git
+// do not tell repositories apart. An embedded one is known by how its path ends.
+func followsRemote(src *schema.Source, url string) bool {
+	its, _ := schema.ParseRemote(url) // what it refuses as a Source's is taken apart all the same
+	place := repositoryPath(its)
+	if src.Spec.Embedded {
+		return place == "git/"+src.Name || strings.HasSuffix(place, "/git/"+src.Name)
+	}
+	mine, err := schema.ParseRemote(src.Spec.URL)
+	return err == nil && place != "" && hostOf(mine) == hostOf(its) && strings.EqualFold(repositoryPath(mine), place)
+}
+
+func repositoryPath(r schema.Remote) string {
+	return strings.TrimSuffix(strings.Trim(path.Clean("/"+r.Path), "/"), ".git")
+}
+
+func hostOf(r schema.Remote) string {
+	if host, _, err := net.SplitHostPort(r.Host); err == nil {
+		return host
+	}
+	return r.Host
+}
+
+// sourceOf is the one of the cluster's sources that the place belongs to, nil for none.
+// Of several with the same repository it is the one whose path is nearest.
+func (co checkout) sourceOf(sources []*schema.Source) (*schema.Source, error) {
+	var found []*schema.Source
+	for _, src := range sources {
+		if co.isOf(src) {
+			found = append(found, src)
+		}
+	}
+	if len(found) > 1 {
+		found = nearest(found, co.below)
+	}
+	if len(found) > 1 {
+		var names []string
+		for _, src := range found {
+			names = append(names, src.Name)
+		}
+		slices.Sort(names)
+		return nil, fmt.Errorf("sources %s follow this repository: name the one that is meant with --source", joinAnd(names))
+	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	return found[0], nil
+}
+
+// nearest are the sources whose path holds a place, those with the longest path; if
+// none does, all.
+func nearest(sources []*schema.Source, below string) []*schema.Source {
+	longest := -1
+	var out []*schema.Source
+	for _, src := range sources {
+		p := sourcePath(src.Spec)
+		if !holds(p, below) || len(p) < longest {
+			continue
+		}
+		if len(p) > longest {
+			longest, out = len(p), nil
+		}
+		out = append(out, src)
+	}
+	if out == nil {
+		return sources
+	}
+	return out
+}
+
+func joinAnd(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " and " + words[last]
+}
+
+// sourcePath is a source's path as a prefix of names: "" for the whole repository.
+func sourcePath(spec schema.SourceSpec) string {
+	if p := path.Clean(spec.Path); p != "." {
+		return p
+	}
+	return ""
+}
+
+// holds reports whether a directory of the repository is a place or above it.
+func holds(dir, place string) bool {
+	return dir == "" || place == dir || strings.HasPrefix(place, dir+"/")
+}
+
+// portion is what of a tree is read, and what of it was asked about.
+type portion struct {
+	dir    string // directory or file to read
+	prefix string // of its files' names in the repository
+	asked  string // directory or file as the user calls it
+	at     string // its name in the repository; "" for all of it
+}
+
+// tree reads the portion, its files named as the repository names them.
+func (p portion) tree() (schema.Tree, error) {
+	tree, err := load.Directory(p.dir)
+	if err != nil {
+		return tree, err
+	}
+	for i := range tree.Files {
+		tree.Files[i].Path = path.Join(p.prefix, tree.Files[i].Path)
+	}
+	for _, diagnostics := range []schema.Diagnostics{tree.Refused, tree.Faults} {
+		for i := range diagnostics {
+			diagnostics[i].Path = path.Join(p.prefix, diagnostics[i].Path)
+		}
+	}
+	return tree, nil
+}
+
+// told are the diagnostics of what was asked about, and of what holds it, with paths
+// relative to where the user stands.
+func (p portion) told(diagnostics schema.Diagnostics) schema.Diagnostics {
+	here, at := p.asked, path.Clean(p.at)
+	if info, err := os.Stat(here); err == nil && !info.IsDir() {
+		here, at = filepath.Dir(here), path.Dir(at)
+	}
+	out := schema.Diagnostics{}
+	for _, d := range diagnostics {
+		if place := path.Clean(d.Path); p.at != "" && place != "." && !holds(p.at, place) && !holds(place, p.at) {
+			continue
+		}
+		if below, err := filepath.Rel(at, path.Clean(d.Path)); err == nil {
+			d.Path = filepath.Join(here, below)
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// alone is a place by itself, of no source that is known.
+func alone(name string) portion { return portion{dir: name, asked: name} }
+
+// elsewhere is what to judge of a directory that is no clone of the source's
+// repository: it stands for what the source reads, unless it is the top of a work tree
+// that has the source's path in it.
+func elsewhere(ctx context.Context, src *schema.Source, name string) portion {
+	reads := sourcePath(src.Spec)
+	if co, ok := checkoutAt(ctx, name); ok && co.below == "" && reads != "" {
+		if info, err := os.Stat(filepath.Join(co.top, filepath.FromSlash(reads))); err == nil && info.IsDir() {
+			return portion{filepath.Join(name, filepath.FromSlash(reads)), reads, name, ""}
+		}
+	}
+	return portion{name, reads, name, reads}
+}
+
+// whole is all that the source reads in the clone that a place is in: a push brings all
+// of it, and a part alone would lack what it refers to.
+func (co checkout) whole(src *schema.Source, name string) (portion, error) {
+	reads := sourcePath(src.Spec)
+	if !holds(reads, co.below) && !holds(co.below, reads) {
+		return portion{}, fmt.Errorf("%s is outside of what source %s reads, which is %s", name, src.Name, reads)
+	}
+	return portion{filepath.Join(co.top, filepath.FromSlash(reads)), reads, name, co.below}, nil
+}
+
+// isPart reports whether less was asked about than is read.
+func (p portion) isPart() bool { return !holds(p.at, p.prefix) }
+
+// sourcesOf are those of a cluster.
+func sourcesOf(ctx context.Context, c *client.Client) ([]*schema.Source, error) {
+	sources, _, err := client.List[*schema.Source](ctx, c, schema.KindSource)
+	return sources, err
+}
+
+// named is the source of that name.
+func named(sources []*schema.Source, name string) (*schema.Source, error) {
+	for _, src := range sources {
+		if src.Name == name {
+			return src, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no source %q", name)
+}
