@@ -34,7 +34,10 @@ func (co checkout) behind(ctx context.Context, src *schema.Source) string {
 	if co.git.isShallow(ctx) {
 		return fmt.Sprintf(unknown, "the history of this clone is cut off")
 	}
-	lacks := []string{head + ".." + tip, "--", ":(top,literal)" + cmp.Or(sourcePath(src.Spec), ".")}
+	lacks := []string{head + ".." + tip, "--"}
+	if reads := sourcePath(src.Spec); reads != "" {
+		lacks = append(lacks, ":(top,literal)"+reads)
+	}
 	n, err := strconv.Atoi(co.git.ask(ctx, append([]string{"rev-list", "--count"}, lacks...)...))
 	if err != nil || n == 0 {
 		return ""

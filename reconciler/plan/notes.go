@@ -294,14 +294,16 @@ func (p *Plan) tellRenames(f *fork, told []string) {
 // names, labels and what the cluster gave it.
 func (f *fork) alike(goes, comes schema.Key) bool {
 	was, is := f.base.Get(goes), f.tx.Get(comes)
-	if goes.Kind != comes.Kind || was == nil || is == nil || !hasContent(goes.Kind) {
+	if goes.Kind != comes.Kind || was == nil || is == nil {
 		return false
 	}
-	return !slices.ContainsFunc(schema.Diff(was, is), func(c schema.FieldChange) bool {
+	// Two that are no more than their names are no renaming.
+	return differInContent(schema.Info(goes.Kind).New(), was) && !differInContent(was, is)
+}
+
+func differInContent(a, b schema.Object) bool {
+	return slices.ContainsFunc(schema.Diff(a, b), func(c schema.FieldChange) bool {
 		return !strings.HasPrefix(c.Path, "metadata.") && !strings.Contains(c.Path, "abels") && !strings.HasPrefix(c.Path, "spec.selector") &&
 			!strings.HasSuffix(c.Path, "clusterIP") && !strings.HasSuffix(c.Path, "nodePort")
 	})
 }
-
-// hasContent is false for kinds that are their name: two of them are always alike.
-func hasContent(kind schema.Kind) bool { return kind != schema.KindNamespace }
