@@ -1,11 +1,16 @@
 package main
 
 import (
+	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"fairlead/reconciler/gitsource"
 	"fairlead/schema"
+	"fairlead/schema/chance"
+	"fairlead/schema/load"
 )
 
 func sourceAt(name, url, path string) *schema.Source {
@@ -100,4 +105,75 @@ func TestToldPathsAreFromWhereOneStands(t *testing.T) {
 			t.Errorf("asked for %s, which is %q: %q, want %q", test.asked, test.at, got, test.want)
 		}
 	}
+}
+
+// A file is in or out, and has one name, whether Git is read, as for a push, or a work
+// tree from wherever one stands in it, as for validate, plan and diff.
+func TestExclusionIsTheSameInGitAndInAClone(t *testing.T) {
+	for _, v := range [][2]string{{"GIT_CONFIG_GLOBAL", "/dev/null"}, {"GIT_AUTHOR_NAME", "Ada"}, {"GIT_AUTHOR_EMAIL", "a@example.org"}, {"GIT_COMMITTER_NAME", "Ada"}, {"GIT_COMMITTER_EMAIL", "a@example.org"}} {
+		t.Setenv(v[0], v[1])
+	}
+	top := t.TempDir()
+	gitIn(t, top, "init", "-q", "-b", "main")
+	for _, dir := range []string{"", "deploy/", "deploy/apps/", "deploy/.hidden/", "deployed/", ".deploy/"} {
+		for _, name := range []string{".gitlab-ci.yml", "..x.yaml", "values.yaml", "a.yaml", "deploy.yaml", "app[1].yaml"} {
+			put(t, filepath.Join(top, dir, name), "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}\n")
+		}
+	}
+	gitIn(t, top, "add", ".")
+	gitIn(t, top, "commit", "-q", "-m", "all")
+	repo, err := gitsource.Open(filepath.Join(top, ".git"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := strings.TrimSpace(gitIn(t, top, "rev-parse", "HEAD"))
+	globs := []string{".gitlab-ci.yml", "/.gitlab-ci.yml", "./.gitlab-ci.yml", "apps/", "/apps/**", "**/values.yaml", "deploy/*.yaml", "*.yaml", `app\[1].yaml`, "..*", "**"}
+	random := chance.Rand()
+	for range 40 {
+		spec := schema.SourceSpec{Embedded: true, Path: []string{".", "deploy", "./deploy/", "deploy/apps", ".deploy"}[random.IntN(5)]}
+		for range 1 + random.IntN(2) {
+			spec.Exclude = append(spec.Exclude, globs[random.IntN(len(globs))])
+		}
+		if random.IntN(3) == 0 {
+			spec.Include = []string{globs[random.IntN(len(globs))]}
+		}
+		src := &schema.Source{Spec: spec}
+		tree, err := repo.Tree(commit, spec.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := judged(t, tree, spec)
+		for _, place := range []string{".", "deploy", "deploy/apps", ".deploy", "deploy/a.yaml"} {
+			name := filepath.Join(top, place)
+			co, ok := checkoutAt(t.Context(), name)
+			if !ok {
+				t.Fatalf("%s is in no clone", name)
+			}
+			part, err := co.whole(src, name)
+			if err != nil {
+				continue // outside of what the source reads
+			}
+			tree, err := part.tree()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := judged(t, tree, spec); got != want {
+				t.Errorf("path %q, include %q, exclude %q, asked at %s:\n%s\nin Git:\n%s", spec.Path, spec.Include, spec.Exclude, place, got, want)
+			}
+		}
+	}
+}
+
+// judged is what a tree comes to: each object's place, and the diagnostics.
+func judged(t *testing.T, tree schema.Tree, spec schema.SourceSpec) string {
+	t.Helper()
+	result := load.Load(t.Context(), tree, spec, load.Options{})
+	var b strings.Builder
+	for _, d := range result.Diagnostics {
+		fmt.Fprintln(&b, d)
+	}
+	for _, o := range result.Objects {
+		fmt.Fprintln(&b, o.Position)
+	}
+	return b.String()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 
 	"fairlead/reconciler/plan"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected plans in testdata/plan")
@@ -48,6 +50,41 @@ func TestExamples(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTextFitsTheScreen: on a screen no line is wider than it is, and nothing is lost;
+// elsewhere no line is folded.
+func TestTextFitsTheScreen(t *testing.T) {
+	cases, err := filepath.Glob(filepath.Join(golden, "*", "case.yaml"))
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, path := range cases {
+		p := planExample(t, filepath.Dir(path))
+		whole := text(p)
+		for _, columns := range []int{40, 80, 132} {
+			for form, write := range map[string]func(io.Writer){"plan": p.WriteText, "diff": p.WriteObjects} {
+				var b strings.Builder
+				write(layout.Sized(&b, columns))
+				for line := range strings.Lines(b.String()) {
+					if width := layout.Width(strings.TrimSuffix(line, "\n")); width > columns {
+						t.Errorf("%s of %s: %d of %d columns: %s", form, path, width, columns, line)
+					}
+				}
+				if form == "plan" && inOrder(b.String()) != inOrder(whole) {
+					t.Errorf("%s: on %d columns something is lost:\n%s\nof\n%s", path, columns, b.String(), whole)
+				}
+			}
+		}
+	}
+}
+
+// inOrder are the letters of a text, sorted: folding moves them between lines of a
+// table, and adds and takes away spaces only.
+func inOrder(text string) string {
+	letters := []rune(strings.Join(strings.Fields(text), ""))
+	slices.Sort(letters)
+	return string(letters)
 }
 
 func planExample(t *testing.T, dir string) *plan.Plan {
