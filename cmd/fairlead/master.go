@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -393,12 +394,22 @@ func (m *master) judgePush(ctx context.Context, p gitsource.Push, out io.Writer)
 	}
 	var text bytes.Buffer
 	cand.Plan.WriteText(&text)
-	lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
-	if over := len(lines) - maxPlanLines; over > 0 {
-		lines = append(lines[:maxPlanLines-1], fmt.Sprintf("... and %d lines more: see `fairlead plan`", over), lines[len(lines)-1])
-	}
-	for _, l := range lines {
+	for _, l := range briefly(strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")) {
 		fmt.Fprintln(out, l)
 	}
 	return nil
+}
+
+// briefly cuts a plan's lines in the middle: the notes and the summary at its end stay.
+func briefly(lines []string) []string {
+	over := len(lines) - maxPlanLines
+	if over <= 0 {
+		return lines
+	}
+	last := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "Note: ") })
+	if last < 0 || len(lines)-last > maxPlanLines/2 {
+		last = len(lines) - 1
+	}
+	kept := lines[:maxPlanLines-(len(lines)-last)-1]
+	return slices.Concat(kept, []string{fmt.Sprintf("... and %s: see `fairlead plan`", plural(last-len(kept), "more line"))}, lines[last:])
 }
