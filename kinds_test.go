@@ -66,7 +66,6 @@ var namers = map[string]string{
 	"cmd/fairlead/internal/sim":   "the oracle judges what is shaped like a Deployment",
 	"cmd/fairlead/rollback.go":    "it asks for revisions by kind",
 	"cmd/fairlead/status.go":      "its JSON form has Deployments, and it asks for what it needs by kind",
-	"reconciler/settle/guard.go":  "the objects of a Source or in a Namespace count as going with it",
 	"schema":                      "defaults, validation, updates and references are switches",
 	"schema/load":                 "the judgement of a tree knows Services, Namespaces and Sources",
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"fairlead/cmd/fairlead/internal/client"
 	"fairlead/schema"
 	"fairlead/schema/load"
 )
@@ -214,19 +213,3 @@ func (co checkout) whole(src *schema.Source, name string) (portion, error) {
 
 // isPart reports whether less was asked about than is read.
 func (p portion) isPart() bool { return !holds(p.at, p.prefix) }
-
-// sourcesOf are those of a cluster.
-func sourcesOf(ctx context.Context, c *client.Client) ([]*schema.Source, error) {
-	sources, _, err := client.List[*schema.Source](ctx, c, schema.KindSource)
-	return sources, err
-}
-
-// named is the source of that name.
-func named(sources []*schema.Source, name string) (*schema.Source, error) {
-	for _, src := range sources {
-		if src.Name == name {
-			return src, nil
-		}
-	}
-	return nil, fmt.Errorf("there is no source %q", name)
-}

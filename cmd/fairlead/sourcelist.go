@@ -1,0 +1,25 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/schema"
+)
+
+// sourcesOf are those of a cluster.
+func sourcesOf(ctx context.Context, c *client.Client) ([]*schema.Source, error) {
+	sources, _, err := client.List[*schema.Source](ctx, c, schema.KindSource)
+	return sources, err
+}
+
+// named is the source of that name.
+func named(sources []*schema.Source, name string) (*schema.Source, error) {
+	for _, src := range sources {
+		if src.Name == name {
+			return src, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no source %q", name)
+}

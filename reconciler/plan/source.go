@@ -1,0 +1,20 @@
+package plan
+
+import (
+	"fairlead/reconciler/health"
+	"fairlead/reconciler/settle"
+	"fairlead/schema"
+)
+
+// tellUnfollowed tells of Sources that go: what they put stays.
+func (p *Plan) tellUnfollowed(f *fork) {
+	for i := range p.Objects {
+		o := &p.Objects[i]
+		if o.Action != settle.Prune || o.Kind != schema.KindSource {
+			continue
+		}
+		if n := health.CountObjects(f.base, o.Name); n > 0 {
+			p.note("source %s is followed no more: its %s stay as they are, and no commit changes them", o.Name, count(n, "object"))
+		}
+	}
+}
