@@ -191,7 +191,7 @@ func NodeLacks(f Facts) string {
 	var lacks []string
 	for _, c := range Blocking(Judge(f)) {
 		if slices.Contains(nodeChecks, c.Name) {
-			lacks = append(lacks, fmt.Sprintf("%s: %s (%s)", c.Name, c.Found, c.Mend))
+			lacks = append(lacks, fmt.Sprintf("%s: %s (%s)", c.Name, c.Found, c.Fix))
 		}
 	}
 	return strings.Join(lacks, "; ")
