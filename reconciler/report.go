@@ -95,7 +95,8 @@ func describeNode(next *corev1.Node, in *NodeReport) (refused []string) {
 	return slices.Concat(wrongLabels, wrongTaints)
 }
 
-// setNodeReady changes nothing while the status stays: a heartbeat is no write.
+// setNodeReady changes nothing while status, reason and message stay: a heartbeat is no
+// write.
 func setNodeReady(node *corev1.Node, status corev1.ConditionStatus, reason, message string, now time.Time) {
 	setNodeCondition(node, corev1.NodeReady, status, reason, message, now)
 }
@@ -107,11 +108,15 @@ func setNodeCondition(node *corev1.Node, kind corev1.NodeConditionType, status c
 		i = len(node.Status.Conditions) - 1
 	}
 	cond := &node.Status.Conditions[i]
-	if cond.Status == status {
+	if cond.Status == status && cond.Reason == reason && cond.Message == message {
 		return
 	}
 	at := metav1.NewTime(now.UTC().Truncate(time.Second))
-	*cond = corev1.NodeCondition{Type: kind, Status: status, Reason: reason, Message: message, LastHeartbeatTime: at, LastTransitionTime: at}
+	since := at
+	if cond.Status == status {
+		since = cond.LastTransitionTime
+	}
+	*cond = corev1.NodeCondition{Type: kind, Status: status, Reason: reason, Message: message, LastHeartbeatTime: at, LastTransitionTime: since}
 }
 
 // reportPod takes over a pod's status from the node it is bound to, or removes

@@ -208,6 +208,40 @@ func TestNodesKeepTheirRegisteredAddress(t *testing.T) {
 	}
 }
 
+// A condition that stays False and changes its reason or message is another one to who
+// watches it, and one that says the same is not: reports come every two seconds.
+func TestAChangedReasonOfANodeIsSeen(t *testing.T) {
+	l := newLiar(t)
+	ready := func() (corev1.NodeCondition, string) {
+		n := l.node("n1")
+		i := slices.IndexFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
+		return n.Status.Conditions[i], n.ResourceVersion
+	}
+	var since metav1.Time
+	version := ""
+	for i, trouble := range []wire.Trouble{
+		{Reason: schema.ReasonRuntimeUnavailable, Message: "no socket"},
+		{Reason: schema.ReasonRuntimeUnavailable, Message: "no cgroups"},
+		{Reason: schema.ReasonNetworkUnavailable, Message: "no cgroups"},
+	} {
+		l.tell(func(r *reconciler.NodeReport) { r.Report.Trouble = &trouble })
+		cond, now := ready()
+		if cond.Status != corev1.ConditionFalse || cond.Reason != trouble.Reason || cond.Message != trouble.Message || now == version {
+			t.Errorf("after %v: %v at %s, before at %s", trouble, cond, now, version)
+		}
+		if i == 0 {
+			since = cond.LastTransitionTime
+		} else if !cond.LastTransitionTime.Equal(&since) {
+			t.Errorf("after %v: not ready since %s, was since %s", trouble, cond.LastTransitionTime, since)
+		}
+		version = now
+		l.tell(func(r *reconciler.NodeReport) { r.Report.Trouble = &trouble })
+		if _, again := ready(); again != version {
+			t.Errorf("the same report again made version %s of %s", again, version)
+		}
+	}
+}
+
 // Of pods a node says only what is its own to say: of those bound to it, within
 // bounds, and no address that is not theirs.
 func TestNodesSpeakOfTheirOwnPods(t *testing.T) {

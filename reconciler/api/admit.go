@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,8 +31,27 @@ func (s *Server) admit(l *Limit, next http.HandlerFunc) http.Handler {
 			v.serve(doorStrangers, strangerAt(r), func(w http.ResponseWriter, _ *http.Request) { writeError(w, err) })
 			return
 		}
-		v.serve(l, c, next)
+		handler := next
+		if header := impersonates(r.Header); header != "" {
+			handler = func(w http.ResponseWriter, _ *http.Request) { writeError(w, noImpersonation(header, c)) }
+		}
+		v.serve(l, c, handler)
 	})
+}
+
+// impersonates names a header by which a client would be somebody else, as kubectl's
+// --as does.
+func impersonates(h http.Header) string {
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		if strings.HasPrefix(name, "Impersonate-") {
+			return name
+		}
+	}
+	return ""
+}
+
+func noImpersonation(header string, c caller) *apierrors.StatusError {
+	return newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf("%s may not impersonate anybody (header %s); `fairlead kubeconfig --reader NAME`, on the master's machine, makes credentials for another reader", c, header))
 }
 
 // beside is admit for another room's handler, which itself turns away whoever has

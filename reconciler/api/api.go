@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -122,6 +123,7 @@ type Server struct {
 	log      logrus.FieldLogger
 	metrics  *metrics
 	door     *Door
+	heard    sync.Map // by node: the time of its last report
 	watches  atomic.Int64
 	handler  http.Handler
 	kinds    map[string]*resource // by "group/version/resource"

@@ -79,6 +79,7 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
 		writeError(w, statusOf(err))
 		return
 	}
+	s.hear(node)
 	s.door.Acknowledge(node, report.AppliedVersion)
 	writeJSON(w, http.StatusOK, struct{}{})
 }

@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/wire"
@@ -130,6 +131,9 @@ func (s *Server) serveLog(w http.ResponseWriter, r *http.Request, t target) {
 		return
 	}
 	opts, err := logOptions(r.URL.Query(), pod)
+	if err == nil {
+		err = noLogYet(&opts, pod)
+	}
 	if err != nil {
 		writeError(w, apierrors.NewBadRequest(err.Error()))
 		return
@@ -254,10 +258,46 @@ func logOptions(q url.Values, pod *corev1.Pod) (corev1.PodLogOptions, error) {
 		}
 		opts.SinceTime = &metav1.Time{Time: at}
 	}
-	if pod.Spec.NodeName == "" {
-		return opts, fmt.Errorf("pod %s is not on a node yet", pod.Name)
-	}
 	return opts, settleContainer(&opts, pod)
+}
+
+// noLogYet says why a container that never ran, or never before, has no log, in the
+// words of a kubelet and then its reason; nil where there may be one.
+func noLogYet(opts *corev1.PodLogOptions, pod *corev1.Pod) error {
+	if pod.Spec.NodeName == "" {
+		why := "it waits for a node"
+		if cond, ok := health.Condition(pod, corev1.PodScheduled); ok && cond.Message != "" {
+			why = cond.Message
+		}
+		return fmt.Errorf("pod %q is not on a node yet: %s", pod.Name, why)
+	}
+	statuses := slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses)
+	i := slices.IndexFunc(statuses, func(st corev1.ContainerStatus) bool { return st.Name == opts.Container })
+	if i < 0 {
+		return nil // its node has not told yet and is asked
+	}
+	st := statuses[i]
+	ranBefore := st.LastTerminationState.Terminated != nil || st.RestartCount > 0
+	switch {
+	case opts.Previous && !ranBefore:
+		return fmt.Errorf("previous terminated container %q in pod %q not found", st.Name, pod.Name)
+	case st.State.Waiting != nil && !ranBefore:
+		return fmt.Errorf("container %q in pod %q is waiting to start: %s", st.Name, pod.Name, waitsFor(st.State.Waiting, pod))
+	}
+	return nil
+}
+
+// waitsFor is what a container that never ran waits for. What the whole pod lacks stands
+// in its condition.
+func waitsFor(waiting *corev1.ContainerStateWaiting, pod *corev1.Pod) string {
+	reason, message := waiting.Reason, waiting.Message
+	if cond, ok := health.Condition(pod, corev1.PodReadyToStartContainers); ok && cond.Status == corev1.ConditionFalse && cond.Message != "" {
+		reason, message = cond.Reason, cond.Message
+	}
+	if message == "" {
+		return reason
+	}
+	return reason + ": " + message
 }
 
 func settleContainer(opts *corev1.PodLogOptions, pod *corev1.Pod) error {

@@ -45,7 +45,7 @@ func TestLogQuery(t *testing.T) {
 		podLog + "?sinceSeconds=0":                                `sinceSeconds \"0\" is not a positive number`,
 		podLog + "?sinceSeconds=1&sinceTime=2026-01-02T03:04:05Z": "at most one of sinceTime and sinceSeconds",
 		podLog + "?sinceTime=yesterday":                           "RFC 3339",
-		"/api/v1/namespaces/shop/pods/nowhere/log":                "pod nowhere is not on a node yet",
+		"/api/v1/namespaces/shop/pods/nowhere/log":                `pod \"nowhere\" is not on a node yet: it waits for a node`,
 		"/api/v1/namespaces/shop/pods/two/log":                    "a container name must be specified for pod two, choose one of: [api side] or one of the init containers: [prepare]",
 	} {
 		code, body, _ := do(t, c, "GET", ts.url+path, nil)

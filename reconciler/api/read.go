@@ -64,6 +64,7 @@ func (s *Server) serveGet(w http.ResponseWriter, r *http.Request, t target) {
 		writeError(w, apierrors.NewNotFound(t.res.groupResource(), t.name))
 		return
 	}
+	obj = s.current(t.res, obj)
 	switch f.as {
 	case asTable:
 		writeJSON(w, http.StatusOK, f.table(t.res, obj.GetResourceVersion(), []schema.Object{obj}, s.now()))
@@ -112,7 +113,9 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, t target, sel
 		writeError(w, apierrors.NewInternalError(err))
 		return
 	}
-	s.writeList(w, head, sel.collect(t.res.list(snapshot, t.namespace, sel)), item)
+	s.writeList(w, head, sel.collect(t.res.list(snapshot, t.namespace, sel)), func(obj schema.Object) ([]byte, error) {
+		return item(s.current(t.res, obj))
+	})
 }
 
 // list is the beginning of a Kubernetes list, up to its items or rows, and how each
@@ -122,7 +125,7 @@ func (f format) list(res *resource, rv string, now metav1.Time) (head []byte, it
 	case asTable:
 		head, err = json.Marshal(f.table(res, rv, nil, now))
 		return bytes.TrimSuffix(head, []byte("]}")), func(obj schema.Object) ([]byte, error) {
-			return json.Marshal(metav1.TableRow{Cells: res.cells(obj, now), Object: f.rowObject(obj)})
+			return json.Marshal(metav1.TableRow{Cells: printableCells(res.cells(obj, now)), Object: f.rowObject(obj)})
 		}, err
 	case asPartial:
 		return listHead("PartialObjectMetadataList", metaGroup+"/"+f.version, rv), f.object, nil

@@ -58,7 +58,7 @@ func TestWhoMayComeIn(t *testing.T) {
 		{"GET", "/api/v1/widgets", "reader:ada", 404},
 		{"GET", "/apis/widgets/v1/widgets", "reader:ada", 404},
 		{"GET", "/apis/widgets", "reader:ada", 404},
-		{"GET", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa/exec", "reader:ada", 404},
+		{"GET", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa/exec", "reader:ada", 405},
 		{"GET", "/api/v1/pods/api-5d9c7b-aaaaa", "reader:ada", 404},
 		{"GET", "/api/v1/namespaces/shop/nodes", "reader:ada", 404},
 	}
@@ -270,14 +270,16 @@ func TestWritesSayWhereDesiredStateLives(t *testing.T) {
 	ts := startServer(t)
 	c := ts.client("reader:ada")
 	cases := []struct{ method, path, want string }{
-		{"DELETE", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa", "desired state lives in Git: main, shop/shop.yaml"},
-		{"PATCH", "/apis/apps/v1/namespaces/shop/deployments/api/scale", "desired state lives in Git: main, shop/shop.yaml"},
-		{"PUT", "/api/v1/namespaces/shop/configmaps/new", "desired state lives in Git: main, ."},
-		{"POST", "/api/v1/namespaces", "desired state lives in Git: main, ."},
-		{"DELETE", "/apis/apps/v1/deployments", "desired state lives in Git: main, ."},
-		{"POST", "/apis/batch/v1/namespaces/shop/jobs", "desired state lives in Git: main, ."},
-		{"POST", "/apis/fairlead/v1/sources", "desired state lives in Git: main, ."},
-		{"POST", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa/exec", "pods/exec is not served"},
+		{"DELETE", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa", "desired state lives in Git: main, shop/shop.yaml:3; to restart its pods change an annotation of the pod template there and push"},
+		{"PATCH", "/apis/apps/v1/namespaces/shop/deployments/api/scale", "desired state lives in Git: main, shop/shop.yaml:3; set spec.replicas there and push"},
+		{"PUT", "/api/v1/namespaces/shop/configmaps/new", "desired state lives in Git: main, .; add it there and push"},
+		{"POST", "/api/v1/namespaces", "desired state lives in Git: main, .; add it there and push"},
+		{"DELETE", "/apis/apps/v1/deployments", "desired state lives in Git: main, .; what is to go is taken out of its file there and pushed"},
+		{"POST", "/apis/batch/v1/namespaces/shop/jobs", "desired state lives in Git: main, ., and Job is no kind that can stand there (docs/fields.md has those that can)"},
+		{"POST", "/apis/fairlead/v1/sources", "desired state lives in Git: main, .; add it there and push"},
+		{"POST", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa/exec", "pods/exec is not served; " + enterWay + "; `podman cp` copies files"},
+		{"GET", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa/exec?command=sh", "pods/exec is not served; " + enterWay + "; `podman cp` copies files"},
+		{"GET", "/api/v1/namespaces/shop/services/api/proxy/a/b", "services/proxy is not served; every node and pod reaches it at 10.96.0.20; from elsewhere reach it through a Service of type NodePort"},
 	}
 	for _, tc := range cases {
 		code, body, _ := do(t, c, tc.method, ts.url+tc.path, []byte("{}"))
@@ -398,6 +400,20 @@ func TestTablesAndRefusalsSteerNoTerminal(t *testing.T) {
 		}
 		if diff := cmp.Diff(exact, obj.DeepCopyObject()); diff != "" {
 			t.Errorf("the object was changed: %s", diff)
+		}
+	}
+	ts := startServer(t)
+	ts.publish(func(tx *state.Txn) { tx.Put(rev) })
+	_, list, _ := do(t, ts.client("reader:ada"), "GET", ts.url+"/apis/fairlead/v1/revisions", nil, "Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+	var table metav1.Table
+	if err := json.Unmarshal(list, &table); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range table.Rows {
+		for _, cell := range row.Cells {
+			if text, ok := cell.(string); ok && schema.Printable(text) != text {
+				t.Errorf("a cell of a list has %q", text)
+			}
 		}
 	}
 	answer := httptest.NewRecorder()

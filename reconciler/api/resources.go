@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -16,7 +17,10 @@ type resource struct {
 	// there because clients ask for it and take a 404 for a fault.
 	stored bool
 	// derive makes a collection of another kind's objects; nil for the rest.
-	derive  *derivation
+	derive *derivation
+	// fresh adds when the node that an object is named after reported last, which
+	// nobody stores; nil for kinds that do not tell.
+	fresh   func(obj schema.Object, heard time.Time) schema.Object
 	columns []column
 	cells   cellsFunc
 	fields  fieldsFunc // nil where there are no others than of every kind
@@ -44,7 +48,6 @@ var empties = []schema.KindInfo{
 	{Kind: "HorizontalPodAutoscaler", Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers", Short: []string{"hpa"}, Namespaced: true, All: true},
 	{Kind: "Job", Group: "batch", Version: "v1", Resource: "jobs", Namespaced: true, All: true},
 	{Kind: "CronJob", Group: "batch", Version: "v1", Resource: "cronjobs", Short: []string{"cj"}, Namespaced: true, All: true},
-	{Kind: "Lease", Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Namespaced: true},
 	{Kind: "Event", Group: "events.k8s.io", Version: "v1", Resource: "events", Short: []string{"ev"}, Namespaced: true},
 	{Kind: "Ingress", Group: "networking.k8s.io", Version: "v1", Resource: "ingresses", Short: []string{"ing"}, Namespaced: true},
 	{Kind: "IngressClass", Group: "networking.k8s.io", Version: "v1", Resource: "ingressclasses"},
@@ -74,7 +77,8 @@ var resources = func() []*resource {
 		r.show(rows.Of(k.Kind))
 		out = append(out, r)
 	}
-	out = append(out, endpointsResource)
+	out[slices.IndexFunc(out, func(r *resource) bool { return r.Kind == schema.KindNode })].fresh = freshNode
+	out = append(out, endpointsResource, leaseResource)
 	for _, k := range empties {
 		r := &resource{KindInfo: k, columns: nameAndAge}
 		if !slices.ContainsFunc(out, func(o *resource) bool { return o.path() == r.path() }) {

@@ -192,6 +192,9 @@ func (s *Server) target(r *http.Request) (target, bool) {
 		t.namespace, parts = parts[1], parts[2:]
 	}
 	t.res = s.kinds[group+"/"+version+"/"+parts[0]]
+	if len(parts) > 3 && parts[2] == "proxy" {
+		parts = parts[:3] // what follows is the other side's
+	}
 	if t.res == nil || len(parts) > 3 || t.namespace != "" && !t.res.Namespaced {
 		return t, false
 	}
@@ -216,6 +219,8 @@ func (s *Server) serveObjects(w http.ResponseWriter, r *http.Request) {
 		writeError(w, s.refuseWrite(r, t))
 	case t.sub == "log" && t.res.Logs:
 		s.serveLog(w, r, t)
+	case streamed[t.sub]:
+		writeError(w, s.refuseWrite(r, t)) // newer clients ask by GET, for a WebSocket
 	case t.sub != "":
 		writeError(w, errNoPath(r))
 	case t.name != "" && !isTrue(r.URL.Query().Get("watch")):
@@ -225,6 +230,9 @@ func (s *Server) serveObjects(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// streamed are subresources that clients talk with.
+var streamed = map[string]bool{"exec": true, "attach": true, "portforward": true, "proxy": true}
+
 func isTrue(s string) bool {
 	v, err := strconv.ParseBool(s)
 	return err == nil && v
@@ -232,27 +240,6 @@ func isTrue(s string) bool {
 
 func errNoPath(r *http.Request) *apierrors.StatusError {
 	return newStatus(http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource "+r.URL.Path)
-}
-
-// refuseWrite says where the change belongs instead.
-func (s *Server) refuseWrite(r *http.Request, t target) *apierrors.StatusError {
-	switch t.sub {
-	case "exec", "attach", "portforward", "proxy":
-		return newStatus(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, t.res.Resource+"/"+t.sub+" is not served")
-	}
-	origin := s.cfg.Origin
-	if t.name != "" {
-		if obj := t.res.get(s.cfg.Feed.Snapshot(), t.namespace, t.name); obj != nil {
-			if o := schema.OriginOf(obj); o.Source != "" {
-				origin = o
-			}
-		}
-	}
-	msg := "desired state lives in Git"
-	if origin.Source != "" {
-		msg += ": " + origin.Source + ", " + origin.Path
-	}
-	return newStatus(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, msg)
 }
 
 func (s *Server) now() metav1.Time { return metav1.Time{Time: s.cfg.Now().Truncate(time.Second)} }

@@ -33,7 +33,7 @@ const (
 
 // watchOptions is what a watch's query asks for.
 type watchOptions struct {
-	from      uint64 // events after it; unless initial
+	from      uint64 // events after it, which may be still to come; unless initial
 	initial   bool   // what is there comes first, as ADDED
 	mark      bool   // ... and ends with the annotated bookmark
 	bookmarks bool
@@ -87,17 +87,20 @@ type watcher struct {
 	out       *stream
 	encoding  chan struct{} // the server's: as many encode at a time as there are cores
 	now       func() metav1.Time
+	current   func(*resource, schema.Object) schema.Object
 	buf       bytes.Buffer
 	headed    bool   // a Table's columns were sent
 	bookmarks bool   // the client wants them
 	at        uint64 // everything up to this version was told
+	after     uint64 // what is not newer is not told: the client asked for the future
 }
 
 func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target, sel selection, f format) {
 	// As of before the client learns that the watch stands: what happens from then
 	// on is told as a change.
 	snapshot := s.cfg.Feed.Snapshot()
-	opts, err := watchOptionsOf(r.URL.Query(), snapshot.Counters().ResourceVersion)
+	current := snapshot.Counters().ResourceVersion
+	opts, err := watchOptionsOf(r.URL.Query(), current)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -105,7 +108,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target, se
 	s.watches.Add(1)
 	defer s.watches.Add(-1)
 	wt := &watcher{
-		res: t.res, sel: sel, format: f, encoding: s.encoding, now: s.now, at: opts.from, bookmarks: opts.bookmarks,
+		res: t.res, sel: sel, format: f, encoding: s.encoding, now: s.now, current: s.current, at: min(opts.from, current), after: opts.from, bookmarks: opts.bookmarks,
 		out: newStream(w, "application/json"),
 	}
 	if opts.initial {
@@ -171,7 +174,7 @@ func (wt *watcher) start(snapshot *state.Snapshot, mark bool) {
 func (wt *watcher) tell(changes []state.Change, snapshot *state.Snapshot) error {
 	for _, c := range changes {
 		oc := wt.res.change(snapshot, c)
-		if oc == nil {
+		if oc == nil || c.RV <= wt.after {
 			continue
 		}
 		was, is := wt.sel.matches(oc.old), wt.sel.matches(oc.now)
@@ -214,6 +217,7 @@ func atVersion(obj schema.Object, rv uint64) schema.Object {
 func (wt *watcher) event(kind watch.EventType, obj schema.Object) {
 	wt.encoding <- struct{}{}
 	defer func() { <-wt.encoding }()
+	obj = wt.current(wt.res, obj)
 	if wt.format.as != asTable {
 		data, err := wt.format.object(obj)
 		wt.write(kind, data, err)
@@ -229,7 +233,7 @@ func (wt *watcher) event(kind watch.EventType, obj schema.Object) {
 }
 
 func (wt *watcher) bookmark(annotations map[string]string) {
-	if !wt.bookmarks {
+	if !wt.bookmarks || wt.at < wt.after {
 		return
 	}
 	meta := metav1.PartialObjectMetadata{

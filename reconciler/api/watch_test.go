@@ -177,11 +177,25 @@ func TestWatchEndsInTimeWithABookmark(t *testing.T) {
 func TestWatchOfAForgottenVersionIsExpired(t *testing.T) {
 	t.Parallel()
 	ts := startServer(t)
-	for _, rv := range []uint64{5, ts.feed.Snapshot().Counters().ResourceVersion + 100} {
-		e := startWatch(t, ts, fmt.Sprintf("%s&resourceVersion=%d", configMaps, rv)).next()
-		if e.Type != "ERROR" || e.Object.Code != http.StatusGone || e.Object.Reason != string(metav1.StatusReasonExpired) || e.Object.Kind != "Status" {
-			t.Errorf("from %d: %+v, want Expired", rv, e)
-		}
+	e := startWatch(t, ts, configMaps+"&resourceVersion=5").next()
+	if e.Type != "ERROR" || e.Object.Code != http.StatusGone || e.Object.Reason != string(metav1.StatusReasonExpired) || e.Object.Kind != "Status" {
+		t.Errorf("%+v, want Expired", e)
+	}
+}
+
+// Kubernetes' API server waits too: a version that is still to come is not too old.
+func TestWatchFromTheFutureTellsWhatIsNewer(t *testing.T) {
+	t.Parallel()
+	ts := startServer(t)
+	current := ts.feed.Snapshot().Counters().ResourceVersion
+	w := startWatch(t, ts, fmt.Sprintf("%s&resourceVersion=%d", configMaps, current+2))
+	for i := range 3 {
+		ts.publish(func(tx *state.Txn) { tx.Put(configMap(fmt.Sprintf("new-%d", i), "x")) })
+	}
+	w.want("ADDED new-2")
+	w = startWatch(t, ts, fmt.Sprintf("%s&resourceVersion=%d&timeoutSeconds=1&allowWatchBookmarks=true", configMaps, current+100))
+	if line, err := w.lines.ReadBytes('\n'); err != io.EOF {
+		t.Errorf("a watch that does not reach its version says %s (%v)", line, err)
 	}
 }
 
