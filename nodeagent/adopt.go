@@ -15,7 +15,7 @@ import (
 
 // adopt takes over what an earlier life of the agent left: its records, the
 // node's containers and sandboxes. Containers are believed before records.
-func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes []types.UID, now time.Time) {
+func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes map[types.UID]netip.Addr, now time.Time) {
 	alive := living(found)
 	for _, o := range records {
 		booted := o.BootID != m.bootID && !alive[o.UID]
@@ -30,11 +30,19 @@ func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes []t
 		m.pods[o.UID] = e
 		e.touch()
 	}
-	for _, uid := range sandboxes {
+	for uid := range sandboxes {
 		e := m.entry(uid, now)
 		e.obs.Released = false
 	}
 	m.sync(found, nil, now)
+	for uid, ip := range sandboxes {
+		// An agent that lost its directory, or has an old one back, has no or another
+		// address on record; containers may live with the one that the sandbox has.
+		if e := m.pods[uid]; ip.IsValid() && e.obs.IP != ip.String() {
+			e.obs.IP = ip.String()
+			e.touch()
+		}
+	}
 	for uid, e := range m.pods {
 		if ip, err := netip.ParseAddr(e.obs.IP); err == nil && !e.obs.Released {
 			m.addresses.keep(uid, ip, now)

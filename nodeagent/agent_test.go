@@ -74,10 +74,10 @@ func (n *fakeNetwork) DeleteSandbox(uid types.UID) error {
 	return nil
 }
 
-func (n *fakeNetwork) Sandboxes() ([]types.UID, error) {
+func (n *fakeNetwork) Sandboxes() (map[types.UID]netip.Addr, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.Sorted(maps.Keys(n.sandboxes)), nil
+	return maps.Clone(n.sandboxes), nil
 }
 
 // fakeMaster hands out whole works and hears reports.
@@ -494,6 +494,28 @@ func TestARestartedAgentAdopts(t *testing.T) {
 				t.Errorf("calls of the second life:\n%s", diff)
 			}
 		})
+	}
+}
+
+// An agent whose directory is gone, with Podman's storage in it, has sandboxes with
+// addresses that it does not remember. It takes them over: pods run on the same address.
+func TestAWipedAgentTakesOverItsSandboxes(t *testing.T) {
+	r := newRig(t)
+	r.run("uid-1", "containers: [{name: c, args: [stay]}]")
+	r.awaitStatus("uid-1", "Running Ready")
+	r.run("uid-2", "containers: [{name: c, args: [stay]}]")
+	r.awaitStatus("uid-2", "Running Ready")
+	had := r.report("uid-2").Status.PodIP
+	r.stop()
+	r.dir, r.runtime = t.TempDir(), runtimetest.NewFake(image)
+	r.master.mu.Lock()
+	r.master.report = nil
+	delete(r.master.work.Pods, "uid-1") // whose address is the first to be given
+	r.master.mu.Unlock()
+	r.start()
+	r.awaitStatus("uid-2", "Running Ready")
+	if got := r.report("uid-2").Status.PodIP; got != had {
+		t.Errorf("it had address %s and has %s", had, got)
 	}
 }
 

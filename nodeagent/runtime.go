@@ -80,7 +80,8 @@ type Network interface {
 	// CreateSandbox gives the pod its namespaces and address, or returns those it has.
 	CreateSandbox(uid types.UID, ip netip.Addr, hostname string) (pod.Sandbox, error)
 	DeleteSandbox(uid types.UID) error
-	Sandboxes() ([]types.UID, error)
+	// Sandboxes are those on the node with their addresses; one that is half-made has none.
+	Sandboxes() (map[types.UID]netip.Addr, error)
 }
 
 // Volumes prepares what containers mount.

@@ -291,21 +291,21 @@ func (n *nodeNetwork) DeleteSandbox(uid types.UID) error {
 	return n.proxy.Forget(ip)
 }
 
-func (n *nodeNetwork) Sandboxes() ([]types.UID, error) {
+func (n *nodeNetwork) Sandboxes() (map[types.UID]netip.Addr, error) {
 	infos, err := n.links.Sandboxes()
 	if err != nil {
 		return nil, err
 	}
-	uids := make([]types.UID, 0, len(infos))
+	out := make(map[types.UID]netip.Addr, len(infos))
 	for _, i := range infos {
-		uids = append(uids, i.UID)
+		out[i.UID] = i.IP
 		if i.IP.IsValid() {
 			n.mu.Lock()
 			n.ips[i.UID] = i.IP
 			n.mu.Unlock()
 		}
 	}
-	return uids, nil
+	return out, nil
 }
 
 // masterLink is the agents' door as the agent's loop wants it.

@@ -102,7 +102,7 @@ func (n *Network) adopt(uid types.UID, ip netip.Addr) (done bool, err error) {
 	}
 	if has, ok := n.complete(uid, routes); ok {
 		if has != ip {
-			return true, fmt.Errorf("sandbox of pod %s has address %s, not %s", uid, has, ip)
+			return true, fmt.Errorf("sandbox of pod %s has address %s, not %s, and containers may live in it: restart the agent, which takes over the addresses it finds", uid, has, ip)
 		}
 		return true, nil
 	}

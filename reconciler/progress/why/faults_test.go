@@ -629,12 +629,29 @@ func TestEveryFaultHasItsCode(t *testing.T) {
 				if got.Code != f.code || got.Actor != f.actor || !strings.Contains(got.Reason, f.says) || (got.Log != nil) != f.log {
 					t.Errorf("%s: %s, %s: %s (log %v)\nwant %s, %s, with %q, log %v", key, got.Code, got.Actor, got.Reason, got.Log, f.code, f.actor, f.says, f.log)
 				}
+				if again := saidTwice(got.Reason); again != "" {
+					t.Errorf("%s: %q is said twice in a row: %s", key, again, got.Reason)
+				}
 				if len(got.Links) == 0 || got.Todo == "" {
 					t.Errorf("%s: %d links, to do %q", key, len(got.Links), got.Todo)
 				}
 			}
 		})
 	}
+}
+
+// saidTwice finds words that come twice in a row, which happens where texts are put
+// together.
+func saidTwice(text string) string {
+	words := strings.Fields(text)
+	for n := 1; n <= 3; n++ {
+		for i := 0; i+2*n <= len(words); i++ {
+			if slices.Equal(words[i:i+n], words[i+n:i+2*n]) {
+				return strings.Join(words[i:i+n], " ")
+			}
+		}
+	}
+	return ""
 }
 
 // A code that no fault leads to is one that nobody gets; one without its line in

@@ -38,7 +38,7 @@ func (c *chain) revision(rev *schema.Revision) cause {
 	case schema.PhaseHeld:
 		return cause{code: health.HeldCode(rev), text: reason}
 	case schema.PhaseRolledBack:
-		return cause{code: health.Quarantined, text: "it failed and the cluster went back " + reason}
+		return cause{code: health.Quarantined, text: "it failed and the cluster " + reason}
 	case schema.PhaseInvalid:
 		for _, d := range rev.Status.Diagnostics {
 			c.Links = append(c.Links, Link{Step: "file", Name: d.Position.String(), State: d.Message, OK: d.Severity != schema.Error})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -196,13 +197,8 @@ func (n *node) DeleteSandbox(uid types.UID) error {
 	return nil
 }
 
-func (n *node) Sandboxes() ([]types.UID, error) {
-	var out []types.UID
-	for uid := range n.live {
-		out = append(out, uid)
-	}
-	slices.Sort(out)
-	return out, nil
+func (n *node) Sandboxes() (map[types.UID]netip.Addr, error) {
+	return maps.Clone(n.live), nil
 }
 
 // noVolumes makes every volume a path.
