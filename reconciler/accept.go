@@ -161,6 +161,7 @@ func newRevision(c *control.Context, cand Candidate) *schema.Revision {
 		rev.Status.ProvenAt = old.Status.ProvenAt
 	}
 	rev.Enter(schema.PhaseSeen, c.Stamp(), "")
+	rev.Status.Seen = c.Tx.Counters().ResourceVersion + 1
 	return rev
 }
 

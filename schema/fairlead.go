@@ -113,6 +113,7 @@ type RevisionSpec struct {
 type RevisionStatus struct {
 	Phase        Phase               `json:"phase,omitempty"`
 	Phases       []PhaseRecord       `json:"phases,omitempty"`
+	Seen         uint64              `json:"seen,omitempty"`     // the cluster's version when it was last seen: the order of revisions, also within a second
 	Sync         *Standing           `json:"sync,omitempty"`     // while it runs or Git asks for it
 	Health       *Standing           `json:"health,omitempty"`   // since it was applied; of one that was replaced, as it was then
 	ProvenAt     *metav1.Time        `json:"provenAt,omitempty"` // when it had run well for its source's healthyFor

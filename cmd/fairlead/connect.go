@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,17 +23,12 @@ type clusterFlags struct {
 func (f *clusterFlags) register(cmd *cobra.Command, outputs ...string) {
 	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig to use (default $KUBECONFIG, else the cluster that up made last)")
 	cmd.Flags().StringVar(&f.source, "source", "main", "source to ask about")
+	offer(cmd, "source", f.sources)
 	f.registerOutput(cmd, outputs...)
 }
 
 func (f *clusterFlags) registerOutput(cmd *cobra.Command, outputs ...string) {
-	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "output format: "+joinWords(outputs))
-	cmd.PreRunE = func(*cobra.Command, []string) error {
-		if !slices.Contains(outputs, f.output) {
-			return usageErrorf("unknown output format %q: use %s", f.output, joinWords(outputs))
-		}
-		return nil
-	}
+	outputFlag(cmd, &f.output, outputs...)
 }
 
 func joinWords(words []string) string {

@@ -14,9 +14,6 @@ func doctorCommand() *cobra.Command {
 		Short: "Check whether this host can run a cluster, and say how to fix what is in the way",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := knownOutput(output, "text", "json", "yaml"); err != nil {
-				return err
-			}
 			checks := local.Judge(local.Examine(local.DefaultDir))
 			if err := printChecks(cmd, output, checks); err != nil {
 				return err
@@ -27,7 +24,7 @@ func doctorCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "output format: text, json or yaml")
+	outputFlag(cmd, &output, "text", "json", "yaml")
 	return cmd
 }
 

@@ -11,15 +11,20 @@ import (
 func downCommand() *cobra.Command {
 	var dir string
 	var purge bool
+	var output string
 	cmd := &cobra.Command{
 		Use:   "down",
 		Short: "Stop the cluster that `up` started and leave no trace of it but its data",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return local.Down(dir, purge, func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), what) })
+			if err := local.Down(dir, purge, func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), what) }); err != nil || output == "text" {
+				return err
+			}
+			return writeAs(cmd.OutOrStdout(), output, map[string]any{"dir": dir, "purged": purge})
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", local.DefaultDir, "directory of the cluster")
 	cmd.Flags().BoolVar(&purge, "purge", false, "remove the directory as well: Git repository, keys, images, logs")
+	outputFlag(cmd, &output, "text", "json", "yaml")
 	return cmd
 }

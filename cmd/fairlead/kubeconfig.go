@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"fairlead/cmd/fairlead/internal/config"
 	"fairlead/reconciler/trust"
@@ -18,6 +20,7 @@ func kubeconfigCommand() *cobra.Command {
 		server    string
 		reader    string
 		ttl       time.Duration
+		output    string
 	)
 	cmd := &cobra.Command{
 		Use:   "kubeconfig",
@@ -52,15 +55,28 @@ It runs on the master's machine. What it prints is a secret.`,
 			if err != nil {
 				return err
 			}
-			_, err = cmd.OutOrStdout().Write(data)
-			return err
+			return writeKubeconfig(cmd.OutOrStdout(), output, data)
 		},
 	}
 	authority.register(cmd)
+	outputFlag(cmd, &output, "yaml", "json")
 	cmd.Flags().StringVar(&server, "server", "", "the master's URL (default what it advertises, else this machine)")
 	cmd.Flags().StringVar(&reader, "reader", "reader", "the reader's name")
 	cmd.Flags().DurationVar(&ttl, "ttl", 365*24*time.Hour, "how long the certificate holds")
 	return cmd
+}
+
+// writeKubeconfig writes a kubeconfig, which is YAML, as it is or as JSON.
+func writeKubeconfig(w io.Writer, output string, data []byte) error {
+	if output == "json" {
+		var v any
+		if err := yaml.Unmarshal(data, &v); err != nil {
+			return err
+		}
+		return writeAs(w, output, v)
+	}
+	_, err := w.Write(data)
+	return err
 }
 
 // serverURL is where readers find a master with this configuration. Without an

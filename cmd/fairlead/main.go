@@ -90,7 +90,9 @@ func root(out, complaints io.Writer) *cobra.Command {
 		Short:         "A GitOps-first container orchestrator: a Git repository says what runs",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       thisBuild().String(),
 	}
+	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.SetOut(out)
 	cmd.SetErr(complaints)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{code: 2, err: err} })

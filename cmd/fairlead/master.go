@@ -219,7 +219,7 @@ func (m *master) openAPI() error {
 		Door: api.DoorConfig{
 			Cluster:    wire.ClusterInfo{ID: m.authority.ClusterID(), PodCIDR: c.PodCIDR, ServiceCIDR: c.ServiceCIDR, DNS: c.DNS, Domain: c.ClusterDomain},
 			OpenSecret: m.openSecret,
-			Join:       func(_ context.Context, req wire.JoinRequest) (wire.JoinResponse, error) { return m.authority.Join(req) },
+			Join:       m.join,
 			Renew: func(_ context.Context, node schema.NodeName, req wire.RenewRequest) (wire.JoinResponse, error) {
 				return m.authority.Renew(node, req)
 			},
@@ -303,9 +303,10 @@ func (m *master) run(ctx context.Context) error {
 	g.Go(func() error { return m.api.Run(ctx, listener) })
 	g.Go(func() error { return m.passAcknowledgements(ctx) })
 	g.Go(func() error { return m.tellRecovery(ctx) })
+	g.Go(func() error { m.keepJournal(ctx); return nil })
 	g.Go(func() error { return m.sources.run(ctx) })
 	g.Go(func() error { return hooks.Run(ctx) })
-	m.log.WithFields(logrus.Fields{"listen": m.config.Listen, "objects": m.feed.Snapshot().Counters().Creations}).Info("master runs")
+	m.log.WithFields(logrus.Fields{"listen": m.config.Listen, "objects": m.countObjects()}).Info("master runs")
 	return g.Wait()
 }
 

@@ -35,6 +35,7 @@ func (f *planFlags) register(cmd *cobra.Command, outputs ...string) {
 	cmd.Flags().StringVar(&f.against, "against", "", "compare with this revision of the source (a commit, a revision's name or a branch) instead of what is applied")
 	f.isNamed = func() bool { return cmd.Flags().Changed("source") }
 	f.aside = cmd.ErrOrStderr()
+	offer(cmd, "against", f.revisions)
 	cmd.Flags().DurationVar(&f.timeout, "timeout", defaultTimeout, "give up after this long")
 }
 
@@ -82,6 +83,8 @@ what --drain and --lose do: a pod that runs would not run again.`,
 	flags.register(cmd, "text", "json", "yaml", "markdown")
 	cmd.Flags().StringSliceVar(&flags.drain, "drain", nil, "drain this node; may be given several times")
 	cmd.Flags().StringSliceVar(&flags.lose, "lose", nil, "lose this node; may be given several times")
+	offer(cmd, "drain", flags.nodes)
+	offer(cmd, "lose", flags.nodes)
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "tell the verdict by the exit code")
 	return cmd
 }

@@ -73,6 +73,7 @@ Exit codes: 0 the branch is there, 1 error.`,
 	}
 	flags.register(cmd, "text", "json", "yaml")
 	cmd.Flags().StringVar(&to, "to", "", "revision to go back to: a commit, its beginning or a revision's name (default the last healthy one)")
+	offer(cmd, "to", flags.revisions)
 	cmd.Flags().StringVar(&branch, "branch", "", "branch to make (default rollback-<commit>)")
 	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "give up after this long")
 	return cmd

@@ -3,14 +3,18 @@ package main
 import (
 	"errors"
 	"flag"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"fairlead/reconciler/trust"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output in testdata/*/*.txtar")
@@ -50,10 +54,22 @@ func TestScripts(t *testing.T) {
 				RequireExplicitExec: true,
 				RequireUniqueNames:  true,
 				Setup:               setUp,
-				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "cluster": startCluster, "deliver": deliver},
+				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "cluster": startCluster, "deliver": deliver, "authority": makeAuthority},
 			})
 		})
 	}
+}
+
+// makeAuthority is the script command "authority DIR": a cluster's, as a master's first
+// start makes it.
+func makeAuthority(ts *testscript.TestScript, negated bool, args []string) {
+	if negated || len(args) != 1 {
+		ts.Fatalf("usage: authority DIR")
+	}
+	_, err := trust.Open(ts.MkAbs(args[0]), trust.Config{
+		PodCIDR: netip.MustParsePrefix("10.112.0.0/12"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), Now: time.Now,
+	})
+	ts.Check(err)
 }
 
 // setUp lets a script's `fairlead` end as soon as it is done: built with the race

@@ -77,6 +77,7 @@ not in place, or error; 3 still rolling out (with --wait: at the time-out).`,
 		},
 	}
 	flags.register(cmd, "text", "json", "yaml")
+	offerFirst(cmd, func(cmd *cobra.Command, _ string) []string { return flags.revisions(cmd) })
 	cmd.Flags().BoolVar(&wait, "wait", false, "follow the rollout until it ends")
 	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "give up after this long; without it, waiting goes on until a minute after the longest progress deadline")
 	return cmd
@@ -112,7 +113,7 @@ func readStatus(ctx context.Context, c *client.Client, source, want string) (*st
 	if !ok {
 		return nil, fmt.Errorf("there is no source %q: see `fairlead kubectl get sources`", source)
 	}
-	st := &status{Source: src, cluster: cluster, Master: masterTrouble(ctx, c)}
+	st := &status{Source: src, Deployments: []*appsv1.Deployment{}, cluster: cluster, Master: masterTrouble(ctx, c)}
 	if st.Revision, err = findRevision(cluster, src, want); err != nil {
 		return nil, err
 	}
@@ -120,8 +121,8 @@ func readStatus(ctx context.Context, c *client.Client, source, want string) (*st
 		st.Deployments = append(st.Deployments, d.(*appsv1.Deployment))
 	}
 	now := time.Now()
-	st.lines, st.Trouble = progress.Lines(cluster, source, now), progress.Trouble(cluster, source, now)
-	st.Nodes = progress.Nodes(slices.Collect(state.All[*corev1.Node](cluster, "")))
+	st.lines, st.Trouble = progress.Lines(cluster, source, now), list(progress.Trouble(cluster, source, now))
+	st.Nodes = list(progress.Nodes(slices.Collect(state.All[*corev1.Node](cluster, ""))))
 	return st, nil
 }
 
@@ -276,10 +277,8 @@ func historyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			revs = slices.DeleteFunc(revs, func(r *schema.Revision) bool { return r.Spec.Source != flags.source })
-			slices.SortStableFunc(revs, func(a, b *schema.Revision) int {
-				return cmp.Or(b.Entered(schema.PhaseSeen).Compare(a.Entered(schema.PhaseSeen)), cmp.Compare(a.Name, b.Name))
-			})
+			revs = slices.DeleteFunc(list(revs), func(r *schema.Revision) bool { return r.Spec.Source != flags.source })
+			slices.SortFunc(revs, newestFirst)
 			if flags.output != "text" {
 				return writeAs(cmd.OutOrStdout(), flags.output, revs)
 			}
@@ -289,6 +288,12 @@ func historyCommand() *cobra.Command {
 	}
 	flags.register(cmd, "text", "json", "yaml")
 	return cmd
+}
+
+// newestFirst orders revisions by when the master saw them, also within a second. Those
+// that an earlier version left have no number and come last, by their times.
+func newestFirst(a, b *schema.Revision) int {
+	return cmp.Or(cmp.Compare(b.Status.Seen, a.Status.Seen), b.Entered(schema.PhaseSeen).Compare(a.Entered(schema.PhaseSeen)), cmp.Compare(a.Name, b.Name))
 }
 
 func writeHistory(w io.Writer, revs []*schema.Revision, now time.Time) {

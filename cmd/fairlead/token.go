@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,6 +71,7 @@ func tokenCommand() *cobra.Command {
 		join      joinToken
 		push      pushToken
 		hook      string
+		output    string
 	)
 	cmd := &cobra.Command{
 		Use:   "token",
@@ -105,31 +108,72 @@ tells the machine that joins how to recognise the cluster.`,
 			if err != nil {
 				return err
 			}
-			var token string
+			made := madeToken{Expires: new(time.Now().UTC().Add(join.ttl).Truncate(time.Second))}
 			switch {
 			case push.source != "":
-				token, err = push.make(c, a, join.ttl)
+				made.Kind, made.Source, made.Refs, made.Name = "push", push.source, push.refs, push.name
+				made.Token, err = push.make(c, a, join.ttl)
 			case hook != "":
-				token = a.WebhookSecret(hook)
+				made.Kind, made.Source, made.Expires = "hook", hook, nil
+				made.Token, err = hookSecret(c, a, hook)
 			default:
-				token, err = join.make(a)
+				made.Kind, made.Node, made.Uses, made.Labels = "join", join.node, join.uses, join.labels
+				made.Token, err = join.make(a)
 			}
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), token)
-			return nil
+			return made.write(cmd.OutOrStdout(), output)
 		},
 	}
 	authority.register(cmd)
 	join.register(cmd)
 	push.register(cmd)
+	outputFlag(cmd, &output, "text", "json", "yaml")
+	offer(cmd, "push", authority.sources)
 	cmd.Flags().StringVar(&hook, "hook", "", "print the webhook secret of this source instead")
+	offer(cmd, "hook", authority.sources)
 	cmd.MarkFlagsMutuallyExclusive("push", "hook", "node")
 	cmd.MarkFlagsMutuallyExclusive("push", "hook", "uses")
 	cmd.MarkFlagsMutuallyExclusive("push", "hook", "label")
 	cmd.MarkFlagsMutuallyExclusive("hook", "ttl")
 	return cmd
+}
+
+// madeToken is what token made, and its JSON.
+type madeToken struct {
+	Kind    string            `json:"kind"` // join, push or hook
+	Token   string            `json:"token"`
+	Expires *time.Time        `json:"expires,omitempty"` // hooks do not
+	Node    string            `json:"node,omitempty"`
+	Uses    int               `json:"uses,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Source  string            `json:"source,omitempty"`
+	Refs    []string          `json:"refs,omitempty"`
+	Name    string            `json:"name,omitempty"`
+}
+
+func (t madeToken) write(w io.Writer, output string) error {
+	if output != "text" {
+		return writeAs(w, output, t)
+	}
+	_, err := fmt.Fprintln(w, t.Token)
+	return err
+}
+
+// hookSecret is the secret of an outside source, which the master's configuration or,
+// for one that Git declares, its cache must know: a mistyped name would be a secret
+// that no webhook matches.
+func hookSecret(c config.Master, a *trust.Authority, source string) (string, error) {
+	known := slices.ContainsFunc(c.Sources, func(s config.Source) bool { return s.Name == source && !s.Spec.Embedded })
+	if !known && filepath.Base(source) == source {
+		_, err := os.Stat(filepath.Join(c.Dir, "cache", source+".git"))
+		known = err == nil
+	}
+	if !known {
+		return "", fmt.Errorf("no outside source %s is followed here: webhooks are for sources with a url, in the master's configuration or declared in Git and looked at once; the master sees pushes to an embedded one by itself", source)
+	}
+	return a.WebhookSecret(source), nil
 }
 
 // joinToken is for machines.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,15 +26,12 @@ network and its own Podman. Returns when every node is ready. Run again, it
 changes nothing and prints the same. ` + "`fairlead down`" + ` takes it away.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := knownOutput(output, "text", "json"); err != nil {
-				return err
-			}
 			o.Progress = func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), what) }
 			result, err := local.Up(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
-			if output == "json" {
+			if output != "text" {
 				return writeAs(cmd.OutOrStdout(), output, result)
 			}
 			printResult(cmd.OutOrStdout(), result)
@@ -46,15 +42,8 @@ changes nothing and prints the same. ` + "`fairlead down`" + ` takes it away.`,
 	cmd.Flags().IntVar(&o.Nodes, "nodes", 0, fmt.Sprintf("number of nodes (default %d, or what the directory holds)", local.DefaultNodes))
 	cmd.Flags().IntVar(&o.Slot, "slot", -1, "slot that names, subnets and ports derive from (default the first free)")
 	cmd.Flags().DurationVar(&o.Timeout, "timeout", upTimeout, "how long to wait for the cluster to be ready")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "output format: text or json")
+	outputFlag(cmd, &output, "text", "json", "yaml")
 	return cmd
-}
-
-func knownOutput(output string, known ...string) error {
-	if !slices.Contains(known, output) {
-		return usageErrorf("unknown output format %q: use %s", output, joinWords(known))
-	}
-	return nil
 }
 
 func printResult(w io.Writer, r local.Result) {

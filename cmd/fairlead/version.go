@@ -10,13 +10,34 @@ import (
 // version is set by the linker (-X main.version=...) for releases.
 var version = "dev"
 
+// build is what version says, and its JSON.
+type build struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+}
+
+func thisBuild() build { return build{version, runtime.Version(), runtime.GOOS, runtime.GOARCH} }
+
+func (b build) String() string {
+	return fmt.Sprintf("fairlead %s %s %s/%s", b.Version, b.Go, b.OS, b.Arch)
+}
+
 func versionCommand() *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "fairlead %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "text" {
+				return writeAs(cmd.OutOrStdout(), output, thisBuild())
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), thisBuild())
+			return nil
 		},
 	}
+	outputFlag(cmd, &output, "text", "json", "yaml")
+	return cmd
 }

@@ -78,6 +78,7 @@ Exit codes: 0 explained, whatever the answer is; 1 error.`,
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace of the object (default \"default\", or the only one that has it)")
 	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "give up after this long")
 	flags.registerOutput(cmd, "text", "json", "yaml")
+	offerFirst(cmd, func(_ *cobra.Command, typed string) []string { return flags.objects(namespace, typed) })
 	return cmd
 }
 
@@ -90,7 +91,7 @@ func kindAndName(args []string) (schema.KindInfo, string, error) {
 		return schema.KindInfo{}, "", usageErrorf("which object? Write KIND/NAME, as deployment/api")
 	}
 	for _, info := range schema.Kinds() {
-		if slices.Contains(append([]string{strings.ToLower(string(info.Kind)), info.Resource, info.Singular}, info.Short...), strings.ToLower(args[0])) {
+		if isCalled(info, args[0]) {
 			return info, args[1], nil
 		}
 	}
@@ -105,6 +106,11 @@ func oneOf(kinds []schema.Kind) string {
 	}
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// isCalled reports whether a user may mean the kind by a word.
+func isCalled(info schema.KindInfo, word string) bool {
+	return slices.Contains(append([]string{strings.ToLower(string(info.Kind)), info.Resource, info.Singular}, info.Short...), strings.ToLower(word))
 }
 
 func explain(ctx context.Context, c *client.Client, kind schema.KindInfo, namespace, name string) (*why.Chain, error) {
