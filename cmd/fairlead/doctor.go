@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/local"
@@ -8,13 +10,19 @@ import (
 )
 
 func doctorCommand() *cobra.Command {
-	var output string
+	var output, agent, master string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check whether this host can run a cluster, and say how to fix what is in the way",
-		Args:  cobra.NoArgs,
+		Long: `Doctor checks whether this host can run a cluster, and says how to fix what is in
+the way. It changes nothing. On a machine that is configured as a node or as the
+master it also checks what it is: whether the node has joined, as whom and until
+when, and whether the master's port answers.
+
+Exit codes: 0 nothing is in the way, 1 something is.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			checks := local.Judge(local.Examine(local.DefaultDir))
+			checks := local.JudgeRoles(local.Judge(local.Examine(local.DefaultDir)), local.ExamineAgent(agent), local.ExamineMaster(master), time.Now())
 			if err := printChecks(cmd, output, checks); err != nil {
 				return err
 			}
@@ -24,6 +32,8 @@ func doctorCommand() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&agent, "agent", "/etc/fairlead/agent.yaml", "the agent's configuration, on a node")
+	cmd.Flags().StringVar(&master, "master", "/etc/fairlead/master.yaml", "the master's configuration, where it runs")
 	outputFlag(cmd, &output, "text", "json", "yaml")
 	return cmd
 }

@@ -23,9 +23,9 @@ var told = map[schema.Phase]logrus.Level{
 	schema.PhaseRolledBack: logrus.WarnLevel,
 }
 
-// keepJournal logs what becomes of commits, from now until ctx is done.
-func (m *master) keepJournal(ctx context.Context) {
-	at := m.feed.Snapshot().Counters().ResourceVersion
+// keepJournal logs what becomes of commits after a version of the cluster, until ctx is
+// done.
+func (m *master) keepJournal(ctx context.Context, at uint64) {
 	for {
 		changes, snapshot, moved, _ := m.feed.Since(at) // what the feed has forgotten by now is not told
 		for _, c := range changes {

@@ -298,12 +298,13 @@ func (m *master) run(ctx context.Context) error {
 		listener.Close()
 		return err
 	}
+	at := m.feed.Snapshot().Counters().ResourceVersion
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.loop.Run(ctx) })
 	g.Go(func() error { return m.api.Run(ctx, listener) })
 	g.Go(func() error { return m.passAcknowledgements(ctx) })
 	g.Go(func() error { return m.tellRecovery(ctx) })
-	g.Go(func() error { m.keepJournal(ctx); return nil })
+	g.Go(func() error { m.keepJournal(ctx, at); return nil })
 	g.Go(func() error { return m.sources.run(ctx) })
 	g.Go(func() error { return hooks.Run(ctx) })
 	m.log.WithFields(logrus.Fields{"listen": m.config.Listen, "objects": m.countObjects()}).Info("master runs")

@@ -55,7 +55,7 @@ Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&flags.output, "output", "o", "text", "text or json")
+	outputFlag(cmd, &flags.output, "text", "json", "yaml")
 	f.StringVarP(&flags.spec.Namespace, "namespace", "n", "default", "namespace of objects that name none")
 	f.StringVar(&flags.spec.Unsupported, "unsupported", "error", "what becomes of fields that are not acted on yet and only add behaviour: error or warn")
 	f.StringSliceVar(&flags.spec.Include, "include", nil, "read only files that match a glob; may be repeated")
@@ -66,9 +66,6 @@ Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
 }
 
 func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
-	if f.output != "text" && f.output != "json" {
-		return usageErrorf("--output %s: must be text or json", f.output)
-	}
 	if err := checkSourceFlags(f.spec); err != nil {
 		return err
 	}
@@ -85,12 +82,12 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 		Files: result.Files, Objects: result.Count,
 		Diagnostics: part.told(result.Diagnostics),
 	}
-	report.notEmpty(path)
+	report.notEmpty(name)
 	report.count()
 	if elsewhere := len(result.Diagnostics) - len(report.Diagnostics); elsewhere > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "note: %s elsewhere in what the source reads\n", plural(elsewhere, "diagnostic"))
 	}
-	if f.output == "json" {
+	if f.output != "text" {
 		err = writeAs(cmd.OutOrStdout(), f.output, report)
 	} else {
 		report.writeText(cmd.OutOrStdout())

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -183,4 +184,14 @@ func replaceFile(path string, data []byte) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// Joined tells as which node a machine has joined and until when its certificate holds;
+// an error that wraps fs.ErrNotExist is one that has not joined.
+func Joined(dir string) (node schema.NodeName, until time.Time, err error) {
+	cert, err := readCertificate(dir)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return schema.NodeName(strings.TrimPrefix(cert.Subject.CommonName, wire.NodePrefix)), cert.NotAfter, nil
 }

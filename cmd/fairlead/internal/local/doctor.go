@@ -59,6 +59,12 @@ type Feature struct {
 	Failure string
 }
 
+// Checks that are for `up` alone.
+const (
+	checkRanges = "address ranges"
+	checkSlot   = "slot"
+)
+
 const (
 	// minOpenFiles is what Podman and a few dozen containers need.
 	minOpenFiles = 4096
@@ -157,12 +163,12 @@ func judgeRanges(f Facts) Check {
 			clashes = append(clashes, fmt.Sprintf("route %s overlaps %s", route, r))
 		}
 	}
-	return judge("address ranges", len(clashes) == 0, fmt.Sprintf("no route of this host overlaps pods (%s) or services (%s)", podRange, serviceRange),
+	return judge(checkRanges, len(clashes) == 0, fmt.Sprintf("no route of this host overlaps pods (%s) or services (%s)", podRange, serviceRange),
 		Warns, strings.Join(clashes, "; "), "pods will not reach what lies behind those routes")
 }
 
 func judgeSlot(f Facts) Check {
-	const name = "slot"
+	const name = checkSlot
 	if f.FreeSlot < 0 {
 		return Check{name, Blocks, fmt.Sprintf("none of %d is free", MaxSlots), "bring a cluster down, or free a port from " + fmt.Sprint(baseAPIPort) + " on"}
 	}
