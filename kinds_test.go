@@ -64,6 +64,7 @@ var namers = map[string]string{
 	"cmd/fairlead/internal/bench": "a revision's phases are read where one changes",
 	"cmd/fairlead/internal/local": "it asks for nodes by kind",
 	"cmd/fairlead/internal/sim":   "the oracle judges what is shaped like a Deployment",
+	"cmd/fairlead/complete.go":    "it offers sources, nodes and revisions by name",
 	"cmd/fairlead/rollback.go":    "it asks for revisions by kind",
 	"cmd/fairlead/status.go":      "its JSON form has Deployments, and it asks for what it needs by kind",
 	"schema":                      "defaults, validation, updates and references are switches",

@@ -11,7 +11,8 @@ import (
 )
 
 var endpointSliceRow = row{
-	kind: schema.KindEndpointSlice,
+	kind:  schema.KindEndpointSlice,
+	maker: "is made by the cluster from a Service and its pods",
 	columns: []column{
 		nameColumn, {name: "AddressType"}, {name: "Ports"}, {name: "Endpoints"}, ageColumn,
 	},

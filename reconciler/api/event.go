@@ -11,7 +11,8 @@ import (
 )
 
 var eventRow = row{
-	kind: schema.KindEvent,
+	kind:  schema.KindEvent,
+	maker: "tells what happened and is kept for an hour",
 	columns: []column{
 		{name: "Last Seen"}, {name: "Type"}, {name: "Reason"}, {name: "Object"}, {name: "Subobject", wide: true}, {name: "Source", wide: true},
 		{name: "Message"}, {name: "First Seen", wide: true}, {name: "Count", kind: "integer", wide: true}, {name: "Name", format: "name", wide: true},

@@ -16,7 +16,8 @@ import (
 )
 
 var podRow = row{
-	kind: schema.KindPod,
+	kind:  schema.KindPod,
+	reach: func(obj schema.Object) string { return reachAt(obj.(*corev1.Pod).Status.PodIP) },
 	columns: []column{
 		nameColumn, {name: "Ready"}, {name: "Status"}, {name: "Restarts"}, ageColumn,
 		{name: "IP", wide: true}, {name: "Node", wide: true}, {name: "Nominated Node", wide: true}, {name: "Readiness Gates", wide: true},

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -232,4 +233,22 @@ func partial(obj schema.Object, version string) *metav1.PartialObjectMetadata {
 // objectMeta finds the ObjectMeta that obj embeds.
 func objectMeta(obj schema.Object) *metav1.ObjectMeta {
 	return obj.(metav1.ObjectMetaAccessor).GetObjectMeta().(*metav1.ObjectMeta)
+}
+
+// hear notes that a node's report was taken.
+func (s *Server) hear(node schema.NodeName) {
+	s.heard.Store(node, s.cfg.Now().UTC().Truncate(time.Second))
+}
+
+// current is obj with what moves without a change of the cluster: when the node that
+// it is about reported last, if it has since this server started.
+func (s *Server) current(res *resource, obj schema.Object) schema.Object {
+	if res.fresh == nil {
+		return obj
+	}
+	heard, ok := s.heard.Load(schema.NodeName(obj.GetName()))
+	if !ok {
+		return obj
+	}
+	return res.fresh(obj, heard.(time.Time))
 }

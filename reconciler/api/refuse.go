@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -46,8 +45,8 @@ func (w *write) refusal(r state.Reader) string {
 	switch {
 	case obj == nil:
 		return gitPlace(w.created) + w.advice(nil)
-	case w.res.Kind == schema.KindNode:
-		return w.nodeWay()
+	case w.res.refuse != nil:
+		return w.res.refuse(w)
 	}
 	root := rootOf(r, obj)
 	origin := schema.OriginOf(root)
@@ -60,7 +59,7 @@ func (w *write) refusal(r state.Reader) string {
 	switch {
 	case origin.Source == "":
 		return w.madeHere(key.Kind, about)
-	case r.Get(schema.Key{Kind: schema.KindSource, Name: origin.Source}) == nil:
+	case !hasSource(r, origin.Source):
 		return fmt.Sprintf("desired state lives in Git, but source %s, which declared %s (%s), is not of this cluster any more; declare that source again to change or remove what it left", origin.Source, about, placeOf(origin))
 	}
 	place := gitPlace(origin)
@@ -128,7 +127,7 @@ func (w *write) advice(root schema.Object) string {
 		return "; add it there and push"
 	case w.sub == "scale":
 		return "; set spec.replicas there and push"
-	case bytes.Contains(w.body, []byte("kubectl.kubernetes.io/restartedAt")), w.method == http.MethodDelete && w.res.Kind == schema.KindPod, w.sub == "eviction":
+	case bytes.Contains(w.body, []byte("kubectl.kubernetes.io/restartedAt")), w.method == http.MethodDelete && w.res.Logs, w.sub == "eviction":
 		return "; to restart its pods change an annotation of the pod template there and push"
 	case w.replacesTemplate():
 		return "; to go back to an earlier revision use `fairlead rollback`"
@@ -144,18 +143,9 @@ func (w *write) replacesTemplate() bool {
 	return json.Unmarshal(w.body, &ops) == nil && len(ops) > 0 && ops[0].Path == "/spec/template"
 }
 
-// madeElsewhere says who makes the kinds that cannot stand in Git.
-var madeElsewhere = map[schema.Kind]string{
-	schema.KindSource:        "is one of the sources in the master's configuration: change it there and restart the master",
-	schema.KindRevision:      "is what became of a commit: push another one, or use `fairlead rollback`",
-	schema.KindEvent:         "tells what happened and is kept for an hour",
-	schema.KindEndpointSlice: "is made by the cluster from a Service and its pods",
-	kindLease:                "tells when the node reported last",
-}
-
 // madeHere is about what no source declared.
 func (w *write) madeHere(kind schema.Kind, about string) string {
-	if who, ok := madeElsewhere[kind]; ok {
+	if who := w.maker(kind); who != "" {
 		return about + " " + who
 	}
 	if info, ok := schema.Lookup(kind); ok && info.Desired {
@@ -189,44 +179,28 @@ func (w *write) notServed(r state.Reader) string {
 	return ""
 }
 
-// reach is how to talk to a pod, service or node.
-func (w *write) reach(r state.Reader) string {
-	const anywhere = "; from elsewhere reach it through a Service of type NodePort"
-	switch obj := w.res.get(r, w.namespace, w.name).(type) {
-	case *corev1.Pod:
-		if obj.Status.PodIP != "" {
-			return "every node and pod reaches it at " + obj.Status.PodIP + anywhere
-		}
-	case *corev1.Service:
-		if obj.Spec.ClusterIP != "" && obj.Spec.ClusterIP != corev1.ClusterIPNone {
-			return "every node and pod reaches it at " + obj.Spec.ClusterIP + anywhere
-		}
-	case *corev1.Node:
-		return "a node is reached by its own address"
+// maker is who makes objects of a kind that stand in no source.
+func (w *write) maker(kind schema.Kind) string {
+	if of := rows.Of(kind); of != nil {
+		return of.maker
 	}
-	return "every node and pod reaches pods and services by their addresses" + anywhere
+	return w.res.maker
 }
 
-// nodeWay is for nodes, which describe themselves.
-func (w *write) nodeWay() string {
-	var patch struct {
-		Metadata struct{ Labels, Annotations json.RawMessage }
-		Spec     struct{ Unschedulable, Taints json.RawMessage }
+// reach is how to talk to what the client asked for.
+func (w *write) reach(r state.Reader) string {
+	obj := w.res.get(r, w.namespace, w.name)
+	if obj == nil || w.res.reach == nil {
+		return reachAt("")
 	}
-	_ = json.Unmarshal(w.body, &patch) // what is no patch is any change
-	node := "Node " + w.name
-	own := fmt.Sprintf("in its own configuration, agent.yaml on %s: change them there and restart its agent", w.name)
-	switch {
-	case w.method == http.MethodDelete:
-		return node + " is registered until its entry is out of pki/nodes.json (\"Labels, taints, taking a node out\" in docs/operations.md); to empty it first give it a taint with effect NoExecute in its agent.yaml"
-	case patch.Spec.Unschedulable != nil:
-		return fmt.Sprintf("%s is not cordoned or drained here: give it a taint in its agent.yaml and restart its agent, with effect NoSchedule to keep new pods away, NoExecute to move all of them; `fairlead plan --drain %s` shows beforehand what becomes of them", node, w.name)
-	case patch.Spec.Taints != nil:
-		return "taints of " + node + " stand " + own
-	case patch.Metadata.Labels != nil:
-		return "labels of " + node + " stand " + own + fmt.Sprintf("; reserved ones, below kubernetes.io and k8s.io, come with a token: `fairlead token --node %s --label KEY=VALUE`", w.name)
-	case patch.Metadata.Annotations != nil:
-		return node + " has no annotations of its own; labels stand " + own
+	return w.res.reach(obj)
+}
+
+// reachAt is how to talk to an address in the cluster, "" for one that is not known.
+func reachAt(address string) string {
+	const elsewhere = "; from elsewhere reach it through a Service of type NodePort"
+	if address == "" {
+		return "every node and pod reaches pods and services by their addresses" + elsewhere
 	}
-	return "labels and taints of " + node + " stand " + own + "; all else it reports"
+	return "every node and pod reaches it at " + address + elsewhere
 }

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -18,9 +17,11 @@ type resource struct {
 	stored bool
 	// derive makes a collection of another kind's objects; nil for the rest.
 	derive *derivation
-	// fresh adds when the node that an object is named after reported last, which
-	// nobody stores; nil for kinds that do not tell.
-	fresh   func(obj schema.Object, heard time.Time) schema.Object
+	// The rest is a row's, where the kind has one.
+	maker   string
+	refuse  refuseFunc
+	reach   reachFunc
+	fresh   freshFunc
 	columns []column
 	cells   cellsFunc
 	fields  fieldsFunc // nil where there are no others than of every kind
@@ -77,7 +78,6 @@ var resources = func() []*resource {
 		r.show(rows.Of(k.Kind))
 		out = append(out, r)
 	}
-	out[slices.IndexFunc(out, func(r *resource) bool { return r.Kind == schema.KindNode })].fresh = freshNode
 	out = append(out, endpointsResource, leaseResource)
 	for _, k := range empties {
 		r := &resource{KindInfo: k, columns: nameAndAge}
@@ -100,6 +100,7 @@ func (r *resource) show(of *row) {
 		}
 		return
 	}
+	r.maker, r.refuse, r.reach, r.fresh = of.maker, of.refuse, of.reach, of.fresh
 	r.columns, r.cells, r.fields, r.narrow = of.columns, of.cells, of.fields.Do, of.narrow.Do
 }
 

@@ -8,7 +8,8 @@ import (
 )
 
 var revisionRow = row{
-	kind: schema.KindRevision,
+	kind:  schema.KindRevision,
+	maker: "is what became of a commit: push another one, or use `fairlead rollback`",
 	columns: []column{
 		nameColumn, {name: "Source"}, {name: "Commit"}, {name: "Phase"}, {name: "Sync"}, {name: "Health"}, {name: "Subject"}, ageColumn,
 		{name: "Author", wide: true}, {name: "Reason", wide: true}, {name: "Now", wide: true},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"iter"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -28,6 +29,17 @@ type row struct {
 	// concerns marks the nodes whose own part a change may concern; called while the
 	// door's lock is held.
 	concerns concernsCell
+	// maker tells who makes the objects of a kind that stand in no source; "" for the
+	// cluster itself.
+	maker string
+	// refuse is the whole answer to a change of an object that describes itself; nil
+	// for what stands in Git or is made of what does.
+	refuse refuseFunc
+	// reach is how to talk to an object that has an address; nil for none.
+	reach reachFunc
+	// fresh adds when the node that an object is named after reported last, which
+	// nobody stores; nil for kinds that do not tell.
+	fresh freshFunc
 }
 
 type (
@@ -36,6 +48,10 @@ type (
 	narrowFunc = func(r state.Reader, sel selection) (iter.Seq[schema.Object], bool)
 	fieldsCell = schema.Cell[fieldsFunc]
 	narrowCell = schema.Cell[narrowFunc]
+
+	refuseFunc = func(w *write) string
+	reachFunc  = func(obj schema.Object) string
+	freshFunc  = func(obj schema.Object, heard time.Time) schema.Object
 
 	sharedCell   = schema.Cell[func(c state.Change) []string]
 	concernsCell = schema.Cell[func(d *Door, c state.Change, dirty map[schema.NodeName]bool)]

@@ -15,7 +15,8 @@ import (
 )
 
 var serviceRow = row{
-	kind: schema.KindService,
+	kind:  schema.KindService,
+	reach: reachService,
 	columns: []column{
 		nameColumn, {name: "Type"}, {name: "Cluster-IP"}, {name: "External-IP"}, {name: "Port(s)"}, ageColumn, {name: "Selector", wide: true},
 	},
@@ -73,4 +74,11 @@ func serviceFields(set fields.Set, o *corev1.Service) {
 
 func itemOfService(c state.Change) []string {
 	return []string{"services/" + c.Key.Namespace + "/" + c.Key.Name}
+}
+
+func reachService(obj schema.Object) string {
+	if ip := obj.(*corev1.Service).Spec.ClusterIP; ip != corev1.ClusterIPNone {
+		return reachAt(ip)
+	}
+	return reachAt("")
 }

@@ -3,11 +3,13 @@ package api
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
 
 var sourceRow = row{
-	kind: schema.KindSource,
+	kind:  schema.KindSource,
+	maker: "is one of the sources in the master's configuration: change it there and restart the master",
 	columns: []column{
 		nameColumn, {name: "Branch"}, {name: "Applied"}, {name: "Desired"}, {name: "Ready"}, ageColumn,
 		{name: "Remote", wide: true}, {name: "Path", wide: true}, {name: "Message", wide: true},
@@ -34,4 +36,9 @@ func sourceCells(s *schema.Source, now metav1.Time) []any {
 		s.Name, s.Spec.Branch, shortCommit(s.Status.Applied.Commit), shortCommit(s.Status.Desired.Commit), ready,
 		age(s.CreationTimestamp, now), orNone(remote), orNone(s.Spec.Path), message,
 	}
+}
+
+// hasSource reports whether the cluster has a source of that name.
+func hasSource(r state.Reader, name string) bool {
+	return r.Get(schema.Key{Kind: schema.KindSource, Name: name}) != nil
 }

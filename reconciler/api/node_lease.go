@@ -2,7 +2,6 @@ package api
 
 import (
 	"iter"
-	"slices"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -26,6 +25,7 @@ var leaseResource = &resource{
 		Kind: kindLease, Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Singular: "lease", Namespaced: true,
 	},
 	derive:  &derivation{get: getLease, list: listLeases, change: changeLease},
+	maker:   "tells when the node reported last",
 	fresh:   renewedLease,
 	columns: []column{nameColumn, {name: "Holder"}, ageColumn},
 	cells: func(obj schema.Object, now metav1.Time) []any {
@@ -91,34 +91,4 @@ func renewedLease(obj schema.Object, heard time.Time) schema.Object {
 	lease := obj.(*coordinationv1.Lease) // made for this answer
 	lease.Spec.RenewTime = &metav1.MicroTime{Time: heard}
 	return lease
-}
-
-// freshNode has the last report as its conditions' heartbeat.
-func freshNode(obj schema.Object, heard time.Time) schema.Object {
-	node := state.Shallow(obj.(*corev1.Node))
-	node.Status.Conditions = slices.Clone(node.Status.Conditions)
-	for i := range node.Status.Conditions {
-		if c := &node.Status.Conditions[i]; c.LastHeartbeatTime.Time.Before(heard) {
-			c.LastHeartbeatTime = metav1.NewTime(heard)
-		}
-	}
-	return node
-}
-
-// hear notes that a node's report was taken.
-func (s *Server) hear(node schema.NodeName) {
-	s.heard.Store(node, s.cfg.Now().UTC().Truncate(time.Second))
-}
-
-// current is obj with what moves without a change of the cluster: when the node that
-// it is about reported last, if it has since this server started.
-func (s *Server) current(res *resource, obj schema.Object) schema.Object {
-	if res.fresh == nil {
-		return obj
-	}
-	heard, ok := s.heard.Load(schema.NodeName(obj.GetName()))
-	if !ok {
-		return obj
-	}
-	return res.fresh(obj, heard.(time.Time))
 }
