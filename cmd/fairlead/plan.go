@@ -214,7 +214,7 @@ func (f *planFlags) meant(ctx context.Context, sources []*schema.Source, name st
 			return co, src, err
 		}
 	}
-	src, err := named(sources, f.source)
+	src, err := sourceNamed(sources, f.source)
 	return co, src, err
 }
 

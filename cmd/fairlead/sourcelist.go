@@ -14,8 +14,8 @@ func sourcesOf(ctx context.Context, c *client.Client) ([]*schema.Source, error) 
 	return sources, err
 }
 
-// named is the source of that name.
-func named(sources []*schema.Source, name string) (*schema.Source, error) {
+// sourceNamed is the source of that name.
+func sourceNamed(sources []*schema.Source, name string) (*schema.Source, error) {
 	for _, src := range sources {
 		if src.Name == name {
 			return src, nil

@@ -82,9 +82,10 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 		Files: result.Files, Objects: result.Count,
 		Diagnostics: part.told(result.Diagnostics),
 	}
+	elsewhere := len(result.Diagnostics) - len(report.Diagnostics)
 	report.notEmpty(name)
 	report.count()
-	if elsewhere := len(result.Diagnostics) - len(report.Diagnostics); elsewhere > 0 {
+	if elsewhere > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "note: %s elsewhere in what the source reads\n", plural(elsewhere, "diagnostic"))
 	}
 	if f.output != "text" {
@@ -144,7 +145,7 @@ func (f *validateFlags) ask(ctx context.Context, co checkout) (*schema.Source, e
 		return nil, err
 	}
 	if f.source != "" {
-		return named(sources, f.source)
+		return sourceNamed(sources, f.source)
 	}
 	src, err := co.sourceOf(sources)
 	if src == nil && err == nil {
