@@ -214,12 +214,12 @@ spec: {selector: {app: api}, ports: [{port: 80}]}
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: a, namespace: shop}
-data: {n: "1"}
+data: {v: "1"}
 ---
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: b, namespace: shop}
-data: {n: "1"}
+data: {v: "1"}
 `
 
 // push gives the master a commit of that tree, which settles for a moment.

@@ -63,7 +63,7 @@ func (g *guards) tree(name, need string) map[string]string {
 	}
 	tree := labTree(nil, w)
 	for i := range settings {
-		tree[fmt.Sprintf("settings/%d.yaml", i)] = fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: setting-%d, namespace: %s}\ndata: {n: \"%d\"}\n", i, lab, i)
+		tree[fmt.Sprintf("settings/%d.yaml", i)] = fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: setting-%d, namespace: %s}\ndata: {v: \"%d\"}\n", i, lab, i)
 	}
 	return tree
 }
