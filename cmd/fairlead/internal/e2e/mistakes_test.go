@@ -1,0 +1,248 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"fairlead/schema"
+)
+
+// tellMistakes prints what the cluster says of each mistake, to write the page by.
+var tellMistakes = flag.Bool("tell", false, "print what is said of each mistake of docs/mistakes.md")
+
+const (
+	mistakesPage = "../../../../docs/mistakes.md"
+	// atOnce are the mistakes made side by side: each rolls a pod out and back.
+	atOnce = 6
+)
+
+// The page of ordinary mistakes is what a cluster says of them: each is made, and push,
+// plan, status and why are asked.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	base, mistakes := readMistakes(t)
+	c := fresh(t, 2)
+	// A commit that is refused leaves what it was pushed to as it was: one source serves
+	// them all.
+	of := map[string][]mistake{}
+	for _, m := range mistakes {
+		of[m.source()] = append(of[m.source()], m)
+	}
+	main := c.clone(t)
+	main.write(t, map[string]string{"sources.yaml": mistakenSources(sorted(of))})
+	main.pushHealthy(t, "sources to make mistakes in")
+	places := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for source, mistakes := range of {
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			t.Run(source, func(t *testing.T) { makeMistakes(t, c, source, base, mistakes) })
+		})
+	}
+	all.Wait()
+}
+
+// makeMistakes pushes the tree to a source and then makes each of the mistakes in it.
+func makeMistakes(t *testing.T, c *cluster, source, base string, mistakes []mistake) {
+	w := c.cloneOf(t, source)
+	w.write(t, map[string]string{"store.yaml": base})
+	if out, err := w.push(t, "the store"); err != nil || !strings.Contains(out, "remote: HEALTHY") {
+		t.Fatalf("before the mistake: %v\n%s", err, out)
+	}
+	for _, m := range mistakes {
+		m.make(t, c, w, base)
+		w.git(t, "reset", "--quiet", "--hard", "origin/main")
+	}
+}
+
+// mistakenSources declares a source and a namespace for each name.
+func mistakenSources(names []string) string {
+	var b strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %[1]s}\n---\napiVersion: fairlead/v1\nkind: Source\nmetadata: {name: %[1]s}\nspec: {embedded: true, namespace: %[1]s, namespaces: [%[1]s], healthyFor: 1s}\n", name)
+	}
+	return b.String()
+}
+
+// mistake is a section of the page.
+type mistake struct {
+	number, title string
+	changes       [][2]string // texts of the base tree and what they become
+	asked         [][2]string // what is asked, as "git push", and what the page says is answered
+}
+
+// rejected is how git tells that a commit was refused.
+const rejected = "[remote rejected]"
+
+// source is where the mistake is made.
+func (m mistake) source() string {
+	for _, asked := range m.asked {
+		if strings.Contains(asked[1], rejected) {
+			return "refused"
+		}
+	}
+	return "mistake-" + m.number
+}
+
+// heading is "### 7. A port that is text".
+var heading = regexp.MustCompile(`(?m)^### (\d+)\. (.*)$`)
+
+// readMistakes cuts the page: the tree that all begin with, and the sections.
+func readMistakes(t *testing.T) (base string, out []mistake) {
+	t.Helper()
+	page, err := os.ReadFile(mistakesPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := heading.FindAllSubmatchIndex(page, -1)
+	for i, at := range places {
+		end := len(page)
+		if i+1 < len(places) {
+			end = places[i+1][0]
+		}
+		m := mistake{number: string(page[at[2]:at[3]]), title: string(page[at[4]:at[5]])}
+		if m.number != fmt.Sprint(i+1) {
+			t.Errorf("mistake %s is the page's %d.", m.number, i+1)
+		}
+		m.read(t, string(page[at[1]:end]))
+		out = append(out, m)
+	}
+	_, base, _ = strings.Cut(string(page), "```yaml\n")
+	base, _, ok := strings.Cut(base, "```")
+	if !ok || len(out) < 25 {
+		t.Fatalf("%d mistakes, want the tree and 25", len(out))
+	}
+	return base, out
+}
+
+// read takes the changes, fenced as diff, and the rows of the table.
+func (m *mistake) read(t *testing.T, text string) {
+	t.Helper()
+	fence := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "```"):
+			fence = line == "```diff"
+			if fence {
+				m.changes = append(m.changes, [2]string{})
+			}
+		case fence && (line[0] == '-' || line[0] == '+'):
+			side := &m.changes[len(m.changes)-1][strings.IndexByte("-+", line[0])]
+			*side += line[1:] + "\n"
+		case strings.HasPrefix(line, "| `"):
+			cells := strings.SplitN(strings.Trim(line, "| "), " | ", 2)
+			m.asked = append(m.asked, [2]string{strings.Trim(cells[0], "`"), cells[1]})
+		}
+	}
+	if len(m.changes) == 0 || len(m.asked) < 3 {
+		t.Fatalf("mistake %s: %d changes, %d answers", m.number, len(m.changes), len(m.asked))
+	}
+}
+
+// make makes the mistake and compares what is said of it.
+func (m mistake) make(t *testing.T, c *cluster, w worktree, base string) {
+	t.Helper()
+	for _, ch := range m.changes {
+		if strings.Count(base, ch[0]) != 1 {
+			t.Fatalf("%q stands %d times in the tree", ch[0], strings.Count(base, ch[0]))
+		}
+		base = strings.Replace(base, ch[0], ch[1], 1)
+	}
+	w.write(t, map[string]string{"store.yaml": base})
+	for _, asked := range m.asked {
+		said := m.ask(t, c, w, asked[0])
+		if *tellMistakes {
+			t.Logf("%s. %s\n%s\n%s", m.number, m.title, asked[0], said)
+			continue
+		}
+		for _, want := range quoted(asked[1]) {
+			if !want.MatchString(said) {
+				t.Errorf("docs/mistakes.md, %s. %s: %s does not say %s but\n%s", m.number, m.title, asked[0], want, said)
+			}
+		}
+	}
+}
+
+// ask does what the page says was done, and returns all that was said.
+func (m mistake) ask(t *testing.T, c *cluster, w worktree, what string) string {
+	t.Helper()
+	if what == "git push" {
+		out, _ := w.push(t, m.title)
+		return out
+	}
+	args := strings.Fields(what)[1:]
+	switch args[0] {
+	case "why":
+		args = append(args, "-n", m.source())
+	case "plan":
+		args = append(args, w.dir)
+		fallthrough
+	case "status":
+		args = append(args, "--source", m.source())
+	}
+	out, _ := c.fairlead(t, append(args, "--kubeconfig", c.Kubeconfig)...)
+	return out
+}
+
+var codeSpan = regexp.MustCompile("`([^`]+)`")
+
+// quoted are the texts in backquotes, each a pattern in which "…" is anything on a line
+// and blanks are any.
+func quoted(cell string) (out []*regexp.Regexp) {
+	for _, span := range codeSpan.FindAllStringSubmatch(cell, -1) {
+		var parts []string
+		for _, part := range strings.Split(span[1], "…") {
+			var words []string
+			for _, word := range strings.Fields(part) {
+				words = append(words, regexp.QuoteMeta(word))
+			}
+			text := strings.Join(words, `\s+`)
+			if strings.HasPrefix(part, " ") {
+				text = `\s+` + text
+			}
+			if strings.HasSuffix(part, " ") && len(words) > 0 {
+				text += `\s+`
+			}
+			parts = append(parts, text)
+		}
+		out = append(out, regexp.MustCompile(strings.Join(parts, `[^\n]*?`)))
+	}
+	return out
+}
+
+// cloneOf is a clone of the embedded remote of a source, once that is there.
+func (c *cluster) cloneOf(t *testing.T, source string) worktree {
+	t.Helper()
+	dir := filepath.Join(filepath.Dir(c.Git), source+".git")
+	eventually(t, pushTimeout, "the remote of "+source, func() (bool, string) {
+		_, err := os.Stat(filepath.Join(dir, "hooks", "pre-receive"))
+		return err == nil, fmt.Sprint(err)
+	})
+	other := *c
+	other.Git = dir
+	return other.clone(t)
+}
+
+// Nobody is told only that something failed or took too long.
+func TestMistakesSayWhy(t *testing.T) {
+	t.Parallel()
+	_, mistakes := readMistakes(t)
+	empty := regexp.MustCompile(`(?i)^(timeout|timed out|failed|error|unknown)\.?$`)
+	for _, m := range mistakes {
+		for _, asked := range m.asked {
+			for _, span := range codeSpan.FindAllStringSubmatch(asked[1], -1) {
+				if empty.MatchString(span[1]) || len(span[1]) < len(schema.PhaseFailed) {
+					t.Errorf("docs/mistakes.md, %s. %s: %s says only %q", m.number, m.title, asked[0], span[1])
+				}
+			}
+		}
+	}
+}
