@@ -17,7 +17,7 @@ var (
 	// asked names something that was asked for: the command, its directory, its user,
 	// a mount, a limit.
 	asked = []string{
-		`exec: "`, "executable file", "open executable", "arguments where", `workdir "`, "chdir to", "unable to find user", "unable to find group", "no matching entries in",
+		`exec: "`, "executable file", "open executable", "arguments where", `workdir "`, "chdir to", "container init: mkdir ", "unable to find user", "unable to find group", "no matching entries in",
 		"error mounting", "mount `", "unable to set memory limit", "memory limit too low", "write sysctl", "apparmor profile", "seccomp profile",
 	}
 	// broken is what the node's own programs and file systems say.
@@ -25,8 +25,9 @@ var (
 )
 
 // blame marks an error that is not the service's own answer, as judge does, and one
-// that the node, and nothing that was asked for, is the reason of. What starts fails for the node unless something that was asked for is named; what
-// is only made was refused for what it asks.
+// that the node, and nothing that was asked for, is the reason of. What starts fails
+// for the node unless something that was asked for is named; what is only made was
+// refused for what it asks.
 func (p *Podman) blame(err error, starts bool) error {
 	if err = p.judge(err); err == nil || errors.Is(err, p.cfg.Unavailable) {
 		return err

@@ -75,12 +75,14 @@ func (s selection) hint(name string) string {
 // is read for: files are decoded once for all of them.
 const leaveOut = "exclude it"
 
-// advise is the diagnostic with the glob that leaves its file out.
-func (s selection) advise(d schema.Diagnostic) schema.Diagnostic {
-	if d.Hint == leaveOut {
-		d.Hint = s.hint(d.Path)
+// advise gives diagnostics the glob that leaves their file out, in place.
+func (s selection) advise(all schema.Diagnostics) schema.Diagnostics {
+	for i := range all {
+		if all[i].Hint == leaveOut {
+			all[i].Hint = s.hint(all[i].Path)
+		}
 	}
-	return d
+	return all
 }
 
 // literally writes a name as a glob that matches nothing else.

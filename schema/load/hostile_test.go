@@ -212,8 +212,8 @@ func TestManyNamesThatNearlyAgree(t *testing.T) {
 func TestWarningsHideNoError(t *testing.T) {
 	var text strings.Builder
 	text.WriteString(podHead + "  containers:\n")
-	for i := range maxDiagnostics + 10 {
-		fmt.Fprintf(&text, "    - {name: c%d, image: localhost/web:v1, lifecycle: {}}\n", i)
+	for i := range 60 { // each has four fields that warn
+		fmt.Fprintf(&text, "    - {name: c%d, image: localhost/web:v1, lifecycle: {preStop: {sleep: {seconds: 1}}, stopSignal: SIGINT}, resizePolicy: [{resourceName: cpu, restartPolicy: NotRequired}], resources: {requests: {memory: 64m}, limits: {memory: 64m}}}\n", i)
 	}
 	text.WriteString("  nodeName: n1\n")
 	got := Load(t.Context(), treeOf("a.yaml", text.String()), schema.SourceSpec{Unsupported: "warn"}, Options{}).Diagnostics

@@ -97,7 +97,7 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	if opts.Cache != nil && readable && ctx.Err() == nil {
 		l.remember(&m, objects, sound)
 	}
-	result := Result{Objects: objects, Diagnostics: shortened(l.diagnostics).Sort(), Count: len(objects), Files: m.all.files}
+	result := Result{Objects: objects, Diagnostics: shortened(selectionOf(l.spec).advise(l.diagnostics)).Sort(), Count: len(objects), Files: m.all.files}
 	if opts.VerdictOnly {
 		result.Objects = nil
 	}
@@ -410,14 +410,11 @@ const panicMessage = "this document cannot be read, which is a bug of Fairlead's
 func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
 	var objects []*schema.Desired
 	nameless := make(map[string]bool)
-	selection := selectionOf(l.spec)
 	tell := func(diagnostics schema.Diagnostics, first *schema.Diagnostic) {
-		for _, d := range diagnostics {
-			l.diagnostics = append(l.diagnostics, selection.advise(d))
-		}
+		l.diagnostics = append(l.diagnostics, diagnostics...)
 		if first != nil && !nameless[first.Path] {
 			nameless[first.Path] = true
-			l.diagnostics = append(l.diagnostics, selection.advise(*first))
+			l.diagnostics = append(l.diagnostics, *first)
 		}
 	}
 	m.telling = l.last.tellingWithout(m.gone)
