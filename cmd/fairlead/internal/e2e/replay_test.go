@@ -116,9 +116,13 @@ func runBlocks(t *testing.T, c *cluster, all []block) []string {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), replayTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash")
-	cmd.Stdin = strings.NewReader(script.String())
-	cmd.Dir = t.TempDir()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "page.sh") // on standard input, a command could read it
+	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, "bash", file)
+	cmd.Dir = dir
 	if err := os.CopyFS(filepath.Join(cmd.Dir, "examples"), os.DirFS(filepath.Join(repositoryRoot, "examples"))); err != nil {
 		t.Fatal(err)
 	}
