@@ -141,7 +141,7 @@ func (m *Machine) closeEvidence(c *control.Context) {
 		}
 		seen, looked := m.late(c, rev)
 		have := slices.DeleteFunc(slices.Clone(rev.Status.Evidence), func(e schema.Evidence) bool {
-			return looked[e.Pod] && !slices.ContainsFunc(seen, func(s schema.Evidence) bool { return s.Pod == e.Pod && s.Container == e.Container })
+			return looked[e.Pod] && !slices.ContainsFunc(seen, func(s schema.Evidence) bool { return s.Workload == e.Workload && s.Container == e.Container })
 		})
 		putEvidence(c, rev, health.Keep(health.Renew(have, seen), seen))
 	}

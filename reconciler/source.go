@@ -169,28 +169,37 @@ func (f *Follower) candidate(ctx context.Context, src *schema.Source, git Git, c
 }
 
 // Look asks the source's repository where its branch is and does what follows from
-// it; see package follow. open brings the repository, or a *follow.Trouble. The word that the Source has of its repository is told to the
-// loop, and returned: said reports whether it is new. pusher tells who pushed a commit,
-// "" where that is not known. The error is a *follow.Trouble where people have to do
-// something about the repository.
+// it; see package follow. open brings the repository, or a *follow.Trouble. The word
+// that the Source has of its repository is told to the loop, and returned: said reports
+// whether it is new. pusher tells who pushed a commit, "" where that is not known. The
+// error is a *follow.Trouble where people have to do something about the repository.
+// A source has one look at a time.
 func (f *Follower) Look(ctx context.Context, source string, open func(context.Context) (Remote, error), pusher func(commit string) string) (word SourceTrouble, said bool, err error) {
-	release, err := f.looking.lock(ctx, source)
-	if err != nil {
-		return SourceTrouble{}, false, err
+	// What is due for what runs does not wait for a remote: see Stay.
+	remote, tip, err := reach(ctx, open)
+	if ctx.Err() != nil {
+		return SourceTrouble{}, false, ctx.Err()
+	}
+	release, lockErr := f.looking.lock(ctx, source)
+	if lockErr != nil {
+		return SourceTrouble{}, false, lockErr
 	}
 	defer release()
 	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
 	if !ok {
 		return SourceTrouble{}, false, nil // it is going: the feed says so presently
 	}
-	observed, err := f.bring(ctx, src, open, pusher)
+	observed := ""
+	if remote != nil {
+		observed, err = f.bring(ctx, src, remote, tip, err, pusher)
+	}
 	if ctx.Err() != nil || errors.Is(err, ErrStopped) {
 		return SourceTrouble{}, false, err
 	}
 	var trouble *follow.Trouble
 	switch {
 	case errors.As(err, &trouble):
-		word = SourceTrouble{Source: source, Reason: string(trouble.Reason), Message: trouble.Message, Observed: trouble.Observed}
+		word = SourceTrouble{Source: source, Reason: string(trouble.Reason), Message: trouble.Message, Observed: observed}
 	case err != nil || observed == "":
 		return SourceTrouble{}, false, err
 	default:
@@ -200,32 +209,32 @@ func (f *Follower) Look(ctx context.Context, source string, open func(context.Co
 	return word, said, errors.Join(err, postErr)
 }
 
-// bring asks the repository, decides and does it; it returns the commit that the branch
-// is at.
-func (f *Follower) bring(ctx context.Context, src *schema.Source, open func(context.Context) (Remote, error), pusher func(commit string) string) (observed string, err error) {
+// reach asks where the branch is; no repository where it cannot be opened.
+func reach(ctx context.Context, open func(context.Context) (Remote, error)) (Remote, string, error) {
 	remote, err := open(ctx)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
+	tip, err := remote.Tip(ctx)
+	return remote, tip, err
+}
+
+// bring decides what follows from where the branch is, unless unread says why that is
+// not known, and does it; it returns the commit that the branch is at.
+func (f *Follower) bring(ctx context.Context, src *schema.Source, remote Remote, tip string, unread error, pusher func(commit string) string) (observed string, err error) {
 	k := f.known(src)
-	step := follow.Next(k, ask(ctx, remote, k))
-	if ctx.Err() != nil {
-		return "", ctx.Err()
+	seen := follow.Seen{}
+	if unread != nil {
+		seen.Trouble = follow.Unread(unread, follow.BadRepository, "")
+	} else {
+		seen = follow.Ask(remote, k, tip)
 	}
+	step := follow.Next(k, seen)
 	err = f.do(ctx, src, remote, step, pusher)
 	if step.Trouble != nil {
 		err = errors.Join(step.Trouble, err)
 	}
 	return step.Observed, err
-}
-
-// ask is what the repository says of what is to be decided.
-func ask(ctx context.Context, remote Remote, k follow.Known) follow.Seen {
-	tip, err := remote.Tip(ctx)
-	if err != nil {
-		return follow.Seen{Trouble: follow.Unread(err, follow.BadRepository, "")}
-	}
-	return follow.Ask(remote, k, tip)
 }
 
 // tell posts how the repository was found unless the Source says so.
@@ -300,9 +309,17 @@ func (f *Follower) do(ctx context.Context, src *schema.Source, git Git, step fol
 	return nil
 }
 
-// advance hands the branch's tip to the loop.
+// advance hands a commit to the loop.
 func (f *Follower) advance(ctx context.Context, src *schema.Source, git Git, step follow.Step, pusher func(commit string) string) error {
-	cand, err := f.candidate(ctx, src, git, step.Judge, step.Overrides)
+	overrides := step.Overrides
+	if step.Judge == src.Status.Desired.Commit { // again: what it lifted then, it lifts
+		seen, err := follow.Ways(git, known(src), step.Judge)
+		if err != nil {
+			return follow.Unread(err, follow.BadRepository, step.Judge)
+		}
+		overrides = follow.Overrides(seen)
+	}
+	cand, err := f.candidate(ctx, src, git, step.Judge, overrides)
 	if err != nil {
 		return err
 	}

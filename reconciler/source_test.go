@@ -421,3 +421,36 @@ func TestNarrowedRightsKeepSecretsOverAStart(t *testing.T) {
 		t.Error("the value of a Secret in another namespace is gone")
 	}
 }
+
+// distant is a repository that does not answer before it is told to.
+type distant struct {
+	repository
+	asked  chan struct{}
+	answer chan struct{}
+}
+
+func (d distant) Tip(ctx context.Context) (string, error) {
+	close(d.asked)
+	<-d.answer
+	return d.tip, nil
+}
+
+// What is due for what runs waits for no remote.
+func TestStayingWaitsForNoRemote(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}))
+	f.push("main", 1, secretOf("s", "one"))
+	away := distant{f.repos["main"], make(chan struct{}), make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := f.Look(t.Context(), "main", opened(away), nil)
+		ended <- err
+	}()
+	<-away.asked
+	if err := f.Stay(t.Context(), "main", f.repos["main"]); err != nil {
+		t.Error(err)
+	}
+	close(away.answer)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -360,21 +360,25 @@ func (m *master) Judge(ctx context.Context, p gitsource.Push, out io.Writer) err
 	if err := m.sources.took(ctx, p); err != nil {
 		return err
 	}
-	return m.tellPush(ctx, schema.RevisionName(p.Source, p.Followed.New), p.Wait(), out)
+	return m.tellPush(ctx, p, out)
 }
 
 // tellPush tells what became of a pushed revision: whether it is rolled out, and where
 // it is waited for, how that ends.
-func (m *master) tellPush(ctx context.Context, revision string, wait bool, out io.Writer) error {
+func (m *master) tellPush(ctx context.Context, p gitsource.Push, out io.Writer) error {
+	revision := schema.RevisionName(p.Source, p.Followed.New)
 	look := reconciler.InFeed(m.feed, revision)
 	v, err := look(ctx)
-	if err == nil && wait {
+	if err == nil && p.Wait() {
 		v, err = reconciler.Follow(ctx, look, time.Now, out)
 	}
+	src, _ := state.Get[*schema.Source](m.feed.Snapshot(), "", p.Source)
 	switch {
+	case err != nil && src != nil && src.Status.Desired.Commit != p.Followed.New:
+		fmt.Fprintf(out, "SUPERSEDED %s: it was not judged, the branch is at %s by now; see fairlead status\n", revision, schema.ShortCommit(src.Status.Desired.Commit))
 	case err != nil:
 		fmt.Fprintln(out, "FAILED "+err.Error())
-	case !wait && progress.OutcomeOf(v.Source, v.Revision) == progress.UnderWay:
+	case !p.Wait() && progress.OutcomeOf(v.Source, v.Revision) == progress.UnderWay:
 		fmt.Fprintf(out, "%s is rolling out; follow it with: fairlead status --wait\n", revision)
 	default:
 		reconciler.Tell(v, out)

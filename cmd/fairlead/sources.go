@@ -292,8 +292,8 @@ type followed struct {
 	upstream *gitsource.Upstream // nil for an embedded remote
 	pushers  []pushed            // the newest last
 
-	looking  sync.Mutex // one look at a time; guards troubled
-	troubled bool       // as it was logged last
+	looking sync.Mutex // one look at a time; guards logged
+	logged  string     // trouble that was logged last, "" where all is well
 
 }
 
@@ -450,18 +450,16 @@ func (f *followed) awaitFailures(ctx context.Context) {
 func (f *followed) look(ctx context.Context) error {
 	f.looking.Lock()
 	defer f.looking.Unlock()
-	word, said, err := f.follower.Look(ctx, f.name, f.remote, f.pusher)
+	word, _, err := f.follower.Look(ctx, f.name, f.remote, f.pusher)
 	switch log := f.log.WithField("reason", word.Reason); {
 	case ctx.Err() != nil || errors.Is(err, reconciler.ErrStopped):
-	case said && word.Reason != "":
-		log.Warn(word.Message)
-	case said && f.troubled:
+		return err
+	case err == nil && f.logged != "":
 		f.log.Info("the repository can be read again")
-	case err != nil && err.Error() != word.Message:
-		f.log.WithError(err).Warn("follow the repository")
-	}
-	if said {
-		f.troubled = word.Reason != ""
+		f.logged = ""
+	case err != nil && err.Error() != f.logged:
+		f.logged = err.Error()
+		log.Warn(f.logged)
 	}
 	return err
 }

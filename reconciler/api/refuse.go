@@ -119,7 +119,7 @@ func (w *write) advice(root schema.Object) string {
 		return "; nothing is tried here: `fairlead diff` shows how a tree's objects differ from the cluster, `fairlead plan` what would become of them"
 	case w.method == http.MethodPost && bytes.Contains(w.body, []byte("kubectl-debug")):
 		return "; there are no debug pods: " + enterWay
-	case root == nil && !w.res.stored:
+	case root == nil && !w.res.Desired:
 		return fmt.Sprintf(", and %s is no kind that can stand there (docs/fields.md has those that can)", w.res.Kind)
 	case root == nil && w.method == http.MethodDelete:
 		return "; what is to go is taken out of its file there and pushed"

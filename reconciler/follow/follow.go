@@ -50,7 +50,7 @@ type Step struct {
 	Judge   string // commit to judge and to hand to the loop
 	Restore string // commit whose objects are handed over again, to complete them
 	GoBack  string // commit to return to
-	// Overrides are the guards that are lifted for Judge.
+	// Overrides are the guards that are lifted for Judge where that is new.
 	Overrides schema.Overrides
 }
 
@@ -76,6 +76,10 @@ func Stay(k Known) Step {
 	var step Step
 	if k.Locked {
 		step.Open = k.Applied
+	}
+	if k.Rejudge {
+		step.Judge = k.Desired
+		return step
 	}
 	if k.Incomplete {
 		step.Restore = k.Applied

@@ -42,6 +42,8 @@ func TestNext(t *testing.T) {
 		{"a prune that is allowed on the way", Known{Applied: ran, Desired: judged}, seen(true, "tip", "s\n\nFairlead-Allow-Prune: 4"),
 			Step{Observed: tip, Judge: tip, Overrides: schema.Overrides{AllowPrune: 4}}},
 		{"the repository is away", Known{Applied: ran, Desired: ran}, Seen{Trouble: gone}, Step{Trouble: gone}},
+		{"the repository is away and rights have changed", Known{Applied: ran, Desired: judged, Rejudge: true, FallBack: ran}, Seen{Trouble: gone},
+			Step{Trouble: gone, Judge: judged}},
 		{"the repository is away and a revision failed", Known{Applied: ran, Desired: ran, FallBack: judged}, Seen{Trouble: gone},
 			Step{Trouble: gone, GoBack: judged}},
 		{"after a start", Known{Applied: ran, Desired: tip, Locked: true}, Seen{Tip: tip}, Step{Observed: tip, Open: ran}},

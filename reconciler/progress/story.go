@@ -198,7 +198,7 @@ func Evidence(evidence []schema.Evidence, lines int) []string {
 		}
 		silent := ""
 		if e.Exit != nil && len(e.Log) == 0 {
-			silent = "; it logged nothing"
+			silent = "; no lines of its log are known"
 		}
 		out = append(out, line("seen in namespace %s%s: %s%s", e.Namespace(), where, e.Reason, silent))
 		for _, l := range e.Log[max(0, len(e.Log)-lines):] {

@@ -197,7 +197,7 @@ func TestEvidenceInLines(t *testing.T) {
 		"seen in namespace shop on n2: container api of pod api-1 ends with exit code 1, 3 restarts",
 		`  | \x1b[31mthree`,
 		"  | four",
-		"seen in namespace shop on n1: container web of pod web-1 ended with exit code 139 (SIGSEGV); it logged nothing",
+		"seen in namespace shop on n1: container web of pod web-1 ended with exit code 139 (SIGSEGV); no lines of its log are known",
 		"seen in namespace shop: pod db-1 cannot be set up: no ConfigMap x",
 	}
 	if diff := cmp.Diff(want, Evidence(rev.Status.Evidence, 2)); diff != "" {
