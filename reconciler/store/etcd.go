@@ -84,7 +84,7 @@ func OpenEtcd(ctx context.Context, c Config) (*Etcd, error) {
 	}
 	for _, dir := range []string{c.Dir, c.SocketDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("open store: %w", advised(dir, err))
+			return nil, fmt.Errorf("open store: %w", usable(dir, err))
 		}
 	}
 	lock, err := lockDir(c.Dir)
@@ -105,7 +105,7 @@ func OpenEtcd(ctx context.Context, c Config) (*Etcd, error) {
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, advised(dir, err)
+		return nil, usable(dir, err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
@@ -212,6 +212,17 @@ func missingLog(dir string) error {
 		return err
 	}
 	return advised(dir, errors.New("etcd's write-ahead log is gone"))
+}
+
+// usable tells what to do about a directory that cannot be written to. Any other error is
+// of its path, which it names.
+func usable(dir string, err error) error {
+	for _, known := range []error{os.ErrPermission, syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, known) {
+			return advised(dir, err)
+		}
+	}
+	return err
 }
 
 // advised tells what to do about a store that does not start.
