@@ -47,7 +47,7 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // lying is a Podman whose service is l.
-func lying(f testing.TB, l *liar) *Podman {
+func lying(f testing.TB, l http.Handler) *Podman {
 	dir, err := os.MkdirTemp("", "fl-liar-") // a socket's path is short
 	if err != nil {
 		f.Fatal(err)

@@ -90,14 +90,20 @@ func New(cfg Config) (*Podman, error) {
 type call struct {
 	context.Context
 	conn context.Context
-	gone *atomic.Bool
+	fate *fate
+}
+
+// fate is what became of the service under a call.
+type fate struct {
+	gone   atomic.Bool
+	broken func() // called when an answer breaks off; may be nil
 }
 
 type callKey struct{}
 
 func (c call) Value(key any) any {
 	if key == (callKey{}) {
-		return c.gone
+		return c.fate
 	}
 	if v := c.conn.Value(key); v != nil {
 		return v
@@ -113,7 +119,7 @@ func (p *Podman) call(ctx context.Context) (context.Context, error) {
 	if p.conn == nil {
 		return nil, fmt.Errorf("%w: %w", p.cfg.Unavailable, errNoService)
 	}
-	return call{ctx, p.conn, new(atomic.Bool)}, nil
+	return call{ctx, p.conn, new(fate)}, nil
 }
 
 // once sends each call once: the bindings would repeat one whose connection
@@ -121,17 +127,17 @@ func (p *Podman) call(ctx context.Context) (context.Context, error) {
 type once struct{ http.RoundTripper }
 
 func (o once) RoundTrip(r *http.Request) (*http.Response, error) {
-	gone, _ := r.Context().Value(callKey{}).(*atomic.Bool)
-	if gone != nil && gone.Load() {
+	f, _ := r.Context().Value(callKey{}).(*fate)
+	if f != nil && f.gone.Load() {
 		return nil, errNoService
 	}
 	res, err := o.RoundTripper.RoundTrip(r)
 	switch {
-	case gone == nil:
+	case f == nil:
 	case err != nil:
-		gone.Store(true)
+		f.gone.Store(true)
 	default:
-		res.Body = &answer{res.Body, gone}
+		res.Body = &answer{res.Body, f}
 	}
 	return res, err
 }
@@ -139,13 +145,16 @@ func (o once) RoundTrip(r *http.Request) (*http.Response, error) {
 // answer is the body of an answer. One that breaks off is the service's going away.
 type answer struct {
 	io.ReadCloser
-	gone *atomic.Bool
+	fate *fate
 }
 
 func (a *answer) Read(b []byte) (int, error) {
 	n, err := a.ReadCloser.Read(b)
 	if err != nil && !errors.Is(err, io.EOF) {
-		a.gone.Store(true)
+		a.fate.gone.Store(true)
+		if a.fate.broken != nil {
+			a.fate.broken()
+		}
 	}
 	return n, err
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/containers/podman/v4/pkg/bindings/images"
@@ -20,26 +19,37 @@ import (
 // shorten it.
 var answerWait = time.Minute
 
+// errSilent ends a pull of which the registry tells nothing.
+var errSilent = errors.New("the registry does not tell what the image consists of")
+
 // Pull implements nodeagent.Runtime.
 func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
-	bounded, cancel := context.WithCancel(ctx)
-	defer cancel()
+	bounded, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	c, err := p.call(bounded)
 	if err != nil {
 		return pod.Image{}, err
 	}
-	w := watch{timer: time.AfterFunc(answerWait, cancel)}
+	// The bindings read on for ever behind an answer that broke off, unless the
+	// request's context ends.
+	c.Value(callKey{}).(*fate).broken = func() { end(errNoService) }
+	w := watch{timer: time.AfterFunc(answerWait, func() { end(errSilent) })}
 	defer w.timer.Stop()
 	_, err = images.Pull(c, ref, p.pullOptions().WithProgressWriter(&w))
+	why := context.Cause(bounded)
 	switch {
-	case err == nil && bounded.Err() == nil:
+	case err == nil && why == nil:
 		return p.Image(ctx, ref)
-	case ctx.Err() != nil:
-		return pod.Image{}, fmt.Errorf("%w: it has not sent the image in time: %w", p.cfg.NoRegistry, ctx.Err())
-	case bounded.Err() != nil:
+	case why == nil:
+		return pod.Image{}, p.judgePull(c, ref, err)
+	case errors.Is(why, errNoService):
+		return pod.Image{}, fmt.Errorf("%w: it went away during the pull", p.cfg.Unavailable)
+	case errors.Is(why, errSilent):
 		return pod.Image{}, fmt.Errorf("%w: within %s it has not told what the image consists of: it does not answer, or says that it is too busy (HTTP 429)", p.cfg.NoRegistry, answerWait)
+	case errors.Is(why, context.Canceled):
+		return pod.Image{}, fmt.Errorf("%w: the pull was given up: %w", p.cfg.Unavailable, why)
 	}
-	return pod.Image{}, p.judgePull(c, ref, err)
+	return pod.Image{}, fmt.Errorf("%w: it has not sent the image in time: %w", p.cfg.NoRegistry, why)
 }
 
 func (p *Podman) pullOptions() *images.PullOptions {
@@ -81,7 +91,7 @@ var answers = []struct {
 // an image that is not there, and a registry that does not give it to this node or
 // cannot be asked, as which all else counts.
 func (p *Podman) judgePull(c context.Context, ref string, err error) error {
-	if gone, _ := c.Value(callKey{}).(*atomic.Bool); gone != nil && gone.Load() {
+	if f, _ := c.Value(callKey{}).(*fate); f != nil && f.gone.Load() {
 		return p.judge(err)
 	}
 	err = errors.New(schemeHint(strings.TrimSpace(err.Error())))

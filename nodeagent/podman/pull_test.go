@@ -1,0 +1,63 @@
+package podman
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/containers/podman/v4/pkg/bindings"
+
+	"fairlead/nodeagent"
+)
+
+// cutter begins to tell of a pull, calls told, and hangs up once hold is closed.
+type cutter struct {
+	told func()
+	hold chan struct{}
+}
+
+func (c cutter) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	w.Header().Set("Libpod-API-Version", "4.3.1")
+	if q.Method != http.MethodPost {
+		return
+	}
+	w.Write([]byte(`{"stream":"Getting image source signatures\n"}` + "\n"))
+	w.(http.Flusher).Flush()
+	c.told()
+	select {
+	case <-c.hold:
+	case <-q.Context().Done():
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func pulling(t *testing.T, c cutter) *Podman {
+	p := lying(t, c)
+	client, err := bindings.GetClient(p.conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Client.Transport = once{client.Client.Transport}
+	return p
+}
+
+// A service that dies during a pull ends the pull: it says nothing of the registry.
+func TestAServiceThatDiesEndsThePull(t *testing.T) {
+	hold := make(chan struct{})
+	close(hold)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	_, err := pulling(t, cutter{func() {}, hold}).Pull(ctx, "registry.example/a:1")
+	expect(t, err, nodeagent.ErrUnavailable)
+	if ctx.Err() != nil {
+		t.Error("it ended with the time alone")
+	}
+}
+
+// An agent that stops has not been failed by the registry.
+func TestAPullThatIsGivenUpBlamesNoRegistry(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := pulling(t, cutter{cancel, nil}).Pull(ctx, "registry.example/a:1")
+	expect(t, err, nodeagent.ErrUnavailable)
+}
