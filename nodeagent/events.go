@@ -5,6 +5,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -13,6 +14,9 @@ const (
 	eventsKept = 1000
 	// eventsSent bounds one report.
 	eventsSent = 200
+	// messageBytes bounds what is told in one text, of which a container may have made
+	// a part: a report of many is still one that the master takes.
+	messageBytes = 4 << 10
 )
 
 // eventLog holds the events the master has not heard yet. Numbers grow by one
@@ -26,7 +30,7 @@ type eventLog struct {
 func (m *machine) event(e *entry, kind, reason, container, message string, now time.Time) {
 	m.events.add(wire.Event{
 		Pod: e.obs.UID, Namespace: e.obs.Namespace, Name: e.obs.Name, Type: kind, Reason: reason,
-		Container: container, Message: message, At: metav1.NewTime(now), Count: 1,
+		Container: container, Message: schema.FitText(message, messageBytes), At: metav1.NewTime(now), Count: 1,
 	})
 }
 

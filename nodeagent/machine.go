@@ -467,7 +467,7 @@ func (m *machine) removed(e *entry, c pod.Container, r Result) {
 
 // failed notes an operation that did not go well and will be planned again.
 func (m *machine) failed(e *entry, c pod.Container, r Result) {
-	message := r.err.Error()
+	message := schema.FitText(r.err.Error(), messageBytes)
 	if errors.Is(r.err, ErrUnavailable) {
 		e.suspect = true
 		return

@@ -21,6 +21,8 @@ const (
 	probeBody = 10 << 10
 	// probeTold is how much of it is told.
 	probeTold = 1 << 10
+	// probeLocation is how much is told of where an answer sends the asker.
+	probeLocation = 256
 	// probeRequests bounds the requests of one probe: the first one, and those that
 	// follow redirects.
 	probeRequests = 10
@@ -52,6 +54,9 @@ func (p probe) http(ctx context.Context, get *corev1.HTTPGetAction) (warning str
 		return "", err
 	}
 	res, err := probeClient.Do(req)
+	if wrong := (*url.Error)(nil); errors.As(err, &wrong) {
+		wrong.URL = whereTo(wrong.URL) // of the last request, as the container's answer has it
+	}
 	if err != nil {
 		return "", err
 	}
@@ -72,11 +77,22 @@ func (p probe) http(ctx context.Context, get *corev1.HTTPGetAction) (warning str
 
 // redirected tells of an answer that sends the asker elsewhere and was not followed.
 func redirected(res *http.Response, said string) string {
-	to := res.Header.Get("Location")
-	if to == "" {
-		to = "nowhere"
-	}
+	to := whereTo(res.Header.Get("Location"))
 	return strings.TrimSpace(fmt.Sprintf("Probe terminated redirects: %d to %s, which is not followed and counts as success %s", res.StatusCode, to, said))
+}
+
+// whereTo is what is told of a Location, which a container makes as long as it likes and
+// may put secrets into: neither its query nor who asks.
+func whereTo(location string) string {
+	if location == "" {
+		return "nowhere"
+	}
+	u, err := url.Parse(location)
+	if err != nil {
+		return "an address that cannot be read"
+	}
+	u = &url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, Opaque: u.Opaque}
+	return schema.FitText(u.String(), probeLocation)
 }
 
 // request is what is asked: the headers as they are written, each as often as it is

@@ -115,7 +115,7 @@ func (p probe) message(err error) string {
 	if err == nil {
 		return ""
 	}
-	return schema.ProbeFailure(string(p.kind), max(1, p.spec.FailureThreshold), err.Error())
+	return schema.ProbeFailure(string(p.kind), max(1, p.spec.FailureThreshold), schema.FitText(err.Error(), messageBytes))
 }
 
 // once probes. A time-out begins with the question, for a command with its start:

@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -162,6 +163,7 @@ func TestHTTPAndTCPProbes(t *testing.T) {
 	defer secure.Close()
 	v, _ := url.Parse(secure.URL)
 	https := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Scheme: corev1.URISchemeHTTPS, Port: portOf(t, v.Host)}}
+	long := strings.Repeat("x", 8<<10)
 	tests := []struct {
 		name          string
 		handler       corev1.ProbeHandler
@@ -177,6 +179,9 @@ func TestHTTPAndTCPProbes(t *testing.T) {
 		{"nine times", get("/hops/9"), "", ""},
 		{"and no more", get("/hops/10"), "stopped after 10 redirects", ""},
 		{"but not to another host", get("/to?" + url.QueryEscape("http://elsewhere.example/")), "", "302 to http://elsewhere.example/, which is not followed"},
+		{"and tells of it neither query nor user", get("/to?" + url.QueryEscape("http://u:p@elsewhere.example/a?token="+long)), "", "302 to http://elsewhere.example/a, which is not followed"},
+		{"nor more than its beginning", get("/to?" + url.QueryEscape("http://elsewhere.example/"+long)), "", "/xxx"},
+		{"as in an error", get("/to?" + url.QueryEscape("http://127.0.0.1:1/a?token="+long)), `Get "http://127.0.0.1:1/a": `, ""},
 		{"nor to nowhere", get("/nowhere"), "", "304 to nowhere"},
 		{"an error is no success", get("/broken"), "statuscode: 500 out of order", ""},
 		{"what breaks off is none", get("/cut"), "the answer, 200, broke off", ""},
@@ -203,6 +208,23 @@ func TestHTTPAndTCPProbes(t *testing.T) {
 		if (test.warning == "") != (warning == "") || !strings.Contains(warning, test.warning) {
 			t.Errorf("%s: warned %q, want %q", test.name, warning, test.warning)
 		}
+		if said := warning + fmt.Sprint(err); len(said) > 4*probeLocation+probeTold {
+			t.Errorf("%s: tells %d bytes", test.name, len(said))
+		}
+	}
+}
+
+// However much a container makes of a message, what waits for the master is bounded.
+func TestMessagesAreBounded(t *testing.T) {
+	long := errors.New(strings.Repeat("x", 1<<20))
+	p := probe{kind: pod.ProbeLiveness, spec: &corev1.Probe{}}
+	if got := p.message(long); len(got) > messageBytes+100 {
+		t.Errorf("a verdict of %d bytes", len(got))
+	}
+	m := newMachine("n1", "192.0.2.1", "boot", nil)
+	m.event(m.entry("uid-1", time.Time{}), corev1.EventTypeWarning, schema.ReasonUnhealthy, "c", long.Error(), time.Time{})
+	if got := m.events.waiting[0].Message; len(got) > messageBytes {
+		t.Errorf("an event of %d bytes", len(got))
 	}
 }
 
