@@ -14,8 +14,12 @@ import (
 )
 
 // hear looks for what containers that ended left to be said of it, once for each end,
-// before anything follows from it.
+// before anything follows from it. Where a message is kept a container's spec says, so
+// that there must be work first.
 func (c *Core) hear() {
+	if c.machine.work == nil {
+		return
+	}
 	for uid, e := range c.machine.pods {
 		if !e.touched {
 			continue
