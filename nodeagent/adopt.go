@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,9 +17,9 @@ import (
 // adopt takes over what an earlier life of the agent left: its records, the
 // node's containers and sandboxes. Containers are believed before records.
 func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes map[types.UID]netip.Addr, now time.Time) {
-	alive := living(found)
+	alive := slices.ContainsFunc(found, lives)
 	for _, o := range records {
-		booted := o.BootID != m.bootID && !alive[o.UID]
+		booted := !m.sameBoot(o.BootID) && !alive
 		if booted {
 			ended(&o)
 		}
@@ -50,16 +51,14 @@ func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes map
 	}
 }
 
-// living are the pods of which something runs: whatever the boot id says, they have not
-// ended with a boot.
-func living(found []pod.Found) map[types.UID]bool {
-	alive := map[types.UID]bool{}
-	for _, f := range found {
-		if f.State != pod.StateCreated && f.State != pod.StateExited {
-			alive[f.Pod] = true
-		}
-	}
-	return alive
+// lives reports whether something runs. Whatever the boot id says, nothing of a node
+// has ended with a boot when that is so of anything: a boot ends all of it.
+func lives(f pod.Found) bool { return f.State != pod.StateCreated && f.State != pod.StateExited }
+
+// sameBoot reports whether a record is of this boot. Earlier versions wrote the
+// kernel's part of the id alone.
+func (m *machine) sameBoot(id string) bool {
+	return id == m.bootID || id != "" && strings.HasPrefix(m.bootID, id+"-")
 }
 
 // ended is a pod's record after the machine booted: nothing of it runs, and what failed
@@ -158,13 +157,18 @@ func (m *machine) syncPod(e *entry, found []pod.Found, now time.Time) {
 			if n != c {
 				e.obs.Containers[name], changed = n, true
 			}
+			if c.State != pod.StateExited {
+				e.markExit(name, n, now)
+			}
 		case f.State == pod.StateUnknown && e.obs.Name != "":
 			left = append(left, pod.Leftover{ID: f.ID, Alive: true, Reason: "its start was cut short"})
 		case !known || c.ID == "" || attempt(f) > c.Attempt:
 			if c.Present {
 				left = append(left, pod.Leftover{ID: c.ID, Reason: "replaced by attempt " + f.Labels[pod.LabelAttempt]})
 			}
-			e.obs.Containers[name], changed = adopted(c, f), true
+			n := adopted(c, f)
+			e.obs.Containers[name], changed = n, true
+			e.markExit(name, n, now)
 			m.adoptLabels(e, f)
 		default:
 			left = append(left, pod.Leftover{ID: f.ID, Reason: "older attempt of " + name})

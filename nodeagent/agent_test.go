@@ -650,6 +650,35 @@ func TestWhatRunsHasNotEndedWithABoot(t *testing.T) {
 	})
 }
 
+// Earlier versions noted the kernel's boot id alone: nothing has ended with a boot where
+// that is the same, and a container that ended meanwhile ended as it did.
+func TestRecordsOfAnEarlierVersionAreOfTheSameBoot(t *testing.T) {
+	lied(t, func(r *rig) {
+		r.run("uid-1", "{restartPolicy: Never, containers: [{name: c, args: [stay]}]}")
+		r.awaitStatus("uid-1", "Running Ready")
+		r.stop()
+		r.runtime.Die("fl-uid1-c-0", pod.Exit{Code: 0})
+		r.bootID = "boot-1-own"
+		r.start()
+		r.awaitStatus("uid-1", "Succeeded Completed")
+	})
+}
+
+// A boot ends all of a node: where one container lives, none has ended with a boot.
+func TestABootEndsAllOrNothing(t *testing.T) {
+	lied(t, func(r *rig) {
+		r.run("uid-1", "{restartPolicy: Never, containers: [{name: c, args: [stay]}]}")
+		r.run("uid-2", "containers: [{name: c, args: [stay]}]")
+		r.awaitStatus("uid-1", "Running Ready")
+		r.awaitStatus("uid-2", "Running Ready")
+		r.stop()
+		r.runtime.Die("fl-uid1-c-0", pod.Exit{Code: 0})
+		r.bootID = "boot-2"
+		r.start()
+		r.awaitStatus("uid-1", "Succeeded Completed")
+	})
+}
+
 func TestLiveness(t *testing.T) {
 	r := newRig(t)
 	r.run("uid-1", "terminationGracePeriodSeconds: 1\ncontainers: [{name: c, args: [stay], livenessProbe: {periodSeconds: 1, failureThreshold: 1, exec: {command: [/program, exit, \"1\"]}}}]")
