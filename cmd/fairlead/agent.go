@@ -81,7 +81,7 @@ func runAgent(ctx context.Context, c config.Agent, log *logrus.Entry) error {
 	node := nodeagent.Config{
 		Node: c.NodeName, NodeIP: ip.String(), Dir: c.Dir, Info: systemInfo(ctx, c.RunDir),
 		Capacity: capacity, Allocatable: capacity, Labels: c.Labels, Taints: c.Taints,
-		Checks: func(context.Context) string { return local.NodeLacks(local.Examine(c.Dir)) },
+		Checks: func(context.Context) string { return local.NodeLacks(local.Examine(c.Dir, c.Podman.Runtime)) },
 		Master: masterLink{uplink.New(uplink.Config{Server: c.Server, TLS: tls, Log: log})}, Log: log,
 	}
 	// Nothing below can be made on a machine that lacks what containers need.
@@ -122,7 +122,7 @@ func openPodman(c config.Agent, log *logrus.Entry) (*podman.Podman, error) {
 	}
 	ociRuntime := c.Podman.Runtime
 	if ociRuntime == "" {
-		ociRuntime, _ = local.ChooseRuntime(local.Examine(c.Dir))
+		ociRuntime, _ = local.ChooseRuntime(local.Examine(c.Dir, ""))
 	}
 	return podman.New(podman.Config{
 		Node: c.NodeName, StorageDir: filepath.Join(c.Dir, "storage"), RunDir: c.RunDir,

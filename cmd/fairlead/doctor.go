@@ -17,12 +17,14 @@ func doctorCommand() *cobra.Command {
 		Long: `Doctor checks whether this host can run a cluster, and says how to fix what is in
 the way. It changes nothing. On a machine that is configured as a node or as the
 master it also checks what it is: whether the node has joined, as whom and until
-when, and whether the master's port answers.
+when, and whether the master's port answers. Of a node it checks the directory and
+the OCI runtime that its agent is configured with.
 
 Exit codes: 0 nothing is in the way, 1 something is.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			checks := local.JudgeRoles(local.Judge(local.Examine(local.DefaultDir)), local.ExamineAgent(agent), local.ExamineMaster(master), time.Now())
+			node := local.ExamineAgent(agent)
+			checks := local.JudgeRoles(local.Judge(examine(node)), node, local.ExamineMaster(master), time.Now())
 			if err := printChecks(cmd, output, checks); err != nil {
 				return err
 			}
@@ -36,6 +38,14 @@ Exit codes: 0 nothing is in the way, 1 something is.`,
 	cmd.Flags().StringVar(&master, "master", "/etc/fairlead/master.yaml", "the master's configuration, where it runs")
 	outputFlag(cmd, &output, "text", "json", "yaml")
 	return cmd
+}
+
+// examine looks at the host as the agent does where there is one.
+func examine(node *local.Role) local.Facts {
+	if node == nil || node.Dir == "" {
+		return local.Examine(local.DefaultDir, "")
+	}
+	return local.Examine(node.Dir, node.Runtime)
 }
 
 func printChecks(cmd *cobra.Command, output string, checks []local.Check) error {

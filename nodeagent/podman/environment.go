@@ -38,7 +38,7 @@ func (p *Podman) openMemory() error {
 	if _, err := os.Stat(p.cfg.Helper); err != nil {
 		return fmt.Errorf("fairlead-oci, which gives containers their environment, must be in the same directory as fairlead: %w", err)
 	}
-	runtime, err := findRuntime(p.runtimeName())
+	runtime, err := FindRuntime(p.runtimeName())
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,8 @@ func (p *Podman) runtimeName() string {
 	return p.cgroup.runtime()
 }
 
-func findRuntime(name string) (string, error) {
+// FindRuntime is where an OCI runtime is, given its name or path.
+func FindRuntime(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	for _, dir := range runtimeDirs {
 		if err == nil {

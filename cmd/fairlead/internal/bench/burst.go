@@ -165,7 +165,7 @@ func (b *bench) podmanConfiguration(dir string) ([]string, error) {
 		return nil, err
 	}
 	procs.Max, files.Max = min(procs.Max, 32768), min(files.Max, 1<<20)
-	runtime, _ := local.ChooseRuntime(local.Examine(local.DefaultDir))
+	runtime, _ := local.ChooseRuntime(local.Examine(local.DefaultDir, ""))
 	conf := fmt.Sprintf(`[containers]
 default_ulimits = ["nofile=%[1]d:%[1]d", "nproc=%[2]d:%[2]d"]
 log_driver = "k8s-file"

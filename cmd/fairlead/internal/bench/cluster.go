@@ -170,7 +170,7 @@ func (c *cluster) startRaw(ctx context.Context) error {
 	if err := os.MkdirAll(logs, 0o700); err != nil {
 		return err
 	}
-	runtime, _ := local.ChooseRuntime(local.Examine(local.DefaultDir))
+	runtime, _ := local.ChooseRuntime(local.Examine(local.DefaultDir, ""))
 	for i := range clusterSize {
 		service, err := startRaw(ctx, c.pids[node(i)+"/agent"], runtime, c.cgroup(), logs)
 		if err != nil {

@@ -320,7 +320,7 @@ func TestClaim(t *testing.T) {
 }
 
 func TestExamineThisHost(t *testing.T) {
-	if blocking := Blocking(Judge(Examine(DefaultDir))); len(blocking) > 0 {
+	if blocking := Blocking(Judge(Examine(DefaultDir, ""))); len(blocking) > 0 {
 		t.Errorf("this host is blocked by %+v", blocking)
 	}
 }

@@ -35,11 +35,12 @@ type Facts struct {
 	CgroupsFail  string // why none can be made in it; "" when one can
 	Storage      string // the directory below which containers are kept, or where it will be
 	StorageFail  string // why nothing can be kept there; "" when it can
+	Runtime      string // the OCI runtime that is configured; "" leaves the choice
 	SysResource  bool   // CAP_SYS_RESOURCE
 	OpenFiles    uint64 // hard limit
 	Threads      uint64 // hard limit of processes
 	Programs     map[string]Program
-	Features     []Feature // tried, in order
+	Features     []Feature // tried, in order; without room for files not all
 	Forwarding   bool      // ip_forward
 	BridgeFilter bool      // bridge-nf-call-iptables
 	Routes       []netip.Prefix
@@ -76,7 +77,7 @@ const (
 var needs = []struct{ program, pkg, why string }{
 	{"podman", "podman", "runs the containers"},
 	{"conmon", "conmon", "watches each container for Podman"},
-	{"nft", "nftables", "lets nodes reach the outside"},
+	{"nft", "nftables", "lets the nodes of `up` reach the outside"},
 	{"git", "git", "takes pushes"},
 }
 
@@ -152,6 +153,10 @@ func ChooseRuntime(f Facts) (runtime, reason string) {
 }
 
 func judgeRuntime(f Facts) Check {
+	if found := f.Programs[f.Runtime]; f.Runtime != "" {
+		return judge("runtime", found.Path != "", strings.TrimSpace(f.Runtime+" "+found.Version)+", which is configured", Blocks,
+			"podman.runtime is "+f.Runtime+", which is not installed", "install it, or take podman.runtime out of the agent's configuration: it chooses one that works")
+	}
 	runtime, reason := ChooseRuntime(f)
 	return judge("runtime", runtime != "", reason, Blocks, reason, "apt-get install runc")
 }

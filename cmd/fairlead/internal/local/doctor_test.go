@@ -33,6 +33,11 @@ func TestJudge(t *testing.T) {
 		{"storage that is read-only", func(f *Facts) { f.Storage, f.StorageFail = "/srv", "open /srv/x: read-only file system" }, "storage", Blocks, "/srv"},
 		{"hybrid needs runc", func(f *Facts) { f.Cgroups = CgroupHybrid }, "runtime", OK, "crun refuses"},
 		{"hybrid without runc", func(f *Facts) { f.Cgroups = CgroupHybrid; delete(f.Programs, "runc") }, "runtime", Blocks, "apt-get install runc"},
+		{"a runtime that is configured", func(f *Facts) { f.Runtime, f.Programs["youki"] = "youki", Program{"/opt/youki", "0.3"} }, "runtime", OK, "youki 0.3"},
+		{"whatever else is there", func(f *Facts) {
+			f.Cgroups, f.Runtime, f.Programs = CgroupHybrid, "/opt/run", map[string]Program{"/opt/run": {Path: "/opt/run"}}
+		}, "runtime", OK, "/opt/run, which is configured"},
+		{"and is not there", func(f *Facts) { f.Runtime = "youki" }, "runtime", Blocks, "podman.runtime is youki, which is not installed"},
 		{"no podman", func(f *Facts) { delete(f.Programs, "podman") }, "podman", Blocks, "apt-get install podman"},
 		{"old podman", func(f *Facts) { f.Programs["podman"] = Program{"/usr/bin/podman", "3.4.2"} }, "podman", Blocks, "4.0.0"},
 		{"no nft", func(f *Facts) { delete(f.Programs, "nft") }, "nft", Blocks, "apt-get install nftables"},
@@ -100,5 +105,33 @@ func TestOlder(t *testing.T) {
 		if got := older(test.version, test.than); got != test.want {
 			t.Errorf("older(%s, %s) = %v", test.version, test.than, got)
 		}
+	}
+}
+
+// Where files cannot be kept, that alone is told: no feature of the kernel is to blame.
+func TestStorageThatFailsBlamesNoKernel(t *testing.T) {
+	names := func(f Facts) (out []string) {
+		for _, t := range f.trials() {
+			out = append(out, t.name)
+		}
+		return out
+	}
+	all := names(Facts{})
+	some := names(Facts{StorageFail: "no space left on device"})
+	for _, name := range []string{"overlay", "openat2"} {
+		if !slices.Contains(all, name) || slices.Contains(some, name) {
+			t.Errorf("%s: tried with room %v and without %v", name, all, some)
+		}
+	}
+	if len(some)+2 != len(all) {
+		t.Errorf("tried %v without room, %v with", some, all)
+	}
+}
+
+// An agent programs its tables without the program: a node that lacks it works.
+func TestNftablesAreTriedWithoutTheProgram(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if err := onFreshThread(tryTables); err != nil {
+		t.Error(err)
 	}
 }

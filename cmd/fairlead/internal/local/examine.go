@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fairlead/nodeagent/dirfd"
+	"fairlead/nodeagent/podman"
+	"fairlead/nodeagent/proxy"
 )
 
 // probeTimeout bounds each program asked for its version.
@@ -24,14 +27,16 @@ const probeTimeout = 10 * time.Second
 // conmonPlaces is where distributions put it beside the PATH.
 var conmonPlaces = []string{"/usr/libexec/podman/conmon", "/usr/lib/podman/conmon", "/usr/local/libexec/podman/conmon"}
 
-// Examine looks at the host, of which dir is to hold what is kept. It changes nothing:
-// features are tried in namespaces that vanish with the attempt.
-func Examine(dir string) Facts {
+// Examine looks at the host, of which dir is to hold what is kept and runtime is the
+// OCI runtime that is configured, "" for none. It changes nothing: features are tried
+// in namespaces that vanish with the attempt.
+func Examine(dir, runtime string) Facts {
 	f := Facts{
 		Root:         os.Geteuid() == 0,
 		Cgroups:      cgroupMode(),
 		CgroupsFail:  failure(tryCgroups()),
 		Storage:      nearest(dir),
+		Runtime:      runtime,
 		SysResource:  hasCapability(unix.CAP_SYS_RESOURCE),
 		OpenFiles:    hardLimit(unix.RLIMIT_NOFILE),
 		Threads:      hardLimit(unix.RLIMIT_NPROC),
@@ -42,24 +47,42 @@ func Examine(dir string) Facts {
 		FreeSlot:     freeSlot(),
 	}
 	f.Routes, _ = hostRoutes() // none readable: no clash to report
-	for _, name := range []string{"podman", "conmon", "nft", "git", "runc", "crun"} {
-		f.Programs[name] = lookAt(name)
+	for _, name := range []string{"podman", "conmon", "nft", "git"} {
+		f.Programs[name] = lookAt(name, exec.LookPath)
 	}
-	for _, try := range []struct {
-		name string
-		try  func() error
-	}{
+	for _, name := range []string{"runc", "crun", runtime} {
+		if name != "" {
+			f.Programs[name] = lookAt(name, podman.FindRuntime)
+		}
+	}
+	f.StorageFail = failure(tryStorage(f.Storage))
+	for _, try := range f.trials() {
+		f.Features = append(f.Features, Feature{Name: try.name, Failure: failure(onFreshThread(try.try))})
+	}
+	return f
+}
+
+// trial tries a feature of the kernel.
+type trial struct {
+	name string
+	try  func() error
+}
+
+// trials are those that say something of the kernel: two need a directory that takes
+// files.
+func (f Facts) trials() []trial {
+	out := []trial{
 		{"network and mount namespaces", func() error { return unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWNET) }},
 		{"veth", func() error { return tryLink(&netlink.Veth{LinkAttrs: named("fl-try0"), PeerName: "fl-try1"}) }},
 		{"bridge", func() error { return tryLink(&netlink.Bridge{LinkAttrs: named("fl-try0")}) }},
 		{"nf_tables", tryTables},
-		{"overlay", func() error { return tryOverlay(f.Storage) }},
-		{"openat2", tryDescriptors},
-	} {
-		f.Features = append(f.Features, Feature{Name: try.name, Failure: failure(onFreshThread(try.try))})
 	}
-	f.StorageFail = failure(tryStorage(f.Storage))
-	return f
+	if f.StorageFail != "" {
+		return out
+	}
+	return append(out,
+		trial{"overlay", func() error { return tryOverlay(f.Storage) }},
+		trial{"openat2", func() error { return tryDescriptors(f.Storage) }})
 }
 
 func failure(err error) string {
@@ -125,15 +148,19 @@ func tryLink(link netlink.Link) error {
 	return netlink.LinkAdd(link)
 }
 
+// tryTables does what an agent does, which needs no program for it.
 func tryTables() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return err
 	}
-	return nft(`table inet fairlead-try {
-	map services { type ipv4_addr . inet_proto . inet_service : verdict; }
-	chain nat { type nat hook postrouting priority srcnat; masquerade; }
-}
-`)
+	p, err := proxy.Open()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	pods := netip.MustParsePrefix(podRange)
+	_, err = p.Set(proxy.Table{Node: "try", NodeIP: pods.Addr().Next(), PodCIDR: pods, ClusterPodCIDR: pods})
+	return err
 }
 
 func tryOverlay(below string) error {
@@ -162,14 +189,14 @@ func tryOverlay(below string) error {
 }
 
 // tryDescriptors does what keeps containers from leading the agent elsewhere.
-func tryDescriptors() error {
+func tryDescriptors(below string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return err
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("/var/lib", ".fairlead-try-")
+	dir, err := os.MkdirTemp(below, ".fairlead-try-")
 	if err != nil {
 		return err
 	}
@@ -187,8 +214,8 @@ func tryDescriptors() error {
 	return dirfd.Bind(f, filepath.Join(dir, "to"))
 }
 
-func lookAt(name string) Program {
-	path, err := exec.LookPath(name)
+func lookAt(name string, find func(string) (string, error)) Program {
+	path, err := find(name)
 	if err != nil && name == "conmon" {
 		for _, place := range conmonPlaces {
 			if _, statErr := os.Stat(place); statErr == nil {

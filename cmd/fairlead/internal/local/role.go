@@ -25,6 +25,7 @@ type Role struct {
 	Config  string // its file
 	Wrong   string // why it cannot be read, "" where it can
 	Dir     string
+	Runtime string // a node's OCI runtime, "" leaves the choice
 	Address string // host:port of the master's port
 	Silent  string // why that does not answer
 
@@ -47,7 +48,7 @@ func ExamineAgent(path string) *Role {
 		r.Wrong = err.Error()
 		return r
 	}
-	r.Dir, r.Node, r.Token = c.Dir, c.NodeName, c.TokenFile
+	r.Dir, r.Runtime, r.Node, r.Token = c.Dir, c.Podman.Runtime, c.NodeName, c.TokenFile
 	if _, err := os.Stat(c.TokenFile); err == nil {
 		r.Tokens = true
 	}

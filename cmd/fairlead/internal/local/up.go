@@ -96,7 +96,7 @@ func Up(ctx context.Context, o UpOptions) (Result, error) {
 
 // launch returns once a supervisor is at work: the one that is, or a new one.
 func launch(dir string, o UpOptions) (Cluster, Process, error) {
-	facts := Examine(dir)
+	facts := Examine(dir, "")
 	if s, err := readSettings(dir); err == nil {
 		facts.FreeSlot = s.Slot // it needs no other
 	}
