@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -135,27 +136,42 @@ func itemReferences(at, name string, r Reference, items []corev1.KeyToPath, yiel
 }
 
 // NoEnvironment tells which value of a ConfigMap or Secret no environment can be made
-// from, and why: of one key, or of all for "". The value itself is not told.
+// from, and why: of one key, or the first of all for "". The value itself is not told.
 func NoEnvironment(obj Object, key string) (bad, why string) {
-	const asFile = "mount it as a file instead"
-	data := map[string][]byte{}
+	const (
+		asFile   = "mount it as a file instead"
+		isBinary = "is binaryData, which environments are not made from: " + asFile
+		hasNUL   = "contains a NUL byte, which no environment can carry: " + asFile
+	)
 	switch o := obj.(type) {
 	case *corev1.ConfigMap:
 		if _, binary := o.BinaryData[key]; binary {
-			return key, "is binaryData, which environments are not made from: " + asFile
+			return key, isBinary
 		}
-		for k, v := range o.Data {
-			data[k] = []byte(v)
+		if bad, found := firstWithNUL(o.Data, key, strings.IndexByte); found {
+			return bad, hasNUL
 		}
 	case *corev1.Secret:
-		data = o.Data
-	}
-	for _, k := range sortedKeys(data) {
-		if (key == "" || k == key) && bytes.IndexByte(data[k], 0) >= 0 {
-			return k, "contains a NUL byte, which no environment can carry: " + asFile
+		if bad, found := firstWithNUL(o.Data, key, bytes.IndexByte); found {
+			return bad, hasNUL
 		}
 	}
 	return "", ""
+}
+
+// firstWithNUL is the first key in order whose value has a NUL; only one key is looked
+// at unless it is "".
+func firstWithNUL[V any](data map[string]V, key string, index func(V, byte) int) (first string, found bool) {
+	if key != "" {
+		value, ok := data[key]
+		return key, ok && index(value, 0) >= 0
+	}
+	for k, v := range data {
+		if (!found || k < first) && index(v, 0) >= 0 {
+			first, found = k, true
+		}
+	}
+	return first, found
 }
 
 // DataKeys are the keys of a ConfigMap or Secret, sorted; nil for other kinds.

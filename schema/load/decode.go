@@ -45,6 +45,7 @@ type decoder struct {
 	via         []*yaml.Node   // alias targets being read
 	types       []reflect.Type // of the objects on the way, the outermost first
 	aliasNodes  int
+	looked      int // values that were looked through for anything in them
 }
 
 // noted is a field that is told about once per object.
@@ -159,10 +160,12 @@ func (d *decoder) spend(n *yaml.Node, count int) bool {
 	before := d.aliasNodes
 	d.aliasNodes += count
 	if before <= maxAliasNodes && d.aliasNodes > maxAliasNodes {
-		d.errorf(n, "", "aliases expand to more than %d values", maxAliasNodes)
+		d.errorf(n, "", aliasesTooMany, maxAliasNodes)
 	}
 	return d.aliasNodes <= maxAliasNodes
 }
+
+const aliasesTooMany = "aliases expand to more than %d values"
 
 // pairs returns the keys and values of an object, alternating, with merge keys
 // ("<<") expanded, and reports keys that are written twice.
@@ -517,7 +520,7 @@ func (d *decoder) admit(key, value *yaml.Node, s *schema.FieldSupport, choice bo
 			d.meaningless = append(d.meaningless, noted{field: d.field(), note: s.Note, at: key})
 		}
 	case schema.Adds, schema.Restricts:
-		if !isOneOf(value, s.Nothing) && (choice || !isEmpty(value, 0)) {
+		if !isOneOf(value, s.Nothing) && (choice || !d.isEmpty(value, 0)) {
 			d.refuse(key, s)
 		}
 		return false
@@ -542,11 +545,13 @@ func (d *decoder) refuse(key *yaml.Node, s *schema.FieldSupport) {
 	d.errorf(key, hint, "%s is not supported yet", d.field())
 }
 
-// isEmpty reports whether a value holds nothing, as left out.
-func isEmpty(n *yaml.Node, depth int) bool {
+// isEmpty reports whether a value holds nothing, as left out. Aliases may write out
+// far more than stands there: what is too much to look through counts as something.
+func (d *decoder) isEmpty(n *yaml.Node, depth int) bool {
 	n = target(n)
+	d.looked++
 	switch {
-	case depth > maxEmptyDepth:
+	case depth > maxEmptyDepth || d.looked > maxAliasNodes:
 		return false
 	case n.Kind == yaml.ScalarNode:
 		return n.Value == "" || isNull(n)
@@ -554,7 +559,7 @@ func isEmpty(n *yaml.Node, depth int) bool {
 		return len(n.Content) == 0
 	}
 	for i := 1; i < len(n.Content); i += 2 {
-		if !isEmpty(n.Content[i], depth+1) {
+		if !d.isEmpty(n.Content[i], depth+1) {
 			return false
 		}
 	}

@@ -103,6 +103,7 @@ type decoded struct {
 	nameless    *schema.Diagnostic // of the first document without apiVersion and kind
 	makes       []leftOut          // what objects that are not taken would make
 	items       int                // of Lists, each as often as aliases repeat it
+	aliased     int                // values of those that are aliases
 }
 
 // leftOut is a Secret that an object would make which is not supported.
@@ -200,7 +201,22 @@ func (l *loader) decodeList(out *decoded, doc document, n *yaml.Node, prefix str
 	if items == nil || items.Kind != yaml.SequenceNode {
 		return
 	}
+	sizes := make(map[*yaml.Node]int) // of what is aliased
 	for i, item := range items.Content {
+		if item.Kind == yaml.AliasNode {
+			if out.aliased > maxAliasNodes {
+				return
+			}
+			if _, known := sizes[item.Alias]; !known {
+				sizes[item.Alias] = countNodes(item.Alias)
+			}
+			if out.aliased += sizes[item.Alias]; out.aliased > maxAliasNodes {
+				d.diagnostics = nil
+				d.errorf(item, "", aliasesTooMany, maxAliasNodes)
+				out.diagnostics = append(out.diagnostics, d.diagnostics...)
+				return
+			}
+		}
 		if out.items++; out.items > schema.MaxObjects {
 			if out.items == schema.MaxObjects+1 {
 				d.diagnostics = nil
@@ -211,6 +227,16 @@ func (l *loader) decodeList(out *decoded, doc document, n *yaml.Node, prefix str
 		}
 		l.decodeInto(out, doc, item, fmt.Sprintf("%sitems[%d].", prefix, i), depth+1)
 	}
+}
+
+// countNodes is how many values stand below a node, without what its own aliases name:
+// the decoder of the object counts those.
+func countNodes(n *yaml.Node) int {
+	count := 1
+	for _, c := range n.Content {
+		count += countNodes(c)
+	}
+	return count
 }
 
 // manifestList is a List, as kubectl writes it; its items are documents.

@@ -54,6 +54,20 @@ func laughs(n int) string {
 	return b.String()
 }
 
+// hollow is n levels of empty objects, each of which has the one before sixty times.
+func hollow(n int) string {
+	var b strings.Builder
+	b.WriteString("{x0: &x0 {}")
+	for i := 1; i < n; i++ {
+		fmt.Fprintf(&b, ", x%d: &x%d {", i, i)
+		for j := range 60 {
+			fmt.Fprintf(&b, "k%d: *x%d, ", j, i-1)
+		}
+		b.WriteString("}")
+	}
+	return b.String() + "}"
+}
+
 // merges is n objects, each of which merges the one before twice.
 func merges(n int) string {
 	var b strings.Builder
@@ -102,9 +116,11 @@ func hostiles() []hostile {
 			"  containers:\n    - name: web\n      image: localhost/web:v1\n      volumeMounts:\n        - {mountPath: /v, name: " + strings.Repeat("v", million) + "}\n", line: 10, want: "the pod has no volume"},
 
 		{name: "lists of lists of one object", text: "apiVersion: v1\nkind: List\nitems:\n- &c ~\n- &b {apiVersion: v1, kind: List, items: [" + strings.Repeat("*c, ", 10_000) + "]}\n" +
-			"- {apiVersion: v1, kind: List, items: [" + strings.Repeat("*b, ", 10_000) + "]}\n", line: 5, want: "the Lists of this document have more than"},
+			"- {apiVersion: v1, kind: List, items: [" + strings.Repeat("*b, ", 10_000) + "]}\n", line: 6, want: "aliases expand to more than 100000 values"},
 		{name: "a billion laughs", text: laughs(9) + "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config}\ndata: {a: *x8}\n", line: 13, want: "data[a] must be text, not a list"},
 		{name: "a billion laughs where lists may stand", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      args: &x0 [a, a, a, a]\n" + strings.Repeat("    - {name: web, args: *x0}\n", 30_000), want: "aliases expand to more than 100000 values"},
+		{name: "empty objects of empty objects", text: podHead + "  securityContext: {seLinuxOptions: " + hollow(8) + "}\n" + podTail, line: 5, want: "spec.securityContext.seLinuxOptions is not supported yet"},
+		{name: "a list of one large object", text: "apiVersion: v1\nkind: List\nitems:\n- &a {apiVersion: v1, kind: ConfigMap, metadata: {name: config}, data: {" + numbered("k%d: x, ", 10_000) + "}}\n" + strings.Repeat("- *a\n", 99_999), want: "aliases expand to more than 100000 values"},
 		{name: "merges of merges", text: configWith(merges(40)) + "labels: {<<: *m39}\n", line: 45, want: "unknown field \"labels\""},
 		{name: "an alias of what is around it", text: "apiVersion: v1\nkind: ConfigMap\nmetadata: &m\n  name: config\n  labels: *m\n", line: 5, want: "the alias *m contains itself"},
 

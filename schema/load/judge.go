@@ -46,6 +46,7 @@ type wholeTree struct {
 	leans   bool // on objects of other sources
 	makers  map[schema.Key]*leftOut
 	asked   map[string]schema.NamespaceSecurity // by namespace, of those that were looked at
+	carried map[*facts]carried                  // of ConfigMaps and Secrets that environments were made from as a whole
 }
 
 // maxHints is for how many names the nearest one is looked for: that goes through
@@ -183,9 +184,29 @@ func (t *wholeTree) environment(o object, prefix string, key schema.Key, r schem
 	if !r.Env || !target.exists() || target.flawed {
 		return
 	}
-	if bad, why := schema.NoEnvironment(target.Object, r.Key); bad != "" {
+	if bad, why := t.noEnvironment(target, r.Key); why != "" {
 		t.at(o, schema.Error, prefix+cmp.Or(r.KeyField, r.Field), fmt.Sprintf("key %q of %s %s", bad, key, why), "")
 	}
+}
+
+// carried is what keeps an environment from being made from all of an object.
+type carried struct{ bad, why string }
+
+// noEnvironment is schema.NoEnvironment. Many pods may take the same object as a whole:
+// its values are looked through once.
+func (t *wholeTree) noEnvironment(target object, key string) (bad, why string) {
+	if key != "" {
+		return schema.NoEnvironment(target.Object, key)
+	}
+	c, known := t.carried[target.facts]
+	if !known {
+		if t.carried == nil {
+			t.carried = make(map[*facts]carried)
+		}
+		c.bad, c.why = schema.NoEnvironment(target.Object, "")
+		t.carried[target.facts] = c
+	}
+	return c.bad, c.why
 }
 
 // maker is the object that would make a Secret were it supported; nil without one.
