@@ -267,7 +267,7 @@ func (l *loader) stamped(obj schema.Object) schema.Object {
 func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	t := &rememberedTree{
 		reading: reading(l.spec), commit: l.tree.Commit.Hash, listing: l.tree.Files, files: m.files, kept: m.all, telling: slices.Clone(m.telling),
-		verdict: verdictOn{sound: sound && len(m.cues) == 0, namespaces: slices.Clone(l.opts.KnownNamespaces), nodePorts: l.opts.NodePorts, services: l.opts.ServiceRange, rights: rightsOf(l.opts)},
+		verdict: verdictOn{sound: sound && len(m.cues) == 0, namespaces: slices.Clone(l.opts.KnownNamespaces), nodePorts: l.opts.NodePorts, services: l.opts.ServiceRange, rights: rightsOf(l.opts), outside: l.outside},
 	}
 	var dropped []*facts
 	silent := make(map[*rememberedFile]bool)

@@ -271,6 +271,51 @@ func TestCacheAfterEdits(t *testing.T) {
 	}
 }
 
+// What keeps an environment from being made, and what a namespace of another source
+// asks by now, is told after a sound tree as it is without a cache.
+func TestCacheSeesEnvironmentsAndNamespaces(t *testing.T) {
+	const config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
+	pod := func(namespace, from string) string {
+		return "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: " + namespace + "}\nspec: {containers: [{name: c, image: i, ports: [{containerPort: 80, hostPort: 80}], " + from + "}]}\n"
+	}
+	key := func(name string) string { return "env: [{name: X, valueFrom: {configMapKeyRef: {name: a, key: " + name + ", optional: true}}}]" }
+	const all, secret = "envFrom: [{configMapRef: {name: a, optional: true}}]", "envFrom: [{secretRef: {name: a, optional: true}}]"
+	labelled := &corev1.Namespace{}
+	labelled.Labels = map[string]string{"pod-security.kubernetes.io/enforce": "baseline"}
+	for name, c := range map[string]struct {
+		before, after []string
+		label         bool
+	}{
+		"a value with NUL":          {[]string{config + "data: {k: v}\n", pod("default", all)}, []string{config + "data: {k: \"a\\0\"}\n", pod("default", all)}, false},
+		"a new object with NUL":     {[]string{"", pod("default", all)}, []string{config + "data: {k: \"a\\0\"}\n", pod("default", all)}, false},
+		"a new Secret with NUL":     {[]string{"", pod("default", secret)}, []string{"apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {k: \"a\\0\"}\n", pod("default", secret)}, false},
+		"data to binaryData":        {[]string{config + "data: {k: v}\n", pod("default", key("k"))}, []string{config + "binaryData: {k: YQ==}\n", pod("default", key("k"))}, false},
+		"a new reference to binary": {[]string{config + "data: {k: v}\nbinaryData: {b: YQ==}\n", pod("default", key("k"))}, []string{config + "data: {k: v}\nbinaryData: {b: YQ==}\n", pod("default", key("b"))}, false},
+		"a namespace labelled":      {[]string{"", pod("shop", key("k"))}, []string{"", pod("shop", key("k"))}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts := Options{Source: "main", KnownNamespaces: []string{"shop"}, Known: func(schema.Key) schema.Object { return nil }}
+			tree := func(texts []string) schema.Tree {
+				return schema.Tree{Files: []schema.File{blobFile("a.yaml", texts[0], nil), blobFile("b.yaml", texts[1], nil)}}
+			}
+			cached := opts
+			cached.Cache = NewCache(0)
+			if first := Load(t.Context(), tree(c.before), schema.SourceSpec{}, cached); len(first.Diagnostics) > 0 || !cached.Cache.trees["main"].verdict.sound {
+				t.Fatalf("not sound: %v", first.Diagnostics)
+			}
+			if c.label {
+				opts.Known = func(schema.Key) schema.Object { return labelled }
+				cached.Known = opts.Known
+			}
+			want := Load(t.Context(), tree(c.after), schema.SourceSpec{}, opts)
+			got := Load(t.Context(), tree(c.after), schema.SourceSpec{}, cached)
+			if diff := cmp.Diff(told(want), told(got)); diff != "" || !want.Diagnostics.HasErrors() {
+				t.Errorf("%v: %s", want.Diagnostics, diff)
+			}
+		})
+	}
+}
+
 // shareBlob is a file with the blob that it had before.
 func shareBlob(blobs map[string]schema.File, path, text string) schema.File {
 	f, ok := blobs[path+text]

@@ -124,6 +124,8 @@ type loader struct {
 	diagnostics schema.Diagnostics
 	arenas      sync.Pool // of *arena, that nobody uses
 	makes       []leftOut // what objects that are not taken would make, in the order of files and documents
+	// outside is what namespaces that are not of this tree ask of its pods.
+	outside map[string]schema.NamespaceSecurity
 	// needsObjects is set when a verdict takes objects that VerdictOnly has forgotten.
 	needsObjects bool
 }

@@ -77,6 +77,10 @@ func (t *wholeTree) securityOf(namespace string) schema.NamespaceSecurity {
 		if declared := t.opts.Known(key); declared != nil {
 			asked = schema.NamespaceSecurityOf(declared.GetLabels())
 		}
+		if t.outside == nil {
+			t.outside = make(map[string]schema.NamespaceSecurity)
+		}
+		t.outside[namespace] = asked
 	}
 	t.asked[namespace] = asked
 	return asked

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"fairlead/schema"
 )
 
@@ -20,6 +22,8 @@ type verdictOn struct {
 	nodePorts  PortRange
 	services   netip.Prefix
 	rights     string
+	// outside is what namespaces of other sources asked of this tree's pods.
+	outside map[string]schema.NamespaceSecurity
 }
 
 // soundAfter reports whether judging all objects would say nothing; fresh are
@@ -30,6 +34,11 @@ func (l *loader) soundAfter(m *manifests, objects, fresh []*schema.Desired) bool
 		return false
 	}
 	t := &wholeTree{loader: l, objects: objects}
+	for namespace, was := range last.outside {
+		if t.securityOf(namespace) != was {
+			return false
+		}
+	}
 	added := &wholeTree{loader: l, objects: slices.DeleteFunc(slices.Clone(fresh), func(d *schema.Desired) bool { return objectOf(d).file.again })}
 	hasServices := t.hasServices()
 	for _, i := range l.last.places(m.gone) {
@@ -86,18 +95,36 @@ func (t *wholeTree) addsNothingToSay(o object) bool {
 		return false
 	}
 	if o.pods == nil {
-		return o.key.Kind != schema.KindNamespace || !asksOfPods(o.Object)
+		return isCarried(o) && (o.key.Kind != schema.KindNamespace || !asksOfPods(o.Object))
 	}
 	if t.securityOf(o.key.Namespace) != (schema.NamespaceSecurity{}) {
 		return false
 	}
 	for _, r := range o.pods.references {
 		target := t.first(schema.Key{Kind: r.Kind, Namespace: o.key.Namespace, Name: r.Name})
+		if r.Env && target.exists() && !target.flawed {
+			if _, why := t.noEnvironment(target, r.Key); why != "" {
+				return false
+			}
+		}
+		if r.Optional {
+			continue
+		}
 		if !target.exists() || r.Key != "" && !target.flawed && !slices.Contains(schema.DataKeys(target.Object), r.Key) {
 			return false
 		}
 	}
 	return true
+}
+
+// isCarried reports whether whoever makes an environment from any of an object's keys
+// can: of a ConfigMap or Secret, anyone may.
+func isCarried(o object) bool {
+	if config, ok := o.Object.(*corev1.ConfigMap); ok && len(config.BinaryData) > 0 {
+		return false
+	}
+	_, why := schema.NoEnvironment(o.Object, "")
+	return why == ""
 }
 
 // isDouble reports whether several objects have the key.
