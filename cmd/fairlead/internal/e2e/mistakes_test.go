@@ -167,7 +167,7 @@ func (m mistake) make(t *testing.T, c *cluster, w worktree, base string) {
 			continue
 		}
 		where := fmt.Sprintf("docs/mistakes.md, %s. %s: %s", m.number, m.title, asked[0])
-		if missing := unquoted(asked[1], said); missing == "" {
+		if missing := unsaidOf(asked[1], said); missing == "" {
 			continue
 		} else if strings.HasPrefix(asked[0], "git ") {
 			t.Errorf("%s does not say %s but\n%s", where, missing, said)
@@ -176,14 +176,14 @@ func (m mistake) make(t *testing.T, c *cluster, w worktree, base string) {
 		// What is true of a rollout may not be so yet.
 		eventually(t, saidTimeout, where, func() (bool, string) {
 			said := m.ask(t, c, w, asked[0])
-			missing := unquoted(asked[1], said)
+			missing := unsaidOf(asked[1], said)
 			return missing == "", "not " + missing + " but\n" + said
 		})
 	}
 }
 
-// unquoted is the first pattern of a cell that what was said has not, "" if it has all.
-func unquoted(cell, said string) string {
+// unsaidOf is the first pattern of a cell that what was said has not, "" if it has all.
+func unsaidOf(cell, said string) string {
 	for _, want := range quoted(cell) {
 		if !want.MatchString(said) {
 			return want.String()
