@@ -34,6 +34,7 @@ const (
 // outputTail is what the master was told of one container's output.
 type outputTail struct {
 	attempt int
+	ended   bool      // it is told with the status that tells of the attempt's end
 	marks   int       // counts what asked for it to be told
 	heard   int       // of them, what the master knows of
 	at      time.Time // of the last mark
@@ -41,7 +42,7 @@ type outputTail struct {
 }
 
 // markTail has the last lines of a container told with the next report.
-func (e *entry) markTail(name string, attempt int, now time.Time) {
+func (e *entry) markTail(name string, attempt int, ended bool, now time.Time) {
 	if e.tails == nil {
 		e.tails = map[string]*outputTail{}
 	}
@@ -50,7 +51,7 @@ func (e *entry) markTail(name string, attempt int, now time.Time) {
 		t = &outputTail{}
 		e.tails[name] = t
 	}
-	t.attempt, t.at = attempt, now
+	t.attempt, t.ended, t.at = attempt, ended, now
 	t.marks++
 }
 
@@ -64,7 +65,7 @@ func (e *entry) markExit(name string, c pod.Container, now time.Time) {
 	if c.ExitCode == 0 && (isInit || e.wanted.Pod.Spec.RestartPolicy != corev1.RestartPolicyAlways) {
 		return
 	}
-	e.markTail(name, c.Attempt, now)
+	e.markTail(name, c.Attempt, true, now)
 }
 
 // markProbe has the output of a container told whose probe failed, now and then.
@@ -72,7 +73,19 @@ func (e *entry) markProbe(name string, c pod.Container, now time.Time) {
 	if t := e.tails[name]; t != nil && t.attempt == c.Attempt && now.Sub(t.at) < tailAgain {
 		return
 	}
-	e.markTail(name, c.Attempt, now)
+	e.markTail(name, c.Attempt, false, now)
+}
+
+// tellsEnd reports whether a status is of after the end of a container's attempt: the
+// master takes lines with the end that they explain.
+func tellsEnd(s *corev1.PodStatus, name string, attempt int) bool {
+	for _, c := range slices.Concat(s.InitContainerStatuses, s.ContainerStatuses) {
+		if c.Name == name {
+			ended := c.State.Terminated != nil || c.LastTerminationState.Terminated != nil
+			return int(c.RestartCount) > attempt || c.State.Running == nil && ended
+		}
+	}
+	return false
 }
 
 // told is one container's lines on their way to the master.
@@ -90,7 +103,7 @@ func (c *Core) addTails(reports []wire.PodReport) {
 		e := c.machine.pods[r.UID]
 		for _, name := range slices.Sorted(maps.Keys(e.tails)) {
 			t := e.tails[name]
-			if t.marks == t.heard {
+			if t.marks == t.heard || t.ended && !tellsEnd(&r.Status, name, t.attempt) {
 				continue
 			}
 			lines := c.tailLines(r.UID, name, t.attempt)
