@@ -124,6 +124,10 @@ func read(path string, into any) error {
 	if err != nil {
 		return fmt.Errorf("read configuration: %w", err)
 	}
+	return parse(path, data, into)
+}
+
+func parse(path string, data []byte, into any) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil
 	}

@@ -21,8 +21,9 @@ type Kept struct {
 }
 
 // Fill writes into the file at path the fields of c that it lacks, and leaves all
-// else as it is, comments too. It returns the fields that the file has otherwise. A
-// zero field of c is not written. The fields of podman count each for itself.
+// else as it is, comments too. It returns the fields that the file has otherwise, or
+// without a value. A zero field of c is not written. The fields of podman count each
+// for itself. A file that cannot be added to is left as it is.
 func Fill(path string, c any) ([]Kept, error) {
 	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -31,22 +32,34 @@ func Fill(path string, c any) ([]Kept, error) {
 	if err := read(path, reflect.New(reflect.TypeOf(c)).Interface()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	have, err := topMapping(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s:%w", path, err)
-	}
 	wanted, err := fieldsWanted(c)
 	if err != nil {
 		return nil, err
 	}
+	f, err := filled(path, data, wanted)
+	if err != nil || len(f.added) == 0 {
+		return f.kept, err
+	}
+	data = append(bytes.Join(f.lines, nil), f.missing.Bytes()...)
+	err = parse(path, data, reflect.New(reflect.TypeOf(c)).Interface())
+	// A reader passes over what follows a whole document.
+	if again, unread := filled(path, data, wanted); err != nil || unread != nil || len(again.added) > 0 {
+		return nil, fmt.Errorf("%s: it lacks %s, which cannot be added to it: write each field on a line of its own", path, strings.Join(f.added, ", "))
+	}
+	return f.kept, write(path, data)
+}
+
+// filled is a file with what it lacks of the fields that are wanted.
+func filled(path string, data []byte, wanted map[string]any) (filler, error) {
 	f := filler{path: path, lines: bytes.SplitAfter(data, []byte("\n"))}
+	have, err := topMapping(data)
+	if err != nil {
+		return f, fmt.Errorf("%s:%w", path, err)
+	}
 	if n := len(data); n > 0 && data[n-1] != '\n' {
 		f.missing.WriteByte('\n')
 	}
-	if err := f.fill("", have, wanted); err != nil || !f.changed {
-		return f.kept, err
-	}
-	return f.kept, write(path, append(bytes.Join(f.lines, nil), f.missing.Bytes()...))
+	return f, f.fill("", have, wanted)
 }
 
 // fieldsWanted is c as a mapping of what is not zero in it.
@@ -81,7 +94,7 @@ type filler struct {
 	lines   [][]byte
 	missing bytes.Buffer // goes behind the last line
 	kept    []Kept
-	changed bool
+	added   []string // fields
 }
 
 // nested are the fields whose own fields count each for itself.
@@ -93,11 +106,12 @@ func (f *filler) fill(within string, have *yamlv3.Node, wanted map[string]any) e
 		inner, isMap := wanted[name].(map[string]any)
 		switch {
 		case key == nil && within == "":
+			f.added = append(f.added, name)
 			if err := f.add(&f.missing, "", map[string]any{name: wanted[name]}); err != nil {
 				return err
 			}
 		case key == nil:
-			if err := f.insert(have, map[string]any{name: wanted[name]}); err != nil {
+			if err := f.insert(have, within, name, wanted[name]); err != nil {
 				return err
 			}
 		case isMap && slices.Contains(nested, name) && value.Kind == yamlv3.MappingNode && within == "":
@@ -138,18 +152,18 @@ func (f *filler) add(to *bytes.Buffer, indent string, fields map[string]any) err
 		to.WriteString(indent)
 		to.Write(line)
 	}
-	f.changed = true
 	return nil
 }
 
-// insert puts fields before the first of a mapping that has each field on a line of
+// insert puts a field before the first of a mapping that has each field on a line of
 // its own; into another nothing is put, and what is not there has its default.
-func (f *filler) insert(into *yamlv3.Node, fields map[string]any) error {
+func (f *filler) insert(into *yamlv3.Node, within, name string, value any) error {
 	if into.Style&yamlv3.FlowStyle != 0 || len(into.Content) == 0 {
 		return nil
 	}
+	f.added = append(f.added, within+name)
 	var text bytes.Buffer
-	if err := f.add(&text, strings.Repeat(" ", into.Content[0].Column-1), fields); err != nil {
+	if err := f.add(&text, strings.Repeat(" ", into.Content[0].Column-1), map[string]any{name: value}); err != nil {
 		return err
 	}
 	at := into.Content[0].Line - 1
@@ -163,7 +177,7 @@ func (f *filler) compare(field string, key, value *yamlv3.Node, wanted any) {
 		return // an alias of elsewhere: what it comes to is the person's own
 	}
 	var have any
-	if err := yaml.Unmarshal(data, &have); err != nil || reflect.DeepEqual(have, wanted) || fmt.Sprint(have) == fmt.Sprint(wanted) || have == nil || have == "" {
+	if err := yaml.Unmarshal(data, &have); err != nil || reflect.DeepEqual(have, wanted) || fmt.Sprint(have) == fmt.Sprint(wanted) {
 		return
 	}
 	f.kept = append(f.kept, Kept{

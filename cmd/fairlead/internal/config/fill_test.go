@@ -86,6 +86,36 @@ func TestFillWritesAWholeFile(t *testing.T) {
 	}
 }
 
+// A file that is written so that no line can be put into it stays as it is.
+func TestFillLeavesWhatItCannotAddTo(t *testing.T) {
+	for _, text := range []string{"{dir: /d}\n", "  dir: /d\n", "dir: /d\n...\n", "? podman\n: runtime: crun\n", "dir: /d\npodman: !!map {runtime: crun}\n---\n"} {
+		path := file(t, text)
+		_, err := Fill(path, Agent{Dir: "/d", Slot: "3", Podman: Podman{AuthFile: "/a"}})
+		if err == nil || !strings.Contains(err.Error(), path+":") {
+			t.Errorf("%q: %v", text, err)
+		}
+		if got, _ := os.ReadFile(path); string(got) != text {
+			t.Errorf("%q has become %q, %v", text, got, err)
+		}
+	}
+}
+
+// A field without a value has its default, which is not what is wanted: it is told.
+func TestFillTellsOfFieldsWithoutValue(t *testing.T) {
+	path := file(t, "dir:\nslot: \"\"\npodman: ~\n")
+	kept, err := Fill(path, Agent{Dir: "/d", Slot: "3", Podman: Podman{AuthFile: "/a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Kept{
+		{Field: "dir", At: path + ":1:1", Have: "null", Wanted: "/d"},
+		{Field: "podman", At: path + ":3:1", Have: "null", Wanted: "{authFile: /a}"},
+		{Field: "slot", At: path + ":2:1", Have: `""`, Wanted: `"3"`},
+	}, kept); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Every mistake is told with its place.
 func TestMistakesHaveTheirPlace(t *testing.T) {
 	for text, want := range map[string][]string{
