@@ -89,6 +89,26 @@ func pruned(m map[string]any) map[string]any {
 	return m
 }
 
+// Place is where a file has a field, as file:line:col; the file where it has none.
+func Place(path string, field ...string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return path
+	}
+	in, err := topMapping(data)
+	var key *yamlv3.Node
+	for _, name := range field {
+		if err != nil || in == nil {
+			return path
+		}
+		key, in = entry(in, name)
+	}
+	if key == nil {
+		return path
+	}
+	return fmt.Sprintf("%s:%d:%d", path, key.Line, key.Column)
+}
+
 type filler struct {
 	path    string
 	lines   [][]byte

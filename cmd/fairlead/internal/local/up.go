@@ -20,6 +20,7 @@ import (
 
 	"fairlead/cmd/fairlead/internal/client"
 	"fairlead/cmd/fairlead/internal/config"
+	"fairlead/nodeagent/podman"
 	"fairlead/reconciler/trust"
 	"fairlead/schema"
 )
@@ -79,6 +80,7 @@ func Up(ctx context.Context, o UpOptions) (Result, error) {
 		return Result{}, err
 	}
 	defer held.Close()
+	before := supervisorOf(dir)
 	c, supervisor, err := launch(dir, o)
 	if err != nil {
 		return Result{}, err
@@ -88,10 +90,20 @@ func Up(ctx context.Context, o UpOptions) (Result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	if err := awaitReady(ctx, c, supervisor, o.Progress); err != nil {
+	if err := awaitReady(ctx, c, supervisor, supervisor == before, o.Progress); err != nil {
 		return Result{}, err
 	}
 	return c.result(), makeCurrent(c)
+}
+
+// supervisorOf is the supervisor that the cluster of a directory had last, zero where
+// there is no cluster.
+func supervisorOf(dir string) Process {
+	c, err := Open(dir)
+	if err != nil {
+		return Process{}
+	}
+	return readState(c).Supervisor
 }
 
 // launch returns once a supervisor is at work: the one that is, or a new one.
@@ -113,7 +125,7 @@ func launch(dir string, o UpOptions) (Cluster, Process, error) {
 	if !portFreeFor(c) {
 		return c, Process{}, fmt.Errorf("port %d is taken by another program: free it, or take another --slot in another --dir", c.APIPort)
 	}
-	if err := configure(c, facts, o.Progress); err != nil {
+	if err := configure(c, o.Progress); err != nil {
 		return c, Process{}, err
 	}
 	supervisor, err := startSupervisor(c)
@@ -159,7 +171,7 @@ func portFreeFor(c Cluster) bool {
 }
 
 // configure writes what master and agents read, and the tokens agents join with.
-func configure(c Cluster, facts Facts, progress func(string)) error {
+func configure(c Cluster, progress func(string)) error {
 	if err := fill(c.masterConfig(), masterConfig(c), progress); err != nil {
 		return err
 	}
@@ -171,12 +183,14 @@ func configure(c Cluster, facts Facts, progress func(string)) error {
 	if err != nil {
 		return err
 	}
-	runtime, _ := ChooseRuntime(facts)
 	for _, n := range c.Nodes {
 		if err := os.MkdirAll(n.Dir, 0o700); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
-		if err := fill(n.config(), agentConfig(c, n, machineShare(c.Settings.Nodes), runtime, additionalStores()), progress); err != nil {
+		if err := fill(n.config(), agentConfig(c, n, machineShare(c.Settings.Nodes), additionalStores()), progress); err != nil {
+			return fmt.Errorf("node %s: %w", n.Name, err)
+		}
+		if err := findRuntime(n.config()); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
 		token, err := authority.NewToken(trust.JoinGrant{Node: n.Name}, tokenLife)
@@ -186,6 +200,19 @@ func configure(c Cluster, facts Facts, progress func(string)) error {
 		if err := writeAtomic(n.token(), []byte(token+"\n")); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
+	}
+	return nil
+}
+
+// findRuntime looks for the runtime that an agent's configuration names. Earlier
+// versions wrote the one that worked then.
+func findRuntime(path string) error {
+	agent, err := config.ReadAgent(path)
+	if err != nil || agent.Podman.Runtime == "" {
+		return err
+	}
+	if _, err := podman.FindRuntime(agent.Podman.Runtime); err != nil {
+		return fmt.Errorf("%s: podman.runtime is %s, which is not installed: install it, or remove the line, and the agent chooses one that works", config.Place(path, "podman", "runtime"), agent.Podman.Runtime)
 	}
 	return nil
 }
@@ -224,7 +251,7 @@ func masterConfig(c Cluster) config.Master {
 	}
 }
 
-func agentConfig(c Cluster, n Node, share corev1.ResourceList, runtime string, stores []string) config.Agent {
+func agentConfig(c Cluster, n Node, share corev1.ResourceList, stores []string) config.Agent {
 	return config.Agent{
 		Dir:       n.Dir,
 		Server:    c.API(),
@@ -234,8 +261,8 @@ func agentConfig(c Cluster, n Node, share corev1.ResourceList, runtime string, s
 		Slot:      fmt.Sprint(c.Settings.Slot),
 		Capacity:  share,
 		Podman: config.Podman{
-			Runtime: runtime, AdditionalStores: stores,
-			AuthFile: c.path("auth.json"), RegistriesConf: c.path("registries.conf"),
+			AdditionalStores: stores,
+			AuthFile:         c.path("auth.json"), RegistriesConf: c.path("registries.conf"),
 		},
 	}
 }
@@ -298,8 +325,9 @@ func writeKubeconfig(c Cluster) error {
 const waitingEvery = 10 * time.Second
 
 // awaitReady asks until the master answers and every node is Ready, and says
-// what it is waiting for each time that changes, and every now and then.
-func awaitReady(ctx context.Context, c Cluster, supervisor Process, progress func(string)) error {
+// what it is waiting for each time that changes, and every now and then. A cluster that
+// was found running may be of an earlier version, whose nodes are never ready for us.
+func awaitReady(ctx context.Context, c Cluster, supervisor Process, found bool, progress func(string)) error {
 	reader, err := client.Open(c.Kubeconfig())
 	if err != nil {
 		return err
@@ -311,9 +339,12 @@ func awaitReady(ctx context.Context, c Cluster, supervisor Process, progress fun
 	say := waiting{progress: progress, began: time.Now()}
 	for {
 		if readState(c).Supervisor == supervisor {
-			now, log := pending(ctx, c, reader)
+			now, log, boots := pending(ctx, c, reader)
 			if now == "" {
 				return nil
+			}
+			if found && slices.ContainsFunc(c.Nodes, func(n Node) bool { return earlier(boots[n.Name], kernelBoot(), n.bootMark()) }) {
+				return errEarlier
 			}
 			if ctx.Err() == nil { // else it tells of the time that is up
 				missing, culprit = now, log
@@ -351,25 +382,37 @@ func (w *waiting) forThing(what string, now time.Time) {
 	w.said, w.spoke = what, now
 }
 
-// pending tells what is missing, empty if nothing, and whose log would say why.
-func pending(ctx context.Context, c Cluster, reader *client.Client) (missing, log string) {
+var errEarlier = errors.New("the cluster was started by an earlier version: run `fairlead down`, then `up`")
+
+// earlier reports whether a node's agent is of a version that reported the kernel's boot
+// id alone and left no mark.
+func earlier(boot, kernel, mark string) bool { return boot != "" && boot == kernel && mark == "" }
+
+func kernelBoot() string {
+	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // none: no agent has it either
+	return strings.TrimSpace(string(data))
+}
+
+// pending tells what is missing, empty if nothing, whose log would say why, and in which
+// boot each node is ready.
+func pending(ctx context.Context, c Cluster, reader *client.Client) (missing, log string, ready map[schema.NodeName]string) {
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if _, err := reader.Do(ask, http.MethodGet, "/readyz", nil); err != nil {
-		return "the master", c.masterLog()
+		return "the master", c.masterLog(), nil
 	}
 	nodes, _, err := client.List[*corev1.Node](ask, reader, schema.KindNode)
 	if err != nil {
-		return "the master", c.masterLog()
+		return "the master", c.masterLog(), nil
 	}
-	ready := make(map[string]string) // node to the boot it is ready in
+	ready = make(map[schema.NodeName]string)
 	why := make(map[string]string)
 	for _, n := range nodes {
 		for _, condition := range n.Status.Conditions {
 			switch {
 			case condition.Type != corev1.NodeReady:
 			case condition.Status == corev1.ConditionTrue:
-				ready[n.Name] = n.Status.NodeInfo.BootID
+				ready[schema.NodeName(n.Name)] = n.Status.NodeInfo.BootID
 			case condition.Status == corev1.ConditionFalse:
 				why[n.Name] = " (" + condition.Message + ")"
 			}
@@ -377,7 +420,7 @@ func pending(ctx context.Context, c Cluster, reader *client.Client) (missing, lo
 	}
 	var names []string
 	for _, n := range c.Nodes {
-		if boot := ready[string(n.Name)]; boot == "" || !n.booted(boot) {
+		if boot := ready[n.Name]; boot == "" || !n.booted(boot) {
 			names = append(names, string(n.Name)+why[string(n.Name)])
 			if log == "" {
 				log = n.log("agent")
@@ -385,21 +428,26 @@ func pending(ctx context.Context, c Cluster, reader *client.Client) (missing, lo
 		}
 	}
 	if len(names) == 0 {
-		return "", ""
+		return "", "", ready
 	}
-	return "node " + strings.Join(names, ", "), log
+	return "node " + strings.Join(names, ", "), log, ready
 }
 
 // booted reports whether a boot id is that of the node as it is now. What the master
 // has of the time before a `down` counts for nothing.
 func (n Node) booted(id string) bool {
-	mark := ""
+	mark := n.bootMark()
+	return mark != "" && strings.HasSuffix(id, mark)
+}
+
+// bootMark is what the node's agent left as the mark of this boot.
+func (n Node) bootMark() (mark string) {
 	_ = n.Enter(func() error { // a node that cannot be entered has no mark
 		data, err := os.ReadFile(config.BootMark(config.DefaultRunDir))
 		mark = strings.TrimSpace(string(data))
 		return err
 	})
-	return mark != "" && strings.HasSuffix(id, mark)
+	return mark
 }
 
 // logEnd quotes the end of a log.
