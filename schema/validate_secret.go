@@ -66,18 +66,28 @@ func (p *problems) secretType(s *corev1.Secret) {
 	}
 }
 
-// unknownSecretType refuses a type that Kubernetes would have to know: it is misspelt.
+// unknownSecretType refuses a type that is nearly one of ours: it is misspelt. Others in
+// the same domain exist, as kubernetes.io/rbd of a kind of volume, and hold what they like.
 func (p *problems) unknownSecretType(t corev1.SecretType) {
-	if !strings.HasPrefix(string(t), ownedTypes) {
+	name, owned := strings.CutPrefix(string(t), ownedTypes)
+	if !owned {
 		return
 	}
 	var known []string
-	for _, name := range sortedKeys(secretForms) {
-		known = append(known, strings.TrimPrefix(string(name), ownedTypes))
+	for _, form := range sortedKeys(secretForms) {
+		known = append(known, strings.TrimPrefix(string(form), ownedTypes))
 	}
-	hint := ""
-	if best := Nearest(strings.TrimPrefix(string(t), ownedTypes), known); best != "" {
-		hint = fmt.Sprintf("did you mean %q?", ownedTypes+best)
+	if best := nearMiss(name, known); best != "" {
+		p.hint("type", fmt.Sprintf("did you mean %q?", ownedTypes+best), "%q is not a type of Kubernetes", string(t))
 	}
-	p.hint("type", hint, "%q is not a type of Kubernetes", string(t))
+}
+
+// nearMiss is the known name that was meant, empty for a name that is of its own: one
+// mistake in a short name, or two in a long one.
+func nearMiss(name string, known []string) string {
+	best := Nearest(name, known)
+	if best == "" || editDistance(name, best, 3) > min(2, 1+len(name)/6) {
+		return ""
+	}
+	return best
 }

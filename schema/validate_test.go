@@ -263,3 +263,18 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+// Kubernetes' kinds of volumes name types of Secret that hold what they like; what is
+// nearly one of the types with a form is misspelt.
+func TestSecretTypesOfVolumesAreTaken(t *testing.T) {
+	for name, wrong := range map[string]bool{
+		"kubernetes.io/rbd": false, "kubernetes.io/iscsi-chap": false, "kubernetes.io/glusterfs": false, "kubernetes.io/cephfs": false, "kubernetes.io/scaleio": false,
+		"kubernetes.io/azure-file": false, "kubernetes.io/certificate": false, "example.org/tsl": false,
+		"kubernetes.io/tsl": true, "kubernetes.io/TLS": true, "kubernetes.io/dockerconfigjsn": true, "kubernetes.io/basicauth": true, "kubernetes.io/ssh-auht": true, "kubernetes.io/opaque": true,
+	} {
+		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "b"}, Type: corev1.SecretType(name)}
+		if got := Validate(s); (len(got) > 0) != wrong {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
