@@ -278,7 +278,9 @@ func TestCacheSeesEnvironmentsAndNamespaces(t *testing.T) {
 	pod := func(namespace, from string) string {
 		return "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: " + namespace + "}\nspec: {containers: [{name: c, image: i, ports: [{containerPort: 80, hostPort: 80}], " + from + "}]}\n"
 	}
-	key := func(name string) string { return "env: [{name: X, valueFrom: {configMapKeyRef: {name: a, key: " + name + ", optional: true}}}]" }
+	key := func(name string) string {
+		return "env: [{name: X, valueFrom: {configMapKeyRef: {name: a, key: " + name + ", optional: true}}}]"
+	}
 	const all, secret = "envFrom: [{configMapRef: {name: a, optional: true}}]", "envFrom: [{secretRef: {name: a, optional: true}}]"
 	labelled := &corev1.Namespace{}
 	labelled.Labels = map[string]string{"pod-security.kubernetes.io/enforce": "baseline"}

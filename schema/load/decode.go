@@ -191,7 +191,7 @@ func (d *decoder) pairs(n *yaml.Node) []*yaml.Node {
 			if len(d.way) == 0 && (key.Value == "apiVersion" || key.Value == "kind") {
 				hint = "write a line --- before the next object"
 			}
-			d.errorf(content[i], hint, "%q is written twice%s, first at line %d", key.Value, d.place(), d.doc.position(first).Line)
+			d.errorf(content[i], hint, "%s is written twice%s, first at line %d", d.nameOf("", n, key, content[i+1]), d.place(), d.doc.position(first).Line)
 			continue
 		}
 		seen[key.Value] = content[i]
@@ -401,16 +401,31 @@ func (d *decoder) isReadAsWritten(key *yaml.Node) bool {
 // hasValue refuses a key of a map in braces without a value: {cpu: 0,5} is a 0 and
 // the key 5.
 func (d *decoder) hasValue(object, key, value *yaml.Node) bool {
-	value = target(value)
-	if object.Style&yaml.FlowStyle == 0 || value.Kind != yaml.ScalarNode || value.Value != "" || value.ShortTag() != "!!null" {
+	if !isBare(object, value) {
 		return true
 	}
 	hint := "a comma begins the next key; quote a value that holds one"
-	if isMeasure(key.Value) || decimals(key.Value) == len(key.Value) {
+	if !d.hideValues && (isMeasure(key.Value) || decimals(key.Value) == len(key.Value)) {
 		hint = "a comma begins the next key; a decimal number is written with a point, like 0.5"
 	}
-	d.errorf(key, hint, "the key %q%s has no value", shorten(key.Value), d.place())
+	d.errorf(key, hint, "%s%s has no value", d.nameOf("the key ", object, key, value), d.place())
 	return false
+}
+
+// isBare reports whether nothing stands behind a key in braces: it may be the rest of
+// the value before it.
+func isBare(object, value *yaml.Node) bool {
+	value = target(value)
+	return object.Style&yaml.FlowStyle != 0 && value.Kind == yaml.ScalarNode && value.Value == "" && value.ShortTag() == "!!null"
+}
+
+// nameOf is a key as it is told, behind a word for it. Of a Secret's value nothing is
+// told, not what a comma in it has made a key either.
+func (d *decoder) nameOf(word string, object, key, value *yaml.Node) string {
+	if d.hideValues && isBare(object, value) {
+		return "a key"
+	}
+	return word + strconv.Quote(shorten(key.Value))
 }
 
 func (d *decoder) unknown(object, key *yaml.Node, names []string) {
@@ -643,7 +658,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, support *schema.FieldSu
 	elem := v.Type().Elem()
 	for i := 0; i+1 < len(all); i += 2 {
 		key, value := target(all[i]), all[i+1]
-		if !d.isText(key) || !d.isReadAsWritten(key) || !d.hasValue(n, key, value) {
+		if !d.isText(key) || !d.hasValue(n, key, value) || !d.isReadAsWritten(key) {
 			continue
 		}
 		entry := support.Field(key.Value)
