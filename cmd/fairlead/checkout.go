@@ -146,6 +146,9 @@ type portion struct {
 	prefix string // of its files' names in the repository
 	asked  string // directory or file as the user calls it
 	at     string // its name in the repository; "" for all of it
+	// named are the files in the repository that Git does not ignore; nil where it
+	// cannot be asked, and then all are read.
+	named map[string]bool
 }
 
 // tree reads the portion, its files named as the repository names them.
@@ -162,7 +165,22 @@ func (p portion) tree() (schema.Tree, error) {
 			diagnostics[i].Path = path.Join(p.prefix, diagnostics[i].Path)
 		}
 	}
+	if p.named != nil {
+		tree.Files = slices.DeleteFunc(tree.Files, func(f schema.File) bool { return !p.named[f.Path] })
+		tree.Refused = slices.DeleteFunc(tree.Refused, func(d schema.Diagnostic) bool { return !p.named[d.Path] })
+	}
 	return tree, nil
+}
+
+// reads counts the files at or below what was asked about that a source reads.
+func (p portion) reads(tree schema.Tree, spec schema.SourceSpec) (count int) {
+	isRead := load.Reads(spec)
+	for i := range tree.Files {
+		if name := tree.Files[i].Path; holds(p.at, name) && isRead(name) {
+			count++
+		}
+	}
+	return count
 }
 
 // told are the diagnostics of what was asked about, and of what holds it, with paths
@@ -195,21 +213,50 @@ func elsewhere(ctx context.Context, src *schema.Source, name string) portion {
 	reads := sourcePath(src.Spec)
 	if co, ok := checkoutAt(ctx, name); ok && co.below == "" && reads != "" {
 		if info, err := os.Stat(filepath.Join(co.top, filepath.FromSlash(reads))); err == nil && info.IsDir() {
-			return portion{filepath.Join(name, filepath.FromSlash(reads)), reads, name, ""}
+			return portion{dir: filepath.Join(name, filepath.FromSlash(reads)), prefix: reads, asked: name}
 		}
 	}
-	return portion{name, reads, name, reads}
+	at := reads
+	if info, err := os.Stat(name); err == nil && !info.IsDir() {
+		at = path.Join(reads, filepath.Base(name))
+	}
+	return portion{dir: name, prefix: reads, asked: name, at: at}
 }
 
 // whole is all that the source reads in the clone that a place is in: a push brings all
 // of it, and a part alone would lack what it refers to.
-func (co checkout) whole(src *schema.Source, name string) (portion, error) {
+func (co checkout) whole(ctx context.Context, src *schema.Source, name string) (portion, error) {
 	reads := sourcePath(src.Spec)
 	if !holds(reads, co.below) && !holds(co.below, reads) {
 		return portion{}, fmt.Errorf("%s is outside of what source %s reads, which is %s", name, src.Name, reads)
 	}
-	return portion{filepath.Join(co.top, filepath.FromSlash(reads)), reads, name, co.below}, nil
+	named, err := co.named(ctx, reads)
+	if err != nil {
+		return portion{}, err
+	}
+	return portion{dir: filepath.Join(co.top, filepath.FromSlash(reads)), prefix: reads, asked: name, at: co.below, named: named}, nil
 }
+
+// named are the files below a directory of the work tree that a push may bring: those
+// that Git has, and those that it does not ignore.
+func (co checkout) named(ctx context.Context, dir string) (map[string]bool, error) {
+	out, err := clone{co.top}.run(ctx, "--literal-pathspecs", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", path.Clean("./"+dir))
+	if err != nil {
+		return nil, fmt.Errorf("list the files of the clone: %w", err)
+	}
+	if count := strings.Count(out, "\x00"); count > maxNamed {
+		return nil, fmt.Errorf("the clone has %d files, at most %d are looked through", count, maxNamed)
+	}
+	named := make(map[string]bool)
+	for name := range strings.SplitSeq(out, "\x00") {
+		named[strings.TrimSuffix(name, "/")] = true // a clone within it ends so
+	}
+	return named, nil
+}
+
+// maxNamed bounds the files of a clone: larger repositories are not known to hold
+// manifests.
+const maxNamed = 1_000_000
 
 // isPart reports whether less was asked about than is read.
 func (p portion) isPart() bool { return !holds(p.at, p.prefix) }

@@ -149,7 +149,7 @@ func TestExclusionIsTheSameInGitAndInAClone(t *testing.T) {
 			if !ok {
 				t.Fatalf("%s is in no clone", name)
 			}
-			part, err := co.whole(src, name)
+			part, err := co.whole(t.Context(), src, name)
 			if err != nil {
 				continue // outside of what the source reads
 			}
@@ -161,6 +161,43 @@ func TestExclusionIsTheSameInGitAndInAClone(t *testing.T) {
 				t.Errorf("path %q, include %q, exclude %q, asked at %s:\n%s\nin Git:\n%s", spec.Path, spec.Include, spec.Exclude, place, got, want)
 			}
 		}
+	}
+}
+
+// What Git ignores no push brings, and a place below which nothing is read is empty.
+// One file that is in no clone stands where the source reads.
+func TestWhatIsReadOfAClone(t *testing.T) {
+	t.Setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+	top := t.TempDir()
+	gitIn(t, top, "init", "-q", "-b", "main")
+	put(t, filepath.Join(top, ".gitignore"), "node_modules/\n")
+	for _, name := range []string{"deploy/a.yaml", "deploy/node_modules/b.yaml", "deploy/charts/c.yaml", "deploy/ä [1].yaml"} {
+		put(t, filepath.Join(top, name), "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}\n")
+	}
+	gitIn(t, top, "add", "deploy/a.yaml")
+	src := sourceAt("main", "https://git.example.org/team/shop.git", "deploy")
+	src.Spec.Exclude = []string{"charts/"}
+	for place, want := range map[string]int{".": 2, "deploy": 2, "deploy/a.yaml": 1, "deploy/charts": 0, "deploy/node_modules": 0} {
+		name := filepath.Join(top, place)
+		co, _ := checkoutAt(t.Context(), name)
+		part, err := co.whole(t.Context(), src, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := part.tree()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := part.reads(tree, src.Spec); got != want || len(tree.Files) != 3 {
+			t.Errorf("%s: %d files are read of %d, want %d of 3", place, got, len(tree.Files), want)
+		}
+	}
+	alone := filepath.Join(t.TempDir(), "one.yaml")
+	put(t, alone, "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}\n")
+	part := elsewhere(t.Context(), src, alone)
+	told := part.told(schema.Diagnostics{{Position: schema.Position{Path: "deploy/one.yaml", Line: 1}}})
+	if len(told) != 1 || told[0].Path != alone {
+		t.Errorf("told of %s: %v", alone, told)
 	}
 }
 

@@ -180,7 +180,7 @@ func (f *planFlags) askTree(ctx context.Context, c *client.Client, req api.PlanR
 	}
 	part := elsewhere(ctx, src, name)
 	if co.isOf(src) {
-		if part, err = co.whole(src, name); err != nil {
+		if part, err = co.whole(ctx, src, name); err != nil {
 			return nil, err
 		}
 		if part.isPart() {

@@ -83,7 +83,7 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 		Diagnostics: part.told(result.Diagnostics),
 	}
 	elsewhere := len(result.Diagnostics) - len(report.Diagnostics)
-	report.notEmpty(name)
+	report.notEmpty(name, part.reads(tree, spec))
 	report.count()
 	if elsewhere > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "note: %s elsewhere in what the source reads\n", plural(elsewhere, "diagnostic"))
@@ -112,7 +112,7 @@ func (f *validateFlags) settings(cmd *cobra.Command, name string) (portion, sche
 	switch {
 	case err != nil:
 	case co.isOf(src):
-		part, err = co.whole(src, name)
+		part, err = co.whole(cmd.Context(), src, name)
 	default:
 		part = elsewhere(cmd.Context(), src, name)
 	}
@@ -209,10 +209,10 @@ type validation struct {
 
 // notEmpty tells of a path below which there was nothing to check: most often it is
 // the wrong one.
-func (v *validation) notEmpty(path string) {
+func (v *validation) notEmpty(path string, read int) {
 	switch {
-	case len(v.Diagnostics) > 0 || v.Objects > 0:
-	case v.Files == 0:
+	case len(v.Diagnostics) > 0 || read > 0 && v.Objects > 0:
+	case read == 0:
 		v.Diagnostics = append(v.Diagnostics, schema.Diagnostic{
 			Position: schema.Position{Path: path}, Severity: schema.Error, Message: "there are no manifests here, so nothing was checked",
 			Hint: "manifests are the files named .yaml, .yml, .json and .cue that are not left out",

@@ -15,6 +15,9 @@ type selection struct {
 	include, exclude [][]string
 }
 
+// Reads says which files of a tree a source reads.
+func Reads(spec schema.SourceSpec) func(name string) bool { return selectionOf(spec).wants }
+
 func selectionOf(spec schema.SourceSpec) selection {
 	base := path.Clean(spec.Path)
 	if base == "." {
