@@ -61,6 +61,8 @@ Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
 	f.StringSliceVar(&flags.spec.Include, "include", nil, "read only files that match a glob; may be repeated")
 	f.StringSliceVar(&flags.spec.Exclude, "exclude", nil, "leave out files that match a glob; may be repeated")
 	f.StringVar(&flags.source, "source", "", "source that the tree is of (default the one whose repository PATH is a clone of)")
+	offer(cmd, "source", func(cmd *cobra.Command) []string { return (&clusterFlags{kubeconfig: flags.kubeconfig}).sources(cmd) })
+	offer(cmd, "unsupported", func(*cobra.Command) []string { return []string{"error", "warn"} })
 	f.StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster that is asked (default $KUBECONFIG, else the cluster that up made last)")
 	return cmd
 }

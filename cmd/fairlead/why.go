@@ -39,7 +39,7 @@ func whyCommand() *cobra.Command {
 		Long: `Why follows the chain from the commit and the line in a file over what was made
 of it to the pod, its node, its image, its probe or its exit. It says in one
 word what the cause is, shows the last events and log lines, and who must act:
-a developer, an operator or nobody.
+a developer, an operator, whoever runs the registry, or nobody.
 
 A pod or workload that is gone with a failed revision is explained by what the
 revision keeps of it.
