@@ -257,7 +257,9 @@ func (p *problems) annotations(at string, annotations map[string]string) {
 func (p *problems) deployment(d *appsv1.DeploymentSpec) {
 	within(p, "", "spec.replicas", int64(*d.Replicas), 0, maxInt32)
 	within(p, "", "spec.minReadySeconds", int64(d.MinReadySeconds), 0, maxInt32)
-	within(p, "", "spec.revisionHistoryLimit", int64(*d.RevisionHistoryLimit), 0, maxRevisionHistory)
+	if limit := *d.RevisionHistoryLimit; limit < 0 || limit > maxRevisionHistory {
+		p.hint("spec.revisionHistoryLimit", fmt.Sprintf("Fairlead keeps at most %d", maxRevisionHistory), "%d must be between 0 and %d", limit, maxRevisionHistory)
+	}
 	if *d.ProgressDeadlineSeconds <= d.MinReadySeconds {
 		p.add("spec.progressDeadlineSeconds", "%d must be greater than minReadySeconds, which is %d", *d.ProgressDeadlineSeconds, d.MinReadySeconds)
 	}

@@ -314,8 +314,8 @@ func (t *wholeTree) nodePorts(o object, service *corev1.Service, taken map[nodeP
 func (t *wholeTree) clusterIP(o object, service *corev1.Service, taken map[netip.Addr]claim) {
 	const field = "spec.clusterIP"
 	addr, err := netip.ParseAddr(service.Spec.ClusterIP)
-	if err != nil {
-		return // none, or no address at all, which was told
+	if err != nil || !addr.Is4() {
+		return // none, or no IPv4 address, which was told
 	}
 	if services := t.opts.ServiceRange; services.IsValid() && !services.Contains(addr) {
 		t.at(o, schema.Error, field, fmt.Sprintf("%s is not in %s, from which services have their addresses", addr, services), "leave it out to have one given")

@@ -108,6 +108,9 @@ var extensions = []struct {
 var (
 	restrictingWords  = []string{"Policy", "Quota", "Limit", "Budget", "Constraint", "Authorization", "Authentication"}
 	restrictingGroups = []string{".gatekeeper.sh", "kyverno.io"}
+	// harmlessKinds have such a word in their name and restrict nothing: they say how to
+	// ask a queue for its length, and which of an image's tags is the newest.
+	harmlessKinds = map[string][]string{"keda.sh": {"ClusterTriggerAuthentication", "TriggerAuthentication"}, "image.toolkit.fluxcd.io": {"ImagePolicy"}}
 )
 
 // kustomizeGroup is of files that kustomize builds from.
@@ -180,7 +183,7 @@ func inWords(group string) string {
 }
 
 func foreign(group, kind, unsupported string) verdict {
-	restricts := slices.ContainsFunc(restrictingWords, func(word string) bool { return strings.Contains(kind, word) }) ||
+	restricts := !slices.Contains(harmlessKinds[group], kind) && slices.ContainsFunc(restrictingWords, func(word string) bool { return strings.Contains(kind, word) }) ||
 		slices.ContainsFunc(restrictingGroups, func(pattern string) bool { return isOfGroup(group, pattern) })
 	if group == kustomizeGroup {
 		return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s is not supported yet", kind), hint: kustomizeHint}

@@ -289,3 +289,15 @@ func TestDirectory(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// What only has a restricting word in its name is left out like other foreign kinds.
+func TestHarmlessForeignKindsAreLeftOut(t *testing.T) {
+	for kind, want := range map[[2]string]schema.Severity{
+		{"keda.sh/v1alpha1", "TriggerAuthentication"}: schema.Warning, {"keda.sh/v1alpha1", "ClusterTriggerAuthentication"}: schema.Warning,
+		{"image.toolkit.fluxcd.io/v1", "ImagePolicy"}: schema.Warning, {"security.istio.io/v1", "AuthorizationPolicy"}: schema.Error, {"kyverno.io/v1", "ImagePolicy"}: schema.Error,
+	} {
+		if _, got := judgeKind(kind[0], kind[1], "warn"); got.severity != want {
+			t.Errorf("%v: %+v", kind, got)
+		}
+	}
+}
