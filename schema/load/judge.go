@@ -18,7 +18,7 @@ import (
 // objects say of each other. Objects are sorted by key and position. The tree is
 // sound when there is nothing to say and nothing outside of it was leaned on.
 func (l *loader) judge(objects []*schema.Desired) (sound bool) {
-	t := &wholeTree{loader: l, objects: objects}
+	t := &wholeTree{loader: l, objects: objects, partial: l.diagnostics.HasErrors()}
 	before := len(l.diagnostics)
 	first := 0
 	for i := 1; i < len(objects); i++ {
@@ -44,6 +44,7 @@ type wholeTree struct {
 	objects []*schema.Desired
 	hints   int  // names that were looked for among all others
 	leans   bool // on objects of other sources
+	partial bool // some of it was refused: what seems to be missing may be there
 	makers  map[schema.Key]*leftOut
 	asked   map[string]schema.NamespaceSecurity // by namespace, of those that were looked at
 	carried map[*facts]carried                  // of ConfigMaps and Secrets that environments were made from as a whole
@@ -328,10 +329,14 @@ func (t *wholeTree) clusterIP(o object, service *corev1.Service, taken map[netip
 	taken[addr] = claim{o, field}
 }
 
-// backends warns of a service that can never reach a pod.
+// backends warns of a service that can never reach a pod. Where something was refused,
+// that may be the pod.
 func (t *wholeTree) backends(o object, service *corev1.Service, pods podIndex) {
 	if len(service.Spec.Selector) == 0 {
 		t.at(o, schema.Warning, "spec.selector", "without a selector the service has no endpoints", "")
+		return
+	}
+	if t.partial {
 		return
 	}
 	matched := pods.matching(o.key.Namespace, service.Spec.Selector)

@@ -301,3 +301,22 @@ func TestHarmlessForeignKindsAreLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// That a service finds no pod or port is not told where the pod may be what was refused.
+func TestServicesAreNotJudgedByPartOfATree(t *testing.T) {
+	const service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}\n"
+	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}}\nspec: {containers: [{name: web, image: localhost/web:v1"
+	for other, want := range map[string]int{
+		"":                     1,
+		pod + "}]}\n":          1,
+		"{":                    1,
+		pod + ", imag: x}]}\n": 1,
+		pod + ", ports: [{name: http, containerPort: 80}]}]}\n": 0,
+	} {
+		got := Load(t.Context(), treeOf("a.yaml", other, "b.yaml", service), schema.SourceSpec{}, Options{}).Diagnostics
+		refused := strings.Contains(other, "imag:") || other == "{"
+		if len(got) != want || refused != got.HasErrors() {
+			t.Errorf("%q: %v", other, got)
+		}
+	}
+}
