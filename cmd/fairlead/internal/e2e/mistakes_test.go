@@ -22,7 +22,7 @@ const (
 	// saidTimeout bounds the wait for what status and why say of a rollout.
 	saidTimeout = 90 * time.Second
 	// atOnce are the mistakes made side by side: each rolls a pod out and back.
-	atOnce = 6
+	atOnce = 4
 )
 
 // The page of ordinary mistakes is what a cluster says of them: each is made, and push,

@@ -18,7 +18,7 @@ import (
 var version = "dev"
 
 func main() {
-	client := &http.Client{Timeout: 2 * time.Second}
+	client := &http.Client{Timeout: 10 * time.Second}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		greeting, err := os.ReadFile("/etc/shop/greeting")

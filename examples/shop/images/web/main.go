@@ -21,7 +21,7 @@ var version = "dev"
 func main() {
 	get := flag.String("get", "", "fetch this URL, print the answer and end")
 	flag.Parse()
-	client := &http.Client{Timeout: 3 * time.Second}
+	client := &http.Client{Timeout: 15 * time.Second}
 	if *get != "" {
 		body, err := fetch(context.Background(), client, *get)
 		if err != nil {
