@@ -79,9 +79,11 @@ func blocks(page string) (out []block) {
 	}
 	for line := range strings.Lines(page) {
 		line = strings.TrimRight(line, "\n")
-		if code, ok := strings.CutPrefix(line, "    "); ok {
+		code, indented := strings.CutPrefix(line, "    ")
+		switch prompt := strings.Contains("\n"+strings.Join(lines, "\n"), "\n$ "); {
+		case indented:
 			lines = append(lines, code)
-		} else if line != "" {
+		case line != "" || !prompt: // an answer may have empty lines
 			end()
 		}
 	}
