@@ -163,14 +163,19 @@ func tryTables() error {
 	return err
 }
 
-func tryOverlay(below string) error {
+// scratch makes a directory in a mount namespace of the thread's own.
+func scratch(below string) (dir string, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return err
+		return "", err
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
+		return "", err
 	}
-	dir, err := os.MkdirTemp(below, ".fairlead-try-")
+	return os.MkdirTemp(below, ".fairlead-try-")
+}
+
+func tryOverlay(below string) error {
+	dir, err := scratch(below)
 	if err != nil {
 		return err
 	}
@@ -190,13 +195,7 @@ func tryOverlay(below string) error {
 
 // tryDescriptors does what keeps containers from leading the agent elsewhere.
 func tryDescriptors(below string) error {
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return err
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(below, ".fairlead-try-")
+	dir, err := scratch(below)
 	if err != nil {
 		return err
 	}
