@@ -32,7 +32,7 @@ type FieldChange struct {
 // as empty. Status, server-set metadata and origin
 // annotations do not count.
 func Diff(a, b Object) []FieldChange {
-	d := differ{secret: KindOf(a) == KindSecret}
+	d := differ{secret: rowOf(a).Sealed}
 	d.objects(a, b)
 	slices.SortFunc(d.changes, func(x, y FieldChange) int { return strings.Compare(x.Path, y.Path) })
 	return d.changes

@@ -9,9 +9,6 @@ import (
 	"reflect"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	k8sschema "k8s.io/apimachinery/pkg/runtime/schema"
@@ -27,22 +24,6 @@ type Object interface {
 // across groups here, so a Kind alone identifies a type.
 type Kind string
 
-// The kinds Fairlead knows.
-const (
-	KindNamespace     Kind = "Namespace"
-	KindNode          Kind = "Node"
-	KindPod           Kind = "Pod"
-	KindService       Kind = "Service"
-	KindConfigMap     Kind = "ConfigMap"
-	KindSecret        Kind = "Secret"
-	KindEvent         Kind = "Event"
-	KindDeployment    Kind = "Deployment"
-	KindReplicaSet    Kind = "ReplicaSet"
-	KindEndpointSlice Kind = "EndpointSlice"
-	KindSource        Kind = "Source"
-	KindRevision      Kind = "Revision"
-)
-
 // KindInfo is what the API, the loader and the printers need to know of a kind.
 type KindInfo struct {
 	Kind       Kind
@@ -52,11 +33,13 @@ type KindInfo struct {
 	Singular   string
 	Short      []string // kubectl's short names
 	Namespaced bool
-	Desired    bool // may stand in Git
-	Logs       bool // has a log subresource
-	All        bool // is among what `kubectl get all` shows
-	Sealed     bool // its values are shown to nobody
-	OfItself   bool // what the cluster writes of itself; its objects are not counted among what was created
+	Desired    bool   // may stand in Git
+	Logs       bool   // has a log subresource
+	All        bool   // is among what `kubectl get all` shows
+	Sealed     bool   // its values are shown to nobody
+	OfItself   bool   // what the cluster writes of itself; its objects are not counted among what was created
+	Followed   bool   // trees come from its objects, and none of them changes the one that it came from
+	Instead    string // what to write or do instead, for some that may not stand in Git
 	New        func() Object
 }
 
@@ -73,31 +56,37 @@ func (k KindInfo) GVK() k8sschema.GroupVersionKind {
 	return k8sschema.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: string(k.Kind)}
 }
 
-var kinds = []KindInfo{
-	{Kind: KindNamespace, Version: "v1", Resource: "namespaces", Singular: "namespace", Short: []string{"ns"}, Desired: true, New: func() Object { return &corev1.Namespace{} }},
-	{Kind: KindNode, Version: "v1", Resource: "nodes", Singular: "node", Short: []string{"no"}, New: func() Object { return &corev1.Node{} }},
-	{Kind: KindPod, Version: "v1", Resource: "pods", Singular: "pod", Short: []string{"po"}, Namespaced: true, Desired: true, Logs: true, All: true, New: func() Object { return &corev1.Pod{} }},
-	{Kind: KindService, Version: "v1", Resource: "services", Singular: "service", Short: []string{"svc"}, Namespaced: true, Desired: true, All: true, New: func() Object { return &corev1.Service{} }},
-	{Kind: KindConfigMap, Version: "v1", Resource: "configmaps", Singular: "configmap", Short: []string{"cm"}, Namespaced: true, Desired: true, New: func() Object { return &corev1.ConfigMap{} }},
-	{Kind: KindSecret, Version: "v1", Resource: "secrets", Singular: "secret", Namespaced: true, Desired: true, Sealed: true, New: func() Object { return &corev1.Secret{} }},
-	{Kind: KindEvent, Version: "v1", Resource: "events", Singular: "event", Short: []string{"ev"}, Namespaced: true, OfItself: true, New: func() Object { return &corev1.Event{} }},
-	{Kind: KindDeployment, Group: "apps", Version: "v1", Resource: "deployments", Singular: "deployment", Short: []string{"deploy"}, Namespaced: true, Desired: true, All: true, New: func() Object { return &appsv1.Deployment{} }},
-	{Kind: KindReplicaSet, Group: "apps", Version: "v1", Resource: "replicasets", Singular: "replicaset", Short: []string{"rs"}, Namespaced: true, All: true, New: func() Object { return &appsv1.ReplicaSet{} }},
-	{Kind: KindEndpointSlice, Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices", Singular: "endpointslice", Namespaced: true, New: func() Object { return &discoveryv1.EndpointSlice{} }},
-	{Kind: KindSource, Group: Group, Version: "v1", Resource: "sources", Singular: "source", Desired: true, OfItself: true, New: func() Object { return &Source{} }},
-	{Kind: KindRevision, Group: Group, Version: "v1", Resource: "revisions", Singular: "revision", Short: []string{"rev"}, OfItself: true, New: func() Object { return &Revision{} }},
+// table has a line for each kind. Everything else of a kind stands in its own file.
+var table = []Row{
+	namespaceRow,
+	nodeRow,
+	podRow,
+	serviceRow,
+	configMapRow,
+	secretRow,
+	eventRow,
+	deploymentRow,
+	replicaSetRow,
+	endpointSliceRow,
+	sourceRow,
+	revisionRow,
 }
 
+// These are filled by init: what stands in a row may ask for a kind.
 var (
-	byKind = make(map[Kind]int, len(kinds))
-	byType = make(map[reflect.Type]int, len(kinds))
+	kinds  []KindInfo
+	byKind = make(map[Kind]int)
+	byType = make(map[reflect.Type]int)
 )
 
 func init() {
-	for i, k := range kinds {
-		byKind[k.Kind] = i
-		byType[reflect.TypeOf(k.New())] = i
+	for i := range table {
+		kinds = append(kinds, table[i].KindInfo)
+		byKind[table[i].Kind] = i
+		byType[reflect.TypeOf(table[i].New())] = i
 	}
+	rows = RowsOf(func(r *Row) Kind { return r.Kind }, table...)
+	supported = compileSupport()
 }
 
 // Kinds returns every kind in a fixed order. The slice is shared; do not change it.
@@ -131,12 +120,24 @@ func Index(k Kind) int {
 }
 
 // KindOf tells an object's kind from its Go type; TypeMeta need not be set.
-func KindOf(obj Object) Kind {
+func KindOf(obj Object) Kind { return kinds[indexOf(obj)].Kind }
+
+// KindFor is KindOf for a type of which there is no object yet.
+func KindFor[T Object]() Kind {
+	i, ok := byType[reflect.TypeFor[T]()]
+	if !ok {
+		panic(fmt.Sprintf("schema: no kind has type %s", reflect.TypeFor[T]()))
+	}
+	return kinds[i].Kind
+}
+
+// indexOf is the place of an object's kind in Kinds.
+func indexOf(obj Object) int {
 	i, ok := byType[reflect.TypeOf(obj)]
 	if !ok {
 		panic(fmt.Sprintf("schema: no kind has type %T", obj))
 	}
-	return kinds[i].Kind
+	return i
 }
 
 // SetTypeMeta writes apiVersion and kind from the object's Go type.

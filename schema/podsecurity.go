@@ -3,12 +3,9 @@ package schema
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // SecurityLevel is one of Kubernetes' Pod Security Standards
@@ -34,88 +31,6 @@ func (l SecurityLevel) rank() int {
 
 // Exceeds reports whether the level allows what other does not.
 func (l SecurityLevel) Exceeds(other SecurityLevel) bool { return l.rank() < other.rank() }
-
-// NamespaceSecurity is what a Namespace's labels ask of the pods in it
-// (https://kubernetes.io/docs/concepts/security/pod-security-admission/). An empty
-// level asks nothing.
-type NamespaceSecurity struct {
-	Enforce SecurityLevel
-	Warn    SecurityLevel // the stricter one of warn and audit
-}
-
-// The labels of a Namespace that ask something of its pods.
-const (
-	securityLabels = "pod-security.kubernetes.io/"
-	enforceLabel   = securityLabels + "enforce"
-	warnLabel      = securityLabels + "warn"
-	auditLabel     = securityLabels + "audit"
-	versionSuffix  = "-version"
-	newestVersion  = "latest"
-)
-
-// NamespaceSecurityOf reads the labels.
-func NamespaceSecurityOf(labels map[string]string) NamespaceSecurity {
-	out := NamespaceSecurity{Enforce: SecurityLevel(labels[enforceLabel]), Warn: SecurityLevel(labels[warnLabel])}
-	if audit := SecurityLevel(labels[auditLabel]); audit != "" && (out.Warn == "" || out.Warn.Exceeds(audit)) {
-		out.Warn = audit
-	}
-	return out
-}
-
-// AgedSecurityLabels are the labels that ask for the rules of a version: there are the
-// newest only.
-func AgedSecurityLabels(labels map[string]string) (out []string) {
-	for _, label := range []string{enforceLabel, warnLabel, auditLabel} {
-		if version := labels[label+versionSuffix]; version != "" && version != newestVersion {
-			out = append(out, label+versionSuffix)
-		}
-	}
-	return out
-}
-
-// namespaceSecurity judges the labels themselves.
-func (p *problems) namespaceSecurity(labels map[string]string) {
-	levels := []string{enforceLabel, warnLabel, auditLabel}
-	for key, value := range labels {
-		label, isVersion := strings.CutSuffix(key, versionSuffix)
-		field := "metadata.labels[" + key + "]"
-		switch {
-		case !strings.HasPrefix(key, securityLabels):
-		case !slices.Contains(levels, label):
-			p.hint(field, nearestHint(key, levels), "%q is not a label of Pod Security", key)
-		case !isVersion:
-			oneOf(p, field, "", SecurityLevel(value), securityLevels...)
-		case value != newestVersion && !isVersionOfKubernetes(value):
-			p.hint(field, "write latest, or a version like v1.30", "%q is not a version of Kubernetes", value)
-		}
-	}
-}
-
-func isVersionOfKubernetes(s string) bool {
-	minor, ok := strings.CutPrefix(s, "v1.")
-	_, err := strconv.ParseUint(minor, 10, 16)
-	return ok && err == nil
-}
-
-// PodTemplate is the pod that an object makes, with the path at which it stands.
-type PodTemplate struct {
-	Meta      *metav1.ObjectMeta
-	MetaField string
-	Spec      *corev1.PodSpec
-	SpecField string
-}
-
-// PodTemplateOf is the pods of an object; false for a kind that makes none.
-func PodTemplateOf(obj Object) (PodTemplate, bool) {
-	switch o := obj.(type) {
-	case *corev1.Pod:
-		return PodTemplate{&o.ObjectMeta, "metadata", &o.Spec, "spec"}, true
-	case *appsv1.Deployment:
-		t := &o.Spec.Template
-		return PodTemplate{&t.ObjectMeta, "spec.template.metadata", &t.Spec, "spec.template.spec"}, true
-	}
-	return PodTemplate{}, false
-}
 
 // JudgePodSecurity tells what a pod asks for beyond a level. It judges every field of
 // Kubernetes' pods, those that are not acted on here too.

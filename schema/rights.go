@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Rights are what the trees of a source may ask for. The zero Rights are none.
@@ -116,21 +115,21 @@ func (r Rights) String() string {
 // source, that its tree belongs to.
 func JudgeRights(obj Object, source string, r Rights) []FieldProblem {
 	var p problems
-	key := KeyOf(obj)
-	switch {
-	case !Info(key.Kind).Namespaced && !r.MayDeclare(key.Kind):
+	row, key := rowOf(obj), KeyOf(obj)
+	switch declares := row.Declares.Do; {
+	case !row.Namespaced && !r.MayDeclare(key.Kind):
 		p.hint("kind", fmt.Sprintf("name %s in spec.clusterKinds where the source is declared", key.Kind), "the source %q may not declare objects of the cluster-scoped kind %s", source, key.Kind)
 	case key.Namespace != "" && !r.MayUse(key.Namespace):
 		p.mayNotUse("metadata.namespace", source, key.Namespace, r)
-	case key.Kind == KindNamespace && !r.MayUse(key.Name):
-		p.mayNotUse("metadata.name", source, key.Name, r)
+	case declares != nil && !r.MayUse(declares(obj).Namespace):
+		p.mayNotUse("metadata.name", source, declares(obj).Namespace, r)
 	}
 	if t, ok := PodTemplateOf(obj); ok {
 		p = append(p, JudgePodSecurity(t, r.PodSecurity)...)
 		p.hostPaths(t, source, r)
 	}
-	if child, ok := obj.(*Source); ok {
-		p.exceeding(&child.Spec, source, r)
+	if judge := row.Rights.Do; judge != nil {
+		judge(&p, obj, source, r)
 	}
 	p.sort()
 	return p
@@ -153,42 +152,6 @@ func (p *problems) hostPaths(t PodTemplate, source string, r Rights) {
 		if t.Spec.Volumes[i].HostPath != nil {
 			p.hint(fmt.Sprintf("%s.volumes[%d].hostPath", t.SpecField, i), "use an emptyDir, a configMap or a secret, or write hostPath: true where the source is declared", "the source %q may not mount directories of nodes", source)
 		}
-	}
-}
-
-// exceeding tells what a declared source would have beyond the one that declares it.
-func (p *problems) exceeding(child *SourceSpec, source string, r Rights) {
-	for i, namespace := range child.Namespaces {
-		if !r.MayUse(namespace) {
-			p.mayNotUse(fmt.Sprintf("spec.namespaces[%d]", i), source, namespace, r)
-		}
-	}
-	for i, kind := range child.ClusterKinds {
-		if !r.AnyKind && !r.MayDeclare(Kind(kind)) {
-			p.hint(fmt.Sprintf("spec.clusterKinds[%d]", i), "a source never has more than the one that declares it", "the source %q may not declare objects of %q itself", source, kind)
-		}
-	}
-	if child.PodSecurity.Exceeds(r.PodSecurity) {
-		p.hint("spec.podSecurity", "write "+string(r.PodSecurity)+": a source never has more than the one that declares it", "the source %q itself has %s", source, r.PodSecurity)
-	}
-	if isTrue(child.HostPath) && !r.HostPath {
-		p.hint("spec.hostPath", "leave it out: a source never has more than the one that declares it", "the source %q may not mount directories of nodes itself", source)
-	}
-}
-
-// rights judges what a source is to have by itself.
-func (p *problems) rights(s *SourceSpec) {
-	for i, namespace := range s.Namespaces {
-		p.rule(fmt.Sprintf("spec.namespaces[%d]", i), "", namespace, validation.IsDNS1123Label)
-	}
-	for i, kind := range s.ClusterKinds {
-		if info, ok := Lookup(Kind(kind)); kind != anyClusterKind && (!ok || info.Namespaced || !info.Desired) {
-			p.hint(fmt.Sprintf("spec.clusterKinds[%d]", i), "one of "+strings.Join(clusterKinds(), ", ")+`, or "*" for all`, "%q is no cluster-scoped kind that may stand in Git", kind)
-		}
-	}
-	oneOf(p, "", "spec.podSecurity", s.PodSecurity, securityLevels...)
-	if isTrue(s.HostPath) && !s.PodSecurity.Exceeds(BaselineLevel) {
-		p.hint("spec.hostPath", "write podSecurity: privileged beside it, or leave it out", "podSecurity %s allows no volumes of type hostPath", s.PodSecurity)
 	}
 }
 

@@ -47,32 +47,26 @@ func (f *FieldSupport) Field(name string) *FieldSupport {
 // SupportedFields is the table for a kind that may stand in Git; other kinds
 // panic. The result is shared; do not change it.
 func SupportedFields(kind Kind) *FieldSupport {
-	f := supported[kind]
+	f := supported[Index(kind)]
 	if f == nil {
 		panic(fmt.Sprintf("schema: no supported fields for kind %q", kind))
 	}
 	return f
 }
 
-var supported = compileSupport()
+var supported []*FieldSupport // by Index; nil for kinds that may not stand in Git
 
-func compileSupport() map[Kind]*FieldSupport {
-	tables := map[Kind][]string{
-		KindNamespace:  {metadataFields, namespaceFields},
-		KindDeployment: {metadataFields, deploymentFields, below("spec.template.spec", podSpecFields)},
-		KindPod:        {metadataFields, below("spec", podSpecFields)},
-		KindService:    {metadataFields, serviceFields},
-		KindConfigMap:  {metadataFields, configMapFields},
-		KindSecret:     {metadataFields, secretFields},
-		KindSource:     {metadataFields, sourceFields},
-	}
-	out := make(map[Kind]*FieldSupport, len(tables))
-	for kind, parts := range tables {
-		root := &FieldSupport{Treatment: Supported, children: make(map[string]*FieldSupport)}
-		for line := range strings.Lines(strings.Join(parts, "\n")) {
-			root.add(strings.TrimSpace(line))
+func compileSupport() []*FieldSupport {
+	out := make([]*FieldSupport, len(table))
+	for i := range table {
+		parts := table[i].Supported.Do
+		if parts == nil {
+			continue
 		}
-		out[kind] = root
+		out[i] = &FieldSupport{Treatment: Supported, children: make(map[string]*FieldSupport)}
+		for line := range strings.Lines(strings.Join(append([]string{metadataFields}, parts...), "\n")) {
+			out[i].add(strings.TrimSpace(line))
+		}
 	}
 	return out
 }
@@ -153,8 +147,7 @@ func (f *FieldSupport) add(line string) {
 //	path ! note    not acted on yet, restricts; listed for the note
 //	path - note    set by a server
 //	path ? a | b   values of what is not acted on that change nothing
-const (
-	metadataFields = `
+const metadataFields = `
 		apiVersion
 		kind
 		metadata.name
@@ -173,182 +166,3 @@ const (
 		metadata.ownerReferences -
 		metadata.selfLink -
 		status -`
-
-	namespaceFields = `
-		spec.finalizers -`
-
-	deploymentFields = `
-		spec.replicas
-		spec.selector
-		spec.strategy
-		spec.minReadySeconds
-		spec.revisionHistoryLimit
-		spec.progressDeadlineSeconds
-		spec.paused = false
-		spec.template.metadata.labels
-		spec.template.metadata.annotations
-		spec.template.metadata.name ~ pods are named after their Deployment
-		spec.template.metadata.namespace ~ pods live in their Deployment's namespace
-		spec.template.metadata.creationTimestamp -`
-
-	podSpecFields = `
-		containers @container
-		initContainers @container
-		restartPolicy
-		terminationGracePeriodSeconds
-		nodeSelector
-		affinity.nodeAffinity
-		tolerations
-		hostname
-		subdomain
-		dnsPolicy = ClusterFirst | Default | None
-		dnsConfig
-		enableServiceLinks
-		volumes.name
-		volumes.configMap.name
-		volumes.configMap.items.key
-		volumes.configMap.items.path
-		volumes.configMap.items.mode
-		volumes.configMap.defaultMode
-		volumes.configMap.optional
-		volumes.secret.secretName
-		volumes.secret.items.key
-		volumes.secret.items.path
-		volumes.secret.items.mode
-		volumes.secret.defaultMode
-		volumes.secret.optional
-		volumes.emptyDir.medium = Memory
-		volumes.emptyDir.sizeLimit
-		volumes.hostPath.path
-		volumes.hostPath.type
-		volumes.projected.defaultMode
-		volumes.projected.sources.configMap.name
-		volumes.projected.sources.configMap.items.key
-		volumes.projected.sources.configMap.items.path
-		volumes.projected.sources.configMap.items.mode
-		volumes.projected.sources.configMap.optional
-		volumes.projected.sources.secret.name
-		volumes.projected.sources.secret.items.key
-		volumes.projected.sources.secret.items.path
-		volumes.projected.sources.secret.items.mode
-		volumes.projected.sources.secret.optional
-		serviceAccountName ~ pods have no identity towards the API
-		serviceAccountName ? default
-		serviceAccount ~ pods have no identity towards the API
-		serviceAccount ? default
-		automountServiceAccountToken ~ no token is ever mounted
-		automountServiceAccountToken ? false
-		schedulerName = default-scheduler
-		os.name = linux
-		hostNetwork = false
-		hostPID = false
-		hostIPC = false
-		hostUsers = true
-		shareProcessNamespace = false
-		setHostnameAsFQDN = false
-		securityContext.runAsNonRoot ? false
-		securityContext.fsGroupChangePolicy ? Always
-		securityContext.supplementalGroupsPolicy ? Merge
-		nodeName ! use nodeSelector or affinity.nodeAffinity with kubernetes.io/hostname
-		hostAliases +
-		imagePullSecrets +
-		priorityClassName +
-		priority +
-		priority ? 0
-		preemptionPolicy +
-		preemptionPolicy ? PreemptLowerPriority`
-
-	containerFields = `
-		name
-		image
-		command
-		args
-		workingDir
-		env.name
-		env.value
-		env.valueFrom.configMapKeyRef
-		env.valueFrom.secretKeyRef
-		env.valueFrom.fieldRef
-		envFrom
-		ports.name
-		ports.containerPort
-		ports.hostPort
-		ports.protocol = TCP | UDP
-		ports.hostIP ? 0.0.0.0
-		resources.requests.cpu
-		resources.requests.memory
-		resources.limits.cpu
-		resources.limits.memory
-		volumeMounts.name
-		volumeMounts.mountPath
-		volumeMounts.readOnly
-		volumeMounts.subPath
-		volumeMounts.mountPropagation = None
-		volumeMounts.recursiveReadOnly = Disabled
-		readinessProbe @probe
-		livenessProbe @probe
-		startupProbe @probe
-		imagePullPolicy
-		terminationMessagePath
-		terminationMessagePolicy
-		securityContext.privileged ? false
-		securityContext.readOnlyRootFilesystem ? false
-		securityContext.runAsNonRoot ? false
-		securityContext.allowPrivilegeEscalation ? true
-		securityContext.procMount ? Default
-		stdin = false
-		stdinOnce = false
-		tty = false
-		lifecycle +
-		resizePolicy +`
-
-	probeFields = `
-		httpGet.path
-		httpGet.port
-		httpGet.scheme
-		httpGet.httpHeaders
-		tcpSocket.port
-		exec.command
-		initialDelaySeconds
-		timeoutSeconds
-		periodSeconds
-		successThreshold
-		failureThreshold`
-
-	serviceFields = `
-		spec.type = ClusterIP | NodePort
-		spec.selector
-		spec.ports.name
-		spec.ports.protocol = TCP | UDP
-		spec.ports.port
-		spec.ports.targetPort
-		spec.ports.nodePort
-		spec.ports.appProtocol ~ connections are forwarded as they are
-		spec.clusterIP
-		spec.clusterIPs
-		spec.publishNotReadyAddresses
-		spec.sessionAffinity = None
-		spec.externalTrafficPolicy
-		spec.internalTrafficPolicy = Cluster
-		spec.ipFamilies = IPv4
-		spec.ipFamilyPolicy = SingleStack
-		spec.trafficDistribution +
-		spec.loadBalancerClass +
-		spec.healthCheckNodePort ? 0
-		spec.allocateLoadBalancerNodePorts +
-		spec.allocateLoadBalancerNodePorts ? true`
-
-	configMapFields = `
-		data
-		binaryData
-		immutable`
-
-	secretFields = `
-		data
-		stringData
-		type
-		immutable`
-
-	sourceFields = `
-		spec`
-)

@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -32,25 +29,25 @@ type FieldProblem struct {
 // result is empty for a valid object and never holds a Secret's value.
 func Validate(obj Object) []FieldProblem {
 	var p problems
-	p.metadata(obj)
-	switch o := obj.(type) {
-	case *corev1.Namespace:
-		p.namespaceSecurity(o.Labels)
-	case *corev1.ConfigMap:
-		p.configMap(o)
-	case *corev1.Secret:
-		p.secret(o)
-	case *corev1.Service:
-		p.service(&o.Spec)
-	case *corev1.Pod:
-		p.podSpec("spec", &o.Spec)
-	case *appsv1.Deployment:
-		p.deployment(&o.Spec)
-	case *Source:
-		p.source(&o.Spec)
+	row := rowOf(obj)
+	p.metadata(row, obj)
+	if judge := row.Judge.Do; judge != nil {
+		judge(&p, obj)
+	}
+	if row.Desired && row.Pods.Do != nil {
+		p.pods(row.Pods.Do(obj))
 	}
 	p.sort()
 	return p
+}
+
+// pods judges the pods that an object makes.
+func (p *problems) pods(t PodTemplate) {
+	if t.MetaField != ownMeta { // else they were judged as its own
+		p.labels(t.MetaField+".labels", t.Meta.Labels)
+		p.annotations(t.MetaField+".annotations", t.Meta.Annotations)
+	}
+	p.podSpec(t.SpecField, t.Spec)
 }
 
 // sort makes the result independent of the order of maps.
@@ -173,22 +170,20 @@ func within(p *problems, at, name string, value, low, high int64) {
 
 const maxInt32 = 1<<31 - 1
 
-// maxRevisionHistory bounds the replica sets that a deployment keeps, each with the
-// whole of its template: twice as many as there are revisions of a source to go back to.
-const maxRevisionHistory = 100
-
 // maxAnnotationBytes bounds all annotations of an object, as in Kubernetes, and
 // likewise all its labels: pods are found by each of them.
 const maxAnnotationBytes = 256 << 10
 
-func (p *problems) metadata(obj Object) {
-	info := Info(KindOf(obj))
-	p.rule("", "metadata.name", obj.GetName(), nameRule(info.Kind))
+// ownMeta is the field at which an object's own metadata stands.
+const ownMeta = "metadata"
+
+func (p *problems) metadata(row *Row, obj Object) {
+	p.rule("", "metadata.name", obj.GetName(), row.Name.Do)
 	switch {
-	case info.Namespaced:
+	case row.Namespaced:
 		p.rule("", "metadata.namespace", obj.GetNamespace(), validation.IsDNS1123Label)
 	case obj.GetNamespace() != "":
-		p.hint("metadata.namespace", "leave it out", "a %s belongs to no namespace", info.Kind)
+		p.hint("metadata.namespace", "leave it out", "a %s belongs to no namespace", row.Kind)
 	}
 	p.labels("metadata.labels", ownLabels(obj))
 	p.annotations("metadata.annotations", obj.GetAnnotations())
@@ -204,16 +199,6 @@ func ownLabels(obj Object) map[string]string {
 	labels = maps.Clone(labels)
 	delete(labels, corev1.LabelMetadataName)
 	return labels
-}
-
-func nameRule(kind Kind) func(string) []string {
-	switch kind {
-	case KindService:
-		return validation.IsDNS1035Label
-	case KindNamespace, KindSource:
-		return validation.IsDNS1123Label
-	}
-	return validation.IsDNS1123Subdomain
 }
 
 func (p *problems) labels(at string, labels map[string]string) {
@@ -251,47 +236,6 @@ func (p *problems) annotations(at string, annotations map[string]string) {
 	}
 	if size > maxAnnotationBytes {
 		p.add(at, "annotations take %d bytes together, at most %d fit", size, maxAnnotationBytes)
-	}
-}
-
-func (p *problems) deployment(d *appsv1.DeploymentSpec) {
-	within(p, "", "spec.replicas", int64(*d.Replicas), 0, maxInt32)
-	within(p, "", "spec.minReadySeconds", int64(d.MinReadySeconds), 0, maxInt32)
-	if limit := *d.RevisionHistoryLimit; limit < 0 || limit > maxRevisionHistory {
-		p.hint("spec.revisionHistoryLimit", fmt.Sprintf("Fairlead keeps at most %d", maxRevisionHistory), "%d must be between 0 and %d", limit, maxRevisionHistory)
-	}
-	if *d.ProgressDeadlineSeconds <= d.MinReadySeconds {
-		p.add("spec.progressDeadlineSeconds", "%d must be greater than minReadySeconds, which is %d", *d.ProgressDeadlineSeconds, d.MinReadySeconds)
-	}
-	p.deploymentSelector(d)
-	p.strategy(&d.Strategy)
-	p.labels("spec.template.metadata.labels", d.Template.Labels)
-	p.annotations("spec.template.metadata.annotations", d.Template.Annotations)
-	p.podSpec("spec.template.spec", &d.Template.Spec)
-	if policy := d.Template.Spec.RestartPolicy; policy != corev1.RestartPolicyAlways {
-		p.add("spec.template.spec.restartPolicy", "%q: pods of a Deployment always restart", string(policy))
-	}
-}
-
-func (p *problems) deploymentSelector(d *appsv1.DeploymentSpec) {
-	if d.Selector == nil || len(d.Selector.MatchLabels)+len(d.Selector.MatchExpressions) == 0 {
-		p.hint("spec.selector", "write matchLabels with labels of the template", "must be set")
-		return
-	}
-	before := len(*p)
-	p.labelSelector("spec.selector", d.Selector)
-	for _, key := range sortedKeys(d.Selector.MatchLabels) {
-		want := d.Selector.MatchLabels[key]
-		if got, ok := d.Template.Labels[key]; !ok {
-			p.add("spec.selector.matchLabels["+key+"]", "the template's labels have no %q", key)
-			p.because("spec.template.metadata.labels[" + key + "]")
-		} else if got != want {
-			p.add("spec.selector.matchLabels["+key+"]", "the template's label %s is %q, not %q", key, got, want)
-		}
-	}
-	if len(*p) == before && !SelectorMatches(d.Selector, d.Template.Labels) {
-		p.add("spec.selector.matchExpressions", "the template's labels do not match")
-		p.because("spec.template.metadata.labels")
 	}
 }
 
@@ -350,29 +294,6 @@ func (p *problems) labelSelector(at string, s *metav1.LabelSelector) {
 	}
 }
 
-func (p *problems) strategy(s *appsv1.DeploymentStrategy) {
-	oneOf(p, "", "spec.strategy.type", s.Type, appsv1.RollingUpdateDeploymentStrategyType, appsv1.RecreateDeploymentStrategyType)
-	if s.RollingUpdate == nil {
-		return
-	}
-	if s.Type != appsv1.RollingUpdateDeploymentStrategyType {
-		p.add("spec.strategy.rollingUpdate", "has no meaning with type %s", s.Type)
-		p.because("spec.strategy.type")
-		return
-	}
-	surge, surgeOK := p.amount("spec.strategy.rollingUpdate.maxSurge", s.RollingUpdate.MaxSurge)
-	unavailable, unavailableOK := p.amount("spec.strategy.rollingUpdate.maxUnavailable", s.RollingUpdate.MaxUnavailable)
-	if !surgeOK || !unavailableOK {
-		return
-	}
-	if surge == 0 && unavailable == 0 {
-		p.add("spec.strategy.rollingUpdate.maxUnavailable", "must not be 0 when maxSurge is 0: no pod could ever be replaced")
-	}
-	if s.RollingUpdate.MaxUnavailable.Type == intstr.String && unavailable > 100 {
-		p.add("spec.strategy.rollingUpdate.maxUnavailable", "%q is more than 100%%", s.RollingUpdate.MaxUnavailable.StrVal)
-	}
-}
-
 // amount is the number in a count or a percentage.
 func (p *problems) amount(field string, v *intstr.IntOrString) (int, bool) {
 	if v.Type == intstr.Int {
@@ -407,23 +328,6 @@ func (p *problems) data(size, keys int) {
 	}
 }
 
-func (p *problems) configMap(c *corev1.ConfigMap) {
-	size := 0
-	for _, key := range sortedKeys(c.Data) {
-		size += len(key) + len(c.Data[key])
-		p.dataKey("data["+key+"]", key)
-		p.encrypted("data["+key+"]", c.Data[key])
-		if _, twice := c.BinaryData[key]; twice {
-			p.add("binaryData["+key+"]", "key %q is in data too", key)
-		}
-	}
-	for _, key := range sortedKeys(c.BinaryData) {
-		size += len(key) + len(c.BinaryData[key])
-		p.dataKey("binaryData["+key+"]", key)
-	}
-	p.data(size, len(c.Data)+len(c.BinaryData))
-}
-
 // EncryptedBySOPS is how a value begins that SOPS has encrypted.
 const EncryptedBySOPS = "ENC[AES256_GCM,"
 
@@ -437,75 +341,6 @@ func (p *problems) encrypted(field, value string) {
 func (p *problems) dataKey(field, key string) {
 	for _, wrong := range validation.IsConfigMapKey(key) {
 		p.add(field, "%q is not a valid key: %s", key, shortRule(wrong))
-	}
-}
-
-func (p *problems) secret(s *corev1.Secret) {
-	size := 0
-	for _, key := range sortedKeys(s.Data) {
-		size += len(key) + len(s.Data[key])
-		p.dataKey("data["+key+"]", key)
-		p.encrypted("data["+key+"]", string(s.Data[key][:min(len(s.Data[key]), len(EncryptedBySOPS))]))
-	}
-	p.data(size, len(s.Data))
-	p.secretType(s)
-}
-
-func (p *problems) source(s *SourceSpec) {
-	switch {
-	case s.Embedded && s.URL != "":
-		p.add("spec.url", "must be left out when embedded is true")
-	case !s.Embedded && s.URL == "":
-		p.hint("spec", `write url or "embedded: true"`, "names no repository")
-	}
-	if s.URL != "" {
-		r, err := ParseRemote(s.URL)
-		switch {
-		case err != nil:
-			p.add("spec.url", "%q %v", withoutCredentials(s.URL), err)
-		case strings.Trim(r.Path, "/") == "":
-			p.add("spec.url", "%q names no repository", s.URL)
-		}
-	}
-	if s.Embedded && s.Auth != nil {
-		p.add("spec.auth", "an embedded source has no credentials: it takes pushers' tokens")
-	}
-	if !safeRelative(s.Path) {
-		p.add("spec.path", "%q must be a relative path inside the repository", s.Path)
-	}
-	p.rule("", "spec.namespace", s.Namespace, validation.IsDNS1123Label)
-	oneOf(p, "", "spec.unsupported", s.Unsupported, "error", "warn")
-	oneOf(p, "", "spec.onFailure", s.OnFailure, "rollback", "hold")
-	if s.Interval.Duration < time.Second {
-		p.add("spec.interval", "%s is too short, at least 1s", s.Interval.Duration)
-	}
-	if s.ProgressDeadline.Duration < time.Second {
-		p.add("spec.progressDeadline", "%s is too short, at least 1s", s.ProgressDeadline.Duration)
-	}
-	if s.HealthyFor.Duration < 0 {
-		p.add("spec.healthyFor", "%s must not be negative", s.HealthyFor.Duration)
-	}
-	if percent, err := strconv.Atoi(strings.TrimSuffix(s.PruneLimit, "%")); err != nil || !strings.HasSuffix(s.PruneLimit, "%") || percent < 0 || percent > 100 {
-		p.hint("spec.pruneLimit", "write a percentage like 50%", "%q is not a percentage from 0%% to 100%%", s.PruneLimit)
-	}
-	p.globs("spec.include", s.Include)
-	p.globs("spec.exclude", s.Exclude)
-	p.rights(s)
-}
-
-var userInfo = regexp.MustCompile(`//[^/]*@`)
-
-// withoutCredentials is a URL as it may be told: what is wrong in a tree is read
-// by more people than the tree.
-func withoutCredentials(url string) string {
-	return userInfo.ReplaceAllString(url, "//…@")
-}
-
-func (p *problems) globs(at string, globs []string) {
-	for i, glob := range globs {
-		if _, err := path.Match(glob, ""); err != nil || strings.Trim(glob, "/") == "" {
-			p.hint(fmt.Sprintf("%s[%d]", at, i), "* stands for part of a name, ** for any number of directories", "%q is not a glob", glob)
-		}
 	}
 }
 

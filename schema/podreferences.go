@@ -1,11 +1,8 @@
 package schema
 
 import (
-	"bytes"
 	"fmt"
 	"iter"
-	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -19,6 +16,15 @@ type Reference struct {
 	Key      string // empty: the object as a whole
 	Optional bool
 	Env      bool // an environment is made from it
+}
+
+// below is the reference with its fields below another one.
+func (r Reference) below(field string) Reference {
+	r.Field = field + "." + r.Field
+	if r.KeyField != "" {
+		r.KeyField = field + "." + r.KeyField
+	}
+	return r
 }
 
 // References goes through everything a pod takes from ConfigMaps and Secrets, in
@@ -133,56 +139,4 @@ func itemReferences(at, name string, r Reference, items []corev1.KeyToPath, yiel
 		}
 	}
 	return true
-}
-
-// NoEnvironment tells which value of a ConfigMap or Secret no environment can be made
-// from, and why: of one key, or the first of all for "". The value itself is not told.
-func NoEnvironment(obj Object, key string) (bad, why string) {
-	const (
-		asFile   = "mount it as a file instead"
-		isBinary = "is binaryData, which environments are not made from: " + asFile
-		hasNUL   = "contains a NUL byte, which no environment can carry: " + asFile
-	)
-	switch o := obj.(type) {
-	case *corev1.ConfigMap:
-		if _, binary := o.BinaryData[key]; binary {
-			return key, isBinary
-		}
-		if bad, found := firstWithNUL(o.Data, key, strings.IndexByte); found {
-			return bad, hasNUL
-		}
-	case *corev1.Secret:
-		if bad, found := firstWithNUL(o.Data, key, bytes.IndexByte); found {
-			return bad, hasNUL
-		}
-	}
-	return "", ""
-}
-
-// firstWithNUL is the first key in order whose value has a NUL; only one key is looked
-// at unless it is "".
-func firstWithNUL[V any](data map[string]V, key string, index func(V, byte) int) (first string, found bool) {
-	if key != "" {
-		value, ok := data[key]
-		return key, ok && index(value, 0) >= 0
-	}
-	for k, v := range data {
-		if (!found || k < first) && index(v, 0) >= 0 {
-			first, found = k, true
-		}
-	}
-	return first, found
-}
-
-// DataKeys are the keys of a ConfigMap or Secret, sorted; nil for other kinds.
-func DataKeys(obj Object) []string {
-	switch o := obj.(type) {
-	case *corev1.ConfigMap:
-		keys := append(sortedKeys(o.Data), sortedKeys(o.BinaryData)...)
-		slices.Sort(keys)
-		return keys
-	case *corev1.Secret:
-		return sortedKeys(o.Data)
-	}
-	return nil
 }

@@ -8,6 +8,40 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 )
 
+// KindReplicaSet is the kind of apps' ReplicaSet.
+const KindReplicaSet Kind = "ReplicaSet"
+
+var replicaSetRow = Row{
+	KindInfo: KindInfo{
+		Kind: KindReplicaSet, Group: "apps", Version: "v1", Resource: "replicasets", Singular: "replicaset", Short: []string{"rs"},
+		Namespaced: true, All: true, Instead: "write a Deployment", New: func() Object { return &appsv1.ReplicaSet{} },
+	},
+	Name:       subdomain,
+	Supported:  supportedCell{None: notInGit},
+	Defaults:   defaultsCell{None: notInGit},
+	Judge:      judgeCell{None: notInGit},
+	Update:     updateCell{None: notInGit},
+	Pods:       podsCell{Do: podsOfReplicaSet},
+	References: referencesCell{Do: referencesOf(podsOfReplicaSet)},
+	Data:       dataCell{None: noData},
+	Backends:   backendsCell{None: noBackends},
+	Claims:     claimsCell{None: claimsNone},
+	Declares:   declaresCell{None: declaresNone},
+	Rights:     rightsCell{None: notInGit},
+	Owns:       ownsCell{Do: []Kind{KindPod}},
+	Carry:      carryCell{None: notInGit},
+	Memory:     memoryCell{Do: Memory{Lean: leanReplicaSet}},
+	Whole:      wholeCell{Do: wholeReplicaSet},
+}
+
+func podsOfReplicaSet(obj Object) PodTemplate {
+	spec := &obj.(*appsv1.ReplicaSet).Spec
+	return PodTemplate{
+		Meta: &spec.Template.ObjectMeta, MetaField: "spec.template.metadata", Spec: &spec.Template.Spec, SpecField: "spec.template.spec",
+		Count: countOf(spec.Replicas),
+	}
+}
+
 // HasTemplateOf reports whether a replica set makes the pods that a deployment asks
 // for: its template is the deployment's, but for the label by which a deployment's
 // replica sets tell their pods apart. The templates themselves are compared: a hash
@@ -52,4 +86,16 @@ func identical(a, b reflect.Value) bool {
 		}
 	}
 	return true
+}
+
+// leanReplicaSet is without the status, which is counted anew.
+func leanReplicaSet(obj Object) Object {
+	out := *obj.(*appsv1.ReplicaSet)
+	out.Status, out.ResourceVersion = appsv1.ReplicaSetStatus{}, ""
+	return &out
+}
+
+func wholeReplicaSet(obj Object) bool {
+	spec := &obj.(*appsv1.ReplicaSet).Spec
+	return spec.Replicas != nil && spec.Selector != nil && len(spec.Template.Spec.Containers) > 0
 }

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -8,6 +9,54 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 )
+
+// KindSecret is the kind of Kubernetes' Secret.
+const KindSecret Kind = "Secret"
+
+var secretRow = Row{
+	KindInfo: KindInfo{
+		Kind: KindSecret, Version: "v1", Resource: "secrets", Singular: "secret",
+		Namespaced: true, Desired: true, Sealed: true, New: func() Object { return &corev1.Secret{} },
+	},
+	Name:       subdomain,
+	Supported:  supportedCell{Do: []string{"data", "stringData", "type", "immutable"}},
+	Defaults:   defaultsCell{Do: func(obj Object) { defaultSecret(obj.(*corev1.Secret)) }},
+	Judge:      judgeCell{Do: func(p *problems, obj Object) { p.secret(obj.(*corev1.Secret)) }},
+	Update:     updateCell{Do: updateSecret},
+	Pods:       podsCell{None: noPods},
+	References: referencesCell{None: namesNothing},
+	Data:       dataCell{Do: Data{Keys: func(obj Object) []string { return sortedKeys(obj.(*corev1.Secret).Data) }, NoEnvironment: noEnvironmentOfSecret}},
+	Backends:   backendsCell{None: noBackends},
+	Claims:     claimsCell{None: claimsNone},
+	Declares:   declaresCell{None: declaresNone},
+	Rights:     rightsCell{None: noRights},
+	Owns:       ownsCell{None: ownsNothing},
+	Carry:      carryCell{None: noStatus},
+	Memory:     memoryCell{Do: Memory{Lean: unversioned}},
+	Whole:      wholeCell{None: anyIsWhole},
+}
+
+func defaultSecret(s *corev1.Secret) {
+	setDefault(&s.Type, corev1.SecretTypeOpaque)
+	if len(s.StringData) > 0 && s.Data == nil {
+		s.Data = make(map[string][]byte, len(s.StringData))
+	}
+	for key, value := range s.StringData {
+		s.Data[key] = []byte(value)
+	}
+	s.StringData = nil
+}
+
+func (p *problems) secret(s *corev1.Secret) {
+	size := 0
+	for _, key := range sortedKeys(s.Data) {
+		size += len(key) + len(s.Data[key])
+		p.dataKey("data["+key+"]", key)
+		p.encrypted("data["+key+"]", string(s.Data[key][:min(len(s.Data[key]), len(EncryptedBySOPS))]))
+	}
+	p.data(size, len(s.Data))
+	p.secretType(s)
+}
 
 // secretForm is what the Secrets of a type must hold.
 type secretForm struct {
@@ -90,4 +139,20 @@ func nearMiss(name string, known []string) string {
 		return ""
 	}
 	return best
+}
+
+// updateSecret keeps the data of an immutable one, and the type of any.
+func updateSecret(p *problems, old, new Object) {
+	o, n := old.(*corev1.Secret), new.(*corev1.Secret)
+	p.immutableData(old, new, isTrue(o.Immutable), isTrue(n.Immutable))
+	if o.Type != n.Type {
+		p.hint("type", "give the Secret another name", "cannot change from %s to %s", o.Type, n.Type)
+	}
+}
+
+func noEnvironmentOfSecret(obj Object, key string) (bad, why string) {
+	if bad, found := firstWithNUL(obj.(*corev1.Secret).Data, key, bytes.IndexByte); found {
+		return bad, hasNUL
+	}
+	return "", ""
 }

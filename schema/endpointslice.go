@@ -1,0 +1,29 @@
+package schema
+
+import discoveryv1 "k8s.io/api/discovery/v1"
+
+// KindEndpointSlice is the kind of discovery' EndpointSlice.
+const KindEndpointSlice Kind = "EndpointSlice"
+
+var endpointSliceRow = Row{
+	KindInfo: KindInfo{
+		Kind: KindEndpointSlice, Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices", Singular: "endpointslice",
+		Namespaced: true, Instead: "write a Service", New: func() Object { return &discoveryv1.EndpointSlice{} },
+	},
+	Name:       subdomain,
+	Supported:  supportedCell{None: notInGit},
+	Defaults:   defaultsCell{None: notInGit},
+	Judge:      judgeCell{None: notInGit},
+	Update:     updateCell{None: notInGit},
+	Pods:       podsCell{None: noPods},
+	References: referencesCell{None: namesNothing},
+	Data:       dataCell{None: noData},
+	Backends:   backendsCell{None: noBackends},
+	Claims:     claimsCell{None: claimsNone},
+	Declares:   declaresCell{None: declaresNone},
+	Rights:     rightsCell{None: notInGit},
+	Owns:       ownsCell{None: ownsNothing},
+	Carry:      carryCell{None: notInGit},
+	Memory:     memoryCell{None: "it follows from the pods that are kept"},
+	Whole:      wholeCell{None: anyIsWhole},
+}
