@@ -67,7 +67,7 @@ var errCutShort = errors.New("the record is incomplete")
 // which nobody knows what that is.
 func whole(obj schema.Object) error {
 	kind := schema.KindOf(obj)
-	row := control.Of(kind)
+	row := schema.Of(kind)
 	switch {
 	case row == nil:
 		return fmt.Errorf("this version cannot judge records of kind %s", kind)

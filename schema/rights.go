@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
 )
 
 // Rights are what the trees of a source may ask for. The zero Rights are none.

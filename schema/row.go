@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"fmt"
 	"iter"
 	"net/netip"
 
@@ -109,6 +110,14 @@ type Claim struct {
 	Address  netip.Addr      // an address of services,
 	NodePort int32           // or a port of every node,
 	Protocol corev1.Protocol // of this protocol
+}
+
+// String is "spec.ports[0].nodePort 30080/TCP".
+func (c Claim) String() string {
+	if c.NodePort == 0 {
+		return c.Field + " " + c.Address.String()
+	}
+	return fmt.Sprintf("%s %d/%s", c.Field, c.NodePort, c.Protocol)
 }
 
 // Declared is a namespace and what it asks of the pods in it.

@@ -24,13 +24,10 @@ var deploymentRow = Row{
 	Kind:       schema.KindDeployment,
 	Controller: controllerCell{Do: Controller{"deployment", deploymentTriggers, reconcileDeployment}},
 	Created:    createdCell{None: asWritten},
-	Carry:      carryCell{Do: carryDeployment},
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: replicaSetsOf},
 	Collect:    collectCell{None: needsNothing},
 	Configured: configuredCell{None: takenOver},
-	Memory:     memoryCell{Do: Memory{Lean: leanDeployment}},
-	Whole:      wholeCell{Do: wholeDeployment},
 	StandIn:    standInCell{None: noStandIn},
 }
 
@@ -416,22 +413,6 @@ func cleanUpHistory(c *Context, d *appsv1.Deployment, f family) {
 	}
 }
 
-func carryDeployment(live, next schema.Object) {
-	next.(*appsv1.Deployment).Status = live.(*appsv1.Deployment).Status
-}
-
 func replicaSetsOf(r state.Reader, d schema.Object) iter.Seq[schema.Object] {
 	return r.By(state.ReplicaSetsByOwner, string(d.GetUID()))
-}
-
-// leanDeployment is without the status, which is counted anew.
-func leanDeployment(obj schema.Object) schema.Object {
-	out := *obj.(*appsv1.Deployment)
-	out.Status, out.ResourceVersion = appsv1.DeploymentStatus{}, ""
-	return &out
-}
-
-func wholeDeployment(obj schema.Object) bool {
-	spec := &obj.(*appsv1.Deployment).Spec
-	return spec.Replicas != nil && spec.Selector != nil && spec.RevisionHistoryLimit != nil && spec.ProgressDeadlineSeconds != nil && len(spec.Template.Spec.Containers) > 0
 }

@@ -23,13 +23,10 @@ var endpointSliceRow = Row{
 	Kind:       schema.KindEndpointSlice,
 	Controller: controllerCell{Do: Controller{"endpoints", endpointsTriggers, reconcileEndpoints}},
 	Created:    createdCell{None: asWritten},
-	Carry:      carryCell{None: notInGit},
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: "its controller removes it with its service"},
 	Configured: configuredCell{None: notInGit},
-	Memory:     memoryCell{None: "it follows from the pods that are kept"},
-	Whole:      wholeCell{None: anyIsWhole},
 	StandIn:    standInCell{None: noStandIn},
 }
 

@@ -17,13 +17,10 @@ var eventRow = Row{
 	Kind:       schema.KindEvent,
 	Controller: controllerCell{None: noController},
 	Created:    createdCell{None: asWritten},
-	Carry:      carryCell{None: notInGit},
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
 	Configured: configuredCell{None: notInGit},
-	Memory:     memoryCell{None: "it tells of the past"},
-	Whole:      wholeCell{None: anyIsWhole},
 	StandIn:    standInCell{None: noStandIn},
 }
 

@@ -14,13 +14,10 @@ var namespaceRow = Row{
 	Kind:       schema.KindNamespace,
 	Controller: controllerCell{Do: Controller{"namespace", namespaceTriggers, reconcileNamespace}},
 	Created:    createdCell{None: asWritten},
-	Carry:      carryCell{Do: carryNamespace},
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
 	Configured: configuredCell{None: takenOver},
-	Memory:     memoryCell{Do: Memory{Lean: unversioned}},
-	Whole:      wholeCell{None: anyIsWhole},
 	StandIn:    standInCell{Do: standInNamespace},
 }
 
@@ -38,10 +35,6 @@ func reconcileNamespace(c *Context, key schema.Key) (wake time.Time) {
 	next.Status.Phase = corev1.NamespaceActive
 	c.Tx.Put(next)
 	return wake
-}
-
-func carryNamespace(live, next schema.Object) {
-	next.(*corev1.Namespace).Status = live.(*corev1.Namespace).Status
 }
 
 // standInNamespace stands for a namespace until its source is read.

@@ -19,13 +19,10 @@ var nodeRow = Row{
 	Kind:       schema.KindNode,
 	Controller: controllerCell{Do: Controller{"node", nodeTriggers, reconcileNode}},
 	Created:    createdCell{None: asWritten},
-	Carry:      carryCell{None: notInGit},
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: podsOnNode},
 	Collect:    collectCell{None: needsNothing},
 	Configured: configuredCell{None: notInGit},
-	Memory:     memoryCell{Do: Memory{Lean: leanNode}},
-	Whole:      wholeCell{None: anyIsWhole},
 	StandIn:    standInCell{Do: standInNode},
 }
 
@@ -224,13 +221,6 @@ func toleratedUntil(c *Context, pod *corev1.Pod, taint *corev1.Taint) (until tim
 
 func podsOnNode(r state.Reader, node schema.Object) iter.Seq[schema.Object] {
 	return r.By(state.PodsByNode, node.GetName())
-}
-
-// leanNode is without the status, which its next report tells.
-func leanNode(obj schema.Object) schema.Object {
-	out := *obj.(*corev1.Node)
-	out.Status, out.ResourceVersion = corev1.NodeStatus{}, ""
-	return &out
 }
 
 // standInNode stands for a node until it reports.

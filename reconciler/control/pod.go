@@ -16,13 +16,10 @@ var podRow = Row{
 	Kind:       schema.KindPod,
 	Controller: controllerCell{None: "the scheduler gives it a node, which runs it and reports"},
 	Created:    createdCell{Do: func(c *Context, obj schema.Object) { PreparePod(c, obj.(*corev1.Pod)) }},
-	Carry:      carryCell{Do: carryPod},
 	Remove:     removeCell{Do: func(c *Context, obj schema.Object, why string) { DeletePod(c, obj.(*corev1.Pod), why) }},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{Do: collectPod},
 	Configured: configuredCell{None: takenOver},
-	Memory:     memoryCell{Do: Memory{Kept: unbound, Lean: leanPod}},
-	Whole:      wholeCell{Do: func(obj schema.Object) bool { return len(obj.(*corev1.Pod).Spec.Containers) > 0 }},
 	StandIn:    standInCell{None: noStandIn},
 }
 
@@ -133,15 +130,6 @@ func ownerKey(obj schema.Object, kind schema.Kind) (schema.Key, bool) {
 	return schema.Key{Kind: kind, Namespace: obj.GetNamespace(), Name: ref.Name}, true
 }
 
-// carryPod keeps the node, and the tolerations that every pod is given.
-func carryPod(live, next schema.Object) {
-	was, is := live.(*corev1.Pod), next.(*corev1.Pod)
-	is.Status, is.Spec.NodeName = was.Status, was.Spec.NodeName
-	if len(is.Spec.Tolerations) < len(was.Spec.Tolerations) {
-		is.Spec.Tolerations = was.Spec.Tolerations
-	}
-}
-
 // collectPod removes a pod whose node is gone at once, for nobody is left who could
 // report its end, and lets one go whose owner is gone.
 func collectPod(c *Context, obj schema.Object) {
@@ -154,15 +142,4 @@ func collectPod(c *Context, obj schema.Object) {
 	if owner, gone := ownerGone(c.Tx, pod); gone {
 		DeletePod(c, pod, owner+" is gone")
 	}
-}
-
-// unbound reports whether no node has the pod: one that is bound is in its node's
-// work, and kept there.
-func unbound(obj schema.Object) bool { return obj.(*corev1.Pod).Spec.NodeName == "" }
-
-// leanPod is without the status, which its node reports.
-func leanPod(obj schema.Object) schema.Object {
-	out := *obj.(*corev1.Pod)
-	out.Status, out.ResourceVersion = corev1.PodStatus{}, ""
-	return &out
 }

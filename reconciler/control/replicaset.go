@@ -23,13 +23,10 @@ var replicaSetRow = Row{
 	Kind:       schema.KindReplicaSet,
 	Controller: controllerCell{Do: Controller{"replicaset", replicaSetTriggers, reconcileReplicaSet}},
 	Created:    createdCell{None: asWritten},
-	Carry:      carryCell{None: notInGit},
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: podsOwnedBy},
 	Collect:    collectCell{Do: collectReplicaSet},
 	Configured: configuredCell{None: notInGit},
-	Memory:     memoryCell{Do: Memory{Lean: leanReplicaSet}},
-	Whole:      wholeCell{Do: wholeReplicaSet},
 	StandIn:    standInCell{None: noStandIn},
 }
 
@@ -319,16 +316,4 @@ func collectReplicaSet(c *Context, rs schema.Object) {
 	if _, gone := ownerGone(c.Tx, rs); gone {
 		c.Tx.Delete(schema.KeyOf(rs))
 	}
-}
-
-// leanReplicaSet is without the status, which is counted anew.
-func leanReplicaSet(obj schema.Object) schema.Object {
-	out := *obj.(*appsv1.ReplicaSet)
-	out.Status, out.ResourceVersion = appsv1.ReplicaSetStatus{}, ""
-	return &out
-}
-
-func wholeReplicaSet(obj schema.Object) bool {
-	spec := &obj.(*appsv1.ReplicaSet).Spec
-	return spec.Replicas != nil && spec.Selector != nil && len(spec.Template.Spec.Containers) > 0
 }

@@ -20,13 +20,10 @@ var revisionRow = Row{
 	Kind:       schema.KindRevision,
 	Controller: controllerCell{Do: Controller{"revision", revisionTriggers, reconcileRevision}},
 	Created:    createdCell{None: asWritten},
-	Carry:      carryCell{None: notInGit},
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
 	Configured: configuredCell{None: notInGit},
-	Memory:     memoryCell{Do: Memory{Lean: all}},
-	Whole:      wholeCell{Do: wholeRevision},
 	StandIn:    standInCell{None: noStandIn},
 }
 
@@ -422,9 +419,4 @@ func (w workload) stalled(rev *schema.Revision) bool {
 		}
 	}
 	return some
-}
-
-func wholeRevision(obj schema.Object) bool {
-	spec := &obj.(*schema.Revision).Spec
-	return spec.Source != "" && spec.Commit != ""
 }

@@ -18,10 +18,6 @@ type Row struct {
 	Controller controllerCell
 	// Created completes an object that is about to be created, in place.
 	Created createdCell
-	// Carry gives next, which takes live's place, what the cluster wrote on live:
-	// status, and what was allocated for it. Identity and OwnAnnotations are every
-	// kind's.
-	Carry carryCell
 	// Remove lets an object go and says why, where more is to be done than to delete
 	// it.
 	Remove removeCell
@@ -32,10 +28,6 @@ type Row struct {
 	// Configured says of an object that comes from no source what it is, where Git may
 	// not take it over.
 	Configured configuredCell
-	// Memory is what the nodes keep of it for a master that lost its store.
-	Memory memoryCell
-	// Whole reports whether a stored object has what every accepted one has.
-	Whole wholeCell
 	// StandIn takes the place of an object whose record cannot be read, so that what
 	// depends on it is not taken for left behind.
 	StandIn standInCell
@@ -44,24 +36,12 @@ type Row struct {
 type (
 	controllerCell = schema.Cell[Controller]
 	createdCell    = schema.Cell[func(c *Context, obj schema.Object)]
-	carryCell      = schema.Cell[func(live, next schema.Object)]
 	removeCell     = schema.Cell[func(c *Context, obj schema.Object, why string)]
 	dependentsCell = schema.Cell[func(r state.Reader, obj schema.Object) iter.Seq[schema.Object]]
 	collectCell    = schema.Cell[func(c *Context, obj schema.Object)]
 	configuredCell = schema.Cell[string]
-	memoryCell     = schema.Cell[Memory]
-	wholeCell      = schema.Cell[func(obj schema.Object) bool]
 	standInCell    = schema.Cell[func(c *Context, about metav1.ObjectMeta) schema.Object]
 )
-
-// Memory is what survives a lost store of a kind's objects.
-type Memory struct {
-	// Kept reports whether an object is kept; nil for all.
-	Kept func(obj schema.Object) bool
-	// Lean is a copy without what is found out anew, or obj itself where all of it is
-	// kept and its resourceVersion tells how fresh the record is.
-	Lean func(obj schema.Object) schema.Object
-}
 
 // rows stand in the order in which their controllers are told of a change.
 var rows = schema.RowsOf(func(r *Row) schema.Kind { return r.Kind },
@@ -76,21 +56,9 @@ const (
 	noController = "nothing follows from it by itself"
 	asWritten    = "it is created as it is written"
 	notInGit     = "it does not stand in Git"
-	noStatus     = "the cluster writes nothing on it"
 	justDeleted  = "deleting the object is all there is to do"
 	nothingNeeds = "no other object ends with it"
 	needsNothing = "it ends with no other object"
 	takenOver    = "the source takes it over"
-	anyIsWhole   = "it has no field that others count on"
 	noStandIn    = "nothing is removed because it is missing"
 )
-
-// all is the whole object, its version included.
-func all(obj schema.Object) schema.Object { return obj }
-
-// unversioned is the whole object without its version.
-func unversioned(obj schema.Object) schema.Object {
-	out := state.Edit(obj)
-	out.SetResourceVersion("")
-	return out
-}

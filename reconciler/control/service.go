@@ -21,13 +21,10 @@ var serviceRow = Row{
 	Kind:       schema.KindService,
 	Controller: controllerCell{Do: Controller{"service", serviceTriggers, reconcileService}},
 	Created:    createdCell{None: asWritten},
-	Carry:      carryCell{Do: carryService},
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: "the controller of its slices removes them"},
 	Collect:    collectCell{None: needsNothing},
 	Configured: configuredCell{None: takenOver},
-	Memory:     memoryCell{Do: Memory{Lean: unversioned}},
-	Whole:      wholeCell{None: anyIsWhole},
 	StandIn:    standInCell{None: noStandIn},
 }
 
@@ -333,30 +330,4 @@ func setAllocated(c *Context, svc *corev1.Service, err error) (refused bool) {
 	}
 	svc.Status.Conditions[i] = want
 	return err != nil && (had.Status != want.Status || had.Reason != want.Reason || had.Message != want.Message)
-}
-
-// carryService keeps the addresses and ports the service was given where the
-// manifest leaves them open.
-func carryService(before, after schema.Object) {
-	live, next := before.(*corev1.Service), after.(*corev1.Service)
-	next.Status = live.Status
-	if next.Spec.ClusterIP == "" && live.Spec.ClusterIP != corev1.ClusterIPNone {
-		next.Spec.ClusterIP = live.Spec.ClusterIP
-	}
-	if next.Spec.ClusterIP == live.Spec.ClusterIP {
-		next.Spec.ClusterIPs = live.Spec.ClusterIPs
-		next.Spec.IPFamilies = live.Spec.IPFamilies
-		next.Spec.IPFamilyPolicy = live.Spec.IPFamilyPolicy
-	}
-	if next.Spec.Type == corev1.ServiceTypeClusterIP {
-		return
-	}
-	for i := range next.Spec.Ports {
-		p := &next.Spec.Ports[i]
-		for _, old := range live.Spec.Ports {
-			if p.NodePort == 0 && old.Port == p.Port && old.Protocol == p.Protocol {
-				p.NodePort = old.NodePort
-			}
-		}
-	}
 }

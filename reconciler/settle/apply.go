@@ -70,7 +70,7 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 		if ours {
 			stays++
 		}
-		next, fields, ok := merge(control.Of(key.Kind), live, d.Object)
+		next, fields, ok := merge(schema.Of(key.Kind), live, d.Object)
 		if !ok {
 			diags = append(diags, unknownKind(key, d.Position))
 			continue
@@ -181,7 +181,7 @@ func Apply(c *control.Context, changes []ObjectChange) {
 // identity, status, and what was allocated for it; and how it differs from the
 // live one. row is the kind's; without one nobody knows what to keep, and false says
 // so.
-func merge(row *control.Row, live, desired schema.Object) (next schema.Object, fields []schema.FieldChange, ok bool) {
+func merge(row *schema.Row, live, desired schema.Object) (next schema.Object, fields []schema.FieldChange, ok bool) {
 	if row == nil {
 		return nil, nil, false
 	}

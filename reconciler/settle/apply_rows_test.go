@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"fairlead/reconciler/control"
 	"fairlead/schema"
 )
 
@@ -19,7 +18,7 @@ func TestAKindWithoutARowIsNotMerged(t *testing.T) {
 	if next, _, ok := merge(nil, live, desired); ok || next != nil {
 		t.Errorf("without a row: got %v, want a refusal", next)
 	}
-	next, _, ok := merge(control.Of(schema.KindPod), live, desired)
+	next, _, ok := merge(schema.Of(schema.KindPod), live, desired)
 	if !ok || next.(*corev1.Pod).Spec.NodeName != "n1" {
 		t.Errorf("with its row: got %v", next)
 	}

@@ -18,7 +18,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"fairlead/reconciler/control"
 	"fairlead/schema"
 	"fairlead/schema/wire"
 )
@@ -62,7 +61,7 @@ func NewKeeper(secret []byte) *Keeper {
 // so. What is of a kind without a row is kept.
 func RecordKey(obj schema.Object) (key string, kept bool) {
 	k := schema.KeyOf(obj)
-	if row := control.Of(k.Kind); row != nil {
+	if row := schema.Of(k.Kind); row != nil {
 		memory := &row.Memory.Do
 		if memory.Lean == nil || memory.Kept != nil && !memory.Kept(obj) {
 			return "", false
@@ -113,7 +112,7 @@ func asJSON(data []byte) json.RawMessage {
 // lean leaves out what changes often and is found out anew, as the kind's row says;
 // what is of a kind without a row is kept whole.
 func lean(obj schema.Object) schema.Object {
-	row := control.Of(schema.KindOf(obj))
+	row := schema.Of(schema.KindOf(obj))
 	if row == nil || row.Memory.Do.Lean == nil {
 		return obj
 	}
