@@ -15,6 +15,10 @@ var configMapRow = row{
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{None: notShared},
 	concerns: concernsCell{Do: readers},
+	maker:    makerCell{None: byCluster},
+	refuse:   refuseCell{None: byOrigin},
+	reach:    reachCell{None: noAddress},
+	fresh:    freshCell{None: allStored},
 }
 
 func configMapCells(cm *corev1.ConfigMap, now metav1.Time) []any {

@@ -21,6 +21,10 @@ var deploymentRow = row{
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{None: notShared},
 	concerns: concernsCell{None: notOwn},
+	maker:    makerCell{None: byCluster},
+	refuse:   refuseCell{None: byOrigin},
+	reach:    reachCell{None: noAddress},
+	fresh:    freshCell{None: allStored},
 }
 
 func deploymentCells(d *appsv1.Deployment, now metav1.Time) []any {

@@ -11,8 +11,7 @@ import (
 )
 
 var endpointSliceRow = row{
-	kind:  schema.KindEndpointSlice,
-	maker: "is made by the cluster from a Service and its pods",
+	kind: schema.KindEndpointSlice,
 	columns: []column{
 		nameColumn, {name: "AddressType"}, {name: "Ports"}, {name: "Endpoints"}, ageColumn,
 	},
@@ -21,6 +20,10 @@ var endpointSliceRow = row{
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{Do: serviceOfSlice},
 	concerns: concernsCell{None: notOwn},
+	maker:    makerCell{Do: "is made by the cluster from a Service and its pods"},
+	refuse:   refuseCell{None: byOrigin},
+	reach:    reachCell{None: noAddress},
+	fresh:    freshCell{None: allStored},
 }
 
 func endpointSliceCells(s *discoveryv1.EndpointSlice, now metav1.Time) []any {

@@ -11,8 +11,7 @@ import (
 )
 
 var eventRow = row{
-	kind:  schema.KindEvent,
-	maker: "tells what happened and is kept for an hour",
+	kind: schema.KindEvent,
 	columns: []column{
 		{name: "Last Seen"}, {name: "Type"}, {name: "Reason"}, {name: "Object"}, {name: "Subobject", wide: true}, {name: "Source", wide: true},
 		{name: "Message"}, {name: "First Seen", wide: true}, {name: "Count", kind: "integer", wide: true}, {name: "Name", format: "name", wide: true},
@@ -22,6 +21,10 @@ var eventRow = row{
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{None: notShared},
 	concerns: concernsCell{None: notOwn},
+	maker:    makerCell{Do: "tells what happened and is kept for an hour"},
+	refuse:   refuseCell{None: byOrigin},
+	reach:    reachCell{None: noAddress},
+	fresh:    freshCell{None: allStored},
 }
 
 func eventCells(e *corev1.Event, now metav1.Time) []any {

@@ -16,6 +16,10 @@ var namespaceRow = row{
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{None: notShared},
 	concerns: concernsCell{None: notOwn},
+	maker:    makerCell{None: byCluster},
+	refuse:   refuseCell{None: byOrigin},
+	reach:    reachCell{None: noAddress},
+	fresh:    freshCell{None: allStored},
 }
 
 func namespaceCells(ns *corev1.Namespace, now metav1.Time) []any {

@@ -30,9 +30,10 @@ var nodeRow = row{
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{Do: peerOfNode},
 	concerns: concernsCell{Do: nodeItself},
-	refuse:   refuseNode,
-	reach:    func(schema.Object) string { return "a node is reached by its own address" },
-	fresh:    freshNode,
+	maker:    makerCell{None: byCluster},
+	refuse:   refuseCell{Do: refuseNode},
+	reach:    reachCell{Do: func(schema.Object) string { return "a node is reached by its own address" }},
+	fresh:    freshCell{Do: freshNode},
 }
 
 func nodeCells(n *corev1.Node, now metav1.Time) []any {

@@ -16,8 +16,7 @@ import (
 )
 
 var podRow = row{
-	kind:  schema.KindPod,
-	reach: func(obj schema.Object) string { return reachAt(obj.(*corev1.Pod).Status.PodIP) },
+	kind: schema.KindPod,
 	columns: []column{
 		nameColumn, {name: "Ready"}, {name: "Status"}, {name: "Restarts"}, ageColumn,
 		{name: "IP", wide: true}, {name: "Node", wide: true}, {name: "Nominated Node", wide: true}, {name: "Readiness Gates", wide: true},
@@ -27,6 +26,10 @@ var podRow = row{
 	narrow:   narrowCell{Do: podsOfNode},
 	shared:   sharedCell{None: notShared},
 	concerns: concernsCell{Do: nodesOfPod},
+	maker:    makerCell{None: byCluster},
+	refuse:   refuseCell{None: byOrigin},
+	reach:    reachCell{Do: func(obj schema.Object) string { return reachAt(obj.(*corev1.Pod).Status.PodIP) }},
+	fresh:    freshCell{None: allStored},
 }
 
 func podsOfNode(r state.Reader, sel selection) (iter.Seq[schema.Object], bool) {

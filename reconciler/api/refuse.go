@@ -182,7 +182,7 @@ func (w *write) notServed(r state.Reader) string {
 // maker is who makes objects of a kind that stand in no source.
 func (w *write) maker(kind schema.Kind) string {
 	if of := rows.Of(kind); of != nil {
-		return of.maker
+		return of.maker.Do
 	}
 	return w.res.maker
 }

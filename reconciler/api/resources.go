@@ -100,7 +100,7 @@ func (r *resource) show(of *row) {
 		}
 		return
 	}
-	r.maker, r.refuse, r.reach, r.fresh = of.maker, of.refuse, of.reach, of.fresh
+	r.maker, r.refuse, r.reach, r.fresh = of.maker.Do, of.refuse.Do, of.reach.Do, of.fresh.Do
 	r.columns, r.cells, r.fields, r.narrow = of.columns, of.cells, of.fields.Do, of.narrow.Do
 }
 

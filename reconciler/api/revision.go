@@ -8,8 +8,7 @@ import (
 )
 
 var revisionRow = row{
-	kind:  schema.KindRevision,
-	maker: "is what became of a commit: push another one, or use `fairlead rollback`",
+	kind: schema.KindRevision,
 	columns: []column{
 		nameColumn, {name: "Source"}, {name: "Commit"}, {name: "Phase"}, {name: "Sync"}, {name: "Health"}, {name: "Subject"}, ageColumn,
 		{name: "Author", wide: true}, {name: "Reason", wide: true}, {name: "Now", wide: true},
@@ -19,6 +18,10 @@ var revisionRow = row{
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{None: notShared},
 	concerns: concernsCell{None: notOwn},
+	maker:    makerCell{Do: "is what became of a commit: push another one, or use `fairlead rollback`"},
+	refuse:   refuseCell{None: byOrigin},
+	reach:    reachCell{None: noAddress},
+	fresh:    freshCell{None: allStored},
 }
 
 func revisionCells(r *schema.Revision, now metav1.Time) []any {

@@ -29,17 +29,15 @@ type row struct {
 	// concerns marks the nodes whose own part a change may concern; called while the
 	// door's lock is held.
 	concerns concernsCell
-	// maker tells who makes the objects of a kind that stand in no source; "" for the
-	// cluster itself.
-	maker string
-	// refuse is the whole answer to a change of an object that describes itself; nil
-	// for what stands in Git or is made of what does.
-	refuse refuseFunc
-	// reach is how to talk to an object that has an address; nil for none.
-	reach reachFunc
+	// maker tells who makes the objects of a kind that stand in no source.
+	maker makerCell
+	// refuse is the whole answer to a change of an object that describes itself.
+	refuse refuseCell
+	// reach is how to talk to an object that has an address.
+	reach reachCell
 	// fresh adds when the node that an object is named after reported last, which
-	// nobody stores; nil for kinds that do not tell.
-	fresh freshFunc
+	// nobody stores.
+	fresh freshCell
 }
 
 type (
@@ -53,6 +51,11 @@ type (
 	reachFunc  = func(obj schema.Object) string
 	freshFunc  = func(obj schema.Object, heard time.Time) schema.Object
 
+	makerCell  = schema.Cell[string]
+	refuseCell = schema.Cell[refuseFunc]
+	reachCell  = schema.Cell[reachFunc]
+	freshCell  = schema.Cell[freshFunc]
+
 	sharedCell   = schema.Cell[func(c state.Change) []string]
 	concernsCell = schema.Cell[func(d *Door, c state.Change, dirty map[schema.NodeName]bool)]
 )
@@ -63,6 +66,10 @@ const (
 	noIndex   = "it is not asked for by what an index holds"
 	notShared = "not all nodes are told of it"
 	notOwn    = "no node is told of it alone"
+	byCluster = "what no source declares of it is made by the cluster itself"
+	byOrigin  = "it stands in Git, or is made of what does: the answer says where"
+	noAddress = "it has no address"
+	allStored = "all of it is stored"
 )
 
 var rows = schema.RowsOf(func(r *row) schema.Kind { return r.kind },

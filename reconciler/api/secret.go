@@ -16,6 +16,10 @@ var secretRow = row{
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{None: notShared},
 	concerns: concernsCell{Do: readers},
+	maker:    makerCell{None: byCluster},
+	refuse:   refuseCell{None: byOrigin},
+	reach:    reachCell{None: noAddress},
+	fresh:    freshCell{None: allStored},
 }
 
 func secretCells(s *corev1.Secret, now metav1.Time) []any {

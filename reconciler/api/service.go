@@ -15,8 +15,7 @@ import (
 )
 
 var serviceRow = row{
-	kind:  schema.KindService,
-	reach: reachService,
+	kind: schema.KindService,
 	columns: []column{
 		nameColumn, {name: "Type"}, {name: "Cluster-IP"}, {name: "External-IP"}, {name: "Port(s)"}, ageColumn, {name: "Selector", wide: true},
 	},
@@ -25,6 +24,10 @@ var serviceRow = row{
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{Do: itemOfService},
 	concerns: concernsCell{None: notOwn},
+	maker:    makerCell{None: byCluster},
+	refuse:   refuseCell{None: byOrigin},
+	reach:    reachCell{Do: reachService},
+	fresh:    freshCell{None: allStored},
 }
 
 func serviceCells(svc *corev1.Service, now metav1.Time) []any {

@@ -8,8 +8,7 @@ import (
 )
 
 var sourceRow = row{
-	kind:  schema.KindSource,
-	maker: "is one of the sources in the master's configuration: change it there and restart the master",
+	kind: schema.KindSource,
 	columns: []column{
 		nameColumn, {name: "Branch"}, {name: "Applied"}, {name: "Desired"}, {name: "Ready"}, ageColumn,
 		{name: "Remote", wide: true}, {name: "Path", wide: true}, {name: "Message", wide: true},
@@ -19,6 +18,10 @@ var sourceRow = row{
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{None: notShared},
 	concerns: concernsCell{None: notOwn},
+	maker:    makerCell{Do: "is one of the sources in the master's configuration: change it there and restart the master"},
+	refuse:   refuseCell{None: byOrigin},
+	reach:    reachCell{None: noAddress},
+	fresh:    freshCell{None: allStored},
 }
 
 func sourceCells(s *schema.Source, now metav1.Time) []any {
