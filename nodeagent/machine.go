@@ -187,9 +187,9 @@ func dataHash(p *corev1.Pod, work *wire.Work) string {
 			}
 		}
 	}
-	configMaps, secrets := wire.PodRefs(p)
-	write("configmap", configMaps, work.ConfigMaps)
-	write("secret", secrets, work.Secrets)
+	refs := wire.PodRefs(p)
+	write("configmap", refs[schema.KindConfigMap], work.ConfigMaps)
+	write("secret", refs[schema.KindSecret], work.Secrets)
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 

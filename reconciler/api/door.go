@@ -366,12 +366,8 @@ func (d *Door) rebuildOwn(n *nodeDoor) bool {
 	n.unopened = !opened
 	n.refs = map[schema.Key]bool{}
 	for _, p := range w.Pods {
-		configMaps, secrets := wire.PodRefs(p.Pod)
-		for _, key := range configMaps {
-			n.refs[schema.Key{Kind: schema.KindConfigMap, Namespace: p.Pod.Namespace, Name: key[len(p.Pod.Namespace)+1:]}] = true
-		}
-		for _, key := range secrets {
-			n.refs[schema.Key{Kind: schema.KindSecret, Namespace: p.Pod.Namespace, Name: key[len(p.Pod.Namespace)+1:]}] = true
+		for r := range schema.References(&p.Pod.Spec) {
+			n.refs[schema.Key{Kind: r.Kind, Namespace: p.Pod.Namespace, Name: r.Name}] = true
 		}
 	}
 	same := wire.Items{}

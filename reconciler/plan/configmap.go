@@ -22,7 +22,7 @@ func (p *Plan) tellReadAtStart(f *fork) {
 	known := map[string]map[schema.Key][]reader{} // by namespace
 	for i := range p.Objects {
 		o := &p.Objects[i]
-		if o.Action != settle.Update || o.Kind != schema.KindConfigMap && o.Kind != schema.KindSecret {
+		if o.Action != settle.Update || !schema.MayTake(o.Kind) {
 			continue
 		}
 		if known[o.Namespace] == nil {

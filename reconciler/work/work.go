@@ -58,8 +58,8 @@ func Own(r state.Reader, node schema.NodeName, cluster wire.ClusterInfo, open Se
 	opened = true
 	for pod := range state.By[*corev1.Pod](r, state.PodsByNode, string(node)) {
 		w.Pods[pod.UID] = podWork(pod)
-		configMaps, secrets := wire.PodRefs(pod)
-		for _, key := range configMaps {
+		refs := wire.PodRefs(pod)
+		for _, key := range refs[schema.KindConfigMap] {
 			if cm, ok := state.Get[*corev1.ConfigMap](r, pod.Namespace, key[len(pod.Namespace)+1:]); ok {
 				w.ConfigMaps[key] = configMapData(cm)
 				if len(cm.BinaryData) > 0 {
@@ -70,7 +70,7 @@ func Own(r state.Reader, node schema.NodeName, cluster wire.ClusterInfo, open Se
 				}
 			}
 		}
-		for _, key := range secrets {
+		for _, key := range refs[schema.KindSecret] {
 			name := key[len(pod.Namespace)+1:]
 			if _, ok := state.Get[*corev1.Secret](r, pod.Namespace, name); !ok {
 				continue

@@ -240,50 +240,16 @@ func (s Sum) Minus(o Sum) Sum {
 // String is the form frames carry.
 func (s Sum) String() string { return hex.EncodeToString(s[:]) }
 
-// PodRefs names the ConfigMaps and Secrets a pod reads, as "namespace/name",
-// sorted, each once.
-func PodRefs(pod *corev1.Pod) (configMaps, secrets []string) {
-	cms, secs := map[string]bool{}, map[string]bool{}
-	ns := pod.Namespace + "/"
-	containers := slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers)
-	for _, c := range containers {
-		for _, e := range c.EnvFrom {
-			if e.ConfigMapRef != nil {
-				cms[ns+e.ConfigMapRef.Name] = true
-			}
-			if e.SecretRef != nil {
-				secs[ns+e.SecretRef.Name] = true
-			}
-		}
-		for _, e := range c.Env {
-			if e.ValueFrom == nil {
-				continue
-			}
-			if r := e.ValueFrom.ConfigMapKeyRef; r != nil {
-				cms[ns+r.Name] = true
-			}
-			if r := e.ValueFrom.SecretKeyRef; r != nil {
-				secs[ns+r.Name] = true
-			}
-		}
+// PodRefs are the objects that a pod takes something from, by kind: their names as
+// "namespace/name", sorted, each once.
+func PodRefs(pod *corev1.Pod) map[schema.Kind][]string {
+	names := map[schema.Kind][]string{}
+	for r := range schema.References(&pod.Spec) {
+		names[r.Kind] = append(names[r.Kind], pod.Namespace+"/"+r.Name)
 	}
-	for _, v := range pod.Spec.Volumes {
-		if v.ConfigMap != nil {
-			cms[ns+v.ConfigMap.Name] = true
-		}
-		if v.Secret != nil {
-			secs[ns+v.Secret.SecretName] = true
-		}
-		if v.Projected != nil {
-			for _, s := range v.Projected.Sources {
-				if s.ConfigMap != nil {
-					cms[ns+s.ConfigMap.Name] = true
-				}
-				if s.Secret != nil {
-					secs[ns+s.Secret.Name] = true
-				}
-			}
-		}
+	for kind, of := range names {
+		slices.Sort(of)
+		names[kind] = slices.Compact(of)
 	}
-	return slices.Sorted(maps.Keys(cms)), slices.Sorted(maps.Keys(secs))
+	return names
 }
