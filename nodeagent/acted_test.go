@@ -25,6 +25,7 @@ import (
 	"fairlead/reconciler/scheduler"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/rowtest"
 	"fairlead/schema/wire"
 )
 
@@ -213,10 +214,7 @@ var changes = map[string]change{
 // What the table of supported fields calls acted on is: each field has a change that
 // scheduler or agent see. Who lists a field there adds its change here.
 func TestFieldsAreActedOn(t *testing.T) {
-	var listed []string
-	actedOn("", reflect.TypeFor[corev1.PodSpec](), schema.SupportedFields(schema.KindPod).Field("spec"), &listed)
-	slices.Sort(listed)
-	listed = slices.Compact(listed)
+	listed := rowtest.ActedOn(schema.KindPod, "spec")
 	host := t.TempDir()
 	if err := os.Mkdir(filepath.Join(host, "sub"), 0o755); err != nil {
 		t.Fatal(err)
@@ -247,38 +245,6 @@ func TestFieldsAreActedOn(t *testing.T) {
 	for _, path := range slices.Sorted(maps.Keys(changes)) {
 		if !slices.Contains(listed, path) && path != "initContainers" {
 			t.Errorf("%s has a change, and is not listed as acted on", path)
-		}
-	}
-}
-
-// actedOn lists the fields that are acted on and leave a choice. Init containers are
-// listed as containers, and each probe as one.
-func actedOn(at string, typ reflect.Type, f *schema.FieldSupport, out *[]string) {
-	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
-		typ = typ.Elem()
-	}
-	only := len(f.Values) == 1 && f.Values[0] != string(corev1.StorageMediumMemory)
-	switch {
-	case f.Treatment != schema.Supported || only:
-	case f.Field("").Treatment == schema.Supported: // with all below it
-		*out = append(*out, at)
-	case typ.Kind() == reflect.Map:
-		for _, key := range []string{"cpu", "memory"} {
-			actedOn(at+"."+key, typ.Elem(), f.Field(key), out)
-		}
-	case typ.Kind() == reflect.Struct:
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-			if name == "" { // embedded
-				actedOn(at, typ.Field(i).Type, f, out)
-				continue
-			}
-			path := strings.TrimPrefix(at+"."+name, ".")
-			path = strings.Replace(path, "initContainers.", "containers.", 1)
-			for _, kind := range []string{"readinessProbe", "livenessProbe", "startupProbe"} {
-				path = strings.Replace(path, "."+kind, ".probe", 1)
-			}
-			actedOn(path, typ.Field(i).Type, f.Field(name), out)
 		}
 	}
 }
