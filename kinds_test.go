@@ -60,15 +60,11 @@ var namers = map[string]string{
 	"reconciler/question.go":  "it keeps the values of Secrets from who asks",
 	"cmd/fairlead/master.go":  "it opens the values of Secrets for nodes",
 
+	"cmd/fairlead/internal/bench/validate.go": "it measures how long a tree of Deployments takes to be judged",
+
 	// Still to become rows.
-	"cmd/fairlead/internal/bench": "a revision's phases are read where one changes",
-	"cmd/fairlead/internal/local": "it asks for nodes by kind",
-	"cmd/fairlead/internal/sim":   "the oracle judges what is shaped like a Deployment",
-	"cmd/fairlead/complete.go":    "it offers sources, nodes and revisions by name",
-	"cmd/fairlead/rollback.go":    "it asks for revisions by kind",
-	"cmd/fairlead/status.go":      "its JSON form has Deployments, and it asks for what it needs by kind",
-	"schema":                      "defaults, validation, updates and references are switches",
-	"schema/load":                 "the judgement of a tree knows Services, Namespaces and Sources",
+	"cmd/fairlead/internal/sim": "the oracle judges what is shaped like a Deployment",
+	"schema/load":               "the judgement of a tree knows Services, Namespaces and Sources",
 }
 
 func TestKindsAreNamedInTheirOwnFiles(t *testing.T) {
@@ -84,7 +80,7 @@ func TestKindsAreNamedInTheirOwnFiles(t *testing.T) {
 				continue
 			}
 			fset, f := parsed(t, p, file)
-			named := kindsNamed(fset, f)
+			named := kindsNamed(fset, f, path)
 			entry := namerOf(at)
 			if len(named) > 0 && entry == "" {
 				t.Errorf("%s\n\tthis file is not a kind's own: let the kind's row say it, or give the reason in namers", strings.Join(named, "\n"))
@@ -120,8 +116,9 @@ func isOwnFile(path string) bool {
 }
 
 // kindsNamed lists where a file names a kind: by its constant, in an arm of a type
-// switch, or by its Go type, unless that is the machine's own substance.
-func kindsNamed(fset *token.FileSet, f *ast.File) (out []string) {
+// switch, or by its Go type, unless that is the machine's own substance. In schema
+// itself constants and types stand without the package's name.
+func kindsNamed(fset *token.FileSet, f *ast.File, path string) (out []string) {
 	types := map[string]schema.Kind{} // "import path.Type"
 	for _, info := range schema.Kinds() {
 		t := reflect.TypeOf(info.New()).Elem()
@@ -132,20 +129,21 @@ func kindsNamed(fset *token.FileSet, f *ast.File) (out []string) {
 		if star, ok := e.(*ast.StarExpr); ok {
 			e = star.X
 		}
-		s, ok := e.(*ast.SelectorExpr)
-		if !ok {
-			return "", false
+		from, name := "", ""
+		switch e := e.(type) {
+		case *ast.Ident:
+			from, name = module+"/"+path, e.Name
+		case *ast.SelectorExpr:
+			if on, ok := e.X.(*ast.Ident); ok {
+				from, name = imported[on.Name], e.Sel.Name
+			}
 		}
-		on, ok := s.X.(*ast.Ident)
-		if !ok {
-			return "", false
-		}
-		if k, ok := strings.CutPrefix(s.Sel.Name, "Kind"); ok && imported[on.Name] == module+"/schema" {
+		if k, ok := strings.CutPrefix(name, "Kind"); ok && from == module+"/schema" {
 			if info, ok := schema.Lookup(schema.Kind(k)); ok {
 				return info.Kind, true
 			}
 		}
-		return types[imported[on.Name]+"."+s.Sel.Name], false
+		return types[from+"."+name], false
 	}
 	arms := map[ast.Expr]bool{}
 	ast.Inspect(f, func(n ast.Node) bool {
@@ -158,9 +156,12 @@ func kindsNamed(fset *token.FileSet, f *ast.File) (out []string) {
 				}
 			}
 		}
-		e, ok := n.(*ast.SelectorExpr)
+		e, ok := n.(ast.Expr)
 		if !ok {
 			return true
+		}
+		if _, pointer := e.(*ast.StarExpr); pointer {
+			return true // what it points to follows
 		}
 		if kind, constant := kindOf(e); kind != "" && (constant || arms[e] || !slices.Contains(substance, kind)) {
 			out = append(out, fmt.Sprintf("%s names %s", fset.Position(e.Pos()), kind))
@@ -194,7 +195,25 @@ func merge(o any, p *corev1.Pod, d *apps.Deployment) {
 		t.Fatal(err)
 	}
 	want := []string{"merge.go:10:37 names Deployment", "merge.go:12:8 names Node", "merge.go:12:22 names Secret", "merge.go:14:6 names Pod"}
-	if diff := cmp.Diff(want, kindsNamed(fset, f)); diff != "" {
+	if diff := cmp.Diff(want, kindsNamed(fset, f, "reconciler/settle")); diff != "" {
+		t.Error(diff)
+	}
+	f, err = parser.ParseFile(fset, "default.go", `package schema
+
+func fill(o Object, s *Source) {
+	switch o.(type) {
+	case *Revision:
+	}
+	_ = KindPod
+	_ = KindInfo{}
+	_ = Kind("Pod")
+}
+`, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = []string{"default.go:5:8 names Revision", "default.go:7:6 names Pod"}
+	if diff := cmp.Diff(want, kindsNamed(fset, f, "schema")); diff != "" {
 		t.Error(diff)
 	}
 	for path, want := range map[string]bool{"reconciler/control/deploymentstatus.go": true, "reconciler/settle/apply.go": false, "reconciler/control/endpoints.go": true} {

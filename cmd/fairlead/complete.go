@@ -75,17 +75,17 @@ func named[T schema.Object](f *clusterFlags, kind schema.Kind, about func(T) str
 }
 
 func (f *clusterFlags) sources(*cobra.Command) []string {
-	return named(f, schema.KindSource, func(s *schema.Source) string { return s.Name })
+	return named(f, schema.KindFor[*schema.Source](), func(s *schema.Source) string { return s.Name })
 }
 
 func (f *clusterFlags) nodes(*cobra.Command) []string {
-	return named(f, schema.KindNode, func(n *corev1.Node) string { return n.Name })
+	return named(f, schema.KindFor[*corev1.Node](), func(n *corev1.Node) string { return n.Name })
 }
 
 // revisions are those of the source that the command is about, newest first.
 func (f *clusterFlags) revisions(*cobra.Command) []string {
 	revs := map[string]*schema.Revision{}
-	names := named(f, schema.KindRevision, func(r *schema.Revision) string {
+	names := named(f, schema.KindFor[*schema.Revision](), func(r *schema.Revision) string {
 		if r.Spec.Source != f.source {
 			return ""
 		}

@@ -94,11 +94,11 @@ type rollback struct {
 
 // planRollback asks the cluster what to go back to, and over what.
 func planRollback(ctx context.Context, c *client.Client, source, to string) (*rollback, error) {
-	src, err := client.Get[*schema.Source](ctx, c, schema.KindSource, "", source)
+	src, err := client.One[*schema.Source](ctx, c, "", source)
 	if err != nil {
 		return nil, err
 	}
-	revs, _, err := client.List[*schema.Revision](ctx, c, schema.KindRevision)
+	revs, err := client.All[*schema.Revision](ctx, c)
 	if err != nil {
 		return nil, err
 	}

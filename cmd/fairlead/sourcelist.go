@@ -10,7 +10,7 @@ import (
 
 // sourcesOf are those of a cluster.
 func sourcesOf(ctx context.Context, c *client.Client) ([]*schema.Source, error) {
-	sources, _, err := client.List[*schema.Source](ctx, c, schema.KindSource)
+	sources, err := client.All[*schema.Source](ctx, c)
 	return sources, err
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -85,27 +85,71 @@ not in place, or error; 3 still rolling out (with --wait: at the time-out).`,
 
 // status is a revision with the workloads of its source.
 type status struct {
-	Source      *schema.Source       `json:"source"`
-	Revision    *schema.Revision     `json:"revision"`
-	Deployments []*appsv1.Deployment `json:"deployments"`
-	Trouble     []string             `json:"trouble"`
-	Nodes       []string             `json:"nodes"`            // what is wrong with nodes
-	Master      []string             `json:"master,omitempty"` // what is wrong with the master
+	Source    *schema.Source
+	Revision  *schema.Revision
+	Workloads map[schema.Kind][]schema.Object // of each kind that makes pods by others
+	Trouble   []string
+	Nodes     []string // what is wrong with nodes
+	Master    []string // what is wrong with the master
 
 	cluster state.Reader
 	lines   []string // how far the workloads are
 }
 
-// statusKinds are what a status is made from.
-var statusKinds = []schema.Kind{
-	schema.KindSource, schema.KindRevision, schema.KindDeployment, schema.KindReplicaSet, schema.KindPod, schema.KindNode, schema.KindEvent,
+// MarshalJSON writes the workloads of each kind under its plural, beside the rest.
+func (s *status) MarshalJSON() ([]byte, error) {
+	type field struct {
+		name  string
+		value any
+	}
+	fields := []field{{"source", s.Source}, {"revision", s.Revision}}
+	for _, info := range workloadKinds() {
+		fields = append(fields, field{info.Resource, list(s.Workloads[info.Kind])})
+	}
+	fields = append(fields, field{"trouble", s.Trouble}, field{"nodes", s.Nodes})
+	if len(s.Master) > 0 {
+		fields = append(fields, field{"master", s.Master})
+	}
+	out := []byte{'{'}
+	for i, f := range fields {
+		data, err := json.Marshal(f.value)
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", f.name, err)
+		}
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(fmt.Appendf(out, "%q:", f.name), data...)
+	}
+	return append(out, '}'), nil
+}
+
+// statusKinds are what a status is made from: all that makes pods, and what is told of it.
+func statusKinds() []schema.Kind {
+	kinds := []schema.Kind{schema.KindFor[*schema.Source](), schema.KindFor[*schema.Revision](), schema.KindFor[*corev1.Node](), schema.KindFor[*corev1.Event]()}
+	for _, info := range schema.Kinds() {
+		if schema.Of(info.Kind).Pods.Do != nil {
+			kinds = append(kinds, info.Kind)
+		}
+	}
+	return kinds
+}
+
+// workloadKinds are those that stand in Git and make pods by way of other objects.
+func workloadKinds() (out []schema.KindInfo) {
+	for _, info := range schema.Kinds() {
+		if row := schema.Of(info.Kind); info.Desired && row.Pods.Do != nil && row.Owns.Do != nil {
+			out = append(out, info)
+		}
+	}
+	return out
 }
 
 // probesFailed selects the events that status tells of.
 const probesFailed = "reason=" + schema.ReasonUnhealthy
 
 func readStatus(ctx context.Context, c *client.Client, source, want string) (*status, error) {
-	cluster, err := readCluster(ctx, c, probesFailed, statusKinds...)
+	cluster, err := readCluster(ctx, c, probesFailed, statusKinds()...)
 	if err != nil {
 		return nil, err
 	}
@@ -113,12 +157,16 @@ func readStatus(ctx context.Context, c *client.Client, source, want string) (*st
 	if !ok {
 		return nil, fmt.Errorf("there is no source %q: see `fairlead kubectl get sources`", source)
 	}
-	st := &status{Source: src, Deployments: []*appsv1.Deployment{}, cluster: cluster, Master: masterTrouble(ctx, c)}
+	st := &status{Source: src, Workloads: map[schema.Kind][]schema.Object{}, cluster: cluster, Master: masterTrouble(ctx, c)}
 	if st.Revision, err = findRevision(cluster, src, want); err != nil {
 		return nil, err
 	}
-	for d := range cluster.BySource(schema.KindDeployment, source) {
-		st.Deployments = append(st.Deployments, d.(*appsv1.Deployment))
+	for _, info := range workloadKinds() {
+		for obj := range cluster.BySource(info.Kind, source) {
+			if metav1.GetControllerOfNoCopy(obj) == nil { // what others of these make is theirs
+				st.Workloads[info.Kind] = append(st.Workloads[info.Kind], obj)
+			}
+		}
 	}
 	now := time.Now()
 	st.lines, st.Trouble = progress.Lines(cluster, source, now), list(progress.Trouble(cluster, source, now))
@@ -273,7 +321,7 @@ func historyCommand() *cobra.Command {
 			}
 			ctx, cancel := within(cmd.Context(), client.DialTimeout)
 			defer cancel()
-			revs, _, err := client.List[*schema.Revision](ctx, c, schema.KindRevision)
+			revs, err := client.All[*schema.Revision](ctx, c)
 			if err != nil {
 				return err
 			}

@@ -15,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
@@ -172,7 +171,7 @@ func TestTextOfOthersSteersNoTerminal(t *testing.T) {
 			writeHistory(w, []*schema.Revision{new(filled[schema.Revision](text)), new(filled[schema.Revision](text))}, now)
 		},
 		"status": func(w io.Writer, text string) {
-			s := status{Source: new(filled[schema.Source](text)), Revision: new(filled[schema.Revision](text)), Deployments: filled[[]*appsv1.Deployment](text)}
+			s := status{Source: new(filled[schema.Source](text)), Revision: new(filled[schema.Revision](text))}
 			s.Source.Status.Conditions = []metav1.Condition{{Reason: text, Message: text}}
 			cluster := podsThatSay(text)
 			s.lines, s.Trouble = progress.Lines(cluster, "main", now), progress.Trouble(cluster, "main", now)
@@ -295,4 +294,40 @@ func TestOutputForProgramsIsExactAndHarmless(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What status writes as JSON is a contract: workloads of each kind under their plural,
+// none left out where there are none.
+func TestStatusNamesWorkloadsByTheirPlural(t *testing.T) {
+	d := schema.Info("Deployment").New()
+	d.SetName("api")
+	s := &status{Revision: &schema.Revision{}, Workloads: map[schema.Kind][]schema.Object{schema.KindOf(d): {d}}, Trouble: list[string](nil), Nodes: []string{"n1 <is> away"}}
+	text, err := jsonText(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	dec := json.NewDecoder(bytes.NewReader(text))
+	for depth := 0; ; {
+		token, err := dec.Token()
+		if err != nil {
+			break
+		}
+		if delim, ok := token.(json.Delim); ok {
+			depth += map[json.Delim]int{'{': 1, '[': 1, '}': -1, ']': -1}[delim]
+		} else if key, ok := token.(string); ok && depth == 1 {
+			keys = append(keys, key)
+		}
+	}
+	want := []string{"source", "revision", "deployments", "trouble", "nodes"}
+	if diff := cmp.Diff(want, keys); diff != "" {
+		t.Error(diff)
+	}
+	if !strings.Contains(string(text), `"name": "api"`) {
+		t.Errorf("the Deployment is not told: %s", text)
+	}
+	s.Workloads, s.Master = nil, []string{"the disk is full"}
+	if text, err = jsonText(s); err != nil || !strings.Contains(string(text), "\"deployments\": [],") || !strings.Contains(string(text), `"master": [`) {
+		t.Errorf("got %v %s", err, text)
+	}
 }

@@ -134,7 +134,7 @@ func judgeKind(apiVersion, kind, unsupported string) (schema.KindInfo, verdict) 
 	}
 	switch {
 	case !info.Desired:
-		return info, verdict{severity: schema.Error, message: fmt.Sprintf("%s cannot stand in Git: the cluster makes it", withArticle(kind)), hint: madeFrom[info.Kind]}
+		return info, verdict{severity: schema.Error, message: fmt.Sprintf("%s cannot stand in Git: the cluster makes it", withArticle(kind)), hint: info.Instead}
 	case info.Group != group || info.Version != version:
 		return info, verdict{severity: schema.Error, atVersion: true, message: fmt.Sprintf("%s is not served as %q", kind, apiVersion), hint: apiVersionHint(kind)}
 	}
@@ -146,13 +146,6 @@ func withArticle(kind string) string {
 		return "an " + kind
 	}
 	return "a " + kind
-}
-
-// madeFrom says what to write instead of kinds that the cluster makes.
-var madeFrom = map[schema.Kind]string{
-	schema.KindReplicaSet:    "write a Deployment",
-	schema.KindEndpointSlice: "write a Service",
-	schema.KindNode:          "a node joins with a token",
 }
 
 func apiVersionHint(kind string) string {

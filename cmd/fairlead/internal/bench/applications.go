@@ -242,18 +242,12 @@ func (c *controlPlane) roll(ctx context.Context) (p passed, err error) {
 	bound := map[string]bool{}
 	var ended *schema.Revision
 	err = c.follow(ctx, version, func(ch state.Change) bool {
-		switch obj := ch.New.(type) {
-		case *corev1.Pod:
-			if obj.Spec.NodeName != "" && !bound[obj.Name] {
-				bound[obj.Name] = true
-				p.bound = time.Since(start)
-			}
-		case *schema.Revision:
-			switch phase := obj.Status.Phase; {
-			case obj.Name != name || phase == schema.PhaseRollingOut || phase == schema.PhasePlanned:
-			default:
-				ended = obj
-			}
+		if pod, ok := ch.New.(*corev1.Pod); ok && pod.Spec.NodeName != "" && !bound[pod.Name] {
+			bound[pod.Name] = true
+			p.bound = time.Since(start)
+		}
+		if rev, ok := ch.New.(*schema.Revision); ok && rev.Name == name && rev.Status.Phase != schema.PhaseRollingOut && rev.Status.Phase != schema.PhasePlanned {
+			ended = rev
 		}
 		return ended != nil
 	})

@@ -190,7 +190,7 @@ func writeRaw(ctx context.Context, dir string, values [][]byte) (took time.Durat
 	for first := 0; first < len(values); first += rawBatch {
 		batch := wire.Batch{Round: loaded.Round + uint64(len(batches)) + 1, ResourceVersion: loaded.ResourceVersion, Creations: loaded.Creations}
 		for i, v := range values[first:min(first+rawBatch, len(values))] {
-			key := schema.Key{Kind: schema.KindPod, Namespace: "default", Name: fmt.Sprintf("raw-%d", first+i)}
+			key := schema.Key{Kind: schema.KindFor[*corev1.Pod](), Namespace: "default", Name: fmt.Sprintf("raw-%d", first+i)}
 			batch.Writes = append(batch.Writes, wire.Write{Key: key, Record: &wire.Record{Key: key, ResourceVersion: loaded.ResourceVersion, Object: v}})
 		}
 		batches = append(batches, batch)

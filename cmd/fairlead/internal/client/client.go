@@ -265,6 +265,17 @@ func Get[T schema.Object](ctx context.Context, c *Client, kind schema.Kind, name
 	return obj, json.Unmarshal(data, obj)
 }
 
+// One is Get of an object whose kind its Go type says.
+func One[T schema.Object](ctx context.Context, c *Client, namespace, name string) (T, error) {
+	return Get[T](ctx, c, schema.KindFor[T](), namespace, name)
+}
+
+// All are the objects whose kind their Go type says.
+func All[T schema.Object](ctx context.Context, c *Client) ([]T, error) {
+	objects, _, err := List[T](ctx, c, schema.KindFor[T]())
+	return objects, err
+}
+
 // List reads all objects of a kind and the resourceVersion of the list.
 func List[T schema.Object](ctx context.Context, c *Client, kind schema.Kind) ([]T, string, error) {
 	return ListWhere[T](ctx, c, kind, "")

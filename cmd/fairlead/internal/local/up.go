@@ -401,7 +401,7 @@ func pending(ctx context.Context, c Cluster, reader *client.Client) (missing, lo
 	if _, err := reader.Do(ask, http.MethodGet, "/readyz", nil); err != nil {
 		return "the master", c.masterLog(), nil
 	}
-	nodes, _, err := client.List[*corev1.Node](ask, reader, schema.KindNode)
+	nodes, err := client.All[*corev1.Node](ask, reader)
 	if err != nil {
 		return "the master", c.masterLog(), nil
 	}
