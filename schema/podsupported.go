@@ -1,5 +1,89 @@
 package schema
 
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// IgnoredOfPod is the first field by which a pod asks for what nodes do not act on, ""
+// for none. Nodes refuse such a pod: it may come from a master of another version.
+func IgnoredOfPod(spec *corev1.PodSpec) string {
+	return ignored("", reflect.ValueOf(spec).Elem(), SupportedFields(KindPod).Field("spec"), false)
+}
+
+// ignored walks a value and the table side by side. What is empty asks for nothing, but
+// for a scalar that is pointed to: that one was written.
+func ignored(at string, v reflect.Value, f *FieldSupport, written bool) string {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return ""
+		}
+		return ignored(at, v.Elem(), f, true)
+	}
+	scalar := v.Kind() != reflect.Struct && v.Kind() != reflect.Slice && v.Kind() != reflect.Map
+	empty := v.IsZero() && !(written && scalar) || !scalar && v.Kind() != reflect.Struct && v.Len() == 0
+	switch {
+	case empty || f.OnNodes || f.Treatment == Meaningless || f.Treatment == ServerSet:
+		return ""
+	case f.Treatment != Supported:
+		return unless(slices.Contains(f.Nothing, fmt.Sprint(v.Interface())), at)
+	case len(f.Values) > 0:
+		return unless(slices.Contains(f.Values, fmt.Sprint(v.Interface())), at)
+	case f.children == nil:
+		return ""
+	}
+	return ignoredBelow(at, v, f)
+}
+
+func unless(ok bool, at string) string {
+	if ok {
+		return ""
+	}
+	return at
+}
+
+func ignoredBelow(at string, v reflect.Value, f *FieldSupport) string {
+	switch v.Kind() {
+	case reflect.Slice:
+		for i := range v.Len() {
+			if found := ignored(fmt.Sprintf("%s[%d]", at, i), v.Index(i), f, false); found != "" {
+				return found
+			}
+		}
+	case reflect.Map:
+		keys := stringKeys(v)
+		for _, key := range sortedKeys(keys) {
+			if found := ignored(at+"["+key+"]", v.MapIndex(keys[key]), f.Field(key), true); found != "" {
+				return found
+			}
+		}
+	case reflect.Struct:
+		for _, field := range fieldsOf(v.Type()) {
+			below, support := at, f
+			if !field.embedded {
+				below, support = strings.TrimPrefix(at+"."+field.name, "."), f.Field(field.name)
+			}
+			if found := ignored(below, v.Field(field.index), support, false); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
+}
+
+// stringKeys are the keys of a map by their text.
+func stringKeys(m reflect.Value) map[string]reflect.Value {
+	out := make(map[string]reflect.Value, m.Len())
+	for _, key := range m.MapKeys() {
+		out[key.String()] = key
+	}
+	return out
+}
+
 // What is acted on of pods, wherever they stand, and of their containers and probes.
 const (
 	podSpecFields = `
@@ -60,8 +144,18 @@ const (
 		securityContext.runAsNonRoot ? false
 		securityContext.fsGroupChangePolicy ? Always
 		securityContext.supplementalGroupsPolicy ? Merge
+		nodeName ^
 		nodeName ! use nodeSelector or affinity.nodeAffinity with kubernetes.io/hostname
+		hostAliases ^
 		hostAliases +
+		volumes.downwardAPI ^
+		volumes.projected.sources.downwardAPI ^
+		securityContext.runAsUser ^
+		securityContext.runAsGroup ^
+		securityContext.runAsNonRoot ^
+		securityContext.fsGroup ^
+		securityContext.supplementalGroups ^
+		securityContext.seccompProfile ^
 		imagePullSecrets +
 		priorityClassName +
 		priority +
@@ -85,6 +179,7 @@ const (
 		ports.containerPort
 		ports.hostPort
 		ports.protocol = TCP | UDP
+		ports.hostIP ^
 		ports.hostIP ? 0.0.0.0
 		resources.requests.cpu
 		resources.requests.memory
@@ -95,6 +190,7 @@ const (
 		volumeMounts.readOnly
 		volumeMounts.subPath
 		volumeMounts.mountPropagation = None
+		volumeMounts.mountPropagation ^
 		volumeMounts.recursiveReadOnly = Disabled
 		readinessProbe @probe
 		livenessProbe @probe
@@ -107,6 +203,14 @@ const (
 		securityContext.runAsNonRoot ? false
 		securityContext.allowPrivilegeEscalation ? true
 		securityContext.procMount ? Default
+		securityContext.runAsUser ^
+		securityContext.runAsGroup ^
+		securityContext.runAsNonRoot ^
+		securityContext.capabilities ^
+		securityContext.seccompProfile ^
+		securityContext.privileged ^
+		securityContext.readOnlyRootFilesystem ^
+		securityContext.allowPrivilegeEscalation ^
 		stdin = false
 		stdinOnce = false
 		tty = false

@@ -24,6 +24,7 @@ type FieldSupport struct {
 	Values    []string // if not empty, only these and "" are supported
 	Nothing   []string // values of a field that is not acted on which ask for what happens anyway: they are accepted
 	Note      string   // why, or what to do instead; may be empty
+	OnNodes   bool     // nodes act on it, or the master sets it, though Git may not ask for it yet
 	children  map[string]*FieldSupport
 }
 
@@ -121,6 +122,12 @@ func (f *FieldSupport) add(line string) {
 			leaf.Treatment = Restricts
 		}
 		return
+	case "^":
+		leaf.OnNodes = true
+		if fresh {
+			leaf.Treatment = Restricts
+		}
+		return
 	case "~":
 		leaf.Treatment = Meaningless
 	case "+":
@@ -147,6 +154,7 @@ func (f *FieldSupport) add(line string) {
 //	path ! note    not acted on yet, restricts; listed for the note
 //	path - note    set by a server
 //	path ? a | b   values of what is not acted on that change nothing
+//	path ^         not taken from Git, and acted on where a pod has it
 const metadataFields = `
 		apiVersion
 		kind

@@ -11,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/schema"
 )
 
 // Frame is what a container gets from the pod around it.
@@ -33,8 +35,8 @@ type Frame struct {
 // BuildSpec makes the runtime's specification of one attempt of a container.
 // It refuses what Fairlead does not act on, so that nothing is silently ignored.
 func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerSpec, error) {
-	if err := refuse(w.Pod, c); err != nil {
-		return ContainerSpec{}, err
+	if field := schema.IgnoredOfPod(&w.Pod.Spec); field != "" {
+		return ContainerSpec{}, fmt.Errorf("%s is not supported", field)
 	}
 	env, err := Env(w.Pod, c, f.Data, f.Place)
 	if err != nil {
@@ -102,28 +104,6 @@ func runsCommands(c *corev1.Container) bool {
 func ContainerName(uid types.UID, container string, attempt int) string {
 	id := strings.ReplaceAll(string(uid), "-", "")
 	return fmt.Sprintf("fl-%s-%s-%d", id[:min(8, len(id))], container, attempt)
-}
-
-// refuse names what of a pod this agent would otherwise ignore.
-func refuse(pod *corev1.Pod, c *corev1.Container) error {
-	s := pod.Spec
-	switch {
-	case s.HostNetwork, s.HostPID, s.HostIPC:
-		return errors.New("hostNetwork, hostPID and hostIPC are not supported")
-	case isTrue(s.ShareProcessNamespace):
-		return errors.New("shareProcessNamespace is not supported")
-	case s.ActiveDeadlineSeconds != nil:
-		return errors.New("activeDeadlineSeconds is not supported")
-	case c.Lifecycle != nil:
-		return errors.New("lifecycle hooks are not supported")
-	case c.RestartPolicy != nil:
-		return errors.New("a restartPolicy of a single container is not supported")
-	case c.Stdin || c.TTY:
-		return errors.New("stdin and tty are not supported")
-	case len(c.VolumeDevices) > 0:
-		return errors.New("volumeDevices are not supported")
-	}
-	return nil
 }
 
 // SubPath is the part of its volume that a mount shows, "." for all of it. It is
@@ -226,17 +206,8 @@ func security(pod *corev1.Pod, c *corev1.Container) (Security, error) {
 	if cs == nil {
 		cs = &corev1.SecurityContext{}
 	}
-	switch {
-	case ps.SELinuxOptions != nil || cs.SELinuxOptions != nil:
-		return s, errors.New("seLinuxOptions are not supported")
-	case cs.ProcMount != nil && *cs.ProcMount != corev1.DefaultProcMount:
-		return s, errors.New("procMount is not supported")
-	case len(ps.Sysctls) > 0:
-		return s, errors.New("sysctls are not supported")
-	case otherProfile(ps.SeccompProfile) || otherProfile(cs.SeccompProfile):
+	if otherProfile(ps.SeccompProfile) || otherProfile(cs.SeccompProfile) {
 		return s, errors.New("seccompProfile other than RuntimeDefault is not supported")
-	case ps.AppArmorProfile != nil || cs.AppArmorProfile != nil:
-		return s, errors.New("appArmorProfile is not supported")
 	}
 	user, group := or(cs.RunAsUser, ps.RunAsUser), or(cs.RunAsGroup, ps.RunAsGroup)
 	switch {
