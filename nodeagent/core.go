@@ -1,11 +1,9 @@
 package nodeagent
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -13,14 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/pod"
-	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
-// Core is one life of an agent without its goroutines: what came in, what is to
-// be done about it, and the files that outlive it. Agent drives it with the
-// clock, the simulation with a clock of its own. Inputs come through its methods
-// with the time they happened; Act then tells what to do. One goroutine owns it.
+// Core is one life of an agent without its goroutines: the machine, which decides,
+// and the files that outlive it. Agent drives it with the clock, the simulation with a
+// clock of its own. Inputs come through its methods with the time they happened; Act
+// then tells what to do. One goroutine owns it.
 //
 // What follows from an input is on disk before Act hands out anything to do
 // about it: whoever dies in between must not orphan a container.
@@ -37,17 +34,8 @@ type Core struct {
 	unsaved    *Update // work that is not on disk yet
 	telling    []told  // output that the last report told of
 
-	silent     time.Time // since when the runtime lists nothing; zero when it does
-	runtime    *wire.Trouble
-	refusing   time.Time // since when the network cannot be programmed; zero when it can
-	networking *wire.Trouble
-	unfit      *wire.Trouble // what the machine lacks, nil for nothing
+	trouble troubles
 }
-
-// troubleAfter is how long the runtime may be seen to answer nothing, or the
-// network not be programmed, before the node says that it cannot work. A service
-// that hangs is replaced sooner, and then it is no news.
-const troubleAfter = 30 * time.Second
 
 // NetworkState is what the node's network should be. The zero value is that of
 // a node which the master has not registered.
@@ -160,22 +148,7 @@ func (c *Core) saveWork() {
 
 // TakeImages fills the report's list and the references known to be present.
 func (c *Core) TakeImages(images []pod.Image) {
-	images = slices.Clone(images)
-	slices.SortFunc(images, func(x, y pod.Image) int {
-		if x.Bytes != y.Bytes {
-			return int(min(1, max(-1, y.Bytes-x.Bytes)))
-		}
-		return slices.Compare(x.Names, y.Names)
-	})
-	c.images = nil
-	for _, i := range images {
-		for _, n := range i.Names {
-			c.machine.images[n] = i.ID
-		}
-		if len(c.images) < imagesReported && len(i.Names) > 0 {
-			c.images = append(c.images, corev1.ContainerImage{Names: i.Names, SizeBytes: i.Bytes})
-		}
-	}
+	c.images = c.machine.takeImages(images)
 }
 
 // Act decides, keeps on disk what must be there before anything is done, and
@@ -183,7 +156,7 @@ func (c *Core) TakeImages(images []pod.Image) {
 func (c *Core) Act(now time.Time) Todo {
 	c.hear()
 	fx := c.machine.step(now)
-	do := Todo{Network: c.network(), Tasks: fx.tasks, Pulls: fx.pulls, Report: fx.changed, List: fx.list, Wake: fx.wake}
+	do := Todo{Network: c.machine.network(&c.programmed), Tasks: fx.tasks, Pulls: fx.pulls, Report: fx.changed, List: fx.list, Wake: fx.wake}
 	if fx.saveAddresses {
 		if err := c.machine.addresses.save(c.addressFile()); err != nil {
 			c.log.WithError(err).Error("pod addresses could not be kept on disk")
@@ -197,40 +170,14 @@ func (c *Core) Act(now time.Time) Todo {
 	return do
 }
 
-// network is the state to program, if it differs from the last one handed out.
-func (c *Core) network() *NetworkState {
-	m := c.machine
-	if m.work == nil || m.work.PodCIDR == "" {
-		return nil // the master has not registered this node yet
-	}
-	want := NetworkState{tables: m.tables, Work: m.work, HostPorts: m.hostPorts()}
-	if have := c.programmed; have.Work != nil && have.tables == want.tables && slices.Equal(have.HostPorts, want.HostPorts) {
-		return nil
-	}
-	c.programmed = want
-	return &want
-}
-
 // InForce notes that a network state is programmed. The caller reports.
 func (c *Core) InForce(s NetworkState) {
-	c.refusing, c.networking = time.Time{}, nil
+	c.trouble.networking.over()
 	c.machine.setNetwork(s.tables)
 	if c.machine.tables == s.tables {
 		c.applied = c.machine.version
 	}
 	c.saveWork()
-}
-
-// Refused notes that a network state could not be programmed. The caller tries on.
-func (c *Core) Refused(err error, now time.Time) {
-	if c.refusing.IsZero() {
-		c.refusing = now
-	}
-	if c.networking == nil && now.Sub(c.refusing) >= troubleAfter {
-		c.networking = &wire.Trouble{
-			Reason: schema.ReasonNetworkUnavailable, Message: fmt.Sprintf("the node's network could not be programmed for %s: %v", troubleAfter, err),
-		}
-	}
 }
 
 // Done takes over how a step of a task ended.
@@ -289,44 +236,18 @@ func (c *Core) Listing() Listing { return c.machine.listing() }
 // Listed corrects what is believed by what the runtime lists. A pod of which
 // anything became known since the listing began is left for the next one.
 func (c *Core) Listed(l Listing, found []pod.Found, now time.Time) {
-	c.silent, c.runtime = time.Time{}, nil
+	c.trouble.runtime.over()
 	c.machine.sync(found, l, now)
-}
-
-// Unlisted notes that the runtime did not list what runs. The caller tries on.
-func (c *Core) Unlisted(err error, now time.Time) {
-	if c.silent.IsZero() {
-		c.silent = now
-	}
-	if c.runtime == nil && now.Sub(c.silent) >= troubleAfter {
-		c.runtime = silentRuntime(err)
-	}
-}
-
-func silentRuntime(err error) *wire.Trouble {
-	return &wire.Trouble{
-		Reason: schema.ReasonRuntimeUnavailable, Message: fmt.Sprintf("the container runtime has not answered for %s: %v", troubleAfter, err),
-	}
-}
-
-// Checked notes what the machine lacks to run containers, "" for nothing, and reports
-// whether that is news.
-func (c *Core) Checked(lacks string) (news bool) {
-	was := c.unfit
-	if c.unfit = nil; lacks != "" {
-		c.unfit = unfit(lacks)
-	}
-	return (was == nil) != (c.unfit == nil) || was != nil && *was != *c.unfit
 }
 
 // Report tells the node as it is; number is that after the last event in it.
 func (c *Core) Report() (r *wire.Report, number uint64) {
 	events, number := c.machine.events.next()
 	pods := c.machine.podReports()
-	c.addTails(pods)
+	c.addTails(pods, c.tailLines)
 	r = c.cfg.words()
 	r.AppliedVersion, r.Pods, r.Images, r.Events = c.applied, pods, c.images, events
-	r.Trouble = cmp.Or(c.unfit, c.runtime, c.networking)
+	r.Trouble = c.trouble.told()
 	return r, number
 }
 
@@ -337,33 +258,4 @@ func (c *Core) Heard(number uint64, now time.Time) (more bool) {
 	c.machine.events.heard(number)
 	more = c.tailsHeard()
 	return more || len(c.machine.events.waiting) > 0
-}
-
-// everyFamily is what differs from nothing.
-var everyFamily = Families{Head: true, Peers: true, Pods: true, Data: true, Services: true}
-
-// FamiliesOf says by the item families of wire.Items which parts changed.
-func FamiliesOf(changed map[string]bool) Families {
-	return Families{
-		Head: changed["node"], Peers: changed["peers"], Pods: changed[wire.FamilyPods],
-		Data: changed["configMaps"] || changed["binaryKeys"] || changed["secrets"], Services: changed["services"],
-		Records: changed[wire.FamilyRecords] || changed[wire.FamilySeals],
-	}
-}
-
-func (f Families) or(g Families) Families {
-	return Families{
-		Head: f.Head || g.Head, Peers: f.Peers || g.Peers, Pods: f.Pods || g.Pods,
-		Data: f.Data || g.Data, Services: f.Services || g.Services, Records: f.Records || g.Records,
-	}
-}
-
-// After joins u to an update before it that nobody took yet.
-func (u Update) After(before Update) Update {
-	u.Logs = append(before.Logs, u.Logs...)
-	u.Changed = before.Changed.or(u.Changed)
-	if u.Work == nil {
-		u.Work, u.Items, u.Version = before.Work, before.Items, before.Version
-	}
-	return u
 }

@@ -211,3 +211,34 @@ func (d podDirs) loadRecords() ([]pod.Observed, error) {
 	}
 	return out, nil
 }
+
+// loadAddresses reads the file that save wrote; a missing one is an empty start.
+func loadAddresses(path string) (*addresses, error) {
+	a := newAddresses()
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return a, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read addresses: %w", err)
+	}
+	if err := json.Unmarshal(data, a); err != nil {
+		return nil, fmt.Errorf("read addresses: %s: %w", path, err)
+	}
+	if a.Given == nil || a.Resting == nil { // a null takes away what was made above
+		return nil, fmt.Errorf("read addresses: %s: what was given or what rests is missing", path)
+	}
+	return a, nil
+}
+
+func (a *addresses) save(path string) error {
+	data, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("save addresses: %w", err)
+	}
+	if err := writeFile(path, data, 0o600, durable); err != nil {
+		return fmt.Errorf("save addresses: %w", err)
+	}
+	a.dirty = false
+	return nil
+}

@@ -55,10 +55,6 @@ func (f *fitness) excuse(ctx context.Context, r Result) Result {
 	return r
 }
 
-func unfit(lacks string) *wire.Trouble {
-	return &wire.Trouble{Reason: schema.ReasonNodeUnfit, Message: "the node cannot run containers: " + lacks}
-}
-
 // AwaitFit returns once this machine passes the checks of cfg, of which neither Runtime
 // nor Network nor Volumes are needed. Until then it tells the master what is lacking:
 // the node is not ready, and nothing is said of what runs on it.

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/dirfd"
+	"fairlead/schema"
 )
 
 const (
@@ -244,4 +245,17 @@ func tail(f *os.File, n int64) error {
 	}
 	_, err = f.Seek(0, io.SeekStart)
 	return err
+}
+
+// tailLines are the last lines of an attempt's log; none where it cannot be read,
+// which is told once: what a pod writes must not stop a report.
+func (c *Core) tailLines(uid types.UID, container string, attempt int) []string {
+	lines := int64(schema.MaxEvidenceLines)
+	most := int64(tailRead)
+	var out bytes.Buffer
+	log := logReader{path: c.dirs.log(uid, container, attempt), options: corev1.PodLogOptions{TailLines: &lines, LimitBytes: &most}}
+	if err := log.copy(context.Background(), &out); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.log.WithError(err).WithField("pod", uid).Warn("a container's last lines could not be read")
+	}
+	return schema.LogTail(out.Bytes())
 }

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -610,4 +611,36 @@ func (m *machine) podReports() []wire.PodReport {
 		})
 	}
 	return out
+}
+
+// network is the state to program, if it differs from the last one handed out, which it
+// then is.
+func (m *machine) network(last *NetworkState) *NetworkState {
+	if m.work == nil || m.work.PodCIDR == "" {
+		return nil // the master has not registered this node yet
+	}
+	want := NetworkState{tables: m.tables, Work: m.work, HostPorts: m.hostPorts()}
+	if last.Work != nil && last.tables == want.tables && slices.Equal(last.HostPorts, want.HostPorts) {
+		return nil
+	}
+	*last = want
+	return &want
+}
+
+// takeImages notes which references are present, and returns what a report lists: the
+// largest.
+func (m *machine) takeImages(images []pod.Image) (listed []corev1.ContainerImage) {
+	images = slices.Clone(images)
+	slices.SortFunc(images, func(x, y pod.Image) int {
+		return cmp.Or(cmp.Compare(y.Bytes, x.Bytes), slices.Compare(x.Names, y.Names))
+	})
+	for _, i := range images {
+		for _, n := range i.Names {
+			m.images[n] = i.ID
+		}
+		if len(listed) < imagesReported && len(i.Names) > 0 {
+			listed = append(listed, corev1.ContainerImage{Names: i.Names, SizeBytes: i.Bytes})
+		}
+	}
+	return listed
 }

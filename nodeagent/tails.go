@@ -1,10 +1,6 @@
 package nodeagent
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"io/fs"
 	"maps"
 	"slices"
 	"time"
@@ -13,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/pod"
-	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -95,8 +90,9 @@ type told struct {
 	lines []string
 }
 
-// addTails puts the lines that are due into the reports, the same lines once.
-func (c *Core) addTails(reports []wire.PodReport) {
+// addTails puts the lines that are due into the reports, the same lines once; read gives
+// the last lines of an attempt.
+func (c *Core) addTails(reports []wire.PodReport, read func(uid types.UID, container string, attempt int) []string) {
 	c.telling = nil
 	for i := range reports {
 		r := &reports[i]
@@ -106,7 +102,7 @@ func (c *Core) addTails(reports []wire.PodReport) {
 			if t.marks == t.heard || t.ended && !tellsEnd(&r.Status, name, t.attempt) {
 				continue
 			}
-			lines := c.tailLines(r.UID, name, t.attempt)
+			lines := read(r.UID, name, t.attempt)
 			if slices.Equal(lines, t.lines) {
 				t.heard = t.marks
 				continue
@@ -128,17 +124,4 @@ func (c *Core) tailsHeard() (more bool) {
 	more = len(c.telling) == tailsSent
 	c.telling = nil
 	return more
-}
-
-// tailLines are the last lines of an attempt's log; none where it cannot be read,
-// which is told once: what a pod writes must not stop a report.
-func (c *Core) tailLines(uid types.UID, container string, attempt int) []string {
-	lines := int64(schema.MaxEvidenceLines)
-	most := int64(tailRead)
-	var out bytes.Buffer
-	log := logReader{path: c.dirs.log(uid, container, attempt), options: corev1.PodLogOptions{TailLines: &lines, LimitBytes: &most}}
-	if err := log.copy(context.Background(), &out); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.log.WithError(err).WithField("pod", uid).Warn("a container's last lines could not be read")
-	}
-	return schema.LogTail(out.Bytes())
 }
