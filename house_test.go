@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"go/ast"
+	"go/importer"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io"
 	"maps"
 	"os"
@@ -31,8 +33,13 @@ type room struct {
 	// may lists the rooms it imports. A room may always import what is inside it.
 	may    []string
 	reason string
-	// pure rooms decide: no clock, no chance, no I/O.
+	// pure rooms decide: no clock, no chance, no I/O, no log.
 	pure bool
+	// shell lists the files of a pure room that carry out what the others decide. They
+	// may do anything; no other file calls a function or method that one of them declares.
+	shell []string
+	// tests says that what its tests import is held to the rule as well.
+	tests bool
 }
 
 const everything = "*"
@@ -46,6 +53,21 @@ var (
 	engine  = append([]string{"reconciler/control", "reconciler/scheduler"}, judged...)
 	planned = append([]string{"reconciler/settle"}, engine...)
 	master  = append([]string{"reconciler/plan", "reconciler/progress", "reconciler/work", "reconciler/follow"}, planned...)
+)
+
+// What stands beside the program.
+var (
+	hosting = []string{
+		"cmd/fairlead/internal/client", "cmd/fairlead/internal/config", "nodeagent/dirfd", "nodeagent/join", "nodeagent/podman", "nodeagent/proxy", "reconciler/trust", "schema",
+	}
+	simulated = append([]string{
+		"cmd/fairlead/internal/local", "nodeagent", "nodeagent/pod", "nodeagent/runtimetest", "nodeagent/uplink",
+		"reconciler", "reconciler/api", "reconciler/gittest", "reconciler/store", "schema/load", "schema/rowtest",
+	}, master...)
+	measured = append([]string{
+		"cmd/fairlead/internal/config", "cmd/fairlead/internal/local", "nodeagent/dns", "nodeagent/network", "nodeagent/proxy",
+		"reconciler", "reconciler/api", "reconciler/gitsource", "reconciler/store", "schema/load",
+	}, master...)
 )
 
 const (
@@ -62,7 +84,7 @@ var rooms = []room{
 	{path: "schema/chance", reason: "tests of every floor draw from it"},
 	{path: "schema/rowtest", may: leaf, reason: "tests of every floor hold their rows of kinds to it"},
 
-	{path: "reconciler/state", may: adapter, reason: "the tables lie below every room that decides"},
+	{path: "reconciler/state", may: adapter, reason: "the tables lie below every room that decides", pure: true},
 	{path: "reconciler/health", may: tables, reason: "whether a workload is well is judged from the tables alone, and by nobody else", pure: true},
 	{path: "reconciler/control", may: judged, reason: deciding, pure: true},
 	{path: "reconciler/scheduler", may: tables, reason: deciding, pure: true},
@@ -71,7 +93,9 @@ var rooms = []room{
 	{path: "reconciler/work", may: append([]string{"reconciler/control"}, tables...), reason: deciding, pure: true},
 	{path: "reconciler/settle", may: engine, reason: "the engine runs controllers and scheduler; plan and the loop call it", pure: true},
 	{path: "reconciler/plan", may: planned, reason: "a plan is the engine on a fork, and nothing of the loop", pure: true},
-	{path: "reconciler", may: master, reason: "the loop declares the small interfaces it needs; cmd brings what is behind them"},
+	{path: "reconciler", may: master, reason: "the loop declares the small interfaces it needs; cmd brings what is behind them", pure: true, shell: []string{
+		"question.go", "rollout.go", "rounds.go", "run.go", "source.go", "turns.go",
+	}},
 	{path: "reconciler/api", may: master, reason: "the doors read snapshots; the loop and the adapters are wired by cmd"},
 	{path: "reconciler/gitsource", may: append([]string{"reconciler/follow"}, adapter...), reason: "it answers what following asks, and knows nothing else of the master"},
 	{path: "reconciler/gittest", may: append([]string{"reconciler", "reconciler/follow"}, leaf...), reason: "a fake knows the interface it keeps and no other implementation of it"},
@@ -80,7 +104,9 @@ var rooms = []room{
 
 	{path: "nodeagent/pod", may: adapter, reason: "the pod plan is pure: wanted and running in, operations out", pure: true},
 	{path: "nodeagent/dirfd", reason: "it knows descriptors and nothing of pods"},
-	{path: "nodeagent", may: node, reason: nodeSide},
+	{path: "nodeagent", may: node, reason: nodeSide, pure: true, shell: []string{
+		"agent.go", "core.go", "disk.go", "execute.go", "fit.go", "logs.go", "mailbox.go", "messages.go", "probehttp.go", "probes.go", "report.go", "runtime.go",
+	}},
 	{path: "nodeagent/runtimetest", may: append([]string{"nodeagent"}, node...), reason: "a fake knows the interface it keeps and no other implementation of it"},
 	{path: "nodeagent/podman", may: node, reason: nodeSide},
 	{path: "nodeagent/network", may: node, reason: nodeSide},
@@ -91,6 +117,14 @@ var rooms = []room{
 	{path: "nodeagent/volume", may: node, reason: nodeSide},
 
 	{path: "cmd/fairlead", may: []string{everything}},
+	{path: "cmd/fairlead/internal/config", may: leaf, reason: "a configuration says what the daemons are to be, and knows none of them"},
+	{path: "cmd/fairlead/internal/client", may: leaf, reason: "a client knows the objects and the master's address, and nothing of the master"},
+	{path: "cmd/fairlead/internal/local", may: hosting, reason: "it starts and stops the daemons of one machine by their configuration, and runs none of them", pure: true, shell: []string{
+		"cgroup.go", "down.go", "examine.go", "host.go", "namespace.go", "process.go", "role.go", "slot.go", "supervise.go", "up.go",
+	}},
+	{path: "cmd/fairlead/internal/sim", may: simulated, reason: "it drives the pure steps over fakes: nothing in it reaches a kernel, a network or a database"},
+	{path: "cmd/fairlead/internal/e2e", may: []string{"schema", "schema/wire", "cmd/fairlead/internal/client", "nodeagent/join"}, tests: true, reason: "it uses the product from outside, as its users and its nodes do"},
+	{path: "cmd/fairlead/internal/bench", may: measured, reason: "it measures the parts and the whole, and simulates nothing"},
 	{path: "cmd/fairlead-hook", may: []string{"reconciler/gitsource"}, reason: "a hook starts with every push: it is small and decides nothing"},
 	{path: "cmd/fairlead-oci", may: []string{"nodeagent/podman"}, reason: "it starts several times for every container: it knows what is handed over and decides nothing"},
 	{path: "cmd/fairlead-kubectl", reason: "kubectl is Kubernetes' own, unchanged"},
@@ -120,7 +154,7 @@ var doors = []struct {
 	{"k8s.io/kubectl", []string{"cmd/fairlead-kubectl"}, "kubectl ships as a binary of its own"},
 }
 
-// forbiddenImports and forbiddenCalls are what a pure room does not touch.
+// forbiddenImports and forbiddenCalls are what decides does not touch.
 var forbiddenImports = []string{
 	"os", "io/ioutil", "io/fs", "net", "net/http", "syscall", "math/rand", "crypto/rand", "database/sql",
 	"golang.org/x/sys", "github.com/sirupsen/logrus", "log",
@@ -151,6 +185,8 @@ type pkg struct {
 	TestGoFiles  []string
 	XTestGoFiles []string
 	Imports      []string
+	TestImports  []string
+	XTestImports []string
 	Deps         []string
 }
 
@@ -193,7 +229,11 @@ func brokenFloors(all []pkg) (out []string) {
 			out = append(out, fmt.Sprintf("%s stands in no room: add it to the table of rooms with what it may import and why", path))
 			continue
 		}
-		for _, imported := range p.Imports {
+		imports := p.Imports
+		if from.tests {
+			imports = slices.Concat(imports, p.TestImports, p.XTestImports)
+		}
+		for _, imported := range imports {
 			to, ours := name(imported)
 			if !ours {
 				continue
@@ -250,44 +290,111 @@ func TestSmallPrograms(t *testing.T) {
 func TestPureRooms(t *testing.T) {
 	for _, p := range packages(t) {
 		path, _ := name(p.ImportPath)
-		if !roomOf(path).pure {
+		r := roomOf(path)
+		if !r.pure {
 			continue
 		}
+		var broken, calls []string
+		needed := map[string]bool{}
+		if len(r.shell) > 0 {
+			calls = shellCallsOf(t, p, r.shell)
+		}
 		for _, file := range p.GoFiles {
-			source, err := os.ReadFile(filepath.Join(p.Dir, file))
-			if err != nil {
-				t.Fatal(err)
+			found := impurities(parsed(t, p, file))
+			for _, c := range calls {
+				if strings.HasPrefix(c, filepath.Join(path, file)+":") {
+					found = append(found, c+": decide in values, and let the shell carry it out")
+				}
 			}
-			impure, err := impurities(filepath.Join(path, file), source)
-			if err != nil {
-				t.Fatal(err)
+			if slices.Contains(r.shell, file) {
+				needed[file] = len(found) > 0 || declaresInterface(parsed(t, p, file))
+			} else {
+				broken = append(broken, found...)
 			}
-			for _, broken := range impure {
-				t.Error(broken)
+		}
+		for _, file := range r.shell {
+			if path == r.path && !needed[file] {
+				broken = append(broken, filepath.Join(path, file)+" does nothing that only a shell may: take it off the room's list")
 			}
+		}
+		for _, b := range broken {
+			t.Error(b)
 		}
 	}
 }
 
-// impurities lists where a file of a pure room reads the clock, rolls dice or
-// does I/O.
-func impurities(file string, source []byte) (out []string, err error) {
-	fset := token.NewFileSet()
-	parsed, err := parser.ParseFile(fset, file, source, parser.SkipObjectResolution)
-	if err != nil {
+// shellCalls lists where the files of a package name functions and methods that the
+// shell's files declare, those of interfaces included.
+func shellCalls(path string, fset *token.FileSet, files []*ast.File, imports types.Importer, shell []string) (out []string, err error) {
+	info := types.Info{Uses: map[*ast.Ident]types.Object{}}
+	check := types.Config{Importer: imports}
+	if _, err := check.Check(path, fset, files, &info); err != nil {
 		return nil, err
 	}
-	for _, spec := range parsed.Imports {
+	for used, what := range info.Uses {
+		f, ok := what.(*types.Func)
+		if ok && f.Pkg() != nil && f.Pkg().Path() == path && slices.Contains(shell, filepath.Base(fset.Position(f.Pos()).Filename)) {
+			out = append(out, fmt.Sprintf("%s uses %s, which is the shell's", fset.Position(used.Pos()), f.Name()))
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// shellCallsOf is shellCalls of a package of the module.
+func shellCallsOf(t *testing.T, p pkg, shell []string) []string {
+	t.Helper()
+	fset, files := token.NewFileSet(), []*ast.File(nil)
+	for _, file := range p.GoFiles {
+		files = append(files, parsedInto(t, fset, p, file))
+	}
+	calls, err := shellCalls(p.ImportPath, fset, files, importer.ForCompiler(fset, "gc", exports(t, p)), shell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return calls
+}
+
+// exports finds what a package imports as it was compiled.
+func exports(t *testing.T, p pkg) importer.Lookup {
+	t.Helper()
+	list := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", p.ImportPath)
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("go list -export: %v", err)
+	}
+	files := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		path, file, _ := strings.Cut(strings.TrimSpace(line), " ")
+		files[path] = file
+	}
+	return func(path string) (io.ReadCloser, error) { return os.Open(files[path]) }
+}
+
+// declaresInterface finds interfaces with methods: what is behind them may do anything.
+func declaresInterface(_ *token.FileSet, f *ast.File) (found bool) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		i, ok := n.(*ast.InterfaceType)
+		found = found || ok && len(i.Methods.List) > 0
+		return !found
+	})
+	return found
+}
+
+// impurities lists where a file that decides reads the clock, rolls dice, writes a log
+// or does I/O.
+func impurities(fset *token.FileSet, f *ast.File) (out []string) {
+	for _, spec := range f.Imports {
 		path := strings.Trim(spec.Path.Value, "\"`")
 		forbidden := slices.ContainsFunc(forbiddenImports, func(f string) bool { return below(path, f) })
 		if forbidden && !slices.Contains(pureNet, path) {
-			out = append(out, fmt.Sprintf("%s imports %s: this room decides, and deciding does no I/O and knows no chance", fset.Position(spec.Pos()), path))
+			out = append(out, fmt.Sprintf("%s imports %s: what decides does no I/O, writes no log and knows no chance", fset.Position(spec.Pos()), path))
 		}
 	}
-	for _, u := range uses(fset, parsed, forbiddenCalls) {
-		out = append(out, u+": this room decides from its inputs alone; `now` is one of them")
+	for _, u := range uses(fset, f, forbiddenCalls) {
+		out = append(out, u+": what decides does so from its inputs alone; `now` is one of them")
 	}
-	return out, nil
+	return out
 }
 
 // localName is the name an import without one of its own goes by.
@@ -407,17 +514,22 @@ func usesIn(t *testing.T, p pkg, file string, what map[string][]string) []string
 // parsed is one file of a package.
 func parsed(t *testing.T, p pkg, file string) (*token.FileSet, *ast.File) {
 	t.Helper()
+	fset := token.NewFileSet()
+	return fset, parsedInto(t, fset, p, file)
+}
+
+func parsedInto(t *testing.T, fset *token.FileSet, p pkg, file string) *ast.File {
+	t.Helper()
 	path, _ := name(p.ImportPath)
 	source, err := os.ReadFile(filepath.Join(p.Dir, file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	fset := token.NewFileSet()
 	f, err := parser.ParseFile(fset, filepath.Join(path, file), source, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fset, f
+	return f
 }
 
 // uses lists where a file names something of a package, given by import path; the
@@ -525,6 +637,8 @@ func TestBrokenRulesAreFound(t *testing.T) {
 		{ImportPath: "fairlead/schema", Imports: []string{"fairlead/schema/wire"}},
 		{ImportPath: "fairlead/shed"},
 		{ImportPath: "fairlead/cmd/fairlead", Imports: []string{"fairlead/nodeagent", "fairlead/reconciler/store"}},
+		{ImportPath: "fairlead/cmd/fairlead/internal/client", Imports: []string{"fairlead/cmd/fairlead/internal/config"}},
+		{ImportPath: "fairlead/cmd/fairlead/internal/e2e", TestImports: []string{"fairlead/schema", "fairlead/reconciler"}},
 	})
 	want := []string{
 		"reconciler/control imports reconciler/settle: " + deciding,
@@ -532,6 +646,8 @@ func TestBrokenRulesAreFound(t *testing.T) {
 		"reconciler/gitsource imports reconciler/store: it answers what following asks, and knows nothing else of the master",
 		"schema imports schema/wire: the schema is what everything stands on: it imports nothing of ours",
 		"shed stands in no room: add it to the table of rooms with what it may import and why",
+		"cmd/fairlead/internal/client imports cmd/fairlead/internal/config: a client knows the objects and the master's address, and nothing of the master",
+		"cmd/fairlead/internal/e2e imports reconciler: it uses the product from outside, as its users and its nodes do",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("floors: %s", diff)
@@ -550,7 +666,8 @@ func TestBrokenRulesAreFound(t *testing.T) {
 		t.Errorf("doors: %s", diff)
 	}
 
-	got, err := impurities("plan.go", []byte(`package plan
+	fset := token.NewFileSet()
+	impure, err := parser.ParseFile(fset, "plan.go", `package plan
 
 import (
 	clock "time"
@@ -561,20 +678,39 @@ import (
 )
 
 func decide(now clock.Time) any { return []any{clock.Now(), metav1.Now(), rand.Int(), netip.Addr{}, now.After(now)} }
-`))
+`, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want = []string{
-		"plan.go:5:2 imports math/rand/v2: this room decides, and deciding does no I/O and knows no chance",
-		"plan.go:11:48 uses clock.Now: this room decides from its inputs alone; `now` is one of them",
-		"plan.go:11:61 uses metav1.Now: this room decides from its inputs alone; `now` is one of them",
+		"plan.go:5:2 imports math/rand/v2: what decides does no I/O, writes no log and knows no chance",
+		"plan.go:11:48 uses clock.Now: what decides does so from its inputs alone; `now` is one of them",
+		"plan.go:11:61 uses metav1.Now: what decides does so from its inputs alone; `now` is one of them",
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, impurities(fset, impure)); diff != "" {
 		t.Errorf("purity: %s", diff)
 	}
 
-	fset := token.NewFileSet()
+	fset = token.NewFileSet()
+	var both []*ast.File
+	for file, text := range map[string]string{
+		"step.go": "package loop\n\ntype loop struct{ write func(); to writer }\ntype writer interface{ put() }\n\nfunc (l loop) step() { l.save(); l.write(); l.to.put(); decide() }\nfunc decide() {}\n",
+		"run.go":  "package loop\n\nfunc (l loop) save() { decide() }\n",
+	} {
+		f, err := parser.ParseFile(fset, file, text, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, f)
+	}
+	if got, err = shellCalls("loop", fset, both, nil, []string{"run.go"}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"step.go:6:26 uses save, which is the shell's"}, got); diff != "" {
+		t.Errorf("shells: %s", diff)
+	}
+
+	fset = token.NewFileSet()
 	shout, err := parser.ParseFile(fset, "shout.go", `package shout
 
 import (
@@ -645,7 +781,7 @@ func roll() {
 // packages asks the go command about every package of the module.
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	list := exec.Command("go", "list", "-e", "-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles,Imports,Deps", "./...")
+	list := exec.Command("go", "list", "-e", "-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles,Imports,TestImports,XTestImports,Deps", "./...")
 	var stderr bytes.Buffer
 	list.Stderr = &stderr
 	out, err := list.Output()
