@@ -42,9 +42,10 @@ var ownFiles = map[string]schema.Kind{
 // fails the test as well.
 var namers = map[string]string{
 	// Tables: a line for each kind that needs no file on their floor.
-	"reconciler/health/idle.go":       "the table's lines of kinds that run nothing",
-	"reconciler/plan/rows.go":         "the table's lines of kinds that make no pods",
-	"reconciler/progress/why/rows.go": "the table's lines of kinds that have nothing to tell",
+	"reconciler/health/idle.go":         "the table's lines of kinds that run nothing",
+	"reconciler/plan/rows.go":           "the table's lines of kinds that make no pods",
+	"reconciler/progress/why/rows.go":   "the table's lines of kinds that have nothing to tell",
+	"cmd/fairlead/internal/sim/rows.go": "the table's lines of kinds that promise nothing",
 
 	// What the machine does with pods on nodes, whatever made them.
 	"reconciler/scheduler/view.go": "it counts pods on nodes",
@@ -54,16 +55,16 @@ var namers = map[string]string{
 	"cmd/fairlead/why.go":          "it reads the log of a pod",
 
 	// What nodes need: the families of the wire, and the values of Secrets.
-	"reconciler/api/door.go":  "it makes the items of the wire's families",
-	"reconciler/work/work.go": "it makes the items of the wire's families",
-	"reconciler/vault.go":     "it holds the values of Secrets",
-	"reconciler/question.go":  "it keeps the values of Secrets from who asks",
-	"cmd/fairlead/master.go":  "it opens the values of Secrets for nodes",
+	"reconciler/api/door.go":              "it makes the items of the wire's families",
+	"reconciler/work/work.go":             "it makes the items of the wire's families",
+	"reconciler/vault.go":                 "it holds the values of Secrets",
+	"reconciler/question.go":              "it keeps the values of Secrets from who asks",
+	"cmd/fairlead/master.go":              "it opens the values of Secrets for nodes",
+	"cmd/fairlead/internal/sim/master.go": "it opens the values of Secrets for nodes",
 
 	"cmd/fairlead/internal/bench/validate.go": "it measures how long a tree of Deployments takes to be judged",
 
 	// Still to become rows.
-	"cmd/fairlead/internal/sim": "the oracle judges what is shaped like a Deployment",
 	"schema/load":               "the judgement of a tree knows Services, Namespaces and Sources",
 }
 

@@ -119,12 +119,7 @@ func (w *World) live(faults []Fault, skip map[int]bool) {
 	commit := ""
 	if !w.await(time.Minute, func() bool {
 		if commit == "" {
-			final := slices.Clone(w.team.good)
-			for i := range final {
-				final[i].config++
-				final[i].replicas = min(final[i].replicas, 2) // there is room for that
-			}
-			w.push("the last\n\nFairlead-Allow-Prune: 1000\nFairlead-Retry: faults are over", final, func(c string, err error) { commit = c })
+			w.push("the last\n\nFairlead-Allow-Prune: 1000\nFairlead-Retry: faults are over", w.team.last(), func(c string, err error) { commit = c })
 			w.pass(time.Second)
 		}
 		return commit != ""
@@ -299,7 +294,7 @@ func (w *World) strike(f Fault) {
 	case "the branch vanishes":
 		w.moveBranch("", f.For)
 	case "the branch is rewritten":
-		w.moveBranch(w.commit("", "another history", w.team.apps[:1]), f.For)
+		w.moveBranch(w.commit("", "another history", w.team.asked[:1]), f.For)
 	case "the tree is empty":
 		w.emptyTree()
 	}

@@ -404,7 +404,7 @@ func (m *master) judge(commit string) (*plan.Plan, error) {
 	if !m.alive || m.recovering() || m.w.now.Before(m.paused) {
 		return nil, errors.New("there is no master")
 	}
-	if m.feed.Snapshot().Get(schema.Key{Kind: schema.KindSource, Name: sourceName}) == nil {
+	if _, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", sourceName); !ok {
 		return nil, errors.New("the master has only just begun")
 	}
 	cand, err := m.follower.JudgeCommit(m.w.ctx, sourceName, m.w.git, commit)

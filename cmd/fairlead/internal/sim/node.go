@@ -64,7 +64,7 @@ type app struct {
 
 // images that can be had; what an app does is in its tag.
 var images = []string{
-	"localhost/app:v1", "localhost/app:v2", "localhost/app:v3", "localhost/app:v4", "localhost/app:slow", "localhost/app:crash", "localhost/app:sick",
+	"localhost/app:v1", "localhost/app:v2", "localhost/app:v3", "localhost/app:v4", "localhost/app:slow", "localhost/app:crash", "localhost/app:sick", "localhost/app:done",
 }
 
 func newNode(w *World, i int, skew time.Duration) *node {
@@ -135,6 +135,8 @@ func (n *node) began(id string, a *app) {
 	switch tag {
 	case "crash":
 		w.after(w.between(100*time.Millisecond, 2*time.Second), func() { n.dies(id, pod.Exit{Code: 1}) })
+	case "done":
+		w.after(w.between(2*time.Second, 20*time.Second), func() { n.dies(id, pod.Exit{}) })
 	case "sick":
 	case "slow":
 		a.ready = w.now.Add(w.between(3*time.Second, 8*time.Second))

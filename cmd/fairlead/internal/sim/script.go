@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -55,17 +53,10 @@ func ReadScript(path string) (*Script, error) {
 }
 
 // sentences are what a script can say.
-var sentences = []struct {
-	form *regexp.Regexp
-	do   func(w *World, of []string) string // "" or what is wrong
-}{
-	{regexp.MustCompile(`^(\w+) runs (\d+) of (\w+)$`), func(w *World, of []string) string {
-		replicas, _ := strconv.Atoi(of[2])
-		return w.pushApp(appSpec{name: of[1], replicas: replicas, tag: of[3], surge: 1})
-	}},
+var sentences = slices.Concat(deploymentSentences, podSentences, []sentence{
 	{regexp.MustCompile(`^(\w+) is no more(?:, (\d+) may go)?$`), func(w *World, of []string) string {
-		var next []appSpec
-		for _, a := range w.team.apps {
+		var next []workload
+		for _, a := range w.team.asked {
 			if a.name != of[1] {
 				next = append(next, a)
 			}
@@ -130,12 +121,17 @@ var sentences = []struct {
 	}},
 	{regexp.MustCompile(`^now: (.+)$`), func(w *World, of []string) string { return w.claim(of[1]) }},
 	{regexp.MustCompile(`^quiet$`), func(w *World, _ []string) string { w.quiet(); return "" }},
+})
+
+type sentence struct {
+	form *regexp.Regexp
+	do   func(w *World, of []string) string // "" or what is wrong
 }
 
-func (w *World) pushApp(a appSpec) string {
-	next := make([]appSpec, 0, len(w.team.apps)+1)
+func (w *World) pushWorkload(a workload) string {
+	next := make([]workload, 0, len(w.team.asked)+1)
 	found := false
-	for _, b := range w.team.apps {
+	for _, b := range w.team.asked {
 		if b.name == a.name {
 			b, found = a, true
 		}
@@ -144,12 +140,12 @@ func (w *World) pushApp(a appSpec) string {
 	if !found {
 		next = append(next, a)
 	}
-	return w.pushNow(fmt.Sprintf("%s runs %d of %s", a.name, a.replicas, a.tag), next)
+	return w.pushNow(fmt.Sprintf("%s: %s x %d of %s", a.kind, a.name, a.replicas, a.tag), next)
 }
 
 // pushNow pushes, again and again for a minute where there is no master.
-func (w *World) pushNow(message string, apps []appSpec) string {
-	w.team.apps = apps
+func (w *World) pushNow(message string, apps []workload) string {
+	w.team.asked = apps
 	var failed error
 	taken := false
 	w.await(time.Minute, func() bool {
@@ -166,10 +162,7 @@ func (w *World) pushNow(message string, apps []appSpec) string {
 }
 
 // claims are what a script can say of the cluster.
-var claims = []struct {
-	form *regexp.Regexp
-	hold func(w *World, of []string) string
-}{
+var claims = slices.Concat(deploymentClaims, podClaims, []claim{
 	{regexp.MustCompile(`^all is as Git asks$`), func(w *World, _ []string) string {
 		tip, _, _ := w.git.Branch("main")
 		return w.truth.rest(tip)
@@ -188,36 +181,17 @@ var claims = []struct {
 		}
 		return ""
 	}},
-	{regexp.MustCompile(`^(\w+) has (\d+) ready of (\w+)$`), func(w *World, of []string) string {
-		d, ok := state.Get[*appsv1.Deployment](w.truth.latest, "shop", of[1])
-		if !ok {
-			return "there is no such deployment"
-		}
-		count := 0
-		for p := range state.All[*corev1.Pod](w.truth.latest, "shop") {
-			owner, ok := deploymentOf(w.truth.latest, p)
-			n := w.node(schema.NodeName(p.Spec.NodeName))
-			if ok && owner.UID == d.UID && p.DeletionTimestamp == nil && isReady(p) && n != nil && n.lives(p.UID) && strings.HasSuffix(p.Spec.Containers[0].Image, ":"+of[3]) {
-				count++
-			}
-		}
-		if fmt.Sprint(count) != of[2] {
-			return fmt.Sprintf("it has %d", count)
-		}
-		return ""
-	}},
 	{regexp.MustCompile(`^n(\d+) is (Ready|not Ready)$`), func(w *World, of []string) string {
 		if nodeReady(w.truth.latest, "n"+of[1]) != (of[2] == "Ready") {
 			return "it is not so"
 		}
 		return ""
 	}},
-	{regexp.MustCompile(`^there is no (\w+)$`), func(w *World, of []string) string {
-		if _, ok := state.Get[*appsv1.Deployment](w.truth.latest, "shop", of[1]); ok {
-			return "there is"
-		}
-		return ""
-	}},
+})
+
+type claim struct {
+	form *regexp.Regexp
+	hold func(w *World, of []string) string // "" or what is wrong
 }
 
 func (w *World) claim(text string) string {

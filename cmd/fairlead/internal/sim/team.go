@@ -23,147 +23,86 @@ const (
 type team struct {
 	w      *World
 	chance *rand.Rand
-	apps   []appSpec // as last asked for
-	good   []appSpec // the last ones without a flaw
+	pods   *rand.Rand // of what is asked for of pods
+	asked  []workload // at last
+	good   []workload // the last ones without a flaw
 	turn   int
 	tip    string // of the team's clone
 }
 
-// appSpec is one application of the tree: a Deployment and a Service.
-type appSpec struct {
-	name        string
-	replicas    int
-	tag         string
-	surge, down int
-	recreate    bool
-	liveness    bool
-	config      int
-}
-
 func newTeam(w *World, seed uint64) *team {
-	return &team{w: w, chance: stream(seed, "team")}
+	return &team{w: w, chance: stream(seed, "team"), pods: stream(seed, "pods")}
 }
 
 // files renders a tree.
-func files(apps []appSpec) map[string]string {
+func files(asked []workload) map[string]string {
 	out := map[string]string{
 		"shop/base.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
 	}
-	for _, a := range apps {
-		strategy := fmt.Sprintf("{type: RollingUpdate, rollingUpdate: {maxSurge: %d, maxUnavailable: %d}}", a.surge, a.down)
-		if a.recreate {
-			strategy = "{type: Recreate}"
-		}
-		liveness := ""
-		if a.liveness {
-			liveness = "\n          livenessProbe: {exec: {command: [/program, print, ok]}, periodSeconds: 2, failureThreshold: 2}"
-		}
-		out["shop/"+a.name+".yaml"] = strings.NewReplacer("NAME", a.name, "REPLICAS", fmt.Sprint(a.replicas), "TAG", a.tag, "STRATEGY", strategy, "LIVENESS", liveness,
-			"CONFIG", fmt.Sprint(a.config), "GRACE", fmt.Sprint(graceSeconds), "DEADLINE", fmt.Sprint(int(progressDeadline.Seconds()))).Replace(`apiVersion: apps/v1
-kind: Deployment
-metadata: {name: NAME, namespace: shop}
-spec:
-  replicas: REPLICAS
-  progressDeadlineSeconds: DEADLINE
-  strategy: STRATEGY
-  selector: {matchLabels: {app: NAME}}
-  template:
-    metadata: {labels: {app: NAME}}
-    spec:
-      terminationGracePeriodSeconds: GRACE
-      tolerations:
-        - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 5}
-        - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 5}
-      containers:
-        - name: app
-          image: localhost/app:TAG
-          envFrom: [{configMapRef: {name: NAME}}]
-          resources: {requests: {cpu: 100m, memory: 16Mi}}
-          readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 1}LIVENESS
----
-apiVersion: v1
-kind: Service
-metadata: {name: NAME, namespace: shop}
-spec:
-  selector: {app: NAME}
-  ports: [{port: 80, targetPort: 8080}]
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: NAME, namespace: shop}
-data: {turn: "CONFIG"}
-`)
+	for _, a := range asked {
+		out["shop/"+a.name+".yaml"] = rows.Of(a.kind).asks.Do.text(a)
 	}
 	return out
 }
 
 // begin is the tree of the first push.
 func (t *team) begin() {
-	for i := range 2 + t.chance.IntN(3) {
-		t.apps = append(t.apps, t.draw(fmt.Sprintf("app%d", i)))
+	for _, r := range rows.All() {
+		if r.asks.Do.begin != nil {
+			t.asked = append(t.asked, r.asks.Do.begin(t)...)
+		}
 	}
-	t.good = slices.Clone(t.apps)
-}
-
-func (t *team) draw(name string) appSpec {
-	a := appSpec{name: name, replicas: 1 + t.chance.IntN(3), tag: "v1", surge: 1, liveness: t.chance.IntN(4) == 0}
-	switch t.chance.IntN(4) {
-	case 0:
-		a.surge, a.down = 0, 1
-	case 1:
-		a.surge, a.down = 1, 1
-	case 2:
-		a.recreate = t.chance.IntN(2) == 0
-	}
-	return a
+	t.good = slices.Clone(t.asked)
 }
 
 // change makes the next tree.
 func (t *team) change() string {
 	t.turn++
-	next := slices.Clone(t.apps)
-	if !flawless(next) {
-		next = slices.Clone(t.good) // a team mends what it broke
+	from := t.asked
+	if !flawless(from) {
+		from = t.good // a team fixes what it broke
 	}
+	var next []workload
 	what := ""
-	for range 1 + t.chance.IntN(2) {
-		i := t.chance.IntN(len(next))
-		switch kind := t.chance.IntN(10); {
-		case kind < 4:
-			next[i].tag = fmt.Sprint("v", 1+t.chance.IntN(4))
-			what += fmt.Sprintf(" %s to %s", next[i].name, next[i].tag)
-		case kind < 6:
-			next[i].replicas = t.chance.IntN(5)
-			what += fmt.Sprintf(" %s x %d", next[i].name, next[i].replicas)
-		case kind == 6:
-			next[i].config++
-			what += fmt.Sprintf(" configuration of %s", next[i].name)
-		case kind == 7 && len(next) < 5:
-			name := fmt.Sprintf("app%d", 10+t.turn)
-			next = append(next, t.draw(name))
-			what += " with " + name
-		case kind == 8 && len(next) > 2:
-			what += " without " + next[i].name
-			next = slices.Delete(next, i, i+1)
-		default:
-			next[i].tag = []string{"crash", "sick", "slow"}[t.chance.IntN(3)]
-			what += fmt.Sprintf(" %s to %s", next[i].name, next[i].tag)
+	for _, r := range rows.All() {
+		if r.asks.Do.change == nil {
+			continue
 		}
+		mine, changed := r.asks.Do.change(t, ofKind(from, r.kind))
+		next, what = append(next, mine...), what+changed
 	}
-	t.apps = next
+	t.asked = next
 	if flawless(next) {
 		t.good = slices.Clone(next)
 	}
 	return strings.TrimSpace(what)
 }
 
-func flawless(apps []appSpec) bool {
-	return !slices.ContainsFunc(apps, func(a appSpec) bool { return a.tag == "crash" || a.tag == "sick" })
+// ofKind is a copy of what is asked for of one kind.
+func ofKind(asked []workload, kind schema.Kind) (out []workload) {
+	for _, a := range asked {
+		if a.kind == kind {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// last is the tree of the last push, when faults are over.
+func (t *team) last() (out []workload) {
+	for _, a := range t.good {
+		out = append(out, rows.Of(a.kind).asks.Do.last(a))
+	}
+	return out
+}
+
+func flawless(asked []workload) bool {
+	return !slices.ContainsFunc(asked, func(a workload) bool { return !rows.Of(a.kind).asks.Do.flawless(a) })
 }
 
 // commit makes a commit on top of another and notes what it asks for.
-func (w *World) commit(parent, message string, apps []appSpec) string {
-	c := gittest.Commit{Message: message, Time: w.now, Files: files(apps)}
+func (w *World) commit(parent, message string, asked []workload) string {
+	c := gittest.Commit{Message: message, Time: w.now, Files: files(asked)}
 	if parent != "" {
 		c.Parents = []string{parent}
 	}
@@ -192,7 +131,7 @@ func (w *World) learn(commit, message string, files map[string]string) {
 
 // push is git push: judged before it is taken, refused if the branch has moved
 // meanwhile, looked at by the master after.
-func (w *World) push(message string, apps []appSpec, done func(commit string, err error)) {
+func (w *World) push(message string, asked []workload, done func(commit string, err error)) {
 	tip, _, err := w.git.Branch("main")
 	if err != nil {
 		done("", err)
@@ -205,7 +144,7 @@ func (w *World) push(message string, apps []appSpec, done func(commit string, er
 			return
 		}
 	}
-	commit := w.commit(tip, message, apps)
+	commit := w.commit(tip, message, asked)
 	p, err := w.master.judge(commit)
 	if err != nil {
 		w.note("push of %.12s (%s) is refused: %v", commit, subject(message), err)
@@ -237,13 +176,13 @@ func (t *team) pushes(during time.Duration) {
 	ignore := func(string, error) {}
 	at := 3 * time.Second
 	t.begin()
-	t.w.after(at, func() { t.w.push("the first", t.apps, ignore) })
+	t.w.after(at, func() { t.w.push("the first", t.asked, ignore) })
 	for at += t.some(5*time.Second, 40*time.Second); at < during; at += t.some(2*time.Second, 60*time.Second) {
 		twice := t.chance.IntN(6) == 0
 		t.w.after(at, func() {
-			t.w.push(t.change(), t.apps, ignore)
+			t.w.push(t.change(), t.asked, ignore)
 			if twice {
-				t.w.push(t.change(), t.apps, ignore)
+				t.w.push(t.change(), t.asked, ignore)
 			}
 		})
 	}

@@ -10,11 +10,9 @@ import (
 	"syscall"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"fairlead/nodeagent/pod"
 	"fairlead/reconciler/state"
@@ -49,7 +47,10 @@ type truth struct {
 	released  map[netip.Addr]release
 	missing   map[string]time.Time // since when a table leads to a sandbox that is gone
 	deadReady map[types.UID]time.Time
-	trees     map[string]tree // by commit
+	finished  map[types.UID]corev1.PodPhase // of what ended: how
+	left      map[schema.Key]bool           // pods that went by themselves while Git asks for them
+	selectors map[string]labels.Selector    // of every service there was
+	trees     map[string]tree               // by commit
 	contact   map[schema.NodeName]time.Time
 	applied   string
 }
@@ -74,7 +75,7 @@ func newTruth(w *World) *truth {
 	return &truth{
 		w: w, recovered: true, latest: state.Empty(state.Counters{}), model: map[schema.Key]uint64{}, bound: map[types.UID]binding{}, highest: map[string]int64{},
 		released: map[netip.Addr]release{}, missing: map[string]time.Time{}, deadReady: map[types.UID]time.Time{}, trees: map[string]tree{},
-		contact: map[schema.NodeName]time.Time{},
+		contact: map[schema.NodeName]time.Time{}, finished: map[types.UID]corev1.PodPhase{}, left: map[schema.Key]bool{}, selectors: map[string]labels.Selector{},
 	}
 }
 
@@ -167,14 +168,17 @@ func (t *truth) published(before *state.Snapshot, feed *state.Feed) {
 				t.deleted(was, s, old)
 			}
 		}
+		if old, ok := c.Old.(*corev1.Pod); ok && c.New == nil && old.DeletionTimestamp == nil {
+			t.deleted(was, s, old)
+		}
 		if n, ok := c.New.(*corev1.Node); ok {
 			if old, ok := c.Old.(*corev1.Node); ok {
 				t.nodeChanged(old, n)
 			}
 		}
 	}
+	t.promises(s)
 	t.source(was, s)
-	t.budgets(s)
 	t.capacity(s)
 }
 
@@ -219,8 +223,8 @@ func (t *truth) source(was, s *state.Snapshot) {
 		}
 	}
 	slices.SortFunc(have, schema.Key.Compare)
-	if !slices.Equal(have, asked.keys) {
-		t.w.broken("S4", "applied is %.12s, which asks for %v; there is %v", commit, asked.keys, have)
+	if wanted := t.present(asked.keys, have); !slices.Equal(have, wanted) {
+		t.w.broken("S4", "applied is %.12s, which asks for %v; there is %v", commit, wanted, have)
 	}
 	if commit == t.applied {
 		return
@@ -247,43 +251,42 @@ func (t *truth) source(was, s *state.Snapshot) {
 	}
 }
 
+// present are the keys without those of objects that went by themselves.
+func (t *truth) present(asked, have []schema.Key) (out []schema.Key) {
+	for _, key := range asked {
+		mayMiss := rows.Of(key.Kind).missing.Do
+		if _, found := slices.BinarySearchFunc(have, key, schema.Key.Compare); found || mayMiss == nil || !mayMiss(t, key) {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+// promises holds every object to what its kind promises at every instant.
+func (t *truth) promises(s *state.Snapshot) {
+	for _, r := range rows.All() {
+		if r.holds.Do == nil {
+			continue
+		}
+		for obj := range s.List(r.kind, "") {
+			r.holds.Do(t, s, obj)
+		}
+	}
+}
+
+// deleted is told of every pod that a round let go.
+func (t *truth) deleted(was, s *state.Snapshot, p *corev1.Pod) {
+	t.w.note("%s is to go from %s", p.Name, p.Spec.NodeName)
+	for _, r := range rows.All() {
+		if r.leaves.Do != nil {
+			r.leaves.Do(t, was, s, p)
+		}
+	}
+}
+
 func (t *truth) failed(r state.Reader, commit string) bool {
 	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(sourceName, commit))
 	return ok && (rev.Status.Phase == schema.PhaseFailed || rev.Status.Phase == schema.PhaseRolledBack)
-}
-
-func deploymentOf(r state.Reader, p *corev1.Pod) (*appsv1.Deployment, bool) {
-	for _, o := range p.OwnerReferences {
-		if rs, ok := state.Get[*appsv1.ReplicaSet](r, p.Namespace, o.Name); ok {
-			return ownerOf(r, rs)
-		}
-	}
-	return nil, false
-}
-
-// ownerOf is the Deployment that controls rs, if it is still there and still the same
-// one.
-func ownerOf(r state.Reader, rs *appsv1.ReplicaSet) (*appsv1.Deployment, bool) {
-	ref := metav1.GetControllerOf(rs)
-	if ref == nil || ref.Kind != string(schema.KindDeployment) {
-		return nil, false
-	}
-	d, ok := state.Get[*appsv1.Deployment](r, rs.Namespace, ref.Name)
-	return d, ok && d.UID == ref.UID
-}
-
-// podsOf are a deployment's pods that stay, and how many of them are ready.
-func podsOf(r state.Reader, d *appsv1.Deployment) (all, ready int) {
-	for p := range state.All[*corev1.Pod](r, d.Namespace) {
-		if owner, ok := deploymentOf(r, p); !ok || owner.UID != d.UID || p.DeletionTimestamp != nil || ended(p) {
-			continue
-		}
-		all++
-		if isReady(p) {
-			ready++
-		}
-	}
-	return all, ready
 }
 
 func ended(p *corev1.Pod) bool {
@@ -307,51 +310,6 @@ func nodeReady(r state.Reader, name string) bool {
 	return ok && slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
 		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 	})
-}
-
-// limits are a deployment's surge and what may be unavailable, in pods.
-func limits(d *appsv1.Deployment) (surge, unavailable int) {
-	want := int(*d.Spec.Replicas)
-	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
-		return 0, want
-	}
-	up, _ := intstr.GetScaledValueFromIntOrPercent(d.Spec.Strategy.RollingUpdate.MaxSurge, want, true)
-	down, _ := intstr.GetScaledValueFromIntOrPercent(d.Spec.Strategy.RollingUpdate.MaxUnavailable, want, false)
-	if up == 0 && down == 0 {
-		down = 1
-	}
-	return up, down
-}
-
-// budgets: never more pods than desired and surge (S6).
-func (t *truth) budgets(s *state.Snapshot) {
-	for d := range state.All[*appsv1.Deployment](s, "") {
-		surge, _ := limits(d)
-		if all, _ := podsOf(s, d); all > int(*d.Spec.Replicas)+surge && d.Generation == d.Status.ObservedGeneration && d.DeletionTimestamp == nil {
-			t.w.broken("S6", "deployment %s has %d pods, wants %d and allows %d more", d.Name, all, *d.Spec.Replicas, surge)
-		}
-	}
-}
-
-// deleted is told of every pod that a round let go: one that was ready must have
-// been one too many, or stand on a lost node (S6).
-func (t *truth) deleted(was, s *state.Snapshot, p *corev1.Pod) {
-	t.w.note("%s is to go from %s", p.Name, p.Spec.NodeName)
-	before, ok := deploymentOf(was, p)
-	if !ok || !isReady(p) || p.Spec.NodeName == "" {
-		return
-	}
-	if !nodeReady(s, p.Spec.NodeName) || !nodeReady(was, p.Spec.NodeName) {
-		return // lost with its node
-	}
-	d, ok := state.Get[*appsv1.Deployment](s, before.Namespace, before.Name)
-	if !ok || d.UID != before.UID || d.DeletionTimestamp != nil {
-		return // it went whole, as the tree asks
-	}
-	_, unavailable := limits(d)
-	if _, ready := podsOf(s, d); ready < int(*d.Spec.Replicas)-unavailable {
-		t.w.broken("S6", "%s was ready and goes: deployment %s keeps %d ready of %d, %d may be missing", p.Name, d.Name, ready, *d.Spec.Replicas, unavailable)
-	}
 }
 
 // troubled: a node says that it cannot work only after its runtime was away for
@@ -433,6 +391,9 @@ func (t *truth) started(n *node, a *app) {
 		return
 	}
 	epoch, _ := strconv.ParseInt(a.spec.Labels[pod.LabelEpoch], 10, 64)
+	if how := t.finished[uid]; how != "" {
+		t.w.broken("S2", "%s starts %s, whose pod is %s", n.name, a.spec.Name, how)
+	}
 	id := fmt.Sprint(n.name, "/", a.spec.Labels[pod.LabelNamespace], "/", a.spec.Labels[pod.LabelPod])
 	if epoch < t.highest[id] || epoch != b.epoch {
 		t.w.broken("S2", "%s starts %s of epoch %d, %d was seen and %d is bound", n.name, a.spec.Name, epoch, t.highest[id], b.epoch)
@@ -527,20 +488,6 @@ func (t *truth) signalled(n *node, id string, a *app, s syscall.Signal) {
 	}
 }
 
-func leadsTo(table *wire.Work, ip netip.Addr) bool {
-	if table == nil {
-		return false
-	}
-	for _, s := range table.Services {
-		for _, e := range s.Endpoints {
-			if e.IP == ip.String() {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // removed is Podman's forced removal of what runs.
 func (t *truth) removed(n *node, id string, a *app) {
 	if reason := t.justified(n, id, a); reason == "" {
@@ -586,32 +533,6 @@ func (t *truth) looks() {
 	t.liars()
 	if n := len(m.inputs); n > 10*maxInputs {
 		t.w.broken("S20", "%d inputs wait for the loop", n)
-	}
-}
-
-// backends: what a node in contact sends requests to is a pod of that service (S9).
-func (t *truth) backends(n *node) {
-	if !t.inContact(n, inContact) || n.table == nil {
-		return
-	}
-	for _, name := range slices.Sorted(maps.Keys(n.table.Services)) {
-		for _, e := range n.table.Services[name].Endpoints {
-			owner, has := t.owner(e.IP)
-			key := fmt.Sprint(n.name, name, e.IP)
-			if has {
-				delete(t.missing, key)
-				if p, ok := state.PodByUID(t.latest, owner); ok && p.Namespace+"/"+p.Labels["app"] != name {
-					t.w.broken("S9", "%s sends requests for %s to %s, which is %s's", n.name, name, e.IP, p.Name)
-				}
-				continue
-			}
-			if t.missing[key].IsZero() {
-				t.missing[key] = t.w.now
-			}
-			if t.w.now.Sub(t.missing[key]) > sandboxOwner+silentNode {
-				t.w.broken("S9", "%s sends requests for %s to %s, where nobody is", n.name, name, e.IP)
-			}
-		}
 	}
 }
 
@@ -680,82 +601,68 @@ func (t *truth) rest(commit string) string {
 	if rev.Status.Phase != schema.PhaseHealthy {
 		return fmt.Sprintf("the revision is %s", rev.Status.Phase)
 	}
-	expected := map[string][]string{} // addresses by service
-	pods := map[types.UID]bool{}
-	for d := range state.All[*appsv1.Deployment](t.latest, "") {
-		running := 0
-		expected[d.Namespace+"/"+d.Name] = nil
-		for p := range state.All[*corev1.Pod](t.latest, d.Namespace) {
-			owner, ok := deploymentOf(t.latest, p)
-			if !ok || owner.UID != d.UID {
-				continue
-			}
-			n := t.w.node(schema.NodeName(p.Spec.NodeName))
-			if p.DeletionTimestamp != nil || n == nil || !isReady(p) || isStale(p) {
-				return p.Name + " is not at rest"
-			}
-			if p.Spec.Containers[0].Image != d.Spec.Template.Spec.Containers[0].Image {
-				return p.Name + " has an old image"
-			}
-			if !n.lives(p.UID) {
-				return p.Name + " does not run"
-			}
-			if n.live[p.UID].String() != p.Status.PodIP {
-				return fmt.Sprintf("%s has address %s and says %s", p.Name, n.live[p.UID], p.Status.PodIP)
-			}
-			pods[p.UID] = true
-			running++
-			expected[d.Namespace+"/"+d.Name] = append(expected[d.Namespace+"/"+d.Name], p.Status.PodIP)
+	pods := podSet{}
+	for _, r := range rows.All() {
+		if r.rests.Do == nil {
+			continue
 		}
-		if running != int(*d.Spec.Replicas) {
-			return fmt.Sprintf("deployment %s has %d of %d", d.Name, running, *d.Spec.Replicas)
+		for obj := range t.latest.List(r.kind, "") {
+			if why := r.rests.Do(t, obj, pods); why != "" {
+				return why
+			}
 		}
 	}
+	for p := range state.All[*corev1.Pod](t.latest, "") {
+		if pods[p.UID] == nil {
+			return p.Name + " is there for nothing"
+		}
+	}
+	return t.nodesRest(pods)
+}
+
+// serves says what keeps a pod from being at rest and serving; "" for nothing.
+func (t *truth) serves(p *corev1.Pod) string {
+	n := t.w.node(schema.NodeName(p.Spec.NodeName))
+	switch {
+	case p.DeletionTimestamp != nil || n == nil || !isReady(p) || isStale(p):
+		return p.Name + " is not at rest"
+	case !n.lives(p.UID):
+		return p.Name + " does not run"
+	case n.live[p.UID].String() != p.Status.PodIP:
+		return fmt.Sprintf("%s has address %s and says %s", p.Name, n.live[p.UID], p.Status.PodIP)
+	}
+	return ""
+}
+
+// nodesRest says what is on nodes that is no pod's.
+func (t *truth) nodesRest(pods podSet) string {
 	for _, n := range t.w.nodes {
 		if !nodeReady(t.latest, string(n.name)) {
 			return string(n.name) + " is not Ready"
 		}
 		for id, a := range n.apps {
-			if n.running(id) && !pods[a.spec.Pod] {
+			if n.running(id) && pods[a.spec.Pod] == nil {
 				return fmt.Sprintf("%s runs %s, which is no pod's", n.name, a.spec.Name)
 			}
 		}
 		for uid := range n.live {
-			if !pods[uid] {
+			if pods[uid] == nil {
 				return fmt.Sprintf("%s holds a sandbox of %s, which is no pod", n.name, uid)
 			}
 		}
 		if left := n.leftovers(pods); left != "" {
 			return left
 		}
-		if n.table == nil {
-			return string(n.name) + " has no table"
-		}
-		for name, svc := range n.table.Services {
-			var have []string
-			for _, e := range svc.Endpoints {
-				have = append(have, e.IP)
-			}
-			want := expected[name]
-			slices.Sort(have)
-			slices.Sort(want)
-			if !slices.Equal(have, want) {
-				return fmt.Sprintf("%s leads %s to %v, not %v", n.name, name, have, want)
-			}
-		}
-		if len(n.table.Services) != len(expected) {
-			return fmt.Sprintf("%s knows %d services of %d", n.name, len(n.table.Services), len(expected))
-		}
 	}
 	return ""
 }
 
 // leftovers names a container, dead or alive, that belongs to no pod (S10).
-func (n *node) leftovers(pods map[types.UID]bool) string {
+func (n *node) leftovers(pods podSet) string {
 	for _, name := range n.runtime.Names() {
 		known := false
 		for _, a := range n.apps {
-			known = known || a.spec.Name == name && pods[a.spec.Pod]
+			known = known || a.spec.Name == name && pods[a.spec.Pod] != nil
 		}
 		if !known {
 			return fmt.Sprintf("%s has container %s, which is no pod's", n.name, strings.TrimSpace(name))
