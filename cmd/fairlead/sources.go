@@ -27,11 +27,6 @@ import (
 )
 
 const (
-	// remoteGap is how far apart looks at another machine's repository are,
-	// whatever webhooks say.
-	remoteGap = time.Second
-	// localGap is the same for a repository on this machine's disk.
-	localGap = 20 * time.Millisecond
 	// watchAnew is after how long a directory is watched by its name again: another
 	// may have taken its place.
 	watchAnew = time.Minute
@@ -206,7 +201,7 @@ func (s *sources) adjust(ctx context.Context, snapshot *state.Snapshot) {
 	s.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(running)) {
 		src, stays := wanted[name]
-		if stays && sameRepository(running[name].spec, src.Spec) {
+		if stays && follow.SameRepository(running[name].spec, src.Spec) {
 			continue
 		}
 		running[name].close()
@@ -222,17 +217,6 @@ func (s *sources) adjust(ctx context.Context, snapshot *state.Snapshot) {
 		}
 		f.start(ctx)
 	}
-}
-
-// sameRepository reports whether a follower may go on under a changed spec.
-func sameRepository(a, b schema.SourceSpec) bool {
-	auth := func(s schema.SourceSpec) schema.SourceAuth {
-		if s.Auth == nil {
-			return schema.SourceAuth{}
-		}
-		return *s.Auth
-	}
-	return a.URL == b.URL && a.Embedded == b.Embedded && a.Branch == b.Branch && a.Interval.Duration == b.Interval.Duration && auth(a) == auth(b)
 }
 
 // close ends all followers.
@@ -373,7 +357,7 @@ func (f *followed) start(ctx context.Context) {
 	// What fails here is told by the first look.
 	_ = f.prepare(ctx)
 	f.done.Go(func() {
-		gitsource.Keep(ctx, follow.Pace{Source: f.name, Interval: f.spec.Interval.Duration, Gap: f.gap()}, f.hints, f.look)
+		gitsource.Keep(ctx, follow.PaceOf(f.name, f.spec), f.hints, f.look)
 	})
 	f.done.Go(func() { f.watch(ctx) })
 	f.done.Go(func() { f.awaitFailures(ctx) })
@@ -388,13 +372,6 @@ func (f *followed) close() {
 	if repo := f.repository(); repo != nil {
 		repo.Close()
 	}
-}
-
-func (f *followed) gap() time.Duration {
-	if r, err := schema.ParseRemote(f.spec.URL); err == nil && r.Scheme != "file" {
-		return remoteGap
-	}
-	return localGap
 }
 
 // watch hints whenever a repository on this machine's disk changes.

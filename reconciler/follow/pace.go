@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"strconv"
 	"time"
+
+	"fairlead/schema"
 )
 
 // Pace is how often a source is looked at.
@@ -16,6 +18,34 @@ type Pace struct {
 	Gap time.Duration
 
 	failed int // looks in a row
+}
+
+const (
+	// remoteGap is how far apart looks at another machine's repository are,
+	// whatever webhooks say.
+	remoteGap = time.Second
+	// localGap is the same for a repository on this machine's disk.
+	localGap = 20 * time.Millisecond
+)
+
+// PaceOf is how often a source with this spec is looked at.
+func PaceOf(source string, spec schema.SourceSpec) Pace {
+	gap := localGap
+	if r, err := schema.ParseRemote(spec.URL); err == nil && r.Scheme != "file" {
+		gap = remoteGap
+	}
+	return Pace{Source: source, Interval: spec.Interval.Duration, Gap: gap}
+}
+
+// SameRepository reports whether what follows a source may go on under a changed spec.
+func SameRepository(a, b schema.SourceSpec) bool {
+	auth := func(s schema.SourceSpec) schema.SourceAuth {
+		if s.Auth == nil {
+			return schema.SourceAuth{}
+		}
+		return *s.Auth
+	}
+	return a.URL == b.URL && a.Embedded == b.Embedded && a.Branch == b.Branch && a.Interval.Duration == b.Interval.Duration && auth(a) == auth(b)
 }
 
 // After is how long the next look waits after one that ended with err. After an error
