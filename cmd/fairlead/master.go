@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,9 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +25,6 @@ import (
 	"fairlead/reconciler/control"
 	"fairlead/reconciler/gitsource"
 	"fairlead/reconciler/gitsource/hook"
-	"fairlead/reconciler/plan"
 	"fairlead/reconciler/progress"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
@@ -98,7 +93,7 @@ func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *mast
 	if err != nil {
 		return m, fmt.Errorf("configuration: serviceCIDR: %w", err)
 	}
-	m.authority, err = trust.Open(filepath.Join(c.Dir, "pki"), trust.Config{Advertise: advertised(c), PodCIDR: podCIDR, ServiceCIDR: serviceCIDR, Now: time.Now})
+	m.authority, err = trust.Open(filepath.Join(c.Dir, "pki"), trust.Config{Advertise: c.Hosts(), PodCIDR: podCIDR, ServiceCIDR: serviceCIDR, Now: time.Now})
 	if err != nil {
 		return m, err
 	}
@@ -123,17 +118,6 @@ func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *mast
 	return m, m.openAPI()
 }
 
-func advertised(c config.Master) []string {
-	if c.Advertise == "" {
-		return []string{"localhost"}
-	}
-	host, _, err := net.SplitHostPort(c.Advertise)
-	if err != nil {
-		host = c.Advertise
-	}
-	return []string{host}
-}
-
 func controlConfig(c config.Master) (control.Config, error) {
 	var out control.Config
 	var err error
@@ -144,18 +128,8 @@ func controlConfig(c config.Master) (control.Config, error) {
 		return out, fmt.Errorf("configuration: dns: %w", err)
 	}
 	out.EvictionAfter = c.EvictionAfter.Duration
-	out.NodePortFirst, out.NodePortLast, err = nodePorts(c)
+	out.NodePortFirst, out.NodePortLast, err = c.NodePortRange()
 	return out, err
-}
-
-func nodePorts(c config.Master) (first, last uint16, err error) {
-	lo, hi, _ := strings.Cut(c.NodePorts, "-")
-	a, err1 := strconv.ParseUint(lo, 10, 16)
-	b, err2 := strconv.ParseUint(hi, 10, 16)
-	if errors.Join(err1, err2) != nil || a > b {
-		return 0, 0, fmt.Errorf("configuration: nodePorts %q is not a range like 30000-32767", c.NodePorts)
-	}
-	return uint16(a), uint16(b), nil
 }
 
 func (m *master) hookSocket() string { return filepath.Join(m.config.RunDir, "hook.sock") }
@@ -185,7 +159,7 @@ func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
 // load judges a tree as part of this cluster: it may lean on ConfigMaps and
 // Secrets of other sources.
 func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
-	first, last, _ := nodePorts(m.config)
+	first, last, _ := m.config.NodePortRange()
 	services, _ := netip.ParsePrefix(m.config.ServiceCIDR) // it was parsed at the start
 	snapshot := m.feed.Snapshot()
 	applied := ""
@@ -345,9 +319,6 @@ func (m *master) passAcknowledgements(ctx context.Context) error {
 	}
 }
 
-// maxPlanLines bounds what a push is told of its plan.
-const maxPlanLines = 60
-
 // Judge answers git's hooks: before a push is taken it is judged and its plan
 // told; after, it is handed to the loop and, if asked, followed.
 func (m *master) Judge(ctx context.Context, p gitsource.Push, out io.Writer) error {
@@ -392,30 +363,9 @@ func (m *master) judgePush(ctx context.Context, p gitsource.Push, out io.Writer)
 	if err != nil {
 		return err
 	}
-	if cand.Plan.Verdict == plan.Refused {
-		if len(cand.Plan.Diagnostics) > 0 {
-			return cand.Plan.Diagnostics
-		}
-		return errors.New(cand.Plan.Summary())
+	if err := cand.Plan.Refusal(); err != nil {
+		return err
 	}
-	var text bytes.Buffer
-	cand.Plan.WriteText(&text)
-	for _, l := range briefly(strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")) {
-		fmt.Fprintln(out, l)
-	}
+	cand.Plan.WriteBrief(out)
 	return nil
-}
-
-// briefly cuts a plan's lines in the middle: the notes and the summary at its end stay.
-func briefly(lines []string) []string {
-	over := len(lines) - maxPlanLines
-	if over <= 0 {
-		return lines
-	}
-	last := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "Note: ") })
-	if last < 0 || len(lines)-last > maxPlanLines/2 {
-		last = len(lines) - 1
-	}
-	kept := lines[:maxPlanLines-(len(lines)-last)-1]
-	return slices.Concat(kept, []string{fmt.Sprintf("... and %s: see `fairlead plan`", plural(last-len(kept), "more line"))}, lines[last:])
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,10 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/cmd/fairlead/internal/client"
-	"fairlead/reconciler/health"
 	"fairlead/reconciler/progress/why"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -128,7 +125,7 @@ func explain(ctx context.Context, c *client.Client, kind schema.KindInfo, namesp
 	if err != nil {
 		return nil, err
 	}
-	key, err := findObject(cluster, kind, namespace, name)
+	key, err := why.Find(cluster, kind, namespace, name)
 	if err != nil {
 		return nil, err
 	}
@@ -160,42 +157,6 @@ func readCluster(ctx context.Context, c *client.Client, events string, kinds ...
 		}
 	}
 	return tx.Commit(), nil
-}
-
-// findObject resolves what the user named: in the namespace given, in "default",
-// or in the only one that has it; a revision also by its commit. What is gone is found
-// where a revision keeps evidence of it.
-func findObject(r state.Reader, kind schema.KindInfo, namespace, name string) (schema.Key, error) {
-	key := schema.Key{Kind: kind.Kind, Namespace: namespace, Name: name}
-	if !kind.Namespaced {
-		key.Namespace = ""
-	} else if namespace == "" {
-		key.Namespace = metav1.NamespaceDefault
-	}
-	if r.Get(key) != nil {
-		return key, nil
-	}
-	var others []schema.Key
-	for obj := range r.List(kind.Kind, namespace) {
-		rev, isRevision := obj.(*schema.Revision)
-		if obj.GetName() == name || isRevision && health.Means(rev, name) {
-			others = append(others, schema.KeyOf(obj))
-		}
-	}
-	if len(others) == 0 {
-		others = why.Kept(r, kind.Kind, namespace, name)
-	}
-	switch len(others) {
-	case 0:
-		return key, fmt.Errorf("there is no %s", key)
-	case 1:
-		return others[0], nil
-	}
-	names := make([]string, len(others))
-	for i, o := range others {
-		names[i] = o.String()
-	}
-	return key, fmt.Errorf("%q is more than one object: %s", name, strings.Join(names, ", "))
 }
 
 // readLog fills in the last lines of a log, or why there are none.

@@ -1,4 +1,4 @@
-package main
+package plan
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 
 // What a push is told of a long plan is its beginning, and its notes and summary.
 func TestLongPlansAreCutInTheMiddle(t *testing.T) {
-	for _, n := range []int{1, maxPlanLines, maxPlanLines + 1, 500} {
-		for _, notes := range []int{0, 1, 5, maxPlanLines} {
+	for _, n := range []int{1, maxBriefLines, maxBriefLines + 1, 500} {
+		for _, notes := range []int{0, 1, 5, maxBriefLines} {
 			var lines []string
 			for i := range n {
 				lines = append(lines, fmt.Sprint("line ", i))
@@ -20,7 +20,7 @@ func TestLongPlansAreCutInTheMiddle(t *testing.T) {
 			}
 			lines = append(lines, "Plan: much.")
 			got := briefly(slices.Clone(lines))
-			if len(got) > maxPlanLines || got[0] != lines[0] || got[len(got)-1] != "Plan: much." {
+			if len(got) > maxBriefLines || got[0] != lines[0] || got[len(got)-1] != "Plan: much." {
 				t.Errorf("%d lines and %d notes become %d: %q", n, notes, len(got), got)
 			}
 			if notes == 5 && !slices.Contains(got, "Note: 0") {

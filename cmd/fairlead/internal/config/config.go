@@ -4,11 +4,15 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -153,4 +157,27 @@ func write(path string, data []byte) error {
 		return fmt.Errorf("write configuration: %w", err)
 	}
 	return os.Rename(next, path)
+}
+
+// Hosts are the names and addresses that the master's certificate covers.
+func (c Master) Hosts() []string {
+	if c.Advertise == "" {
+		return []string{"localhost"}
+	}
+	host, _, err := net.SplitHostPort(c.Advertise)
+	if err != nil {
+		host = c.Advertise
+	}
+	return []string{host}
+}
+
+// NodePortRange is the first and the last port that Services may ask for on nodes.
+func (c Master) NodePortRange() (first, last uint16, err error) {
+	lo, hi, _ := strings.Cut(c.NodePorts, "-")
+	a, err1 := strconv.ParseUint(lo, 10, 16)
+	b, err2 := strconv.ParseUint(hi, 10, 16)
+	if errors.Join(err1, err2) != nil || a > b {
+		return 0, 0, fmt.Errorf("configuration: nodePorts %q is not a range like 30000-32767", c.NodePorts)
+	}
+	return uint16(a), uint16(b), nil
 }

@@ -26,3 +26,23 @@ func TestAgentLabelsAreItsOwn(t *testing.T) {
 		}
 	}
 }
+
+func TestNodePortsAreARange(t *testing.T) {
+	for text, want := range map[string][2]uint16{
+		"30000-32767": {30000, 32767}, "30000-30000": {30000, 30000},
+		"": {}, "30000": {}, "2-1": {}, "1-65536": {}, "a-b": {}, "1-2-3": {},
+	} {
+		first, last, err := Master{NodePorts: text}.NodePortRange()
+		if got := [2]uint16{first, last}; got != want || (err == nil) != (want != [2]uint16{}) {
+			t.Errorf("%q: got %v, %v; want %v", text, got, err, want)
+		}
+	}
+}
+
+func TestTheCertificateCoversWhatIsAdvertised(t *testing.T) {
+	for advertise, want := range map[string]string{"": "localhost", "master.example.org:6443": "master.example.org", "master": "master", "[2001:db8::1]:6443": "2001:db8::1"} {
+		if got := (Master{Advertise: advertise}).Hosts(); len(got) != 1 || got[0] != want {
+			t.Errorf("%q: got %q, want %q", advertise, got, want)
+		}
+	}
+}
