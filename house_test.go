@@ -94,7 +94,7 @@ var rooms = []room{
 	{path: "reconciler/settle", may: engine, reason: "the engine runs controllers and scheduler; plan and the loop call it", pure: true},
 	{path: "reconciler/plan", may: planned, reason: "a plan is the engine on a fork, and nothing of the loop", pure: true},
 	{path: "reconciler", may: master, reason: "the loop declares the small interfaces it needs; cmd brings what is behind them", pure: true, shell: []string{
-		"question.go", "rollout.go", "rounds.go", "run.go", "source.go", "turns.go",
+		"advance.go", "look.go", "question.go", "remote.go", "rollout.go", "rounds.go", "run.go", "source.go", "turns.go", "unlock.go",
 	}},
 	{path: "reconciler/api", may: master, reason: "the doors read snapshots; the loop and the adapters are wired by cmd"},
 	{path: "reconciler/gitsource", may: append([]string{"reconciler/follow"}, adapter...), reason: "it answers what following asks, and knows nothing else of the master"},

@@ -1,0 +1,108 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+
+	"fairlead/reconciler/follow"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// do carries a step out.
+func (f *Follower) do(ctx context.Context, src *schema.Source, git Git, step follow.Step, pusher func(commit string) string) error {
+	if step.Open != "" {
+		if err := f.open(ctx, src, git, step.Open); err != nil {
+			return fmt.Errorf("open the secrets of %s: %w", src.Name, err)
+		}
+	}
+	if step.Judge != "" {
+		return f.advance(ctx, src, git, step, pusher)
+	}
+	if step.Restore != "" {
+		if err := f.restore(ctx, src, git, step.Restore); err != nil {
+			return fmt.Errorf("restore the objects that source %s applied: %w", src.Name, err)
+		}
+	}
+	if step.GoBack != "" {
+		if err := f.goBack(ctx, src, git, step.GoBack); err != nil {
+			return fmt.Errorf("go back to commit %s: %w", schema.ShortCommit(step.GoBack), err)
+		}
+	}
+	return nil
+}
+
+// advance hands a commit to the loop.
+func (f *Follower) advance(ctx context.Context, src *schema.Source, git Git, step follow.Step, pusher func(commit string) string) error {
+	overrides := step.Overrides
+	if step.Judge == src.Status.Desired.Commit { // again: what it lifted then, it lifts
+		seen, err := follow.Ways(git, known(src), step.Judge)
+		if err != nil {
+			return follow.Unread(err, follow.BadRepository, step.Judge)
+		}
+		overrides = follow.Overrides(seen)
+	}
+	cand, err := f.candidate(ctx, src, git, step.Judge, overrides)
+	if err != nil {
+		return err
+	}
+	if pusher != nil {
+		cand.Pusher = pusher(step.Judge)
+	}
+	if err := f.submit(ctx, cand); err != nil {
+		return err
+	}
+	f.Vault.Forget(f.Feed.Snapshot)
+	return nil
+}
+
+// restore hands what is applied to the loop again where records of the cluster
+// could not be read.
+func (f *Follower) restore(ctx context.Context, src *schema.Source, git Git, commit string) error {
+	cand, err := f.judgeAt(ctx, src, git, commit, schema.Overrides{})
+	if err != nil {
+		return err
+	}
+	cand.Again = true
+	return f.submit(ctx, cand)
+}
+
+// goBack hands the last healthy revision to the loop when the applied one failed.
+func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git, commit string) error {
+	failed, to := settle.GoesBackTo(f.Feed.Snapshot(), src)
+	if failed == nil || to.Spec.Commit != commit {
+		return nil // it has changed meanwhile: the next look decides
+	}
+	cand, err := f.judgeAt(ctx, src, git, commit, schema.Overrides{})
+	if err != nil {
+		return err
+	}
+	cand.RollbackOf = failed.Name
+	return f.submit(ctx, cand)
+}
+
+// submit hands a candidate to the loop with the values of its Secrets: nodes may ask
+// for them as soon as its round is published. They are held until then, also when nobody
+// waits for the round any more.
+func (f *Follower) submit(ctx context.Context, cand Candidate) error {
+	return f.Loop.Deliver(ctx, cand, f.Vault.Hold(cand.secrets))
+}
+
+// AwaitFailure waits until the source's applied revision failed and has one to go
+// back to, or ctx ends.
+func (f *Follower) AwaitFailure(ctx context.Context, source string) {
+	for {
+		_, snap, moved, _ := f.Feed.Since(0)
+		if src, ok := state.Get[*schema.Source](snap, "", source); ok {
+			if failed, _ := settle.GoesBackTo(snap, src); failed != nil {
+				return
+			}
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
