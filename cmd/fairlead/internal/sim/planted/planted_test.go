@@ -76,6 +76,8 @@ var bugs = []bug{
 		edits: []edit{{"if m.doubting && !doubt {", "if m.doubting && !doubt && !ON {"}}},
 	{name: "act before the work is on disk", seed: 62, file: "nodeagent/core.go",
 		edits: []edit{{"if u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records {", "if (u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records) && !ON {"}}},
+	{name: "run again what ended well", seed: 3, file: "nodeagent/pod/plan.go",
+		edits: []edit{{"\t\treturn oc.ExitCode == 0\n", "\t\treturn oc.ExitCode == 0 && !ON\n"}}},
 	{name: "keep who is not ready among the endpoints", seed: 2, file: "reconciler/work/work.go",
 		edits: []edit{{"!ready && !svc.Spec.PublishNotReadyAddresses {", "!ready && !svc.Spec.PublishNotReadyAddresses && !ON {"}}},
 	{name: "tie by chance", seed: 1, file: "reconciler/scheduler/ranking.go", twice: true,
