@@ -47,12 +47,14 @@ const everything = "*"
 var (
 	leaf    = []string{"schema"}
 	adapter = []string{"schema", "schema/wire"}
-	node    = []string{"schema", "schema/wire", "nodeagent/pod", "nodeagent/dirfd"}
-	tables  = []string{"schema", "schema/wire", "reconciler/state"}
-	judged  = append([]string{"reconciler/health"}, tables...)
-	engine  = append([]string{"reconciler/control", "reconciler/scheduler"}, judged...)
-	planned = append([]string{"reconciler/settle"}, engine...)
-	master  = append([]string{"reconciler/plan", "reconciler/progress", "reconciler/work", "reconciler/follow"}, planned...)
+	// documents are read by what makes or evaluates them.
+	documents = append([]string{"schema/load/yaml"}, leaf...)
+	node      = []string{"schema", "schema/wire", "nodeagent/pod", "nodeagent/dirfd"}
+	tables    = []string{"schema", "schema/wire", "reconciler/state"}
+	judged    = append([]string{"reconciler/health"}, tables...)
+	engine    = append([]string{"reconciler/control", "reconciler/scheduler"}, judged...)
+	planned   = append([]string{"reconciler/settle"}, engine...)
+	master    = append([]string{"reconciler/plan", "reconciler/progress", "reconciler/work", "reconciler/follow"}, planned...)
 )
 
 // What stands beside the program.
@@ -80,7 +82,10 @@ const (
 var rooms = []room{
 	{path: "schema", pure: true, reason: "the schema is what everything stands on: it imports nothing of ours"},
 	{path: "schema/wire", may: leaf, reason: "both sides of the wire import it, so it imports the schema and nothing else"},
-	{path: "schema/load", may: adapter, reason: adapters},
+	{path: "schema/load/yaml", may: leaf, reason: "it reads what a document says, and knows neither trees nor evaluators"},
+	{path: "schema/load/child", may: documents, reason: "it bounds what it runs and knows no language"},
+	{path: "schema/load/cue", may: append([]string{"schema/load/child"}, documents...), reason: "a language knows what it is written as and the child it runs in, and no other language"},
+	{path: "schema/load", may: append([]string{"schema/load/child", "schema/load/cue", "schema/load/yaml"}, adapter...), reason: adapters},
 	{path: "schema/chance", reason: "tests of every floor draw from it"},
 	{path: "schema/rowtest", may: leaf, reason: "tests of every floor hold their rows of kinds to it"},
 
@@ -138,7 +143,7 @@ var doors = []struct {
 	rooms   []string
 	reason  string
 }{
-	{"cuelang.org/go", []string{"schema/load"}, "CUE has no cost limit of its own: it is evaluated where that is taken care of"},
+	{"cuelang.org/go", []string{"schema/load/cue"}, "CUE has no cost limit of its own: it is evaluated where that is taken care of"},
 	{"go.etcd.io/etcd", []string{"reconciler/store"}, "durability, terms and fencing are kept in one place"},
 	{"github.com/go-git", []string{"reconciler/gitsource"}, "trees are read in one place, never through a checkout"},
 	{"go.etcd.io/bbolt", []string{"nodeagent/podman"}, "a database file is opened by whom it belongs to: Podman's is wiped where Podman is known"},
@@ -480,7 +485,7 @@ var speech = map[string][]string{
 // speakers may use it: files, and directories with all below them.
 var speakers = map[string]string{
 	"cmd/fairlead/main.go":              "makes terminals of them",
-	"cmd/fairlead/cue.go":               "answers the loader through a pipe",
+	"cmd/fairlead/evaluate.go":          "answers the loader through a pipe",
 	"cmd/fairlead-hook":                 "prints what the master made fit for a terminal; it is too small to do so itself",
 	"cmd/fairlead-oci":                  "speaks to Podman, or inside a container as its program",
 	"cmd/fairlead/internal/bench":       "a program that developers run",
@@ -654,7 +659,7 @@ func TestBrokenRulesAreFound(t *testing.T) {
 	}
 
 	got = brokenDoors([]pkg{
-		{ImportPath: "fairlead/schema/load", Imports: []string{"cuelang.org/go/cue"}},
+		{ImportPath: "fairlead/schema/load/cue", Imports: []string{"cuelang.org/go/cue"}},
 		{ImportPath: "fairlead/reconciler", Imports: []string{"go.etcd.io/etcd/client/v3"}},
 		{ImportPath: "fairlead/cmd/fairlead", Imports: []string{"k8s.io/client-go/rest"}},
 	})

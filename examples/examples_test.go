@@ -15,8 +15,8 @@ import (
 
 // TestMain lets the test binary be the child that evaluates CUE.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == load.CUESubcommand {
-		if err := load.RunCUEChild(os.Stdin, os.Stdout); err != nil {
+	if len(os.Args) == 2 && os.Args[1] == load.ChildSubcommand {
+		if err := load.RunChild(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -114,7 +114,7 @@ func root(out, complaints io.Writer) *cobra.Command {
 		whyCommand(),
 		rollbackCommand(),
 		kubectlCommand(),
-		cueEvalCommand(),
+		evaluateCommand(),
 		versionCommand(),
 	)
 	return cmd

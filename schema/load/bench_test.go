@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"slices"
+	"sync"
 	"testing"
 
 	"fairlead/schema"
@@ -12,57 +14,15 @@ import (
 
 // deploymentYAML is a Deployment as people write them: labels, environment,
 // probes, resources, a volume.
-func deploymentYAML(i int) string {
-	return fmt.Sprintf(`apiVersion: apps/v1
-kind: Deployment
-metadata:
-  name: app-%05[1]d
-  labels:
-    app.kubernetes.io/name: app-%05[1]d
-    app.kubernetes.io/part-of: shop
-spec:
-  replicas: 3
-  selector:
-    matchLabels:
-      app.kubernetes.io/name: app-%05[1]d
-  template:
-    metadata:
-      labels:
-        app.kubernetes.io/name: app-%05[1]d
-        app.kubernetes.io/part-of: shop
-    spec:
-      containers:
-        - name: app
-          image: registry.example/team/app:1.%[1]d
-          args: ["--listen", ":8080"]
-          env:
-            - name: LOG_LEVEL
-              value: info
-            - name: POD_NAME
-              valueFrom:
-                fieldRef:
-                  fieldPath: metadata.name
-          ports:
-            - name: http
-              containerPort: 8080
-          resources:
-            requests:
-              cpu: 100m
-              memory: 64Mi
-            limits:
-              memory: 128Mi
-          readinessProbe:
-            httpGet:
-              path: /healthz
-              port: http
-          volumeMounts:
-            - name: tmp
-              mountPath: /tmp
-      volumes:
-        - name: tmp
-          emptyDir: {}
-`, i)
-}
+func deploymentYAML(i int) string { return fmt.Sprintf(deployment(), i) }
+
+var deployment = sync.OnceValue(func() string {
+	text, err := os.ReadFile("testdata/deployment.txt")
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+})
 
 func memoryFile(path, text string) schema.File {
 	return schema.File{Path: path, Blob: &schema.Blob{Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}}
@@ -98,21 +58,6 @@ func BenchmarkStream(b *testing.B) {
 		tree.Files = append(tree.Files, memoryFile(fmt.Sprintf("apps/%d.yaml", f), text.String()))
 	}
 	benchmarkLoad(b, tree)
-}
-
-// BenchmarkParse is the YAML parser alone on the same files: the floor.
-func BenchmarkParse(b *testing.B) {
-	texts := make([][]byte, 10_000)
-	for i := range texts {
-		texts[i] = []byte(deploymentYAML(i))
-	}
-	for b.Loop() {
-		inParallel(context.Background(), len(texts), func(i int) {
-			if _, problem := parseYAML(texts[i], new(arena)); problem != nil {
-				b.Error(problem.message)
-			}
-		})
-	}
 }
 
 // BenchmarkAgain is 10,000 Deployments of which one changed since the last Load.

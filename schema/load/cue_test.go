@@ -3,8 +3,6 @@ package load
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,15 +15,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/schema"
+	"fairlead/schema/load/child"
+	"fairlead/schema/load/cue"
 )
 
-// TestMain lets the test binary be the child that evaluates CUE, also one that
-// does wrong.
+// TestMain lets the test binary be the child that evaluates CUE, also one that counts
+// or hangs.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
-		if child, ok := testChildren[os.Args[1]]; ok {
+		if run, ok := testChildren[os.Args[1]]; ok {
 			// Not os.Exit: there the race detector stays for another second.
-			if err := child(os.Args[2:]); err != nil {
+			if err := run(os.Args[2:]); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				syscall.Exit(1)
 			}
@@ -36,75 +36,30 @@ func TestMain(m *testing.M) {
 }
 
 var testChildren = map[string]func(args []string) error{
-	CUESubcommand: func([]string) error { return RunCUEChild(os.Stdin, os.Stdout) },
+	ChildSubcommand: func([]string) error { return RunChild(os.Stdin, os.Stdout) },
 	"counted": func(args []string) error {
 		log, err := os.OpenFile(args[0], os.O_APPEND|os.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
-		req, err := readRequest(os.Stdin)
-		if err != nil {
-			return err
-		}
-		files := newCUEFiles(req.Files)
-		for _, dir := range req.Directories {
-			fmt.Fprintln(log, dir)
-			if err := writeResponse(os.Stdout, evalDirectory(files, dir)); err != nil {
-				return err
+		counted := cue.Language
+		counted.Evaluate = func(files []child.File) func(string) child.Response {
+			evaluate := cue.Language.Evaluate(files)
+			return func(dir string) child.Response {
+				fmt.Fprintln(log, dir)
+				return evaluate(dir)
 			}
 		}
-		return nil
+		return child.Serve(os.Stdin, os.Stdout, counted)
 	},
-	"surroundings": func([]string) error {
-		req, err := readRequest(os.Stdin)
-		if err != nil {
-			return err
-		}
-		return writeResponse(os.Stdout, cueResponse{Directory: req.Directories[0], Diagnostics: surroundings(req.Files[0].Path)})
-	},
-	"slow": func([]string) error {
-		req, err := readRequest(os.Stdin)
-		if err != nil {
-			return err
-		}
-		for _, dir := range req.Directories {
-			<-time.After(200 * time.Millisecond)
-			if err := writeResponse(os.Stdout, cueResponse{Directory: dir}); err != nil {
-				return err
-			}
-		}
-		return nil
-	},
-	"silent": func([]string) error { return nil },
 	"hanging": func([]string) error {
 		<-time.After(time.Hour)
 		return nil
 	},
-	"babbling": func([]string) error {
-		_, err := os.Stdout.WriteString("PASS\n")
-		return err
-	},
-	"mistaken":  func([]string) error { return writeResponse(os.Stdout, cueResponse{Directory: "elsewhere"}) },
-	"malformed": func([]string) error { return respond(`{"directory": ".", "objects": [{"f": ["a.cue"], "n": [0, 9]}]}`) },
-	"placeless": func([]string) error {
-		return respond(`{"directory": ".", "diagnostics": [{"path": "/etc/passwd", "line": 3, "severity": "error", "message": "no"}]}`)
-	},
-	"endless": func([]string) error {
-		for much := make([]byte, 1<<20); ; {
-			if _, err := os.Stdout.Write(much); err != nil {
-				return err
-			}
-		}
-	},
-}
-
-func respond(line string) error {
-	_, err := io.WriteString(os.Stdout, line+"\n")
-	return err
 }
 
 // childCUE makes a CUE whose child is one of testChildren.
-func childCUE(t *testing.T, limits CUELimits, args ...string) *CUE {
+func childCUE(t *testing.T, limits child.Limits, args ...string) *CUE {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -340,20 +295,20 @@ func TestCUELimits(t *testing.T) {
 	good := "good: " + configCUE("good", "")
 	for _, test := range []struct {
 		name   string
-		limits CUELimits
+		limits child.Limits
 		bomb   string
 		want   string
 	}{
-		{"memory", CUELimits{Memory: 64 << 20}, memoryBomb, "evaluating this directory takes more than 64 MiB of memory"},
-		{"CPU time", CUELimits{CPU: time.Second}, cpuBomb(), "evaluating this directory takes more than 1s of CPU time"},
-		{"wall clock", CUELimits{Wall: 2 * time.Second}, cpuBomb(), "evaluating this directory takes longer than 2s"},
-		{"nesting", CUELimits{}, "x: " + strings.Repeat("(", 200_000) + "1" + strings.Repeat(")", 200_000), "expression exceeds maximum nesting depth of 10000"},
-		{"depth", CUELimits{}, "x: " + strings.Repeat("{a: ", 200) + "1" + strings.Repeat("}", 200), "nested deeper than 100 levels"},
-		{"recursion", CUELimits{}, "#f: {n: int, r: (#f & {n: n+1}).r}\nx: (#f & {n: 0}).r", "structural cycle"},
+		{"memory", child.Limits{Memory: 64 << 20}, memoryBomb, "evaluating this directory takes more than 64 MiB of memory"},
+		{"CPU time", child.Limits{CPU: time.Second}, cpuBomb(), "evaluating this directory takes more than 1s of CPU time"},
+		{"wall clock", child.Limits{Wall: 2 * time.Second}, cpuBomb(), "evaluating this directory takes longer than 2s"},
+		{"nesting", child.Limits{}, "x: " + strings.Repeat("(", 200_000) + "1" + strings.Repeat(")", 200_000), "expression exceeds maximum nesting depth of 10000"},
+		{"depth", child.Limits{}, "x: " + strings.Repeat("{a: ", 200) + "1" + strings.Repeat("}", 200), "nested deeper than 100 levels"},
+		{"recursion", child.Limits{}, "#f: {n: int, r: (#f & {n: n+1}).r}\nx: (#f & {n: 0}).r", "structural cycle"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			result := loadCUE(childCUE(t, test.limits, CUESubcommand), "a/good.cue", good, "b/bomb.cue", test.bomb, "c/good.cue", strings.ReplaceAll(good, `"good"`, `"more"`))
+			result := loadCUE(childCUE(t, test.limits, ChildSubcommand), "a/good.cue", good, "b/bomb.cue", test.bomb, "c/good.cue", strings.ReplaceAll(good, `"good"`, `"more"`))
 			if len(result.Diagnostics) == 0 || result.Diagnostics[0].Path != "b/bomb.cue" || !strings.Contains(result.Diagnostics[0].Message, test.want) {
 				t.Errorf("got %v, want %q", result.Diagnostics, test.want)
 			}
@@ -364,128 +319,14 @@ func TestCUELimits(t *testing.T) {
 	}
 }
 
-// A child that was killed for one directory says nothing about the next ones,
-// but there is an end to it.
-func TestCUEGivesUp(t *testing.T) {
-	var files []string
-	for i := range maxCUEChildren + 2 {
-		files = append(files, fmt.Sprintf("%02d/a.cue", i), "x: 1")
-	}
-	result := loadCUE(childCUE(t, CUELimits{}, "silent"), files...)
-	got := lines(result.Diagnostics)
-	if len(got) != maxCUEChildren+2 || got[0] != "00/a.cue: CUE's evaluator ended early: exit status 0" {
-		t.Errorf("%d diagnostics, first %v", len(got), got[0])
-	}
-	if want := "09/a.cue: not evaluated: evaluation of this tree has been ended 8 times"; got[len(got)-1] != want {
-		t.Errorf("last %q, want %q", got[len(got)-1], want)
-	}
-}
-
-func TestCUEBrokenChild(t *testing.T) {
-	for _, test := range []struct{ child, want string }{
-		{"silent", "a.cue: CUE's evaluator ended early: exit status 0"},
-		{"hanging", "a.cue: evaluating this directory takes longer than 500ms (" + simplify + ")"},
-		{"babbling", "a.cue: CUE cannot be evaluated: read response: invalid character 'P' looking for beginning of value"},
-		{"mistaken", `a.cue: CUE cannot be evaluated: the answer is for directory "elsewhere"`},
-		{"malformed", "a.cue: CUE cannot be evaluated: malformed tree"},
-		{"placeless", "a.cue: no"},
-		{"endless", fmt.Sprintf("a.cue: CUE cannot be evaluated: more than %d bytes", maxCUEResponse)},
-	} {
-		t.Run(test.child, func(t *testing.T) {
-			limits := CUELimits{}
-			if test.child == "hanging" {
-				limits.Wall = 500 * time.Millisecond
-			}
-			result := loadCUE(childCUE(t, limits, test.child), "a.cue", "x: 1")
-			if diff := cmp.Diff([]string{test.want}, lines(result.Diagnostics)); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
-	slow := childCUE(t, CUELimits{Tree: 300 * time.Millisecond}, "hanging")
-	want := []string{
-		"a/a.cue: not evaluated: the tree's CUE takes longer than 300ms (simplify what takes long, or split the source)",
-		"b/a.cue: not evaluated: the tree's CUE takes longer than 300ms (simplify what takes long, or split the source)",
-	}
-	if diff := cmp.Diff(want, lines(loadCUE(slow, "a/a.cue", "x: 1", "b/a.cue", "x: 1").Diagnostics)); diff != "" {
-		t.Errorf("a slow tree (-want +got):\n%s", diff)
-	}
-	slow = childCUE(t, CUELimits{Tree: time.Second}, "slow")
-	var files []string
-	for i := range 20 {
-		files = append(files, fmt.Sprintf("%02d/a.cue", i), "x: 1")
-	}
-	if got := lines(loadCUE(slow, files...).Diagnostics); len(got) < 15 || !strings.HasPrefix(got[len(got)-1], "19/a.cue: not evaluated: the tree's CUE takes longer than 1s") {
-		t.Errorf("a slow tree of many directories: %q", got)
-	}
-	missing := NewCUE(CUEConfig{Command: []string{"/nonexistent/fairlead"}})
-	if got := lines(loadCUE(missing, "a.cue", "x: 1").Diagnostics); len(got) != 1 || !strings.Contains(got[0], "no such file") {
-		t.Errorf("without a program: %v", got)
-	}
-}
-
-// A program that does not know the subcommand must not start itself for ever.
-func TestCUEChildStartsNone(t *testing.T) {
-	mark, value, _ := strings.Cut(childMark, "=")
-	t.Setenv(mark, value)
-	want := []string{"a.cue: CUE cannot be evaluated: this program was started as cue-eval and did not run it"}
-	if diff := cmp.Diff(want, lines(loadCUE(nil, "a.cue", "x: 1").Diagnostics)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
 func TestCUECancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(300*time.Millisecond, cancel)
-	result := Load(ctx, treeOf("a/a.cue", "x: 1", "b/b.cue", "x: 1"), schema.SourceSpec{}, Options{CUE: childCUE(t, CUELimits{}, "hanging")})
+	result := Load(ctx, treeOf("a/a.cue", "x: 1", "b/b.cue", "x: 1"), schema.SourceSpec{}, Options{CUE: childCUE(t, child.Limits{}, "hanging")})
 	want := []string{
 		": reading the tree was stopped: context canceled",
 		"a/a.cue: evaluation was stopped: context canceled",
 		"b/b.cue: evaluation was stopped: context canceled",
-	}
-	if diff := cmp.Diff(want, lines(result.Diagnostics)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-// surroundings tells what a child could reach.
-func surroundings(file string) (out schema.Diagnostics) {
-	say := func(format string, args ...any) {
-		out = append(out, schema.Diagnostic{Position: schema.Position{Path: file}, Severity: schema.Warning, Message: fmt.Sprintf(format, args...)})
-	}
-	say("environment %v", os.Environ())
-	entries, err := os.ReadDir(".")
-	say("files %v %v", entries, err)
-	links, err := net.Interfaces()
-	for _, link := range links {
-		addresses, err := link.Addrs()
-		say("link %s up=%v %v %v", link.Name, link.Flags&net.FlagUp != 0, addresses, err)
-	}
-	say("links %v", err)
-	open, err := os.ReadDir("/proc/self/fd")
-	for _, fd := range open {
-		if target, err := os.Readlink(filepath.Join("/proc/self/fd", fd.Name())); err == nil && strings.HasPrefix(target, "socket:") {
-			say("open %s", target)
-		}
-	}
-	say("descriptors %v", err)
-	return out
-}
-
-func TestCUESurroundings(t *testing.T) {
-	t.Setenv("SOME_TOKEN", "secret")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	result := loadCUE(childCUE(t, CUELimits{}, "surroundings"), "a.cue", "x: 1")
-	want := []string{
-		"a.cue: warning: descriptors <nil>",
-		"a.cue: warning: environment [FAIRLEAD_CUE_CHILD=1]",
-		"a.cue: warning: files [] <nil>",
-		"a.cue: warning: link lo up=false [] <nil>",
-		"a.cue: warning: links <nil>",
 	}
 	if diff := cmp.Diff(want, lines(result.Diagnostics)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -498,7 +339,7 @@ func TestCUERemembers(t *testing.T) {
 	if err := os.WriteFile(log, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	evaluator := childCUE(t, CUELimits{}, "counted", log)
+	evaluator := childCUE(t, child.Limits{}, "counted", log)
 	evaluated := func(files map[string]string) string {
 		t.Helper()
 		var pairs []string
@@ -541,25 +382,5 @@ func TestCUERemembers(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-func TestCUEMemoryIsBounded(t *testing.T) {
-	in := cueInputs(schema.Tree{}, nil)
-	m := cueMemory{bound: 3 * entryOverhead}
-	for _, dir := range []string{"a", "b", "c"} {
-		m.keep(cueResponse{Directory: dir}, in)
-	}
-	if _, ok := m.recall("a", in); !ok {
-		t.Error("a is forgotten too early")
-	}
-	m.keep(cueResponse{Directory: "d"}, in)
-	for dir, want := range map[string]bool{"a": true, "b": false, "c": true, "d": true} {
-		if _, got := m.recall(dir, in); got != want {
-			t.Errorf("%s remembered: %v, want %v", dir, got, want)
-		}
-	}
-	if m.count != 3 || m.size != 3*entryOverhead {
-		t.Errorf("%d entries of %d bytes", m.count, m.size)
 	}
 }

@@ -3,34 +3,13 @@ package load
 import (
 	"cmp"
 	"fmt"
-	"reflect"
-	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 )
-
-// document is one YAML or JSON document, or one object that CUE evaluates to.
-type document struct {
-	path  string                // of the file it stands in
-	node  *yaml.Node            // its root, never a DocumentNode
-	line  int                   // to be added to the nodes' lines
-	paths map[*yaml.Node]string // nodes that stand in another file than path; nil for YAML and JSON
-	again func() *document      // the document read anew, for Locate; nil if it is gone
-	kind  string                // of the object being decoded
-}
-
-func (d *document) position(n *yaml.Node) schema.Position {
-	path, ok := d.paths[n]
-	if !ok {
-		path = d.path
-	}
-	return schema.Position{Path: path, Line: n.Line + d.line, Column: n.Column}
-}
 
 // object is one decoded object with what judging the whole tree needs. Lists are of
 // the desired object alone, which has its facts with it: so one list is enough to
@@ -106,6 +85,10 @@ type decoded struct {
 	aliased     int                // values of those that are aliases
 }
 
+func (d *decoded) fail(at schema.Position, message string) {
+	d.diagnostics = append(d.diagnostics, schema.Diagnostic{Position: at, Severity: schema.Error, Message: message})
+}
+
 // leftOut is a Secret that an object would make which is not supported.
 type leftOut struct {
 	secret schema.Key
@@ -115,23 +98,23 @@ type leftOut struct {
 
 // decodeDocument turns one document into objects: none for kinds without
 // meaning, several for a List.
-func (l *loader) decodeDocument(doc document) decoded {
+func (l *loader) decodeDocument(doc yaml.Document) decoded {
 	var out decoded
-	l.decodeInto(&out, doc, doc.node, "", 0)
+	l.decodeInto(&out, doc, doc.Node, "", 0)
 	return out
 }
 
 // decodeInto decodes the object at n; prefix is the way to it from the
 // document's root ("items[3]").
-func (l *loader) decodeInto(out *decoded, doc document, n *yaml.Node, prefix string, depth int) {
-	n = target(n)
-	if isNull(n) {
+func (l *loader) decodeInto(out *decoded, doc yaml.Document, n *yaml.Node, prefix string, depth int) {
+	n = yaml.Target(n)
+	if yaml.IsNull(n) {
 		return
 	}
 	apiVersion, kind := header(n)
-	at := doc.position(n)
+	at := doc.Position(n)
 	report := func(n *yaml.Node, severity schema.Severity, message, hint string) {
-		out.diagnostics = append(out.diagnostics, schema.Diagnostic{Position: doc.position(n), Severity: severity, Message: message, Hint: hint})
+		out.diagnostics = append(out.diagnostics, schema.Diagnostic{Position: doc.Position(n), Severity: severity, Message: message, Hint: hint})
 	}
 	sops := sopsKey(n)
 	switch {
@@ -141,10 +124,10 @@ func (l *loader) decodeInto(out *decoded, doc document, n *yaml.Node, prefix str
 			out.nameless = &told
 		}
 		return
-	case sops != nil && (isEncrypted(apiVersion) || isEncrypted(kind)):
-		report(sops, schema.Error, sopsMessage, leaveOut)
+	case sops != nil && (yaml.IsEncrypted(apiVersion) || yaml.IsEncrypted(kind)):
+		report(sops, schema.Error, yaml.SOPSMessage, leaveOut)
 		return
-	case kind == nil && isChart(doc.path, n):
+	case kind == nil && isChart(doc.Path, n):
 		report(apiVersion, schema.Error, "this describes a Helm chart, which is not rendered here", "commit what helm template prints, and exclude the chart")
 		return
 	case apiVersion == nil:
@@ -166,11 +149,11 @@ func (l *loader) decodeInto(out *decoded, doc document, n *yaml.Node, prefix str
 		}
 		report(at, verdict.severity, verdict.message, verdict.hint)
 		if secret := secretOf(n, kind.Value, l.spec.Namespace); secret.Name != "" {
-			out.makes = append(out.makes, leftOut{secret, kind.Value, doc.position(n)})
+			out.makes = append(out.makes, leftOut{secret, kind.Value, doc.Position(n)})
 		}
 		return
 	}
-	doc.kind = kind.Value
+	doc.Kind = kind.Value
 	l.decodeObject(out, doc, n, prefix, info)
 }
 
@@ -180,48 +163,43 @@ func header(n *yaml.Node) (apiVersion, kind *yaml.Node) {
 }
 
 func headerField(n *yaml.Node, name string) *yaml.Node {
-	value := child(n, name)
+	value := yaml.Child(n, name)
 	if value == nil || value.Kind != yaml.ScalarNode || value.Value == "" {
 		return nil
 	}
 	return value
 }
 
-func (l *loader) decodeList(out *decoded, doc document, n *yaml.Node, prefix string, depth int) {
+func (l *loader) decodeList(out *decoded, doc yaml.Document, n *yaml.Node, prefix string, depth int) {
 	if depth == maxListDepth {
-		out.diagnostics = append(out.diagnostics, schema.Diagnostic{Position: doc.position(n), Severity: schema.Error, Message: "Lists are nested too deep"})
+		out.fail(doc.Position(n), "Lists are nested too deep")
 		return
 	}
-	doc.kind = "List"
-	d := decoder{doc: doc, unsupported: l.spec.Unsupported}
-	var list manifestList
-	d.object(n, reflect.ValueOf(&list).Elem(), listFields)
-	out.diagnostics = append(out.diagnostics, d.diagnostics...)
-	items := child(n, "items")
+	doc.Kind = "List"
+	d := yaml.NewDecoder(doc, l.spec.Unsupported, false)
+	d.List(n)
+	out.diagnostics = append(out.diagnostics, d.Diagnostics()...)
+	items := yaml.Child(n, "items")
 	if items == nil || items.Kind != yaml.SequenceNode {
 		return
 	}
 	sizes := make(map[*yaml.Node]int) // of what is aliased
 	for i, item := range items.Content {
 		if item.Kind == yaml.AliasNode {
-			if out.aliased > maxAliasNodes {
+			if out.aliased > yaml.MaxAliasNodes {
 				return
 			}
 			if _, known := sizes[item.Alias]; !known {
-				sizes[item.Alias] = countNodes(item.Alias)
+				sizes[item.Alias] = yaml.CountNodes(item.Alias)
 			}
-			if out.aliased += sizes[item.Alias]; out.aliased > maxAliasNodes {
-				d.diagnostics = nil
-				d.errorf(item, "", aliasesTooMany, maxAliasNodes)
-				out.diagnostics = append(out.diagnostics, d.diagnostics...)
+			if out.aliased += sizes[item.Alias]; out.aliased > yaml.MaxAliasNodes {
+				out.fail(doc.Position(item), fmt.Sprintf(yaml.AliasesTooMany, yaml.MaxAliasNodes))
 				return
 			}
 		}
 		if out.items++; out.items > schema.MaxObjects {
 			if out.items == schema.MaxObjects+1 {
-				d.diagnostics = nil
-				d.errorf(item, "", "the Lists of this document have more than %d items, at most so many objects are taken", schema.MaxObjects)
-				out.diagnostics = append(out.diagnostics, d.diagnostics...)
+				out.fail(doc.Position(item), fmt.Sprintf("the Lists of this document have more than %d items, at most so many objects are taken", schema.MaxObjects))
 			}
 			return
 		}
@@ -229,59 +207,31 @@ func (l *loader) decodeList(out *decoded, doc document, n *yaml.Node, prefix str
 	}
 }
 
-// countNodes is how many values stand below a node, without what its own aliases name:
-// the decoder of the object counts those.
-func countNodes(n *yaml.Node) int {
-	count := 1
-	for _, c := range n.Content {
-		count += countNodes(c)
-	}
-	return count
-}
-
-// manifestList is a List, as kubectl writes it; its items are documents.
-type manifestList struct {
-	metav1.TypeMeta `json:",inline"`
-	Metadata        metav1.ListMeta `json:"metadata"`
-	Items           []listItem      `json:"items"`
-}
-
-// listItem is what decodeInto reads, not the list's decoder.
-type listItem struct{}
-
-func (d *decoder) listItem(*yaml.Node, reflect.Value) {}
-
-// listFields says that whatever a List has may stand there.
-var listFields = &schema.FieldSupport{Treatment: schema.Supported}
-
 // maxListDepth bounds Lists inside Lists.
 const maxListDepth = 3
 
-func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix string, info schema.KindInfo) {
+func (l *loader) decodeObject(out *decoded, doc yaml.Document, n *yaml.Node, prefix string, info schema.KindInfo) {
 	obj := info.New()
-	d := decoder{doc: doc, unsupported: l.spec.Unsupported, hideValues: info.Kind == schema.KindSecret, way: make([]stepTo, 0, usualDepth), types: make([]reflect.Type, 0, usualDepth)}
-	d.object(n, reflect.ValueOf(obj).Elem(), schema.SupportedFields(info.Kind))
-	d.dropAnnotations(obj, n)
-	d.summarise()
+	d := yaml.NewDecoder(doc, l.spec.Unsupported, info.Kind == schema.KindSecret)
+	d.Object(n, obj, schema.SupportedFields(info.Kind))
 	if info.Namespaced && obj.GetNamespace() == "" {
 		obj.SetNamespace(l.spec.Namespace)
 	}
 	schema.SetTypeMeta(obj)
 	schema.Default(obj)
 	if sops := sopsKey(n); sops != nil {
-		d.diagnostics, d.refused = nil, false // what else is wrong follows from it
-		d.errorf(sops, leaveOut, "%s", sopsMessage)
+		d.Instead(sops, leaveOut, yaml.SOPSMessage)
 	} else {
-		l.validate(&d, obj, n)
+		d.Validate(obj, n)
 	}
-	size := d.measure(obj, n)
-	at := doc.position(n)
-	out.diagnostics = append(out.diagnostics, d.diagnostics...)
+	size := measure(d, obj, n)
+	at := doc.Position(n)
+	out.diagnostics = append(out.diagnostics, d.Diagnostics()...)
 	if obj.GetName() == "" {
 		return
 	}
-	known := &facts{key: schema.KeyOf(obj), flawed: d.diagnostics.HasErrors(), pods: podsOf(obj), stored: size}
-	o := &schema.Desired{Object: obj, Position: at, Locate: locator(doc.again, at, prefix), Facts: known}
+	known := &facts{key: schema.KeyOf(obj), flawed: d.Refused(), pods: podsOf(obj), stored: size}
+	o := &schema.Desired{Object: obj, Position: at, Locate: yaml.Locator(doc.Again, at, prefix), Facts: known}
 	if known.pods != nil && l.opts.VerdictOnly {
 		o.Object = nil // its facts say it all
 		known.disown()
@@ -290,67 +240,4 @@ func (l *loader) decodeObject(out *decoded, doc document, n *yaml.Node, prefix s
 		schema.SetOrigin(obj, schema.Origin{Source: l.opts.Source, Path: at.Path, Line: at.Line, Commit: l.tree.Commit.Hash, Author: l.tree.Commit.Author})
 	}
 	out.objects = append(out.objects, o)
-}
-
-// validate adds what is wrong with the object by itself.
-func (l *loader) validate(d *decoder, obj schema.Object, n *yaml.Node) {
-	problems := schema.Validate(obj)
-	if len(problems) == 0 {
-		return
-	}
-	wrong := make(map[string]bool, len(problems))
-	for _, p := range problems {
-		wrong[p.Field] = true
-	}
-	for _, p := range problems {
-		if d.full() {
-			return
-		}
-		if p.Because != "" && wrong[p.Because] {
-			continue
-		}
-		at, isWritten := locate(n, p.Field)
-		if !d.explained(p.Field, isWritten) && !d.isUnread(p.Because) {
-			d.report(schema.Error, at, p.Hint, "%s: %s", p.Field, p.Message)
-		}
-	}
-}
-
-// dropAnnotations takes out what Fairlead and kubectl write themselves; the
-// latter repeats the whole object, a Secret's values with it.
-func (d *decoder) dropAnnotations(obj metav1.Object, n *yaml.Node) {
-	annotations := obj.GetAnnotations()
-	for key := range annotations {
-		if strings.HasPrefix(key, schema.Group+"/") || key == "kubectl.kubernetes.io/last-applied-configuration" || key == "deployment.kubernetes.io/revision" {
-			delete(annotations, key)
-			field := "metadata.annotations[" + key + "]"
-			at, _ := locate(n, field)
-			d.dropped = append(d.dropped, noted{field: field, at: at})
-		}
-	}
-}
-
-// summarise tells in one warning each what a server sets and what has no
-// meaning here.
-func (d *decoder) summarise() {
-	if first, fields := d.gather(d.dropped); first != nil {
-		d.report(schema.Warning, first.at, "", "%s: set by the cluster, left out", fields)
-	}
-	if first, fields := d.gather(d.meaningless); first != nil {
-		d.report(schema.Warning, first.at, "", "%s: no meaning here, %s", fields, first.note)
-	}
-}
-
-func (d *decoder) gather(all []noted) (*noted, string) {
-	if len(all) == 0 {
-		return nil, ""
-	}
-	slices.SortFunc(all, func(a, b noted) int {
-		return cmp.Or(d.doc.position(a.at).Compare(d.doc.position(b.at)), strings.Compare(a.field, b.field))
-	})
-	fields := make([]string, len(all))
-	for i := range all {
-		fields[i] = all[i].field
-	}
-	return &all[0], strings.Join(fields, ", ")
 }

@@ -6,15 +6,12 @@ import (
 	"path"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 )
 
 // Files that hold no objects of Kubernetes stand beside those that do. Each is told
 // for what it is, so that its owner sees at once whether to exclude or to convert it.
-
-const templateHint = "this is a template: render it first, and commit what comes out"
 
 // sealedFiles begin like no manifest: what they hold is not here to be read.
 var sealedFiles = []struct{ start, what string }{
@@ -61,22 +58,16 @@ func sopsKey(n *yaml.Node) *yaml.Node {
 	if n.Kind != yaml.MappingNode {
 		return nil
 	}
-	key, notes := findKey(n, "sops", nil)
+	key, notes := yaml.Member(n, "sops")
 	if key == nil {
 		return nil
 	}
 	for _, name := range sopsFields {
-		if child(notes, name) != nil {
+		if yaml.Child(notes, name) != nil {
 			return key
 		}
 	}
 	return nil
-}
-
-const sopsMessage = "this is encrypted with SOPS, and nothing here decrypts it"
-
-func isEncrypted(n *yaml.Node) bool {
-	return n != nil && n.Kind == yaml.ScalarNode && strings.HasPrefix(n.Value, schema.EncryptedBySOPS)
 }
 
 // wellKnownFiles are told by the keys that they all have at their top.
@@ -117,14 +108,14 @@ func notAnObject(at schema.Position, n *yaml.Node) schema.Diagnostic {
 	base := path.Base(at.Path)
 	switch what := wellKnown(base, n); {
 	case sopsKey(n) != nil:
-		out.Message = sopsMessage
-	case isUnrendered(n):
+		out.Message = yaml.SOPSMessage
+	case yaml.IsUnrendered(n):
 		out.Message, out.Hint = "this is a template, not an object", "render it first, and commit what comes out"
 	case isKustomization(base, n):
 		out.Message, out.Hint = "this is a kustomization, which is not built yet", kustomizeHint
 	case strings.HasPrefix(base, "values") && n.Kind == yaml.MappingNode:
 		out.Message = "no apiVersion and kind: this is not an object, it looks like the values of a Helm chart"
-	case n.Kind == yaml.SequenceNode && len(n.Content) > 0 && child(target(n.Content[0]), "kind") != nil:
+	case n.Kind == yaml.SequenceNode && len(n.Content) > 0 && yaml.Child(yaml.Target(n.Content[0]), "kind") != nil:
 		out.Message, out.Hint = "this is a list, not an object", "write its objects as documents, with --- between them, or as the items of a List"
 	case hasKeyLike(n, "apiVersion") && hasKeyLike(n, "kind"):
 		out.Hint = "their names are written apiVersion and kind"
@@ -149,7 +140,7 @@ func isKustomization(base string, n *yaml.Node) bool {
 		return false
 	}
 	for _, name := range kustomizationFields {
-		if child(n, name) != nil {
+		if yaml.Child(n, name) != nil {
 			return true
 		}
 	}
@@ -163,7 +154,7 @@ func wellKnown(base string, n *yaml.Node) string {
 	for _, f := range wellKnownFiles {
 		all := true
 		for _, key := range f.keys {
-			all = all && child(n, key) != nil
+			all = all && yaml.Child(n, key) != nil
 		}
 		if all {
 			return f.what
@@ -176,15 +167,5 @@ func wellKnown(base string, n *yaml.Node) string {
 // Helm's and no kind.
 func isChart(name string, n *yaml.Node) bool {
 	base := path.Base(name)
-	return base == "Chart.yaml" || base == "Chart.yml" || child(n, "version") != nil && child(n, "name") != nil
-}
-
-// isUnrendered reports whether a value is {{ … }}, which is an object in an object to
-// YAML.
-func isUnrendered(n *yaml.Node) bool {
-	if n.Kind != yaml.MappingNode || n.Style&yaml.FlowStyle == 0 || len(n.Content) == 0 {
-		return false
-	}
-	inner := n.Content[0]
-	return inner.Kind == yaml.MappingNode && inner.Style&yaml.FlowStyle != 0
+	return base == "Chart.yaml" || base == "Chart.yml" || yaml.Child(n, "version") != nil && yaml.Child(n, "name") != nil
 }

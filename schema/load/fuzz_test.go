@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 )
 
 // Whatever a file holds, decoding ends, is repeatable, and every diagnostic is
@@ -41,7 +42,7 @@ func FuzzDecode(f *testing.F) {
 			if d.Line < 1 || d.Line > height || d.Column < 0 {
 				t.Errorf("%s, of %d lines", d, height)
 			}
-			if d.Message == "" || len(d.Message)+len(d.Hint) > 2*maxMessage+2*len("…") {
+			if d.Message == "" || len(d.Message)+len(d.Hint) > 2*yaml.MaxMessage+2*len("…") {
 				t.Errorf("a diagnostic of %d bytes", len(d.Message)+len(d.Hint))
 			}
 		}

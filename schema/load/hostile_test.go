@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 )
 
 // hostile is a file that nobody writes by mistake.
@@ -184,18 +185,18 @@ func TestHostileFiles(t *testing.T) {
 				return Load(ctx, treeOf(h.file, h.text), schema.SourceSpec{}, Options{}).Diagnostics
 			})
 			if h.want == "" && got.HasErrors() {
-				t.Errorf("refused: %s", cut(got.Error(), maxMessage))
+				t.Errorf("refused: %s", yaml.Cut(got.Error(), yaml.MaxMessage))
 			}
 			if h.want != "" && !slices.ContainsFunc(got, func(d schema.Diagnostic) bool {
 				return d.Severity == schema.Error && strings.Contains(d.Message, h.want) && (h.line == 0 || h.line == d.Line)
 			}) {
-				t.Errorf("want %d: %s\ngot %s", h.line, h.want, cut(got.Error(), maxMessage))
+				t.Errorf("want %d: %s\ngot %s", h.line, h.want, yaml.Cut(got.Error(), yaml.MaxMessage))
 			}
-			if len(got) > maxDiagnostics {
+			if len(got) > yaml.MaxDiagnostics {
 				t.Errorf("%d diagnostics of one document", len(got))
 			}
 			for _, d := range got {
-				if len(d.Message)+len(d.Hint) > 2*maxMessage+2*len("…") {
+				if len(d.Message)+len(d.Hint) > 2*yaml.MaxMessage+2*len("…") {
 					t.Errorf("a diagnostic of %d bytes", len(d.Message)+len(d.Hint))
 				}
 			}
@@ -233,7 +234,7 @@ func TestWarningsHideNoError(t *testing.T) {
 	}
 	text.WriteString("  nodeName: n1\n")
 	got := Load(t.Context(), treeOf("a.yaml", text.String()), schema.SourceSpec{Unsupported: "warn"}, Options{}).Diagnostics
-	if !got.HasErrors() || len(got) != maxDiagnostics {
+	if !got.HasErrors() || len(got) != yaml.MaxDiagnostics {
 		t.Errorf("%d diagnostics, the last of them %s", len(got), got[len(got)-1])
 	}
 }

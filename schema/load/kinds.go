@@ -5,9 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 )
 
 // verdict is why a document yields no object; the zero verdict lets it through.
@@ -270,22 +269,12 @@ func secretOf(n *yaml.Node, kind, namespace string) schema.Key {
 	if !ok {
 		return schema.Key{}
 	}
-	out := schema.Key{Kind: schema.KindSecret, Namespace: namespace, Name: textAt(n, field)}
+	out := schema.Key{Kind: schema.KindSecret, Namespace: namespace, Name: yaml.TextAt(n, field)}
 	if out.Name == "" {
-		out.Name = textAt(n, "metadata.name")
+		out.Name = yaml.TextAt(n, "metadata.name")
 	}
-	if own := textAt(n, "metadata.namespace"); own != "" {
+	if own := yaml.TextAt(n, "metadata.namespace"); own != "" {
 		out.Namespace = own
 	}
 	return out
-}
-
-// textAt is the scalar at a field; empty if there is none.
-func textAt(n *yaml.Node, field string) string {
-	for name := range strings.SplitSeq(field, ".") {
-		if n = child(n, name); n == nil {
-			return ""
-		}
-	}
-	return n.Value
 }

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 )
 
 // Options is what the loader must be told besides the tree and its source spec.
@@ -108,8 +109,8 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 // value of any length, and is kept and sent on.
 func shortened(ds schema.Diagnostics) schema.Diagnostics {
 	for i := range ds {
-		ds[i].Message = cut(ds[i].Message, maxMessage)
-		ds[i].Hint = cut(ds[i].Hint, maxMessage)
+		ds[i].Message = yaml.Cut(ds[i].Message, yaml.MaxMessage)
+		ds[i].Hint = yaml.Cut(ds[i].Hint, yaml.MaxMessage)
 	}
 	return ds
 }
@@ -254,7 +255,7 @@ func (l *loader) selectPart(files []schema.File, place int, seen *listing, selec
 			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), selection.hint(f.Path))
 			continue
 		case len(f.Path) > maxPath:
-			l.fail(schema.Position{Path: cut(f.Path, maxPath)}, fmt.Sprintf("the name has %d bytes, at most %d are taken", len(f.Path), maxPath), "")
+			l.fail(schema.Position{Path: yaml.Cut(f.Path, maxPath)}, fmt.Sprintf("the name has %d bytes, at most %d are taken", len(f.Path), maxPath), "")
 			continue
 		case path.Ext(f.Path) == ".cue":
 			m.cues = append(m.cues, *f)
@@ -372,9 +373,9 @@ func inParallel(ctx context.Context, n int, do func(i int)) {
 }
 
 func (l *loader) decodeJob(j job) []decoded {
-	nodes, _ := l.arenas.Get().(*arena)
+	nodes, _ := l.arenas.Get().(*yaml.Arena)
 	if nodes == nil {
-		nodes = &arena{borrows: l.opts.VerdictOnly}
+		nodes = &yaml.Arena{Borrows: l.opts.VerdictOnly}
 	}
 	defer l.arenas.Put(nodes)
 	out := make([]decoded, 0, j.last-j.first)
@@ -387,12 +388,12 @@ func (l *loader) decodeJob(j job) []decoded {
 // decodeChunk decodes one chunk, with an arena that nothing is left in. A file comes
 // from anyone who can push: should one make the parser panic, that file is refused
 // and nobody else's.
-func (l *loader) decodeChunk(s *source, p *parsedFile, index int, nodes *arena) (out []decoded) {
-	defer nodes.reset()
+func (l *loader) decodeChunk(s *source, p *parsedFile, index int, nodes *yaml.Arena) (out []decoded) {
+	defer nodes.Reset()
 	defer func() {
 		if r := recover(); r != nil {
-			problem := syntaxError{line: 1, message: fmt.Sprintf("%s: %v", panicMessage, r)}
-			out = append(out, decoded{diagnostics: schema.Diagnostics{problem.diagnostic(s.file.Path, p.chunks[index].line)}})
+			at := schema.Position{Path: s.file.Path, Line: 1 + p.chunks[index].Line}
+			out = append(out, decoded{diagnostics: schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("%s: %v", panicMessage, r)}}})
 		}
 	}()
 	documents, problem := s.documents(p, index, nodes)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 )
 
 // podSecurity holds pods to what their namespaces ask of them. A pod with errors is
@@ -49,9 +50,9 @@ func (t *wholeTree) heldTo(o object, asked schema.NamespaceSecurity) {
 // hintOf is a problem's hint, unless it is to write a field that is refused.
 func hintOf(kind schema.Kind, p schema.FieldProblem) string {
 	support := schema.SupportedFields(kind)
-	for _, s := range steps(p.Field) {
-		if !s.bracket && support.Treatment == schema.Supported {
-			support = support.Field(s.name)
+	for _, name := range yaml.Names(p.Field) {
+		if support.Treatment == schema.Supported {
+			support = support.Field(name)
 		}
 	}
 	if support.Treatment == schema.Restricts {

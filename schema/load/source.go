@@ -6,9 +6,8 @@ import (
 	"sync"
 	"weak"
 
-	"go.yaml.in/yaml/v3"
-
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 )
 
 // source is one YAML or JSON file. It can be read again, to find the position of
@@ -25,14 +24,14 @@ type source struct {
 // parsedFile is a file cut into chunks. Roots are the parsed documents of chunk
 // number `chunk`, used by Locate only.
 type parsedFile struct {
-	chunks []chunk
+	chunks []yaml.Chunk
 	chunk  int
 	roots  []*yaml.Node
 }
 
 func (p *parsedFile) size() (bytes int64) {
 	for _, c := range p.chunks {
-		bytes += int64(len(c.text))
+		bytes += int64(len(c.Text))
 	}
 	return bytes
 }
@@ -51,9 +50,9 @@ func (s *source) read() (*parsedFile, schema.Diagnostics) {
 		return nil, schema.Diagnostics{*problem}
 	}
 	if s.isJSON() {
-		return &parsedFile{chunks: []chunk{{text: text}}, chunk: -1}, nil
+		return &parsedFile{chunks: []yaml.Chunk{{Text: text}}, chunk: -1}, nil
 	}
-	return &parsedFile{chunks: split(text), chunk: -1}, nil
+	return &parsedFile{chunks: yaml.Split(text), chunk: -1}, nil
 }
 
 // reopen has the file read from where it is now: the same bytes.
@@ -65,23 +64,23 @@ func (s *source) reopen(from *schema.Blob) {
 
 func (s *source) isJSON() bool { return path.Ext(s.file.Path) == ".json" }
 
-func (s *source) parse(text []byte, nodes *arena) ([]*yaml.Node, *syntaxError) {
+func (s *source) parse(text []byte, nodes *yaml.Arena) ([]*yaml.Node, *yaml.SyntaxError) {
 	if s.isJSON() {
-		return parseJSON(text)
+		return yaml.ParseJSON(text)
 	}
-	return parseYAML(text, nodes)
+	return yaml.ParseYAML(text, nodes)
 }
 
 // documents parses one chunk; they live as long as the arena lets them.
-func (s *source) documents(p *parsedFile, index int, nodes *arena) ([]document, *schema.Diagnostic) {
+func (s *source) documents(p *parsedFile, index int, nodes *yaml.Arena) ([]yaml.Document, *schema.Diagnostic) {
 	c := p.chunks[index]
-	roots, problem := s.parse(c.text, nodes)
-	documents := make([]document, len(roots))
+	roots, problem := s.parse(c.Text, nodes)
+	documents := make([]yaml.Document, len(roots))
 	for i, root := range roots {
-		documents[i] = document{path: s.file.Path, node: root, line: c.line, again: func() *document { return s.again(index, i) }}
+		documents[i] = yaml.Document{Path: s.file.Path, Node: root, Line: c.Line, Again: func() *yaml.Document { return s.again(index, i) }}
 	}
 	if problem != nil {
-		d := problem.diagnostic(s.file.Path, c.line)
+		d := problem.Diagnostic(s.file.Path, c.Line)
 		return documents, &d
 	}
 	return documents, nil
@@ -89,7 +88,7 @@ func (s *source) documents(p *parsedFile, index int, nodes *arena) ([]document, 
 
 // again reads one document anew; nil if the file has changed meanwhile and has
 // no such document any more.
-func (s *source) again(index, number int) *document {
+func (s *source) again(index, number int) *yaml.Document {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.last.Value()
@@ -100,12 +99,12 @@ func (s *source) again(index, number int) *document {
 		return nil
 	}
 	if p.chunk != index {
-		roots, _ := s.parse(p.chunks[index].text, new(arena))
+		roots, _ := s.parse(p.chunks[index].Text, new(yaml.Arena))
 		p = &parsedFile{chunks: p.chunks, chunk: index, roots: roots}
 	}
 	s.last = weak.Make(p)
 	if number >= len(p.roots) {
 		return nil
 	}
-	return &document{path: s.file.Path, node: p.roots[number], line: p.chunks[index].line}
+	return &yaml.Document{Path: s.file.Path, Node: p.roots[number], Line: p.chunks[index].Line}
 }

@@ -3,11 +3,11 @@ package load
 import (
 	"fmt"
 
-	"go.yaml.in/yaml/v3"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 	"fairlead/schema/wire"
 )
 
@@ -35,20 +35,20 @@ func storedBy(obj schema.Object, size int64) stored {
 // measure is what the object comes to as it is encoded: what it is written as says
 // little of that, for keys without values count, and aliases write one text many
 // times. It refuses an object that would not fit into the store.
-func (d *decoder) measure(obj schema.Object, n *yaml.Node) stored {
-	if d.refused {
+func measure(d *yaml.Decoder, obj schema.Object, n *yaml.Node) stored {
+	if d.Refused() {
 		return stored{} // it goes nowhere, and why may be told already
 	}
 	size := wire.EncodedSize(obj)
 	s := storedBy(obj, int64(size))
-	at, _ := locate(n, "spec.replicas")
+	at, _ := yaml.Locate(n, "spec.replicas")
 	switch {
 	case size > schema.MaxDesiredBytes:
-		d.report(schema.Error, n, "split it", "the object takes %d bytes as stored, at most %d fit", size, schema.MaxDesiredBytes)
+		d.Report(schema.Error, n, "split it", "the object takes %d bytes as stored, at most %d fit", size, schema.MaxDesiredBytes)
 	case s.pods > schema.MaxPods:
-		d.report(schema.Error, at, "", "spec.replicas: %d pods, a tree may ask for %d", s.pods, schema.MaxPods)
+		d.Report(schema.Error, at, "", "spec.replicas: %d pods, a tree may ask for %d", s.pods, schema.MaxPods)
 	case s.bytes > schema.MaxStoredBytes:
-		d.report(schema.Error, at, "ask for fewer, or make the template smaller", "spec.replicas: the pods take %d bytes as stored, at most %d fit", s.bytes, schema.MaxStoredBytes)
+		d.Report(schema.Error, at, "ask for fewer, or make the template smaller", "spec.replicas: the pods take %d bytes as stored, at most %d fit", s.bytes, schema.MaxStoredBytes)
 	default:
 		return s
 	}

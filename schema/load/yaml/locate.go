@@ -1,4 +1,4 @@
-package load
+package yaml
 
 import (
 	"strconv"
@@ -9,9 +9,9 @@ import (
 	"fairlead/schema"
 )
 
-// locator finds fields of the object that stands at prefix in a document, by
+// Locator finds fields of the object that stands at prefix in a document, by
 // reading the document again.
-func locator(again func() *document, at schema.Position, prefix string) func(string) schema.Position {
+func Locator(again func() *Document, at schema.Position, prefix string) func(string) schema.Position {
 	return func(field string) schema.Position {
 		if again == nil {
 			return at
@@ -20,12 +20,12 @@ func locator(again func() *document, at schema.Position, prefix string) func(str
 		if doc == nil {
 			return at
 		}
-		root := doc.node
+		root := doc.Node
 		if prefix != "" {
 			root = locateObject(root, strings.TrimSuffix(prefix, "."))
 		}
-		n, _ := locate(root, field)
-		return doc.position(n)
+		n, _ := Locate(root, field)
+		return doc.Position(n)
 	}
 }
 
@@ -41,11 +41,11 @@ func locateObject(root *yaml.Node, path string) *yaml.Node {
 	return n
 }
 
-// locate is the node a person should look at for a field: a scalar itself, the
+// Locate is the node a person should look at for a field: a scalar itself, the
 // key of an object or list, the nearest ancestor of what is not written down
 // (and then false). What a Secret's data lacks is missed by its stringData, or by
 // its type.
-func locate(root *yaml.Node, field string) (*yaml.Node, bool) {
+func Locate(root *yaml.Node, field string) (*yaml.Node, bool) {
 	n, found := locateExact(root, field)
 	if rest, isData := strings.CutPrefix(field, "data["); isData && !found {
 		if s, ok := locateExact(root, "stringData["+rest); ok {
@@ -70,7 +70,7 @@ func locateExact(root *yaml.Node, field string) (*yaml.Node, bool) {
 			return last, false
 		}
 		last, n = key, value
-		if value.Kind == yaml.ScalarNode && !isNull(value) {
+		if value.Kind == yaml.ScalarNode && !IsNull(value) {
 			last = value
 		}
 	}
@@ -110,7 +110,7 @@ func steps(field string) []step {
 // find is the key and value one step below n; for a list element both are the
 // element. Nil when it is not written down.
 func (s step) find(n *yaml.Node) (key, value *yaml.Node) {
-	n = target(n)
+	n = Target(n)
 	switch {
 	case n.Kind == yaml.MappingNode:
 		return findKey(n, s.name, nil)
@@ -130,16 +130,16 @@ func (s step) findElement(list *yaml.Node) (key, value *yaml.Node) {
 	}
 	number, _, _ := strings.Cut(want, "/")
 	for _, element := range list.Content {
-		if v := child(element, name); v != nil && (v.Value == want || v.Value == number) {
+		if v := Child(element, name); v != nil && (v.Value == want || v.Value == number) {
 			return element, element
 		}
 	}
 	return nil, nil
 }
 
-// child is the value of an object's own or merged key; nil without one.
-func child(n *yaml.Node, name string) *yaml.Node {
-	n = target(n)
+// Child is the value of an object's own or merged key; nil without one.
+func Child(n *yaml.Node, name string) *yaml.Node {
+	n = Target(n)
 	if n.Kind != yaml.MappingNode {
 		return nil
 	}
@@ -147,7 +147,41 @@ func child(n *yaml.Node, name string) *yaml.Node {
 	if value == nil {
 		return nil
 	}
-	return target(value)
+	return Target(value)
+}
+
+// Member is the key and the value of an object's own or merged key; nil without one.
+func Member(n *Node, name string) (key, value *Node) { return findKey(Target(n), name, nil) }
+
+// TextAt is the scalar at a field; empty if there is none.
+func TextAt(n *Node, field string) string {
+	for name := range strings.SplitSeq(field, ".") {
+		if n = Child(n, name); n == nil {
+			return ""
+		}
+	}
+	return n.Value
+}
+
+// Names are the names of the fields on the way to a field, without what stands in
+// brackets.
+func Names(field string) (out []string) {
+	for _, s := range steps(field) {
+		if !s.bracket {
+			out = append(out, s.name)
+		}
+	}
+	return out
+}
+
+// CountNodes is how many values stand below a node, without what its own aliases name:
+// the decoder of the object counts those.
+func CountNodes(n *Node) int {
+	count := 1
+	for _, c := range n.Content {
+		count += CountNodes(c)
+	}
+	return count
 }
 
 // findKey looks among an object's own keys, then among those it merges; visited
@@ -165,8 +199,8 @@ func findKey(n *yaml.Node, name string, visited map[*yaml.Node]bool) (key, value
 		if visited == nil {
 			visited = make(map[*yaml.Node]bool)
 		}
-		for _, source := range mergeSources(target(n.Content[i+1])) {
-			source = target(source)
+		for _, source := range mergeSources(Target(n.Content[i+1])) {
+			source = Target(source)
 			if source.Kind != yaml.MappingNode || visited[source] {
 				continue
 			}
@@ -179,8 +213,8 @@ func findKey(n *yaml.Node, name string, visited map[*yaml.Node]bool) (key, value
 	return nil, nil
 }
 
-// target is what an alias stands for.
-func target(n *yaml.Node) *yaml.Node {
+// Target is what an alias stands for.
+func Target(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return n.Alias
 	}

@@ -1,4 +1,4 @@
-package load
+package yaml
 
 import (
 	"encoding/base64"
@@ -24,15 +24,15 @@ import (
 
 // Bounds on one document, so that no input makes the decoder slow or long-winded.
 const (
-	maxDepth       = 100     // nesting of objects and lists; Kubernetes' own need about 20
-	maxAliasNodes  = 100_000 // values read through YAML aliases
-	maxDiagnostics = 200     // per document
+	MaxDepth       = 100     // nesting of objects and lists; Kubernetes' own need about 20
+	MaxAliasNodes  = 100_000 // values read through YAML aliases
+	MaxDiagnostics = 200     // per document
 )
 
-// decoder fills one Go object from one document's nodes, walking both and the
+// Decoder fills one Go object from one document's nodes, walking both and the
 // table of supported fields side by side.
-type decoder struct {
-	doc         document
+type Decoder struct {
+	doc         Document
 	unsupported string // of the source spec
 	hideValues  bool   // a Secret: diagnostics tell no values
 	diagnostics schema.Diagnostics
@@ -74,12 +74,12 @@ const (
 	toElement
 )
 
-func (d *decoder) push(step stepTo) { d.way = append(d.way, step) }
+func (d *Decoder) push(step stepTo) { d.way = append(d.way, step) }
 
-func (d *decoder) pop() { d.way = d.way[:len(d.way)-1] }
+func (d *Decoder) pop() { d.way = d.way[:len(d.way)-1] }
 
 // field is the path to here, as in "spec.containers[0].image" or "data[key]".
-func (d *decoder) field() string {
+func (d *Decoder) field() string {
 	var b strings.Builder
 	for _, step := range d.way {
 		switch {
@@ -96,33 +96,34 @@ func (d *decoder) field() string {
 	return b.String()
 }
 
-func (d *decoder) report(severity schema.Severity, n *yaml.Node, hint, format string, args ...any) {
-	if len(d.diagnostics) == maxDiagnostics {
+// Report adds a diagnostic at a node, as far as there is room.
+func (d *Decoder) Report(severity schema.Severity, n *yaml.Node, hint, format string, args ...any) {
+	if len(d.diagnostics) == MaxDiagnostics {
 		if severity != schema.Error || d.refused {
 			return
 		}
-		d.diagnostics = d.diagnostics[:maxDiagnostics-1] // no number of warnings hides that there is an error
+		d.diagnostics = d.diagnostics[:MaxDiagnostics-1] // no number of warnings hides that there is an error
 	}
 	d.refused = d.refused || severity == schema.Error
 	d.diagnostics = append(d.diagnostics, schema.Diagnostic{
-		Position: d.doc.position(n), Severity: severity, Message: fmt.Sprintf(format, args...), Hint: hint,
+		Position: d.doc.Position(n), Severity: severity, Message: fmt.Sprintf(format, args...), Hint: hint,
 	})
 }
 
 // full reports whether nothing more will be told.
-func (d *decoder) full() bool { return d.refused && len(d.diagnostics) == maxDiagnostics }
+func (d *Decoder) full() bool { return d.refused && len(d.diagnostics) == MaxDiagnostics }
 
-func (d *decoder) errorf(n *yaml.Node, hint, format string, args ...any) {
+func (d *Decoder) errorf(n *yaml.Node, hint, format string, args ...any) {
 	if d.full() {
 		return
 	}
 	d.wrong = append(d.wrong, d.field())
-	d.report(schema.Error, n, hint, format, args...)
+	d.Report(schema.Error, n, hint, format, args...)
 }
 
 // explained reports whether a problem with field follows from a diagnostic that
 // is there already: on its way, or, if it is not written down, beside it.
-func (d *decoder) explained(field string, isWritten bool) bool {
+func (d *Decoder) explained(field string, isWritten bool) bool {
 	return slices.ContainsFunc(d.wrong, func(w string) bool {
 		return strings.HasPrefix(field, w) || strings.HasPrefix(w, field) || !isWritten && parent(field) == parent(w)
 	})
@@ -130,7 +131,7 @@ func (d *decoder) explained(field string, isWritten bool) bool {
 
 // isUnread reports whether a field, or what it stands in, has a diagnostic already,
 // so that nothing is known of it. The empty field is read.
-func (d *decoder) isUnread(field string) bool {
+func (d *Decoder) isUnread(field string) bool {
 	return field != "" && slices.ContainsFunc(d.wrong, func(w string) bool { return strings.HasPrefix(field, w) })
 }
 
@@ -140,7 +141,7 @@ func parent(field string) string {
 
 // resolve follows an alias and returns what must be called when its value has
 // been read; nil when it must not be read.
-func (d *decoder) resolve(n *yaml.Node) (*yaml.Node, func()) {
+func (d *Decoder) resolve(n *yaml.Node) (*yaml.Node, func()) {
 	if n.Kind != yaml.AliasNode {
 		if len(d.via) > 0 && !d.spend(n, 1) {
 			return nil, nil
@@ -156,20 +157,21 @@ func (d *decoder) resolve(n *yaml.Node) (*yaml.Node, func()) {
 }
 
 // spend counts values read through aliases and tells once when they are too many.
-func (d *decoder) spend(n *yaml.Node, count int) bool {
+func (d *Decoder) spend(n *yaml.Node, count int) bool {
 	before := d.aliasNodes
 	d.aliasNodes += count
-	if before <= maxAliasNodes && d.aliasNodes > maxAliasNodes {
-		d.errorf(n, "", aliasesTooMany, maxAliasNodes)
+	if before <= MaxAliasNodes && d.aliasNodes > MaxAliasNodes {
+		d.errorf(n, "", AliasesTooMany, MaxAliasNodes)
 	}
-	return d.aliasNodes <= maxAliasNodes
+	return d.aliasNodes <= MaxAliasNodes
 }
 
-const aliasesTooMany = "aliases expand to more than %d values"
+// AliasesTooMany is told, with the bound, of what aliases write out.
+const AliasesTooMany = "aliases expand to more than %d values"
 
 // pairs returns the keys and values of an object, alternating, with merge keys
 // ("<<") expanded, and reports keys that are written twice.
-func (d *decoder) pairs(n *yaml.Node) []*yaml.Node {
+func (d *Decoder) pairs(n *yaml.Node) []*yaml.Node {
 	content := n.Content
 	if isFewAndDistinct(content) {
 		return content
@@ -177,10 +179,10 @@ func (d *decoder) pairs(n *yaml.Node) []*yaml.Node {
 	var merge *yaml.Node
 	seen := make(map[string]*yaml.Node, min(len(content)/2, 64))
 	for i := 0; i+1 < len(content); i += 2 {
-		key := target(content[i])
+		key := Target(content[i])
 		if isMerge(key) {
 			if merge != nil {
-				d.errorf(content[i], "write one, with a list: <<: [*a, *b]", "<< is written twice%s, first at line %d", d.place(), d.doc.position(merge).Line)
+				d.errorf(content[i], "write one, with a list: <<: [*a, *b]", "<< is written twice%s, first at line %d", d.place(), d.doc.Position(merge).Line)
 				continue
 			}
 			merge = content[i]
@@ -191,7 +193,7 @@ func (d *decoder) pairs(n *yaml.Node) []*yaml.Node {
 			if len(d.way) == 0 && (key.Value == "apiVersion" || key.Value == "kind") {
 				hint = "write a line --- before the next object"
 			}
-			d.errorf(content[i], hint, "%s is written twice%s, first at line %d", d.nameOf("", n, key, content[i+1]), d.place(), d.doc.position(first).Line)
+			d.errorf(content[i], hint, "%s is written twice%s, first at line %d", d.nameOf("", n, key, content[i+1]), d.place(), d.doc.Position(first).Line)
 			continue
 		}
 		seen[key.Value] = content[i]
@@ -238,7 +240,7 @@ func mergeSources(value *yaml.Node) []*yaml.Node {
 // merged puts an object's own pairs before those of what it merges; the first
 // of one key wins. To kubectl, << also wins over what stands before it, which nobody
 // means: such keys are refused.
-func (d *decoder) merged(n *yaml.Node, seen map[string]*yaml.Node) []*yaml.Node {
+func (d *Decoder) merged(n *yaml.Node, seen map[string]*yaml.Node) []*yaml.Node {
 	var own, borrowed []*yaml.Node
 	before := make(map[string]*yaml.Node)
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -246,7 +248,7 @@ func (d *decoder) merged(n *yaml.Node, seen map[string]*yaml.Node) []*yaml.Node 
 		if !isMerge(key) {
 			own = append(own, key, value)
 			if before != nil {
-				before[target(key).Value] = key
+				before[Target(key).Value] = key
 			}
 			continue
 		}
@@ -266,7 +268,7 @@ func (d *decoder) merged(n *yaml.Node, seen map[string]*yaml.Node) []*yaml.Node 
 	return append(own, borrowed...)
 }
 
-func (d *decoder) borrow(source *yaml.Node, seen, before map[string]*yaml.Node) []*yaml.Node {
+func (d *Decoder) borrow(source *yaml.Node, seen, before map[string]*yaml.Node) []*yaml.Node {
 	from, done := d.resolve(source)
 	if from == nil {
 		return nil
@@ -282,7 +284,7 @@ func (d *decoder) borrow(source *yaml.Node, seen, before map[string]*yaml.Node) 
 	var out []*yaml.Node
 	all := d.pairs(from)
 	for i := 0; i+1 < len(all); i += 2 {
-		name := target(all[i]).Value
+		name := Target(all[i]).Value
 		if own := before[name]; own != nil {
 			d.errorf(own, "write << first: then what stands behind it wins", "%q%s stands before a << that has it too, which kubectl lets win", name, d.place())
 			delete(before, name)
@@ -296,7 +298,7 @@ func (d *decoder) borrow(source *yaml.Node, seen, before map[string]*yaml.Node) 
 }
 
 // place is " in spec.template", or nothing at the top.
-func (d *decoder) place() string {
+func (d *Decoder) place() string {
 	if len(d.way) == 0 {
 		return ""
 	}
@@ -304,13 +306,13 @@ func (d *decoder) place() string {
 }
 
 // value reads n into v; support is the table's entry for it.
-func (d *decoder) value(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
+func (d *Decoder) value(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
 	n, done := d.resolve(n)
 	if n == nil {
 		return
 	}
 	defer done()
-	if isNull(n) {
+	if IsNull(n) {
 		return
 	}
 	for v.Kind() == reflect.Pointer {
@@ -335,9 +337,10 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, support *schema.FieldSupp
 	}
 }
 
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+// IsNull reports whether a value is none.
+func IsNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-func (d *decoder) object(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
+func (d *Decoder) object(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
 	if n.Kind != yaml.MappingNode {
 		d.mismatch(n, "an object", v.Type())
 		return
@@ -346,7 +349,7 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, support *schema.FieldSup
 	fields := fieldsOf(v.Type())
 	all := d.pairs(n)
 	for i := 0; i+1 < len(all); i += 2 {
-		key, value := target(all[i]), all[i+1]
+		key, value := Target(all[i]), all[i+1]
 		if !d.isText(key) {
 			continue
 		}
@@ -367,7 +370,7 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, support *schema.FieldSup
 }
 
 // isText refuses keys that are objects or lists themselves.
-func (d *decoder) isText(key *yaml.Node) bool {
+func (d *Decoder) isText(key *yaml.Node) bool {
 	if key.Kind == yaml.ScalarNode {
 		if !utf8.ValidString(key.Value) {
 			d.errorf(key, "", "a key%s is not UTF-8", d.place())
@@ -377,7 +380,7 @@ func (d *decoder) isText(key *yaml.Node) bool {
 	}
 	hint := ""
 	if key.Kind == yaml.MappingNode && key.Style&yaml.FlowStyle != 0 {
-		hint = templateHint
+		hint = TemplateHint
 	}
 	d.errorf(key, hint, "a key%s must be text, not %s", d.place(), d.describe(key))
 	return false
@@ -385,7 +388,7 @@ func (d *decoder) isText(key *yaml.Node) bool {
 
 // isReadAsWritten refuses keys that kubectl reads as others than those that stand
 // there: on is true to it.
-func (d *decoder) isReadAsWritten(key *yaml.Node) bool {
+func (d *Decoder) isReadAsWritten(key *yaml.Node) bool {
 	text, ok := keyText(key)
 	if ok && text == key.Value {
 		return true
@@ -400,7 +403,7 @@ func (d *decoder) isReadAsWritten(key *yaml.Node) bool {
 
 // hasValue refuses a key of a map in braces without a value: {cpu: 0,5} is a 0 and
 // the key 5.
-func (d *decoder) hasValue(object, key, value *yaml.Node) bool {
+func (d *Decoder) hasValue(object, key, value *yaml.Node) bool {
 	if !isBare(object, value) {
 		return true
 	}
@@ -415,20 +418,20 @@ func (d *decoder) hasValue(object, key, value *yaml.Node) bool {
 // isBare reports whether nothing stands behind a key in braces: it may be the rest of
 // the value before it.
 func isBare(object, value *yaml.Node) bool {
-	value = target(value)
+	value = Target(value)
 	return object.Style&yaml.FlowStyle != 0 && value.Kind == yaml.ScalarNode && value.Value == "" && value.ShortTag() == "!!null"
 }
 
 // nameOf is a key as it is told, behind a word for it. Of a Secret's value nothing is
 // told, not what a comma in it has made a key either.
-func (d *decoder) nameOf(word string, object, key, value *yaml.Node) string {
+func (d *Decoder) nameOf(word string, object, key, value *yaml.Node) string {
 	if d.hideValues && isBare(object, value) {
 		return "a key"
 	}
 	return word + strconv.Quote(shorten(key.Value))
 }
 
-func (d *decoder) unknown(object, key *yaml.Node, names []string) {
+func (d *Decoder) unknown(object, key *yaml.Node, names []string) {
 	hint, best := "", ""
 	if !d.full() {
 		best = schema.Nearest(key.Value, names)
@@ -444,12 +447,12 @@ func (d *decoder) unknown(object, key *yaml.Node, names []string) {
 	}
 	in := d.place()
 	if in == "" {
-		in = " in " + d.doc.kind
+		in = " in " + d.doc.Kind
 	}
 	d.push(stepTo{name: key.Value, at: key})
 	d.errorf(key, hint, "unknown field %q%s", key.Value, in)
 	d.pop()
-	if best != "" && len(d.wrong) < 2*maxDiagnostics && child(object, best) == nil {
+	if best != "" && len(d.wrong) < 2*MaxDiagnostics && Child(object, best) == nil {
 		d.push(stepTo{name: best, at: key}) // that it is missing follows from the misspelling
 		d.wrong = append(d.wrong, d.field())
 		d.pop()
@@ -458,11 +461,11 @@ func (d *decoder) unknown(object, key *yaml.Node, names []string) {
 
 // elsewhere says of which object around or below this one a name is a field: it is
 // indented too far, or not far enough. It is empty for a name that is of neither.
-func (d *decoder) elsewhere(name string) string {
+func (d *Decoder) elsewhere(name string) string {
 	here := len(d.types) - 1
 	for i := here - 1; i >= 0; i-- {
 		if _, ok := fieldsOf(d.types[i]).index[name]; ok && name != "name" {
-			of := d.doc.kind + " itself"
+			of := d.doc.Kind + " itself"
 			if steps := d.stepsTo(i); steps != "" {
 				of = steps
 			}
@@ -476,7 +479,7 @@ func (d *decoder) elsewhere(name string) string {
 }
 
 // stepsTo is the way to the object that is number i of those around this one.
-func (d *decoder) stepsTo(i int) string {
+func (d *Decoder) stepsTo(i int) string {
 	if i == 0 {
 		return ""
 	}
@@ -519,9 +522,9 @@ func elementOf(t reflect.Type) reflect.Type {
 // admit applies the table of supported fields and says whether to read the
 // value. The path is already at the field; a choice is made by a field that is there,
 // even if it is empty.
-func (d *decoder) admit(key, value *yaml.Node, s *schema.FieldSupport, choice bool) bool {
-	value = target(value)
-	if isNull(value) {
+func (d *Decoder) admit(key, value *yaml.Node, s *schema.FieldSupport, choice bool) bool {
+	value = Target(value)
+	if IsNull(value) {
 		return false
 	}
 	switch s.Treatment {
@@ -544,13 +547,13 @@ func (d *decoder) admit(key, value *yaml.Node, s *schema.FieldSupport, choice bo
 }
 
 // refuse tells of a field that is not acted on.
-func (d *decoder) refuse(key *yaml.Node, s *schema.FieldSupport) {
+func (d *Decoder) refuse(key *yaml.Node, s *schema.FieldSupport) {
 	if s.Treatment == schema.Restricts {
 		d.errorf(key, s.Note, "%s is not supported yet", d.field())
 		return
 	}
 	if d.unsupported == "warn" {
-		d.report(schema.Warning, key, s.Note, "%s is not supported yet and left out", d.field())
+		d.Report(schema.Warning, key, s.Note, "%s is not supported yet and left out", d.field())
 		return
 	}
 	hint := s.Note
@@ -562,14 +565,14 @@ func (d *decoder) refuse(key *yaml.Node, s *schema.FieldSupport) {
 
 // isEmpty reports whether a value holds nothing, as left out. Aliases may write out
 // far more than stands there: what is too much to look through counts as something.
-func (d *decoder) isEmpty(n *yaml.Node, depth int) bool {
-	n = target(n)
+func (d *Decoder) isEmpty(n *yaml.Node, depth int) bool {
+	n = Target(n)
 	d.looked++
 	switch {
-	case depth > maxEmptyDepth || d.looked > maxAliasNodes:
+	case depth > maxEmptyDepth || d.looked > MaxAliasNodes:
 		return false
 	case n.Kind == yaml.ScalarNode:
-		return n.Value == "" || isNull(n)
+		return n.Value == "" || IsNull(n)
 	case n.Kind != yaml.MappingNode:
 		return len(n.Content) == 0
 	}
@@ -601,7 +604,7 @@ func isOneOf(n *yaml.Node, values []string) bool {
 }
 
 // admitValues holds a field to the values that are supported.
-func (d *decoder) admitValues(key, value *yaml.Node, s *schema.FieldSupport) bool {
+func (d *Decoder) admitValues(key, value *yaml.Node, s *schema.FieldSupport) bool {
 	if len(s.Values) == 0 {
 		return true
 	}
@@ -610,7 +613,7 @@ func (d *decoder) admitValues(key, value *yaml.Node, s *schema.FieldSupport) boo
 		scalars = value.Content
 	}
 	for _, n := range scalars {
-		n = target(n)
+		n = Target(n)
 		switch {
 		case n.Kind != yaml.ScalarNode:
 			d.errorf(key, "", "%s is not supported yet", d.field())
@@ -624,7 +627,7 @@ func (d *decoder) admitValues(key, value *yaml.Node, s *schema.FieldSupport) boo
 }
 
 // valueHint names the supported value that was probably meant.
-func (d *decoder) valueHint(n *yaml.Node, values []string) string {
+func (d *Decoder) valueHint(n *yaml.Node, values []string) string {
 	if d.hideValues {
 		return ""
 	}
@@ -645,7 +648,7 @@ func enumerate(words []string) string {
 	return strings.Join(words[:last], ", ") + " and " + words[last]
 }
 
-func (d *decoder) mapping(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
+func (d *Decoder) mapping(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
 	if n.Kind != yaml.MappingNode {
 		d.mismatch(n, "an object", v.Type())
 		return
@@ -657,7 +660,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, support *schema.FieldSu
 	texts, isTexts := v.Interface().(map[string]string)
 	elem := v.Type().Elem()
 	for i := 0; i+1 < len(all); i += 2 {
-		key, value := target(all[i]), all[i+1]
+		key, value := Target(all[i]), all[i+1]
 		if !d.isText(key) || !d.hasValue(n, key, value) || !d.isReadAsWritten(key) {
 			continue
 		}
@@ -677,9 +680,9 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, support *schema.FieldSu
 
 // item reads one value of a map and reports whether it may stand there; unlike a
 // field, a key without a value is still a key.
-func (d *decoder) item(key, value *yaml.Node, v reflect.Value, support *schema.FieldSupport) bool {
+func (d *Decoder) item(key, value *yaml.Node, v reflect.Value, support *schema.FieldSupport) bool {
 	before := len(d.wrong)
-	empty := isNull(target(value)) && support.Treatment == schema.Supported
+	empty := IsNull(Target(value)) && support.Treatment == schema.Supported
 	if !empty && !d.admitItem(key, value, support) {
 		return false
 	}
@@ -689,7 +692,7 @@ func (d *decoder) item(key, value *yaml.Node, v reflect.Value, support *schema.F
 
 // admitItem is admit for a key of a map: one that is not supported is refused with any
 // value, and without one.
-func (d *decoder) admitItem(key, value *yaml.Node, s *schema.FieldSupport) bool {
+func (d *Decoder) admitItem(key, value *yaml.Node, s *schema.FieldSupport) bool {
 	if s.Treatment == schema.Restricts {
 		d.refuse(key, s)
 		return false
@@ -697,7 +700,7 @@ func (d *decoder) admitItem(key, value *yaml.Node, s *schema.FieldSupport) bool 
 	return d.admit(key, value, s, true)
 }
 
-func (d *decoder) list(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
+func (d *Decoder) list(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
 	if n.Kind != yaml.SequenceNode {
 		d.mismatch(n, "a list", v.Type())
 		return
@@ -708,7 +711,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, support *schema.FieldSuppo
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	for i, item := range n.Content {
 		d.push(stepTo{kind: toElement, position: i, at: item})
-		if isNull(item) {
+		if IsNull(item) {
 			d.errorf(item, `write "" for an empty text, or leave it out`, "%s is empty", d.field())
 		} else {
 			d.value(item, v.Index(i), support)
@@ -718,11 +721,11 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, support *schema.FieldSuppo
 }
 
 // mismatch reports a value of the wrong type; t is the right one of an object or list.
-func (d *decoder) mismatch(n *yaml.Node, want string, t reflect.Type) {
+func (d *Decoder) mismatch(n *yaml.Node, want string, t reflect.Type) {
 	hint := ""
 	switch {
-	case isUnrendered(n):
-		hint = templateHint
+	case IsUnrendered(n):
+		hint = TemplateHint
 	case n.Kind == yaml.ScalarNode && tagNames[n.ShortTag()] == "":
 		hint = "leave out the tag"
 	case want == "text":
@@ -738,7 +741,7 @@ func (d *decoder) mismatch(n *yaml.Node, want string, t reflect.Type) {
 }
 
 // textHint is for what must be text.
-func (d *decoder) textHint(n *yaml.Node) string {
+func (d *Decoder) textHint(n *yaml.Node) string {
 	if n.Kind == yaml.MappingNode && len(d.way) > 0 && d.way[len(d.way)-1].name == "matchLabels" {
 		return "the labels themselves stand here, without matchLabels"
 	}
@@ -769,8 +772,8 @@ var examples = map[reflect.Type]string{
 // begins is where a person sees the value n begin: one that stands below its key,
 // or elsewhere under an anchor, at the key. CUE's values stand where they were
 // written last, its keys perhaps in a template.
-func (d *decoder) begins(n *yaml.Node) *yaml.Node {
-	if n.Kind == yaml.ScalarNode || d.doc.paths != nil || len(d.way) == 0 {
+func (d *Decoder) begins(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.ScalarNode || d.doc.Paths != nil || len(d.way) == 0 {
 		return n
 	}
 	if key := d.way[len(d.way)-1].at; key.Line != n.Line {
@@ -780,7 +783,7 @@ func (d *decoder) begins(n *yaml.Node) *yaml.Node {
 }
 
 // quoteHint shows a scalar that YAML takes for something else as text.
-func (d *decoder) quoteHint(n *yaml.Node) string {
+func (d *Decoder) quoteHint(n *yaml.Node) string {
 	switch {
 	case n.Kind != yaml.ScalarNode || tagNames[n.ShortTag()] == "":
 		return ""
@@ -795,7 +798,7 @@ var tagNames = map[string]string{
 	"!!str": "text", "!!int": "a number", "!!float": "a number", "!!bool": "true or false", "!!null": "nothing", "!!timestamp": "a date",
 }
 
-func (d *decoder) describe(n *yaml.Node) string {
+func (d *Decoder) describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "an object"
@@ -816,13 +819,14 @@ func (d *decoder) describe(n *yaml.Node) string {
 
 // shorten keeps values readable in a message of one line.
 func shorten(s string) string {
-	return cut(s, 60)
+	return Cut(s, 60)
 }
 
-// maxMessage bounds one message in bytes.
-const maxMessage = 1000
+// MaxMessage bounds one message in bytes.
+const MaxMessage = 1000
 
-func cut(s string, most int) string {
+// Cut shortens a text to so many bytes.
+func Cut(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
@@ -830,7 +834,7 @@ func cut(s string, most int) string {
 }
 
 // plainScalar is what a scalar of one of the wanted meanings says.
-func (d *decoder) plainScalar(n *yaml.Node, want string, wanted ...meaning) (string, bool) {
+func (d *Decoder) plainScalar(n *yaml.Node, want string, wanted ...meaning) (string, bool) {
 	what, text := isOther, ""
 	if n.Kind == yaml.ScalarNode {
 		what, text = meaningOf(n)
@@ -846,7 +850,7 @@ func (d *decoder) plainScalar(n *yaml.Node, want string, wanted ...meaning) (str
 	return text, true
 }
 
-func (d *decoder) scalar(n *yaml.Node, v reflect.Value) {
+func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		if text, ok := d.text(n); ok {
@@ -877,7 +881,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value) {
 
 // text reads a string. A plain yes, no, on or off is refused: YAML 1.1, and so
 // kubectl, reads a boolean there and YAML 1.2 a string.
-func (d *decoder) text(n *yaml.Node) (string, bool) {
+func (d *Decoder) text(n *yaml.Node) (string, bool) {
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" {
 		if what, _ := meaningOf(n); what != isText {
 			word := n.Value
@@ -891,7 +895,7 @@ func (d *decoder) text(n *yaml.Node) (string, bool) {
 	return d.plainScalar(n, "text", isText)
 }
 
-func (d *decoder) whole(n *yaml.Node) (int64, bool) {
+func (d *Decoder) whole(n *yaml.Node) (int64, bool) {
 	const want = "a whole number"
 	text, ok := d.plainScalar(n, want, isNumber)
 	if !ok {
@@ -906,13 +910,13 @@ func (d *decoder) whole(n *yaml.Node) (int64, bool) {
 }
 
 // leaves are the types that are written as one scalar and read by their own rules.
-var leaves = map[reflect.Type]func(*decoder, *yaml.Node, reflect.Value){
-	reflect.TypeFor[resource.Quantity]():  (*decoder).quantity,
-	reflect.TypeFor[intstr.IntOrString](): (*decoder).intOrString,
-	reflect.TypeFor[metav1.Time]():        (*decoder).time,
-	reflect.TypeFor[metav1.Duration]():    (*decoder).duration,
-	reflect.TypeFor[[]byte]():             (*decoder).bytes,
-	reflect.TypeFor[listItem]():           (*decoder).listItem,
+var leaves = map[reflect.Type]func(*Decoder, *yaml.Node, reflect.Value){
+	reflect.TypeFor[resource.Quantity]():  (*Decoder).quantity,
+	reflect.TypeFor[intstr.IntOrString](): (*Decoder).intOrString,
+	reflect.TypeFor[metav1.Time]():        (*Decoder).time,
+	reflect.TypeFor[metav1.Duration]():    (*Decoder).duration,
+	reflect.TypeFor[[]byte]():             (*Decoder).bytes,
+	reflect.TypeFor[listItem]():           (*Decoder).listItem,
 }
 
 // maxQuantity is how long a quantity is at most: reading one takes its length
@@ -923,7 +927,7 @@ const maxQuantity = 64
 // which for 1e999999999999 never ends.
 var exponent = regexp.MustCompile(`[eE][+-]?[0-9]{3,}`)
 
-func (d *decoder) quantity(n *yaml.Node, v reflect.Value) {
+func (d *Decoder) quantity(n *yaml.Node, v reflect.Value) {
 	text, ok := d.plainScalar(n, "a quantity", isText, isNumber)
 	if !ok {
 		return
@@ -939,7 +943,7 @@ func (d *decoder) quantity(n *yaml.Node, v reflect.Value) {
 	}
 	if strings.HasSuffix(text, "m") && d.way[len(d.way)-1].name == "memory" {
 		number := strings.TrimSuffix(text, "m")
-		d.report(schema.Warning, n, fmt.Sprintf("write %sM, or %sMi for powers of 1024", number, number), "%s: %s is a number of bytes in thousandths", d.field(), text)
+		d.Report(schema.Warning, n, fmt.Sprintf("write %sM, or %sMi for powers of 1024", number, number), "%s: %s is a number of bytes in thousandths", d.field(), text)
 	}
 	v.Set(reflect.ValueOf(q))
 }
@@ -975,7 +979,7 @@ func quantityHint(text string) string {
 	return "write " + number + unit
 }
 
-func (d *decoder) intOrString(n *yaml.Node, v reflect.Value) {
+func (d *Decoder) intOrString(n *yaml.Node, v reflect.Value) {
 	if n.Kind == yaml.ScalarNode {
 		if what, text := meaningOf(n); what == isText {
 			v.Set(reflect.ValueOf(intstr.FromString(text)))
@@ -992,7 +996,7 @@ func (d *decoder) intOrString(n *yaml.Node, v reflect.Value) {
 	}
 }
 
-func (d *decoder) time(n *yaml.Node, v reflect.Value) {
+func (d *Decoder) time(n *yaml.Node, v reflect.Value) {
 	text, ok := d.plainScalar(n, "a time", isText)
 	if !ok {
 		return
@@ -1005,7 +1009,7 @@ func (d *decoder) time(n *yaml.Node, v reflect.Value) {
 	v.Set(reflect.ValueOf(metav1.NewTime(t.Local())))
 }
 
-func (d *decoder) duration(n *yaml.Node, v reflect.Value) {
+func (d *Decoder) duration(n *yaml.Node, v reflect.Value) {
 	text, ok := d.plainScalar(n, "a duration", isText)
 	if !ok {
 		return
@@ -1018,7 +1022,7 @@ func (d *decoder) duration(n *yaml.Node, v reflect.Value) {
 	v.Set(reflect.ValueOf(metav1.Duration{Duration: value}))
 }
 
-func (d *decoder) bytes(n *yaml.Node, v reflect.Value) {
+func (d *Decoder) bytes(n *yaml.Node, v reflect.Value) {
 	text, ok := d.plainScalar(n, "base64 text", isText, isBytes)
 	if !ok {
 		return
@@ -1026,11 +1030,11 @@ func (d *decoder) bytes(n *yaml.Node, v reflect.Value) {
 	value, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		hint := ""
-		if d.doc.kind == string(schema.KindSecret) {
+		if d.hideValues {
 			hint = "plain text goes into stringData"
 		}
-		if isEncrypted(n) {
-			hint = sopsMessage
+		if IsEncrypted(n) {
+			hint = SOPSMessage
 		}
 		d.errorf(n, hint, "%s is not base64", d.field())
 		return

@@ -1,4 +1,4 @@
-package load
+package yaml
 
 import (
 	"bytes"
@@ -16,26 +16,26 @@ import (
 	"fairlead/schema"
 )
 
-// chunk is a part of a file that is parsed by itself: usually one YAML document.
-type chunk struct {
-	text []byte
-	line int // lines of the file before it
+// Chunk is a part of a file that is parsed by itself: usually one YAML document.
+type Chunk struct {
+	Text []byte
+	Line int // lines of the file before it
 }
 
-// split cuts a YAML file before its document markers. A line that starts with
+// Split cuts a YAML file before its document markers. A line that starts with
 // "---" is one wherever it stands (YAML 1.2, 9.1.2), so each document can be
 // parsed alone: in parallel, and a syntax error in one hides nothing of the
 // others. A file with directives stays whole, they belong to what follows.
-func split(text []byte) []chunk {
+func Split(text []byte) []Chunk {
 	text = withoutMarks(text)
 	if hasDirective(text) {
-		return []chunk{{text: text}}
+		return []Chunk{{Text: text}}
 	}
-	var chunks []chunk
+	var chunks []Chunk
 	start, startLine, line := 0, 0, 0
 	for at := 0; at < len(text); line++ {
 		if at > start && isMarker(text[at:]) {
-			chunks = append(chunks, chunk{text[start:at], startLine})
+			chunks = append(chunks, Chunk{text[start:at], startLine})
 			start, startLine = at, line
 		}
 		end := bytes.IndexByte(text[at:], '\n')
@@ -44,7 +44,7 @@ func split(text []byte) []chunk {
 		}
 		at += end + 1
 	}
-	return append(chunks, chunk{text[start:], startLine})
+	return append(chunks, Chunk{text[start:], startLine})
 }
 
 // byteOrderMark begins files that some editors write, and so parts of what was put
@@ -80,16 +80,16 @@ func hasDirective(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("%")) || bytes.Contains(text, []byte("\n%"))
 }
 
-// syntaxError is a file that cannot be read at all from a line on.
-type syntaxError struct {
+// SyntaxError is a file that cannot be read at all from a line on.
+type SyntaxError struct {
 	line, column int
 	message      string
 	hint         string
 }
 
-// parseYAML returns the roots of a chunk's documents, with lines counted from
+// ParseYAML returns the roots of a chunk's documents, with lines counted from
 // the chunk's start. They live as long as the arena lets them.
-func parseYAML(text []byte, nodes *arena) ([]*yaml.Node, *syntaxError) {
+func ParseYAML(text []byte, nodes *Arena) ([]*yaml.Node, *SyntaxError) {
 	if len(bytes.Trim(text, "- \r\n")) == 0 && isMarker(text) {
 		return nil, nil // a marker and nothing behind it: a file may have very many
 	}
@@ -99,8 +99,8 @@ func parseYAML(text []byte, nodes *arena) ([]*yaml.Node, *syntaxError) {
 	return parseAnyYAML(text)
 }
 
-// parseAnyYAML is parseYAML by the library alone.
-func parseAnyYAML(text []byte) ([]*yaml.Node, *syntaxError) {
+// parseAnyYAML is ParseYAML by the library alone.
+func parseAnyYAML(text []byte) ([]*yaml.Node, *SyntaxError) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var roots []*yaml.Node
 	for {
@@ -117,14 +117,14 @@ func parseAnyYAML(text []byte) ([]*yaml.Node, *syntaxError) {
 		}
 		root := document.Content[0]
 		if deep := tooDeep(root, 0); deep != nil {
-			return roots, &syntaxError{line: deep.Line, column: deep.Column, message: fmt.Sprintf("nested deeper than %d levels", maxDepth)}
+			return roots, &SyntaxError{line: deep.Line, column: deep.Column, message: fmt.Sprintf("nested deeper than %d levels", MaxDepth)}
 		}
 		roots = append(roots, root)
 	}
 }
 
 func tooDeep(n *yaml.Node, depth int) *yaml.Node {
-	if depth > maxDepth {
+	if depth > MaxDepth {
 		return n
 	}
 	for _, c := range n.Content {
@@ -138,7 +138,7 @@ func tooDeep(n *yaml.Node, depth int) *yaml.Node {
 // yamlError finds where a document stops being YAML. The parser names the line
 // where the surrounding block began or none at all; the line a person must look
 // at is the one after the longest beginning that parses.
-func yamlError(err error, text []byte) *syntaxError {
+func yamlError(err error, text []byte) *SyntaxError {
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 1
 	if rest, ok := strings.CutPrefix(message, "line "); ok {
@@ -150,7 +150,7 @@ func yamlError(err error, text []byte) *syntaxError {
 	if len(text) <= maxSearchBytes && bytes.Count(text, []byte("\n")) <= maxSearchLines {
 		line = firstBadLine(text)
 	}
-	return &syntaxError{line: line, message: "not YAML: " + message, hint: syntaxHint(message, lineOf(text, line))}
+	return &SyntaxError{line: line, message: "not YAML: " + message, hint: syntaxHint(message, lineOf(text, line))}
 }
 
 // lineOf is the text's line of a number, from 1.
@@ -173,7 +173,7 @@ func syntaxHint(message, line string) string {
 	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
 	switch {
 	case strings.Contains(line, "{{"):
-		return templateHint
+		return TemplateHint
 	case strings.HasPrefix(line, "<<<<<<<"), strings.HasPrefix(line, "======="), strings.HasPrefix(line, ">>>>>>>"):
 		return "this is what a merge left: settle the conflict"
 	case strings.Contains(indent, "\t"):
@@ -223,15 +223,15 @@ func isYAML(text []byte) bool {
 	}
 }
 
-// parseJSON returns the roots of a file's JSON values as the YAML nodes they
+// ParseJSON returns the roots of a file's JSON values as the YAML nodes they
 // would be, with their positions.
-func parseJSON(text []byte) ([]*yaml.Node, *syntaxError) {
+func ParseJSON(text []byte) ([]*yaml.Node, *SyntaxError) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	p := jsonParser{text: text, tokens: json.NewDecoder(bytes.NewReader(text)), lines: lineStarts(text)}
 	p.tokens.UseNumber()
 	if at := invalidUTF8(text); at >= 0 {
 		line, column := p.position(at)
-		return nil, &syntaxError{line: line, column: column, message: "not JSON: this is not UTF-8"} // the decoder would replace it unasked
+		return nil, &SyntaxError{line: line, column: column, message: "not JSON: this is not UTF-8"} // the decoder would replace it unasked
 	}
 	var roots []*yaml.Node
 	for {
@@ -280,10 +280,10 @@ func lineStarts(text []byte) []int {
 	return starts
 }
 
-var errTooDeep = fmt.Errorf("nested deeper than %d levels", maxDepth)
+var errTooDeep = fmt.Errorf("nested deeper than %d levels", MaxDepth)
 
 func (p *jsonParser) value(depth int) (*yaml.Node, error) {
-	if depth > maxDepth {
+	if depth > MaxDepth {
 		return nil, errTooDeep
 	}
 	token, n, err := p.next()
@@ -359,7 +359,7 @@ func fillScalar(n *yaml.Node, token json.Token) {
 	}
 }
 
-func (p *jsonParser) syntaxError(err error) *syntaxError {
+func (p *jsonParser) syntaxError(err error) *SyntaxError {
 	offset := int(p.tokens.InputOffset())
 	var syntax *json.SyntaxError
 	switch {
@@ -376,7 +376,7 @@ func (p *jsonParser) syntaxError(err error) *syntaxError {
 	}
 	at := max(0, min(offset, len(p.text)-1))
 	line, column := p.position(at)
-	return &syntaxError{line: line, column: column, message: "not JSON: " + err.Error(), hint: jsonHint(p.text, at)}
+	return &SyntaxError{line: line, column: column, message: "not JSON: " + err.Error(), hint: jsonHint(p.text, at)}
 }
 
 // jsonHint is what to write instead of the character at an offset, which JSON does not
@@ -397,8 +397,8 @@ func jsonHint(text []byte, at int) string {
 	return ""
 }
 
-// diagnostic places a syntax error in its file.
-func (e *syntaxError) diagnostic(path string, before int) schema.Diagnostic {
+// Diagnostic places a syntax error in its file.
+func (e *SyntaxError) Diagnostic(path string, before int) schema.Diagnostic {
 	return schema.Diagnostic{
 		Position: schema.Position{Path: path, Line: e.line + before, Column: e.column},
 		Severity: schema.Error, Message: e.message, Hint: e.hint,

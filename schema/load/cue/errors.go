@@ -1,4 +1,4 @@
-package load
+package cue
 
 import (
 	"fmt"
@@ -15,6 +15,7 @@ import (
 	"cuelang.org/go/cue/token"
 
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 )
 
 // subject is what errors are about: an error without a better place of its own
@@ -40,7 +41,7 @@ func (e *instance) report(err error, about subject) {
 }
 
 // maxReported bounds the work on errors of which only the first are told.
-const maxReported = 10 * maxDiagnostics
+const maxReported = 10 * yaml.MaxDiagnostics
 
 func (e *instance) diagnose(err errors.Error, about subject) schema.Diagnostic {
 	positions := errors.Positions(err)
@@ -138,8 +139,8 @@ func (e *instance) message(err errors.Error) string {
 	if e.inSecret(err.Path()) {
 		return strings.Join(err.Path(), ".") + ": does not fit its constraints, and a Secret's values are not told"
 	}
-	text := strings.ReplaceAll(embeddedPosition().ReplaceAllString(err.Error(), ""), cueRoot+"/", "")
-	return cut(strings.Join(strings.Fields(text), " "), maxMessage) // it may quote whole values
+	text := strings.ReplaceAll(embeddedPosition().ReplaceAllString(err.Error(), ""), treeRoot+"/", "")
+	return yaml.Cut(strings.Join(strings.Fields(text), " "), yaml.MaxMessage) // it may quote whole values
 }
 
 // inSecret reports whether a path goes into a Secret's values.

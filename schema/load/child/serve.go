@@ -1,4 +1,4 @@
-package load
+package child
 
 import (
 	"bufio"
@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -18,24 +19,28 @@ import (
 // exitCPU is how the child ends when its CPU time is used up.
 const exitCPU = 64
 
-// RunCUEChild is the whole of the child process: it limits itself, reads what to
-// evaluate from in and writes what comes out to out. Nothing of a user's is
-// touched before the limits are in force.
-func RunCUEChild(in io.Reader, out io.Writer) error {
+// Serve is the whole of the child process, for any of these languages: it limits
+// itself, reads what to evaluate from in and writes what comes out to out. Nothing of a
+// user's is touched before the limits are in force.
+func Serve(in io.Reader, out io.Writer, languages ...Language) error {
 	req, err := readRequest(in)
 	if err != nil {
 		return err
 	}
+	language := slices.IndexFunc(languages, func(l Language) bool { return l.Name == req.Language })
+	if language < 0 {
+		return fmt.Errorf("request is for language %q, which is not known", req.Language)
+	}
 	if err := req.Limits.impose(); err != nil {
 		return err
 	}
-	files := newCUEFiles(req.Files)
+	evaluate := languages[language].Evaluate(req.Files)
 	w := bufio.NewWriter(out)
 	for _, dir := range req.Directories {
 		if err := req.Limits.allowCPU(); err != nil {
 			return err
 		}
-		if err := writeResponse(w, evalDirectory(files, dir)); err != nil {
+		if err := writeResponse(w, evaluate(dir)); err != nil {
 			return err
 		}
 		if err := w.Flush(); err != nil {
@@ -45,15 +50,15 @@ func RunCUEChild(in io.Reader, out io.Writer) error {
 	return nil
 }
 
-func writeResponse(w io.Writer, resp cueResponse) error {
+func writeResponse(w io.Writer, resp Response) error {
 	line, err := encodeResponse(resp)
 	if err != nil {
 		return err
 	}
-	if len(line) > maxCUEResponse {
-		line, err = encodeResponse(cueResponse{Directory: resp.Directory, Used: resp.Used, Diagnostics: schema.Diagnostics{{
+	if len(line) > maxResponse {
+		line, err = encodeResponse(Response{Directory: resp.Directory, Used: resp.Used, Diagnostics: schema.Diagnostics{{
 			Position: schema.Position{Path: resp.Directory}, Severity: schema.Error,
-			Message: fmt.Sprintf("evaluates to more than %d MiB", maxCUEResponse>>20), Hint: "split the directory",
+			Message: fmt.Sprintf("evaluates to more than %d MiB", maxResponse>>20), Hint: "split the directory",
 		}}})
 		if err != nil {
 			return err
@@ -65,7 +70,7 @@ func writeResponse(w io.Writer, resp cueResponse) error {
 	return nil
 }
 
-func encodeResponse(resp cueResponse) ([]byte, error) {
+func encodeResponse(resp Response) ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
@@ -84,7 +89,7 @@ const maxStack = 256 << 20
 // impose sets the limits of this process that last. Go's own memory limit makes
 // the collector work in time; the kernel's ends what does not fit all the same.
 // A child that was orphaned ends by the clock.
-func (l CUELimits) impose() error {
+func (l Limits) impose() error {
 	debug.SetMemoryLimit(l.Memory)
 	debug.SetMaxStack(maxStack)
 	mapped, err := mappedData()
@@ -123,7 +128,7 @@ func mappedData() (uint64, error) {
 }
 
 // allowCPU gives the next directory its CPU time.
-func (l CUELimits) allowCPU() error {
+func (l Limits) allowCPU() error {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
 		return fmt.Errorf("read CPU time: %w", err)

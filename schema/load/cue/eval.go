@@ -1,4 +1,4 @@
-package load
+package cue
 
 import (
 	"context"
@@ -21,29 +21,31 @@ import (
 	"cuelang.org/go/mod/module"
 
 	"fairlead/schema"
+	"fairlead/schema/load/child"
+	"fairlead/schema/load/yaml"
 )
 
 // maxCUENodes bounds what one directory may evaluate to.
 const maxCUENodes = 20_000_000
 
-// evalDirectory evaluates one directory's CUE. It runs in the child only:
+// evaluate evaluates one directory's CUE. It runs in the child only:
 // nothing bounds what it costs.
-func evalDirectory(files *cueFiles, dir string) (resp cueResponse) {
+func evaluate(files *fileSet, dir string) (resp child.Response) {
 	e := instance{dir: dir, files: files, reported: make(map[string]bool)}
 	defer func() {
 		if r := recover(); r != nil {
 			e.fail(e.firstFile(), "CUE's evaluator panicked", "this is a bug in CUE; writing it differently may help")
-			resp = cueResponse{Directory: dir, Diagnostics: e.diagnostics, Whole: true}
+			resp = child.Response{Directory: dir, Diagnostics: e.diagnostics, Whole: true}
 		}
 	}()
 	e.eval()
-	return cueResponse{Directory: dir, Objects: e.objects, Diagnostics: e.bounded(), Used: e.used, Whole: e.whole}
+	return child.Response{Directory: dir, Objects: e.objects, Diagnostics: e.bounded(), Used: e.used, Whole: e.whole}
 }
 
 // instance is the CUE of one directory being evaluated.
 type instance struct {
 	dir         string
-	files       *cueFiles
+	files       *fileSet
 	syntax      []*ast.File // of this directory's package, ancestors' files with it
 	labels      labels
 	written     *written
@@ -64,7 +66,7 @@ func (e *instance) eval() {
 		return
 	}
 	built := cueload.Instances([]string{"."}, &cueload.Config{
-		Overlay: e.files.overlay, Dir: path.Join(cueRoot, e.dir), ModuleRoot: path.Join(cueRoot, e.files.moduleRoot(e.dir)),
+		Overlay: e.files.overlay, Dir: path.Join(treeRoot, e.dir), ModuleRoot: path.Join(treeRoot, e.files.moduleRoot(e.dir)),
 		Package: packageName, Registry: noRegistry{}, Env: []string{"CUE_REGISTRY=none"},
 	})[0]
 	e.note(built)
@@ -113,7 +115,7 @@ func (e *instance) packageName() (string, bool) {
 	var name string
 	var first string
 	for _, file := range e.files.manifests(e.dir) {
-		syntax, err := parser.ParseFile(path.Join(cueRoot, file), e.files.texts[file], parser.PackageClauseOnly)
+		syntax, err := parser.ParseFile(path.Join(treeRoot, file), e.files.texts[file], parser.PackageClauseOnly)
 		if err != nil {
 			e.report(err, subject{})
 			continue
@@ -244,8 +246,8 @@ func (e *instance) search(v cue.Value, w *written, above token.Pos, depth int) f
 	} else if label := e.labels.spotOf(v, w).label; e.labels.own[label] {
 		above = label
 	}
-	if depth > maxDepth {
-		e.fail(e.position(v.Pos(), ""), fmt.Sprintf("nested deeper than %d levels", maxDepth), "")
+	if depth > yaml.MaxDepth {
+		e.fail(e.position(v.Pos(), ""), fmt.Sprintf("nested deeper than %d levels", yaml.MaxDepth), "")
 		return found{}
 	}
 	value := settled(v)
@@ -322,11 +324,11 @@ func (e *instance) object(v cue.Value, w *written, above token.Pos) {
 	if !at.IsValid() {
 		at = e.labels.spotOf(member(v, "kind"), w.field("kind")).label
 	}
-	out := flatWriter{}
+	out := child.Writer{}
 	if !e.flatten(&out, v, w, at, 0) {
 		return
 	}
-	encoded, err := json.Marshal(out.tree)
+	encoded, err := out.Encode()
 	if err != nil {
 		e.fail(e.position(at, ""), fmt.Sprintf("cannot be written out: %v", err), "")
 		return
@@ -335,11 +337,11 @@ func (e *instance) object(v cue.Value, w *written, above token.Pos) {
 }
 
 // flatten writes v, which stands at pos, and everything below it.
-func (e *instance) flatten(out *flatWriter, v cue.Value, w *written, pos token.Pos, depth int) bool {
+func (e *instance) flatten(out *child.Writer, v cue.Value, w *written, pos token.Pos, depth int) bool {
 	e.nodes++
 	switch {
-	case depth > maxDepth:
-		e.fail(e.position(pos, ""), fmt.Sprintf("nested deeper than %d levels", maxDepth), "")
+	case depth > yaml.MaxDepth:
+		e.fail(e.position(pos, ""), fmt.Sprintf("nested deeper than %d levels", yaml.MaxDepth), "")
 		return false
 	case e.nodes > maxCUENodes:
 		e.fail(e.firstFile(), fmt.Sprintf("evaluates to more than %d values", maxCUENodes), "split the directory")
@@ -355,7 +357,7 @@ func (e *instance) flatten(out *flatWriter, v cue.Value, w *written, pos token.P
 			e.report(err, subject{at: pos})
 			return false
 		}
-		out.composite(flatList, int(length), e.place(pos))
+		out.Composite(child.List, int(length), e.place(pos))
 		elements, _ := v.List()
 		for i := 0; elements.Next(); i++ {
 			item, below := elements.Value(), w.element(i)
@@ -368,18 +370,18 @@ func (e *instance) flatten(out *flatWriter, v cue.Value, w *written, pos token.P
 	return e.flattenScalar(out, v, pos)
 }
 
-func (e *instance) flattenStruct(out *flatWriter, v cue.Value, w *written, pos token.Pos, depth int) bool {
+func (e *instance) flattenStruct(out *child.Writer, v cue.Value, w *written, pos token.Pos, depth int) bool {
 	var names []string
 	var values []cue.Value
 	for fields, _ := v.Fields(); fields.Next(); {
 		names = append(names, fields.Selector().Unquoted())
 		values = append(values, fields.Value())
 	}
-	out.composite(flatObject, len(names), e.place(pos))
+	out.Composite(child.Object, len(names), e.place(pos))
 	for i, name := range names {
 		below := w.field(name)
 		s := e.below(e.labels.spotOf(values[i], below), pos)
-		out.key(name, e.place(s.label))
+		out.Key(name, e.place(s.label))
 		if !e.flatten(out, values[i], below, s.value, depth+1) {
 			return false
 		}
@@ -398,13 +400,13 @@ func (e *instance) below(s spot, parent token.Pos) spot {
 	return s
 }
 
-func (e *instance) flattenScalar(out *flatWriter, v cue.Value, pos token.Pos) bool {
+func (e *instance) flattenScalar(out *child.Writer, v cue.Value, pos token.Pos) bool {
 	kind, text, err := scalarOf(v)
 	if err != nil {
 		e.report(err, subject{at: pos})
 		return false
 	}
-	out.scalar(kind, text, e.place(pos))
+	out.Scalar(kind, text, e.place(pos))
 	return true
 }
 
@@ -412,32 +414,32 @@ func scalarOf(v cue.Value) (kind int, text string, err error) {
 	switch v.Kind() {
 	case cue.StringKind:
 		text, err = v.String()
-		return flatString, text, err
+		return child.String, text, err
 	case cue.NullKind:
-		return flatNull, "null", nil
+		return child.Null, "null", nil
 	case cue.BytesKind:
-		kind = flatBytes
+		kind = child.Bytes
 	case cue.IntKind:
-		kind = flatInt
+		kind = child.Int
 	case cue.BoolKind:
-		kind = flatBool
+		kind = child.Bool
 	default:
-		kind = flatFloat
+		kind = child.Float
 	}
 	encoded, err := v.MarshalJSON()
-	if kind == flatBytes && err == nil {
+	if kind == child.Bytes && err == nil {
 		err = json.Unmarshal(encoded, &text) // a string in base64
 		return kind, text, err
 	}
 	return kind, string(encoded), err
 }
 
-func (e *instance) place(pos token.Pos) place {
+func (e *instance) place(pos token.Pos) child.Place {
 	if !pos.IsValid() {
-		return place{file: e.firstFile().Path}
+		return child.Place{File: e.firstFile().Path}
 	}
 	p := pos.Position()
-	return place{file: e.known(p.Filename), line: p.Line, column: p.Column}
+	return child.Place{File: e.known(p.Filename), Line: p.Line, Column: p.Column}
 }
 
 // position is a place for a diagnostic; what has none is the file's, or the
@@ -450,7 +452,7 @@ func (e *instance) position(pos token.Pos, file string) schema.Position {
 		return schema.Position{Path: file}
 	}
 	p := e.place(pos)
-	return schema.Position{Path: p.file, Line: p.line, Column: p.column}
+	return schema.Position{Path: p.File, Line: p.Line, Column: p.Column}
 }
 
 // known keeps positions to files of the tree.
@@ -476,9 +478,9 @@ func (e *instance) fail(at schema.Position, message, hint string) {
 // bounded keeps the first of too many diagnostics.
 func (e *instance) bounded() schema.Diagnostics {
 	all := e.diagnostics.Sort()
-	if len(all) <= maxDiagnostics {
+	if len(all) <= yaml.MaxDiagnostics {
 		return all
 	}
-	more := schema.Diagnostic{Position: e.firstFile(), Severity: schema.Error, Message: fmt.Sprintf("%d more errors in this directory", len(all)-maxDiagnostics)}
-	return append(all[:maxDiagnostics], more)
+	more := schema.Diagnostic{Position: e.firstFile(), Severity: schema.Error, Message: fmt.Sprintf("%d more errors in this directory", len(all)-yaml.MaxDiagnostics)}
+	return append(all[:yaml.MaxDiagnostics], more)
 }

@@ -1,4 +1,4 @@
-package load
+package yaml
 
 import (
 	"io/fs"
@@ -20,17 +20,17 @@ func samePlain(t *testing.T, text string) (ok bool) {
 }
 
 // usedArena is one that has read something before.
-func usedArena() *arena {
-	used := new(arena)
+func usedArena() *Arena {
+	used := new(Arena)
 	parsePlain([]byte(deploymentYAML(3)+deploymentYAML(4)), used)
-	used.reset()
+	used.Reset()
 	return used
 }
 
 // samePlainIn is samePlain with an arena that others have used and will use.
-func samePlainIn(t *testing.T, used *arena, text string) (ok bool) {
+func samePlainIn(t *testing.T, used *Arena, text string) (ok bool) {
 	t.Helper()
-	defer used.reset()
+	defer used.Reset()
 	got, ok := parsePlain([]byte(text), used)
 	if !ok {
 		return false
@@ -108,7 +108,7 @@ func TestPlainIsReadAsTheLibraryDoes(t *testing.T) {
 // The manifests that people will copy are read the fast way, too.
 func TestPlainReadsManifests(t *testing.T) {
 	read, all := 0, 0
-	err := filepath.WalkDir("../../examples", func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir("../../../examples", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".yaml" {
 			return err
 		}
@@ -116,8 +116,8 @@ func TestPlainReadsManifests(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, c := range split(text) {
-			if all++; samePlain(t, string(c.text)) {
+		for _, c := range Split(text) {
+			if all++; samePlain(t, string(c.Text)) {
 				read++
 			}
 		}
@@ -161,8 +161,8 @@ func FuzzPlain(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, c := range split([]byte(text)) {
-			samePlain(t, string(c.text))
+		for _, c := range Split([]byte(text)) {
+			samePlain(t, string(c.Text))
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package load
+package child
 
 import (
 	"crypto/sha256"
@@ -13,66 +13,56 @@ import (
 	"fairlead/schema"
 )
 
-// cueInput is the CUE of a tree: what is evaluated and what that can import.
-type cueInput struct {
+// Input is what of a tree an evaluator sees: what is evaluated and what that can use.
+type Input struct {
 	files       []schema.File // by path
 	hashes      map[string]string
 	texts       map[string][]byte // of files that have been opened
 	directories []string          // to be evaluated, sorted
 	below       map[string][]int  // files by directory
-	moduleFiles []int             // those below cue.mod
+	common      []int             // files that every result depends on
 }
 
-// cueInputs picks files: of a directory with selected ones just those, of others
-// all, because what is left out of the source may still be imported.
-func cueInputs(tree schema.Tree, selected []schema.File) *cueInput {
-	in := &cueInput{hashes: make(map[string]string), texts: make(map[string][]byte), below: make(map[string][]int)}
-	evaluated := make(map[string]bool)
-	for _, f := range selected {
-		if dir := path.Dir(f.Path); !evaluated[dir] {
-			evaluated[dir] = true
-			in.directories = append(in.directories, dir)
-		}
-	}
-	slices.Sort(in.directories)
-	in.files = slices.Clone(selected)
-	for _, f := range tree.Files {
-		if path.Ext(f.Path) == ".cue" && !evaluated[path.Dir(f.Path)] && f.Size <= schema.MaxFileSize {
-			in.files = append(in.files, f)
-		}
+// NewInput is those files, and the directories among them that are evaluated. Results
+// depend on the files of the directories that they name, and on all that are common.
+func NewInput(files []schema.File, directories []string, isCommon func(name string) bool) *Input {
+	in := &Input{
+		files: slices.Clone(files), directories: slices.Sorted(slices.Values(directories)),
+		hashes: make(map[string]string), texts: make(map[string][]byte), below: make(map[string][]int),
 	}
 	slices.SortFunc(in.files, func(a, b schema.File) int { return strings.Compare(a.Path, b.Path) })
 	for i, f := range in.files {
 		in.below[path.Dir(f.Path)] = append(in.below[path.Dir(f.Path)], i)
-		if strings.Contains("/"+f.Path, "/cue.mod/") {
-			in.moduleFiles = append(in.moduleFiles, i)
+		if isCommon(f.Path) {
+			in.common = append(in.common, i)
 		}
 	}
 	return in
 }
 
-func (in *cueInput) first(dir string) schema.Position {
+// First is where the first file of a directory begins.
+func (in *Input) First(dir string) schema.Position {
 	return schema.Position{Path: in.files[in.below[dir][0]].Path}
 }
 
 // refused is the result of a directory that has none.
-func (in *cueInput) refused(dir string, why *failure) cueResponse {
-	return cueResponse{Directory: dir, Diagnostics: schema.Diagnostics{{
-		Position: in.first(dir), Severity: schema.Error, Message: why.message, Hint: why.hint,
+func (in *Input) refused(dir string, why *failure) Response {
+	return Response{Directory: dir, Diagnostics: schema.Diagnostics{{
+		Position: in.First(dir), Severity: schema.Error, Message: why.message, Hint: why.hint,
 	}}}
 }
 
 // place keeps a child's diagnostics to files of the tree.
-func (in *cueInput) place(ds schema.Diagnostics, dir string) {
+func (in *Input) place(ds schema.Diagnostics, dir string) {
 	for i := range ds {
 		if _, ok := in.texts[ds[i].Path]; !ok {
-			ds[i].Position = in.first(dir)
+			ds[i].Position = in.First(dir)
 		}
 	}
 }
 
 // text opens a file once.
-func (in *cueInput) text(f schema.File) ([]byte, error) {
+func (in *Input) text(f schema.File) ([]byte, error) {
 	if text, ok := in.texts[f.Path]; ok {
 		return text, nil
 	}
@@ -88,8 +78,8 @@ func (in *cueInput) text(f schema.File) ([]byte, error) {
 }
 
 // read opens every file and names those that cannot be.
-func (in *cueInput) read() ([]cueFile, schema.Diagnostics) {
-	var out []cueFile
+func (in *Input) read(language Language) ([]File, schema.Diagnostics) {
+	var out []File
 	var problems schema.Diagnostics
 	total := 0
 	for _, f := range in.files {
@@ -102,19 +92,19 @@ func (in *cueInput) read() ([]cueFile, schema.Diagnostics) {
 			continue
 		}
 		total += len(text)
-		out = append(out, cueFile{Path: f.Path, Text: text})
+		out = append(out, File{Path: f.Path, Text: text})
 	}
-	if total > maxCUEText {
+	if total > maxText {
 		problems = append(problems, schema.Diagnostic{
-			Position: in.first(in.directories[0]), Severity: schema.Error,
-			Message: fmt.Sprintf("the tree has %d bytes of CUE, at most %d are evaluated", total, maxCUEText),
+			Position: in.First(in.directories[0]), Severity: schema.Error,
+			Message: fmt.Sprintf("the tree has %d bytes of %s, at most %d are evaluated", total, language.Called, maxText),
 		})
 	}
 	return out, problems
 }
 
 // hash is the file's blob hash, or one of its content; "" if it cannot be read.
-func (in *cueInput) hash(i int) string {
+func (in *Input) hash(i int) string {
 	f := in.files[i]
 	if f.Hash != "" {
 		return f.Hash

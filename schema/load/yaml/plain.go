@@ -1,4 +1,4 @@
-package load
+package yaml
 
 import (
 	"slices"
@@ -13,13 +13,13 @@ import (
 // some ten times as fast as the YAML library, which parses, and finds the errors
 // of, everything else.
 
-// parsePlain returns the root that parseYAML's library makes of a chunk, without
+// parsePlain returns the root that ParseYAML's library makes of a chunk, without
 // comments; ok is false when the chunk has anything that is not plain to it,
 // mistakes among it. It never accepts what the library refuses. The nodes are of
 // the arena and live as long as it lets them.
-func parsePlain(text []byte, nodes *arena) (root *yaml.Node, ok bool) {
-	p := plainParser{arena: nodes}
-	if nodes.borrows {
+func parsePlain(text []byte, nodes *Arena) (root *yaml.Node, ok bool) {
+	p := plainParser{Arena: nodes}
+	if nodes.Borrows {
 		p.text = unsafe.String(unsafe.SliceData(text), len(text))
 	} else {
 		p.text = string(text)
@@ -48,20 +48,20 @@ type plainParser struct {
 	indent  int
 	depth   int
 	strange bool
-	*arena
+	*Arena
 }
 
-// arena hands out nodes and takes all of them back at once: those of a document
+// Arena hands out nodes and takes all of them back at once: those of a document
 // take some ten times the room of its text, and live while it is decoded.
-type arena struct {
+type Arena struct {
 	blocks []*[nodesPerBlock]yaml.Node
 	block  int          // that nodes are taken from
 	taken  int          // nodes of it
 	lists  []*yaml.Node // to be handed out, behind those that were
 	stack  []*yaml.Node // children of the nodes that are being read
-	// borrows has the nodes' values be parts of the text that is parsed, which then
+	// Borrows has the nodes' values be parts of the text that is parsed, which then
 	// never changes and lives as long as any of them; else they are parts of a copy.
-	borrows bool
+	Borrows bool
 }
 
 const (
@@ -72,7 +72,7 @@ const (
 )
 
 // node is one that is zero.
-func (a *arena) node() *yaml.Node {
+func (a *Arena) node() *yaml.Node {
 	if a.taken == nodesPerBlock {
 		a.block, a.taken = a.block+1, 0
 	}
@@ -84,7 +84,7 @@ func (a *arena) node() *yaml.Node {
 }
 
 // list is a copy of some nodes.
-func (a *arena) list(of []*yaml.Node) []*yaml.Node {
+func (a *Arena) list(of []*yaml.Node) []*yaml.Node {
 	if len(of) > cap(a.lists)-len(a.lists) {
 		a.lists = make([]*yaml.Node, 0, max(2*nodesPerBlock, 2*cap(a.lists), len(of)))
 	}
@@ -93,8 +93,8 @@ func (a *arena) list(of []*yaml.Node) []*yaml.Node {
 	return a.lists[from:len(a.lists):len(a.lists)]
 }
 
-// reset takes back all that was handed out. Nothing of a document stays in it.
-func (a *arena) reset() {
+// Reset takes back all that was handed out. Nothing of a document stays in it.
+func (a *Arena) Reset() {
 	for i := range min(a.block+1, len(a.blocks)) {
 		clear(a.blocks[i][:])
 	}
@@ -154,7 +154,7 @@ func (p *plainParser) next() {
 }
 
 func (p *plainParser) node(kind yaml.Kind, tag string, at int) *yaml.Node {
-	n := p.arena.node()
+	n := p.Arena.node()
 	n.Kind, n.Tag, n.Line, n.Column = kind, tag, p.number, at-p.begin+1
 	return n
 }

@@ -1,4 +1,4 @@
-package load
+package child
 
 import (
 	"bufio"
@@ -16,46 +16,47 @@ import (
 	"time"
 )
 
-// CUELimits bound the evaluation of CUE, whose evaluator knows no limit itself.
-type CUELimits struct {
+// Limits bound an evaluation whose evaluator knows no limit itself.
+type Limits struct {
 	Memory int64         `json:"memory"` // bytes a child may fill
 	CPU    time.Duration `json:"cpu"`    // for one directory, rounded up to seconds
 	Wall   time.Duration `json:"wall"`   // for one directory
 	Tree   time.Duration `json:"tree"`   // wall clock for all directories of one Load
 }
 
-// DefaultCUELimits are generous for real configurations: a thousand Deployments
+// DefaultLimits are generous for real configurations: a thousand Deployments
 // made by one template take 0.4 s and 60 MB more than none. The clock leaves a
 // busy machine twice the time.
-func DefaultCUELimits() CUELimits {
-	return CUELimits{Memory: 1 << 30, CPU: 15 * time.Second, Wall: 30 * time.Second, Tree: time.Minute}
+func DefaultLimits() Limits {
+	return Limits{Memory: 1 << 30, CPU: 15 * time.Second, Wall: 30 * time.Second, Tree: time.Minute}
 }
 
 // orDefault fills in zero values.
-func (l CUELimits) orDefault() CUELimits {
-	d := DefaultCUELimits()
-	return CUELimits{cmp.Or(l.Memory, d.Memory), cmp.Or(l.CPU, d.CPU), cmp.Or(l.Wall, d.Wall), cmp.Or(l.Tree, d.Tree)}
+func (l Limits) orDefault() Limits {
+	d := DefaultLimits()
+	return Limits{cmp.Or(l.Memory, d.Memory), cmp.Or(l.CPU, d.CPU), cmp.Or(l.Wall, d.Wall), cmp.Or(l.Tree, d.Tree)}
 }
 
-// CUESubcommand is the argument by which a program is told to be the child.
-const CUESubcommand = "cue-eval"
+// Subcommand is the argument by which a program is told to be the child.
+const Subcommand = "evaluate"
 
 // childMark is in the environment of every child. A program that took no notice
-// of CUESubcommand would otherwise start itself again and again.
-const childMark = "FAIRLEAD_CUE_CHILD=1"
+// of Subcommand would otherwise start itself again and again.
+const childMark = "FAIRLEAD_CHILD=1"
 
-// maxCUEChildren bounds how often a tree gets a new child after one was killed.
-const maxCUEChildren = 8
+// maxChildren bounds how often a tree gets a new child after one was killed.
+const maxChildren = 8
 
 // failure is why a directory has no result.
 type failure struct{ message, hint string }
 
-// cueSession is one child process.
-type cueSession struct {
-	limits CUELimits
-	ends   time.Time // when the tree's time is over
-	cmd    *exec.Cmd
-	stderr complaint
+// session is one child process.
+type session struct {
+	language Language
+	limits   Limits
+	ends     time.Time // when the tree's time is over
+	cmd      *exec.Cmd
+	stderr   complaint
 
 	mu       sync.Mutex
 	answered int         // directories
@@ -67,16 +68,16 @@ type cueSession struct {
 // runChild evaluates directories in one child until the tree's time ends. It
 // returns the answers of the first ones, and why the one after them has none,
 // nil if all have.
-func runChild(ctx context.Context, command func() *exec.Cmd, req cueRequest, ends time.Time) ([]cueResponse, *failure) {
-	scratch, err := os.MkdirTemp("", "fairlead-cue-")
+func (e *Evaluator) runChild(ctx context.Context, req Request, ends time.Time) ([]Response, *failure) {
+	scratch, err := os.MkdirTemp("", "fairlead-child-")
 	if err != nil {
-		return nil, &failure{message: fmt.Sprintf("CUE cannot be evaluated: %v", err)}
+		return nil, &failure{message: e.language.cannot(err)}
 	}
 	defer os.RemoveAll(scratch)
-	s := &cueSession{limits: req.Limits, ends: ends}
-	stdin, stdout, err := s.start(command, scratch)
+	s := &session{language: e.language, limits: req.Limits, ends: ends}
+	stdin, stdout, err := s.start(e.command, scratch)
 	if err != nil {
-		return nil, &failure{message: fmt.Sprintf("CUE cannot be evaluated: %v", err)}
+		return nil, &failure{message: e.language.cannot(err)}
 	}
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
@@ -104,10 +105,10 @@ func runChild(ctx context.Context, command func() *exec.Cmd, req cueRequest, end
 }
 
 // setTimer gives the next directory its time; s.mu is held.
-func (s *cueSession) setTimer() {
-	wait, late := s.limits.Wall, failure{fmt.Sprintf("evaluating this directory takes longer than %v", s.limits.Wall), simplify}
+func (s *session) setTimer() {
+	wait, late := s.limits.Wall, failure{fmt.Sprintf("evaluating this directory takes longer than %v", s.limits.Wall), s.language.Simplify}
 	if left := time.Until(s.ends); left < wait {
-		wait, late = left, s.limits.outOfTime()
+		wait, late = left, s.language.outOfTime(s.limits)
 	}
 	number := s.answered
 	s.timer = time.AfterFunc(wait, func() {
@@ -119,8 +120,13 @@ func (s *cueSession) setTimer() {
 	})
 }
 
-func (l CUELimits) outOfTime() failure {
-	return failure{fmt.Sprintf("not evaluated: the tree's CUE takes longer than %v", l.Tree), "simplify what takes long, or split the source"}
+// cannot is told of a child that does not do its work.
+func (l Language) cannot(err error) string {
+	return fmt.Sprintf("%s cannot be evaluated: %v", l.Called, err)
+}
+
+func (l Language) outOfTime(limits Limits) failure {
+	return failure{fmt.Sprintf("not evaluated: the tree's %s takes longer than %v", l.Called, limits.Tree), "simplify what takes long, or split the source"}
 }
 
 func stopped(ctx context.Context) *failure {
@@ -129,11 +135,11 @@ func stopped(ctx context.Context) *failure {
 
 // end waits for the child, which has nothing more to say, or said what is no
 // answer.
-func (s *cueSession) end(wrong error) {
+func (s *session) end(wrong error) {
 	s.mu.Lock()
 	s.timer.Stop()
 	if wrong != nil {
-		s.kill(&failure{message: fmt.Sprintf("CUE cannot be evaluated: %v", wrong)})
+		s.kill(&failure{message: s.language.cannot(wrong)})
 	}
 	s.signal()
 	s.over = true
@@ -142,15 +148,12 @@ func (s *cueSession) end(wrong error) {
 }
 
 // signal ends the child with its group.
-func (s *cueSession) signal() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) }
-
-// simplify is what to do about CUE that costs too much.
-const simplify = "split the directory, or simplify its disjunctions: each one multiplies the work"
+func (s *session) signal() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) }
 
 // read takes answers until the child ends.
-func (s *cueSession) read(stdout io.Reader, directories []string) ([]cueResponse, error) {
+func (s *session) read(stdout io.Reader, directories []string) ([]Response, error) {
 	r := bufio.NewReaderSize(stdout, 1<<16)
-	var answers []cueResponse
+	var answers []Response
 	for len(answers) < len(directories) {
 		answer, err := readResponse(r)
 		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
@@ -171,7 +174,7 @@ func (s *cueSession) read(stdout io.Reader, directories []string) ([]cueResponse
 }
 
 // advance goes on to the next directory; false if the child is killed.
-func (s *cueSession) advance() bool {
+func (s *session) advance() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.killed != nil {
@@ -185,7 +188,7 @@ func (s *cueSession) advance() bool {
 
 // kill ends the child before it has answered; the first reason counts. s.mu is
 // held.
-func (s *cueSession) kill(why *failure) {
+func (s *session) kill(why *failure) {
 	if s.killed == nil && !s.over {
 		s.killed = why
 		s.signal()
@@ -194,7 +197,7 @@ func (s *cueSession) kill(why *failure) {
 
 // explain says why the child has ended early. When the kernel refuses it memory,
 // Go's runtime dies in more than one way: what it held by then tells.
-func (s *cueSession) explain() *failure {
+func (s *session) explain() *failure {
 	if s.killed != nil {
 		return s.killed
 	}
@@ -204,20 +207,20 @@ func (s *cueSession) explain() *failure {
 	}
 	switch {
 	case s.cmd.ProcessState.ExitCode() == exitCPU:
-		return &failure{fmt.Sprintf("evaluating this directory takes more than %v of CPU time", s.limits.CPU), simplify}
+		return &failure{fmt.Sprintf("evaluating this directory takes more than %v of CPU time", s.limits.CPU), s.language.Simplify}
 	case strings.Contains(s.stderr.String(), "stack exceeds"):
-		return &failure{"evaluating this directory recurses without end", "look for definitions that refer to themselves, or for very deep nesting"}
+		return &failure{"evaluating this directory recurses without end", s.language.Recursion}
 	case held > s.limits.Memory/4*3:
-		return &failure{fmt.Sprintf("evaluating this directory takes more than %d MiB of memory", s.limits.Memory>>20), simplify}
+		return &failure{fmt.Sprintf("evaluating this directory takes more than %d MiB of memory", s.limits.Memory>>20), s.language.Simplify}
 	}
-	return &failure{message: fmt.Sprintf("CUE's evaluator ended early: %v", s.cmd.ProcessState)}
+	return &failure{message: fmt.Sprintf("%s's evaluator ended early: %v", s.language.Called, s.cmd.ProcessState)}
 }
 
 // start runs the child in an empty directory, without environment or network,
 // leading a process group of its own.
-func (s *cueSession) start(command func() *exec.Cmd, dir string) (io.WriteCloser, io.ReadCloser, error) {
+func (s *session) start(command func() *exec.Cmd, dir string) (io.WriteCloser, io.ReadCloser, error) {
 	if mark, value, _ := strings.Cut(childMark, "="); os.Getenv(mark) == value {
-		return nil, nil, fmt.Errorf("this program was started as %s and did not run it", CUESubcommand)
+		return nil, nil, fmt.Errorf("this program was started as %s and did not run it", Subcommand)
 	}
 	var failed error
 	for _, isolated := range isolations() {

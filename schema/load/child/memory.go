@@ -1,4 +1,4 @@
-package load
+package child
 
 import (
 	"crypto/sha256"
@@ -8,33 +8,33 @@ import (
 	"sync"
 )
 
-// cueMemory keeps what directories evaluate to, under the hash of all that the
+// memory keeps what directories evaluate to, under the hash of all that the
 // result depends on.
-type cueMemory struct {
+type memory struct {
 	bound int64 // bytes; negative keeps nothing
 
 	mu      sync.Mutex
-	entries map[string][]*cueEntry // by directory
+	entries map[string][]*entry // by directory
 	count   int
 	size    int64
 	clock   int64 // counts uses
 }
 
-type cueEntry struct {
-	response cueResponse
+type entry struct {
+	response Response
 	inputs   [sha256.Size]byte
 	size     int64
 	used     int64
 }
 
-// maxCUEEntries bounds the search for the one to forget.
-const maxCUEEntries = 4096
+// maxEntries bounds the search for the one to forget.
+const maxEntries = 4096
 
 // entryOverhead is what an entry without objects takes.
 const entryOverhead = 512
 
 // recall finds the result of a directory whose inputs are as they were.
-func (m *cueMemory) recall(dir string, in *cueInput) (cueResponse, bool) {
+func (m *memory) recall(dir string, in *Input) (Response, bool) {
 	m.mu.Lock()
 	candidates := slices.Clone(m.entries[dir])
 	m.mu.Unlock()
@@ -47,12 +47,12 @@ func (m *cueMemory) recall(dir string, in *cueInput) (cueResponse, bool) {
 			return e.response, true
 		}
 	}
-	return cueResponse{}, false
+	return Response{}, false
 }
 
 // keep remembers a result and forgets what was not used for longest.
-func (m *cueMemory) keep(r cueResponse, in *cueInput) {
-	e := &cueEntry{response: r, inputs: in.sum(r), size: entryOverhead}
+func (m *memory) keep(r Response, in *Input) {
+	e := &entry{response: r, inputs: in.sum(r), size: entryOverhead}
 	for _, o := range r.Objects {
 		e.size += int64(len(o))
 	}
@@ -61,25 +61,25 @@ func (m *cueMemory) keep(r cueResponse, in *cueInput) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	same := func(o *cueEntry) bool { return o.inputs == e.inputs }
+	same := func(o *entry) bool { return o.inputs == e.inputs }
 	if e.size > m.bound || slices.ContainsFunc(m.entries[r.Directory], same) {
 		return
 	}
 	if m.entries == nil {
-		m.entries = make(map[string][]*cueEntry)
+		m.entries = make(map[string][]*entry)
 	}
 	m.clock++
 	e.used = m.clock
 	m.entries[r.Directory] = append(m.entries[r.Directory], e)
 	m.count++
 	m.size += e.size
-	for m.size > m.bound || m.count > maxCUEEntries {
+	for m.size > m.bound || m.count > maxEntries {
 		m.forgetOldest()
 	}
 }
 
-func (m *cueMemory) forgetOldest() {
-	var oldest *cueEntry
+func (m *memory) forgetOldest() {
+	var oldest *entry
 	for _, entries := range m.entries {
 		for _, e := range entries {
 			if oldest == nil || e.used < oldest.used {
@@ -88,7 +88,7 @@ func (m *cueMemory) forgetOldest() {
 		}
 	}
 	dir := oldest.response.Directory
-	m.entries[dir] = slices.DeleteFunc(m.entries[dir], func(e *cueEntry) bool { return e == oldest })
+	m.entries[dir] = slices.DeleteFunc(m.entries[dir], func(e *entry) bool { return e == oldest })
 	if len(m.entries[dir]) == 0 {
 		delete(m.entries, dir)
 	}
@@ -97,8 +97,8 @@ func (m *cueMemory) forgetOldest() {
 }
 
 // sum hashes all that a result depends on: the files of the directories it used
-// and the module files with what is vendored beside them, or the whole tree.
-func (in *cueInput) sum(r cueResponse) [sha256.Size]byte {
+// and those that all depend on, or the whole input.
+func (in *Input) sum(r Response) [sha256.Size]byte {
 	h := sha256.New()
 	if r.Whole {
 		for i := range in.files {
@@ -110,7 +110,7 @@ func (in *cueInput) sum(r cueResponse) [sha256.Size]byte {
 				in.hashInto(h, i)
 			}
 		}
-		for _, i := range in.moduleFiles {
+		for _, i := range in.common {
 			in.hashInto(h, i)
 		}
 	}
@@ -119,6 +119,6 @@ func (in *cueInput) sum(r cueResponse) [sha256.Size]byte {
 	return sum
 }
 
-func (in *cueInput) hashInto(w io.Writer, i int) {
+func (in *Input) hashInto(w io.Writer, i int) {
 	fmt.Fprintf(w, "%q %s\n", in.files[i].Path, in.hash(i))
 }
