@@ -153,7 +153,7 @@ type portion struct {
 
 // tree reads the portion, its files named as the repository names them.
 func (p portion) tree() (schema.Tree, error) {
-	tree, err := load.Directory(p.dir)
+	tree, err := load.DirectoryOf(p.dir, p.holdsNamed())
 	if err != nil {
 		return tree, err
 	}
@@ -170,6 +170,21 @@ func (p portion) tree() (schema.Tree, error) {
 		tree.Refused = slices.DeleteFunc(tree.Refused, func(d schema.Diagnostic) bool { return !p.named[d.Path] })
 	}
 	return tree, nil
+}
+
+// holdsNamed reports of a directory below the portion's whether Git has anything in it.
+func (p portion) holdsNamed() func(dir string) bool {
+	if p.named == nil {
+		return func(string) bool { return true }
+	}
+	dirs := make(map[string]bool)
+	for name := range p.named {
+		// A clone within it is named as a directory.
+		for dir := name; !dirs[dir] && dir != "."; dir = path.Dir(dir) {
+			dirs[dir] = true
+		}
+	}
+	return func(dir string) bool { return dirs[path.Join(p.prefix, dir)] }
 }
 
 // reads counts the files at or below what was asked about that a source reads.
@@ -204,7 +219,30 @@ func (p portion) told(diagnostics schema.Diagnostics) schema.Diagnostics {
 }
 
 // alone is a place by itself, of no source that is known.
-func alone(name string) portion { return portion{dir: name, asked: name} }
+func alone(ctx context.Context, name string) portion {
+	return portion{dir: name, asked: name, named: notIgnored(ctx, name, "")}
+}
+
+// notIgnored are the files below a directory that Git does not ignore, as a portion with
+// that prefix names them; nil where Git cannot be asked, or ignores the directory itself.
+func notIgnored(ctx context.Context, dir, prefix string) map[string]bool {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil
+	}
+	co, ok := checkoutAt(ctx, dir)
+	if !ok || co.git.ask(ctx, "check-ignore", ".") != "" {
+		return nil
+	}
+	named, err := (checkout{top: dir}).named(ctx, "")
+	if err != nil {
+		return nil
+	}
+	out := make(map[string]bool, len(named))
+	for name := range named {
+		out[path.Join(prefix, name)] = true
+	}
+	return out
+}
 
 // elsewhere is what to judge of a directory that is no clone of the source's
 // repository: it stands for what the source reads, unless it is the top of a work tree
@@ -213,14 +251,15 @@ func elsewhere(ctx context.Context, src *schema.Source, name string) portion {
 	reads := sourcePath(src.Spec)
 	if co, ok := checkoutAt(ctx, name); ok && co.below == "" && reads != "" {
 		if info, err := os.Stat(filepath.Join(co.top, filepath.FromSlash(reads))); err == nil && info.IsDir() {
-			return portion{dir: filepath.Join(name, filepath.FromSlash(reads)), prefix: reads, asked: name}
+			dir := filepath.Join(name, filepath.FromSlash(reads))
+			return portion{dir: dir, prefix: reads, asked: name, named: notIgnored(ctx, dir, reads)}
 		}
 	}
 	at := reads
 	if info, err := os.Stat(name); err == nil && !info.IsDir() {
 		at = path.Join(reads, filepath.Base(name))
 	}
-	return portion{dir: name, prefix: reads, asked: name, at: at}
+	return portion{dir: name, prefix: reads, asked: name, at: at, named: notIgnored(ctx, name, reads)}
 }
 
 // whole is all that the source reads in the clone that a place is in: a push brings all

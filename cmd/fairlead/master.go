@@ -175,6 +175,16 @@ func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec
 			}
 			return nil
 		},
+		Holder: func(claim string) schema.Object {
+			for _, index := range []state.Index{state.ServicesByClusterIP, state.ServicesByNodePort} {
+				for obj := range snapshot.By(index, claim) {
+					if schema.OriginOf(obj).Source != source {
+						return obj
+					}
+				}
+			}
+			return nil
+		},
 	})
 	return r.Objects, r.Diagnostics
 }

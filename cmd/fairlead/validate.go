@@ -105,7 +105,7 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 // had, with what flags say in its place.
 func (f *validateFlags) settings(cmd *cobra.Command, name string) (portion, schema.SourceSpec, error) {
 	co, isClone := checkoutAt(cmd.Context(), name)
-	defaults := alone(name)
+	defaults := alone(cmd.Context(), name)
 	if !isClone && f.source == "" {
 		return defaults, f.spec, nil
 	}

@@ -60,6 +60,8 @@ type rememberedFile struct {
 	diagnostics schema.Diagnostics
 	nameless    *schema.Diagnostic
 	makes       []leftOut
+	passedOver  bool     // it holds a document that is no manifest
+	hides       bool     // see decoded
 	facts       []*facts // of its objects
 	size        int64    // see sizeOf
 	stored      stored   // of its objects
@@ -290,7 +292,7 @@ func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 			t.files.set(i, nil)
 		case r.secret:
 			drop(i)
-		case len(r.diagnostics) > 0 || r.nameless != nil:
+		case len(r.diagnostics) > 0 || r.nameless != nil || r.passedOver:
 			t.telling = append(t.telling, r)
 		}
 	}

@@ -44,6 +44,7 @@ func (l *loader) decodeEvaluated(ctx context.Context, evaluator *child.Evaluator
 	seen := make(map[[sha256.Size]byte]bool)
 	for _, result := range evaluator.Eval(ctx, in) {
 		l.diagnostics = append(l.diagnostics, result.Diagnostics...)
+		l.hides = l.hides || result.Diagnostics.HasErrors()
 		for _, encoded := range result.Objects {
 			// A package reaches into the directories below it: what it holds comes
 			// out of each of them.
@@ -59,7 +60,7 @@ func (l *loader) decodeEvaluated(ctx context.Context, evaluator *child.Evaluator
 func (l *loader) decodeFlat(encoded []byte, at schema.Position) decoded {
 	doc, err := child.Document(encoded)
 	if err != nil {
-		return decoded{diagnostics: schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("CUE cannot be evaluated: %v", err)}}}
+		return decoded{hides: true, diagnostics: schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("CUE cannot be evaluated: %v", err)}}}
 	}
 	return l.decodeDocument(*doc)
 }

@@ -19,6 +19,12 @@ import (
 // left out. The error means that nothing could be
 // read; the Tree then is no Tree.
 func Directory(path string) (schema.Tree, error) {
+	return DirectoryOf(path, func(string) bool { return true })
+}
+
+// DirectoryOf is Directory without the directories that are not wanted, which are not
+// even opened. They are named with slashes, relative to path.
+func DirectoryOf(path string, wants func(dir string) bool) (schema.Tree, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return schema.Tree{}, err
@@ -42,7 +48,11 @@ func Directory(path string) (schema.Tree, error) {
 		if name == root {
 			return nil
 		}
-		return visit(&tree, strings.TrimPrefix(name, above), name, entry)
+		below := strings.TrimPrefix(name, above)
+		if entry.IsDir() && !wants(filepath.ToSlash(below)) {
+			return filepath.SkipDir
+		}
+		return visit(&tree, below, name, entry)
 	})
 	if err != nil {
 		return schema.Tree{}, fmt.Errorf("read tree: %w", err)

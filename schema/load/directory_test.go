@@ -135,3 +135,25 @@ func TestSymlinksAreCounted(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// What is not wanted is not even opened.
+func TestUnwantedDirectoriesAreNotRead(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "a.yaml"))
+	writeFile(t, filepath.Join(dir, "apps/node_modules/x/b.yaml"))
+	writeFile(t, filepath.Join(dir, "apps/web/c.yaml"))
+	var asked []string
+	tree, err := DirectoryOf(dir, func(below string) bool {
+		asked = append(asked, below)
+		return filepath.Base(below) != "node_modules"
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := paths(tree), []string{"a.yaml", "apps/web/c.yaml"}; !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+	if want := []string{"apps", "apps/node_modules", "apps/web"}; !slices.Equal(asked, want) {
+		t.Errorf("asked about %q, want %q", asked, want)
+	}
+}

@@ -80,12 +80,17 @@ type decoded struct {
 	objects     []*schema.Desired
 	diagnostics schema.Diagnostics
 	nameless    *schema.Diagnostic // of the first document without apiVersion and kind
-	makes       []leftOut          // what objects that are not taken would make
-	items       int                // of Lists, each as often as aliases repeat it
-	aliased     int                // values of those that are aliases
+	passedOver  string             // the file, if it holds a document that is no manifest
+	// hides says that the document could not be read as a whole: it may hold any object.
+	hides   bool
+	makes   []leftOut    // what objects that are not taken would make
+	items   int          // of Lists, each as often as aliases repeat it
+	aliases yaml.Aliases // what of the document was read through aliases
 }
 
+// fail tells that a part of the document is not read.
 func (d *decoded) fail(at schema.Position, message string) {
+	d.hides = true
 	d.diagnostics = append(d.diagnostics, schema.Diagnostic{Position: at, Severity: schema.Error, Message: message})
 }
 
@@ -112,29 +117,8 @@ func (l *loader) decodeInto(out *decoded, doc yaml.Document, n *yaml.Node, prefi
 		return
 	}
 	apiVersion, kind := header(n)
-	at := doc.Position(n)
-	report := func(n *yaml.Node, severity schema.Severity, message, hint string) {
-		out.diagnostics = append(out.diagnostics, schema.Diagnostic{Position: doc.Position(n), Severity: severity, Message: message, Hint: hint})
-	}
-	sops := sopsKey(n)
-	switch {
-	case apiVersion == nil && kind == nil:
-		if out.nameless == nil {
-			told := notAnObject(at, n)
-			out.nameless = &told
-		}
-		return
-	case sops != nil && (yaml.IsEncrypted(apiVersion) || yaml.IsEncrypted(kind)):
-		report(sops, schema.Error, yaml.SOPSMessage, leaveOut)
-		return
-	case kind == nil && isChart(doc.Path, n):
-		report(apiVersion, schema.Error, "this describes a Helm chart, which is not rendered here", "commit what helm template prints, and exclude the chart")
-		return
-	case apiVersion == nil:
-		report(kind, schema.Error, "apiVersion is missing", apiVersionHint(kind.Value))
-		return
-	case kind == nil:
-		report(apiVersion, schema.Error, "kind is missing", "")
+	if apiVersion == nil || kind == nil || yaml.IsEncrypted(apiVersion) || yaml.IsEncrypted(kind) {
+		out.ofNoKind(doc, n, prefix != "")
 		return
 	}
 	if apiVersion.Value == "v1" && kind.Value == "List" {
@@ -147,7 +131,8 @@ func (l *loader) decodeInto(out *decoded, doc yaml.Document, n *yaml.Node, prefi
 		if verdict.atVersion {
 			at = apiVersion
 		}
-		report(at, verdict.severity, verdict.message, verdict.hint)
+		out.hides = out.hides || verdict.unclear
+		out.diagnostics = append(out.diagnostics, schema.Diagnostic{Position: doc.Position(at), Severity: verdict.severity, Message: verdict.message, Hint: verdict.hint})
 		if secret := secretOf(n, kind.Value, l.spec.Namespace); secret.Name != "" {
 			out.makes = append(out.makes, leftOut{secret, kind.Value, doc.Position(n)})
 		}
@@ -155,6 +140,36 @@ func (l *loader) decodeInto(out *decoded, doc yaml.Document, n *yaml.Node, prefi
 	}
 	doc.Kind = kind.Value
 	l.decodeObject(out, doc, n, prefix, info)
+}
+
+// ofNoKind tells of what does not say of which kind it is. Only as an item does it have
+// to be an object.
+func (d *decoded) ofNoKind(doc yaml.Document, n *yaml.Node, isItem bool) {
+	apiVersion, kind := header(n)
+	refuse := func(n *yaml.Node, message, hint string) {
+		d.hides = true
+		d.diagnostics = append(d.diagnostics, schema.Diagnostic{Position: doc.Position(n), Severity: schema.Error, Message: message, Hint: hint})
+	}
+	switch sops := sopsKey(n); {
+	case !isItem && isNoManifest(doc.Path, n):
+		d.passedOver = doc.Path
+	case apiVersion == nil && kind == nil:
+		d.hides = true
+		if d.nameless == nil {
+			told := notAnObject(doc.Position(n), n)
+			d.nameless = &told
+		}
+	case sops != nil && (yaml.IsEncrypted(apiVersion) || yaml.IsEncrypted(kind)):
+		refuse(sops, yaml.SOPSMessage, leaveOut)
+	case kind == nil && isChart(doc.Path, n):
+		refuse(apiVersion, "this describes a Helm chart, which is not rendered here", "commit what helm template prints, and exclude the chart")
+	case apiVersion == nil:
+		refuse(kind, "apiVersion is missing", apiVersionHint(kind.Value))
+	case kind == nil:
+		refuse(apiVersion, "kind is missing", "")
+	default: // encrypted, though nothing notes by what
+		refuse(n, yaml.SOPSMessage, leaveOut)
+	}
 }
 
 // header is what says of which kind an object is, its own or merged.
@@ -176,7 +191,7 @@ func (l *loader) decodeList(out *decoded, doc yaml.Document, n *yaml.Node, prefi
 		return
 	}
 	doc.Kind = "List"
-	d := yaml.NewDecoder(doc, l.spec.Unsupported, false)
+	d := yaml.NewDecoder(doc, &out.aliases, l.spec.Unsupported, false)
 	d.List(n)
 	out.diagnostics = append(out.diagnostics, d.Diagnostics()...)
 	items := yaml.Child(n, "items")
@@ -185,14 +200,14 @@ func (l *loader) decodeList(out *decoded, doc yaml.Document, n *yaml.Node, prefi
 	}
 	sizes := make(map[*yaml.Node]int) // of what is aliased
 	for i, item := range items.Content {
+		if out.aliases.TooMany() {
+			return // which was told where they became so
+		}
 		if item.Kind == yaml.AliasNode {
-			if out.aliased > yaml.MaxAliasNodes {
-				return
-			}
 			if _, known := sizes[item.Alias]; !known {
 				sizes[item.Alias] = yaml.CountNodes(item.Alias)
 			}
-			if out.aliased += sizes[item.Alias]; out.aliased > yaml.MaxAliasNodes {
+			if out.aliases.Add(sizes[item.Alias]) {
 				out.fail(doc.Position(item), fmt.Sprintf(yaml.AliasesTooMany, yaml.MaxAliasNodes))
 				return
 			}
@@ -212,7 +227,7 @@ const maxListDepth = 3
 
 func (l *loader) decodeObject(out *decoded, doc yaml.Document, n *yaml.Node, prefix string, info schema.KindInfo) {
 	obj := info.New()
-	d := yaml.NewDecoder(doc, l.spec.Unsupported, info.Kind == schema.KindSecret)
+	d := yaml.NewDecoder(doc, &out.aliases, l.spec.Unsupported, info.Sealed)
 	d.Object(n, obj, schema.SupportedFields(info.Kind))
 	if info.Namespaced && obj.GetNamespace() == "" {
 		obj.SetNamespace(l.spec.Namespace)
@@ -227,6 +242,8 @@ func (l *loader) decodeObject(out *decoded, doc yaml.Document, n *yaml.Node, pre
 	size := measure(d, obj, n)
 	at := doc.Position(n)
 	out.diagnostics = append(out.diagnostics, d.Diagnostics()...)
+	// Where its name was not read, it may be any of its kind.
+	out.hides = out.hides || obj.GetName() == "" || !d.IsRead("metadata.namespace") || !d.IsRead("metadata.name")
 	if obj.GetName() == "" {
 		return
 	}

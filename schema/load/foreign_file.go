@@ -70,59 +70,40 @@ func sopsKey(n *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// wellKnownFiles are told by the keys that they all have at their top.
-var wellKnownFiles = []struct {
-	keys []string
-	what string
-}{
-	{[]string{"services", "volumes"}, "a Docker Compose file"},
-	{[]string{"services", "networks"}, "a Docker Compose file"},
-	{[]string{"services", "version"}, "a Docker Compose file"},
-	{[]string{"on", "jobs"}, "a GitHub workflow"},
-	{[]string{"version", "updates"}, "Dependabot's configuration"},
-	{[]string{"openapi", "paths"}, "an OpenAPI description"},
-	{[]string{"swagger", "paths"}, "an OpenAPI description"},
-	{[]string{"creation_rules"}, "SOPS' configuration"},
-	{[]string{"scrape_configs"}, "Prometheus' configuration"},
-	{[]string{"route", "receivers"}, "the Alertmanager's configuration"},
-	{[]string{"panels", "schemaVersion"}, "a dashboard of Grafana"},
-	{[]string{"dependencies", "name"}, "a package's description"},
-	{[]string{"compilerOptions"}, "the TypeScript compiler's configuration"},
-	{[]string{"AWSTemplateFormatVersion"}, "a template of CloudFormation"},
-	{[]string{"site_name"}, "the configuration of MkDocs"},
-	{[]string{"repos"}, "pre-commit's configuration"},
-}
-
-// wellKnownNames are told by the name of their file.
-var wellKnownNames = map[string]string{
-	".gitlab-ci.yml": "GitLab's pipeline", "Taskfile.yml": "a Taskfile", "Taskfile.yaml": "a Taskfile", "package.json": "a package's description",
-	"docker-compose.yml": "a Docker Compose file", "docker-compose.yaml": "a Docker Compose file", "compose.yml": "a Docker Compose file", "compose.yaml": "a Docker Compose file",
-}
-
 // kustomizationFields are of what kustomize builds from, which may go without a kind.
 var kustomizationFields = []string{"resources", "bases", "patches", "patchesStrategicMerge", "configMapGenerator", "secretGenerator", "namePrefix", "commonLabels", "images"}
 
-// notAnObject tells what a document without apiVersion or kind is.
+// isNoManifest reports whether a document has nothing of an object: it says neither of
+// what kind nor which one it is, nor is it what would yet become objects.
+func isNoManifest(name string, n *yaml.Node) bool {
+	for _, field := range []string{"apiVersion", "kind", "metadata"} {
+		if hasKeyLike(n, field) || yaml.Child(n, field) != nil {
+			return false
+		}
+	}
+	return !yaml.IsUnrendered(n) && !isKustomization(path.Base(name), n) && !isListOfObjects(n)
+}
+
+// notAnObject tells what a document without apiVersion and kind is.
 func notAnObject(at schema.Position, n *yaml.Node) schema.Diagnostic {
 	out := schema.Diagnostic{Position: at, Severity: schema.Error, Message: "no apiVersion and kind: this is not an object", Hint: leaveOut}
-	base := path.Base(at.Path)
-	switch what := wellKnown(base, n); {
+	switch {
 	case sopsKey(n) != nil:
 		out.Message = yaml.SOPSMessage
 	case yaml.IsUnrendered(n):
 		out.Message, out.Hint = "this is a template, not an object", "render it first, and commit what comes out"
-	case isKustomization(base, n):
+	case isKustomization(path.Base(at.Path), n):
 		out.Message, out.Hint = "this is a kustomization, which is not built yet", kustomizeHint
-	case strings.HasPrefix(base, "values") && n.Kind == yaml.MappingNode:
-		out.Message = "no apiVersion and kind: this is not an object, it looks like the values of a Helm chart"
-	case n.Kind == yaml.SequenceNode && len(n.Content) > 0 && yaml.Child(yaml.Target(n.Content[0]), "kind") != nil:
+	case isListOfObjects(n):
 		out.Message, out.Hint = "this is a list, not an object", "write its objects as documents, with --- between them, or as the items of a List"
 	case hasKeyLike(n, "apiVersion") && hasKeyLike(n, "kind"):
 		out.Hint = "their names are written apiVersion and kind"
-	case what != "":
-		out.Message = fmt.Sprintf("this is %s, not an object", what)
 	}
 	return out
+}
+
+func isListOfObjects(n *yaml.Node) bool {
+	return n.Kind == yaml.SequenceNode && len(n.Content) > 0 && yaml.Child(n.Content[0], "kind") != nil
 }
 
 // hasKeyLike reports whether an object has a key that differs from a name in case only.
@@ -145,22 +126,6 @@ func isKustomization(base string, n *yaml.Node) bool {
 		}
 	}
 	return false
-}
-
-func wellKnown(base string, n *yaml.Node) string {
-	if n.Kind != yaml.MappingNode {
-		return ""
-	}
-	for _, f := range wellKnownFiles {
-		all := true
-		for _, key := range f.keys {
-			all = all && yaml.Child(n, key) != nil
-		}
-		if all {
-			return f.what
-		}
-	}
-	return wellKnownNames[base]
 }
 
 // isChart reports whether a document describes a Helm chart: it has an apiVersion of

@@ -122,6 +122,10 @@ func hostiles() []hostile {
 		{name: "a billion laughs where lists may stand", text: podHead + "  containers:\n    - name: web\n      image: localhost/web:v1\n      args: &x0 [a, a, a, a]\n" + strings.Repeat("    - {name: web, args: *x0}\n", 30_000), want: "aliases expand to more than 100000 values"},
 		{name: "empty objects of empty objects", text: podHead + "  securityContext: {seLinuxOptions: " + hollow(8) + "}\n" + podTail, line: 5, want: "spec.securityContext.seLinuxOptions is not supported yet"},
 		{name: "a list of one large object", text: "apiVersion: v1\nkind: List\nitems:\n- &a {apiVersion: v1, kind: ConfigMap, metadata: {name: config}, data: {" + numbered("k%d: x, ", 10_000) + "}}\n" + strings.Repeat("- *a\n", 99_999), want: "aliases expand to more than 100000 values"},
+		{name: "a list of objects with the same large data", text: "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: &d {" + numbered("k%d: x, ", 9_000) + "}}\n" +
+			numbered("- {apiVersion: v1, kind: ConfigMap, metadata: {name: c%d}, data: *d}\n", 30_000), line: 15, want: "aliases expand to more than 100000 values"},
+		{name: "a list of objects that merge the same large data", text: "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: &d {" + numbered("k%d: x, ", 9_000) + "}}\n" +
+			numbered("- {apiVersion: v1, kind: ConfigMap, metadata: {name: c%d}, data: {<<: *d}}\n", 30_000), want: "aliases expand to more than 100000 values"},
 		{name: "merges of merges", text: configWith(merges(40)) + "labels: {<<: *m39}\n", line: 45, want: "unknown field \"labels\""},
 		{name: "an alias of what is around it", text: "apiVersion: v1\nkind: ConfigMap\nmetadata: &m\n  name: config\n  labels: *m\n", line: 5, want: "the alias *m contains itself"},
 
@@ -162,9 +166,9 @@ func hostiles() []hostile {
 		{name: "nothing but spaces", text: strings.Repeat(" ", 2*million)},
 		{name: "nothing in JSON", file: "a.json", text: " \n\t\r\n"},
 		{name: "a hundred thousand empty documents", text: strings.Repeat("---\n", 100_000)},
-		{name: "a hundred thousand documents", text: strings.Repeat("--- {a: b}\n", 100_000), line: 1, want: "no apiVersion and kind: this is not an object"},
-		{name: "a hundred thousand values of JSON", file: "a.json", text: strings.Repeat("{\"a\": 1}\n", 100_000), line: 1, want: "no apiVersion and kind: this is not an object"},
-		{name: "a hundred thousand documents and a directive", text: "%YAML 1.1\n" + strings.Repeat("---\na: b\n...\n", 100_000), line: 3, want: "no apiVersion and kind: this is not an object"},
+		{name: "a hundred thousand documents", text: strings.Repeat("--- {metadata: b}\n", 100_000), line: 1, want: "no apiVersion and kind: this is not an object"},
+		{name: "a hundred thousand values of JSON", file: "a.json", text: strings.Repeat("{\"metadata\": 1}\n", 100_000), line: 1, want: "no apiVersion and kind: this is not an object"},
+		{name: "a hundred thousand documents and a directive", text: "%YAML 1.1\n" + strings.Repeat("---\nmetadata: b\n...\n", 100_000), line: 3, want: "no apiVersion and kind: this is not an object"},
 		{name: "a mistake behind long lines", text: configWith(strings.Repeat("  - "+strings.Repeat("x", 8_000)+"\n", 300)) + "a: [\n", want: "not YAML: "},
 	}
 }

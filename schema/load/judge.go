@@ -70,10 +70,17 @@ func (t *wholeTree) at(o object, severity schema.Severity, field, message, hint 
 	})
 }
 
-// namespaces refuses objects in a namespace that nobody declares.
+// givenNamespaces are there without being declared.
+var givenNamespaces = []string{"default", "kube-node-lease", "kube-public", "kube-system"}
+
+// namespaces refuses objects in a namespace that nobody declares. Where a part of the
+// tree could not be read, that may be what declares it.
 func (t *wholeTree) namespaces() {
-	declared := map[string]bool{"default": true}
-	for _, name := range t.opts.KnownNamespaces {
+	if t.hides {
+		return
+	}
+	declared := make(map[string]bool)
+	for _, name := range slices.Concat(givenNamespaces, t.opts.KnownNamespaces) {
 		declared[name] = true
 	}
 	for i := range t.objects {
@@ -163,6 +170,7 @@ func (t *wholeTree) reference(o object, prefix string, r schema.Reference) {
 		if t.spec.Unsupported == "warn" {
 			t.at(o, schema.Warning, prefix+r.Field, fmt.Sprintf("no %s is declared: the %s at %s would make it, and is left out", key, maker.kind, maker.at), "")
 		}
+	case target == nil && t.hides: // it may stand where nothing could be read
 	case target == nil:
 		t.at(o, schema.Error, prefix+r.Field, fmt.Sprintf("no %s is declared", key), t.nearest(key))
 	case r.Key == "" || flawed:
@@ -307,6 +315,7 @@ func (t *wholeTree) nodePorts(o object, service *corev1.Service, taken map[nodeP
 			t.at(o, schema.Error, field, message, "")
 			continue
 		}
+		t.heldElsewhere(o, field, fmt.Sprintf("%d/%s", port.NodePort, port.Protocol))
 		taken[id] = claim{o, field}
 	}
 }
@@ -326,7 +335,25 @@ func (t *wholeTree) clusterIP(o object, service *corev1.Service, taken map[netip
 		t.at(o, schema.Error, field, fmt.Sprintf("%s is taken by %s at %s", addr, first.object.key, first.object.Locate(first.field)), "leave it out to have one given")
 		return
 	}
+	t.heldElsewhere(o, field, addr.String())
 	taken[addr] = claim{o, field}
+}
+
+// heldElsewhere refuses what a service of another source has already.
+func (t *wholeTree) heldElsewhere(o object, field, what string) {
+	if t.opts.Holder == nil {
+		return
+	}
+	t.leans = true
+	holder := t.opts.Holder(what)
+	if holder == nil || schema.KeyOf(holder) == o.key { // which is told as the object's
+		return
+	}
+	by := schema.KeyOf(holder).String()
+	if origin := schema.OriginOf(holder); origin.Source != "" {
+		by += fmt.Sprintf(" of source %s, %s:%d", origin.Source, origin.Path, origin.Line)
+	}
+	t.at(o, schema.Error, field, fmt.Sprintf("%s is taken by %s", what, by), "leave it out to have one given")
 }
 
 // backends warns of a service that can never reach a pod. Where something was refused,

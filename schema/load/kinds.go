@@ -15,6 +15,7 @@ type verdict struct {
 	message   string
 	hint      string
 	atVersion bool // it is about apiVersion, not kind
+	unclear   bool // it is an object of a kind that is not known: it may be any
 }
 
 // meaninglessKinds say nothing to Fairlead: it has no identities for pods, and
@@ -135,7 +136,7 @@ func judgeKind(apiVersion, kind, unsupported string) (schema.KindInfo, verdict) 
 	case !info.Desired:
 		return info, verdict{severity: schema.Error, message: fmt.Sprintf("%s cannot stand in Git: the cluster makes it", withArticle(kind)), hint: info.Instead}
 	case info.Group != group || info.Version != version:
-		return info, verdict{severity: schema.Error, atVersion: true, message: fmt.Sprintf("%s is not served as %q", kind, apiVersion), hint: apiVersionHint(kind)}
+		return info, verdict{severity: schema.Error, atVersion: true, unclear: true, message: fmt.Sprintf("%s is not served as %q", kind, apiVersion), hint: apiVersionHint(kind)}
 	}
 	return info, verdict{}
 }
@@ -181,7 +182,7 @@ func foreign(group, kind, unsupported string) verdict {
 		return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s is not supported yet", kind), hint: kustomizeHint}
 	}
 	if meant := misspeltGroup(group, kind); meant != "" {
-		return verdict{severity: schema.Error, atVersion: true, message: fmt.Sprintf("unknown API group %q", group), hint: fmt.Sprintf("did you mean %q?", meant)}
+		return verdict{severity: schema.Error, atVersion: true, unclear: true, message: fmt.Sprintf("unknown API group %q", group), hint: fmt.Sprintf("did you mean %q?", meant)}
 	}
 	named := fmt.Sprintf("kind %s of %s", kind, inWords(group))
 	switch {
@@ -228,7 +229,7 @@ func notOurs(apiVersion, kind string) verdict {
 			return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s is not of %s but of %s, which is not supported", kind, apiVersion, e.name)}
 		}
 	}
-	v := verdict{severity: schema.Error, message: fmt.Sprintf("unknown kind %q", kind)}
+	v := verdict{severity: schema.Error, unclear: true, message: fmt.Sprintf("unknown kind %q", kind)}
 	if of, ok := schema.Lookup(schema.Kind(strings.TrimSuffix(kind, "List"))); ok && of.Desired {
 		v.message, v.hint = fmt.Sprintf("kind %s is not taken", kind), "write kind: List with apiVersion: v1, or each "+string(of.Kind)+" as a document"
 		return v

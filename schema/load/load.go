@@ -25,11 +25,14 @@ type Options struct {
 	Source          string                         // name of the source, for origins; a tree may not redefine it
 	KnownNamespaces []string                       // declared outside this tree
 	Known           func(schema.Key) schema.Object // ConfigMaps and Secrets of other sources, nil for one that does not exist; may be nil
-	Rights          *schema.Rights                 // what the source may ask for; nil judges without
-	NodePorts       PortRange                      // that services may ask for; zero is 30000-32767
-	ServiceRange    netip.Prefix                   // that services have their addresses from; invalid: not known, and not judged
-	CUE             *CUE                           // evaluates CUE and remembers what came out; nil: this Load's own
-	Cache           *Cache                         // remembers what YAML and JSON files were decoded to; nil remembers nothing
+	// Holder is the service of another source that has an address, "10.96.0.50", or a node
+	// port, "30080/TCP"; nil where none has it. May be nil.
+	Holder       func(claim string) schema.Object
+	Rights       *schema.Rights // what the source may ask for; nil judges without
+	NodePorts    PortRange      // that services may ask for; zero is 30000-32767
+	ServiceRange netip.Prefix   // that services have their addresses from; invalid: not known, and not judged
+	CUE          *CUE           // evaluates CUE and remembers what came out; nil: this Load's own
+	Cache        *Cache         // remembers what YAML and JSON files were decoded to; nil remembers nothing
 	// VerdictOnly has no objects handed out: what is known of most is forgotten as
 	// soon as they are judged, and their memory serves the next. It goes without a
 	// Cache.
@@ -129,6 +132,9 @@ type loader struct {
 	outside map[string]schema.NamespaceSecurity
 	// needsObjects is set when a verdict takes objects that VerdictOnly has forgotten.
 	needsObjects bool
+	// hides is set when a part of the tree could not be read: it may hold any object, and
+	// what seems to be missing is not told.
+	hides bool
 }
 
 // manifests are the files of a tree that hold objects, compared with those of the
@@ -204,12 +210,14 @@ func (l *loader) selectFiles() manifests {
 // what the source does not leave out.
 func (l *loader) refuse(selection *selection) {
 	l.diagnostics = append(l.diagnostics, l.tree.Faults...)
+	l.hides = l.tree.Faults.HasErrors()
 	var links schema.Diagnostics
 	for _, d := range l.tree.Refused {
 		switch {
 		case !selection.covers(d.Path):
 		case d.Severity == schema.Error:
 			l.diagnostics = append(l.diagnostics, d)
+			l.hides = true
 		default:
 			links = append(links, d)
 		}
@@ -218,22 +226,43 @@ func (l *loader) refuse(selection *selection) {
 		return
 	}
 	var named []string
-	for _, d := range links[:min(len(links), maxNamedLinks)] {
+	for _, d := range links {
 		named = append(named, d.Path)
-	}
-	more := ""
-	if n := len(links) - len(named); n > 0 {
-		more = fmt.Sprintf(" and %d more", n)
 	}
 	l.diagnostics = append(l.diagnostics, schema.Diagnostic{
 		Position: schema.Position{Path: links[0].Path}, Severity: schema.Warning,
-		Message: fmt.Sprintf("symlinks are not followed: %s%s", strings.Join(named, ", "), more),
+		Message: "symlinks are not followed: " + someOf(named),
 		Hint:    "where one stands for manifests, put the files themselves there; exclude the others",
 	})
 }
 
-// maxNamedLinks are named in the one warning about symlinks.
-const maxNamedLinks = 5
+// maxNamedFiles are named in one warning about many.
+const maxNamedFiles = 5
+
+// someOf names the first of some files, and counts the others.
+func someOf(names []string) string {
+	named := names[:min(len(names), maxNamedFiles)]
+	more := ""
+	if n := len(names) - len(named); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return strings.Join(named, ", ") + more
+}
+
+// passOver warns of the files that hold what is no manifest.
+func (l *loader) passOver(names []string) {
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) == 0 {
+		return
+	}
+	message, hint := "this file is no manifest and is passed over", "it has neither apiVersion nor kind nor metadata; exclude it in the Source to be told no more"
+	if len(names) > 1 {
+		message = fmt.Sprintf("%d files are no manifests and are passed over: %s", len(names), someOf(names))
+		hint = "they have neither apiVersion nor kind nor metadata; exclude them in the Source to be told no more"
+	}
+	l.diagnostics = append(l.diagnostics, schema.Diagnostic{Position: schema.Position{Path: names[0]}, Severity: schema.Warning, Message: message, Hint: hint})
+}
 
 // selectPart is what stands beside a part of the tree's files, the first of which is
 // at place.
@@ -251,10 +280,12 @@ func (l *loader) selectPart(files []schema.File, place int, seen *listing, selec
 			out[i] = known
 			continue
 		case f.Size > schema.MaxFileSize: // one of unknown size is measured as it is read
+			l.hides = true
 			m.all.bytes += f.Size
 			l.fail(schema.Position{Path: f.Path}, fmt.Sprintf("%d bytes, at most %d are read", f.Size, schema.MaxFileSize), selection.hint(f.Path))
 			continue
 		case len(f.Path) > maxPath:
+			l.hides = true
 			l.fail(schema.Position{Path: yaml.Cut(f.Path, maxPath)}, fmt.Sprintf("the name has %d bytes, at most %d are taken", len(f.Path), maxPath), "")
 			continue
 		case path.Ext(f.Path) == ".cue":
@@ -317,6 +348,7 @@ func (l *loader) decodeFiles(ctx context.Context, m *manifests) ([]decoded, bool
 	for i := range files {
 		r, file := &files[i], m.files.at(m.fresh[i])
 		l.diagnostics = append(l.diagnostics, r.problems...)
+		l.hides = l.hides || !r.read
 		file.unread = !r.read
 		m.lost = m.lost || file.again && file.unread
 		if p := r.parsed; p != nil {
@@ -347,6 +379,8 @@ func (r *rememberedFile) note(all []decoded) {
 		if r.nameless == nil {
 			r.nameless = d.nameless
 		}
+		r.hides = r.hides || d.hides
+		r.passedOver = r.passedOver || d.passedOver != ""
 		for _, desired := range d.objects {
 			o := objectOf(desired)
 			o.file = r
@@ -393,12 +427,12 @@ func (l *loader) decodeChunk(s *source, p *parsedFile, index int, nodes *yaml.Ar
 	defer func() {
 		if r := recover(); r != nil {
 			at := schema.Position{Path: s.file.Path, Line: 1 + p.chunks[index].Line}
-			out = append(out, decoded{diagnostics: schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("%s: %v", panicMessage, r)}}})
+			out = append(out, decoded{hides: true, diagnostics: schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("%s: %v", panicMessage, r)}}})
 		}
 	}()
 	documents, problem := s.documents(p, index, nodes)
 	if problem != nil {
-		out = append(out, decoded{diagnostics: schema.Diagnostics{*problem}})
+		out = append(out, decoded{hides: true, diagnostics: schema.Diagnostics{*problem}})
 	}
 	for _, doc := range documents {
 		out = append(out, l.decodeDocument(doc))
@@ -412,6 +446,7 @@ const panicMessage = "this document cannot be read, which is a bug of Fairlead's
 // now, sorted by key and, for one key, by position.
 func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
 	var objects []*schema.Desired
+	var passedOver []string
 	nameless := make(map[string]bool)
 	tell := func(diagnostics schema.Diagnostics, first *schema.Diagnostic) {
 		l.diagnostics = append(l.diagnostics, diagnostics...)
@@ -424,12 +459,21 @@ func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
 	for _, f := range m.telling {
 		tell(f.diagnostics, f.nameless)
 		l.makes = append(l.makes, f.makes...)
+		l.hides = l.hides || f.hides
+		if f.passedOver {
+			passedOver = append(passedOver, f.source.file.Path)
+		}
 	}
 	for _, d := range fresh {
 		tell(d.diagnostics, d.nameless)
 		l.makes = append(l.makes, d.makes...)
 		objects = append(objects, d.objects...)
+		l.hides = l.hides || d.hides
+		if d.passedOver != "" {
+			passedOver = append(passedOver, d.passedOver)
+		}
 	}
+	l.passOver(passedOver)
 	slices.SortStableFunc(objects, compare)
 	return objects
 }

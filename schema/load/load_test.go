@@ -12,9 +12,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
+	k8syaml "sigs.k8s.io/yaml"
 
 	"fairlead/schema"
+	"fairlead/schema/load/yaml"
 )
 
 // treeOf makes a tree from paths and texts, alternating.
@@ -56,7 +57,7 @@ func TestDecodesAsKubernetesDoes(t *testing.T) {
 		t.Fatal(result.Diagnostics)
 	}
 	want := &appsv1.Deployment{}
-	if err := yaml.UnmarshalStrict([]byte(text), want); err != nil {
+	if err := k8syaml.UnmarshalStrict([]byte(text), want); err != nil {
 		t.Fatal(err)
 	}
 	want.Namespace = "default"
@@ -138,7 +139,7 @@ func TestLocateAfterTheFileChanged(t *testing.T) {
 	result := Load(context.Background(), schema.Tree{Files: []schema.File{file}}, schema.SourceSpec{}, Options{})
 	s := &source{file: schema.File{Path: "a.yaml", Blob: &schema.Blob{Open: func() ([]byte, error) { return nil, errors.New("gone") }}}}
 	at := result.Objects[0].Position
-	if got := locator(func() *document { return s.again(0, 0) }, at, "")("data"); got != at {
+	if got := yaml.Locator(func() *yaml.Document { return s.again(0, 0) }, at, "")("data"); got != at {
 		t.Errorf("got %s, want %s", got, at)
 	}
 }

@@ -135,7 +135,7 @@ func (t *wholeTree) isDouble(key schema.Key) bool {
 
 // isDeclared reports whether objects may stand in a namespace.
 func (t *wholeTree) isDeclared(namespace string) bool {
-	return namespace == "" || namespace == "default" || slices.Contains(t.opts.KnownNamespaces, namespace) ||
+	return namespace == "" || slices.Contains(givenNamespaces, namespace) || slices.Contains(t.opts.KnownNamespaces, namespace) ||
 		t.first(schema.Key{Kind: schema.KindNamespace, Name: namespace}).exists()
 }
 

@@ -6,7 +6,9 @@ import (
 	"testing"
 	"unicode/utf16"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/schema"
 )
@@ -163,5 +165,35 @@ func TestAddressesOfServices(t *testing.T) {
 	}
 	if wrong(netip.MustParsePrefix("192.0.2.0/24")) != 0 || wrong(netip.Prefix{}) != 0 {
 		t.Error("an error inside of the range, or where none is known")
+	}
+}
+
+// What a service of another source has is refused at its line, also when nothing of this
+// tree changed since it was right.
+func TestWhatServicesOfOtherSourcesHave(t *testing.T) {
+	text := "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {type: NodePort, clusterIP: 10.96.0.50, selector: {a: b}, ports: [{port: 80, nodePort: 30080}]}\n"
+	tree := treeOf("a.yaml", text)
+	tree.Files[0].Hash = "1"
+	theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "b", Namespace: "shop"}}
+	schema.SetTypeMeta(theirs)
+	schema.SetOrigin(theirs, schema.Origin{Source: "other", Path: "b.yaml", Line: 7})
+	cache := NewCache(0)
+	for _, test := range []struct {
+		claim string
+		want  []string
+	}{
+		{"", nil},
+		{"10.96.0.50", []string{"a.yaml:4:35: spec.clusterIP: 10.96.0.50 is taken by Service shop/b of source other, b.yaml:7 (leave it out to have one given)"}},
+		{"30080/TCP", []string{"a.yaml:4:100: spec.ports[0].nodePort: 30080/TCP is taken by Service shop/b of source other, b.yaml:7 (leave it out to have one given)"}},
+	} {
+		opts := Options{Source: "main", Cache: cache, Holder: func(claim string) schema.Object {
+			if claim == test.claim {
+				return theirs
+			}
+			return nil
+		}}
+		if diff := cmp.Diff(test.want, lines(errorsOf(Load(t.Context(), tree, schema.SourceSpec{}, opts).Diagnostics))); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", test.claim, diff)
+		}
 	}
 }

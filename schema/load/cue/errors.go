@@ -159,7 +159,8 @@ func (e *instance) inSecret(labels []string) bool {
 			return false
 		}
 		kind, err := member(v, "kind").String()
-		isSecret = err == nil && kind == string(schema.KindSecret)
+		info, _ := schema.Lookup(schema.Kind(kind))
+		isSecret = err == nil && info.Sealed
 	}
 	return false
 }

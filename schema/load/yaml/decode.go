@@ -44,8 +44,9 @@ type Decoder struct {
 	meaningless []noted
 	via         []*yaml.Node   // alias targets being read
 	types       []reflect.Type // of the objects on the way, the outermost first
-	aliasNodes  int
-	looked      int // values that were looked through for anything in them
+	aliases     *Aliases
+	misplaced   []string // fields that stand where they are none, and are one elsewhere
+	looked      int      // values that were looked through for anything in them
 }
 
 // noted is a field that is told about once per object.
@@ -122,8 +123,12 @@ func (d *Decoder) errorf(n *yaml.Node, hint, format string, args ...any) {
 }
 
 // explained reports whether a problem with field follows from a diagnostic that
-// is there already: on its way, or, if it is not written down, beside it.
+// is there already: on its way, or, if it is not written down, beside it, or because it
+// is written elsewhere.
 func (d *Decoder) explained(field string, isWritten bool) bool {
+	if !isWritten && slices.Contains(d.misplaced, field[strings.LastIndexByte(field, '.')+1:]) {
+		return true
+	}
 	return slices.ContainsFunc(d.wrong, func(w string) bool {
 		return strings.HasPrefix(field, w) || strings.HasPrefix(w, field) || !isWritten && parent(field) == parent(w)
 	})
@@ -158,12 +163,10 @@ func (d *Decoder) resolve(n *yaml.Node) (*yaml.Node, func()) {
 
 // spend counts values read through aliases and tells once when they are too many.
 func (d *Decoder) spend(n *yaml.Node, count int) bool {
-	before := d.aliasNodes
-	d.aliasNodes += count
-	if before <= MaxAliasNodes && d.aliasNodes > MaxAliasNodes {
+	if d.aliases.Add(count) {
 		d.errorf(n, "", AliasesTooMany, MaxAliasNodes)
 	}
-	return d.aliasNodes <= MaxAliasNodes
+	return !d.aliases.TooMany()
 }
 
 // AliasesTooMany is told, with the bound, of what aliases write out.
@@ -440,6 +443,7 @@ func (d *Decoder) unknown(object, key *yaml.Node, names []string) {
 	switch {
 	case hint != "":
 		best = ""
+		d.misplaced = append(d.misplaced, key.Value)
 	case best != "":
 		hint = fmt.Sprintf("did you mean %q?", best)
 	default:

@@ -44,11 +44,26 @@ func (d *Document) Position(n *Node) schema.Position {
 	return schema.Position{Path: path, Line: n.Line + d.Line, Column: n.Column}
 }
 
-// NewDecoder makes a decoder for one object of a document. unsupported is the source's
-// word for fields that are not acted on; hideValues keeps values out of diagnostics.
-func NewDecoder(doc Document, unsupported string, hideValues bool) *Decoder {
+// Aliases counts the values of a document that are read through aliases, each as often as
+// it is read. However many objects a document holds, they have one bound together.
+type Aliases struct{ values int }
+
+// Add counts values, and reports whether they became too many by that.
+func (a *Aliases) Add(values int) bool {
+	before := a.TooMany()
+	a.values += values
+	return !before && a.TooMany()
+}
+
+// TooMany reports whether nothing more is read through aliases.
+func (a *Aliases) TooMany() bool { return a.values > MaxAliasNodes }
+
+// NewDecoder makes a decoder for one object of a document, which shares aliases with its
+// others. unsupported is the source's word for fields that are not acted on; hideValues
+// keeps values out of diagnostics.
+func NewDecoder(doc Document, aliases *Aliases, unsupported string, hideValues bool) *Decoder {
 	return &Decoder{
-		doc: doc, unsupported: unsupported, hideValues: hideValues,
+		doc: doc, aliases: aliases, unsupported: unsupported, hideValues: hideValues,
 		way: make([]stepTo, 0, usualDepth), types: make([]reflect.Type, 0, usualDepth),
 	}
 }
@@ -58,6 +73,9 @@ func (d *Decoder) Diagnostics() schema.Diagnostics { return d.diagnostics }
 
 // Refused reports whether there is an error among the diagnostics.
 func (d *Decoder) Refused() bool { return d.refused }
+
+// IsRead reports whether nothing that was told says that a field was not read.
+func (d *Decoder) IsRead(field string) bool { return !d.isUnread(field) }
 
 // Instead puts one error in the place of all diagnostics: they follow from it.
 func (d *Decoder) Instead(n *Node, hint, message string) {
