@@ -66,7 +66,7 @@ func names(glob, file []string) bool {
 func TestHintToExcludeWorks(t *testing.T) {
 	for _, base := range []string{".", "deploy", ".deploy"} {
 		for _, name := range []string{".gitlab-ci.yml", "values.yaml", "charts/values.yaml", "a[1]*?.yaml", `a\b.yaml`} {
-			tree := treeOf(path.Join(base, name), "a: 1\n")
+			tree := treeOf(path.Join(base, name), "metadata: {}\n")
 			got := Load(t.Context(), tree, schema.SourceSpec{Path: base}, Options{}).Diagnostics
 			if len(got) != 1 {
 				t.Fatalf("%s in %s: %v", name, base, got)
