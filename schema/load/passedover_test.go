@@ -26,7 +26,7 @@ func TestFilesThatAreNoManifests(t *testing.T) {
 		{[]string{"a.yaml", "a: 1", "b.yaml", "a: 1", "c.yaml", "a: 1", "d.yaml", "a: 1", "e.yaml", "a: 1", "f.yaml", "a: 1", "g.yaml", "a: 1"}, []string{
 			"a.yaml: warning: 7 files are no manifests and are passed over: a.yaml, b.yaml, c.yaml, d.yaml, e.yaml and 2 more (they " + hint,
 		}},
-		{[]string{"a.yaml", "kind: null\n"}, []string{`a.yaml:1:1: no apiVersion and kind: this is not an object (to leave it out, add "a.yaml" to exclude in the Source)`}},
+		{[]string{"a.yaml", "kind: null\n"}, []string{"a.yaml:1:7: apiVersion is missing"}},
 		{[]string{"a.yaml", "metadata: {}\n"}, []string{`a.yaml:1:1: no apiVersion and kind: this is not an object (to leave it out, add "a.yaml" to exclude in the Source)`}},
 		{[]string{"a.yaml", "MetaData: {}\n"}, []string{`a.yaml:1:1: no apiVersion and kind: this is not an object (to leave it out, add "a.yaml" to exclude in the Source)`}},
 		{[]string{"a.yaml", "apiVersion: v1\nkind: List\nitems: [{a: b}]\n"}, []string{`a.yaml:3:9: no apiVersion and kind: this is not an object (to leave it out, add "a.yaml" to exclude in the Source)`}},
@@ -50,7 +50,7 @@ func TestFilesThatAreNoManifests(t *testing.T) {
 // Namespaces that Kubernetes makes by itself need no object that declares them.
 func TestGivenNamespaces(t *testing.T) {
 	for namespace, want := range map[string]int{"default": 0, "kube-system": 0, "kube-public": 0, "kube-node-lease": 0, "kube-sytem": 1} {
-		text := strings.Replace(configYAML, "name: config", "name: config\n  namespace: "+namespace, 1)
+		text := strings.Replace(configYAML, "name: config", "name: config, namespace: "+namespace, 1)
 		if got := Load(t.Context(), treeOf("a.yaml", text), schema.SourceSpec{}, Options{}).Diagnostics; len(got) != want {
 			t.Errorf("%s: %v", namespace, got)
 		}

@@ -184,7 +184,7 @@ func TestWhatServicesOfOtherSourcesHave(t *testing.T) {
 	}{
 		{"", nil},
 		{"10.96.0.50", []string{"a.yaml:4:35: spec.clusterIP: 10.96.0.50 is taken by Service shop/b of source other, b.yaml:7 (leave it out to have one given)"}},
-		{"30080/TCP", []string{"a.yaml:4:100: spec.ports[0].nodePort: 30080/TCP is taken by Service shop/b of source other, b.yaml:7 (leave it out to have one given)"}},
+		{"30080/TCP", []string{"a.yaml:4:94: spec.ports[0].nodePort: 30080/TCP is taken by Service shop/b of source other, b.yaml:7 (leave it out to have one given)"}},
 	} {
 		opts := Options{Source: "main", Cache: cache, Holder: func(claim string) schema.Object {
 			if claim == test.claim {
