@@ -339,6 +339,39 @@ var contract = map[string]func(t *testing.T, b backend){
 			madeAnew(t, b, value, keys)
 		}
 	},
+	"a damage before the first round leaves an earlier one told of": func(t *testing.T, b backend) {
+		s := b.open(t)
+		fill(t, s, 20)
+		record := wire.StoreKey(load(t, s).Records[3].Key)
+		spoil(t, s, "no record", record)
+		var told []string
+		for _, damaged := range []string{"", keyCounter, keyRound, keyTerm, keySchema} {
+			if damaged != "" {
+				spoil(t, s, "x", damaged)
+				told = append(told, damaged)
+			} else {
+				told = append(told, record)
+			}
+			s = s.another()
+			got := load(t, s)
+			for _, key := range told {
+				if !slices.ContainsFunc(got.Unreadable, func(u wire.Unreadable) bool { return u.Key == key }) {
+					t.Errorf("after the damage of %q nothing is said of %s, only of %v", damaged, key, got.Unreadable)
+				}
+			}
+			if len(got.Unreadable) != len(told) || got.Aside != 0 {
+				t.Errorf("after the damage of %q: told of %d of %d, %d set aside before", damaged, len(got.Unreadable), len(told), got.Aside)
+			}
+			if damaged == "" {
+				must(t, s.SetAside(t.Context(), got.Unreadable))
+			}
+		}
+		last := load(t, s)
+		commit(t, s, wire.Batch{Round: last.Round + 1, ResourceVersion: last.ResourceVersion, Creations: last.Creations})
+		if got := load(t, s.another()); len(got.Unreadable) > 0 || got.Aside != len(told) {
+			t.Errorf("after a round: told of %v, %d set aside before", got.Unreadable, got.Aside)
+		}
+	},
 	"of a round whose key is damaged nothing is half there": func(t *testing.T, b backend) {
 		s := b.open(t)
 		fill(t, s, 300)

@@ -39,7 +39,8 @@ type ledger struct {
 	newest   uint64   // no version above it was handed out
 	counters counters
 	written  int  // keys since the last compaction
-	untold   bool // keyMissing is there: the next round takes it away
+	untold   bool     // keyMissing is there: the next round takes it away
+	missing  []string // the keys in it, as the load found it
 }
 
 // Load takes a new term, undoes a round that was not finished, and returns the
@@ -55,6 +56,9 @@ func (l *ledger) Load(ctx context.Context) (wire.Loaded, error) {
 	}
 	if err := l.readMeta(ctx); err != nil {
 		return wire.Loaded{}, fmt.Errorf("read the last round: %w", err)
+	}
+	if err := l.readMissing(ctx); err != nil {
+		return wire.Loaded{}, fmt.Errorf("read what was set aside: %w", err)
 	}
 	entries, err := l.finished(ctx)
 	if err != nil {
@@ -188,18 +192,12 @@ func (l *ledger) putBack(ctx context.Context, entries []entry) error {
 // starts set aside. What was set aside by one that ended before its first round is told
 // of again, for nobody has acted on it.
 func (l *ledger) readAside(ctx context.Context, out *wire.Loaded) error {
-	e, found, err := l.get(ctx, keyMissing)
-	l.untold = found
-	if err != nil {
-		return err
-	}
 	untold := map[string]bool{}
 	for _, d := range l.damaged {
 		out.Unreadable = append(out.Unreadable, d.Unreadable)
 		untold[asideKey(d.Key)] = true
 	}
-	for line := range strings.Lines(string(e.value)) {
-		key := strings.TrimSuffix(line, "\n")
+	for _, key := range l.missing {
 		if !untold[asideKey(key)] {
 			untold[asideKey(key)] = true
 			out.Unreadable = append(out.Unreadable, wire.Unreadable{Key: key, Why: "it was set aside by a start that did not get further"})
@@ -212,9 +210,6 @@ func (l *ledger) readAside(ctx context.Context, out *wire.Loaded) error {
 		return nil
 	})
 }
-
-// maxMissing bounds the keys in keyMissing: that some are missing is what counts.
-const maxMissing = 1000
 
 // SetAside moves records that cannot be read to asidePrefix, where nothing reads them
 // and their bytes stay for a person to look at. It comes between Load and the first
@@ -238,12 +233,12 @@ func (l *ledger) SetAside(ctx context.Context, records []wire.Unreadable) error 
 			ops = append(ops, op{asideKey(r.Key), append([]byte{}, e.value...)}, op{key: r.Key})
 		}
 	}
-	var missing []byte
-	for _, r := range records[:min(len(records), maxMissing)] {
-		missing = append(append(missing, r.Key...), '\n')
+	missing := make([]string, 0, len(records))
+	for _, r := range records {
+		missing = append(missing, r.Key)
 	}
 	// The round key is written again, unchanged: the next load reads as of it.
-	if err := l.write(ctx, ops, []op{{keyRound, decimal(l.round)}, {keyMissing, missing}}); err != nil {
+	if err := l.write(ctx, ops, []op{{keyRound, decimal(l.round)}, {keyMissing, missingLines(missing)}}); err != nil {
 		l.loaded = false
 		return fmt.Errorf("set %d records aside: %w", len(records), err)
 	}

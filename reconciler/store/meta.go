@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 
@@ -206,12 +207,40 @@ func (l *ledger) remade() []op {
 	if len(l.damaged) == 0 {
 		return nil
 	}
-	var lines []byte
+	keys := make([]string, 0, len(l.damaged)+len(l.missing))
 	for _, d := range l.damaged {
 		l.log.WithFields(logrus.Fields{"key": d.Key, "reason": d.Why, "term": l.term, "round": l.round, "resourceVersion": l.counters.ResourceVersion}).Error("a key of the store cannot be read: it is set aside and made anew")
-		lines = append(append(lines, d.Key...), '\n')
+		keys = append(keys, d.Key)
 	}
-	return append(l.asides(), op{keyCounter, l.counters.encode()}, op{keyMissing, lines})
+	// Those of earlier starts, of which no round has told yet, stay.
+	return append(l.asides(), op{keyCounter, l.counters.encode()}, op{keyMissing, missingLines(append(keys, l.missing...))})
+}
+
+// maxMissing bounds the keys in keyMissing: that some are missing is what counts.
+const maxMissing = 1000
+
+// missingLines is the value of keyMissing: each key once, the first ones where there are
+// too many.
+func missingLines(keys []string) []byte {
+	var lines []byte
+	told := map[string]bool{}
+	for _, key := range keys {
+		if !told[key] && len(told) < maxMissing {
+			told[key] = true
+			lines = append(append(lines, key...), '\n')
+		}
+	}
+	return lines
+}
+
+// readMissing reads what keyMissing tells of earlier starts.
+func (l *ledger) readMissing(ctx context.Context) error {
+	e, found, err := l.get(ctx, keyMissing)
+	l.untold, l.missing = found, nil
+	for line := range strings.Lines(string(e.value)) {
+		l.missing = append(l.missing, strings.TrimSuffix(line, "\n"))
+	}
+	return err
 }
 
 // asides are the writes that keep the damaged values for a person to look at.
