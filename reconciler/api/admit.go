@@ -31,11 +31,7 @@ func (s *Server) admit(l *Limit, next http.HandlerFunc) http.Handler {
 			v.serve(doorStrangers, strangerAt(r), func(w http.ResponseWriter, _ *http.Request) { writeError(w, err) })
 			return
 		}
-		handler := next
-		if header := impersonates(r.Header); header != "" {
-			handler = func(w http.ResponseWriter, _ *http.Request) { writeError(w, noImpersonation(header, c)) }
-		}
-		v.serve(l, c, handler)
+		v.serve(l, c, next)
 	})
 }
 
@@ -51,7 +47,14 @@ func impersonates(h http.Header) string {
 }
 
 func noImpersonation(header string, c caller) *apierrors.StatusError {
-	return newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf("%s may not impersonate anybody (header %s); `fairlead kubeconfig --reader NAME`, on the master's machine, makes credentials for another reader", c, header))
+	text := fmt.Sprintf("%s may not impersonate anybody (header %s)", c, header)
+	switch c.kind {
+	case CallerReader:
+		text += "; `fairlead kubeconfig --reader NAME`, on the master's machine, makes credentials for another reader"
+	case callerPusher:
+		text += "; `fairlead token --push SOURCE --name NAME`, on the master's machine, makes a token for another pusher"
+	}
+	return newStatus(http.StatusForbidden, metav1.StatusReasonForbidden, text)
 }
 
 // beside is admit for another room's handler, which itself turns away whoever has
@@ -102,7 +105,8 @@ func (v *visit) end() {
 	}
 }
 
-// serve lets the caller's request in, calls next and lets it out again.
+// serve lets the caller's request in, calls next and lets it out again. Whoever would be
+// somebody else is refused instead, at every door.
 func (v *visit) serve(l *Limit, c caller, next http.HandlerFunc) {
 	ctx := v.r.Context()
 	if v.conn != nil && !v.conn.prove(c) {
@@ -133,7 +137,11 @@ func (v *visit) serve(l *Limit, c caller, next http.HandlerFunc) {
 	defer v.body.release()
 	r := v.r.WithContext(context.WithValue(ctx, callerKey{}, c))
 	r.Body = v.body
-	next(v.answer, r)
+	if header := impersonates(r.Header); header != "" {
+		writeError(v.answer, noImpersonation(header, c))
+	} else {
+		next(v.answer, r)
+	}
 	if c.kind == callerAddress && (v.answer.code == http.StatusUnauthorized || v.answer.code == http.StatusForbidden) {
 		v.server.attempts.fail(address)
 	}

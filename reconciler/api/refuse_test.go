@@ -93,21 +93,56 @@ func TestEveryRefusalNamesTheTruePlace(t *testing.T) {
 	}
 }
 
+// Whoever comes, to whatever door: nothing is done for a request that says it is
+// somebody else's.
 func TestImpersonationIsRefusedAtEveryDoor(t *testing.T) {
-	ts := startServer(t)
-	c := ts.client("reader:ada")
-	for _, path := range []string{"/api/v1/pods", "/api/v1/pods?watch=true", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa/log", "/version", "/metrics", "/openapi/v3", "/apis"} {
+	done := 0
+	beside := func(w http.ResponseWriter, _ *http.Request) { done++; w.WriteHeader(http.StatusOK) }
+	ts := startServer(t, func(c *Config) {
+		c.Plan = func(context.Context, PlanRequest) (any, error) { done++; return struct{}{}, nil }
+		c.Beside = map[string]Beside{
+			"/git/":   {Handler: http.HandlerFunc(beside), Pusher: func(r *http.Request) (string, bool) { return "eve", r.Header.Get("Authorization") != "" }},
+			"/hooks/": {Handler: http.HandlerFunc(beside)},
+		}
+	})
+	for _, c := range []struct {
+		door         *Limit
+		cn           string // "" is nobody
+		method, path string
+		token        string
+	}{
+		{doorHealth, "", "GET", "/version", ""},
+		{doorReads, "reader:ada", "GET", "/api/v1/pods", ""},
+		{doorReads, "reader:ada", "GET", "/metrics", ""},
+		{doorReads, "reader:ada", "GET", "/openapi/v3", ""},
+		{doorReads, "reader:ada", "GET", "/apis", ""},
+		{doorReads, "reader:ada", "GET", "/no/such/path", ""},
+		{doorReads, "reader:ada", "DELETE", "/api/v1/namespaces/shop/pods/x", ""},
+		{doorReads, "reader:ada", "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", ""},
+		{doorWatches, "reader:ada", "GET", "/api/v1/pods?watch=true", ""},
+		{doorLogs, "reader:ada", "GET", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa/log", ""},
+		{doorPlan, "reader:ada", "POST", "/apis/fairlead/v1/plan", ""},
+		{doorGit, "", "POST", "/git/main/git-receive-pack", "Bearer right"},
+		{doorStrangers, "", "GET", "/git/main/info/refs?service=git-receive-pack", ""},
+		{doorHooks, "", "POST", "/hooks/main", ""},
+		{doorJoin, "", "POST", wire.PathJoin, ""},
+		{doorRenew, "node:n1", "POST", wire.PathRenew, ""},
+		{doorWork, "node:n1", "GET", wire.PathWork, ""},
+		{doorReport, "node:n1", "POST", wire.PathReport, ""},
+		{doorKept, "node:n1", "POST", wire.PathKept, ""},
+		{doorLogAnswers, "node:n1", "POST", wire.PathLogs + "x", ""},
+	} {
 		for _, header := range []string{"Impersonate-User", "impersonate-group", "Impersonate-Uid", "Impersonate-Extra-Scopes"} {
-			code, body, _ := do(t, c, "GET", ts.url+path, nil, header, "bob")
+			code, body, _ := do(t, ts.client(c.cn), c.method, ts.url+c.path, []byte("{}"), header, "bob", "Authorization", c.token)
 			if code != http.StatusForbidden || !strings.Contains(string(body), "may not impersonate anybody") {
-				t.Errorf("%s with %s: %d %s", path, header, code, body)
+				t.Errorf("%s: %s %s with %s: %d %s", c.door.Door, c.method, c.path, header, code, body)
 			}
 		}
 	}
-	if code, body, _ := do(t, c, "POST", ts.url+"/apis/fairlead/v1/plan", []byte("{}"), "Impersonate-User", "bob"); code != http.StatusForbidden {
-		t.Errorf("a plan: %d %s", code, body)
+	if done > 0 {
+		t.Errorf("%d requests were answered", done)
 	}
-	if code, body, _ := do(t, c, "GET", ts.url+"/api/v1/pods", nil); code != http.StatusOK {
+	if code, body, _ := do(t, ts.client("reader:ada"), "GET", ts.url+"/api/v1/pods", nil); code != http.StatusOK {
 		t.Errorf("without the header afterwards: %d %s", code, body)
 	}
 }

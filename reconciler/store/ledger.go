@@ -38,7 +38,7 @@ type ledger struct {
 	damaged  []damage // keys of meta/ that this load makes anew
 	newest   uint64   // no version above it was handed out
 	counters counters
-	written  int  // keys since the last compaction
+	written  int      // keys since the last compaction
 	untold   bool     // keyMissing is there: the next round takes it away
 	missing  []string // the keys in it, as the load found it
 }
