@@ -66,6 +66,7 @@ func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, o
 	if err != nil {
 		return Candidate{}, err
 	}
+	diags = append(diags, f.Vault.tooMuch(base.Snapshot, source, objects, secrets)...)
 	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags}, f.Now())
 	return Candidate{
 		Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags, Plan: p,

@@ -25,6 +25,7 @@ type Vault struct {
 
 	mu     sync.Mutex
 	values Values
+	bytes  int64             // of values
 	held   uint64            // how often Hold was called
 	coming map[uint64]Values // what was held and is not settled, by that count
 }
@@ -84,7 +85,10 @@ func (v *Vault) seal(s *corev1.Secret, key string, value []byte) []byte {
 func (v *Vault) Hold(values Values) (settled func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	maps.Copy(v.values, values)
+	for sum, value := range values {
+		v.bytes += int64(len(value) - len(v.values[sum]))
+		v.values[sum] = value
+	}
 	v.held++
 	turn := v.held
 	v.coming[turn] = values
@@ -128,7 +132,86 @@ func (v *Vault) Forget(newest func() *state.Snapshot) {
 			kept[sum] = true
 		}
 	}
-	maps.DeleteFunc(v.values, func(sum string, _ []byte) bool { return !kept[sum] })
+	maps.DeleteFunc(v.values, func(sum string, value []byte) bool {
+		if !kept[sum] {
+			v.bytes -= int64(len(value))
+		}
+		return !kept[sum]
+	})
+}
+
+// tooMuch refuses values that, with those of other sources' Secrets, are more than may be
+// delivered, or more than a source may have that a tree declares. What the cluster's
+// Secrets have is added up only where it could be too much. Values that take no more than
+// the source's did are never refused.
+func (v *Vault) tooMuch(r state.Reader, source string, sealed []*schema.Desired, values Values) schema.Diagnostics {
+	own := int64(0)
+	for _, value := range values {
+		own += int64(len(value))
+	}
+	share := int64(schema.MaxSecretBytes)
+	if src, ok := state.Get[*schema.Source](r, "", source); ok && schema.OriginOf(src).Source != "" {
+		share /= schema.DeclaredShare
+	}
+	if v.fits(own, share) {
+		return nil
+	}
+	before, others := v.sizes(r, source)
+	diag := schema.Diagnostic{Position: largestSecret(sealed, values), Severity: schema.Error, Hint: "remove Secrets or make them smaller"}
+	switch {
+	case own <= before:
+		return nil
+	case own > share:
+		diag.Message = fmt.Sprintf("the values of the Secrets of source %s take %d bytes, at most %d can be delivered", source, own, share)
+	case own+others > schema.MaxSecretBytes:
+		diag.Message = fmt.Sprintf("the values of all Secrets would take %d bytes, at most %d can be delivered: source %s %d, other sources %d", own+others, schema.MaxSecretBytes, source, own, others)
+		diag.Hint += ", here or in another source"
+	default:
+		return nil
+	}
+	return schema.Diagnostics{diag}
+}
+
+// fits reports whether values of that size are certainly not too much.
+func (v *Vault) fits(own, share int64) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return own == 0 || own <= share && own+v.bytes <= schema.MaxSecretBytes
+}
+
+// sizes is what the values take of the source's Secrets, and of all others.
+func (v *Vault) sizes(r state.Reader, source string) (own, others int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for s := range state.All[*corev1.Secret](r, "") {
+		of := &others
+		if schema.OriginOf(s).Source == source {
+			of = &own
+		}
+		for _, sum := range s.Data {
+			*of += int64(len(v.values[string(sum)]))
+		}
+	}
+	return own, others
+}
+
+// largestSecret is where the Secret stands whose values take most.
+func largestSecret(sealed []*schema.Desired, values Values) (at schema.Position) {
+	most := -1
+	for _, d := range sealed {
+		secret, ok := d.Object.(*corev1.Secret)
+		if !ok {
+			continue
+		}
+		size := 0
+		for _, sum := range secret.Data {
+			size += len(values[string(sum)])
+		}
+		if size > most {
+			most, at = size, d.Position
+		}
+	}
+	return at
 }
 
 // uncompared is sealed objects with the values that a Secret of known has, whatever

@@ -2,6 +2,8 @@ package reconciler_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"fairlead/reconciler"
 	"fairlead/reconciler/control"
+	"fairlead/reconciler/plan"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -76,6 +79,80 @@ func TestPlansLeaveNoSecretBehind(t *testing.T) {
 	if _, known := vault.Open(sealed[0].Object.(*corev1.Secret)); known {
 		t.Error("the vault keeps a value that only a plan has seen")
 	}
+}
+
+// The values of all Secrets together can be sent to one node: a tree with which they
+// could not is refused where its largest Secret stands, and one that takes no more than
+// before never is.
+func TestSecretsFitTogether(t *testing.T) {
+	mib := make([]byte, 1<<20)
+	secrets := func(source string, n int) []*schema.Desired {
+		var out []*schema.Desired
+		for i := range n {
+			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("%s-%d", source, i), Annotations: map[string]string{schema.AnnotationSource: source}}, Data: map[string][]byte{"k": mib}}
+			out = append(out, &schema.Desired{Object: s, Position: schema.Position{Path: source + ".yaml", Line: i + 1}})
+		}
+		return out
+	}
+	const all, share = schema.MaxSecretBytes >> 20, schema.MaxSecretBytes >> 20 / schema.DeclaredShare
+	for name, c := range map[string]struct {
+		has    map[string]int
+		source string
+		asks   int
+		want   string
+	}{
+		"all that fits":            {nil, "main", all, ""},
+		"too much":                 {nil, "main", all + 1, "the values of the Secrets of source main take "},
+		"too much with another's":  {map[string]int{"second": all - 2}, "main", 3, "the values of all Secrets would take "},
+		"instead of as many":       {map[string]int{"main": all - 1}, "main", all - 1, ""},
+		"less, and still too much": {map[string]int{"main": all + 4}, "main", all + 2, ""},
+		"a declared one's share":   {nil, "team", share, ""},
+		"more than its share":      {nil, "team", share + 1, "the values of the Secrets of source team take "},
+		"none":                     {map[string]int{"second": all}, "main", 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			vault := reconciler.NewVault([]byte("k"))
+			tx := state.Empty(state.Counters{}).Begin()
+			for _, name := range []string{"main", "second", "team"} {
+				src := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: name}}
+				if name == "team" {
+					src.Annotations = map[string]string{schema.AnnotationSource: "main"}
+				}
+				tx.Put(src)
+				sealed, values := vault.Seal(secrets(name, c.has[name]))
+				vault.Hold(values)()
+				for _, d := range sealed {
+					tx.Put(d.Object)
+				}
+			}
+			f := &reconciler.Follower{
+				Loop: at{snapshot: tx.Commit()}, Engine: settle.NewEngine(control.Config{}), Vault: vault, Now: time.Now,
+				Load: func(context.Context, string, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
+					return secrets(c.source, c.asks), nil
+				},
+			}
+			cand, err := f.Judge(t.Context(), c.source, schema.Tree{}, schema.Overrides{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case c.want == "" && cand.Diagnostics.HasErrors():
+				t.Errorf("refused: %v", cand.Diagnostics)
+			case c.want != "" && (cand.Plan.Verdict != plan.Refused || !strings.HasPrefix(cand.Diagnostics[0].Message, c.want) || cand.Diagnostics[0].Path != c.source+".yaml"):
+				t.Errorf("%s: %v, want %q", cand.Plan.Verdict, cand.Diagnostics, c.want)
+			}
+		})
+	}
+}
+
+// at is a loop that stands still.
+type at struct {
+	reconciler.Rounds
+	snapshot *state.Snapshot
+}
+
+func (a at) Base(context.Context) (reconciler.Base, error) {
+	return reconciler.Base{Snapshot: a.snapshot, Queue: settle.NewQueue()}, nil
 }
 
 func nothing() *state.Snapshot { return state.Empty(state.Counters{}) }

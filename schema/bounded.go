@@ -21,6 +21,27 @@ const (
 	MaxPods = 500_000
 )
 
+// Bounds on what is delivered to one node. A node gets, in one frame of at most 256 MiB,
+// a sealed record of every object (four thirds of its size as stored), the pods bound to
+// it as JSON, and the values of the ConfigMaps and Secrets that they use, in base64; what
+// it keeps of that for a master that lost its store is at most 128 MiB. With 250 pods the
+// first comes to 223 MiB at most, the second to 117 MiB.
+const (
+	// MaxDeliveredBytes bounds the objects of all sources together, by wire.Delivered.
+	MaxDeliveredBytes = 64 << 20
+	// MaxSecretBytes bounds the values of all Secrets together.
+	MaxSecretBytes = 16 << 20
+	// MaxPodBytes bounds one pod, or the template of one, as JSON.
+	MaxPodBytes = 128 << 10
+)
+
+// The shares of sources that trees declare: one can take no more than a quarter, and all
+// of them leave a quarter to those of the master's configuration.
+const (
+	DeclaredShare = 4 // one in so many, of one source
+	ReservedShare = 4 // one in so many, for the master's own
+)
+
 // Bounds on what a Revision keeps of what comes from outside. Together they stay far
 // below what one record may have, whatever a commit says.
 const (

@@ -29,7 +29,7 @@ var podRow = Row{
 	Rights:     rightsCell{None: noRights},
 	Owns:       ownsCell{None: ownsNothing},
 	Carry:      carryCell{Do: carryPod},
-	Memory:     memoryCell{Do: Memory{Kept: unbound, Lean: leanPod}},
+	Memory:     memoryCell{Do: Memory{Kept: unboundOfGit, Lean: leanPod}},
 	Whole:      wholeCell{Do: func(obj Object) bool { return len(obj.(*corev1.Pod).Spec.Containers) > 0 }},
 }
 
@@ -112,9 +112,13 @@ func carryPod(live, next Object) {
 	}
 }
 
-// unbound reports whether no node has the pod: one that is bound is in its node's
-// work, and kept there.
-func unbound(obj Object) bool { return obj.(*corev1.Pod).Spec.NodeName == "" }
+// unboundOfGit reports whether the pod is to be kept by all nodes: it stands in Git, and
+// no node has it. One that is bound is in its node's work, and kept there. One that its
+// controller made, and that never ran, is made again: of such there may be far more than
+// a node can be sent.
+func unboundOfGit(obj Object) bool {
+	return obj.(*corev1.Pod).Spec.NodeName == "" && metav1.GetControllerOfNoCopy(obj) == nil
+}
 
 // leanPod is without the status, which its node reports.
 func leanPod(obj Object) Object {

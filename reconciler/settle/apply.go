@@ -89,7 +89,7 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 		changes = append(changes, pruned(r, source, desired)...)
 	}
 	slices.SortFunc(changes, func(a, b ObjectChange) int { return a.Key.Compare(b.Key) })
-	return changes, diags
+	return changes, append(diags, tooMuch(r, source, changes)...)
 }
 
 // unknownKind refuses a change that could lose what the cluster knows of an object.

@@ -13,6 +13,7 @@ package state
 
 import (
 	"iter"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -23,6 +24,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/schema"
+	"fairlead/schema/wire"
 )
 
 // Index names a way to find objects of one kind by a value.
@@ -106,6 +108,9 @@ type Reader interface {
 	By(ix Index, value string) iter.Seq[schema.Object]
 	// BySource yields a kind's objects whose origin is that source, in key order.
 	BySource(kind schema.Kind, source string) iter.Seq[schema.Object]
+	// Delivered yields, in no order, the sources that have objects, and what those that
+	// they ask for themselves take together, by wire.Delivered.
+	Delivered() iter.Seq2[string, int64]
 	// Len counts a kind's objects.
 	Len(kind schema.Kind) int
 	// Counters returns the counters at this instant.
@@ -113,8 +118,9 @@ type Reader interface {
 }
 
 type view struct {
-	tables   []*table
-	counters Counters
+	tables    []*table
+	delivered map[string]int64 // by source; a Txn's own copy once it differs
+	counters  Counters
 }
 
 func (v *view) Get(key schema.Key) schema.Object {
@@ -148,6 +154,8 @@ func (v *view) by(ix Index, value string) (*btree.Map[string, schema.Object], st
 func (v *view) bySource(kind schema.Kind, source string) (*btree.Map[string, schema.Object], string) {
 	return &v.tables[schema.Index(kind)].bySource, source + "\x00"
 }
+
+func (v *view) Delivered() iter.Seq2[string, int64] { return maps.All(v.delivered) }
 
 func (v *view) Len(kind schema.Kind) int { return v.tables[schema.Index(kind)].objects.Len() }
 
@@ -218,7 +226,7 @@ func Empty(counters Counters) *Snapshot {
 
 // Begin opens a transaction over a private copy; s is not affected by it.
 func (s *Snapshot) Begin() *Txn {
-	return &Txn{view: view{tables: slices.Clone(s.tables), counters: s.counters}, base: s, touched: make(map[schema.Key]int)}
+	return &Txn{view: view{tables: slices.Clone(s.tables), delivered: s.delivered, counters: s.counters}, base: s, touched: make(map[schema.Key]int)}
 }
 
 // Change is what a transaction did to one key: Old nil is a creation, New nil a
@@ -234,6 +242,7 @@ type Change struct {
 type Txn struct {
 	view
 	base    *Snapshot
+	weighed bool // delivered is a copy
 	changes []Change
 	touched map[schema.Key]int // key -> index in changes
 	log     []Change           // every change since Begin, in order, not merged
@@ -333,11 +342,30 @@ func (t *Txn) store(tab *table, key schema.Key, tk string, old, obj schema.Objec
 	if has != "" {
 		tab.bySource.Set(has+"\x00"+tk, obj)
 	}
+	t.weigh(had, old, -1)
+	t.weigh(has, obj, +1)
 	if obj == nil {
 		tab.objects.Delete(tk)
 		return
 	}
 	tab.objects.Set(tk, obj)
+}
+
+// weigh adds what an object of the source takes, or takes it away again. What is made from
+// another object counts with that one.
+func (t *Txn) weigh(source string, obj schema.Object, sign int64) {
+	if source == "" || metav1.GetControllerOfNoCopy(obj) != nil {
+		return
+	}
+	if !t.weighed {
+		t.weighed, t.delivered = true, maps.Clone(t.delivered)
+		if t.delivered == nil {
+			t.delivered = map[string]int64{}
+		}
+	}
+	if t.delivered[source] += sign * wire.Delivered(obj); t.delivered[source] == 0 {
+		delete(t.delivered, source)
+	}
 }
 
 // sourceOf is "" for an object that is not there or comes from no source.

@@ -45,6 +45,8 @@ func measure(d *yaml.Decoder, obj schema.Object, n *yaml.Node) stored {
 	switch {
 	case size > schema.MaxDesiredBytes:
 		d.Report(schema.Error, n, "split it", "the object takes %d bytes as stored, at most %d fit", size, schema.MaxDesiredBytes)
+	case wire.PodBytes(obj) > schema.MaxPodBytes:
+		d.Report(schema.Error, n, "put long texts into a ConfigMap, and mount it", "a pod of it takes %d bytes as JSON, at most %d can be sent to a node", wire.PodBytes(obj), schema.MaxPodBytes)
 	case s.pods > schema.MaxPods:
 		d.Report(schema.Error, at, "", "spec.replicas: %d pods, a tree may ask for %d", s.pods, schema.MaxPods)
 	case s.bytes > schema.MaxStoredBytes:

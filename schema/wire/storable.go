@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"fairlead/schema"
 )
 
@@ -23,6 +25,35 @@ func EncodedSize(obj schema.Object) int {
 	data, err := json.Marshal(obj)
 	if err != nil {
 		return MaxObjectBytes + 1 // it cannot be written at all
+	}
+	return len(data)
+}
+
+// Delivered is what an object that a source asks for takes of what every node is sent, in
+// bytes as stored. What makes pods counts three times: while a rollout lasts it has two
+// replica sets, each with the template.
+func Delivered(obj schema.Object) int64 {
+	size := int64(EncodedSize(obj))
+	if _, ok := schema.PodTemplateOf(obj); ok {
+		return 3 * size
+	}
+	return size
+}
+
+// maxJSONGrowth is how many bytes of JSON a byte as stored becomes at most: a control
+// character takes six, and a number the name of its field.
+const maxJSONGrowth = 16
+
+// PodBytes is what the pod that an object makes takes as JSON: what its node gets. It is 0
+// for an object that makes none, and for one that is far too small to matter.
+func PodBytes(obj schema.Object) int {
+	t, ok := schema.PodTemplateOf(obj)
+	if !ok || EncodedSize(obj) <= schema.MaxPodBytes/maxJSONGrowth {
+		return 0
+	}
+	data, err := json.Marshal(corev1.PodTemplateSpec{ObjectMeta: *t.Meta, Spec: *t.Spec})
+	if err != nil {
+		return schema.MaxPodBytes + 1 // it cannot be told to a node at all
 	}
 	return len(data)
 }
@@ -66,6 +97,9 @@ func CheckDesired(obj schema.Object) error {
 	}
 	if size := EncodedSize(obj); size > schema.MaxDesiredBytes+originRoom {
 		return fmt.Errorf("%d bytes as stored, at most %d fit", size, schema.MaxDesiredBytes)
+	}
+	if size := PodBytes(obj); size > schema.MaxPodBytes+originRoom {
+		return fmt.Errorf("a pod of it takes %d bytes as JSON, at most %d can be sent to a node", size, schema.MaxPodBytes)
 	}
 	return nil
 }

@@ -1,0 +1,133 @@
+package settle
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+var mib = strings.Repeat("x", 1<<20)
+
+// asked is n ConfigMaps of 1 MiB each, as a source asks for them.
+func asked(source string, n int) []*schema.Desired {
+	var out []*schema.Desired
+	for i := range n {
+		cm := &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("%s-%02d", source, i), Annotations: map[string]string{schema.AnnotationSource: source}},
+			Data:       map[string]string{"v": mib},
+		}
+		out = append(out, &schema.Desired{Object: cm, Position: schema.Position{Path: "big.yaml", Line: i + 1}})
+	}
+	return out
+}
+
+// holding is a cluster with two sources of the master's configuration, main and second,
+// and two that a tree declares, team and other, which hold so many MiB.
+func holding(mib map[string]int) *state.Snapshot {
+	tx := state.Empty(state.Counters{}).Begin()
+	for _, name := range []string{"main", "second", "team", "other"} {
+		src := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if name == "team" || name == "other" {
+			src.Annotations = map[string]string{schema.AnnotationSource: "main"}
+		}
+		tx.Put(src)
+		for _, d := range asked(name, mib[name]) {
+			tx.Put(d.Object)
+		}
+	}
+	return tx.Commit()
+}
+
+// What every node is sent stays within its bound, whichever source adds to it; sources
+// that trees declare leave room to the master's own and to each other; and what takes no
+// more than before is never refused.
+func TestWhatIsAdmittedCanBeDelivered(t *testing.T) {
+	const all, one, declared = schema.MaxDeliveredBytes >> 20, schema.MaxDeliveredBytes >> 20 / schema.DeclaredShare, schema.MaxDeliveredBytes >> 20 / schema.ReservedShare * (schema.ReservedShare - 1)
+	for name, c := range map[string]struct {
+		has    map[string]int
+		source string
+		asks   int
+		want   string // of the diagnostic, "" for none
+	}{
+		"much, which fits":                  {map[string]int{"second": all - 9}, "main", 8, ""},
+		"more than fits in sum":             {map[string]int{"second": all - 9}, "main", 10, "the objects of all sources would take "},
+		"more than fits alone":              {nil, "main", all, "the objects of all sources would take "},
+		"a declared source's share":         {nil, "team", one - 1, ""},
+		"more than a declared one's share":  {nil, "team", one, "the objects of source team, which a tree declares, would take "},
+		"declared ones fill theirs":         {map[string]int{"other": declared - 4, "main": 1}, "team", 5, "the objects of the sources that trees declare would take "},
+		"what they leave is the master's":   {map[string]int{"other": declared}, "main", all - declared - 1, ""},
+		"objects of a source that is gone":  {map[string]int{"gone": all - 9}, "main", 10, "the objects of all sources would take "},
+		"less than before, and too much":    {map[string]int{"main": all + 8}, "main", all + 4, ""},
+		"as much as before, and too much":   {map[string]int{"main": all + 8}, "main", all + 8, ""},
+		"a declared one shrinks, too large": {map[string]int{"team": one + 4}, "team", one + 2, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := holding(c.has)
+			if n := c.has["gone"]; n > 0 {
+				tx := r.Begin()
+				for _, d := range asked("gone", n) {
+					tx.Put(d.Object)
+				}
+				r = tx.Commit()
+			}
+			_, diags := Difference(r, c.source, asked(c.source, c.asks))
+			switch {
+			case c.want == "" && len(diags) > 0:
+				t.Errorf("refused: %v", diags)
+			case c.want != "" && (len(diags) != 1 || !strings.HasPrefix(diags[0].Message, c.want) || diags[0].Path != "big.yaml" || diags[0].Hint == ""):
+				t.Errorf("got %v, want %q", diags, c.want)
+			}
+			for source, n := range c.has {
+				if c.want != "" && n > 1 && strings.Contains(c.want, "all") && !strings.Contains(diags[0].Message, "source "+source+" ") {
+					t.Errorf("%s does not say what source %s takes", diags[0].Message, source)
+				}
+			}
+		})
+	}
+}
+
+// The sums follow every change, and a transaction that is not kept leaves none.
+func TestDeliveredIsTheSumOfWhatIsThere(t *testing.T) {
+	before := holding(map[string]int{"main": 2})
+	sums := func(r state.Reader) map[string]int64 {
+		out := map[string]int64{}
+		for source, bytes := range r.Delivered() {
+			out[source] = bytes
+		}
+		return out
+	}
+	was := sums(before)
+	tx := before.Begin()
+	for _, d := range asked("second", 1) {
+		tx.Put(d.Object)
+		tx.Delete(schema.KeyOf(d.Object))
+		tx.Put(d.Object)
+		tx.Revert(schema.KeyOf(d.Object))
+	}
+	owned := asked("team", 1)[0].Object
+	owned.SetOwnerReferences([]metav1.OwnerReference{{Kind: "Deployment", Name: "d", Controller: new(true)}})
+	tx.Put(owned)
+	moved := state.Edit(before.Get(schema.KeyOf(asked("main", 1)[0].Object)))
+	moved.SetAnnotations(map[string]string{schema.AnnotationSource: "other"})
+	tx.Put(moved)
+	got := sums(tx)
+	if got["second"] != was["second"] || got["team"] != was["team"] || got["main"]+got["other"] < 2<<20 || got["other"] < 1<<20 || got["main"] >= was["main"] {
+		t.Errorf("%v, was %v", got, was)
+	}
+	for _, d := range asked("main", 2) {
+		tx.Delete(schema.KeyOf(d.Object))
+	}
+	if got := sums(tx.Commit()); slices.ContainsFunc([]string{"main", "other"}, func(s string) bool { return got[s] > 4<<10 }) {
+		t.Errorf("of what is gone there are %v", got)
+	}
+	if again := sums(before); fmt.Sprint(again) != fmt.Sprint(was) {
+		t.Errorf("the snapshot has %v, had %v", again, was)
+	}
+}
