@@ -77,6 +77,7 @@ func gather(phase hook.Phase, source string) (hook.Request, error) {
 		Repo:       repo,
 		Quarantine: os.Getenv("GIT_QUARANTINE_PATH"),
 		Pusher:     pusher(),
+		Entry:      os.Getenv(hook.EnvEntry),
 		Allowed:    strings.Fields(os.Getenv(hook.EnvAllowed)),
 	}
 	count, _ := strconv.Atoi(os.Getenv("GIT_PUSH_OPTION_COUNT"))

@@ -277,7 +277,7 @@ func (m *master) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	hooks, err := gitsource.Listen(gitsource.ServerConfig{Socket: m.hookSocket(), Remote: m.sources.remote, Judge: m, Log: m.log})
+	hooks, err := gitsource.Listen(gitsource.ServerConfig{Socket: m.hookSocket(), Remote: m.sources.remote, Judge: m, Programs: &m.sources.programs, Log: m.log})
 	if err != nil {
 		listener.Close()
 		return err

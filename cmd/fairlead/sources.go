@@ -51,6 +51,7 @@ type sources struct {
 	configured []schema.Source
 	log        *logrus.Entry
 	authority  *trust.Authority
+	programs   gitsource.Programs
 
 	// Set before anything is followed.
 	loop     *reconciler.Loop
@@ -255,7 +256,7 @@ func (s *sources) beside() map[string]api.Beside {
 		return p.Name, ok
 	}
 	return map[string]api.Beside{
-		"/git/":   {Handler: gitsource.HTTPHandler(filepath.Join(s.dir, "git"), authorize), Pusher: pusher},
+		"/git/":   {Handler: gitsource.HTTPHandler(filepath.Join(s.dir, "git"), &s.programs, authorize), Pusher: pusher},
 		"/hooks/": {Handler: gitsource.WebhookHandler(secret, hint)},
 	}
 }
@@ -322,6 +323,7 @@ func (f *followed) prepare(ctx context.Context) error {
 	}
 	f.upstream, err = gitsource.OpenUpstream(ctx, gitsource.UpstreamConfig{
 		Dir: filepath.Join(f.dir, "cache", f.name+".git"), URL: f.spec.URL, Branch: f.spec.Branch, Credentials: credentials,
+		Programs: &f.programs, Source: f.name,
 	})
 	if err != nil {
 		return err

@@ -85,7 +85,7 @@ var (
 	}
 	doorGit = &Limit{
 		Door: "git", Opens: "/git/…", Who: Pushers,
-		BodyBytes: 512 << 20, BodyTime: 30 * time.Minute, Stall: time.Minute, Converses: true, // git takes it as it comes, into a quarantine on disk
+		BodyBytes: 512 << 20, BodyTime: 30 * time.Minute, Stall: time.Minute, Converses: true, // git takes it as it comes, into a quarantine on disk; gitsource.Programs bounds the memory of all gits
 		AtOnce: 64, ByCaller: 16, Lasts: 90 * time.Minute, // a push may wait an hour for its rollout
 	}
 	doorHooks = &Limit{

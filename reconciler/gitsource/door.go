@@ -1,6 +1,7 @@
 package gitsource
 
 import (
+	"context"
 	"fmt"
 	"log"
 	"net/http"
@@ -46,8 +47,8 @@ type Pusher struct {
 //
 // Whoever serves the handler bounds the requests in all, a request's size, and the time
 // that its client may take to send and to take it: a push that waits for its rollout is
-// long.
-func HTTPHandler(root string, authorize func(token, source string) (Pusher, bool)) http.Handler {
+// long. programs bounds the gits that work at once; see Programs.
+func HTTPHandler(root string, programs *Programs, authorize func(token, source string) (Pusher, bool)) http.Handler {
 	busy := &underWay{of: map[string]int{}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		source, call, ok := splitDoor(r.URL.Path)
@@ -74,7 +75,21 @@ func HTTPHandler(root string, authorize func(token, source string) (Pusher, bool
 			return
 		}
 		defer busy.end(source)
-		backend(w, r, root, source, call, pusher)
+		entry := ""
+		if r.Method == http.MethodPost {
+			ctx, cancel := context.WithTimeout(r.Context(), programWait)
+			leave, err := programs.enter(ctx, source)
+			cancel()
+			if err != nil {
+				http.Error(w, fmt.Sprintf("fairlead: %d git requests are at work already, and none ended within %s; try again", maxPrograms, programWait), http.StatusServiceUnavailable)
+				return
+			}
+			defer leave()
+			var forget func()
+			entry, forget = programs.name(leave)
+			defer forget()
+		}
+		backend(w, r, root, source, call, pusher, entry)
 	})
 }
 
@@ -132,7 +147,7 @@ func splitDoor(path string) (source, call string, ok bool) {
 }
 
 // backend lets git http-backend answer (git-http-backend(1)).
-func backend(w http.ResponseWriter, r *http.Request, root, source, call string, pusher Pusher) {
+func backend(w http.ResponseWriter, r *http.Request, root, source, call string, pusher Pusher, entry string) {
 	if _, err := exec.LookPath("git"); err != nil {
 		http.Error(w, "fairlead: git is not installed on the master", http.StatusInternalServerError)
 		return
@@ -155,6 +170,7 @@ func backend(w http.ResponseWriter, r *http.Request, root, source, call string, 
 			"GIT_HTTP_EXPORT_ALL=1",
 			"REMOTE_USER="+pusher.Name,
 			hook.EnvPusher+"="+pusher.Name,
+			hook.EnvEntry+"="+entry,
 			hook.EnvAllowed+"="+strings.Join(pusher.Refs, " "),
 		),
 		Stderr: &complaint,

@@ -18,7 +18,7 @@ import (
 
 // door serves m's remote on loopback to the pusher grace.
 func door(m *master) string {
-	handler := HTTPHandler(m.root, func(token, source string) (Pusher, bool) {
+	handler := HTTPHandler(m.root, &m.programs, func(token, source string) (Pusher, bool) {
 		switch {
 		case source == "main" && token == "sesame":
 			return Pusher{Name: "grace"}, true
@@ -38,6 +38,9 @@ func TestPushOverHTTP(t *testing.T) {
 	m.write("a.yaml", "a: 1\n")
 	first := m.commit("first")
 	m.judge.set(func(_ context.Context, p Push, out io.Writer) error {
+		if n := m.programs.working(); n > 0 {
+			fmt.Fprintf(out, "%d gits are still counted\n", n)
+		}
 		fmt.Fprintf(out, "%s by %s, %d files\n", p.Phase, p.Pusher, len(tree(t, p.Repo, p.Followed.New, ".").Files))
 		if p.Followed.New != first && p.Phase == hook.Pre {
 			return fmt.Errorf("refused")
@@ -89,7 +92,7 @@ func TestDoorHoldsPushersToTheirRefs(t *testing.T) {
 
 func TestDoorAnswers(t *testing.T) {
 	m := newMaster(t)
-	handler := HTTPHandler(m.root, func(token, _ string) (Pusher, bool) { return Pusher{Name: "x"}, token == "x" })
+	handler := HTTPHandler(m.root, nil, func(token, _ string) (Pusher, bool) { return Pusher{Name: "x"}, token == "x" })
 	for _, c := range []struct {
 		method, path string
 		known        bool
@@ -143,7 +146,7 @@ func TestDoorLeavesTimesToItsServer(t *testing.T) {
 	m.write("a.yaml", "a: 1\n")
 	m.commit("first")
 	m.push("main")
-	handler := HTTPHandler(m.root, func(string, string) (Pusher, bool) { return Pusher{Name: "grace"}, true })
+	handler := HTTPHandler(m.root, nil, func(string, string) (Pusher, bool) { return Pusher{Name: "grace"}, true })
 	refs := untimed{httptest.NewRecorder(), t}
 	handler.ServeHTTP(refs, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/git/main/info/refs?service=git-upload-pack", nil))
 	if refs.Code != http.StatusOK || !strings.Contains(refs.Body.String(), "refs/heads/main") {

@@ -29,7 +29,7 @@ func TestPushOfABomb(t *testing.T) {
 	request.Header.Set("Content-Type", "application/x-git-receive-pack-request")
 	answer := httptest.NewRecorder()
 
-	HTTPHandler(m.root, func(string, string) (Pusher, bool) { return Pusher{Name: "grace"}, true }).ServeHTTP(answer, request)
+	HTTPHandler(m.root, nil, func(string, string) (Pusher, bool) { return Pusher{Name: "grace"}, true }).ServeHTTP(answer, request)
 
 	for _, want := range []string{"Out of memory", "fairlead: the push needs more than the 512 MiB of memory that git may take here", "unpack index-pack abnormal exit"} {
 		if !strings.Contains(answer.Body.String(), want) && !(strings.HasPrefix(want, "unpack") && strings.Contains(answer.Body.String(), "unpack unpack-objects abnormal exit")) {

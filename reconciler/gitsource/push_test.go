@@ -52,6 +52,7 @@ func (j *judgeFunc) asked() []Push {
 
 // master is an embedded remote, its server and a clone to push from.
 type master struct {
+	programs Programs
 	*work
 	root   string // holds main.git
 	remote string
@@ -97,8 +98,8 @@ func (m *master) serve() {
 	server, err := Listen(ServerConfig{
 		Socket: m.socket,
 		Remote: func(source string) (Remote, bool) { return Remote{m.repo, "main"}, source == "main" },
-		Judge:  m.judge,
-		Log:    logrus.NewEntry(log),
+		Judge:  m.judge, Programs: &m.programs,
+		Log: logrus.NewEntry(log),
 	})
 	if err != nil {
 		m.t.Fatal(err)

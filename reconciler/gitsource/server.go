@@ -70,7 +70,9 @@ type ServerConfig struct {
 	Socket string                             // absolute path, at most 107 bytes
 	Remote func(source string) (Remote, bool) // may be called by many goroutines
 	Judge  Judge
-	Log    *logrus.Entry
+	// Programs are those of HTTPHandler: they are told of each push that is taken in.
+	Programs *Programs
+	Log      *logrus.Entry
 }
 
 // Server answers the hooks of embedded remotes on a unix socket.
@@ -159,6 +161,7 @@ func (s *Server) talk(ctx context.Context, conn *net.UnixConn) {
 		return
 	}
 	conn.SetReadDeadline(time.Time{})
+	s.Programs.received(request.Entry)
 	talk, cancel := deadline(ctx, request.Phase)
 	defer cancel()
 	answers := newAnswers(talk)

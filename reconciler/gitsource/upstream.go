@@ -23,6 +23,9 @@ type UpstreamConfig struct {
 	URL         string // what schema.ParseRemote takes
 	Branch      string // short, as main
 	Credentials string // path of the file that holds them; "" for none
+	// Programs bounds the gits that fetch at once, each of a source of this name.
+	Programs *Programs
+	Source   string
 }
 
 // Upstream is an outside repository and the cache of the branch that is
@@ -34,6 +37,8 @@ type UpstreamConfig struct {
 type Upstream struct {
 	outside
 	branch      string
+	source      string
+	programs    *Programs
 	credentials string
 	repo        *Repo
 	fetches     int
@@ -49,7 +54,7 @@ func OpenUpstream(ctx context.Context, c UpstreamConfig) (*Upstream, error) {
 	if err != nil {
 		return nil, troublef(follow.NotStored, "cache %s: %v", c.Dir, err)
 	}
-	u := &Upstream{branch: c.Branch, credentials: c.Credentials, outside: outside{
+	u := &Upstream{branch: c.Branch, source: c.Source, programs: c.Programs, credentials: c.Credentials, outside: outside{
 		cache: dir, own: filepath.Join(dir, "fairlead"), remote: remote, bounds: usualBounds,
 	}}
 	if err := u.prepare(ctx); err != nil {
@@ -173,8 +178,13 @@ func (u *Upstream) peek() string {
 }
 
 func (u *Upstream) fetch(ctx context.Context, env []string) error {
+	leave, err := u.programs.enter(ctx, u.source)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	u.fetches++
-	_, err := u.run(ctx, u.bounds.fetch, env, "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
+	_, err = u.run(ctx, u.bounds.fetch, env, "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
 		"--no-recurse-submodules", "--", u.remote.String(), fmt.Sprintf("+refs/heads/%[1]s:refs/heads/%[1]s", u.branch))
 	if err == nil {
 		return nil
@@ -198,6 +208,11 @@ func (u *Upstream) classify(stage follow.Reason, what string, err error) error {
 // tidy packs the cache once in a while; it goes on as it is when that fails.
 func (u *Upstream) tidy(ctx context.Context) {
 	if u.fetches%tidyEvery == 0 {
+		leave, err := u.programs.enter(ctx, u.source)
+		if err != nil {
+			return
+		}
+		defer leave()
 		_, _ = u.run(ctx, u.bounds.fetch, nil, "-c", "gc.auto=1000", "gc", "--auto", "--quiet")
 	}
 }

@@ -12,6 +12,7 @@
 //	repo "/var/lib/fairlead/git/main.git"
 //	quarantine "/var/lib/fairlead/git/main.git/objects/tmp_objdir-incoming-x"
 //	pusher "local:root"
+//	entry "17"
 //	allowed "refs/heads/main"
 //	update "refs/heads/main" <old> <new>
 //	option "wait"
@@ -59,6 +60,7 @@ const (
 // What the master's door tells the hooks of a push that came through it.
 const (
 	EnvPusher  = "FAIRLEAD_PUSHER"       // who it is
+	EnvEntry   = "FAIRLEAD_ENTRY"        // Request.Entry
 	EnvAllowed = "FAIRLEAD_ALLOWED_REFS" // Request.Allowed, separated by spaces
 )
 
@@ -89,6 +91,7 @@ type Request struct {
 	Repo       string // absolute path of the bare repository
 	Quarantine string // objects not accepted yet; empty after the fact
 	Pusher     string
+	Entry      string   // the door's name for the push; empty for a local one
 	Allowed    []string // the only refs the pusher may move; none is any
 	Updates    []Update
 	Options    []string
@@ -114,6 +117,9 @@ func (r Request) Encode() ([]byte, error) {
 	add("repo", r.Repo, "")
 	add("quarantine", r.Quarantine, "")
 	add("pusher", r.Pusher, "")
+	if r.Entry != "" {
+		add("entry", r.Entry, "")
+	}
 	for _, ref := range r.Allowed {
 		add("allowed", ref, "")
 	}
@@ -182,6 +188,8 @@ func (r *Request) field(line string) error {
 		r.Quarantine = value
 	case "pusher":
 		r.Pusher = value
+	case "entry":
+		r.Entry = value
 	case "allowed":
 		r.Allowed = append(r.Allowed, value)
 	case "option":

@@ -26,6 +26,7 @@ func TestRequestComesBack(t *testing.T) {
 			Repo:       rapid.StringN(1, 200, -1).Draw(t, "repo"),
 			Quarantine: text.Draw(t, "quarantine"),
 			Pusher:     text.Draw(t, "pusher"),
+			Entry:      text.Draw(t, "entry"),
 			Updates: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Update {
 				return Update{Ref: text.Draw(t, "ref"), Old: name.Draw(t, "old"), New: name.Draw(t, "new")}
 			}), 1, 5).Draw(t, "updates"),

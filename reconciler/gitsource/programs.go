@@ -1,0 +1,141 @@
+package gitsource
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// maxPrograms of git take in or hand out packs at once. Each may hold gitMemory; so
+	// they hold 3 GiB at most, and beside them little is held by a push that waits for
+	// its verdict or its rollout.
+	maxPrograms = 6
+	// maxSourcePrograms of them are one source's. A second one begins only where
+	// sparePrograms are free without it, for sources that have none.
+	maxSourcePrograms = 2
+	sparePrograms     = 3
+	// programWait is how long a request at the door waits for its place: the gits before
+	// it end by gitProcessor or by the door's own time.
+	programWait = 2 * time.Minute
+)
+
+// Programs gives places to gits that work on what others sent, over pushes, clones and
+// fetches alike: the memory of one is bounded, and so is that of all. The zero value is
+// ready; a nil one bounds nothing.
+type Programs struct {
+	mu      sync.Mutex
+	all     int
+	of      map[string]int // by source
+	waiting []*place       // in the order in which they came
+	pushes  map[string]func()
+	named   uint64 // pushes so far
+}
+
+type place struct {
+	source  string
+	granted chan struct{}
+}
+
+// enter waits for a place until ctx ends. leave may be called more than once.
+func (p *Programs) enter(ctx context.Context, source string) (leave func(), err error) {
+	if p == nil {
+		return func() {}, nil
+	}
+	w := &place{source: source, granted: make(chan struct{})}
+	p.mu.Lock()
+	p.waiting = append(p.waiting, w)
+	p.grant()
+	p.mu.Unlock()
+	leave = sync.OnceFunc(func() { p.leave(w) })
+	select {
+	case <-w.granted: // also where ctx has ended
+		return leave, nil
+	default:
+	}
+	select {
+	case <-w.granted:
+		return leave, nil
+	case <-ctx.Done():
+		leave()
+		return nil, fmt.Errorf("%d gits are at work: %w", maxPrograms, ctx.Err())
+	}
+}
+
+// grant lets in whoever may; mu is held.
+func (p *Programs) grant() {
+	if p.of == nil {
+		p.of = map[string]int{}
+	}
+	rest := p.waiting[:0]
+	for _, w := range p.waiting {
+		if !p.mayEnter(w.source) {
+			rest = append(rest, w)
+			continue
+		}
+		p.all++
+		p.of[w.source]++
+		close(w.granted)
+	}
+	clear(p.waiting[len(rest):])
+	p.waiting = rest
+}
+
+func (p *Programs) mayEnter(source string) bool {
+	free := maxPrograms - p.all
+	if p.of[source] == 0 {
+		return free > 0
+	}
+	return p.of[source] < maxSourcePrograms && free > sparePrograms
+}
+
+func (p *Programs) leave(w *place) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, other := range p.waiting {
+		if other == w { // it gave up
+			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+			return
+		}
+	}
+	p.all--
+	if p.of[w.source]--; p.of[w.source] == 0 {
+		delete(p.of, w.source)
+	}
+	p.grant()
+}
+
+// name is a name for the push that leave belongs to: its hook tells it to received.
+func (p *Programs) name(leave func()) (name string, forget func()) {
+	if p == nil {
+		return "", func() {}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.named++
+	name = fmt.Sprint(p.named)
+	if p.pushes == nil {
+		p.pushes = map[string]func(){}
+	}
+	p.pushes[name] = leave
+	return name, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.pushes, name)
+	}
+}
+
+// received gives up the place of a push whose objects git has taken in and checked: from
+// now on it waits for others.
+func (p *Programs) received(name string) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	leave := p.pushes[name]
+	p.mu.Unlock()
+	if leave != nil {
+		leave()
+	}
+}
