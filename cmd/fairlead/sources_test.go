@@ -37,12 +37,23 @@ type gitMaster struct {
 	store   *store.Memory
 	sources *sources
 	feed    *state.Feed
+	load    reconciler.Loader
 	stop    func()
 }
 
 func newGitMaster(t *testing.T, configured ...config.Source) *gitMaster {
+	return newGitMasterThatLoads(t, loadPlainly, configured...)
+}
+
+// loadPlainly evaluates no CUE.
+func loadPlainly(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+	r := load.Load(ctx, tree, spec, load.Options{Source: source, Rights: &rights, KnownNamespaces: namespaces})
+	return r.Objects, r.Diagnostics
+}
+
+func newGitMasterThatLoads(t *testing.T, read reconciler.Loader, configured ...config.Source) *gitMaster {
 	t.Helper()
-	m := &gitMaster{t: t, dir: t.TempDir(), store: store.NewMemory(time.Now())}
+	m := &gitMaster{t: t, dir: t.TempDir(), store: store.NewMemory(time.Now()), load: read}
 	m.start(configured)
 	t.Cleanup(func() { m.stop() })
 	return m
@@ -73,11 +84,7 @@ func (m *gitMaster) start(configured []config.Source) {
 		Machine: reconciler.NewMachine(engine, snapshot, m.sources.configured), Store: m.store, Feed: m.feed, Round: loaded.Round,
 		Log: logrus.NewEntry(log), Now: time.Now,
 	})
-	read := func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
-		r := load.Load(ctx, tree, spec, load.Options{Source: source, Rights: &rights, KnownNamespaces: namespaces})
-		return r.Objects, r.Diagnostics
-	}
-	follower := &reconciler.Follower{Loop: loop, Feed: m.feed, Engine: engine, Load: read, Vault: reconciler.NewVault(authority.SealKey()), Now: time.Now}
+	follower := &reconciler.Follower{Loop: loop, Feed: m.feed, Engine: engine, Load: m.load, Vault: reconciler.NewVault(authority.SealKey()), Now: time.Now}
 	m.sources.loop, m.sources.feed, m.sources.follower = loop, m.feed, follower
 	m.fatal(m.sources.prepare(m.t.Context(), snapshot))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -106,7 +113,12 @@ func (m *gitMaster) fatal(err error) {
 // await waits until the published cluster, or what follows it, is as wanted.
 func (m *gitMaster) await(what string, is func(r state.Reader) bool) {
 	m.t.Helper()
-	late := time.After(20 * time.Second)
+	m.awaitFor(20*time.Second, what, is)
+}
+
+func (m *gitMaster) awaitFor(most time.Duration, what string, is func(r state.Reader) bool) {
+	m.t.Helper()
+	late := time.After(most)
 	for {
 		_, snapshot, moved, _ := m.feed.Since(0)
 		if is(snapshot) {
