@@ -41,11 +41,14 @@ const (
 	idleConnections = 500
 	idleMost        = 15_000
 	planPath        = "/apis/fairlead/v1/plan"
+	pushPath        = "/git/main/git-receive-pack?bomb" // the query tells it from what strangers send there
+	// gitMemory is what git's programs keep to, all together: six of 512 MiB.
+	gitMemory = 6 * 512 << 20
 )
 
-// Strangers, a reader and a node ask for whatever the port gives, all at once and
-// ceaselessly. The master keeps to its memory and its rounds, the nodes stay Ready,
-// and another reader goes on being answered.
+// Strangers, a reader, a pusher and a node ask for whatever the port gives, all at once
+// and ceaselessly, as much of it as each may. The master keeps to its memory and its
+// rounds, git to its own, the nodes stay Ready, and another reader goes on being answered.
 //
 // Rounds are judged by what they computed: by the clock, the attackers on the same
 // two cores would be measured.
@@ -56,7 +59,7 @@ func TestHostileDoors(t *testing.T) {
 	defer cancel()
 	var attackers sync.WaitGroup
 	for _, attack := range []func(context.Context){
-		d.plans, d.lists, d.watches, d.logs, d.idle, d.slowBodies, d.guesses, d.webhooks, d.kept, d.reports,
+		d.plans, d.pushes, d.lists, d.watches, d.logs, d.idle, d.slowBodies, d.guesses, d.webhooks, d.kept, d.reports,
 	} {
 		attackers.Go(func() { attack(ctx) })
 	}
@@ -77,9 +80,13 @@ type doors struct {
 	other    *client.Client // another reader
 	attacker *http.Client   // a reader
 	node     *http.Client   // a node
+	pusher   *http.Client
 	stranger *tls.Config
-	plan     []byte
+	token    string       // a pusher's
+	planned  [][]byte     // bodies that ask for plans
+	bomb     []byte       // a push
 	most     atomic.Int64 // anonymous memory
+	mostGit  atomic.Int64 // that of the processes that it started, together
 
 	mu      sync.Mutex
 	answers map[string]map[int]int // by path, of each code
@@ -87,7 +94,7 @@ type doors struct {
 
 func newDoors(t *testing.T) *doors {
 	t.Helper()
-	d := &doors{pid: shared.daemon(t, "master"), plan: hostilePlan(), answers: map[string]map[int]int{}}
+	d := &doors{pid: shared.daemon(t, "master"), planned: [][]byte{hostilePlan(), largestPlan()}, answers: map[string]map[int]int{}}
 	server, err := url.Parse(shared.API)
 	if err != nil {
 		t.Fatal(err)
@@ -104,16 +111,26 @@ func newDoors(t *testing.T) *doors {
 	if d.other, err = client.Open(path); err != nil {
 		t.Fatal(err)
 	}
+	text, code = shared.fairlead(t, "token", "--dir", shared.dir, "--push", "main", "--name", "mallory")
+	if code != 0 {
+		t.Fatal(text)
+	}
+	fields := strings.Fields(text)
+	d.token = fields[len(fields)-1]
+	command := strings.Repeat("0", 40) + " " + strings.Repeat("1", 40) + " refs/heads/bomb\x00report-status side-band-64k"
+	d.bomb = append(fmt.Appendf(nil, "%04x%s0000", len(command)+4, command), pack()...)
 	config, err := join.ClientTLS(filepath.Join(shared.dir, "nodes", shared.Nodes[0].Name, "pki"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.node = speaking(config)
 	d.stranger = &tls.Config{RootCAs: config.RootCAs}
+	d.pusher = speaking(d.stranger)
 	d.attacker = speaking(&tls.Config{RootCAs: config.RootCAs, Certificates: []tls.Certificate{readerCertificate(t, shared.Kubeconfig)}})
 	t.Cleanup(func() {
 		d.attacker.CloseIdleConnections()
 		d.node.CloseIdleConnections()
+		d.pusher.CloseIdleConnections()
 	})
 	return d
 }
@@ -163,6 +180,34 @@ func hostilePlan() []byte {
 	return b.Bytes()
 }
 
+// largestPlan asks for a plan of as many Deployments as a body holds.
+func largestPlan() []byte {
+	var manifests bytes.Buffer
+	for i := 0; manifests.Len() < 11<<20; i++ {
+		fmt.Fprintf(&manifests, "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d%d, annotations: {note: %s}}\nspec:\n  replicas: 3\n  selector: {matchLabels: {app: d%[1]d}}\n  template:\n    metadata: {labels: {app: d%[1]d}}\n    spec: {containers: [{name: c, image: localhost/none:v1}]}\n", i, strings.Repeat("x", 900))
+	}
+	return planOf(manifests.Bytes())
+}
+
+// planOf asks for a plan of documents, in files of the size that one may have.
+func planOf(manifests []byte) []byte {
+	var b bytes.Buffer
+	b.WriteString(`{"source":"main","files":[`)
+	for i := 0; len(manifests) > 0; i++ {
+		part := manifests
+		if len(part) > 2<<20 {
+			part = part[:bytes.LastIndex(part[:2<<20], []byte("---\n"))]
+		}
+		manifests = manifests[len(part):]
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"path":"d%d.yaml","data":%q}`, i, base64.StdEncoding.EncodeToString(part))
+	}
+	b.WriteString("]}")
+	return b.Bytes()
+}
+
 // ceaseless calls f on n goroutines until ctx is done.
 func ceaseless(ctx context.Context, n int, f func(i int)) {
 	var all sync.WaitGroup
@@ -200,11 +245,22 @@ func (d *doors) call(ctx context.Context, c *http.Client, method, path string, b
 }
 
 func (d *doors) plans(ctx context.Context) {
-	ceaseless(ctx, 30, func(int) { d.askPlan(ctx) })
+	ceaseless(ctx, 30, func(i int) { d.askFor(ctx, d.planned[i%len(d.planned)]) })
 }
 
-func (d *doors) askPlan(ctx context.Context) {
-	d.call(ctx, d.attacker, http.MethodPost, planPath, bytes.NewReader(d.plan))
+func (d *doors) askPlan(ctx context.Context) { d.askFor(ctx, d.planned[0]) }
+
+func (d *doors) askFor(ctx context.Context, plan []byte) {
+	d.call(ctx, d.attacker, http.MethodPost, planPath, bytes.NewReader(plan))
+}
+
+// pushes are of 16 KB each, of which git would make a gigabyte.
+func (d *doors) pushes(ctx context.Context) {
+	ceaseless(ctx, 20, func(int) { d.pushBomb(ctx) })
+}
+
+func (d *doors) pushBomb(ctx context.Context) {
+	d.call(ctx, d.pusher, http.MethodPost, pushPath, bytes.NewReader(d.bomb), "Authorization", "Bearer "+d.token, "Content-Type", "application/x-git-receive-pack-request")
 }
 
 // awaitAnswers asks once more what was not answered before the attack was over: a
@@ -212,7 +268,7 @@ func (d *doors) askPlan(ctx context.Context) {
 func (d *doors) awaitAnswers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	for path, ask := range map[string]func(context.Context){planPath: d.askPlan, wire.PathKept: d.sendKept, wire.PathReport: d.report} {
+	for path, ask := range map[string]func(context.Context){planPath: d.askPlan, pushPath: d.pushBomb, wire.PathKept: d.sendKept, wire.PathReport: d.report} {
 		if !d.answered(path) {
 			ask(ctx)
 		}
@@ -339,7 +395,8 @@ func (d *doors) watchOver(ctx context.Context, t *testing.T) (witness func() int
 	watchers.Go(func() {
 		for ctx.Err() == nil {
 			d.most.Store(max(d.most.Load(), anonymous(d.pid)))
-			time.Sleep(20 * time.Millisecond)
+			d.mostGit.Store(max(d.mostGit.Load(), anonymousBelow(d.pid)))
+			time.Sleep(50 * time.Millisecond)
 		}
 	})
 	watchers.Go(func() {
@@ -392,6 +449,20 @@ func anonymous(pid int) int64 {
 	return 0
 }
 
+// anonymousBelow is the anonymous memory of all that a process started, together.
+func anonymousBelow(pid int) (sum int64) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, task := range tasks {
+		data, _ := os.ReadFile(task)
+		for _, child := range strings.Fields(string(data)) {
+			if n, err := strconv.Atoi(child); err == nil {
+				sum += anonymous(n) + anonymousBelow(n)
+			}
+		}
+	}
+	return sum
+}
+
 func (d *doors) judge(t *testing.T) {
 	t.Helper()
 	if anonymous(d.pid) == 0 {
@@ -400,7 +471,7 @@ func (d *doors) judge(t *testing.T) {
 	for _, path := range sorted(d.answers) {
 		t.Logf("%s: answers by code %v", path, d.answers[path])
 	}
-	for _, path := range []string{planPath, wire.PathKept, wire.PathReport} {
+	for _, path := range []string{planPath, pushPath, wire.PathKept, wire.PathReport} {
 		if !d.answered(path) {
 			t.Errorf("%s was not attacked: %v", path, d.answers[path])
 		}
@@ -408,6 +479,10 @@ func (d *doors) judge(t *testing.T) {
 	t.Logf("the master had at most %d MiB of anonymous memory", d.most.Load()>>20)
 	if most := d.most.Load(); most > masterMemory {
 		t.Errorf("the master had %d MiB of anonymous memory, want at most %d", most>>20, masterMemory>>20)
+	}
+	t.Logf("what it started had at most %d MiB", d.mostGit.Load()>>20)
+	if most := d.mostGit.Load(); most > gitMemory {
+		t.Errorf("what the master started had %d MiB of anonymous memory, want at most %d", most>>20, gitMemory>>20)
 	}
 	longest, err := d.longestRound()
 	if err != nil {
