@@ -15,8 +15,9 @@ import (
 type View struct {
 	Cluster  state.Reader
 	Source   *schema.Source
-	Revision *schema.Revision
-	Moved    <-chan struct{} // closed, or sent to, when there may be more to see; nil for never
+	Revision *schema.Revision // nil while there is none of the commit yet
+	Commit   string           // then, what is waited for; "" for the source's first one
+	Moved    <-chan struct{}  // closed, or sent to, when there may be more to see; nil for never
 }
 
 // Look is how one sees a revision: in the master's tables, or by the API.
@@ -42,13 +43,13 @@ func Follow(ctx context.Context, look Look, now func() time.Time, out io.Writer)
 	for {
 		v, err := look(ctx)
 		switch {
-		case err != nil && (ctx.Err() == nil || last.Revision == nil):
+		case err != nil && (ctx.Err() == nil || last.Source == nil):
 			return v, err
 		case err != nil:
 			return last, nil
 		}
 		last = v
-		lines, ended := story.Next(v.Cluster, v.Source, v.Revision, now())
+		lines, ended := next(&story, v, now())
 		for _, l := range lines {
 			fmt.Fprintln(out, l)
 		}
@@ -58,10 +59,23 @@ func Follow(ctx context.Context, look Look, now func() time.Time, out io.Writer)
 	}
 }
 
+func next(story *progress.Story, v View, now time.Time) (lines []string, ended bool) {
+	if v.Revision == nil {
+		return story.Before(v.Source, v.Commit, now), false
+	}
+	return story.Next(v.Cluster, v.Source, v.Revision, now)
+}
+
 // waitedEnough reports whether the verdict must have fallen by now if it ever does.
 func waitedEnough(story *progress.Story, v View, now time.Time) bool {
 	waited := story.Waited(now)
-	return waited >= longestWait || waited >= LeastWait && now.After(progress.Patience(v.Cluster, v.Source, v.Revision, now))
+	switch {
+	case waited < LeastWait:
+		return false
+	case v.Revision == nil || waited >= longestWait:
+		return true
+	}
+	return now.After(progress.Patience(v.Cluster, v.Source, v.Revision, now))
 }
 
 // await waits for a move or a while; false when ctx ended.
@@ -89,7 +103,7 @@ func InFeed(feed *state.Feed, revision string) Look {
 		if !ok {
 			return View{}, fmt.Errorf("%s: its source is gone", revision)
 		}
-		return View{snap, src, rev, moved}, nil
+		return View{Cluster: snap, Source: src, Revision: rev, Moved: moved}, nil
 	}
 }
 

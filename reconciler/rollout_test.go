@@ -27,7 +27,7 @@ func (h *heard) Write(p []byte) (int, error) {
 }
 
 // following follows a revision that change moves on, in virtual time.
-func following(t *testing.T, ctx context.Context, change func(since time.Duration, src *schema.Source, rev *schema.Revision)) (reconciler.View, *heard, time.Duration) {
+func following(t *testing.T, ctx context.Context, change func(since time.Duration, v *reconciler.View)) (reconciler.View, *heard, time.Duration) {
 	t.Helper()
 	began, out := time.Now(), &heard{at: []time.Time{time.Now()}}
 	look := func(context.Context) (reconciler.View, error) {
@@ -35,8 +35,9 @@ func following(t *testing.T, ctx context.Context, change func(since time.Duratio
 		src.Status.Applied.Commit = "c1"
 		rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-c1", CreationTimestamp: metav1.NewTime(began)}, Spec: schema.RevisionSpec{Source: "main", Commit: "c1"}}
 		rev.Enter(schema.PhaseRollingOut, metav1.NewTime(began), "applied")
-		change(time.Since(began), src, rev)
-		return reconciler.View{Cluster: state.Empty(state.Counters{}), Source: src, Revision: rev}, nil
+		v := reconciler.View{Cluster: state.Empty(state.Counters{}), Source: src, Revision: rev}
+		change(time.Since(began), &v)
+		return v, nil
 	}
 	v, err := reconciler.Follow(ctx, look, time.Now, out)
 	if err != nil {
@@ -54,8 +55,8 @@ func following(t *testing.T, ctx context.Context, change func(since time.Duratio
 // A rollout that fails at its deadline is followed until it has.
 func TestFollowingOutlastsTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v, _, _ := following(t, t.Context(), func(since time.Duration, _ *schema.Source, rev *schema.Revision) {
-			if since >= schema.DefaultProgressDeadline+20*time.Second {
+		v, _, _ := following(t, t.Context(), func(since time.Duration, v *reconciler.View) {
+			if rev := v.Revision; since >= schema.DefaultProgressDeadline+20*time.Second {
 				rev.Enter(schema.PhaseFailed, metav1.NewTime(time.Now()), "no progress for 10m0s")
 				rev.Status.Evidence = []schema.Evidence{{Pod: "shop/api", Reason: "it crashed", Log: []string{"panic"}}}
 			}
@@ -69,16 +70,16 @@ func TestFollowingOutlastsTheDeadline(t *testing.T) {
 }
 
 func TestFollowingEnds(t *testing.T) {
-	longer := func(deadline time.Duration) func(time.Duration, *schema.Source, *schema.Revision) {
-		return func(_ time.Duration, src *schema.Source, _ *schema.Revision) {
-			src.Spec.ProgressDeadline.Duration = deadline
+	longer := func(deadline time.Duration) func(time.Duration, *reconciler.View) {
+		return func(_ time.Duration, v *reconciler.View) {
+			v.Source.Spec.ProgressDeadline.Duration = deadline
 		}
 	}
-	stalled := func(_ time.Duration, _ *schema.Source, rev *schema.Revision) {
-		rev.Enter(schema.PhaseStalled, metav1.NewTime(rev.CreationTimestamp.Add(30*time.Second)), "no room")
+	stalled := func(_ time.Duration, v *reconciler.View) {
+		v.Revision.Enter(schema.PhaseStalled, metav1.NewTime(v.Revision.CreationTimestamp.Add(30*time.Second)), "no room")
 	}
 	for name, tt := range map[string]struct {
-		change        func(time.Duration, *schema.Source, *schema.Revision)
+		change        func(time.Duration, *reconciler.View)
 		after, within time.Duration
 		want          string
 	}{
@@ -101,12 +102,63 @@ func TestFollowingEnds(t *testing.T) {
 	}
 }
 
+// A commit that is not fetched yet is waited for, with a line at least every fifteen
+// seconds; what is wrong is told once, and the wait has an end of its own.
+func TestFollowingWaitsForACommit(t *testing.T) {
+	const hash = "c100000000000000000000000000000000000000"
+	for name, tt := range map[string]struct {
+		comes time.Duration // zero: never
+		took  time.Duration
+		want  []string
+	}{
+		"that comes": {40 * time.Second, 50 * time.Second, []string{
+			"waiting for commit c10000000000: branch main of source main is at no commit and is looked at every 30s",
+			"still waiting for commit c10000000000 after 10s: branch main of source main is at no commit and is looked at every 30s",
+			"still waiting for commit c10000000000 after 20s: branch main of source main is at no commit and is looked at every 30s",
+			"still waiting for commit c10000000000 after 30s: branch main of source main is at no commit and is looked at every 30s",
+			"commit c10000000000 is fetched and is being judged",
+		}},
+		"that never does": {0, 10 * time.Minute, []string{
+			"branch main of source main was looked at meanwhile and is at 0b0000000000: commit c10000000000 is not on it, or a newer commit came before it was judged",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v, out, took := following(t, t.Context(), func(since time.Duration, v *reconciler.View) {
+					src := v.Source
+					src.Spec.Embedded, src.Spec.URL = false, "https://git.example.org/shop"
+					v.Commit = hash
+					switch {
+					case tt.comes == 0:
+						src.Status.Observed.Commit, v.Revision = "0b0000000000ffff", nil
+					case since < tt.comes:
+						v.Revision = nil
+					case since < tt.took:
+						src.Status.Observed.Commit, v.Revision = hash, nil
+					default:
+						src.Status.Applied.Commit, v.Revision.Spec.Commit = hash, hash
+						v.Revision.Enter(schema.PhaseHealthy, metav1.NewTime(time.Now()), "")
+					}
+				})
+				if took != tt.took || (v.Revision == nil) != (tt.comes == 0) {
+					t.Errorf("after %s: %+v", took, v.Revision)
+				}
+				for _, want := range tt.want {
+					if n := strings.Count("\n"+strings.Join(out.lines, "\n")+"\n", "\n"+want+"\n"); n != 1 {
+						t.Errorf("%d times %q in\n%s", n, want, strings.Join(out.lines, "\n"))
+					}
+				}
+			})
+		})
+	}
+}
+
 // Who sets a time is held to it, and gets what was seen last.
 func TestFollowingEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
 		defer cancel()
-		v, _, took := following(t, ctx, func(time.Duration, *schema.Source, *schema.Revision) {})
+		v, _, took := following(t, ctx, func(time.Duration, *reconciler.View) {})
 		if took != 7*time.Second || v.Revision == nil {
 			t.Errorf("after %s: %+v", took, v)
 		}

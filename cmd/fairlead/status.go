@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -43,8 +44,11 @@ Beside what the revision went through stands what is true now, in two words:
 sync, whether the cluster matches Git, and health, whether it works. Of a revision
 that does not work it shows what its pods showed, also when they are gone.
 
+With --wait, a commit that the source has not fetched yet is waited for too.
+
 Exit codes: 0 it is in place and works now; 1 it failed, no longer works or is
-not in place, or error; 3 still rolling out (with --wait: at the time-out).`,
+not in place, or error; 3 still rolling out (with --wait: at the time-out; also
+of a commit that never came).`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := flags.connect()
@@ -159,7 +163,7 @@ func readStatus(ctx context.Context, c *client.Client, source, want string) (*st
 	}
 	st := &status{Source: src, Workloads: map[schema.Kind][]schema.Object{}, cluster: cluster, Master: masterTrouble(ctx, c)}
 	if st.Revision, err = findRevision(cluster, src, want); err != nil {
-		return nil, err
+		return st, err
 	}
 	for _, info := range workloadKinds() {
 		for obj := range cluster.BySource(info.Kind, source) {
@@ -194,18 +198,23 @@ func attention(answer string) (lines []string) {
 	return lines
 }
 
+// notThere is a revision that the source does not have, and may have later.
+type notThere struct {
+	source *schema.Source
+	commit string
+}
+
+func (e notThere) Error() string { return progress.NotThere(e.source, e.commit) }
+
 // findRevision resolves what a user calls a revision; "" is what Git asks for.
 func findRevision(r state.Reader, src *schema.Source, want string) (*schema.Revision, error) {
-	if want == "" {
-		if src.Status.Desired.Commit == "" {
-			return nil, fmt.Errorf("source %s has no commit yet: push one to its branch %s", src.Name, src.Spec.Branch)
-		}
-		want = src.Status.Desired.Commit
+	if want = cmp.Or(want, src.Status.Desired.Commit); want == "" {
+		return nil, notThere{src, ""}
 	}
 	found := health.FindRevisions(slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, src.Name)), want)
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("source %s has no revision %q: see `fairlead history`", src.Name, want)
+		return nil, notThere{src, want}
 	case 1:
 		return found[0], nil
 	}
@@ -221,19 +230,24 @@ func ambiguous(want string, found []*schema.Revision) error {
 	return fmt.Errorf("%q is more than one revision: %s", want, strings.Join(names, ", "))
 }
 
-// followStatus tells progress until the revision's story ends or the time is up.
+// followStatus tells progress until the revision's story ends or the time is up. A
+// revision that is not there and could still come is waited for.
 func followStatus(ctx context.Context, c *client.Client, source, want string, out io.Writer) (*status, error) {
 	var last *status
+	var missing error
 	_, err := reconciler.Follow(ctx, func(ctx context.Context) (reconciler.View, error) {
 		st, err := readStatus(ctx, c, source, want)
-		if err != nil {
+		if err != nil && !(errors.As(err, new(notThere)) && (want == "" || health.MayMean(source, want))) {
 			return reconciler.View{}, err
 		}
-		last = st
+		last, missing = st, err
 		moved := make(chan struct{})
 		time.AfterFunc(pollEvery, func() { close(moved) })
-		return reconciler.View{Cluster: st.cluster, Source: st.Source, Revision: st.Revision, Moved: moved}, nil
+		return reconciler.View{Cluster: st.cluster, Source: st.Source, Revision: st.Revision, Commit: want, Moved: moved}, nil
 	}, time.Now, out)
+	if err == nil && missing != nil {
+		return nil, &exitError{code: 3, err: missing}
+	}
 	return last, err
 }
 

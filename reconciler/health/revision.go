@@ -38,6 +38,18 @@ func Means(rev *schema.Revision, want string) bool {
 	return want != "" && (rev.Name == want || strings.HasPrefix(rev.Spec.Commit, want))
 }
 
+// commitDigits is how many digits a commit has, shortDigits how many of them stand in
+// a revision's name.
+const commitDigits, shortDigits = 40, 12
+
+// MayMean reports whether a revision that is yet to come could be what a user means:
+// want is the name of one of the source's, or how a commit begins.
+func MayMean(source, want string) bool {
+	commit, named := strings.CutPrefix(want, source+"-")
+	of := len(commit)
+	return 0 < of && of <= commitDigits && (!named || of == shortDigits) && strings.Trim(commit, "0123456789abcdef") == ""
+}
+
 // FindRevisions are those of the revisions that a user may mean, by name.
 func FindRevisions(revs []*schema.Revision, want string) []*schema.Revision {
 	var found []*schema.Revision

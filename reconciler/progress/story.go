@@ -35,15 +35,8 @@ type Story struct {
 // Next are the lines that are new since the last time, and whether there is no more to
 // come: the revision has come to its end, or will not by itself.
 func (s *Story) Next(r state.Reader, src *schema.Source, rev *schema.Revision, now time.Time) (lines []string, ended bool) {
-	if s.told == nil {
-		s.told, s.began, s.spoke = map[string]bool{}, now, now
-	}
-	tell := func(line, same string) {
-		if !s.told[same] {
-			s.told[same] = true
-			lines = append(lines, line)
-		}
-	}
+	s.begin(now)
+	tell := func(line, same string) { lines = s.once(lines, line, same) }
 	for _, l := range Lines(r, rev.Spec.Source, now) {
 		tell(l, l)
 	}
@@ -61,6 +54,21 @@ func (s *Story) Next(r state.Reader, src *schema.Source, rev *schema.Revision, n
 		s.spoke = now
 	}
 	return lines, ended
+}
+
+func (s *Story) begin(now time.Time) {
+	if s.told == nil {
+		s.told, s.began, s.spoke = map[string]bool{}, now, now
+	}
+}
+
+// once appends a line unless the same was told.
+func (s *Story) once(lines []string, line, same string) []string {
+	if s.told[same] {
+		return lines
+	}
+	s.told[same] = true
+	return append(lines, line)
 }
 
 // Waited is how long the story has gone on.

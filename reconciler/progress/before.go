@@ -1,0 +1,80 @@
+package progress
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/schema"
+)
+
+// lookMargin is how long after its interval a source has surely been looked at.
+const lookMargin = 10 * time.Second
+
+// Before are the lines that are new of a commit of which the source has no revision
+// yet, "" for the first one it will have: it may be pushed and not fetched, and may
+// never come.
+func (s *Story) Before(src *schema.Source, commit string, now time.Time) (lines []string) {
+	s.begin(now)
+	waits := awaitedCommit(src, commit)
+	first := line("waiting for %s: %s", waits, lookedAt(src))
+	lines = s.once(lines, first, first)
+	if cond := meta.FindStatusCondition(src.Status.Conditions, schema.ConditionFetched); cond != nil && cond.Status != metav1.ConditionTrue {
+		lines = s.once(lines, line("source %s cannot be read: %s: %s", src.Name, cond.Reason, cond.Message), cond.Message)
+	}
+	switch at := src.Status.Observed.Commit; {
+	case commit != "" && strings.HasPrefix(at, commit):
+		read := line("%s is fetched and is being judged", waits)
+		lines = s.once(lines, read, read)
+	case commit != "" && now.Sub(s.began) >= interval(src)+lookMargin:
+		missing := line("%s was looked at meanwhile and is at %s: %s is not on it, or a newer commit came before it was judged", branch(src), orNone(at), waits)
+		lines = s.once(lines, missing, missing)
+	}
+	if len(lines) == 0 && now.Sub(s.spoke) >= WaitingEvery {
+		lines = []string{line("still waiting for %s after %s: %s", waits, now.Sub(s.began).Round(time.Second), lookedAt(src))}
+	}
+	if len(lines) > 0 {
+		s.spoke = now
+	}
+	return lines
+}
+
+// NotThere says in one line that a source has no revision of a commit.
+func NotThere(src *schema.Source, commit string) string {
+	if commit == "" {
+		return line("source %s has no commit yet: push one to its branch %s", src.Name, src.Spec.Branch)
+	}
+	return line("source %s has no revision %q: %s is at %s; see `fairlead history`", src.Name, commit, branch(src), orNone(src.Status.Observed.Commit))
+}
+
+func awaitedCommit(src *schema.Source, commit string) string {
+	if commit == "" {
+		return "the first commit of source " + src.Name
+	}
+	return "commit " + schema.ShortCommit(strings.TrimPrefix(commit, src.Name+"-"))
+}
+
+// lookedAt says where a source's branch is and when it is looked at again.
+func lookedAt(src *schema.Source) string {
+	told := branch(src) + " is at " + orNone(src.Status.Observed.Commit)
+	if src.Spec.Embedded {
+		return told + ", push it there"
+	}
+	return told + fmt.Sprintf(" and is looked at every %s", interval(src))
+}
+
+func interval(src *schema.Source) time.Duration {
+	return schema.DefaultSourceSpec(src.Spec).Interval.Duration
+}
+
+func branch(src *schema.Source) string { return "branch " + src.Spec.Branch + " of source " + src.Name }
+
+func orNone(commit string) string {
+	if commit == "" {
+		return "no commit"
+	}
+	return schema.ShortCommit(commit)
+}
