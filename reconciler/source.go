@@ -45,20 +45,32 @@ type Follower struct {
 
 // Judge loads, seals and plans a tree. The candidate carries the plan, whose
 // verdict and diagnostics say whether it may go ahead.
-// It waits for the source's turn.
-func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides) (cand Candidate, err error) {
+// It waits for the source's turn, and tells what it is doing.
+func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides, doing Doing) (cand Candidate, err error) {
+	doing.tell("waiting until the trees before it are judged")
 	err = f.turns.take(ctx, source, func(ctx context.Context) (err error) {
-		cand, err = f.judge(ctx, source, tree, overrides)
+		cand, err = f.judge(ctx, source, tree, overrides, doing)
 		return err
 	})
 	return cand, err
 }
 
-func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides) (Candidate, error) {
+// Doing is told what is being done whenever that is something else; nil is for nobody
+// who wants to know. It may be called by another goroutine than its owner's.
+type Doing func(what string)
+
+func (d Doing) tell(what string) {
+	if d != nil {
+		d(what)
+	}
+}
+
+func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides, doing Doing) (Candidate, error) {
 	base, err := f.Loop.Base(ctx)
 	if err != nil {
 		return Candidate{}, err
 	}
+	doing.tell("reading and checking the tree")
 	objects, secrets, diags, err := f.read(ctx, base.Snapshot, source, tree)
 	if err == nil {
 		err = ctx.Err() // what was read of it is not all
@@ -67,6 +79,7 @@ func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, o
 		return Candidate{}, err
 	}
 	diags = append(diags, f.Vault.tooMuch(base.Snapshot, source, objects, secrets)...)
+	doing.tell(fmt.Sprintf("planning %s", countObjects(len(objects))))
 	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags}, f.Now())
 	return Candidate{
 		Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags, Plan: p,
@@ -99,7 +112,8 @@ func foreignNamespaces(r state.Reader, source string) []string {
 // JudgeCommit is Judge of a commit in a repository, at the source's path. A
 // candidate that may go ahead is remembered: when its commit becomes the
 // branch's tip, what was planned here is what the loop gets.
-func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, commit string) (Candidate, error) {
+func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, commit string, doing Doing) (Candidate, error) {
+	doing.tell("reading the commits")
 	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
 	if !ok {
 		return Candidate{}, fmt.Errorf("there is no source %q", source)
@@ -112,7 +126,7 @@ func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, comm
 	if err != nil {
 		return Candidate{}, err
 	}
-	cand, err := f.Judge(ctx, source, tree, follow.Overrides(seen))
+	cand, err := f.Judge(ctx, source, tree, follow.Overrides(seen), doing)
 	if err != nil {
 		return Candidate{}, err
 	}
@@ -134,7 +148,7 @@ func (f *Follower) judgeAt(ctx context.Context, src *schema.Source, git Git, com
 	if err != nil {
 		return Candidate{}, follow.Unread(err, follow.TreeRefused, commit)
 	}
-	return f.Judge(ctx, src.Name, tree, overrides)
+	return f.Judge(ctx, src.Name, tree, overrides, nil)
 }
 
 // candidate is the commit as it was judged last, or judged now.

@@ -241,7 +241,7 @@ func TestPushersSeeWhatChanges(t *testing.T) {
 	f := newFollowed(t, own("main", schema.SourceSpec{}))
 	f.push("main", 1, secretOf("s", "sesame"))
 	for n, value := range map[int]string{2: "sesame", 3: "another"} {
-		cand, err := f.JudgeCommit(t.Context(), "main", repository{trees: map[string]string{commitHash(n): secretOf("s", value)}}, commitHash(n))
+		cand, err := f.JudgeCommit(t.Context(), "main", repository{trees: map[string]string{commitHash(n): secretOf("s", value)}}, commitHash(n), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,13 +251,27 @@ func TestPushersSeeWhatChanges(t *testing.T) {
 	}
 }
 
+// Whoever judges a push is told each thing that may take long before it begins.
+func TestJudgingTellsWhatItDoes(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}))
+	tip := f.commit("main", 1, secretOf("s", "sesame"))
+	var got []string
+	if _, err := f.JudgeCommit(t.Context(), "main", f.repos["main"], tip, func(what string) { got = append(got, what) }); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"reading the commits", "waiting until the trees before it are judged", "reading and checking the tree", "planning 1 object"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // The values of a revision are there when nodes ask for them, however much is pushed
 // and planned elsewhere between its judgement and its round; those of others are gone.
 func TestValuesStayUntilTheyAreDelivered(t *testing.T) {
 	f := newFollowed(t, own("main", schema.SourceSpec{}), own("other", schema.SourceSpec{}))
 	f.push("main", 1, secretOf("s", "sesame"))
 	tip := f.commit("main", 2, secretOf("s", "rosebud"))
-	if _, err := f.JudgeCommit(t.Context(), "main", f.repos["main"], tip); err != nil {
+	if _, err := f.JudgeCommit(t.Context(), "main", f.repos["main"], tip, nil); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 99 {
@@ -343,7 +357,7 @@ func TestACandidateOfOtherRightsIsLeftAlone(t *testing.T) {
 	f := newFollowed(t, own("main", schema.SourceSpec{}))
 	f.push("main", 1, sourceOf("team", `, podSecurity: privileged`))
 	tip := f.commit("team", 1, aHostPort)
-	cand, err := f.JudgeCommit(t.Context(), "team", f.repos["team"], tip)
+	cand, err := f.JudgeCommit(t.Context(), "team", f.repos["team"], tip, nil)
 	if err != nil || cand.Diagnostics.HasErrors() {
 		t.Fatal(err, cand.Diagnostics)
 	}

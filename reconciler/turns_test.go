@@ -163,14 +163,14 @@ func TestSlowSourceIsJudged(t *testing.T) {
 		var all sync.WaitGroup
 		for n := range 3 {
 			all.Go(func() {
-				if _, err := f.JudgeCommit(t.Context(), "hostile-0", oneRepo{}, commitHash(n+2)); err != nil {
+				if _, err := f.JudgeCommit(t.Context(), "hostile-0", oneRepo{}, commitHash(n+2), nil); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := f.JudgeCommit(ctx, "hostile-0", oneRepo{}, commitHash(9)); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := f.JudgeCommit(ctx, "hostile-0", oneRepo{}, commitHash(9), nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("who gives up waiting gets %v", err)
 		}
 		all.Wait()

@@ -338,9 +338,11 @@ func (m *master) Judge(ctx context.Context, p gitsource.Push, out io.Writer) err
 	if p.Phase == hook.Pre {
 		return m.judgePush(ctx, p, out)
 	}
+	p.Doing("handing it to the cluster")
 	if err := m.sources.took(ctx, p); err != nil {
 		return err
 	}
+	p.Doing("") // from here on the rollout tells of itself
 	return m.tellPush(ctx, p, out)
 }
 
@@ -369,7 +371,7 @@ func (m *master) tellPush(ctx context.Context, p gitsource.Push, out io.Writer) 
 
 func (m *master) judgePush(ctx context.Context, p gitsource.Push, out io.Writer) error {
 	m.sources.note(p)
-	cand, err := m.follower.JudgeCommit(ctx, p.Source, p.Repo, p.Followed.New)
+	cand, err := m.follower.JudgeCommit(ctx, p.Source, p.Repo, p.Followed.New, p.Doing)
 	if err != nil {
 		return err
 	}

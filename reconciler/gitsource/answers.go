@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"fairlead/reconciler/gitsource/hook"
@@ -31,6 +32,34 @@ type answers struct {
 	ctx     context.Context
 	lines   chan string
 	partial []byte
+	doing   doing
+}
+
+// stillEvery is after how long without a line the pusher is told what is being done.
+// It is looked at with every beat, so that nobody sees nothing for fifteen seconds.
+const stillEvery = 10*time.Second - hook.Beat/2
+
+// doing is what is being done for a push.
+type doing struct {
+	mu    sync.Mutex
+	what  string
+	began time.Time
+}
+
+func (d *doing) note(what string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.what, d.began = what, time.Now()
+}
+
+// line tells of it, "" when there is nothing to tell.
+func (d *doing) line(now time.Time) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.what == "" {
+		return ""
+	}
+	return hook.Text(fmt.Sprintf("still %s after %s", d.what, now.Sub(d.began).Round(time.Second)))
 }
 
 func newAnswers(ctx context.Context) *answers {
@@ -106,12 +135,13 @@ func (a *answers) tell(err error) {
 	}
 }
 
-// send writes lines until the verdict, and a beat when there are none. When the
+// send writes lines until the verdict, and a beat when there are none, or now and then
+// what is being done. When the
 // hook does not take them it calls hangUp and drops the rest.
-func (a *answers) send(conn *net.UnixConn, hangUp func()) {
+func (a *answers) send(conn net.Conn, hangUp func()) {
 	beat := time.NewTicker(hook.Beat)
 	defer beat.Stop()
-	gone := false
+	gone, spoke := false, time.Now()
 	for {
 		line := hook.Working()
 		select {
@@ -119,8 +149,11 @@ func (a *answers) send(conn *net.UnixConn, hangUp func()) {
 			if !more {
 				return
 			}
-			line = next
-		case <-beat.C:
+			line, spoke = next, time.Now()
+		case now := <-beat.C:
+			if still := a.doing.line(now); still != "" && now.Sub(spoke) >= stillEvery {
+				line, spoke = still, now
+			}
 		}
 		if gone {
 			continue

@@ -3,8 +3,11 @@ package gitsource
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -41,4 +44,47 @@ func TestAnswersSteerNoTerminal(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// While a push is judged, however long that takes, its pusher reads at least every
+// fifteen seconds what is being done; of what tells of itself nothing is added.
+func TestAPushIsToldWhatIsBeingDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		a := newAnswers(t.Context())
+		done := make(chan struct{})
+		go func() { a.send(ours, func() { t.Error("hung up") }); ours.Close(); close(done) }()
+		go func() {
+			a.doing.note("reading and checking the tree")
+			time.Sleep(28 * time.Second)
+			a.doing.note("planning 3 objects")
+			fmt.Fprintln(a, "a line of its own")
+			time.Sleep(24 * time.Second)
+			a.doing.note("")
+			time.Sleep(time.Minute)
+			a.finish(nil)
+		}()
+		began := time.Now()
+		var got []string
+		for r := hook.NewReader(theirs); ; {
+			reply, err := hook.ReadReply(r)
+			if err != nil {
+				break
+			}
+			if reply.Kind == hook.IsText {
+				got = append(got, fmt.Sprintf("%s: %s", time.Since(began), reply.Text))
+			}
+		}
+		<-done
+		want := []string{
+			"10s: still reading and checking the tree after 10s",
+			"20s: still reading and checking the tree after 20s",
+			"28s: a line of its own",
+			"40s: still planning 3 objects after 12s",
+			"50s: still planning 3 objects after 22s",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
 }

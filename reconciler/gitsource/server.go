@@ -40,6 +40,9 @@ type Push struct {
 	Updates  []hook.Update // every ref of the push, Followed included
 	Options  []string      // push options
 	Pusher   string        // "local:<user>", or what the door authenticated
+	// Doing takes note of what is being done, which the pusher is told every now and
+	// then while nothing else is written; "" is for what tells of itself.
+	Doing func(what string)
 	// Repo reads what was pushed, before git has accepted it too. It is good
 	// until Judge returns.
 	Repo *Repo
@@ -222,7 +225,7 @@ func trusted(conn *net.UnixConn) error {
 }
 
 // answer judges a request; the error is why the push is refused.
-func (s *Server) answer(ctx context.Context, r hook.Request, out io.Writer) error {
+func (s *Server) answer(ctx context.Context, r hook.Request, out *answers) error {
 	remote, ok := s.Remote(r.Source)
 	if !ok {
 		return fmt.Errorf("there is no source %s with an embedded remote", r.Source)
@@ -239,11 +242,12 @@ func (s *Server) answer(ctx context.Context, r hook.Request, out io.Writer) erro
 	}
 	push := Push{
 		Phase: r.Phase, Source: r.Source, Pusher: r.Pusher, Options: r.Options,
-		Followed: r.Updates[followed], Updates: r.Updates, Repo: remote.Repo,
+		Followed: r.Updates[followed], Updates: r.Updates, Repo: remote.Repo, Doing: out.doing.note,
 	}
 	if r.Phase == hook.Post {
 		return s.Judge.Judge(ctx, push, out)
 	}
+	push.Doing("waiting until other pushes are judged")
 	select {
 	case s.turns <- struct{}{}:
 		defer func() { <-s.turns }()

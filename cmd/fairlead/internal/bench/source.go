@@ -233,7 +233,7 @@ func (f *follower) change(ctx context.Context, out *sourceFigures) error {
 			return err
 		}
 		out.fetch = append(out.fetch, time.Since(start))
-		cand, err := f.JudgeCommit(ctx, sourceName, f.upstream.Repo(), tip)
+		cand, err := f.JudgeCommit(ctx, sourceName, f.upstream.Repo(), tip, nil)
 		if err != nil {
 			return err
 		}

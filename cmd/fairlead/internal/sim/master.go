@@ -407,7 +407,7 @@ func (m *master) judge(commit string) (*plan.Plan, error) {
 	if _, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", sourceName); !ok {
 		return nil, errors.New("the master has only just begun")
 	}
-	cand, err := m.follower.JudgeCommit(m.w.ctx, sourceName, m.w.git, commit)
+	cand, err := m.follower.JudgeCommit(m.w.ctx, sourceName, m.w.git, commit, nil)
 	if err != nil {
 		return nil, err
 	}
