@@ -264,10 +264,11 @@ func (s *status) exit() error {
 func (s *status) write(w io.Writer) {
 	r := s.Revision
 	layout.Fprintf(w, "Revision %s: %s\n", r.Name, r.Status.Phase)
-	layout.WriteTable(w, "  ", s.facts())
+	var once progress.Once
+	layout.WriteTable(w, "  ", s.facts(&once))
 	phases := make([][]string, len(r.Status.Phases))
 	for i, p := range r.Status.Phases {
-		phases[i] = []string{p.At.UTC().Format(time.RFC3339), string(p.Name), p.Reason}
+		phases[i] = []string{p.At.UTC().Format(time.RFC3339), string(p.Name), once.Tell(p.Reason)}
 	}
 	layout.WriteTable(w, "  ", phases)
 	for _, d := range r.Status.Diagnostics {
@@ -293,7 +294,7 @@ func (s *status) applied() string {
 }
 
 // facts is what the revision is and how it stands, a row each.
-func (s *status) facts() [][]string {
+func (s *status) facts(once *progress.Once) [][]string {
 	r, src := s.Revision, s.Source.Status
 	rows := [][]string{
 		{"commit", short(r.Spec.Commit) + " " + r.Spec.Subject},
@@ -302,11 +303,11 @@ func (s *status) facts() [][]string {
 	if src.Applied.Commit != src.Desired.Commit {
 		rows = append(rows, []string{"applied", fmt.Sprintf("%s, while Git asks for %s", s.applied(), short(src.Desired.Commit))})
 	}
-	rows = append(rows, standing("sync", r.Status.Sync)...)
-	rows = append(rows, standing("health", r.Status.Health)...)
+	rows = append(rows, standing("sync", r.Status.Sync, once)...)
+	rows = append(rows, standing("health", r.Status.Health, once)...)
 	for _, c := range src.Conditions {
 		if c.Status != metav1.ConditionTrue {
-			rows = append(rows, []string{"source", c.Reason + ": " + c.Message})
+			rows = append(rows, []string{"source", c.Reason + ": " + once.Tell(c.Message)})
 		}
 	}
 	for _, line := range s.Master {
@@ -315,11 +316,11 @@ func (s *status) facts() [][]string {
 	return rows
 }
 
-func standing(of string, s *schema.Standing) [][]string {
+func standing(of string, s *schema.Standing, once *progress.Once) [][]string {
 	if s == nil {
 		return nil
 	}
-	return [][]string{{of, fmt.Sprintf("%s since %s: %s", s.Word, s.Since.UTC().Format(time.RFC3339), s.Reason)}}
+	return [][]string{{of, fmt.Sprintf("%s since %s: %s", s.Word, s.Since.UTC().Format(time.RFC3339), once.Tell(s.Reason))}}
 }
 
 func historyCommand() *cobra.Command {
