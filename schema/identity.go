@@ -26,7 +26,9 @@ const (
 	AnnotationRedacted = "fairlead/redacted" // on Secrets whose values were taken out
 	AnnotationEpoch    = "fairlead/epoch"    // on Pods: epoch of the committed binding
 	AnnotationSequence = "fairlead/sequence" // on ReplicaSets: pods created so far
-	AnnotationDrained  = "fairlead/drained"  // "true" on terminating Pods that no service table holds any more
+	// AnnotationStartsFailed is on Nodes: how often in a row they could not start pods.
+	AnnotationStartsFailed = "fairlead/starts-failed"
+	AnnotationDrained      = "fairlead/drained" // "true" on terminating Pods that no service table holds any more
 )
 
 // Origin is where an object stands in Git.

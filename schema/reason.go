@@ -89,6 +89,19 @@ const ConditionStale corev1.PodConditionType = "Stale"
 // master trusts its own ears less than their word.
 const ConditionDoubted corev1.NodeConditionType = "Doubted"
 
+// ConditionStartsFailing tells on a node that it keeps pods from being started though it
+// is ready. While it is true the node has the taint StartsFailing.
+const ConditionStartsFailing corev1.NodeConditionType = "StartsFailing"
+
+// Its reasons, beside ReasonNodeError while a pod waits for it.
+const (
+	ReasonStartsFailed = "StartsFailed" // no pod waits for it any more; it is avoided for a while
+	ReasonStartsTried  = "StartsTried"  // it is used like any other again
+)
+
+// StartsFailing is the taint of a node that new pods avoid where another takes them.
+var StartsFailing = corev1.Taint{Key: "fairlead/starts-failing", Effect: corev1.TaintEffectPreferNoSchedule}
+
 // Reasons of a node's condition Ready, and of ConditionDoubted. What a silent node
 // suffers from the master cannot know: a machine without power, one that is cut
 // off and an agent that does not run have one reason.

@@ -29,6 +29,9 @@ type Context struct {
 	// without one. The pod is the callee's from then on, but for what it shares with
 	// its template.
 	PutPod func(pod *corev1.Pod)
+	// TakenElsewhere reports whether a node that is not known to fail would take a pod
+	// like one that its own node cannot start. Nil is for nobody who knows.
+	TakenElsewhere func(pod *corev1.Pod) bool
 }
 
 // Config is what the controllers need to know of the cluster. A duration of zero

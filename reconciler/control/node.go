@@ -38,6 +38,7 @@ var lifecycleTaints = []corev1.Taint{
 	{Key: corev1.TaintNodeDiskPressure, Effect: corev1.TaintEffectNoSchedule},
 	{Key: corev1.TaintNodePIDPressure, Effect: corev1.TaintEffectNoSchedule},
 	{Key: corev1.TaintNodeNetworkUnavailable, Effect: corev1.TaintEffectNoSchedule},
+	schema.StartsFailing,
 }
 
 // IsLifecycleTaint reports whether a taint says what state the node is in, which
@@ -46,7 +47,8 @@ func IsLifecycleTaint(t corev1.Taint) bool {
 	return slices.ContainsFunc(lifecycleTaints, func(l corev1.Taint) bool { return l.MatchTaint(&t) })
 }
 
-// nodeTriggers visits a changed node, and the tainted node that a pod was bound to.
+// nodeTriggers visits a changed node, the tainted node that a pod was bound to, and the
+// node of a pod that cannot be started, or can again.
 func nodeTriggers(r state.Reader, c state.Change) []schema.Key {
 	if c.Key.Kind == schema.KindNode {
 		return []schema.Key{c.Key}
@@ -56,6 +58,9 @@ func nodeTriggers(r state.Reader, c state.Change) []schema.Key {
 		return nil
 	}
 	if old, ok := c.Old.(*corev1.Pod); ok && old.Spec.NodeName == pod.Spec.NodeName && old.UID == pod.UID {
+		if pod.DeletionTimestamp == nil && health.Unstarted(old) != health.Unstarted(pod) {
+			return []schema.Key{{Kind: schema.KindNode, Name: pod.Spec.NodeName}}
+		}
 		return nil
 	}
 	node, ok := state.Get[*corev1.Node](r, "", pod.Spec.NodeName)
@@ -75,8 +80,10 @@ func reconcileNode(c *Context, key schema.Key) (wake time.Time) {
 		return wake
 	}
 	next := state.Edit(node)
-	next.Spec.Taints = taintsOf(c, node)
+	wake = judgeStarts(c, next)
+	next.Spec.Taints = taintsOf(c, next)
 	putChanged(c, node, next)
+	wake = earliest(wake, moveUnstarted(c, next))
 	if nodeCondition(next, corev1.NodeReady) == corev1.ConditionUnknown {
 		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByNode, key.Name) {
 			doubtReadiness(c, pod)
@@ -151,6 +158,8 @@ func calledFor(node *corev1.Node, taint string) bool {
 		return nodeCondition(node, corev1.NodePIDPressure) == corev1.ConditionTrue
 	case corev1.TaintNodeNetworkUnavailable:
 		return nodeCondition(node, corev1.NodeNetworkUnavailable) == corev1.ConditionTrue
+	case schema.StartsFailing.Key:
+		return nodeCondition(node, schema.ConditionStartsFailing) == corev1.ConditionTrue
 	}
 	return false
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -157,5 +158,38 @@ func TestRulesAreWhole(t *testing.T) {
 			t.Errorf("rule of %s: %+v", r.Code, r)
 		}
 		seen[r.Code] = true
+	}
+}
+
+// What starts on one node and not on another is the other's fault; what starts nowhere
+// is the revision's.
+func TestWhatStartsElsewhereIsTheNodesFault(t *testing.T) {
+	yes := true
+	owned := func(name, node string, change ...func(*corev1.Pod)) *corev1.Pod {
+		p := podWith(change...)
+		p.Name, p.Spec.NodeName, p.UID = name, node, types.UID(name)
+		p.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "api", UID: "rs", Controller: &yes}}
+		return p
+	}
+	stuck := owned("a", "n1", status(waits("c", schema.ReasonContainerCreate, "no such device")))
+	for name, tt := range map[string]struct {
+		like *corev1.Pod
+		want Code
+	}{
+		"it runs on another node": {owned("b", "n2", condition(corev1.PodReady, corev1.ConditionTrue, "", "")), NodeFailing},
+		"it runs on the same":     {owned("b", "n1", condition(corev1.PodReady, corev1.ConditionTrue, "", "")), StartFailing},
+		"it runs nowhere":         {owned("b", "n2", status(waits("c", schema.ReasonContainerCreate, "no such device"))), StartFailing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx := state.Empty(state.Counters{}).Begin()
+			for _, obj := range []schema.Object{readyNode, stuck, tt.like} {
+				tx.Put(obj)
+			}
+			got := OfPod(tx, stuck)
+			_, kept := KeptByNode(tx, stuck)
+			if got.Code != tt.want || kept != (tt.want == NodeFailing) {
+				t.Errorf("%s (kept %v): %s", got.Code, kept, got.Text)
+			}
+		})
 	}
 }

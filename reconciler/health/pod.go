@@ -130,7 +130,7 @@ func podTrouble(r state.Reader, pod *corev1.Pod) Trouble {
 			found = judged
 		}
 	}
-	return found
+	return compared(r, pod, found)
 }
 
 // yields reports whether of two troubles of one pod the other is told: what is the

@@ -48,6 +48,9 @@ func (v *View) Schedule(pod *corev1.Pod, prefer schema.NodeName) Decision {
 	var d Decision
 	if prefer != "" {
 		d.Against = v.againstPreferred(c.wish, prefer)
+		if i, ok := v.find(prefer); ok && v.nodes[i].failsStarts(c.wish) && v.takenBesides(c.wish, prefer) {
+			d.Against = append(d.Against, "pods cannot be started there at present")
+		}
 		if len(d.Against) == 0 {
 			return Decision{Node: prefer}
 		}
@@ -58,6 +61,24 @@ func (v *View) Schedule(pod *corev1.Pod, prefer schema.NodeName) Decision {
 		d.Lacks, d.Message = v.refuse(c)
 	}
 	return d
+}
+
+// TakenElsewhere reports whether a node on which pods are not known to fail would take
+// the pod, other than the one it is on. Of a pod that tolerates such nodes nobody knows
+// where it would go.
+func (v *View) TakenElsewhere(pod *corev1.Pod) bool {
+	return !tolerated(pod, &schema.StartsFailing) && v.takenBesides(v.classOf(pod).wish, schema.NodeName(pod.Spec.NodeName))
+}
+
+func (v *View) takenBesides(w *wish, node schema.NodeName) bool {
+	return slices.ContainsFunc(v.nodes, func(n *NodeInfo) bool { return n.name != node && !n.failsStarts(w) && n.takes(w) })
+}
+
+// failsStarts reports whether the node has the taint of one that cannot start pods, and
+// the wish minds.
+func (n *NodeInfo) failsStarts(w *wish) bool {
+	has := slices.ContainsFunc(n.node.Spec.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&schema.StartsFailing) })
+	return has && !tolerated(w.pod, &schema.StartsFailing)
 }
 
 // Scan is what Schedule without a preference must equal, found by asking every node:

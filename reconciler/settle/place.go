@@ -77,13 +77,20 @@ type choice struct {
 	until    time.Time // it waits for the planned node until then, zero for not
 }
 
-func (r *run) choose(pod *corev1.Pod) choice {
+// view is what placement knows of the cluster.
+func (r *run) view() *scheduler.View {
 	if r.q.view == nil {
 		r.q.view = scheduler.NewView(r.tx)
 	}
+	return r.q.view
+}
+
+func (r *run) takenElsewhere(pod *corev1.Pod) bool { return r.view().TakenElsewhere(pod) }
+
+func (r *run) choose(pod *corev1.Pod) choice {
 	c := choice{}
 	c.revision, c.planned = plannedNode(r.tx, pod)
-	c.Decision = r.q.view.Schedule(pod, c.planned)
+	c.Decision = r.view().Schedule(pod, c.planned)
 	if c.planned == "" || c.Node == "" || c.Node == c.planned || !r.q.view.LacksRoom(pod, c.planned) {
 		return c
 	}

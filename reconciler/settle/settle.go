@@ -197,7 +197,7 @@ func (e *Engine) EnqueueAll(q *Queue, r state.Reader) {
 // the parkings of what was changed are lifted.
 func (e *Engine) Run(tx *state.Txn, q *Queue, now time.Time) {
 	run := &run{engine: e, tx: tx, q: q, ctx: e.Context(tx, now)}
-	run.ctx.PutPod = run.putPod
+	run.ctx.PutPod, run.ctx.TakenElsewhere = run.putPod, run.takenElsewhere
 	input := tx.TakeDirty()
 	q.follow(tx, input)
 	if q.due(now) || len(input) > 0 {

@@ -187,8 +187,13 @@ func (c *chain) node(name string) cause {
 	if stale != "" {
 		return cause{code: health.NodeSilent, text: stale + health.NobodyKnows}
 	}
-	if node, ok := state.Get[*corev1.Node](c.r, "", name); ok && node.Spec.Unschedulable {
-		return cause{code: health.Unschedulable, text: "node " + name + " takes no new pods"}
+	if node, ok := state.Get[*corev1.Node](c.r, "", name); ok {
+		if cond, ok := health.NodeCondition(node, schema.ConditionStartsFailing); ok && cond.Status == corev1.ConditionTrue {
+			return cause{code: health.NodeFailing, text: "node " + name + " is ready, and pods cannot be started there: " + cond.Message}
+		}
+		if node.Spec.Unschedulable {
+			return cause{code: health.Unschedulable, text: "node " + name + " takes no new pods"}
+		}
 	}
 	return cause{code: health.Healthy, text: fmt.Sprintf("node %s is ready, %d of its %d pods are", name, ready, pods)}
 }
