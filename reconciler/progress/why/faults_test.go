@@ -388,6 +388,15 @@ var faults = []fault{
 	{"a node's runtime does not answer", troubled(schema.ReasonRuntimeUnavailable), append(slices.Clone(workload), asNode), health.RuntimeUnavailable, health.Operator, "it is so", false},
 	{"a node's network cannot be programmed", troubled(schema.ReasonNetworkUnavailable), append(slices.Clone(workload), asNode), health.NetworkFailing, health.Operator, "it is so", false},
 	{"a node has trouble of which this program knows nothing", troubled("Moonstruck"), append(slices.Clone(workload), asNode), health.NodeNotReady, health.Operator, "it is so", false},
+	{"a node that is ready cannot start pods", func(s *stage) {
+		s.push(base)
+		s.edits = append(s.edits, func(tx *state.Txn) {
+			node, _ := state.Get[*corev1.Node](tx, "", "n1")
+			next := state.Edit(node)
+			next.Status.Conditions = append(next.Status.Conditions, corev1.NodeCondition{Type: schema.ConditionStartsFailing, Status: corev1.ConditionTrue, Reason: schema.ReasonNodeError, Message: "no space left"})
+			tx.Put(next)
+		})
+	}, []string{asNode}, health.NodeFailing, health.Operator, "is ready, and pods cannot be started there: no space left", false},
 	{"a node takes no pods", func(s *stage) {
 		s.push(base)
 		s.edits = append(s.edits, func(tx *state.Txn) {
