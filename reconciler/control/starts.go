@@ -51,9 +51,9 @@ func judgeStarts(c *Context, node *corev1.Node) (wake time.Time) {
 		cond.Message = fmt.Sprintf("%s; pods go to other nodes where those take them, until %s after the last one that cannot be started", trouble.Text, avoided(node))
 	case cond.Reason == schema.ReasonNodeError:
 		cond.Reason, cond.LastHeartbeatTime = schema.ReasonStartsFailed, c.Stamp()
-		wake = c.Now.Add(avoided(node))
+		wake = earliest(wake, c.Now.Add(avoided(node)))
 	case cond.LastHeartbeatTime.Add(avoided(node)).After(c.Now):
-		return cond.LastHeartbeatTime.Add(avoided(node))
+		return earliest(wake, cond.LastHeartbeatTime.Add(avoided(node)))
 	default:
 		cond.Status, cond.Reason, cond.Message = corev1.ConditionFalse, schema.ReasonStartsTried, "it is used like any other node again"
 		cond.LastHeartbeatTime, cond.LastTransitionTime = c.Stamp(), c.Stamp()
