@@ -20,8 +20,7 @@ const lookMargin = 10 * time.Second
 func (s *Story) Before(src *schema.Source, commit string, now time.Time) (lines []string) {
 	s.begin(now)
 	waits := awaitedCommit(src, commit)
-	first := line("waiting for %s: %s", waits, lookedAt(src))
-	lines = s.once(lines, first, first)
+	lines = s.once(lines, line("waiting for %s: %s", waits, lookedAt(src)), waits)
 	if cond := meta.FindStatusCondition(src.Status.Conditions, schema.ConditionFetched); cond != nil && cond.Status != metav1.ConditionTrue {
 		lines = s.once(lines, line("source %s cannot be read: %s: %s", src.Name, cond.Reason, cond.Message), cond.Message)
 	}
