@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"fairlead/nodeagent"
+	"fairlead/nodeagent/mounttest"
 	"fairlead/nodeagent/pod"
 	"fairlead/nodeagent/runtimetest"
 	"fairlead/nodeagent/volume"
@@ -33,7 +34,10 @@ import (
 	"fairlead/schema/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	mounttest.Own()
+	goleak.VerifyTestMain(m)
+}
 
 const image = "localhost/program:1"
 

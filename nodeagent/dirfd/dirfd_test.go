@@ -12,9 +12,12 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"fairlead/nodeagent/mounttest"
 )
 
 func TestMain(m *testing.M) {
+	mounttest.Own()
 	if path := os.Getenv(findInEnv); path != "" {
 		findAndTell(path)
 	}

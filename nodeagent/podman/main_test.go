@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,59 +20,34 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fairlead/nodeagent"
+	"fairlead/nodeagent/mounttest"
 	"fairlead/schema"
 )
 
-const (
-	testImage   = "localhost/fairlead-test/program:1"
-	insideMarks = "FAIRLEAD_TEST_OWN_MOUNTS"
-)
+const testImage = "localhost/fairlead-test/program:1"
 
 var (
 	testRoot    string // everything on disk
 	testProgram string // the image's one file
 )
 
-// TestMain runs the tests in a mount namespace of their own: whatever Podman
-// mounts is gone with them.
 func TestMain(m *testing.M) {
 	if isFuzzing() {
-		os.Exit(m.Run()) // no fuzz target mounts anything
+		os.Exit(m.Run()) // no fuzz target needs Podman
 	}
-	if os.Getenv(insideMarks) == "" {
-		os.Exit(outside())
-	}
+	mounttest.Own()
 	os.Exit(inside(m))
 }
 
-// isFuzzing reports whether this process fuzzes or is one that go test made for
-// it, which speaks with the first over descriptors that outside would not hand on.
+// isFuzzing reports whether this process fuzzes or is one that go test made for it.
 func isFuzzing() bool {
 	return slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") })
 }
 
-func outside() int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideMarks+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.ExitCode()
-	}
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
+// inside runs the tests with a program for their image, below a directory that goes
+// with all that Podman mounted there.
 func inside(m *testing.M) (code int) {
 	fail := func(err error) int { fmt.Fprintln(os.Stderr, err); return 1 }
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fail(err)
-	}
 	var err error
 	if testRoot, err = os.MkdirTemp("", "fl-podman-"); err != nil {
 		return fail(err)

@@ -14,10 +14,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"fairlead/nodeagent/mounttest"
 	"fairlead/nodeagent/pod"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	mounttest.Own()
+	goleak.VerifyTestMain(m)
+}
 
 func podWith(t *testing.T, volumes string) *corev1.Pod {
 	t.Helper()
