@@ -17,6 +17,8 @@ func TestStepsAreTimed(t *testing.T) {
 	}{
 		{"all is well", ok + `step second true`, 0,
 			`^ok  \tfairlead/a\t1.25s\nok  \tfairlead/b\t\(cached\)\nFAIL\tfairlead/c\t12.5s\n\nseconds  step\n +\d+  first\n +\d+  second\n +\d+  in all\n\n  seconds  slowest packages\n     12.5  fairlead/c\n      1.2  fairlead/a\n$`},
+		{"tests are told of", `step first printf '=== RUN   TestA\n=== PAUSE TestA\n=== an answer\n    a_test.go:1: hello\n--- PASS: TestA (2.50s)\n    --- FAIL: TestA/step (11.04s)\n--- SKIP: TestB\n'`, 0,
+			`^=== an answer\n    a_test.go:1: hello\n--- PASS: TestA \(2.50s\)\n    --- FAIL: TestA/step \(11.04s\)\n--- SKIP: TestB\n\nseconds  step\n +\d+  first\n +\d+  in all\n\n  seconds  slowest tests, each with its steps\n     11.0  TestA/step\n      2.5  TestA\n$`},
 		{"one fails", `step first sh -c 'echo told; exit 7'; step second echo not reached`, 7,
 			`^told\nFAIL  first: exit status 7\n\nseconds  step\n +\d+  first\n +\d+  in all\n$`},
 		{"the script fails", `step first true; false`, 1, `^\nseconds  step\n +\d+  first\n +\d+  in all\n$`},
