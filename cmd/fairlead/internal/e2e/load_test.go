@@ -20,7 +20,7 @@ const (
 	// that it can be run inside a pod's network.
 	loadVariable = "FAIRLEAD_E2E_LOAD"
 	// loadPause is between two requests of one client.
-	loadPause = 10 * time.Millisecond
+	loadPause = 20 * time.Millisecond
 	// loadTimeout is when a request counts as failed.
 	loadTimeout = 5 * time.Second
 	// maxFailures bounds what a tally quotes.

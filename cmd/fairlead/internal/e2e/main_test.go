@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,9 +26,6 @@ const (
 
 // binaries is where TestMain builds fairlead and its hook.
 var binaries string
-
-// shared is the cluster that tests use unless they make one of their own.
-var shared *cluster
 
 func TestMain(m *testing.M) {
 	if url := os.Getenv(getVariable); url != "" {
@@ -52,20 +50,15 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer os.RemoveAll(work)
 	binaries = filepath.Join(work, "bin")
-	if err := build(); err != nil {
+	if err := build(work); err != nil {
 		return 1, err
 	}
-	c := &cluster{dir: filepath.Join(work, "up"), home: filepath.Join(work, "home")}
-	defer func() { err = errors.Join(err, c.downClean()) }()
-	if err := c.up("--nodes", fmt.Sprint(nodeCount)); err != nil {
-		return 1, err
-	}
-	shared = c
 	return m.Run(), nil
 }
 
-// build makes the binaries and the images of the example.
-func build() error {
+// build makes the binaries, the images of the example and that of the witnesses, all
+// three at once: each mostly waits for one linker.
+func build(work string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
 	root, err := output(exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}"))
@@ -73,16 +66,26 @@ func build() error {
 		return err
 	}
 	root = strings.TrimSpace(root)
-	compile := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binaries+"/", "./cmd/fairlead", "./cmd/fairlead-hook", "./cmd/fairlead-oci")
-	compile.Dir = root
-	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if _, err := output(compile); err != nil {
-		return err
-	}
-	if _, err := output(exec.CommandContext(ctx, filepath.Join(root, "examples/shop/images/build.sh"), "v1", "v2")); err != nil {
-		return err
-	}
-	return buildWitness(ctx, root, filepath.Dir(binaries))
+	var all sync.WaitGroup
+	var errs [3]error
+	all.Go(func() {
+		errs[0] = compile(ctx, root, binaries, "./cmd/fairlead", "./cmd/fairlead-hook", "./cmd/fairlead-oci")
+	})
+	all.Go(func() {
+		_, errs[1] = output(exec.CommandContext(ctx, filepath.Join(root, "examples/shop/images/build.sh"), "v1", "v2"))
+	})
+	all.Go(func() { errs[2] = buildWitness(ctx, root, filepath.Join(work, "witness")) })
+	all.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// compile builds programs of the tree into a directory.
+func compile(ctx context.Context, root, dir string, programs ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-ldflags", "-s -w", "-o", dir + "/"}, programs...)...)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	_, err := output(cmd)
+	return err
 }
 
 // output runs a command and returns its standard output; the error carries

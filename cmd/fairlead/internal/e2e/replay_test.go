@@ -19,27 +19,20 @@ const (
 
 // The pages that a newcomer follows say what happens: their commands are run, in order
 // and in one shell, and what the pages show has to be answered.
-func TestPagesAreTrue(t *testing.T) {
-	t.Parallel()
-	for _, page := range []struct {
-		path, first, after string // the headings of what is replayed
-	}{
-		{"README.md", "## Two minutes", "## What it does"},
-		{"docs/tutorial.md", "## Build it", "## Take it away"},
-	} {
-		t.Run(page.path, func(t *testing.T) {
-			t.Parallel()
-			text, err := os.ReadFile(filepath.Join(repositoryRoot, page.path))
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, part, ok := strings.Cut(string(text), page.first)
-			if part, _, _ = strings.Cut(part, page.after); !ok {
-				t.Fatalf("%s has no heading %q", page.path, page.first)
-			}
-			replay(t, fresh(t, 3), part)
-		})
+func testReadme(t *testing.T)   { testPage(t, "README.md", "## Two minutes", "## What it does") }
+func testTutorial(t *testing.T) { testPage(t, "docs/tutorial.md", "## Build it", "## Take it away") }
+
+// testPage replays what stands between two headings of a page.
+func testPage(t *testing.T, path, first, after string) {
+	text, err := os.ReadFile(filepath.Join(repositoryRoot, path))
+	if err != nil {
+		t.Fatal(err)
 	}
+	_, part, ok := strings.Cut(string(text), first)
+	if part, _, _ = strings.Cut(part, after); !ok {
+		t.Fatalf("%s has no heading %q", path, first)
+	}
+	replay(t, fresh(t, 3), part)
 }
 
 // block is what stands indented in a page: commands with what they answer.

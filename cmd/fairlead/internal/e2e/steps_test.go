@@ -36,6 +36,7 @@ func eventually(t *testing.T, timeout time.Duration, what string, done func() (o
 	t.Helper()
 	deadline := time.Now().Add(timeout)
 	for {
+		began := time.Now()
 		ok, state := done()
 		if ok {
 			return
@@ -43,9 +44,17 @@ func eventually(t *testing.T, timeout time.Duration, what string, done func() (o
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within %v; last: %s", what, timeout, state)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(min(max(shortestPause, lookCost*time.Since(began)), longestPause))
 	}
 }
+
+// Between two looks, so that looking takes a small part of the machine from what is
+// waited for: a look that starts a program is dearer than one at a file.
+const (
+	shortestPause = 50 * time.Millisecond
+	longestPause  = time.Second
+	lookCost      = 4
+)
 
 // fairlead calls the binary and returns its output and exit code.
 func (c *cluster) fairlead(t *testing.T, args ...string) (stdout string, code int) {

@@ -13,7 +13,7 @@ import (
 	"fairlead/schema"
 )
 
-func TestNodesAreReady(t *testing.T) {
+func testNodesAreReady(t *testing.T) {
 	nodes, _, err := client.List[*corev1.Node](t.Context(), shared.api, schema.KindNode)
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestNodesAreReady(t *testing.T) {
 	}
 }
 
-func TestUpAgainChangesNothing(t *testing.T) {
+func testUpAgainChangesNothing(t *testing.T) {
 	before, err := shared.daemons()
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestUpAgainChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAnotherNumberOfNodesIsRefused(t *testing.T) {
+func testAnotherNumberOfNodesIsRefused(t *testing.T) {
 	err := (&cluster{dir: shared.dir, home: shared.home}).up("--nodes", "5")
 	if err == nil || !strings.Contains(err.Error(), "holds a cluster of 3 nodes, not 5") {
 		t.Errorf("got %v", err)
@@ -60,23 +60,24 @@ func TestAnotherNumberOfNodesIsRefused(t *testing.T) {
 }
 
 // Two clusters live side by side; taking one down leaves the other alone.
-func TestTwoClusters(t *testing.T) {
-	work := t.TempDir()
-	second := &cluster{dir: filepath.Join(work, "up"), home: filepath.Join(work, "home")}
-	defer func() {
-		if err := second.downClean(); err != nil {
-			t.Error(err)
-		}
-		if err := shared.up(); err != nil {
-			t.Errorf("the first cluster after the second went: %v", err)
-		}
-	}()
-	if err := second.up("--nodes", "1"); err != nil {
+func testTwoClusters(t *testing.T) {
+	first, second := fresh(t, 1), fresh(t, 1)
+	if second.slot == first.slot || second.API == first.API || second.Nodes[0].Address == first.Nodes[0].Address {
+		t.Errorf("two clusters share: %+v and %+v", second.result, first.result)
+	}
+	before, err := first.daemons()
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Run("down and up is a boot", func(t *testing.T) { downAndUp(t, second) })
-	if second.slot == shared.slot || second.API == shared.API || second.Nodes[0].Address == shared.Nodes[0].Address {
-		t.Errorf("two clusters share: %+v and %+v", second.result, shared.result)
+	if err := second.downClean(); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.up(); err != nil {
+		t.Errorf("the first cluster after the second went: %v", err)
+	}
+	if after, err := first.daemons(); err != nil || fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("daemons of the first are %v, were %v: %v", after, before, err)
 	}
 }
 

@@ -22,10 +22,8 @@ import (
 
 // The master's store goes while one node is silent: nothing is decided until it
 // speaks. Then everything is as it was, and the next push rolls.
-func TestWipedStore(t *testing.T) {
-	c := shared
-	w := c.clone(t)
-	w.write(t, shopTree(t, "v1"))
+func testWipedStore(t *testing.T, c *cluster, w worktree) {
+	w.write(t, probedOften(shopTree(t, "v1")))
 	if out, err := w.push(t, "shop: v1, before the loss"); err != nil || !strings.Contains(out, "remote: HEALTHY main-") {
 		t.Fatalf("push: %v\n%s", err, out)
 	}
@@ -50,7 +48,7 @@ func TestWipedStore(t *testing.T) {
 	if got, whole := c.why(t, "deployment/api"); got != "Recovering" {
 		t.Errorf("a deployment of the lost cluster is %s, not Recovering: %s", got, whole)
 	}
-	w.write(t, shopTree(t, "v2"))
+	w.write(t, probedOften(shopTree(t, "v2")))
 	if out, err := w.push(t, "shop: v2, too early"); err == nil || !strings.Contains(out, "waiting for n2") {
 		t.Errorf("a push to a master that knows nothing: %v\n%s", err, out)
 	}

@@ -22,12 +22,8 @@ const (
 )
 
 // buildWitness makes the image of the program that tests run in containers.
-func buildWitness(ctx context.Context, root, work string) error {
-	dir := filepath.Join(work, "witness")
-	compile := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/fairlead/internal/e2e/witness")
-	compile.Dir = root
-	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if _, err := output(compile); err != nil {
+func buildWitness(ctx context.Context, root, dir string) error {
+	if err := compile(ctx, root, dir, "./cmd/fairlead/internal/e2e/witness"); err != nil {
 		return err
 	}
 	recipe := "FROM scratch\nCOPY witness /witness\nENTRYPOINT [\"/witness\"]\n"
