@@ -201,12 +201,12 @@ func nodeIP(c config.Agent) (netip.Addr, error) {
 // nodeNetwork joins the node's routes, services and names to the one Network
 // the agent programs.
 type nodeNetwork struct {
-	config  config.Agent
-	ip      netip.Addr
-	links   *network.Network
-	proxy   *proxy.Proxy
-	dnsPath string
-	log     *logrus.Entry
+	config config.Agent
+	ip     netip.Addr
+	links  *network.Network
+	proxy  *proxy.Proxy
+	names  *dns.TableFile
+	log    *logrus.Entry
 
 	mu  sync.Mutex
 	ips map[types.UID]netip.Addr // of sandboxes
@@ -219,7 +219,7 @@ func newNodeNetwork(c config.Agent, ip netip.Addr, log *logrus.Entry) (*nodeNetw
 	}
 	return &nodeNetwork{
 		config: c, ip: ip, links: network.New(c.RunDir), proxy: p, log: log,
-		dnsPath: dns.TablePath(c.Dir), ips: map[types.UID]netip.Addr{},
+		names: dns.NewTableFile(dns.TablePath(c.Dir)), ips: map[types.UID]netip.Addr{},
 	}, nil
 }
 
@@ -261,7 +261,7 @@ func (n *nodeNetwork) Set(work *wire.Work, hostPorts []pod.HostPort) error {
 	} else if err != nil {
 		return fmt.Errorf("services: %w", err)
 	}
-	if err := dns.WriteTable(n.dnsPath, work); err != nil {
+	if err := n.names.Write(work); err != nil {
 		return fmt.Errorf("names: %w", err)
 	}
 	return nil

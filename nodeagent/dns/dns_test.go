@@ -1,8 +1,11 @@
 package dns
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -56,7 +59,7 @@ func serve(t testing.TB, w *wire.Work, change func(*Config)) (addr, table string
 	p.Close()
 	l.Close()
 	table = TablePath(t.TempDir())
-	must(t, WriteTable(table, w))
+	must(t, NewTableFile(table).Write(w))
 	log := logrus.New()
 	log.SetOutput(testWriter{t})
 	c := Config{Table: table, Listen: listen, ResolvConf: os.DevNull, Log: logrus.NewEntry(log)}
@@ -267,14 +270,14 @@ func TestTheTableIsTakenUp(t *testing.T) {
 	api := w.Services["shop/api"]
 	api.Endpoints = nil // of a cluster address: names do not depend on it
 	w.Services["shop/api"] = api
-	must(t, WriteTable(table, w))
+	must(t, NewTableFile(table).Write(w))
 	if after, err := os.Stat(table); err != nil || !os.SameFile(before, after) {
 		t.Error("a table that says the same was replaced")
 	}
 
 	api.ClusterIP = "10.96.0.21"
 	w.Services["shop/api"] = api
-	must(t, WriteTable(table, w))
+	must(t, NewTableFile(table).Write(w))
 	eventually(t, has("10.96.0.21"))
 
 	must(t, os.WriteFile(table, []byte("{"), 0o644))
@@ -287,8 +290,101 @@ func TestTheTableIsTakenUp(t *testing.T) {
 	w.Services["shop/db"] = bad
 	api.ClusterIP = "10.96.0.22"
 	w.Services["shop/api"] = api
-	must(t, WriteTable(table, w))
+	must(t, NewTableFile(table).Write(w))
 	eventually(t, has("10.96.0.22")) // one bad service takes only itself away
+}
+
+// The file is replaced when the names that follow from the work are others, or when it
+// is not the file that was written; whatever it is, its owner knows the file again.
+func TestTheTableIsWrittenWhenItDiffers(t *testing.T) {
+	for name, c := range map[string]struct {
+		change   func(w *wire.Work)
+		replaced bool
+	}{
+		"nothing": {func(*wire.Work) {}, false},
+		"an endpoint of a cluster address": {func(w *wire.Work) {
+			edit(w, "shop/api", func(s *wire.Service) { s.Endpoints = []wire.Endpoint{{IP: "10.112.9.9", Ports: []uint16{1}}} })
+		}, false},
+		"a headless endpoint": {func(w *wire.Work) {
+			edit(w, "shop/db", func(s *wire.Service) {
+				s.Endpoints = slices.Clone(s.Endpoints)
+				s.Endpoints[0].Ports = []uint16{9}
+			})
+		}, true},
+		"a host name": {func(w *wire.Work) {
+			edit(w, "shop/db", func(s *wire.Service) { s.Endpoints = slices.Clone(s.Endpoints); s.Endpoints[1].Hostname = "db-1" })
+		}, true},
+		"an address": {func(w *wire.Work) { edit(w, "shop/api", func(s *wire.Service) { s.ClusterIP = "10.96.0.99" }) }, true},
+		"headless":   {func(w *wire.Work) { edit(w, "shop/nobody", func(s *wire.Service) { s.Headless = false }) }, true},
+		"a port's name": {func(w *wire.Work) {
+			edit(w, "shop/api", func(s *wire.Service) { s.Ports = slices.Clone(s.Ports); s.Ports[0].Name = "other" })
+		}, true},
+		"one less":        {func(w *wire.Work) { delete(w.Services, "shop/api") }, true},
+		"one for another": {func(w *wire.Work) { w.Services["shop/new"] = w.Services["shop/api"]; delete(w.Services, "shop/api") }, true},
+		"the domain":      {func(w *wire.Work) { w.Cluster.Domain = "other.local" }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := TablePath(t.TempDir())
+			file, first := NewTableFile(path), work()
+			must(t, file.Write(first))
+			before, err := os.Stat(path)
+			must(t, err)
+			next := *first
+			next.Services = maps.Clone(first.Services)
+			c.change(&next)
+			must(t, file.Write(&next))
+			after, err := os.Stat(path)
+			must(t, err)
+			if os.SameFile(before, after) == c.replaced {
+				t.Errorf("replaced: %v, want %v", !c.replaced, c.replaced)
+			}
+			want, err := json.Marshal(tableOf(&next))
+			must(t, err)
+			spoil := map[string]func() error{
+				"gone":  func() error { return os.Remove(path) },
+				"other": func() error { return os.WriteFile(path, []byte("{"), 0o644) },
+			}
+			for what, do := range spoil {
+				must(t, do())
+				must(t, file.Write(&next))
+				if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s and written again, it holds %s, %v; want %s", what, got, err, want)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkTable is one endpoint of 10,000 services changing, which no name depends on:
+// to an owner that knows what it wrote, and to one that has to look.
+func BenchmarkTable(b *testing.B) {
+	first := &wire.Work{Services: map[string]wire.Service{}}
+	for i := range 10_000 {
+		first.Services[fmt.Sprintf("shop/s%d", i)] = wire.Service{
+			ClusterIP: fmt.Sprintf("10.96.%d.%d", i>>8, i&255), Ports: []wire.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}},
+			Endpoints: []wire.Endpoint{{IP: "10.112.0.5", Ports: []uint16{8080}, Node: "n2"}},
+		}
+	}
+	next := &wire.Work{Services: maps.Clone(first.Services)}
+	edit(next, "shop/s7", func(s *wire.Service) { s.Endpoints = nil })
+	path := TablePath(b.TempDir())
+	known := NewTableFile(path)
+	must(b, known.Write(first))
+	for name, file := range map[string]func() *TableFile{
+		"known": func() *TableFile { return known }, "read": func() *TableFile { return NewTableFile(path) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				must(b, file().Write([]*wire.Work{next, first}[i%2]))
+			}
+		})
+	}
+}
+
+func edit(w *wire.Work, name string, change func(*wire.Service)) {
+	s := w.Services[name]
+	change(&s)
+	w.Services[name] = s
 }
 
 // bind takes a loopback port for UDP and TCP.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -113,9 +114,9 @@ func programming(ctx context.Context, dir string) ([]row, error) {
 		return nil, err
 	}
 	return []row{
-		{bar: "P14", what: "program 10,000 services x 3 endpoints from nothing", measured: duration(ours.median()), goal: goal{most: duration(500 * time.Millisecond)},
+		{bar: "P14", what: "program 10,000 services x 3 endpoints from nothing", measured: duration(ours.median()), goal: goal{mostRatio: 1. / 3},
 			against: "nft -f, the same table", baseline: duration(nftMap.median())},
-		{bar: "P14", what: "the same, against a chain per service and endpoint", measured: duration(ours.median()), goal: goal{mostRatio: 1. / 50},
+		{bar: "P14", what: "the same, against a chain per service and endpoint", measured: duration(ours.median()), goal: goal{mostRatio: 1. / 500},
 			against: "nft -f", baseline: duration(nftChains.median())},
 	}, nil
 }
@@ -243,11 +244,12 @@ func changes(n int, dir string) (out changed, err error) {
 		if err != nil {
 			return err
 		}
-		names := dns.TablePath(filepath.Join(dir, fmt.Sprint(n)))
+		names := dns.NewTableFile(dns.TablePath(filepath.Join(dir, fmt.Sprint(n))))
 		for i := range endpointChanges {
 			s := table.Services[serviceName(7)]
 			s.Endpoints = slices.Clone(s.Endpoints)
 			s.Endpoints[0].Ports = []uint16{uint16(1000 + i)}
+			table.Services = maps.Clone(table.Services) // as the agent's stream does
 			table.Services[serviceName(7)] = s
 			start := time.Now()
 			if err := links.Set(nodeConfig()); err != nil {
@@ -257,7 +259,7 @@ func changes(n int, dir string) (out changed, err error) {
 				return fmt.Errorf("change %d: changed %v, %w", i, changed, err)
 			}
 			done := time.Now()
-			if err := dns.WriteTable(names, &wire.Work{Services: table.Services}); err != nil {
+			if err := names.Write(&wire.Work{Services: table.Services}); err != nil {
 				return err
 			}
 			end := time.Now()
