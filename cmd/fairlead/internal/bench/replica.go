@@ -12,6 +12,10 @@ import (
 const (
 	replicas     = 20
 	replicaPause = time.Second
+	// replicaOver is what may be added to a raw create and start, from push to
+	// running, at the median and for the slowest.
+	replicaOver   = 25 * time.Millisecond
+	replicaOver99 = 40 * time.Millisecond
 )
 
 // replica measures P5: a Deployment gets one more replica by a push, and after
@@ -60,8 +64,8 @@ func (c *cluster) replica(ctx context.Context) ([]row, error) {
 		podman = append(podman, took)
 	}
 	rows := []row{
-		{bar: "P5", what: "one more replica, push to running, p50", measured: duration(ours.median()), goal: goal{most: duration(200 * time.Millisecond)}, against: "raw create + start", baseline: duration(podman.median())},
-		{bar: "P5", what: "the same, p99", measured: duration(ours.at(99)), goal: goal{most: duration(300 * time.Millisecond)}, against: "raw create + start", baseline: duration(podman.at(99))},
+		{bar: "P5", what: "one more replica, push to running, p50", measured: duration(ours.median()), goal: goal{most: duration(podman.median() + replicaOver)}, against: "raw create + start", baseline: duration(podman.median())},
+		{bar: "P5", what: "the same, p99", measured: duration(ours.at(99)), goal: goal{most: duration(podman.at(99) + replicaOver99)}, against: "raw create + start", baseline: duration(podman.at(99))},
 		{bar: "P5", what: "meanwhile the push until git returns, p50", measured: duration(pushes.median())},
 	}
 	if len(known) == len(ours) && len(asked) == len(ours) {
