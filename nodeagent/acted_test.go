@@ -255,7 +255,7 @@ func observe(t *testing.T, p *corev1.Pod) map[string]any {
 	out := map[string]any{}
 	out["node"] = fmt.Sprint(scheduler.NewView(twoNodes()).Schedule(p, ""))
 	c := &p.Spec.Containers[0]
-	cluster := wire.ClusterInfo{DNS: "10.96.0.10", Domain: "cluster.local"}
+	cluster := wire.ClusterInfo{DNS: schema.List[string]{"10.96.0.10"}, Domain: "cluster.local"}
 	out["files"] = []string{pod.Hostname(p), pod.Hosts(p, "10.112.0.1", cluster), pod.ResolvConf(p, cluster, "nameserver 192.0.2.1\n")}
 	out["host ports"] = fmt.Sprint(pod.HostPortsOf(p, "10.112.0.1"))
 	out["end"] = fmt.Sprint(pod.Grace(p), pod.MessageFromLog(c, 1))
@@ -277,7 +277,7 @@ func observe(t *testing.T, p *corev1.Pod) map[string]any {
 var everything = pod.Data{
 	ConfigMaps: map[string]map[string][]byte{"shop/conf": {"a": []byte("A"), "b": []byte("B")}, "shop/conf2": {"a": []byte("2"), "b": []byte("3")}},
 	Secrets:    map[string]map[string][]byte{"shop/key": {"t": []byte("T"), "u": []byte("U")}, "shop/key2": {"t": []byte("4"), "u": []byte("5")}},
-	Services:   map[string]wire.Service{"shop/db": {ClusterIP: "10.96.0.5", Ports: []wire.ServicePort{{Port: 5432, Protocol: "TCP"}}}},
+	Services:   map[string]wire.Service{"shop/db": {ClusterIPs: schema.List[string]{"10.96.0.5"}, Ports: []wire.ServicePort{{Port: 5432, Protocol: "TCP"}}}},
 }
 
 func twoNodes() state.Reader {

@@ -39,13 +39,13 @@ func (m *machine) adopt(records []pod.Observed, found []pod.Found, sandboxes map
 	for uid, ip := range sandboxes {
 		// An agent that lost its directory, or has an old one back, has no or another
 		// address on record; containers may live with the one that the sandbox has.
-		if e := m.pods[uid]; ip.IsValid() && e.obs.IP != ip.String() {
-			e.obs.IP = ip.String()
+		if e := m.pods[uid]; ip.IsValid() && e.obs.IPs.First() != ip.String() {
+			e.obs.IPs = schema.List[string]{ip.String()}
 			e.touch()
 		}
 	}
 	for uid, e := range m.pods {
-		if ip, err := netip.ParseAddr(e.obs.IP); err == nil && !e.obs.Released {
+		if ip, err := netip.ParseAddr(e.obs.IPs.First()); err == nil && !e.obs.Released {
 			m.addresses.keep(uid, ip, now)
 		}
 	}
@@ -235,8 +235,8 @@ func (m *machine) adoptLabels(e *entry, f pod.Found) {
 		o.Epoch, _ = strconv.ParseInt(f.Labels[pod.LabelEpoch], 10, 64)
 		o.Status.Phase = corev1.PodUnknown
 	}
-	if o.IP == "" {
-		o.IP = f.Labels[pod.LabelIP]
+	if ips := f.Labels[pod.LabelIP]; len(o.IPs) == 0 && ips != "" {
+		o.IPs = strings.Split(ips, pod.LabelListSeparator)
 	}
 }
 

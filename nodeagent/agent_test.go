@@ -130,8 +130,8 @@ func (m *fakeMaster) publish(change func(w *wire.Work)) {
 	defer m.mu.Unlock()
 	if m.work == nil {
 		m.work = &wire.Work{
-			Node: "n1", PodCIDR: "10.112.0.0/22",
-			Cluster:    wire.ClusterInfo{ID: "cl", DNS: "10.96.0.10", Domain: "cluster.local"},
+			Node: "n1", PodCIDRs: schema.List[string]{"10.112.0.0/22"},
+			Cluster:    wire.ClusterInfo{ID: "cl", DNS: schema.List[string]{"10.96.0.10"}, Domain: "cluster.local"},
 			Pods:       map[types.UID]wire.PodWork{},
 			ConfigMaps: map[string]map[string][]byte{}, Secrets: map[string]map[string][]byte{},
 			Peers: map[schema.NodeName]wire.Peer{}, Services: map[string]wire.Service{},
@@ -724,7 +724,7 @@ func TestUnchangedInputChangesNothing(t *testing.T) {
 	r.awaitStatus("uid-1", "Running Ready")
 	calls := r.runtime.Calls()
 	r.master.publish(func(*wire.Work) {})
-	r.master.publish(func(w *wire.Work) { w.Services["shop/x"] = wire.Service{ClusterIP: "10.96.0.9"} })
+	r.master.publish(func(w *wire.Work) { w.Services["shop/x"] = wire.Service{ClusterIPs: schema.List[string]{"10.96.0.9"}} })
 	r.await("acknowledged", func() bool {
 		r.master.mu.Lock()
 		defer r.master.mu.Unlock()

@@ -201,7 +201,7 @@ func (c *Core) Attended() []Attended {
 		for name, ctr := range e.obs.Containers {
 			if ctr.State == pod.StateRunning {
 				out = append(out, Attended{
-					Pod: e.obs.UID, ID: ctr.ID, IP: e.obs.IP, Spec: containerSpec(e.wanted, name), StartedAt: ctr.StartedAt, Started: ctr.Started,
+					Pod: e.obs.UID, ID: ctr.ID, IP: e.obs.IPs.First(), Spec: containerSpec(e.wanted, name), StartedAt: ctr.StartedAt, Started: ctr.Started,
 				})
 			}
 		}

@@ -94,7 +94,7 @@ func (x *Executor) do(ctx context.Context, t Task, op pod.Operation) Result {
 
 func (x *Executor) createSandbox(t Task) Result {
 	fail := func(err error) Result { return Result{err: err, reason: nodes(err, schema.ReasonSandbox)} }
-	ip, err := netip.ParseAddr(t.obs.IP)
+	ip, err := netip.ParseAddr(t.obs.IPs.First())
 	if err != nil {
 		return fail(fmt.Errorf("pod address: %w", err))
 	}
@@ -125,7 +125,7 @@ func (x *Executor) writeFiles(t Task) error {
 	}
 	p := t.wanted.Pod
 	for name, content := range map[string]string{
-		"hosts":       pod.Hosts(p, t.obs.IP, t.cluster),
+		"hosts":       pod.Hosts(p, t.obs.IPs.First(), t.cluster),
 		"hostname":    pod.Hostname(p) + "\n",
 		"resolv.conf": pod.ResolvConf(p, t.cluster, string(node)),
 	} {

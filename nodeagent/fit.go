@@ -90,7 +90,7 @@ func (c Config) tellTrouble(ctx context.Context, trouble *wire.Trouble) {
 // words are what a node says of itself, whatever it runs.
 func (c Config) words() *wire.Report {
 	return &wire.Report{
-		Node: c.Node, BootID: c.Info.BootID, Info: c.Info, NodeIP: c.NodeIP, Capacity: c.Capacity, Allocatable: c.Allocatable,
+		Node: c.Node, BootID: c.Info.BootID, Info: c.Info, NodeIPs: schema.List[string]{c.NodeIP}, Capacity: c.Capacity, Allocatable: c.Allocatable,
 		Labels: maps.Clone(c.Labels), Taints: slices.Clone(c.Taints), Pods: []wire.PodReport{},
 	}
 }

@@ -332,12 +332,12 @@ func (m *machine) admit(e *entry, due []pod.Operation, now time.Time) []pod.Oper
 	if !m.networkSet {
 		return due[:i] // setNetwork touches every pod
 	}
-	cidr, err := netip.ParsePrefix(m.work.PodCIDR)
+	cidr, err := netip.ParsePrefix(m.work.PodCIDRs.First())
 	if err == nil {
 		var ip netip.Addr
 		if ip, err = m.addresses.give(e.obs.UID, cidr, now); err == nil {
-			if e.obs.IP != ip.String() {
-				e.obs.IP = ip.String()
+			if e.obs.IPs.First() != ip.String() {
+				e.obs.IPs = schema.List[string]{ip.String()}
 				e.touch()
 			}
 			return due
@@ -356,7 +356,7 @@ func (m *machine) task(e *entry, ops ...pod.Operation) Task {
 	return Task{
 		Pod: e.obs.UID, ops: ops, wanted: e.wanted, obs: o, cluster: m.work.Cluster,
 		data:  pod.Data{ConfigMaps: m.work.ConfigMaps, BinaryKeys: m.work.BinaryKeys, Secrets: m.work.Secrets, Services: m.work.Services},
-		place: pod.Place{Node: m.node, PodIP: e.obs.IP, HostIP: m.hostIP},
+		place: pod.Place{Node: m.node, PodIPs: e.obs.IPs, HostIP: m.hostIP},
 	}
 }
 
@@ -592,10 +592,10 @@ func (m *machine) hostPorts() []pod.HostPort {
 	var out []pod.HostPort
 	for _, uid := range slices.Sorted(maps.Keys(m.pods)) {
 		e := m.pods[uid]
-		if e.wanted == nil || e.obs.IP == "" || e.obs.Released {
+		if e.wanted == nil || len(e.obs.IPs) == 0 || e.obs.Released {
 			continue
 		}
-		out = append(out, pod.HostPortsOf(e.wanted.Pod, e.obs.IP)...)
+		out = append(out, pod.HostPortsOf(e.wanted.Pod, e.obs.IPs.First())...)
 	}
 	return out
 }

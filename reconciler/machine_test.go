@@ -99,7 +99,7 @@ func (c *cluster) rest(first ...reconciler.Input) {
 func (c *cluster) report(i int, node schema.NodeName) reconciler.NodeReport {
 	cidr := fmt.Sprintf("10.112.%d.0/22", 4*i)
 	res := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("20")}
-	r := wire.Report{Node: node, BootID: "b", NodeIP: fmt.Sprintf("192.0.2.%d", i+1), Capacity: res, Allocatable: res}
+	r := wire.Report{Node: node, BootID: "b", NodeIPs: schema.List[string]{fmt.Sprintf("192.0.2.%d", i+1)}, Capacity: res, Allocatable: res}
 	w := work.For(c.machine.Snapshot(), node, wire.ClusterInfo{}, func(string, string) (map[string][]byte, bool) { return nil, true })
 	for _, uid := range slices.Sorted(maps.Keys(w.Pods)) {
 		p := w.Pods[uid]
@@ -114,7 +114,7 @@ func (c *cluster) report(i int, node schema.NodeName) reconciler.NodeReport {
 		r.Pods = append(r.Pods, pr)
 		c.started[uid] = true
 	}
-	return reconciler.NodeReport{PodCIDR: cidr, Address: r.NodeIP, Report: r}
+	return reconciler.NodeReport{PodCIDR: cidr, Address: r.NodeIPs.First(), Report: r}
 }
 
 // address is one of the node's that no pod has had before.
@@ -300,7 +300,7 @@ func TestServiceEndpointsFollowReadyPods(t *testing.T) {
 		t.Errorf("service api has ready endpoints %v, want those of 3 pods", ips)
 	}
 	w := work.For(c.machine.Snapshot(), "n1", wire.ClusterInfo{}, func(string, string) (map[string][]byte, bool) { return nil, true })
-	if s := w.Services["shop/web"]; s.ClusterIP == "" || s.Ports[0].NodePort != 30080 || len(s.Endpoints) != 2 {
+	if s := w.Services["shop/web"]; s.ClusterIPs.First() == "" || s.Ports[0].NodePort != 30080 || len(s.Endpoints) != 2 {
 		t.Errorf("node n1 is told of service web as %+v", s)
 	}
 }

@@ -179,7 +179,7 @@ func TestLabelsOfTheConfigurationAreTaken(t *testing.T) {
 func TestNodesKeepTheirRegisteredAddress(t *testing.T) {
 	for _, reported := range []string{"192.0.2.2", "192.0.2.77", "", "10.112.0.1", "elsewhere"} {
 		l := newLiar(t)
-		l.tell(func(r *reconciler.NodeReport) { r.Report.NodeIP = reported })
+		l.tell(func(r *reconciler.NodeReport) { r.Report.NodeIPs = schema.List[string]{reported} })
 		n := l.node("n1")
 		if got := n.Status.Addresses[0]; got.Type != corev1.NodeInternalIP || got.Address != "192.0.2.1" {
 			t.Errorf("reports %q: n1 is at %v", reported, got)
@@ -201,7 +201,7 @@ func TestNodesKeepTheirRegisteredAddress(t *testing.T) {
 	}
 	l := newLiar(t)
 	l.tell(func(r *reconciler.NodeReport) {
-		r.Address, r.NoAddress, r.Report.NodeIP = "", "nodeIP 192.0.2.2 is that of node n2", "192.0.2.2"
+		r.Address, r.NoAddress, r.Report.NodeIPs = "", "nodeIP 192.0.2.2 is that of node n2", schema.List[string]{"192.0.2.2"}
 	})
 	if n := l.node("n1"); len(n.Status.Addresses) != 1 || !strings.Contains(fmt.Sprint(n.Status.Conditions), "is that of node n2") {
 		t.Errorf("without any: %v %v", n.Status.Addresses, n.Status.Conditions)

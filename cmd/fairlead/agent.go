@@ -179,8 +179,8 @@ func renewCertificate(ctx context.Context, server, pki string, log *logrus.Entry
 
 // nodeIP is the configured address, or the one this machine reaches the master from.
 func nodeIP(c config.Agent) (netip.Addr, error) {
-	if c.NodeIP != "" {
-		ip, err := netip.ParseAddr(c.NodeIP)
+	if len(c.NodeIPs) > 0 {
+		ip, err := netip.ParseAddr(c.NodeIPs.First())
 		if err != nil {
 			return ip, fmt.Errorf("configuration: nodeIP: %w", err)
 		}
@@ -226,13 +226,13 @@ func newNodeNetwork(c config.Agent, ip netip.Addr, log *logrus.Entry) (*nodeNetw
 func (n *nodeNetwork) close() { n.proxy.Close() }
 
 func (n *nodeNetwork) Set(work *wire.Work, hostPorts []pod.HostPort) error {
-	if work.PodCIDR == "" {
+	if len(work.PodCIDRs) == 0 {
 		return nil // the master has not heard of this node yet: its range comes with the next work
 	}
-	podCIDR, err1 := netip.ParsePrefix(work.PodCIDR)
-	clusterCIDR, err2 := netip.ParsePrefix(work.Cluster.PodCIDR)
-	serviceCIDR, err3 := netip.ParsePrefix(work.Cluster.ServiceCIDR)
-	resolver, err4 := netip.ParseAddr(work.Cluster.DNS)
+	podCIDR, err1 := netip.ParsePrefix(work.PodCIDRs.First())
+	clusterCIDR, err2 := netip.ParsePrefix(work.Cluster.PodCIDRs.First())
+	serviceCIDR, err3 := netip.ParsePrefix(work.Cluster.ServiceCIDRs.First())
+	resolver, err4 := netip.ParseAddr(work.Cluster.DNS.First())
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return fmt.Errorf("the master's network configuration: %w", err)
 	}
@@ -240,8 +240,8 @@ func (n *nodeNetwork) Set(work *wire.Work, hostPorts []pod.HostPort) error {
 		Node: n.config.NodeName, NodeIP: n.ip, PodCIDR: podCIDR, ClusterPodCIDR: clusterCIDR, ServiceCIDR: serviceCIDR, DNS: resolver,
 	}
 	for name, p := range work.Peers {
-		peerIP, err1 := netip.ParseAddr(p.NodeIP)
-		peerCIDR, err2 := netip.ParsePrefix(p.PodCIDR)
+		peerIP, err1 := netip.ParseAddr(p.NodeIPs.First())
+		peerCIDR, err2 := netip.ParsePrefix(p.PodCIDRs.First())
 		if err := errors.Join(err1, err2); err != nil {
 			continue // not registered in full yet: it comes again when it is
 		}

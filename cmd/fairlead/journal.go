@@ -38,7 +38,7 @@ func (m *master) keepJournal(ctx context.Context, at uint64) {
 // join lets a node in and logs it.
 func (m *master) join(_ context.Context, req wire.JoinRequest) (wire.JoinResponse, error) {
 	resp, err := m.authority.Join(req)
-	log := m.log.WithFields(logrus.Fields{"node": req.Node, "address": req.NodeIP})
+	log := m.log.WithFields(logrus.Fields{"node": req.Node, "address": req.NodeIPs.First()})
 	if err != nil {
 		log.WithError(err).Warn("node may not join")
 		return resp, err

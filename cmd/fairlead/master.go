@@ -85,11 +85,11 @@ func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *mast
 			m.close()
 		}
 	}()
-	podCIDR, err := netip.ParsePrefix(c.PodCIDR)
+	podCIDR, err := netip.ParsePrefix(c.PodCIDRs.First())
 	if err != nil {
 		return m, fmt.Errorf("configuration: podCIDR: %w", err)
 	}
-	serviceCIDR, err := netip.ParsePrefix(c.ServiceCIDR)
+	serviceCIDR, err := netip.ParsePrefix(c.ServiceCIDRs.First())
 	if err != nil {
 		return m, fmt.Errorf("configuration: serviceCIDR: %w", err)
 	}
@@ -121,10 +121,10 @@ func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *mast
 func controlConfig(c config.Master) (control.Config, error) {
 	var out control.Config
 	var err error
-	if out.ServiceCIDR, err = netip.ParsePrefix(c.ServiceCIDR); err != nil {
+	if out.ServiceCIDR, err = netip.ParsePrefix(c.ServiceCIDRs.First()); err != nil {
 		return out, fmt.Errorf("configuration: serviceCIDR: %w", err)
 	}
-	if out.DNS, err = netip.ParseAddr(c.DNS); err != nil {
+	if out.DNS, err = netip.ParseAddr(c.DNS.First()); err != nil {
 		return out, fmt.Errorf("configuration: dns: %w", err)
 	}
 	out.EvictionAfter = c.EvictionAfter.Duration
@@ -160,7 +160,7 @@ func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
 // Secrets of other sources.
 func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	first, last, _ := m.config.NodePortRange()
-	services, _ := netip.ParsePrefix(m.config.ServiceCIDR) // it was parsed at the start
+	services, _ := netip.ParsePrefix(m.config.ServiceCIDRs.First()) // it was parsed at the start
 	snapshot := m.feed.Snapshot()
 	applied := ""
 	if src, ok := state.Get[*schema.Source](snapshot, "", source); ok {
@@ -201,7 +201,7 @@ func (m *master) openAPI() error {
 		Beside: m.sources.beside(), Ready: m.recovered,
 		Rounds: func() api.Rounds { return api.Rounds(m.loop.Rounds()) }, Aside: func() int { return int(m.aside.Load()) },
 		Door: api.DoorConfig{
-			Cluster:    wire.ClusterInfo{ID: m.authority.ClusterID(), PodCIDR: c.PodCIDR, ServiceCIDR: c.ServiceCIDR, DNS: c.DNS, Domain: c.ClusterDomain},
+			Cluster:    wire.ClusterInfo{ID: m.authority.ClusterID(), PodCIDRs: c.PodCIDRs, ServiceCIDRs: c.ServiceCIDRs, DNS: c.DNS, Domain: c.ClusterDomain},
 			OpenSecret: m.openSecret,
 			Join:       m.join,
 			Renew: func(_ context.Context, node schema.NodeName, req wire.RenewRequest) (wire.JoinResponse, error) {
@@ -237,7 +237,7 @@ func (m *master) openSecret(namespace, name string) (map[string][]byte, bool) {
 }
 
 func (m *master) report(ctx context.Context, node schema.NodeName, r wire.Report) error {
-	record, err := m.authority.SettleAddress(node, r.NodeIP)
+	record, err := m.authority.SettleAddress(node, r.NodeIPs)
 	in := reconciler.NodeReport{PodCIDR: record.PodCIDR.String(), Labels: record.Labels, Report: r}
 	switch {
 	case errors.Is(err, trust.ErrJoinRefused): // the node is told of with it

@@ -179,7 +179,7 @@ func runModels(ctx context.Context, m *master, n int) error {
 
 func modelReport(m *master, i int, name schema.NodeName) reconciler.NodeReport {
 	res := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("20")}
-	r := wire.Report{Node: name, BootID: "b", NodeIP: fmt.Sprintf("192.0.2.%d", i+1), Capacity: res, Allocatable: res}
+	r := wire.Report{Node: name, BootID: "b", NodeIPs: schema.List[string]{fmt.Sprintf("192.0.2.%d", i+1)}, Capacity: res, Allocatable: res}
 	snapshot := m.feed.Snapshot()
 	w := work.For(snapshot, name, wire.ClusterInfo{}, func(string, string) (map[string][]byte, bool) { return nil, true })
 	for _, uid := range slices.Sorted(maps.Keys(w.Pods)) {
@@ -189,7 +189,7 @@ func modelReport(m *master, i int, name schema.NodeName) reconciler.NodeReport {
 		pr.Status = modelStatus(p.Pod, live, fmt.Sprintf("10.112.%d.%d", 4*i, 1+live.CreationTimestamp.Second()))
 		r.Pods = append(r.Pods, pr)
 	}
-	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Address: r.NodeIP, Report: r}
+	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Address: r.NodeIPs.First(), Report: r}
 }
 
 // modelStatus is the status of a pod whose containers run, or wait for an image

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -36,9 +37,9 @@ func must(t testing.TB, err error) {
 func work() *wire.Work {
 	http := wire.ServicePort{Name: "http", Protocol: corev1.ProtocolTCP, Port: 80}
 	return &wire.Work{
-		Cluster: wire.ClusterInfo{PodCIDR: "10.112.0.0/12", ServiceCIDR: "10.96.0.0/16", DNS: "10.96.0.10", Domain: "cluster.local"},
+		Cluster: wire.ClusterInfo{PodCIDRs: schema.List[string]{"10.112.0.0/12"}, ServiceCIDRs: schema.List[string]{"10.96.0.0/16"}, DNS: schema.List[string]{"10.96.0.10"}, Domain: "cluster.local"},
 		Services: map[string]wire.Service{
-			"shop/api": {ClusterIP: "10.96.0.20", Ports: []wire.ServicePort{http, {Protocol: corev1.ProtocolUDP, Port: 9}},
+			"shop/api": {ClusterIPs: schema.List[string]{"10.96.0.20"}, Ports: []wire.ServicePort{http, {Protocol: corev1.ProtocolUDP, Port: 9}},
 				Endpoints: []wire.Endpoint{{IP: "10.112.0.5", Ports: []uint16{8080, 9}}}},
 			"shop/db": {Headless: true, Ports: []wire.ServicePort{{Name: "sql", Protocol: corev1.ProtocolTCP, Port: 5432}},
 				Endpoints: []wire.Endpoint{
@@ -275,7 +276,7 @@ func TestTheTableIsTakenUp(t *testing.T) {
 		t.Error("a table that says the same was replaced")
 	}
 
-	api.ClusterIP = "10.96.0.21"
+	api.ClusterIPs = schema.List[string]{"10.96.0.21"}
 	w.Services["shop/api"] = api
 	must(t, NewTableFile(table).Write(w))
 	eventually(t, has("10.96.0.21"))
@@ -288,7 +289,7 @@ func TestTheTableIsTakenUp(t *testing.T) {
 	bad := w.Services["shop/db"]
 	bad.Endpoints = []wire.Endpoint{{IP: "nonsense", Hostname: "db-0"}}
 	w.Services["shop/db"] = bad
-	api.ClusterIP = "10.96.0.22"
+	api.ClusterIPs = schema.List[string]{"10.96.0.22"}
 	w.Services["shop/api"] = api
 	must(t, NewTableFile(table).Write(w))
 	eventually(t, has("10.96.0.22")) // one bad service takes only itself away

@@ -58,13 +58,13 @@ func newZone(t table, serial uint32) (z *zone, refused, err error) {
 	if z.domain, err = wireName(strings.Split(t.Cluster.Domain, ".")...); err != nil {
 		return nil, nil, fmt.Errorf("cluster domain %q: %w", t.Cluster.Domain, err)
 	}
-	if z.dns, err = netip.ParseAddr(t.Cluster.DNS); err != nil {
+	if z.dns, err = netip.ParseAddr(t.Cluster.DNS.First()); err != nil {
 		return nil, nil, fmt.Errorf("cluster DNS address: %w", err)
 	}
-	if z.podCIDR, err = netip.ParsePrefix(t.Cluster.PodCIDR); err != nil {
+	if z.podCIDR, err = netip.ParsePrefix(t.Cluster.PodCIDRs.First()); err != nil {
 		return nil, nil, fmt.Errorf("pod range: %w", err)
 	}
-	if z.services, err = netip.ParsePrefix(t.Cluster.ServiceCIDR); err != nil {
+	if z.services, err = netip.ParsePrefix(t.Cluster.ServiceCIDRs.First()); err != nil {
 		return nil, nil, fmt.Errorf("service range: %w", err)
 	}
 	z.pod = "\x03pod" + z.domain
@@ -180,12 +180,12 @@ func (z *zone) addService(key string, s wire.Service) error {
 	if s.Headless {
 		return z.addHeadless(target, name, namespace, s)
 	}
-	if s.ClusterIP == "" {
+	if len(s.ClusterIPs) == 0 {
 		return nil // not yet given one
 	}
-	ip, err := netip.ParseAddr(s.ClusterIP)
+	ip, err := netip.ParseAddr(s.ClusterIPs.First())
 	if err != nil || !ip.Is4() {
-		return fmt.Errorf("cluster address %q is not IPv4", s.ClusterIP)
+		return fmt.Errorf("cluster address %q is not IPv4", s.ClusterIPs.First())
 	}
 	z.records(target).a.add(typeA, ip.AsSlice())
 	z.records(reverseName(ip)).ptr.add(typePTR, []byte(target))

@@ -70,7 +70,7 @@ func Cluster(ctx context.Context, server, token string, node schema.NodeName, no
 		return fmt.Errorf("join cluster: %w", err)
 	}
 	var resp wire.JoinResponse
-	req := wire.JoinRequest{Token: t.String(), Node: node, CSR: csr, NodeIP: nodeIP}
+	req := wire.JoinRequest{Token: t.String(), Node: node, CSR: csr, NodeIPs: schema.List[string]{nodeIP}}
 	if err := post(ctx, pinnedTLS(host, t.Pin), strings.TrimSuffix(server, "/")+wire.PathJoin, req, &resp); err != nil {
 		return fmt.Errorf("join cluster at %s: %w", server, err)
 	}

@@ -18,8 +18,11 @@ const (
 	LabelAttempt   = "fairlead/attempt"
 	LabelEpoch     = "fairlead/epoch"
 	LabelRevision  = "fairlead/revision"
-	LabelIP        = "fairlead/ip"
+	LabelIP        = "fairlead/ip" // the pod's addresses
 )
+
+// LabelListSeparator stands between the values of a label that holds several.
+const LabelListSeparator = ","
 
 // ContainerSpec is everything a container runtime needs to create one
 // container. Slices are in the order to use.

@@ -26,7 +26,7 @@ type Data struct {
 // Place is where a pod runs: what fieldRef can ask beyond the pod itself.
 type Place struct {
 	Node   schema.NodeName
-	PodIP  string
+	PodIPs schema.List[string] // one, IPv4
 	HostIP string
 }
 
@@ -232,7 +232,7 @@ func Field(pod *corev1.Pod, path string, at Place) (string, error) {
 	case "spec.serviceAccountName":
 		return pod.Spec.ServiceAccountName, nil
 	case "status.podIP", "status.podIPs":
-		return at.PodIP, nil
+		return at.PodIPs.First(), nil
 	case "status.hostIP", "status.hostIPs":
 		return at.HostIP, nil
 	}

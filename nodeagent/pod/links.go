@@ -71,7 +71,7 @@ func master(services map[string]wire.Service) map[string]string {
 	return out
 }
 
-func hasAddress(s wire.Service) bool { return s.ClusterIP != "" && !s.Headless && len(s.Ports) > 0 }
+func hasAddress(s wire.Service) bool { return len(s.ClusterIPs) > 0 && !s.Headless && len(s.Ports) > 0 }
 
 func linksOf(keys map[string]string, services map[string]wire.Service) []EnvVar {
 	var out []EnvVar
@@ -87,7 +87,7 @@ func variable(name string) string { return strings.ToUpper(strings.ReplaceAll(na
 // linksTo are one service's variables, those that Docker's links had among them.
 func linksTo(prefix string, s wire.Service) []EnvVar {
 	first := strconv.Itoa(int(s.Ports[0].Port))
-	out := []EnvVar{{Name: prefix + "_SERVICE_HOST", Value: s.ClusterIP}, {Name: prefix + "_SERVICE_PORT", Value: first}}
+	out := []EnvVar{{Name: prefix + "_SERVICE_HOST", Value: s.ClusterIPs.First()}, {Name: prefix + "_SERVICE_PORT", Value: first}}
 	for _, p := range s.Ports {
 		if p.Name != "" {
 			out = append(out, EnvVar{Name: prefix + "_SERVICE_PORT_" + variable(p.Name), Value: strconv.Itoa(int(p.Port))})
@@ -95,13 +95,13 @@ func linksTo(prefix string, s wire.Service) []EnvVar {
 	}
 	for i, p := range s.Ports {
 		port, protocol := strconv.Itoa(int(p.Port)), strings.ToLower(string(p.Protocol))
-		url := protocol + "://" + s.ClusterIP + ":" + port // services have IPv4 addresses
+		url := protocol + "://" + s.ClusterIPs.First() + ":" + port // services have IPv4 addresses
 		if i == 0 {
 			out = append(out, EnvVar{Name: prefix + "_PORT", Value: url})
 		}
 		link := prefix + "_PORT_" + port + "_" + strings.ToUpper(protocol)
 		out = append(out, EnvVar{Name: link, Value: url}, EnvVar{Name: link + "_PROTO", Value: protocol},
-			EnvVar{Name: link + "_PORT", Value: port}, EnvVar{Name: link + "_ADDR", Value: s.ClusterIP})
+			EnvVar{Name: link + "_PORT", Value: port}, EnvVar{Name: link + "_ADDR", Value: s.ClusterIPs.First()})
 	}
 	return out
 }

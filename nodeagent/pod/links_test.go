@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -18,12 +19,12 @@ func TestServiceLinks(t *testing.T) {
 	data := Data{
 		ConfigMaps: map[string]map[string][]byte{"shop/conf": {"REDIS_PORT": []byte("of envFrom")}},
 		Services: map[string]wire.Service{
-			"shop/redis":         {ClusterIP: "10.96.0.11", Ports: []wire.ServicePort{tcp(6379, "")}},
-			"shop/my-api":        {ClusterIP: "10.96.0.12", Ports: []wire.ServicePort{tcp(80, "http"), {Name: "quic-alt", Port: 443, Protocol: corev1.ProtocolUDP}}},
+			"shop/redis":         {ClusterIPs: schema.List[string]{"10.96.0.11"}, Ports: []wire.ServicePort{tcp(6379, "")}},
+			"shop/my-api":        {ClusterIPs: schema.List[string]{"10.96.0.12"}, Ports: []wire.ServicePort{tcp(80, "http"), {Name: "quic-alt", Port: 443, Protocol: corev1.ProtocolUDP}}},
 			"shop/peers":         {Headless: true, Ports: []wire.ServicePort{tcp(1, "")}},
 			"shop/waits":         {Ports: []wire.ServicePort{tcp(1, "")}}, // for its address
-			"other/db":           {ClusterIP: "10.96.0.13", Ports: []wire.ServicePort{tcp(5432, "")}},
-			"default/kubernetes": {ClusterIP: "10.96.0.1", Ports: []wire.ServicePort{tcp(443, "https")}},
+			"other/db":           {ClusterIPs: schema.List[string]{"10.96.0.13"}, Ports: []wire.ServicePort{tcp(5432, "")}},
+			"default/kubernetes": {ClusterIPs: schema.List[string]{"10.96.0.1"}, Ports: []wire.ServicePort{tcp(443, "https")}},
 		},
 	}
 	kubernetes := []string{
@@ -74,9 +75,9 @@ func TestServiceLinks(t *testing.T) {
 // A namespace with more services than a program can be told of keeps no container from
 // its start.
 func TestTooManyServiceLinks(t *testing.T) {
-	services := map[string]wire.Service{"default/kubernetes": {ClusterIP: "10.96.0.1", Ports: []wire.ServicePort{{Port: 443, Protocol: "TCP"}}}}
+	services := map[string]wire.Service{"default/kubernetes": {ClusterIPs: schema.List[string]{"10.96.0.1"}, Ports: []wire.ServicePort{{Port: 443, Protocol: "TCP"}}}}
 	for i := range 5000 {
-		services[fmt.Sprintf("shop/service-%d", i)] = wire.Service{ClusterIP: "10.97.0.1", Ports: []wire.ServicePort{{Port: 80, Protocol: "TCP"}}}
+		services[fmt.Sprintf("shop/service-%d", i)] = wire.Service{ClusterIPs: schema.List[string]{"10.97.0.1"}, Ports: []wire.ServicePort{{Port: 80, Protocol: "TCP"}}}
 	}
 	p := podFrom(t, "containers: [{name: c}]")
 	env, err := Env(p, &p.Spec.Containers[0], Data{Services: services}, Place{})

@@ -23,12 +23,12 @@ type Wanted struct {
 // truly runs. It is what the agent keeps on disk between lives, so every time
 // in it is wall clock of this one host.
 type Observed struct {
-	UID       types.UID `json:"uid"`
-	Namespace string    `json:"namespace"`
-	Name      string    `json:"name"`
-	Epoch     int64     `json:"epoch"`
-	IP        string    `json:"ip,omitempty"`
-	BootID    string    `json:"bootID,omitempty"` // of the boot the record was written in
+	UID       types.UID           `json:"uid"`
+	Namespace string              `json:"namespace"`
+	Name      string              `json:"name"`
+	Epoch     int64               `json:"epoch"`
+	IPs       schema.List[string] `json:"ip,omitempty"`     // one, IPv4
+	BootID    string              `json:"bootID,omitempty"` // of the boot the record was written in
 	// StartedAt is when the agent first saw the pod.
 	StartedAt time.Time `json:"startedAt"`
 	// Sandbox and Volumes are what this life of the agent has made or adopted;

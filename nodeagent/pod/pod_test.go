@@ -19,7 +19,7 @@ func TestEnv(t *testing.T) {
 		BinaryKeys: map[string][]string{"shop/conf": {"BIN", "TEXT"}},
 		Secrets:    map[string]map[string][]byte{"shop/key": {"token": []byte("s3cret")}, "shop/bytes": {"latin": {0xe9}}, "shop/nul": {"Z": []byte("a\x00b")}},
 	}
-	at := Place{Node: "n1", PodIP: "10.112.0.5", HostIP: "10.0.0.1"}
+	at := Place{Node: "n1", PodIPs: schema.List[string]{"10.112.0.5"}, HostIP: "10.0.0.1"}
 	tests := []struct{ name, container, want, err string }{
 		{name: "values", container: `env: [{name: A, value: x}, {name: B, value: "$(A)-$(NOT)-$$(A)-$"}]`, want: "A=x B=x-$(NOT)-$(A)-$"},
 		{name: "a later one wins", container: `env: [{name: A, value: x}, {name: A, value: "$(A)y"}]`, want: "A=xy"},
@@ -77,9 +77,9 @@ containers:
   resources: {limits: {cpu: "1"}}`)
 	w := &Wanted{PodWork: wire.PodWork{Pod: p, Epoch: 7, Revision: "main-abc"}}
 	got, err := BuildSpec(w, &p.Spec.Containers[0], 2, Frame{
-		Cluster: "cl", Place: Place{Node: "n1", PodIP: "10.112.0.5"}, Sandbox: Sandbox{Net: "/run/net", IPC: "/run/ipc", UTS: "/run/uts", Shm: "/run/shm"},
+		Cluster: "cl", Place: Place{Node: "n1", PodIPs: schema.List[string]{"10.112.0.5"}}, Sandbox: Sandbox{Net: "/run/net", IPC: "/run/ipc", UTS: "/run/uts", Shm: "/run/shm"},
 		Sources: []string{"/v/conf", "/b/1"}, Files: "/f", LogPath: "/l/2.log", Message: "/m/2",
-		Data: Data{Services: map[string]wire.Service{"shop/db": {ClusterIP: "10.96.0.5", Ports: []wire.ServicePort{{Port: 5432, Protocol: "TCP"}}}}},
+		Data: Data{Services: map[string]wire.Service{"shop/db": {ClusterIPs: schema.List[string]{"10.96.0.5"}, Ports: []wire.ServicePort{{Port: 5432, Protocol: "TCP"}}}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func TestSubPath(t *testing.T) {
 }
 
 func TestFiles(t *testing.T) {
-	cluster := wire.ClusterInfo{DNS: "10.96.0.10", Domain: "cluster.local"}
+	cluster := wire.ClusterInfo{DNS: schema.List[string]{"10.96.0.10"}, Domain: "cluster.local"}
 	node := "nameserver 192.0.2.1\nsearch example.org\noptions rotate\n"
 	tests := []struct{ spec, want string }{
 		{"{}", "nameserver 10.96.0.10\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"},

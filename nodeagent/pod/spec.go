@@ -74,7 +74,7 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 			LabelAttempt:   strconv.Itoa(attempt),
 			LabelEpoch:     strconv.FormatInt(w.Epoch, 10),
 			LabelRevision:  w.Revision,
-			LabelIP:        f.Place.PodIP,
+			LabelIP:        strings.Join(f.Place.PodIPs, LabelListSeparator),
 		},
 		Sandbox:    f.Sandbox,
 		Env:        env,

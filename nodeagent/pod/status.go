@@ -21,8 +21,9 @@ func Status(w *Wanted, o *Observed, hostIP string, now time.Time) corev1.PodStat
 		StartTime: &metav1.Time{Time: o.StartedAt},
 		QOSClass:  pod.Status.QOSClass,
 	}
-	if o.IP != "" {
-		s.PodIP, s.PodIPs = o.IP, []corev1.PodIP{{IP: o.IP}}
+	s.PodIP = o.IPs.First()
+	for _, ip := range o.IPs {
+		s.PodIPs = append(s.PodIPs, corev1.PodIP{IP: ip})
 	}
 	init := initialized(pod, o)
 	for i := range pod.Spec.InitContainers {

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -135,7 +136,7 @@ func testContract(t *testing.T, n node) {
 	a := wire.Endpoint{IP: addrA, Node: "n1", Ports: []uint16{8080}}
 	b := wire.Endpoint{IP: addrB, Node: "n2", Ports: []uint16{8080}}
 	service := func(ip string, nodePort uint16, local bool, endpoints ...wire.Endpoint) wire.Service {
-		return wire.Service{ClusterIP: ip, Endpoints: endpoints,
+		return wire.Service{ClusterIPs: schema.List[string]{ip}, Endpoints: endpoints,
 			Ports: []wire.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80, NodePort: nodePort, ExternalLocal: local}}}
 	}
 	services := func(web ...wire.Endpoint) map[string]wire.Service {

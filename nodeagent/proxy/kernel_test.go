@@ -165,8 +165,8 @@ func TestOneTransactionOrNone(t *testing.T) {
 func TestWhatCannotBeProgrammedIsNamed(t *testing.T) {
 	p := openIn(t, newSpace(t))
 	table := exampleTable()
-	table.Services["bad/address"] = wire.Service{ClusterIP: "fd00::1", Ports: []wire.ServicePort{{Port: 80}}}
-	table.Services["shop/zz-thief"] = wire.Service{ClusterIP: "10.96.0.20", Ports: []wire.ServicePort{{Port: 80, NodePort: 30080}},
+	table.Services["bad/address"] = wire.Service{ClusterIPs: schema.List[string]{"fd00::1"}, Ports: []wire.ServicePort{{Port: 80}}}
+	table.Services["shop/zz-thief"] = wire.Service{ClusterIPs: schema.List[string]{"10.96.0.20"}, Ports: []wire.ServicePort{{Port: 80, NodePort: 30080}},
 		Endpoints: []wire.Endpoint{{IP: "10.112.0.99", Ports: []uint16{1}}}}
 	changed, err := p.Set(table)
 	if !changed || !errors.As(err, new(*PartialError)) {
@@ -210,7 +210,7 @@ func tables() *rapid.Generator[Table] {
 }
 
 func drawService(t *rapid.T, i int) wire.Service {
-	s := wire.Service{ClusterIP: fmt.Sprintf("10.96.1.%d", rapid.IntRange(1, 8).Draw(t, "ip"))}
+	s := wire.Service{ClusterIPs: schema.List[string]{fmt.Sprintf("10.96.1.%d", rapid.IntRange(1, 8).Draw(t, "ip"))}}
 	for range rapid.IntRange(0, 2).Draw(t, "ports") {
 		s.Ports = append(s.Ports, wire.ServicePort{
 			Protocol: rapid.SampledFrom([]corev1.Protocol{"TCP", "UDP", "SCTP"}).Draw(t, "protocol"),
@@ -373,7 +373,7 @@ func bigTable(n int) Table {
 			a := 3*i + j
 			endpoints = append(endpoints, wire.Endpoint{IP: fmt.Sprintf("10.%d.%d.%d", 112+a>>16, a>>8&255, a&255), Ports: []uint16{8080}, Node: schema.NodeName(fmt.Sprintf("n%d", a%100))})
 		}
-		t.Services[fmt.Sprintf("ns-%d/service-%d", i%50, i)] = wire.Service{ClusterIP: fmt.Sprintf("10.96.%d.%d", i>>8, i&255),
+		t.Services[fmt.Sprintf("ns-%d/service-%d", i%50, i)] = wire.Service{ClusterIPs: schema.List[string]{fmt.Sprintf("10.96.%d.%d", i>>8, i&255)},
 			Ports: []wire.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}}, Endpoints: endpoints}
 	}
 	return t

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -55,10 +56,10 @@ func testPackets(t *testing.T, c *cluster, bridgeNetfilter string) {
 	a, b, client := c.pod(n1, "a", 5), c.pod(n2, "b", 5), c.pod(n1, "client", 6)
 	ports := []wire.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP, NodePort: 30080}, {Name: "u", Port: 53, Protocol: corev1.ProtocolUDP}}
 	services := map[string]wire.Service{
-		"default/web":   {ClusterIP: "10.96.1.1", Ports: ports, Endpoints: []wire.Endpoint{a.endpoint(8080, 8080), b.endpoint(8080, 8080)}},
-		"default/self":  {ClusterIP: "10.96.1.2", Ports: ports[:1:1], Endpoints: []wire.Endpoint{a.endpoint(8080)}},
-		"default/empty": {ClusterIP: "10.96.1.3", Ports: []wire.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP}}},
-		"default/local": {ClusterIP: "10.96.1.4", Ports: []wire.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP, NodePort: 30090, ExternalLocal: true}},
+		"default/web":   {ClusterIPs: schema.List[string]{"10.96.1.1"}, Ports: ports, Endpoints: []wire.Endpoint{a.endpoint(8080, 8080), b.endpoint(8080, 8080)}},
+		"default/self":  {ClusterIPs: schema.List[string]{"10.96.1.2"}, Ports: ports[:1:1], Endpoints: []wire.Endpoint{a.endpoint(8080)}},
+		"default/empty": {ClusterIPs: schema.List[string]{"10.96.1.3"}, Ports: []wire.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP}}},
+		"default/local": {ClusterIPs: schema.List[string]{"10.96.1.4"}, Ports: []wire.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP, NodePort: 30090, ExternalLocal: true}},
 			Endpoints: []wire.Endpoint{b.endpoint(8080)}},
 	}
 	self := services["default/self"]
@@ -145,7 +146,7 @@ func TestEndpointGoes(t *testing.T) {
 	c := newCluster(t, "0")
 	n1 := c.nodes[0]
 	a, b, client := c.pod(n1, "a", 5), c.pod(c.nodes[1], "b", 5), c.pod(n1, "client", 6)
-	service := wire.Service{ClusterIP: "10.96.1.1",
+	service := wire.Service{ClusterIPs: schema.List[string]{"10.96.1.1"},
 		Ports:     []wire.ServicePort{{Name: "t", Port: 80, Protocol: corev1.ProtocolTCP}, {Name: "u", Port: 53, Protocol: corev1.ProtocolUDP}},
 		Endpoints: []wire.Endpoint{b.endpoint(8080, 8080)}}
 	set := func(endpoints ...wire.Endpoint) {
@@ -212,7 +213,7 @@ func TestNoConnectionIsLost(t *testing.T) {
 	}
 	client := c.pod(n1, "client", 6)
 	set := func(k int) {
-		c.set(map[string]wire.Service{"default/web": {ClusterIP: "10.96.1.1", Ports: []wire.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP}}, Endpoints: pods[:k]}})
+		c.set(map[string]wire.Service{"default/web": {ClusterIPs: schema.List[string]{"10.96.1.1"}, Ports: []wire.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP}}, Endpoints: pods[:k]}})
 	}
 	set(4)
 	stop, lost := make(chan struct{}), make(chan error, 1)

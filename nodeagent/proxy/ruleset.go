@@ -132,7 +132,7 @@ func findService(services []*service, name string) (int, bool) {
 // sameService compares what the ruleset depends on; slices that are one and the
 // same are not looked into.
 func sameService(a, b wire.Service) bool {
-	return a.ClusterIP == b.ClusterIP && a.Headless == b.Headless &&
+	return slices.Equal(a.ClusterIPs, b.ClusterIPs) && a.Headless == b.Headless &&
 		sameSlice(a.Ports, b.Ports, func(x, y wire.ServicePort) bool { return x == y }) &&
 		sameSlice(a.Endpoints, b.Endpoints, func(x, y wire.Endpoint) bool {
 			return x.IP == y.IP && x.Node == y.Node && slices.Equal(x.Ports, y.Ports)
@@ -161,8 +161,8 @@ func compileService(name string, w wire.Service, node schema.NodeName) *service 
 		}
 	}
 	cluster, err := ip4{}, error(nil)
-	if !w.Headless && w.ClusterIP != "" {
-		if cluster, err = parseIP4(w.ClusterIP); err != nil {
+	if !w.Headless && len(w.ClusterIPs) > 0 {
+		if cluster, err = parseIP4(w.ClusterIPs.First()); err != nil {
 			s.refused = append(s.refused, fmt.Errorf("service %s: cluster address: %w", name, err))
 		}
 	}

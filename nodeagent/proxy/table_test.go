@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -15,13 +16,13 @@ func exampleTable() Table {
 		Node: "n1", NodeIP: netip.MustParseAddr("10.9.0.1"),
 		PodCIDR: netip.MustParsePrefix("10.112.0.0/22"), ClusterPodCIDR: netip.MustParsePrefix("10.112.0.0/12"),
 		Services: map[string]wire.Service{
-			"shop/web": {ClusterIP: "10.96.0.20",
+			"shop/web": {ClusterIPs: schema.List[string]{"10.96.0.20"},
 				Ports: []wire.ServicePort{{Name: "http", Protocol: corev1.ProtocolTCP, Port: 80, NodePort: 30080}},
 				Endpoints: []wire.Endpoint{
 					{IP: "10.112.0.5", Ports: []uint16{8080}, Node: "n1", Pod: "web-a"},
 					{IP: "10.112.4.5", Ports: []uint16{8080}, Node: "n2", Pod: "web-b"},
 				}},
-			"shop/edge": {ClusterIP: "10.96.0.21",
+			"shop/edge": {ClusterIPs: schema.List[string]{"10.96.0.21"},
 				Ports: []wire.ServicePort{{Name: "https", Protocol: corev1.ProtocolTCP, Port: 443, NodePort: 30443, ExternalLocal: true}},
 				Endpoints: []wire.Endpoint{
 					{IP: "10.112.0.6", Ports: []uint16{8443}, Node: "n1", Pod: "edge-a"},
@@ -29,8 +30,8 @@ func exampleTable() Table {
 				}},
 			"shop/db": {Headless: true, Ports: []wire.ServicePort{{Port: 5432}},
 				Endpoints: []wire.Endpoint{{IP: "10.112.0.7", Ports: []uint16{5432}, Node: "n1", Pod: "db-0"}}},
-			"shop/queue": {ClusterIP: "10.96.0.22", Ports: []wire.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 5672}}},
-			"kube/names": {ClusterIP: "10.96.0.23", Ports: []wire.ServicePort{{Protocol: corev1.ProtocolUDP, Port: 53}, {Protocol: corev1.ProtocolSCTP, Port: 54}},
+			"shop/queue": {ClusterIPs: schema.List[string]{"10.96.0.22"}, Ports: []wire.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 5672}}},
+			"kube/names": {ClusterIPs: schema.List[string]{"10.96.0.23"}, Ports: []wire.ServicePort{{Protocol: corev1.ProtocolUDP, Port: 53}, {Protocol: corev1.ProtocolSCTP, Port: 54}},
 				Endpoints: []wire.Endpoint{{IP: "10.112.4.7", Ports: []uint16{5353, 0}, Node: "n2", Pod: "names-0"}}},
 		},
 		HostPorts: []pod.HostPort{

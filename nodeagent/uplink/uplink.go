@@ -429,7 +429,7 @@ func merge(old *wire.Work, set wire.Items, gone []string) (*wire.Work, map[strin
 	}
 	work := *old
 	if changed["node"] {
-		work.Node, work.Cluster, work.PodCIDR = fresh.Node, fresh.Cluster, fresh.PodCIDR
+		work.Node, work.Cluster, work.PodCIDRs = fresh.Node, fresh.Cluster, fresh.PodCIDRs
 	}
 	work.Peers = merged(work.Peers, fresh.Peers, missing["peers"], changed["peers"])
 	work.Pods = merged(work.Pods, fresh.Pods, missing["pods"], changed["pods"])

@@ -35,7 +35,7 @@ func quiet() *logrus.Entry {
 
 func work(pods, services int) *wire.Work {
 	w := &wire.Work{
-		Node: "n1", PodCIDR: "10.112.0.0/22", Peers: map[schema.NodeName]wire.Peer{"n2": {NodeIP: "10.0.0.2"}},
+		Node: "n1", PodCIDRs: schema.List[string]{"10.112.0.0/22"}, Peers: map[schema.NodeName]wire.Peer{"n2": {NodeIPs: schema.List[string]{"10.0.0.2"}}},
 		Pods: map[types.UID]wire.PodWork{}, ConfigMaps: map[string]map[string][]byte{}, Secrets: map[string]map[string][]byte{}, Services: map[string]wire.Service{},
 	}
 	for i := range pods {
@@ -43,7 +43,7 @@ func work(pods, services int) *wire.Work {
 		w.Pods[uid] = wire.PodWork{Pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("p%d", i), UID: uid}}, Epoch: int64(i)}
 	}
 	for i := range services {
-		w.Services[fmt.Sprintf("default/s%d", i)] = wire.Service{ClusterIP: fmt.Sprintf("10.96.0.%d", i)}
+		w.Services[fmt.Sprintf("default/s%d", i)] = wire.Service{ClusterIPs: schema.List[string]{fmt.Sprintf("10.96.0.%d", i)}}
 	}
 	return w
 }

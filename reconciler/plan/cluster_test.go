@@ -100,7 +100,7 @@ func (c *cluster) rest(first ...reconciler.Input) {
 
 func (c *cluster) report(i int, node model) reconciler.NodeReport {
 	res := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(node.cpu), corev1.ResourceMemory: resource.MustParse(node.memory), corev1.ResourcePods: resource.MustParse("20")}
-	r := wire.Report{Node: node.name, BootID: "b", NodeIP: fmt.Sprintf("192.0.2.%d", i+1), Capacity: res, Allocatable: res, Labels: node.labels}
+	r := wire.Report{Node: node.name, BootID: "b", NodeIPs: schema.List[string]{fmt.Sprintf("192.0.2.%d", i+1)}, Capacity: res, Allocatable: res, Labels: node.labels}
 	w := work.For(c.machine.Snapshot(), node.name, wire.ClusterInfo{}, func(string, string) (map[string][]byte, bool) { return nil, true })
 	for _, uid := range slices.Sorted(maps.Keys(w.Pods)) {
 		p := w.Pods[uid]
@@ -108,7 +108,7 @@ func (c *cluster) report(i int, node model) reconciler.NodeReport {
 			UID: uid, Namespace: p.Pod.Namespace, Name: p.Pod.Name, Epoch: p.Epoch, Gone: p.Drained, Status: c.running(i, p.Pod),
 		})
 	}
-	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Address: r.NodeIP, Report: r}
+	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Address: r.NodeIPs.First(), Report: r}
 }
 
 // running is a ready pod's status; it stays the same once it was told.

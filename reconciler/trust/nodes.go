@@ -37,19 +37,20 @@ const (
 // labels.
 type NodeRecord struct {
 	Name       schema.NodeName
-	PodCIDR    netip.Prefix
-	Address    netip.Addr        // the zero Addr until it is settled
+	PodCIDR    netip.Prefix      // IPv4
+	Address    netip.Addr        // IPv4; the zero Addr until it is settled
 	Labels     map[string]string // shared; do not change it
 	Registered time.Time
 }
 
-// registration is a node in nodes.json.
+// registration is a node in nodes.json. Its lists have one for each family of
+// addresses: IPv4 so far.
 type registration struct {
-	PodCIDR    netip.Prefix      `json:"podCIDR"`
-	Address    netip.Addr        `json:"address,omitzero"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	Registered time.Time         `json:"registered"`
-	Key        string            `json:"key"` // hash of the node's public key
+	PodCIDRs   schema.List[netip.Prefix] `json:"podCIDR"`
+	Addresses  schema.List[netip.Addr]   `json:"address,omitempty"`
+	Labels     map[string]string         `json:"labels,omitempty"`
+	Registered time.Time                 `json:"registered"`
+	Key        string                    `json:"key"` // hash of the node's public key
 }
 
 // Nodes lists the registered nodes by name.
@@ -72,7 +73,7 @@ func (a *Authority) Node(name schema.NodeName) (NodeRecord, bool) {
 }
 
 func (r registration) record(name schema.NodeName) NodeRecord {
-	return NodeRecord{Name: name, PodCIDR: r.PodCIDR, Address: r.Address, Labels: r.Labels, Registered: r.Registered}
+	return NodeRecord{Name: name, PodCIDR: r.PodCIDRs.First(), Address: r.Addresses.First(), Labels: r.Labels, Registered: r.Registered}
 }
 
 // ErrJoinRefused is wrapped by every answer of Join and Renew that is the
@@ -185,14 +186,16 @@ func (a *Authority) register(req wire.JoinRequest, key string, token *storedToke
 		if known && r.Key != key && !vouched {
 			return refused("a node of this name has joined with another key; if this machine replaces it, make a token with `fairlead token --node %s`, else give the machine another nodeName", req.Node)
 		}
-		var err error
 		if !known {
-			if r.PodCIDR, err = firstFree(a.cfg.PodCIDR, nodes); err != nil {
+			cidr, err := firstFree(a.cfg.PodCIDR, nodes)
+			if err != nil {
 				return err
 			}
+			r.PodCIDRs = schema.List[netip.Prefix]{cidr}
 			r.Registered = a.cfg.Now().UTC().Truncate(time.Second)
 		}
-		if r.Address, err = a.joinAddress(req, r.Address, vouched, nodes); err != nil {
+		var err error
+		if r.Addresses, err = a.joinAddresses(req, r.Addresses, vouched, nodes); err != nil {
 			return err
 		}
 		r.Key, r.Labels = key, token.Labels
@@ -201,17 +204,26 @@ func (a *Authority) register(req wire.JoinRequest, key string, token *storedToke
 	})
 }
 
-// joinAddress is the address of a node that joins: the one it asks for, if that is
-// free and the node has no other, or is vouched for by a token of its own.
-func (a *Authority) joinAddress(req wire.JoinRequest, have netip.Addr, vouched bool, nodes map[schema.NodeName]registration) (netip.Addr, error) {
-	if req.NodeIP == "" {
+// joinAddresses are those of a node that joins: what it asks for, if that is free and
+// the node has no other, or is vouched for by a token of its own.
+func (a *Authority) joinAddresses(req wire.JoinRequest, have schema.List[netip.Addr], vouched bool, nodes map[schema.NodeName]registration) (schema.List[netip.Addr], error) {
+	if req.NodeIPs.First() == "" {
 		return have, nil // the agent is of a version that says it in its reports only
 	}
-	addr, err := a.freeAddress(req.Node, req.NodeIP, nodes)
-	if err == nil && have.IsValid() && have != addr && !vouched {
-		err = refused("the node is registered with address %s, not %s; to change it, join with a token made with `fairlead token --node %s`", have, addr, req.Node)
+	want, err := a.freeAddresses(req.Node, req.NodeIPs, nodes)
+	if err == nil && len(have) > 0 && !slices.Equal(have, want) && !vouched {
+		err = refused("the node is registered with address %s, not %s; to change it, join with a token made with `fairlead token --node %s`", have.First(), want.First(), req.Node)
 	}
-	return addr, err
+	return want, err
+}
+
+// freeAddresses reads the addresses that a node may have: one, IPv4.
+func (a *Authority) freeAddresses(node schema.NodeName, texts schema.List[string], nodes map[schema.NodeName]registration) (schema.List[netip.Addr], error) {
+	if len(texts) > 1 {
+		return nil, refused("nodeIP has %d addresses: a node has one, IPv4", len(texts))
+	}
+	addr, err := a.freeAddress(node, texts.First(), nodes)
+	return schema.List[netip.Addr]{addr}, err
 }
 
 // freeAddress reads an address that a node may have.
@@ -226,7 +238,7 @@ func (a *Authority) freeAddress(node schema.NodeName, text string, nodes map[sch
 		return netip.Addr{}, refused("nodeIP %s is in the range of services, %s", addr, a.cfg.ServiceCIDR)
 	}
 	for _, other := range slices.Sorted(maps.Keys(nodes)) {
-		if other != node && nodes[other].Address == addr {
+		if other != node && slices.Contains(nodes[other].Addresses, addr) {
 			return netip.Addr{}, refused("nodeIP %s is that of node %s: give this machine another, or let it join as %s; a node that is gone for good is taken out of the registry, %s", addr, other, other, fileNodes)
 		}
 	}
@@ -238,7 +250,7 @@ var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 // SettleAddress gives a node that has none, because it joined before addresses were
 // registered, the address it reports, and returns the node. An error that wraps
 // ErrJoinRefused says why it may not have that one. A node that has one keeps it.
-func (a *Authority) SettleAddress(node schema.NodeName, reported string) (NodeRecord, error) {
+func (a *Authority) SettleAddress(node schema.NodeName, reported schema.List[string]) (NodeRecord, error) {
 	record, ok := a.Node(node)
 	switch {
 	case !ok:
@@ -249,11 +261,11 @@ func (a *Authority) SettleAddress(node schema.NodeName, reported string) (NodeRe
 	err := a.locked(func() error {
 		return a.changeRegistry(func(nodes map[schema.NodeName]registration) error {
 			r, ok := nodes[node]
-			if !ok || r.Address.IsValid() {
+			if !ok || len(r.Addresses) > 0 {
 				return nil
 			}
 			var err error
-			if r.Address, err = a.freeAddress(node, reported, nodes); err != nil {
+			if r.Addresses, err = a.freeAddresses(node, reported, nodes); err != nil {
 				return err
 			}
 			nodes[node] = r
@@ -291,7 +303,7 @@ func (a *Authority) changeRegistry(change func(nodes map[schema.NodeName]registr
 }
 
 func (r registration) equal(o registration) bool {
-	return r.PodCIDR == o.PodCIDR && r.Address == o.Address && r.Registered.Equal(o.Registered) && r.Key == o.Key && maps.Equal(r.Labels, o.Labels)
+	return slices.Equal(r.PodCIDRs, o.PodCIDRs) && slices.Equal(r.Addresses, o.Addresses) && r.Registered.Equal(o.Registered) && r.Key == o.Key && maps.Equal(r.Labels, o.Labels)
 }
 
 // firstFree is the lowest slice of the cluster's range that no node has.
@@ -301,7 +313,7 @@ func firstFree(cluster netip.Prefix, nodes map[schema.NodeName]registration) (ne
 	}
 	taken := make(map[netip.Prefix]bool, len(nodes))
 	for _, r := range nodes {
-		taken[r.PodCIDR] = true
+		taken[r.PodCIDRs.First()] = true
 	}
 	count := 1 << (nodeBits - cluster.Bits())
 	for i := range count {
@@ -326,8 +338,8 @@ func checkRange(cluster netip.Prefix, nodes map[schema.NodeName]registration) er
 		return fmt.Errorf("pod range %s: want an IPv4 range of /%d or larger", cluster, nodeBits)
 	}
 	for _, name := range slices.Sorted(maps.Keys(nodes)) {
-		if !cluster.Contains(nodes[name].PodCIDR.Addr()) {
-			return fmt.Errorf("pod range %s: node %s is registered with %s, which is outside", cluster, name, nodes[name].PodCIDR)
+		if given := nodes[name].PodCIDRs.First(); !cluster.Contains(given.Addr()) {
+			return fmt.Errorf("pod range %s: node %s is registered with %s, which is outside", cluster, name, given)
 		}
 	}
 	return nil

@@ -27,7 +27,7 @@ func registryWith(t *testing.T) (*Authority, *ecdsa.PrivateKey) {
 
 func joinAt(t *testing.T, a *Authority, token string, node schema.NodeName, address string, key *ecdsa.PrivateKey) error {
 	t.Helper()
-	_, err := a.Join(wire.JoinRequest{Token: token, Node: node, CSR: csr(t, key, "node:"+string(node)), NodeIP: address})
+	_, err := a.Join(wire.JoinRequest{Token: token, Node: node, CSR: csr(t, key, "node:"+string(node)), NodeIPs: schema.List[string]{address}})
 	return err
 }
 
@@ -106,7 +106,7 @@ func TestSettleAddress(t *testing.T) {
 		{"n2", "192.0.2.2", "", "192.0.2.2"},
 		{"n2", "192.0.2.3", "", "192.0.2.2"},
 	} {
-		got, err := a.SettleAddress(step.node, step.reported)
+		got, err := a.SettleAddress(step.node, schema.List[string]{step.reported})
 		if step.refused == "" && err != nil || step.refused != "" && (!errors.Is(err, ErrJoinRefused) || !strings.Contains(err.Error(), step.refused)) {
 			t.Errorf("%s reports %s: %v, want %q", step.node, step.reported, err, step.refused)
 		}
@@ -114,7 +114,7 @@ func TestSettleAddress(t *testing.T) {
 			t.Errorf("%s reports %s and has %s, want %s", step.node, step.reported, got.Address, step.want)
 		}
 	}
-	if _, err := a.SettleAddress("n3", "192.0.2.3"); err == nil || errors.Is(err, ErrJoinRefused) {
+	if _, err := a.SettleAddress("n3", schema.List[string]{"192.0.2.3"}); err == nil || errors.Is(err, ErrJoinRefused) {
 		t.Errorf("of a node that is not registered: %v", err)
 	}
 }

@@ -485,20 +485,20 @@ func TestRanges(t *testing.T) {
 				rt.Fatal(err)
 			}
 			for name, other := range nodes {
-				if r.Overlaps(other.PodCIDR) {
-					rt.Fatalf("%s overlaps %s of %s", r, other.PodCIDR, name)
+				if r.Overlaps(other.PodCIDRs.First()) {
+					rt.Fatalf("%s overlaps %s of %s", r, other.PodCIDRs.First(), name)
 				}
 			}
 			if !cluster.Contains(r.Addr()) || r.Bits() != nodeBits {
 				rt.Fatalf("%s is not a slice of %s", r, cluster)
 			}
-			nodes[schema.NodeName(fmt.Sprint(i))] = registration{PodCIDR: r}
+			nodes[schema.NodeName(fmt.Sprint(i))] = registration{PodCIDRs: schema.List[netip.Prefix]{r}}
 		}
 		if r, err := firstFree(cluster, nodes); err == nil {
 			rt.Fatalf("%s was given from a full range", r)
 		}
 		gone := schema.NodeName(fmt.Sprint(rapid.IntRange(0, len(nodes)-1).Draw(rt, "gone")))
-		want := nodes[gone].PodCIDR
+		want := nodes[gone].PodCIDRs.First()
 		delete(nodes, gone)
 		if got, err := firstFree(cluster, nodes); err != nil || got != want {
 			rt.Fatalf("got %s, %v, want the free one, %s", got, err, want)

@@ -53,7 +53,7 @@ func Own(r state.Reader, node schema.NodeName, cluster wire.ClusterInfo, open Se
 		ConfigMaps: map[string]map[string][]byte{}, Secrets: map[string]map[string][]byte{},
 	}
 	if n, ok := state.Get[*corev1.Node](r, "", string(node)); ok {
-		w.PodCIDR = n.Spec.PodCIDR
+		w.PodCIDRs = n.Spec.PodCIDRs
 	}
 	opened = true
 	for pod := range state.By[*corev1.Pod](r, state.PodsByNode, string(node)) {
@@ -124,7 +124,7 @@ func configMapData(cm *corev1.ConfigMap) map[string][]byte {
 func PeerOf(n *corev1.Node) (wire.Peer, bool) {
 	for _, a := range n.Status.Addresses {
 		if a.Type == corev1.NodeInternalIP && n.Spec.PodCIDR != "" {
-			return wire.Peer{NodeIP: a.Address, PodCIDR: n.Spec.PodCIDR}, true
+			return wire.Peer{NodeIPs: schema.List[string]{a.Address}, PodCIDRs: n.Spec.PodCIDRs}, true
 		}
 	}
 	return wire.Peer{}, false
@@ -142,7 +142,7 @@ func ServiceOf(r state.Reader, namespace, name string) (wire.Service, bool) {
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		out.Headless = true
 	} else {
-		out.ClusterIP = svc.Spec.ClusterIP
+		out.ClusterIPs = svc.Spec.ClusterIPs
 	}
 	for i, p := range svc.Spec.Ports {
 		out.Ports[i] = wire.ServicePort{

@@ -25,7 +25,7 @@ func snapshot(objs ...schema.Object) *state.Snapshot {
 }
 
 func node(name, ip, cidr string) *corev1.Node {
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{PodCIDR: cidr}}
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{PodCIDR: cidr, PodCIDRs: []string{cidr}}}
 	if ip != "" {
 		n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}}
 	}
@@ -71,8 +71,8 @@ func TestForTellsANodeItsOwnAndNothingElse(t *testing.T) {
 		return out
 	}
 	want := wire.Work{
-		Node: "n1", Cluster: wire.ClusterInfo{ID: "c"}, PodCIDR: "10.1.0.0/24",
-		Peers: map[schema.NodeName]wire.Peer{"n2": {NodeIP: "10.0.0.2", PodCIDR: "10.1.1.0/24"}},
+		Node: "n1", Cluster: wire.ClusterInfo{ID: "c"}, PodCIDRs: schema.List[string]{"10.1.0.0/24"},
+		Peers: map[schema.NodeName]wire.Peer{"n2": {NodeIPs: schema.List[string]{"10.0.0.2"}, PodCIDRs: schema.List[string]{"10.1.1.0/24"}}},
 		Pods: map[types.UID]wire.PodWork{
 			"uid-mine":  {Pod: bare(mine), Epoch: 7, Revision: "main-0123456789ab"},
 			"uid-going": {Pod: bare(going), Epoch: 7, Revision: "main-0123456789ab", Drained: true},
@@ -144,8 +144,8 @@ func TestServiceOf(t *testing.T) {
 		none bool
 	}{
 		{
-			name: "ready endpoints of all slices, in the order of addresses", spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1"},
-			want: wire.Service{ClusterIP: "10.96.0.1", Ports: wirePorts, Endpoints: []wire.Endpoint{
+			name: "ready endpoints of all slices, in the order of addresses", spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1", ClusterIPs: []string{"10.96.0.1"}},
+			want: wire.Service{ClusterIPs: schema.List[string]{"10.96.0.1"}, Ports: wirePorts, Endpoints: []wire.Endpoint{
 				ready("10.1.0.9", "a", 8080), ready("10.1.0.10", "c", 8080), ready("10.1.0.12", "d", 9090),
 			}},
 		},

@@ -72,9 +72,9 @@ type Items map[string]json.RawMessage
 
 // head is the part of Work that is not a map.
 type head struct {
-	Node    schema.NodeName `json:"node"`
-	Cluster ClusterInfo     `json:"cluster"`
-	PodCIDR string          `json:"podCIDR"`
+	Node     schema.NodeName     `json:"node"`
+	Cluster  ClusterInfo         `json:"cluster"`
+	PodCIDRs schema.List[string] `json:"podCIDR"`
 }
 
 // Split takes w apart. Join is its inverse.
@@ -87,7 +87,7 @@ func Split(w *Work) Items {
 		}
 		items[key] = data
 	}
-	put("node", head{w.Node, w.Cluster, w.PodCIDR})
+	put("node", head{w.Node, w.Cluster, w.PodCIDRs})
 	for k, v := range w.Peers {
 		put("peers/"+string(k), v)
 	}
@@ -124,7 +124,7 @@ func Join(items Items) (*Work, error) {
 		case "node":
 			var h head
 			err = json.Unmarshal(data, &h)
-			w.Node, w.Cluster, w.PodCIDR = h.Node, h.Cluster, h.PodCIDR
+			w.Node, w.Cluster, w.PodCIDRs = h.Node, h.Cluster, h.PodCIDRs
 		case "peers":
 			err = into(w.Peers, schema.NodeName(name), data)
 		case "pods":

@@ -17,7 +17,7 @@ import (
 
 func drawWork(t *rapid.T, label string) *Work {
 	w := &Work{
-		Node: "n1", PodCIDR: "10.112.0.0/22", Cluster: ClusterInfo{ID: "c", Domain: "cluster.local"},
+		Node: "n1", PodCIDRs: schema.List[string]{"10.112.0.0/22"}, Cluster: ClusterInfo{ID: "c", Domain: "cluster.local"},
 		Peers: map[schema.NodeName]Peer{}, Pods: map[types.UID]PodWork{}, ConfigMaps: map[string]map[string][]byte{},
 		Secrets: map[string]map[string][]byte{}, Services: map[string]Service{},
 	}
@@ -26,12 +26,12 @@ func drawWork(t *rapid.T, label string) *Work {
 		w.Pods[uid] = PodWork{Pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: rapid.SampledFrom([]string{"x", "y"}).Draw(t, label+" name"), UID: uid}}, Epoch: rapid.Int64Range(1, 3).Draw(t, label+" epoch")}
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, label+" services") {
-		w.Services[fmt.Sprintf("a/s%d", i)] = Service{ClusterIP: rapid.SampledFrom([]string{"10.96.0.1", "10.96.0.2"}).Draw(t, label+" ip"), Ports: []ServicePort{}}
+		w.Services[fmt.Sprintf("a/s%d", i)] = Service{ClusterIPs: schema.List[string]{rapid.SampledFrom([]string{"10.96.0.1", "10.96.0.2"}).Draw(t, label+" ip")}, Ports: []ServicePort{}}
 	}
 	if rapid.Bool().Draw(t, label+" config") {
 		w.ConfigMaps["a/c"] = map[string][]byte{"k": {0, 1, 2}}
 		w.BinaryKeys = map[string][]string{"a/c": {"k"}}
-		w.Peers["n2"] = Peer{NodeIP: "192.0.2.2", PodCIDR: "10.112.4.0/22"}
+		w.Peers["n2"] = Peer{NodeIPs: schema.List[string]{"192.0.2.2"}, PodCIDRs: schema.List[string]{"10.112.4.0/22"}}
 	}
 	return w
 }

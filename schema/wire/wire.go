@@ -21,7 +21,7 @@ import (
 type Work struct {
 	Node       schema.NodeName              `json:"node"`
 	Cluster    ClusterInfo                  `json:"cluster"`
-	PodCIDR    string                       `json:"podCIDR"`              // this node's range, IPv4
+	PodCIDRs   schema.List[string]          `json:"podCIDR"`              // this node's ranges: one, IPv4
 	Peers      map[schema.NodeName]Peer     `json:"peers"`                // the other nodes
 	Pods       map[types.UID]PodWork        `json:"pods"`                 // pods bound to this node
 	ConfigMaps map[string]map[string][]byte `json:"configMaps"`           // "namespace/name" -> key -> bytes, those the pods reference
@@ -30,19 +30,21 @@ type Work struct {
 	Services   map[string]Service           `json:"services"`             // "namespace/name", all of the cluster
 }
 
-// ClusterInfo is the configuration every node shares.
+// ClusterInfo is the configuration every node shares. Each of its lists of addresses
+// has one for each family; IPv4 is the only one so far.
 type ClusterInfo struct {
-	ID          string `json:"id"`
-	PodCIDR     string `json:"podCIDR"`
-	ServiceCIDR string `json:"serviceCIDR"`
-	DNS         string `json:"dns"`    // cluster DNS address
-	Domain      string `json:"domain"` // cluster.local
+	ID           string              `json:"id"`
+	PodCIDRs     schema.List[string] `json:"podCIDR"`
+	ServiceCIDRs schema.List[string] `json:"serviceCIDR"`
+	DNS          schema.List[string] `json:"dns"`    // cluster DNS addresses
+	Domain       string              `json:"domain"` // cluster.local
 }
 
-// Peer is another node: traffic for PodCIDR goes by way of NodeIP.
+// Peer is another node: traffic for a pod range goes by way of the node's address of
+// the same family. Both are lists of one, IPv4.
 type Peer struct {
-	NodeIP  string `json:"nodeIP"`
-	PodCIDR string `json:"podCIDR"`
+	NodeIPs  schema.List[string] `json:"nodeIP"`
+	PodCIDRs schema.List[string] `json:"podCIDR"`
 }
 
 // PodWork is one pod bound to the node. Pod.DeletionTimestamp set means
@@ -58,10 +60,10 @@ type PodWork struct {
 
 // Service is one service as nodes program and resolve it.
 type Service struct {
-	ClusterIP string        `json:"clusterIP,omitempty"` // empty for headless
-	Headless  bool          `json:"headless,omitempty"`
-	Ports     []ServicePort `json:"ports"`
-	// Endpoints are sorted by address; ready ones (or, where
+	ClusterIPs schema.List[string] `json:"clusterIP,omitempty"` // one, IPv4; empty for headless
+	Headless   bool                `json:"headless,omitempty"`
+	Ports      []ServicePort       `json:"ports"`
+	// Endpoints have one address each, of any family, and are sorted by it; ready ones (or, where
 	// publishNotReadyAddresses asks for it, all) and no others.
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 }
@@ -93,7 +95,7 @@ type Report struct {
 	BootID         string                  `json:"bootID"`
 	AppliedVersion uint64                  `json:"appliedVersion"` // Work version whose service table is programmed: the acknowledgement draining waits for
 	Info           corev1.NodeSystemInfo   `json:"info"`
-	NodeIP         string                  `json:"nodeIP"`
+	NodeIPs        schema.List[string]     `json:"nodeIP"`
 	Capacity       corev1.ResourceList     `json:"capacity"`
 	Allocatable    corev1.ResourceList     `json:"allocatable"`
 	Labels         map[string]string       `json:"labels,omitempty"`
@@ -151,8 +153,8 @@ type JoinRequest struct {
 	Token string          `json:"token"`
 	Node  schema.NodeName `json:"node"`
 	CSR   []byte          `json:"csr"` // PEM, CN "node:<name>"
-	// NodeIP is the address that the node asks for. The registry keeps it.
-	NodeIP string `json:"nodeIP,omitempty"`
+	// NodeIPs are the addresses that the node asks for. The registry keeps them.
+	NodeIPs schema.List[string] `json:"nodeIP,omitempty"`
 }
 
 // JoinResponse carries it.

@@ -92,14 +92,14 @@ func (s *stage) pass(d time.Duration, first ...reconciler.Input) {
 func (s *stage) report(i int, h *host) reconciler.NodeReport {
 	room := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(h.cpu), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("20")}
 	r := wire.Report{
-		Node: h.name, BootID: "b", NodeIP: fmt.Sprintf("192.0.2.%d", i+1), Capacity: room, Allocatable: room,
+		Node: h.name, BootID: "b", NodeIPs: schema.List[string]{fmt.Sprintf("192.0.2.%d", i+1)}, Capacity: room, Allocatable: room,
 		Labels: h.labels, Taints: h.taints, Trouble: h.trouble,
 	}
 	wanted := work.For(s.machine.Snapshot(), h.name, wire.ClusterInfo{}, func(string, string) (map[string][]byte, bool) { return nil, true })
 	for _, w := range sortedPods(wanted) {
 		o := h.pods[string(w.Pod.UID)]
 		if o == nil {
-			o = &pod.Observed{UID: w.Pod.UID, Namespace: w.Pod.Namespace, Name: w.Pod.Name, StartedAt: s.now, IP: cmp.Or(h.address, fmt.Sprintf("10.112.%d.%d", 4*i, len(h.pods)+1))}
+			o = &pod.Observed{UID: w.Pod.UID, Namespace: w.Pod.Namespace, Name: w.Pod.Name, StartedAt: s.now, IPs: schema.List[string]{cmp.Or(h.address, fmt.Sprintf("10.112.%d.%d", 4*i, len(h.pods)+1))}}
 			h.pods[string(w.Pod.UID)] = o
 		}
 		o.Setup, o.Initialized = pod.Failure{}, true
@@ -107,7 +107,7 @@ func (s *stage) report(i int, h *host) reconciler.NodeReport {
 		if h.ails != nil {
 			h.ails(o)
 		}
-		o.Status = pod.Status(&pod.Wanted{PodWork: w}, o, r.NodeIP, s.now)
+		o.Status = pod.Status(&pod.Wanted{PodWork: w}, o, r.NodeIPs.First(), s.now)
 		r.Pods = append(r.Pods, wire.PodReport{UID: o.UID, Namespace: o.Namespace, Name: o.Name, Epoch: w.Epoch, Status: o.Status})
 		for _, e := range h.events {
 			e.Pod, e.Type, e.Count = o.UID, corev1.EventTypeWarning, 1
@@ -115,7 +115,7 @@ func (s *stage) report(i int, h *host) reconciler.NodeReport {
 		}
 	}
 	h.events = nil
-	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Address: r.NodeIP, Report: r}
+	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Address: r.NodeIPs.First(), Report: r}
 }
 
 func sortedPods(w wire.Work) (out []wire.PodWork) {

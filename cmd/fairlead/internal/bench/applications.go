@@ -190,7 +190,7 @@ func (c *controlPlane) openDoor(ctx context.Context) error {
 		Door: api.DoorConfig{
 			Cluster: wire.ClusterInfo{ID: "bench"}, Keeper: work.NewKeeper([]byte("bench")),
 			Report: func(ctx context.Context, node schema.NodeName, r wire.Report) error {
-				return c.loop.Submit(ctx, reconciler.NodeReport{PodCIDR: agentRange(node).String(), Address: r.NodeIP, Report: r})
+				return c.loop.Submit(ctx, reconciler.NodeReport{PodCIDR: agentRange(node).String(), Address: r.NodeIPs.First(), Report: r})
 			},
 		},
 	})

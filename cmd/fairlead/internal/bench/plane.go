@@ -138,7 +138,7 @@ func modelNode(i int) schema.NodeName { return schema.NodeName(fmt.Sprintf("n%04
 // modelNodeReport is that with what a registry would say of the node.
 func modelNodeReport(i int) reconciler.NodeReport {
 	r := modelReport(i)
-	return reconciler.NodeReport{PodCIDR: modelRange(i).String(), Address: r.NodeIP, Report: r}
+	return reconciler.NodeReport{PodCIDR: modelRange(i).String(), Address: r.NodeIPs.First(), Report: r}
 }
 
 // modelReport is what the agent of the i-th model node says while nothing runs.
@@ -146,5 +146,5 @@ func modelReport(i int) wire.Report {
 	room := corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse("16"), corev1.ResourceMemory: resource.MustParse("64Gi"), corev1.ResourcePods: resource.MustParse("250"),
 	}
-	return wire.Report{Node: modelNode(i), BootID: "bench", NodeIP: fmt.Sprintf("172.16.%d.%d", i>>8, i&255), Capacity: room, Allocatable: room, Pods: []wire.PodReport{}}
+	return wire.Report{Node: modelNode(i), BootID: "bench", NodeIPs: schema.List[string]{fmt.Sprintf("172.16.%d.%d", i>>8, i&255)}, Capacity: room, Allocatable: room, Pods: []wire.PodReport{}}
 }

@@ -71,7 +71,7 @@ func tableOf(n int) proxy.Table {
 			a := 0x10000 + 3*i + j
 			endpoints = append(endpoints, wire.Endpoint{IP: fmt.Sprintf("10.%d.%d.%d", 112+a>>16, a>>8&255, a&255), Ports: []uint16{8080}, Node: schema.NodeName(fmt.Sprintf("n%d", 2+a%100))})
 		}
-		t.Services[serviceName(i)] = wire.Service{ClusterIP: serviceIP(i), Ports: []wire.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}}, Endpoints: endpoints}
+		t.Services[serviceName(i)] = wire.Service{ClusterIPs: schema.List[string]{serviceIP(i)}, Ports: []wire.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}}, Endpoints: endpoints}
 	}
 	return t
 }
@@ -160,7 +160,7 @@ func chainsOf(n int) string {
 	}
 	b.WriteString("map services {\ntype ipv4_addr . inet_proto . inet_service : verdict\nelements = {\n")
 	for name, s := range services3(n) {
-		fmt.Fprintf(&b, "%s . tcp . 80 : goto %s,\n", s.ClusterIP, name)
+		fmt.Fprintf(&b, "%s . tcp . 80 : goto %s,\n", s.ClusterIPs.First(), name)
 	}
 	b.WriteString("}\n}\nchain prerouting {\ntype nat hook prerouting priority dstnat; policy accept;\nip daddr . meta l4proto . th dport vmap @services\n}\n}\n")
 	return b.String()

@@ -143,7 +143,7 @@ func (m *masterProcess) configure() error {
 	}
 	return config.Write(filepath.Join(m.dir, "config.yaml"), config.Master{
 		Dir: m.dir, RunDir: filepath.Join(m.dir, "run"), Listen: m.address, Advertise: m.address,
-		PodCIDR: "10.112.0.0/12", ServiceCIDR: "10.96.0.0/16", DNS: "10.96.0.10", NodePorts: "30000-32767", ClusterDomain: "cluster.local",
+		PodCIDRs: schema.List[string]{"10.112.0.0/12"}, ServiceCIDRs: schema.List[string]{"10.96.0.0/16"}, DNS: schema.List[string]{"10.96.0.10"}, NodePorts: "30000-32767", ClusterDomain: "cluster.local",
 		Sources: []config.Source{{Name: sourceName, Spec: schema.SourceSpec{Embedded: true}}},
 	})
 }

@@ -23,15 +23,15 @@ import (
 
 // Master configures `fairlead master`.
 type Master struct {
-	Dir           string `json:"dir"`           // default /var/lib/fairlead
-	RunDir        string `json:"runDir"`        // sockets; default /run/fairlead
-	Listen        string `json:"listen"`        // default 0.0.0.0:6443
-	Advertise     string `json:"advertise"`     // host:port that agents and kubeconfigs use; default localhost, good for this machine alone
-	PodCIDR       string `json:"podCIDR"`       // default 10.112.0.0/12, a /22 a node
-	ServiceCIDR   string `json:"serviceCIDR"`   // default 10.96.0.0/16
-	DNS           string `json:"dns"`           // default 10.96.0.10
-	NodePorts     string `json:"nodePorts"`     // default 30000-32767
-	ClusterDomain string `json:"clusterDomain"` // default cluster.local
+	Dir           string              `json:"dir"`           // default /var/lib/fairlead
+	RunDir        string              `json:"runDir"`        // sockets; default /run/fairlead
+	Listen        string              `json:"listen"`        // default 0.0.0.0:6443
+	Advertise     string              `json:"advertise"`     // host:port that agents and kubeconfigs use; default localhost, good for this machine alone
+	PodCIDRs      schema.List[string] `json:"podCIDR"`       // default 10.112.0.0/12, a /22 a node
+	ServiceCIDRs  schema.List[string] `json:"serviceCIDR"`   // default 10.96.0.0/16
+	DNS           schema.List[string] `json:"dns"`           // default 10.96.0.10
+	NodePorts     string              `json:"nodePorts"`     // default 30000-32767
+	ClusterDomain string              `json:"clusterDomain"` // default cluster.local
 	// EvictionAfter is how long pods that do not say so themselves tolerate a
 	// node that is not ready; default 300s.
 	EvictionAfter metav1.Duration `json:"evictionAfter"`
@@ -51,7 +51,7 @@ type Agent struct {
 	Server    string              `json:"server"`    // https://host:port of the master
 	TokenFile string              `json:"tokenFile"` // join token
 	NodeName  schema.NodeName     `json:"nodeName"`  // default the host's name
-	NodeIP    string              `json:"nodeIP"`    // default the address of the default route's link
+	NodeIPs   schema.List[string] `json:"nodeIP"`    // default the address of the default route's link
 	Slot      string              `json:"slot"`      // names the cgroup parent /fairlead/<slot>/<node>; default "0"
 	Capacity  corev1.ResourceList `json:"capacity"`  // default the machine
 	Labels    map[string]string   `json:"labels"`
@@ -83,12 +83,12 @@ func ReadMaster(path string) (Master, error) {
 	setDefault(&c.Dir, "/var/lib/fairlead")
 	setDefault(&c.RunDir, DefaultRunDir)
 	setDefault(&c.Listen, "0.0.0.0:6443")
-	setDefault(&c.PodCIDR, "10.112.0.0/12")
-	setDefault(&c.ServiceCIDR, "10.96.0.0/16")
-	setDefault(&c.DNS, "10.96.0.10")
+	defaultList(&c.PodCIDRs, "10.112.0.0/12")
+	defaultList(&c.ServiceCIDRs, "10.96.0.0/16")
+	defaultList(&c.DNS, "10.96.0.10")
 	setDefault(&c.NodePorts, "30000-32767")
 	setDefault(&c.ClusterDomain, "cluster.local")
-	return c, nil
+	return c, errors.Join(oneAddress(path, "podCIDR", c.PodCIDRs), oneAddress(path, "serviceCIDR", c.ServiceCIDRs), oneAddress(path, "dns", c.DNS))
 }
 
 // ReadAgent reads and defaults an agent's configuration.
@@ -114,13 +114,27 @@ func ReadAgent(path string) (Agent, error) {
 			return c, fmt.Errorf("%s: labels: %s: %s", path, key, wrong)
 		}
 	}
-	return c, nil
+	return c, oneAddress(path, "nodeIP", c.NodeIPs)
 }
 
 func setDefault(s *string, value string) {
 	if *s == "" {
 		*s = value
 	}
+}
+
+func defaultList(l *schema.List[string], value string) {
+	if len(*l) == 0 {
+		*l = schema.List[string]{value}
+	}
+}
+
+// oneAddress refuses a second family of addresses, which nothing here handles yet.
+func oneAddress(path, field string, l schema.List[string]) error {
+	if len(l) <= 1 {
+		return nil
+	}
+	return fmt.Errorf("%s: %s: %d values are given; give one, of IPv4", path, field, len(l))
 }
 
 func read(path string, into any) error {

@@ -115,7 +115,7 @@ var lies = []func(l *liar, r *wire.Report){
 	func(l *liar, r *wire.Report) {
 		r.Labels = map[string]string{reservedPool: "red", corev1.LabelHostname: l.victim.Name, "node-role.kubernetes.io/control-plane": ""}
 	},
-	func(l *liar, r *wire.Report) { r.NodeIP = l.victim.Status.Addresses[0].Address },
+	func(l *liar, r *wire.Report) { r.NodeIPs = schema.List[string]{l.victim.Status.Addresses[0].Address} },
 	func(l *liar, r *wire.Report) {
 		for _, p := range l.pods[l.victim.Name] {
 			r.Pods = append(r.Pods, wire.PodReport{UID: p.UID, Namespace: p.Namespace, Name: p.Name, Status: corev1.PodStatus{Phase: corev1.PodFailed, PodIP: p.Status.PodIP}})
@@ -150,7 +150,7 @@ var lies = []func(l *liar, r *wire.Report){
 func (l *liar) tell(t *testing.T, lie func(*liar, *wire.Report)) {
 	t.Helper()
 	is := l.is.Status
-	r := wire.Report{Node: schema.NodeName(l.name), NodeIP: shared.address(l.name), BootID: is.NodeInfo.BootID, Info: is.NodeInfo, Capacity: is.Capacity, Allocatable: is.Allocatable}
+	r := wire.Report{Node: schema.NodeName(l.name), NodeIPs: schema.List[string]{shared.address(l.name)}, BootID: is.NodeInfo.BootID, Info: is.NodeInfo, Capacity: is.Capacity, Allocatable: is.Allocatable}
 	lie(l, &r)
 	body, err := json.Marshal(r)
 	if err != nil {

@@ -241,13 +241,13 @@ func fill(path string, c any, progress func(string)) error {
 
 func masterConfig(c Cluster) config.Master {
 	return config.Master{
-		Dir:         c.Dir,
-		RunDir:      c.RunDir,
-		Listen:      fmt.Sprintf("0.0.0.0:%d", c.APIPort),
-		Advertise:   netip.AddrPortFrom(c.Gateway, uint16(c.APIPort)).String(),
-		PodCIDR:     podRange,
-		ServiceCIDR: serviceRange,
-		Sources:     []config.Source{{Name: "main", Spec: schema.SourceSpec{Embedded: true}}},
+		Dir:          c.Dir,
+		RunDir:       c.RunDir,
+		Listen:       fmt.Sprintf("0.0.0.0:%d", c.APIPort),
+		Advertise:    netip.AddrPortFrom(c.Gateway, uint16(c.APIPort)).String(),
+		PodCIDRs:     schema.List[string]{podRange},
+		ServiceCIDRs: schema.List[string]{serviceRange},
+		Sources:      []config.Source{{Name: "main", Spec: schema.SourceSpec{Embedded: true}}},
 	}
 }
 
@@ -257,7 +257,7 @@ func agentConfig(c Cluster, n Node, share corev1.ResourceList, stores []string) 
 		Server:    c.API(),
 		TokenFile: n.token(),
 		NodeName:  n.Name,
-		NodeIP:    n.IP.String(),
+		NodeIPs:   schema.List[string]{n.IP.String()},
 		Slot:      fmt.Sprint(c.Settings.Slot),
 		Capacity:  share,
 		Podman: config.Podman{

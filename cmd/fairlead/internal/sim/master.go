@@ -38,7 +38,7 @@ var (
 	engineConfig = control.Config{
 		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), DNS: netip.MustParseAddr("10.96.0.10"), NodePortFirst: 30000, NodePortLast: 32767,
 	}
-	clusterInfo = wire.ClusterInfo{ID: "sim", PodCIDR: "10.112.0.0/12", ServiceCIDR: "10.96.0.0/16", DNS: "10.96.0.10", Domain: "cluster.local"}
+	clusterInfo = wire.ClusterInfo{ID: "sim", PodCIDRs: schema.List[string]{"10.112.0.0/12"}, ServiceCIDRs: schema.List[string]{"10.96.0.0/16"}, DNS: schema.List[string]{"10.96.0.10"}, Domain: "cluster.local"}
 	secretKey   = []byte("the cluster's key")
 )
 
