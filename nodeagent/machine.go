@@ -616,7 +616,7 @@ func (m *machine) podReports() []wire.PodReport {
 // network is the state to program, if it differs from the last one handed out, which it
 // then is.
 func (m *machine) network(last *NetworkState) *NetworkState {
-	if m.work == nil || m.work.PodCIDR == "" {
+	if m.work == nil || len(m.work.PodCIDRs) == 0 {
 		return nil // the master has not registered this node yet
 	}
 	want := NetworkState{tables: m.tables, Work: m.work, HostPorts: m.hostPorts()}

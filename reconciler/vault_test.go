@@ -131,7 +131,7 @@ func TestSecretsFitTogether(t *testing.T) {
 					return secrets(c.source, c.asks), nil
 				},
 			}
-			cand, err := f.Judge(t.Context(), c.source, schema.Tree{}, schema.Overrides{})
+			cand, err := f.Judge(t.Context(), c.source, schema.Tree{}, schema.Overrides{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,6 +13,7 @@ import (
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/load"
+	"fairlead/schema/load/child"
 )
 
 // patience is how long a test waits for what takes a second on an idle machine.
@@ -102,7 +103,7 @@ func (h *held) load(ctx context.Context, source string, tree schema.Tree, spec s
 // what it takes from then on is what it takes alone.
 func TestHostileRepositoriesHoldUpNoOther(t *testing.T) {
 	h := &held{
-		cue:   load.NewCUE(load.CUEConfig{Command: []string{childProgram(t), load.CUESubcommand}, Limits: load.CUELimits{Memory: 128 << 20, CPU: time.Second}}),
+		cue:   load.NewCUE(load.CUEConfig{Command: []string{childProgram(t), load.ChildSubcommand}, Limits: child.Limits{Memory: 128 << 20, CPU: time.Second}}),
 		begun: make(chan string, 64), free: make(chan struct{}),
 	}
 	quiet := newOutsideRepo(t, filepath.Join(t.TempDir(), "quiet"))

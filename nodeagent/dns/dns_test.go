@@ -315,8 +315,10 @@ func TestTheTableIsWrittenWhenItDiffers(t *testing.T) {
 		"a host name": {func(w *wire.Work) {
 			edit(w, "shop/db", func(s *wire.Service) { s.Endpoints = slices.Clone(s.Endpoints); s.Endpoints[1].Hostname = "db-1" })
 		}, true},
-		"an address": {func(w *wire.Work) { edit(w, "shop/api", func(s *wire.Service) { s.ClusterIP = "10.96.0.99" }) }, true},
-		"headless":   {func(w *wire.Work) { edit(w, "shop/nobody", func(s *wire.Service) { s.Headless = false }) }, true},
+		"an address": {func(w *wire.Work) {
+			edit(w, "shop/api", func(s *wire.Service) { s.ClusterIPs = schema.List[string]{"10.96.0.99"} })
+		}, true},
+		"headless": {func(w *wire.Work) { edit(w, "shop/nobody", func(s *wire.Service) { s.Headless = false }) }, true},
 		"a port's name": {func(w *wire.Work) {
 			edit(w, "shop/api", func(s *wire.Service) { s.Ports = slices.Clone(s.Ports); s.Ports[0].Name = "other" })
 		}, true},
@@ -362,7 +364,7 @@ func BenchmarkTable(b *testing.B) {
 	first := &wire.Work{Services: map[string]wire.Service{}}
 	for i := range 10_000 {
 		first.Services[fmt.Sprintf("shop/s%d", i)] = wire.Service{
-			ClusterIP: fmt.Sprintf("10.96.%d.%d", i>>8, i&255), Ports: []wire.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}},
+			ClusterIPs: schema.List[string]{fmt.Sprintf("10.96.%d.%d", i>>8, i&255)}, Ports: []wire.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}},
 			Endpoints: []wire.Endpoint{{IP: "10.112.0.5", Ports: []uint16{8080}, Node: "n2"}},
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 
 	"fairlead/schema/wire"
 )
@@ -92,7 +93,7 @@ func writeAtOnce(path string, data []byte) error {
 
 // sameNames reports whether both make the same table, without encoding them.
 func sameNames(a, b *wire.Work) bool {
-	if a.Cluster != b.Cluster || len(a.Services) != len(b.Services) {
+	if !reflect.DeepEqual(a.Cluster, b.Cluster) || len(a.Services) != len(b.Services) {
 		return false
 	}
 	for name, s := range b.Services {
@@ -104,7 +105,7 @@ func sameNames(a, b *wire.Work) bool {
 }
 
 func sameName(a, b wire.Service) bool {
-	return a.ClusterIP == b.ClusterIP && a.Headless == b.Headless && same(a.Ports, b.Ports) && (!b.Headless || same(a.Endpoints, b.Endpoints))
+	return slices.Equal(a.ClusterIPs, b.ClusterIPs) && a.Headless == b.Headless && same(a.Ports, b.Ports) && (!b.Headless || same(a.Endpoints, b.Endpoints))
 }
 
 // same compares two lists; those that share their memory are not looked into.
