@@ -63,6 +63,7 @@ func accept(c *control.Context, cand Candidate) {
 	supersede(c, rev, "")
 	rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied")
 	next.Status.Applied = ref
+	next.Status.Finished = settle.Finished(src.Status.Finished, cand.Objects)
 	completed(c, next, len(changes))
 	tell(c, next, metav1.ConditionTrue, "Applied", "commit "+short(ref.Commit)+" is applied")
 	c.Tx.Put(next)
@@ -97,6 +98,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	next := state.Edit(src)
 	why := phaseReason(failed)
 	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
+	changes = slices.DeleteFunc(changes, settle.KeptOnRollback)
 	if bad := slices.Concat(cand.Diagnostics, diags); bad.HasErrors() {
 		hold(c, next, state.Edit(failed), schema.ReasonNoWayBack, fmt.Sprintf("%s; going back to %s is not possible: %s", why, short(to.Spec.Commit), firstError(bad)))
 		return
@@ -209,7 +211,7 @@ func countChanges(changes []settle.ObjectChange) schema.RevisionCounts {
 		switch ch.Action {
 		case settle.Create:
 			n.Created++
-		case settle.Update:
+		case settle.Update, settle.Replace:
 			n.Changed++
 		case settle.Prune:
 			n.Pruned++

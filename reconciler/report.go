@@ -135,7 +135,7 @@ func (m *Machine) reportPod(c *control.Context, in *NodeReport, r *wire.PodRepor
 		return
 	case r.Gone:
 		if pod.DeletionTimestamp != nil {
-			c.Tx.Delete(schema.KeyOf(pod))
+			control.RemovePod(c, pod)
 		}
 		return
 	}
@@ -144,9 +144,11 @@ func (m *Machine) reportPod(c *control.Context, in *NodeReport, r *wire.PodRepor
 		return
 	}
 	next := state.Shallow(pod)
-	scheduled := slices.DeleteFunc(slices.Clone(pod.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type != corev1.PodScheduled })
+	ours := slices.DeleteFunc(slices.Clone(pod.Status.Conditions), func(c corev1.PodCondition) bool {
+		return c.Type != corev1.PodScheduled && c.Type != corev1.DisruptionTarget
+	})
 	next.Status = podStatus(pod, in.Address, &r.Status)
-	next.Status.Conditions = slices.Concat(scheduled, next.Status.Conditions)
+	next.Status.Conditions = slices.Concat(ours, next.Status.Conditions)
 	stampTransitions(c, pod.Status.Conditions, next.Status.Conditions)
 	if len(r.Logs) > 0 {
 		m.saw(pod.UID).takeLogs(pod, r.Logs)

@@ -25,10 +25,12 @@ const (
 	AnnotationAuthor   = "fairlead/author"
 	AnnotationRedacted = "fairlead/redacted" // on Secrets whose values were taken out
 	AnnotationEpoch    = "fairlead/epoch"    // on Pods: epoch of the committed binding
-	AnnotationSequence = "fairlead/sequence" // on ReplicaSets: pods created so far
+	AnnotationSequence = "fairlead/sequence" // on ReplicaSets: pods created so far; on the pods of Jobs: which of its pods it is
+	AnnotationLedger   = "fairlead/ledger"   // on Jobs: what they know of the pods they made
+	AnnotationReplace  = "fairlead/replace"  // on Jobs in Git: "true" replaces the Job where it cannot change
+	AnnotationDrained  = "fairlead/drained"  // "true" on terminating Pods that no service table holds any more
 	// AnnotationStartsFailed is on Nodes: how often in a row they could not start pods.
 	AnnotationStartsFailed = "fairlead/starts-failed"
-	AnnotationDrained      = "fairlead/drained" // "true" on terminating Pods that no service table holds any more
 )
 
 // Origin is where an object stands in Git.

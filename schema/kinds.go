@@ -67,6 +67,8 @@ var table = []Row{
 	eventRow,
 	deploymentRow,
 	replicaSetRow,
+	jobRow,
+	cronJobRow,
 	endpointSliceRow,
 	sourceRow,
 	revisionRow,

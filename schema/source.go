@@ -93,7 +93,10 @@ type SourceStatus struct {
 	Desired  CommitRef `json:"desired,omitempty"`  // what Git asks for
 	// JudgedUnder is the rights under which Desired was judged, as Rights.String
 	// has them. What was judged under others is judged again.
-	JudgedUnder string             `json:"judgedUnder,omitempty"`
+	JudgedUnder string `json:"judgedUnder,omitempty"`
+	// Finished are objects that did their work and are no longer there, sorted by
+	// object: they are not made again until what they ask for changes.
+	Finished   []FinishedRecord   `json:"finished,omitempty"`
 	Conditions  []metav1.Condition `json:"conditions,omitempty"`
 }
 
@@ -111,6 +114,7 @@ func (s *Source) DeepCopyObject() runtime.Object {
 	out.Spec.ClusterKinds = slices.Clone(s.Spec.ClusterKinds)
 	out.Spec.HostPath = clonePtr(s.Spec.HostPath)
 	out.Status.Conditions = slices.Clone(s.Status.Conditions)
+	out.Status.Finished = slices.Clone(s.Status.Finished)
 	return &out
 }
 

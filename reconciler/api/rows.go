@@ -73,7 +73,7 @@ const (
 )
 
 var rows = schema.RowsOf(func(r *row) schema.Kind { return r.kind },
-	namespaceRow, nodeRow, podRow, serviceRow, configMapRow, secretRow, eventRow, deploymentRow, replicaSetRow, endpointSliceRow, sourceRow, revisionRow,
+	namespaceRow, nodeRow, podRow, serviceRow, configMapRow, secretRow, eventRow, deploymentRow, replicaSetRow, jobRow, cronJobRow, endpointSliceRow, sourceRow, revisionRow,
 )
 
 func typedCells[T schema.Object](cells func(T, metav1.Time) []any) cellsFunc {

@@ -9,6 +9,7 @@ var configMapRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: takenOver},
 	StandIn:    standInCell{None: noStandIn},
 }

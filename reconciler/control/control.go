@@ -45,6 +45,9 @@ type Config struct {
 	StallAfter                  time.Duration
 	ProofOfLife                 time.Duration
 	EndedPodKept                time.Duration
+	// Foreseen says that the cluster is a plan's: what only the time brings does not
+	// happen in it, as a CronJob's next run or the end of a Job's time to live.
+	Foreseen bool
 }
 
 // Defaults of Config's durations.
@@ -99,7 +102,7 @@ func Table() []Controller {
 
 // OwnAnnotations are the annotations that the cluster writes on objects which
 // stand in Git; applying an object keeps them.
-var OwnAnnotations = []string{annotationRevision, schema.AnnotationEpoch, schema.AnnotationDrained}
+var OwnAnnotations = []string{annotationRevision, schema.AnnotationEpoch, schema.AnnotationDrained, schema.AnnotationLedger}
 
 func (c *Context) putPod(pod *corev1.Pod) {
 	if c.PutPod == nil {

@@ -27,6 +27,7 @@ var deploymentRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: replicaSetsOf},
 	Collect:    collectCell{None: needsNothing},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: takenOver},
 	StandIn:    standInCell{None: noStandIn},
 }

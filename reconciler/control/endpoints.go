@@ -26,6 +26,7 @@ var endpointSliceRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: "its controller removes it with its service"},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: notInGit},
 	StandIn:    standInCell{None: noStandIn},
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,7 @@ var eventRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: notInGit},
 	StandIn:    standInCell{None: noStandIn},
 }
@@ -61,12 +63,7 @@ func event(c *Context, about schema.Object, field, eventType, reason, message st
 		eventType = corev1.EventTypeWarning
 	}
 	key := schema.KeyOf(about)
-	namespace := key.Namespace
-	if namespace == "" {
-		namespace = metav1.NamespaceDefault
-	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s%s\x00%s\x00%s", about.GetUID(), field, reason, message))
-	name := bounded(key.Name, maxEventSubject) + "." + hex.EncodeToString(sum[:8])
+	namespace, name := eventName(about, field, reason, message)
 	now := c.Stamp()
 	if old, ok := state.Get[*corev1.Event](c.Tx, namespace, name); ok {
 		next := state.Edit(old)
@@ -85,6 +82,26 @@ func event(c *Context, about schema.Object, field, eventType, reason, message st
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 		Source: corev1.EventSource{Component: eventSource}, ReportingController: eventSource,
 	})
+}
+
+// eventOnce is Event unless the same was told at that time or since.
+func eventOnce(c *Context, since time.Time, about schema.Object, eventType, reason, message string) {
+	namespace, name := eventName(about, "", bounded(reason, maxEventReason), bounded(message, MaxEventMessage))
+	if had, ok := state.Get[*corev1.Event](c.Tx, namespace, name); ok && !had.LastTimestamp.Time.Before(since) {
+		return
+	}
+	Event(c, about, eventType, reason, message)
+}
+
+// eventName is where what is told of an object stands.
+func eventName(about schema.Object, field, reason, message string) (namespace, name string) {
+	key := schema.KeyOf(about)
+	namespace = key.Namespace
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s%s\x00%s\x00%s", about.GetUID(), field, reason, message))
+	return namespace, bounded(key.Name, maxEventSubject) + "." + hex.EncodeToString(sum[:8])
 }
 
 // bounded cuts s to at most n bytes, at a rune's boundary.

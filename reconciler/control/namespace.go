@@ -17,6 +17,7 @@ var namespaceRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: takenOver},
 	StandIn:    standInCell{Do: standInNamespace},
 }

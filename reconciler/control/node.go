@@ -22,6 +22,7 @@ var nodeRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: podsOnNode},
 	Collect:    collectCell{None: needsNothing},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: notInGit},
 	StandIn:    standInCell{Do: standInNode},
 }
@@ -196,7 +197,8 @@ func evict(c *Context, pod *corev1.Pod, node string, taints []corev1.Taint) (wak
 			wake = earliest(wake, until)
 			continue
 		}
-		DeletePod(c, pod, fmt.Sprintf("node %s has taint %s", node, taints[i].ToString()))
+		why := fmt.Sprintf("node %s has taint %s", node, taints[i].ToString())
+		DeletePod(c, disrupted(c, pod, "DeletionByTaintManager", why), why)
 		return time.Time{}
 	}
 	return wake

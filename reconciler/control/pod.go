@@ -19,6 +19,7 @@ var podRow = Row{
 	Remove:     removeCell{Do: func(c *Context, obj schema.Object, why string) { DeletePod(c, obj.(*corev1.Pod), why) }},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{Do: collectPod},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: takenOver},
 	StandIn:    standInCell{None: noStandIn},
 }
@@ -88,7 +89,7 @@ func DeletePod(c *Context, pod *corev1.Pod, why string) {
 	}
 	if !onKnownNode(c.Tx, pod) {
 		Event(c, pod, corev1.EventTypeNormal, "Deleted", why)
-		c.Tx.Delete(schema.KeyOf(pod))
+		RemovePod(c, pod)
 		return
 	}
 	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
@@ -101,6 +102,42 @@ func DeletePod(c *Context, pod *corev1.Pod, why string) {
 	next.DeletionGracePeriodSeconds = &grace
 	c.Tx.Put(&next)
 	Event(c, &next, corev1.EventTypeNormal, schema.ReasonTerminating, why)
+}
+
+// RemovePod deletes a pod of which nothing is left on any node. One with a finalizer
+// stays, as ended, for its owner to count; the owner then deletes it.
+func RemovePod(c *Context, pod *corev1.Pod) {
+	if _, gone := ownerGone(c.Tx, pod); gone || len(pod.Finalizers) == 0 {
+		c.Tx.Delete(schema.KeyOf(pod))
+		return
+	}
+	if isReleased(pod) {
+		return
+	}
+	next := *pod // shares what does not change with the frozen one
+	at, grace := c.Stamp(), int64(0)
+	if next.DeletionTimestamp == nil {
+		next.DeletionTimestamp = &at
+	}
+	next.DeletionGracePeriodSeconds = &grace
+	if !health.Ended(pod) {
+		next.Status.Phase = corev1.PodFailed
+	}
+	c.Tx.Put(&next)
+}
+
+// isReleased reports whether nothing is left of a pod on any node.
+func isReleased(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp != nil && health.Ended(pod) && pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds == 0
+}
+
+// disrupted is the pod with the condition that it is ended for a reason that is not
+// its own, as pod failure policies ask for.
+func disrupted(c *Context, pod *corev1.Pod, reason, message string) *corev1.Pod {
+	next := *pod // shares what does not change with the frozen one
+	next.Status.Conditions = append(slices.DeleteFunc(slices.Clone(pod.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type == corev1.DisruptionTarget }),
+		corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason, Message: message, LastTransitionTime: c.Stamp()})
+	return &next
 }
 
 // onKnownNode reports whether there is a node that can say what became of the pod.
@@ -134,9 +171,14 @@ func ownerKey(obj schema.Object, kind schema.Kind) (schema.Key, bool) {
 // report its end, and lets one go whose owner is gone.
 func collectPod(c *Context, obj schema.Object) {
 	pod := obj.(*corev1.Pod)
+	_, ownerless := ownerGone(c.Tx, pod)
+	if isReleased(pod) && !ownerless {
+		return // its owner deletes it
+	}
 	if pod.Spec.NodeName != "" && !onKnownNode(c.Tx, pod) {
-		Event(c, pod, corev1.EventTypeNormal, "Deleted", "node "+pod.Spec.NodeName+" is gone")
-		c.Tx.Delete(schema.KeyOf(pod))
+		why := "node " + pod.Spec.NodeName + " is gone"
+		Event(c, pod, corev1.EventTypeNormal, "Deleted", why)
+		RemovePod(c, disrupted(c, pod, "DeletionByPodGC", why))
 		return
 	}
 	if owner, gone := ownerGone(c.Tx, pod); gone {

@@ -26,6 +26,7 @@ var replicaSetRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: podsOwnedBy},
 	Collect:    collectCell{Do: collectReplicaSet},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: notInGit},
 	StandIn:    standInCell{None: noStandIn},
 }

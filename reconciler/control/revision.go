@@ -23,6 +23,7 @@ var revisionRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: notInGit},
 	StandIn:    standInCell{None: noStandIn},
 }

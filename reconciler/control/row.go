@@ -25,6 +25,8 @@ type Row struct {
 	Dependents dependentsCell
 	// Collect removes an object if what it depends on is gone.
 	Collect collectCell
+	// Done reports whether an object has done its work, which is not to be done twice.
+	Done doneCell
 	// Configured says of an object that comes from no source what it is, where Git may
 	// not take it over.
 	Configured configuredCell
@@ -39,13 +41,14 @@ type (
 	removeCell     = schema.Cell[func(c *Context, obj schema.Object, why string)]
 	dependentsCell = schema.Cell[func(r state.Reader, obj schema.Object) iter.Seq[schema.Object]]
 	collectCell    = schema.Cell[func(c *Context, obj schema.Object)]
+	doneCell       = schema.Cell[func(obj schema.Object) bool]
 	configuredCell = schema.Cell[string]
 	standInCell    = schema.Cell[func(c *Context, about metav1.ObjectMeta) schema.Object]
 )
 
 // rows stand in the order in which their controllers are told of a change.
 var rows = schema.RowsOf(func(r *Row) schema.Kind { return r.Kind },
-	namespaceRow, nodeRow, deploymentRow, replicaSetRow, podRow, serviceRow, endpointSliceRow, configMapRow, secretRow, eventRow, sourceRow, revisionRow,
+	namespaceRow, nodeRow, deploymentRow, replicaSetRow, jobRow, cronJobRow, podRow, serviceRow, endpointSliceRow, configMapRow, secretRow, eventRow, sourceRow, revisionRow,
 )
 
 // Of is the row of a kind, nil for one that this version cannot handle.
@@ -59,6 +62,7 @@ const (
 	justDeleted  = "deleting the object is all there is to do"
 	nothingNeeds = "no other object ends with it"
 	needsNothing = "it ends with no other object"
+	neverDone    = "its work has no end"
 	takenOver    = "the source takes it over"
 	noStandIn    = "nothing is removed because it is missing"
 )

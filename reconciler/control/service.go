@@ -24,6 +24,7 @@ var serviceRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: "the controller of its slices removes them"},
 	Collect:    collectCell{None: needsNothing},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: takenOver},
 	StandIn:    standInCell{None: noStandIn},
 }

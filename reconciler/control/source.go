@@ -9,6 +9,7 @@ var sourceRow = Row{
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{None: nothingNeeds},
 	Collect:    collectCell{None: needsNothing},
+	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{Do: "the master's configuration, which Git cannot change"},
 	StandIn:    standInCell{None: noStandIn},
 }

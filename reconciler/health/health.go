@@ -100,7 +100,7 @@ type (
 
 // rows are the kinds in the order in which their workloads are told. Those that run
 // nothing are well as soon as they are applied.
-var rows = schema.RowsOf(func(r *row) schema.Kind { return r.kind }, slices.Concat([]row{deploymentRow, replicaSetRow, podRow}, idle)...)
+var rows = schema.RowsOf(func(r *row) schema.Kind { return r.kind }, slices.Concat([]row{deploymentRow, replicaSetRow, jobRow, cronJobRow, podRow}, idle)...)
 
 // Of is how a workload is at now. A kind that has no row is not complete, and told
 // as such: what nobody can judge is never well.

@@ -296,7 +296,11 @@ func objectsThere(r state.Reader, source string, rev *schema.Revision) (there, o
 	if of == 0 || rev.Status.Phase != schema.PhaseHealthy {
 		return 0, 0
 	}
-	return CountObjects(r, source), of
+	there = CountObjects(r, source)
+	if src, ok := state.Get[*schema.Source](r, "", source); ok {
+		there += len(src.Status.Finished) // what did its work is not missing
+	}
+	return there, of
 }
 
 // CountObjects counts the objects that a source has put itself.

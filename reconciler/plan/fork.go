@@ -55,7 +55,7 @@ func newFork(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, n
 	q := queue.Clone()
 	engine.ForgetWakes(q)
 	f := &fork{
-		engine: engine, base: base, tx: base.Begin(), queue: q, now: now,
+		engine: engine.Foreseeing(), base: base, tx: base.Begin(), queue: q, now: now,
 		ready: map[schema.Key]time.Time{}, going: map[schema.Key]time.Time{}, causes: map[types.UID]string{},
 		rows: rows, unforeseen: map[string]bool{},
 	}

@@ -94,7 +94,7 @@ func (p *Plan) markdownDiagnostics() section {
 }
 
 func (p *Plan) markdownObjects() []section {
-	names := map[settle.Action]markup{settle.Create: "create", settle.Update: "change", settle.Prune: "prune"}
+	names := map[settle.Action]markup{settle.Create: "create", settle.Update: "change", settle.Replace: "replace", settle.Prune: "prune"}
 	var objects, fields [][]markup
 	for i := range p.Objects {
 		o := &p.Objects[i]

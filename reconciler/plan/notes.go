@@ -13,6 +13,7 @@ import (
 func (p *Plan) tellNotes(f *fork) {
 	p.tellUnfollowed(f)
 	p.tellLeftBehind(f)
+	p.tellNextRuns(f)
 	p.tellReadAtStart(f)
 	gaps := p.tellGaps(f)
 	p.tellRenames(f, gaps)

@@ -307,7 +307,7 @@ func (p *Plan) counts() string {
 	}
 	s := fmt.Sprintf("%s to start, %d to stop", count(pods["start"], "pod"), pods["stop"])
 	if p.Source != "" {
-		s = fmt.Sprintf("%d to create, %d to change, %d to prune; %s", objects[settle.Create], objects[settle.Update], objects[settle.Prune], s)
+		s = fmt.Sprintf("%d to create, %d to change, %d to prune; %s", objects[settle.Create], objects[settle.Update]+objects[settle.Replace], objects[settle.Prune], s)
 	}
 	if n := len(p.Unplaced); n > 0 || len(p.Drain)+len(p.Lose) > 0 {
 		s += fmt.Sprintf(", %d without a node", n)

@@ -28,7 +28,7 @@ type (
 )
 
 var rows = schema.RowsOf(func(r *row) schema.Kind { return r.kind },
-	deploymentRow, replicaSetRow, podRow,
+	deploymentRow, replicaSetRow, jobRow, cronJobRow, podRow,
 	makesNoPods(schema.KindNamespace), makesNoPods(schema.KindNode), makesNoPods(schema.KindService), makesNoPods(schema.KindEndpointSlice),
 	makesNoPods(schema.KindConfigMap), makesNoPods(schema.KindSecret), makesNoPods(schema.KindEvent),
 	makesNoPods(schema.KindSource), makesNoPods(schema.KindRevision),

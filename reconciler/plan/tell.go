@@ -32,6 +32,8 @@ func objectReason(ch settle.ObjectChange) string {
 		return "new in the tree"
 	case ch.Action == settle.Prune:
 		return "no longer in the tree"
+	case ch.Action == settle.Replace:
+		return "it asks to be replaced where it cannot change: it goes, with its pods, and comes anew"
 	case len(ch.Fields) == 0:
 		return "taken over by the source"
 	}

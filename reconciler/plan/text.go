@@ -23,7 +23,7 @@ const (
 	maxPathColumn = 60
 )
 
-var signs = map[settle.Action]string{settle.Create: "+", settle.Update: "~", settle.Prune: "-"}
+var signs = map[settle.Action]string{settle.Create: "+", settle.Update: "~", settle.Replace: "±", settle.Prune: "-"}
 
 // WriteText writes the plan for a person, without colour; on a screen no line is wider
 // than it is. The last line is the summary.

@@ -21,7 +21,10 @@ type Action string
 const (
 	Create Action = "create"
 	Update Action = "update"
-	Prune  Action = "prune"
+	// Replace is an update that the object cannot take: it goes, with what it made, and
+	// comes anew. It asks for that itself.
+	Replace Action = "replace"
+	Prune   Action = "prune"
 )
 
 // ObjectChange is one object that a tree creates, changes or no longer contains.
@@ -58,6 +61,9 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 			diags = append(diags, schema.Diagnostic{Position: d.Position, Severity: schema.Error, Message: fmt.Sprintf("%s cannot be stored: %v", key, err), Hint: "split it"})
 			continue
 		}
+		if live == nil && didItsWork(r, source, d.Object) {
+			continue
+		}
 		if live == nil {
 			changes = append(changes, ObjectChange{Action: Create, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, next: d.Object})
 			continue
@@ -79,7 +85,12 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 			d.Same.Found(live)
 			continue
 		}
-		for _, p := range schema.ValidateUpdate(live, next) {
+		refused := schema.ValidateUpdate(live, next)
+		if len(refused) > 0 && schema.Replaceable(d.Object) {
+			changes = append(changes, ObjectChange{Action: Replace, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, live: live, next: d.Object})
+			continue
+		}
+		for _, p := range refused {
 			diags = append(diags, schema.Diagnostic{Position: d.Locate(p.Field), Severity: schema.Error, Message: key.String() + ": " + p.Message, Hint: p.Hint})
 		}
 		changes = append(changes, ObjectChange{Action: Update, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, live: live, next: next})
@@ -90,6 +101,45 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 	}
 	slices.SortFunc(changes, func(a, b ObjectChange) int { return a.Key.Compare(b.Key) })
 	return changes, append(diags, tooMuch(r, source, changes)...)
+}
+
+// didItsWork reports whether the object was there, as it is asked for now, and went
+// when its work was done.
+func didItsWork(r state.Reader, source string, obj schema.Object) bool {
+	src, ok := state.Get[*schema.Source](r, "", source)
+	if !ok {
+		return false
+	}
+	had, ok := schema.Finished(src.Status.Finished, schema.KeyOf(obj).String())
+	return ok && had.Spec == schema.SpecHash(obj)
+}
+
+// KeptOnRollback reports whether a change would take away an object that has done its
+// work: a tree that is gone back to leaves it, so that a fix does not do it once more.
+func KeptOnRollback(ch ObjectChange) bool {
+	row := control.Of(ch.Key.Kind)
+	return ch.Action == Prune && row != nil && row.Done.Do != nil && row.Done.Do(ch.live)
+}
+
+// Finished is what a source remembers of objects that did their work, once this tree is
+// applied: those that it asks for and that are not made anew.
+func Finished(records []schema.FinishedRecord, desired []*schema.Desired) (kept []schema.FinishedRecord) {
+	if len(records) == 0 {
+		return nil
+	}
+	asked := map[string]string{}
+	for _, d := range desired {
+		key := schema.KeyOf(d.Object).String()
+		if _, ok := schema.Finished(records, key); ok {
+			asked[key] = schema.SpecHash(d.Object)
+		}
+	}
+	for _, r := range records {
+		if asked[r.Object] == r.Spec {
+			kept = append(kept, r)
+		}
+	}
+	return kept
 }
 
 // unknownKind refuses a change that could lose what the cluster knows of an object.
@@ -158,13 +208,10 @@ func Apply(c *control.Context, changes []ObjectChange) {
 	for _, ch := range changes {
 		switch ch.Action {
 		case Create:
-			obj := state.Edit(ch.next)
-			obj.SetCreationTimestamp(c.Stamp())
-			obj.SetGeneration(1)
-			if row := control.Of(ch.Key.Kind); row != nil && row.Created.Do != nil {
-				row.Created.Do(c, obj)
-			}
-			c.Tx.Put(obj)
+			create(c, ch)
+		case Replace:
+			c.Tx.Delete(ch.Key)
+			create(c, ch)
 		case Update:
 			c.Tx.Put(state.Edit(ch.next))
 		case Prune:
@@ -175,6 +222,16 @@ func Apply(c *control.Context, changes []ObjectChange) {
 			c.Tx.Delete(ch.Key)
 		}
 	}
+}
+
+func create(c *control.Context, ch ObjectChange) {
+	obj := state.Edit(ch.next)
+	obj.SetCreationTimestamp(c.Stamp())
+	obj.SetGeneration(1)
+	if row := control.Of(ch.Key.Kind); row != nil && row.Created.Do != nil {
+		row.Created.Do(c, obj)
+	}
+	c.Tx.Put(obj)
 }
 
 // merge is the desired object with what the cluster wrote on the live one:

@@ -167,6 +167,13 @@ func NewEngine(config control.Config) *Engine {
 	return e
 }
 
+// Foreseeing is the engine for a plan: what only the time brings does not happen in it.
+func (e *Engine) Foreseeing() *Engine {
+	out := *e
+	out.config.Foreseen = true
+	return &out
+}
+
 // placement is the index of the engine's own controller.
 func (e *Engine) placement() int { return len(e.controllers) - 1 }
 

@@ -36,7 +36,7 @@ type Index struct {
 
 // indexed are the indexes of every kind that has some, each kind's in the order of
 // their slots. A value is exact; an object may have none or several.
-var indexed = [][]Index{podIndexes, replicaSetIndexes, endpointSliceIndexes, serviceIndexes, revisionIndexes}
+var indexed = [][]Index{podIndexes, replicaSetIndexes, jobIndexes, endpointSliceIndexes, serviceIndexes, revisionIndexes}
 
 // indexes are those of each kind, by schema.Index.
 var indexes = func() [][]Index {

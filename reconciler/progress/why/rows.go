@@ -25,7 +25,7 @@ func tell[T schema.Object](of func(c *chain, obj T) cause) tellCell {
 }
 
 var rows = schema.RowsOf(func(r *row) schema.Kind { return r.kind },
-	deploymentRow, replicaSetRow, podRow, serviceRow, nodeRow, sourceRow, revisionRow,
+	deploymentRow, replicaSetRow, jobRow, cronJobRow, podRow, serviceRow, nodeRow, sourceRow, revisionRow,
 	readOnly(schema.KindNamespace, "it holds others and does nothing itself"),
 	readOnly(schema.KindConfigMap, "it is only read"),
 	readOnly(schema.KindSecret, "it is only read"),

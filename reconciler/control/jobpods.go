@@ -1,0 +1,337 @@
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/health"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// completionIndexEnv is where a container of an Indexed Job finds its index.
+const completionIndexEnv = "JOB_COMPLETION_INDEX"
+
+// podNumber is the how-manieth pod of its Job a pod is.
+func podNumber(pod *corev1.Pod) (n int, ok bool) {
+	n, err := strconv.Atoi(pod.Annotations[schema.AnnotationSequence])
+	return n, err == nil && n >= 0
+}
+
+// podIndex is the completion that a pod works on; false for one without.
+func podIndex(pod *corev1.Pod) (index int, ok bool) {
+	index, err := strconv.Atoi(pod.Annotations[batchv1.JobCompletionIndexAnnotation])
+	return index, err == nil && index >= 0
+}
+
+// count goes through the pods: what ended since the last visit is counted, once; what
+// is there no more and was never counted has failed.
+func (v *jobVisit) count() {
+	var present spans
+	owned := slices.Collect(state.By[*corev1.Pod](v.Tx, state.PodsByOwner, string(v.job.UID)))
+	slices.SortFunc(owned, func(a, b *corev1.Pod) int {
+		i, _ := podNumber(a)
+		j, _ := podNumber(b)
+		return cmp.Compare(i, j)
+	})
+	for _, pod := range owned {
+		n, ok := podNumber(pod)
+		if !ok {
+			continue
+		}
+		present, v.ledger.Made = present.add(n), max(v.ledger.Made, n+1)
+		v.countPod(pod, n)
+	}
+	for n := range v.ledger.Made {
+		if !v.counted.has(n) && !present.has(n) {
+			v.noteFailure(n)
+		}
+	}
+	if isIndexed(v.job) {
+		v.next.Status.Succeeded = int32(v.done.count())
+	}
+}
+
+func (v *jobVisit) countPod(pod *corev1.Pod, n int) {
+	leaving := pod.DeletionTimestamp != nil && !health.Ended(pod)
+	if leaving {
+		v.terminating++
+	}
+	switch {
+	case v.counted.has(n):
+	case pod.Status.Phase == corev1.PodSucceeded:
+		v.noteSuccess(pod, n)
+	case pod.Status.Phase == corev1.PodFailed:
+		v.countFailed(pod, n)
+	case leaving && !onlyEnded(v.job):
+		v.countFailed(pod, n)
+	case !leaving:
+		v.active = append(v.active, pod)
+	}
+	if isReleased(pod) {
+		v.Tx.Delete(schema.KeyOf(pod))
+	}
+}
+
+func (v *jobVisit) noteSuccess(pod *corev1.Pod, n int) {
+	v.counted, v.ledger.Failures, v.ledger.FailedAt = v.counted.add(n), 0, 0
+	if !isIndexed(v.job) {
+		v.next.Status.Succeeded++
+	} else if index, ok := podIndex(pod); ok && index < limit(v.job.Spec.Completions) {
+		v.done = v.done.add(index)
+		delete(v.ledger.Indexes, index)
+	}
+}
+
+// countFailed does with a pod that failed what the pod failure policy says.
+func (v *jobVisit) countFailed(pod *corev1.Pod, n int) {
+	said := rule(v.job, pod)
+	if said.action == batchv1.PodFailurePolicyActionIgnore {
+		v.counted = v.counted.add(n)
+		v.ledger.Ignored++
+		return
+	}
+	v.noteFailure(n)
+	if said.action == batchv1.PodFailurePolicyActionFailJob && v.ruled == "" {
+		v.ruled = said.message
+	}
+	if index, ok := podIndex(pod); ok && v.job.Spec.BackoffLimitPerIndex != nil && index < limit(v.job.Spec.Completions) {
+		v.failIndex(index, said.action == batchv1.PodFailurePolicyActionFailIndex)
+	}
+}
+
+func (v *jobVisit) noteFailure(n int) {
+	v.counted = v.counted.add(n)
+	v.next.Status.Failed++
+	v.ledger.Failures++
+	v.ledger.FailedAt = v.Now.Unix()
+}
+
+// failIndex counts a failure of an index, which has failed for good if it was told so
+// or has no retry left.
+func (v *jobVisit) failIndex(index int, forGood bool) {
+	failures := v.ledger.Indexes[index].Failures + 1
+	if forGood || failures > limit(v.job.Spec.BackoffLimitPerIndex) {
+		delete(v.ledger.Indexes, index)
+		if !v.done.has(index) {
+			v.failed = v.failed.add(index)
+		}
+		return
+	}
+	if v.ledger.Indexes == nil {
+		v.ledger.Indexes = map[int]indexFailures{}
+	}
+	v.ledger.Indexes[index] = indexFailures{failures, v.Now.Unix()}
+}
+
+// manage makes pods, or lets some go, but never both in one visit.
+func (v *jobVisit) manage() {
+	want := v.wantActive()
+	if surplus := v.surplus(want); len(surplus) > 0 {
+		for i, pod := range surplus[:min(len(surplus), MaxPodsPerVisit)] {
+			if i < MaxPodEvents {
+				Event(v.Context, v.job, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: "+pod.Name)
+			}
+			v.end(pod, fmt.Sprintf("Job %s wants %d pods", v.job.Name, want))
+			v.active = slices.DeleteFunc(v.active, func(p *corev1.Pod) bool { return p == pod })
+		}
+		return
+	}
+	missing := want - len(v.active)
+	if onlyEnded(v.job) {
+		missing -= v.terminating
+	}
+	if missing <= 0 || v.predecessor() {
+		return
+	}
+	if v.job.Spec.BackoffLimitPerIndex == nil {
+		if at := retryAt(v.ledger.Failures, v.ledger.FailedAt); at.After(v.Now) {
+			v.wake = earliest(v.wake, at)
+			return
+		}
+	}
+	v.create(min(missing, MaxPodsPerVisit))
+}
+
+// wantActive is how many pods are to be active: no more than there are completions
+// left. Without a number of completions the first success ends the making of pods.
+func (v *jobVisit) wantActive() int {
+	n, ok := wanted(v.job)
+	switch {
+	case isSuspended(v.job):
+		return 0
+	case !ok && v.next.Status.Succeeded > 0:
+		return len(v.active)
+	case !ok:
+		return limit(v.job.Spec.Parallelism)
+	}
+	return max(0, min(limit(v.job.Spec.Parallelism), n-int(v.next.Status.Succeeded)-v.failed.count()))
+}
+
+// surplus are the pods to let go: of an Indexed Job those that work on an index twice,
+// or on one that is not wanted, and then what is missed least.
+func (v *jobVisit) surplus(want int) (out []*corev1.Pod) {
+	pods := slices.Clone(v.active)
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
+		i, _ := podNumber(a)
+		j, _ := podNumber(b)
+		return cmp.Or(
+			compareBool(b.Spec.NodeName == "", a.Spec.NodeName == ""), cmp.Compare(phaseRank(a), phaseRank(b)),
+			compareBool(health.Ready(a), health.Ready(b)), cmp.Compare(j, i),
+		)
+	})
+	if !isIndexed(v.job) {
+		return pods[:max(0, len(pods)-want)]
+	}
+	var worked spans
+	var keep []*corev1.Pod
+	for _, pod := range slices.Backward(pods) {
+		index, ok := podIndex(pod)
+		if !ok || index >= limit(v.job.Spec.Completions) || v.done.has(index) || v.failed.has(index) || worked.has(index) {
+			out = append(out, pod)
+			continue
+		}
+		worked = worked.add(index)
+		keep = append(keep, pod)
+	}
+	for _, pod := range slices.Backward(keep) {
+		if len(pods)-len(out) <= want {
+			break
+		}
+		out = append(out, pod)
+	}
+	return out
+}
+
+// predecessor reports whether a pod is left of a Job that had this name before: two
+// Jobs of one name never work side by side.
+func (v *jobVisit) predecessor() bool {
+	for pod := range state.By[*corev1.Pod](v.Tx, state.PodsByLabel, state.LabelValue(v.job.Namespace, batchv1.JobNameLabel, v.job.Name)) {
+		key, ok := ownerKey(pod, schema.KindJob)
+		if ok && key.Name == v.job.Name && metav1.GetControllerOfNoCopy(pod).UID != v.job.UID && !health.Ended(pod) {
+			return true
+		}
+	}
+	return false
+}
+
+// create makes n pods: of an Indexed Job for the first indexes that none works on and
+// that are not in back-off.
+func (v *jobVisit) create(n int) {
+	indexes := make([]int, n)
+	if isIndexed(v.job) {
+		indexes = v.pending(n)
+	}
+	for _, index := range indexes {
+		pod := v.podOf(index)
+		PreparePod(v.Context, pod)
+		if v.made++; v.made <= MaxPodEvents {
+			Event(v.Context, v.job, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: "+pod.Name)
+		}
+		v.putPod(pod)
+	}
+	if v.made > MaxPodEvents {
+		Event(v.Context, v.job, corev1.EventTypeNormal, "SuccessfulCreate", fmt.Sprintf("Created %d more pods", v.made-MaxPodEvents))
+	}
+}
+
+// pending are the first n indexes that are open, without those that wait for their
+// back-off.
+func (v *jobVisit) pending(n int) (out []int) {
+	taken := spans(nil)
+	for _, pod := range v.active {
+		if index, ok := podIndex(pod); ok {
+			taken = taken.add(index)
+		}
+	}
+	for index := 0; index < limit(v.job.Spec.Completions) && n > 0; index++ {
+		if v.done.has(index) || v.failed.has(index) || taken.has(index) {
+			continue
+		}
+		n--
+		failures := v.ledger.Indexes[index]
+		if at := retryAt(failures.Failures, failures.FailedAt); v.job.Spec.BackoffLimitPerIndex != nil && at.After(v.Now) {
+			v.wake = earliest(v.wake, at)
+			continue
+		}
+		out = append(out, index)
+	}
+	return out
+}
+
+// podOf is the Job's next pod. What it does not add to is shared with the template.
+func (v *jobVisit) podOf(index int) *corev1.Pod {
+	base := v.job.Name + "-"
+	if isIndexed(v.job) {
+		base += strconv.Itoa(index) + "-"
+	}
+	key := schema.Key{Kind: schema.KindPod, Namespace: v.job.Namespace}
+	number := v.ledger.Made
+	for ; ; number++ {
+		key.Name = base[:min(len(base), maxPodNameBase)] + schema.NameSuffix(v.job.UID, number)
+		if v.Tx.Get(key) == nil {
+			break
+		}
+		v.counted = v.counted.add(number) // the name is another's: there is no such pod
+	}
+	v.ledger.Made = number + 1
+	template := &v.job.Spec.Template
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: key.Name, GenerateName: base, Namespace: key.Namespace, UID: schema.OwnedUID(key, v.job.UID, number),
+			Labels: maps.Clone(template.Labels), Annotations: maps.Clone(template.Annotations),
+			OwnerReferences: []metav1.OwnerReference{ownerRef(v.job)}, Finalizers: []string{batchv1.JobTrackingFinalizer},
+		},
+		Spec: template.Spec,
+	}
+	v.label(pod)
+	setAnnotation(pod, schema.AnnotationSequence, strconv.Itoa(number))
+	if isIndexed(v.job) {
+		v.giveIndex(pod, index)
+	}
+	schema.SetOrigin(pod, schema.OriginOf(v.job))
+	return pod
+}
+
+// label gives a pod the labels by which Kubernetes finds a Job's pods, the older names
+// included.
+func (v *jobVisit) label(pod *corev1.Pod) {
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
+	}
+	for _, prefix := range []string{"", "batch.kubernetes.io/"} {
+		pod.Labels[prefix+"controller-uid"], pod.Labels[prefix+"job-name"] = string(v.job.UID), v.job.Name
+	}
+}
+
+// giveIndex tells a pod and its containers which completion they work on.
+func (v *jobVisit) giveIndex(pod *corev1.Pod, index int) {
+	text := strconv.Itoa(index)
+	setAnnotation(pod, batchv1.JobCompletionIndexAnnotation, text)
+	pod.Labels[batchv1.JobCompletionIndexAnnotation] = text
+	if failures := v.ledger.Indexes[index].Failures; v.job.Spec.BackoffLimitPerIndex != nil {
+		setAnnotation(pod, batchv1.JobIndexFailureCountAnnotation, strconv.Itoa(failures))
+	}
+	pod.Spec.Hostname = v.job.Name + "-" + text
+	pod.Spec.InitContainers, pod.Spec.Containers = withIndex(pod.Spec.InitContainers), withIndex(pod.Spec.Containers)
+}
+
+func withIndex(containers []corev1.Container) []corev1.Container {
+	out := slices.Clone(containers)
+	for i := range out {
+		if slices.ContainsFunc(out[i].Env, func(e corev1.EnvVar) bool { return e.Name == completionIndexEnv }) {
+			continue
+		}
+		out[i].Env = append(slices.Clip(out[i].Env), corev1.EnvVar{Name: completionIndexEnv, ValueFrom: &corev1.EnvVarSource{
+			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels['" + batchv1.JobCompletionIndexAnnotation + "']"},
+		}})
+	}
+	return out
+}

@@ -1,0 +1,62 @@
+package schema
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// Schedule tells when something is due again and again.
+type Schedule interface {
+	// Next is the first time after t, zero where there is none within five years.
+	Next(t time.Time) time.Time
+}
+
+// ParseSchedule reads a CronJob's schedule: five fields, or @hourly and the like, in
+// that time zone; nil is UTC.
+func ParseSchedule(text string, timeZone *string) (Schedule, error) {
+	if strings.Contains(text, "TZ") {
+		return nil, fmt.Errorf("cannot use TZ or CRON_TZ in schedule, use timeZone field instead")
+	}
+	zone := time.UTC
+	if timeZone != nil {
+		if err := checkTimeZone(*timeZone); err != nil {
+			return nil, err
+		}
+		zone, _ = time.LoadLocation(*timeZone)
+	}
+	s, err := cron.ParseStandard(text)
+	if err != nil {
+		return nil, err
+	}
+	return zoned{s, zone}, nil
+}
+
+// zoned is a schedule by the clocks of a time zone.
+type zoned struct {
+	cron.Schedule
+	zone *time.Location
+}
+
+// Next gives the parser, whose schedules keep the time zone they are asked in, ours.
+func (z zoned) Next(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return z.Schedule.Next(t.In(z.zone))
+}
+
+func checkTimeZone(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("timeZone must be nil or non-empty string")
+	case strings.EqualFold(name, "Local"):
+		return fmt.Errorf("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones")
+	}
+	if _, err := time.LoadLocation(name); err != nil {
+		return fmt.Errorf("unknown time zone %s", name)
+	}
+	return nil
+}
