@@ -128,3 +128,18 @@ func TestShopPositionsInCUE(t *testing.T) {
 		}
 	}
 }
+
+// The Job and the CronJob of the example load without a word, and their fields are as
+// Kubernetes fills them in.
+func TestJobsLoad(t *testing.T) {
+	got := objects(t, repository(t, "jobs", "."), schema.SourceSpec{})
+	for _, name := range []string{"Job default/migrate", "CronJob default/report"} {
+		found := false
+		for key := range got {
+			found = found || key.String() == name
+		}
+		if !found {
+			t.Errorf("no %s in %v", name, got)
+		}
+	}
+}

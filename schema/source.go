@@ -97,7 +97,7 @@ type SourceStatus struct {
 	// Finished are objects that did their work and are no longer there, sorted by
 	// object: they are not made again until what they ask for changes.
 	Finished   []FinishedRecord   `json:"finished,omitempty"`
-	Conditions  []metav1.Condition `json:"conditions,omitempty"`
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
 // DeepCopyObject implements runtime.Object.

@@ -19,8 +19,10 @@ var jobRow = row{
 	columns: slices.Concat([]column{
 		nameColumn, {name: "Status"}, {name: "Completions"}, {name: "Duration"},
 	}, workloadColumns),
-	cells:    typedCells(jobCells),
-	fields:   fieldsCell{Do: typedFields(func(set fields.Set, job *batchv1.Job) { set["status.successful"] = strconv.Itoa(int(job.Status.Succeeded)) })},
+	cells: typedCells(jobCells),
+	fields: fieldsCell{Do: typedFields(func(set fields.Set, job *batchv1.Job) {
+		set["status.successful"] = strconv.Itoa(int(job.Status.Succeeded))
+	})},
 	narrow:   narrowCell{None: noIndex},
 	shared:   sharedCell{None: notShared},
 	concerns: concernsCell{None: notOwn},
