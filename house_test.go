@@ -155,6 +155,7 @@ var doors = []struct {
 	{"github.com/spf13/cobra", []string{"cmd/fairlead"}, "flags and exit codes are the command line's"},
 	{"golang.org/x/text", []string{"schema/layout"}, "how wide a character is gets asked where text is laid out"},
 	{"pgregory.net/rapid", []string{"schema/chance"}, "what draws by chance is a test"},
+	{"github.com/robfig/cron", []string{"schema"}, "a schedule is read in one place"},
 	{"k8s.io/client-go", nil, "informers and clients cost memory for nothing we need"},
 	{"k8s.io/kubectl", []string{"cmd/fairlead-kubectl"}, "kubectl ships as a binary of its own"},
 }

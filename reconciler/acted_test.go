@@ -3,6 +3,7 @@ package reconciler_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -124,7 +125,32 @@ func ofDeployment(change func(*appsv1.DeploymentSpec)) func(schema.Object) {
 
 // seenElsewhere are the fields that no table of the cluster shows.
 var seenElsewhere = map[schema.Kind]map[string]string{
-	schema.KindSource: {"spec": "what it follows and how its trees are judged: the tests of follow, gitsource, load and rights"},
+	schema.KindSource:  {"spec": "what it follows and how its trees are judged: the tests of follow, gitsource, load and rights"},
+	schema.KindJob:     inConversations("spec.", jobFields...),
+	schema.KindCronJob: cronFields(),
+}
+
+// jobFields are those of a Job's spec.
+var jobFields = []string{
+	"parallelism", "completions", "completionMode", "activeDeadlineSeconds", "backoffLimit", "backoffLimitPerIndex", "maxFailedIndexes", "podFailurePolicy",
+	"successPolicy", "podReplacementPolicy", "suspend", "ttlSecondsAfterFinished", "template.metadata.labels", "template.metadata.annotations",
+}
+
+// cronFields are those of a CronJob, of which the Job's are most.
+func cronFields() map[string]string {
+	out := inConversations("spec.jobTemplate.spec.", jobFields...)
+	maps.Copy(out, inConversations("spec.", "schedule", "timeZone", "startingDeadlineSeconds", "concurrencyPolicy", "suspend",
+		"successfulJobsHistoryLimit", "failedJobsHistoryLimit", "jobTemplate.metadata.labels", "jobTemplate.metadata.annotations"))
+	return out
+}
+
+// inConversations are fields that act as time passes and pods end.
+func inConversations(below string, fields ...string) map[string]string {
+	out := map[string]string{}
+	for _, f := range fields {
+		out[below+f] = "the conversations in reconciler/control/testdata/jobs"
+	}
+	return out
 }
 
 // What the table of supported fields calls acted on is, for every kind: each field has a

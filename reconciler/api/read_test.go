@@ -275,7 +275,7 @@ func TestWritesSayWhereDesiredStateLives(t *testing.T) {
 		{"PUT", "/api/v1/namespaces/shop/configmaps/new", "desired state lives in Git: main, .; add it there and push"},
 		{"POST", "/api/v1/namespaces", "desired state lives in Git: main, .; add it there and push"},
 		{"DELETE", "/apis/apps/v1/deployments", "desired state lives in Git: main, .; what is to go is taken out of its file there and pushed"},
-		{"POST", "/apis/batch/v1/namespaces/shop/jobs", "desired state lives in Git: main, ., and Job is no kind that can stand there (docs/fields.md has those that can)"},
+		{"POST", "/apis/apps/v1/namespaces/shop/statefulsets", "desired state lives in Git: main, ., and StatefulSet is no kind that can stand there (docs/fields.md has those that can)"},
 		{"POST", "/apis/fairlead/v1/sources", "desired state lives in Git: main, .; add it there and push"},
 		{"POST", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa/exec", "pods/exec is not served; " + enterWay + "; `podman cp` copies files"},
 		{"GET", "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa/exec?command=sh", "pods/exec is not served; " + enterWay + "; `podman cp` copies files"},

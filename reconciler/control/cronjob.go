@@ -24,24 +24,16 @@ var cronJobRow = Row{
 	Kind:       schema.KindCronJob,
 	Controller: controllerCell{Do: Controller{"cronjob", cronJobTriggers, reconcileCronJob}},
 	Created:    createdCell{None: asWritten},
-	Carry:      carryCell{Do: func(live, next schema.Object) { next.(*batchv1.CronJob).Status = live.(*batchv1.CronJob).Status }},
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: jobsOwnedBy},
 	Collect:    collectCell{None: needsNothing},
 	Done:       doneCell{None: neverDone},
 	Configured: configuredCell{None: takenOver},
-	Memory:     memoryCell{Do: Memory{Lean: all}},
-	Whole:      wholeCell{Do: wholeCronJob},
 	StandIn:    standInCell{None: noStandIn},
 }
 
 func jobsOwnedBy(r state.Reader, owner schema.Object) iter.Seq[schema.Object] {
 	return r.By(state.JobsByOwner, string(owner.GetUID()))
-}
-
-func wholeCronJob(obj schema.Object) bool {
-	spec := &obj.(*batchv1.CronJob).Spec
-	return spec.Schedule != "" && len(spec.JobTemplate.Spec.Template.Spec.Containers) > 0
 }
 
 func cronJobTriggers(_ state.Reader, c state.Change) []schema.Key {

@@ -20,14 +20,11 @@ var jobRow = Row{
 	Kind:       schema.KindJob,
 	Controller: controllerCell{Do: Controller{"job", jobTriggers, reconcileJob}},
 	Created:    createdCell{Do: prepareJob},
-	Carry:      carryCell{Do: carryJob},
 	Remove:     removeCell{None: justDeleted},
 	Dependents: dependentsCell{Do: podsOwnedBy},
 	Collect:    collectCell{Do: collectJob},
 	Done:       doneCell{Do: jobSucceeded},
 	Configured: configuredCell{None: takenOver},
-	Memory:     memoryCell{Do: Memory{Lean: all}},
-	Whole:      wholeCell{Do: wholeJob},
 	StandIn:    standInCell{None: noStandIn},
 }
 
@@ -41,11 +38,6 @@ func prepareJob(c *Context, obj schema.Object) {
 	job.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{batchv1.ControllerUidLabel: string(job.UID)}}
 }
 
-func carryJob(live, next schema.Object) {
-	was, is := live.(*batchv1.Job), next.(*batchv1.Job)
-	is.Status, is.Spec.Selector = was.Status, was.Spec.Selector
-}
-
 // collectJob removes a Job whose CronJob is gone.
 func collectJob(c *Context, job schema.Object) {
 	if _, gone := ownerGone(c.Tx, job); gone {
@@ -56,11 +48,6 @@ func collectJob(c *Context, job schema.Object) {
 func jobSucceeded(obj schema.Object) bool {
 	_, ok := health.JobCondition(obj.(*batchv1.Job), batchv1.JobComplete)
 	return ok
-}
-
-func wholeJob(obj schema.Object) bool {
-	spec := &obj.(*batchv1.Job).Spec
-	return spec.Parallelism != nil && spec.BackoffLimit != nil && spec.Selector != nil && len(spec.Template.Spec.Containers) > 0
 }
 
 func jobTriggers(_ state.Reader, c state.Change) []schema.Key {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata"
 
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
@@ -165,7 +166,7 @@ func (w *jobTalk) apply(manifest string) {
 		if ledger := live.GetAnnotations()[schema.AnnotationLedger]; ledger != "" {
 			setAnnotation(next, schema.AnnotationLedger, ledger)
 		}
-		row.Carry.Do(live, next)
+		schema.Of(schema.KindOf(next)).Carry.Do(live, next)
 	}
 	w.tx.Put(next)
 }
