@@ -19,7 +19,7 @@ import (
 const swapPause = time.Millisecond
 
 // works is what the witness does in place of answering, by its first argument.
-var works = map[string]func(d *diary, args []string) error{"swap": swap, "plunder": plunder, "look": look, "leave": leave, "crash": crash, "inspect": inspect, "say": say}
+var works = map[string]func(d *diary, args []string) error{"swap": swap, "plunder": plunder, "look": look, "leave": leave, "crash": crash, "inspect": inspect, "say": say, "finish": finish}
 
 // work does what the arguments ask for; done is false if they ask for nothing.
 func work(args []string) (done bool) {

@@ -1,0 +1,87 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+)
+
+// jobTimeout is for a few pods that start and end on a busy machine.
+const jobTimeout = 2 * time.Minute
+
+// Jobs run in parallel and by index, fail by their rules and deadlines, are suspended and
+// resumed; a CronJob makes up for what it missed. Nothing that is done runs again when the
+// master does.
+func TestJobs(t *testing.T) {
+	c, w := shared, shared.clone(t)
+	w.write(t, map[string]string{
+		"jobs/namespace.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: jobs}\n",
+		"jobs/parts.yaml":     jobYAML("parts", "completions: 4, parallelism: 2, completionMode: Indexed", "finish, '0'"),
+		"jobs/later.yaml":     jobYAML("later", "suspend: true", "finish, '0'"),
+		"jobs/cron.yaml": fmt.Sprintf(`apiVersion: batch/v1
+kind: CronJob
+metadata: {name: tick, namespace: jobs}
+spec: {schedule: "* * * * *", concurrencyPolicy: Forbid, jobTemplate: {spec: {template: {spec: %s}}}}
+`, jobPod("finish, '0'")),
+	})
+	w.pushHealthy(t, "jobs that succeed")
+	parts := c.job(t, "parts")
+	if s := parts.Status; s.Succeeded != 4 || s.CompletedIndexes != "0-3" {
+		t.Errorf("parts: %+v", s)
+	}
+	if s := c.job(t, "later").Status; s.Active+s.Succeeded != 0 {
+		t.Errorf("a suspended Job ran: %+v", s)
+	}
+
+	w.write(t, map[string]string{"jobs/later.yaml": jobYAML("later", "suspend: false", "finish, '0'")})
+	w.pushHealthy(t, "resume the one")
+	if s := c.job(t, "later").Status; s.Succeeded != 1 {
+		t.Errorf("a resumed Job: %+v", s)
+	}
+
+	master := look(c.daemon(t, "master"))
+	master.kill(t)
+	w.write(t, map[string]string{"jobs/bad.yaml": jobYAML("bad", "backoffLimit: 3, podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, values: [42]}}]}", "finish, '42'") +
+		"---\n" + jobYAML("slow", "activeDeadlineSeconds: 2", "")})
+	var out string
+	eventually(t, jobTimeout, "the push that fails is told to fail", func() (bool, string) {
+		out, _ = w.push(t, "jobs that fail", "-o", "e2e")
+		return !strings.Contains(out, "rejected"), out
+	})
+	eventually(t, jobTimeout, "the failed Jobs took their revision back", func() (bool, string) {
+		text, _ := c.fairlead(t, "status", "--kubeconfig", c.Kubeconfig)
+		return strings.Contains(text, "RolledBack") || strings.Contains(text, "rolled back"), text
+	})
+	if after := c.job(t, "parts"); after.UID != parts.UID || after.Status.Succeeded != 4 || !after.Status.CompletionTime.Equal(parts.Status.CompletionTime) {
+		t.Errorf("a Job that was done is another one: %+v, then %+v", parts.Status, after.Status)
+	}
+	eventually(t, jobTimeout, "a minute's run of the CronJob", func() (bool, string) {
+		text, _ := c.fairlead(t, "kubectl", "--kubeconfig", c.Kubeconfig, "-n", "jobs", "get", "cronjob", "tick", "-o", "jsonpath={.status.lastSuccessfulTime}")
+		return text != "", text
+	})
+	w.git(t, "revert", "--no-edit", "HEAD")
+	w.write(t, map[string]string{"jobs/parts.yaml": "", "jobs/later.yaml": "", "jobs/cron.yaml": "", "jobs/bad.yaml": ""})
+	w.pushHealthy(t, "no jobs\n\nFairlead-Allow-Prune: 100")
+	c.awaitRest(t)
+}
+
+func (c *cluster) job(t *testing.T, name string) (job batchv1.Job) {
+	t.Helper()
+	text, code := c.fairlead(t, "kubectl", "--kubeconfig", c.Kubeconfig, "-n", "jobs", "get", "job", name, "-o", "json")
+	if err := json.Unmarshal([]byte(text), &job); code != 0 || err != nil {
+		t.Fatalf("job %s: exit %d, %v: %s", name, code, err, text)
+	}
+	return job
+}
+
+func jobYAML(name, spec, args string) string {
+	return fmt.Sprintf("apiVersion: batch/v1\nkind: Job\nmetadata: {name: %s, namespace: jobs}\nspec: {%s, template: {spec: %s}}\n", name, spec, jobPod(args))
+}
+
+func jobPod(args string) string {
+	return fmt.Sprintf("{restartPolicy: Never, terminationGracePeriodSeconds: 1, containers: [{name: c, image: %q, imagePullPolicy: Never, args: [%s]}]}", witnessImage, args)
+}
