@@ -10,6 +10,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -339,8 +340,17 @@ func placesPods(field string) bool {
 		func(at string) bool { return strings.HasPrefix(field, at) })
 }
 
-// Replaceable reports whether an object asks to be replaced where it cannot change.
-func Replaceable(obj Object) bool { return obj.GetAnnotations()[AnnotationReplace] == "true" }
+// MayBeReplaced reports whether an object may ask to be replaced where it cannot change:
+// one whose work has an end.
+func MayBeReplaced(obj metav1.Object) bool {
+	_, ok := obj.(*batchv1.Job)
+	return ok
+}
+
+// Replaceable reports whether an object asks for that.
+func Replaceable(obj Object) bool {
+	return MayBeReplaced(obj) && obj.GetAnnotations()[AnnotationReplace] == "true"
+}
 
 func carryJob(live, next Object) {
 	was, is := live.(*batchv1.Job), next.(*batchv1.Job)

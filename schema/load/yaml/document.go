@@ -141,6 +141,9 @@ func (d *Decoder) Validate(obj schema.Object, n *Node) {
 func (d *Decoder) dropAnnotations(obj metav1.Object, n *Node) {
 	annotations := obj.GetAnnotations()
 	for key := range annotations {
+		if key == schema.AnnotationReplace && schema.MayBeReplaced(obj) {
+			continue
+		}
 		if strings.HasPrefix(key, schema.Group+"/") || key == "kubectl.kubernetes.io/last-applied-configuration" || key == "deployment.kubernetes.io/revision" {
 			delete(annotations, key)
 			field := "metadata.annotations[" + key + "]"
