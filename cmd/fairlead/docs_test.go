@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/cmd/fairlead/internal/config"
@@ -260,6 +261,8 @@ var fieldTables = []fieldTable{
 	{title: "Metadata of every kind", kind: schema.KindConfigMap, at: "metadata", of: corev1.ConfigMap{}.ObjectMeta, prefix: "metadata."},
 	{title: "Namespace", kind: schema.KindNamespace, of: corev1.Namespace{}, elsewhere: map[string]string{"metadata": ""}},
 	{title: "Deployment", kind: schema.KindDeployment, of: appsv1.Deployment{}, elsewhere: map[string]string{"metadata": "", "spec.template.spec": "Pod spec"}},
+	{title: "Job", kind: schema.KindJob, of: batchv1.Job{}, elsewhere: map[string]string{"metadata": "", "spec.template.spec": "Pod spec"}},
+	{title: "CronJob", kind: schema.KindCronJob, of: batchv1.CronJob{}, elsewhere: map[string]string{"metadata": "", "spec.jobTemplate.spec.template.spec": "Pod spec"}},
 	{title: "Pod", kind: schema.KindPod, of: corev1.Pod{}, elsewhere: map[string]string{"metadata": "", "spec": "Pod spec"}},
 	{title: "Pod spec", kind: schema.KindPod, at: "spec", of: corev1.PodSpec{}, elsewhere: containerTables},
 	{title: "Container", kind: schema.KindPod, at: "spec.containers", of: corev1.Container{}, elsewhere: map[string]string{"readinessProbe": "Probe", "livenessProbe": "Probe", "startupProbe": "Probe"}},
@@ -283,8 +286,8 @@ const fieldsIntro = "# Kinds and fields\n\n" +
 	"- **Refused**: always, because leaving it out could loosen what you asked for.\n\n" +
 	"What is empty (`null`, `\"\"`, `[]`, `{}`) asks for nothing and is accepted in any\n" +
 	"field, but for those that a choice is made by, such as `volumes.csi`.\n\n" +
-	"Kinds: Namespace, Deployment, Pod, Service, ConfigMap, Secret, Source. Other\n" +
-	"kinds of Kubernetes are refused by name; ServiceAccount, Role, RoleBinding,\n" +
+	"Kinds: Namespace, Deployment, Job, CronJob, Pod, Service, ConfigMap, Secret, Source.\n" +
+	"Other kinds of Kubernetes are refused by name; ServiceAccount, Role, RoleBinding,\n" +
 	"ClusterRole, ClusterRoleBinding, PodSecurityPolicy and CustomResourceDefinition\n" +
 	"load with one warning and mean nothing here.\n"
 
