@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler"
 	"fairlead/reconciler/state"
@@ -68,7 +70,7 @@ func TestUnreadableRecordsKeepNothingFromStarting(t *testing.T) {
 		t.Run(string(info.Kind), func(t *testing.T) {
 			for _, damage := range slices.Sorted(maps.Keys(damages)) {
 				c := newCluster(t, 2)
-				cand := shop(t, commitHash(1), "v1", nil)
+				cand := shop(t, commitHash(1), "v1", withIdleJobs)
 				c.push(cand)
 				c.untilPhase(commitHash(1), schema.PhaseHealthy)
 				before := c.machine.Snapshot()
@@ -78,7 +80,7 @@ func TestUnreadableRecordsKeepNothingFromStarting(t *testing.T) {
 					t.Fatalf("there is no %s to damage", info.Kind)
 				}
 				harmless := damage == "a name and no more" && !slices.Contains([]schema.Kind{
-					schema.KindDeployment, schema.KindReplicaSet, schema.KindPod, schema.KindSource, schema.KindRevision}, info.Kind)
+					schema.KindDeployment, schema.KindReplicaSet, schema.KindJob, schema.KindCronJob, schema.KindPod, schema.KindSource, schema.KindRevision}, info.Kind)
 				all[i].Object = damages[damage](all[i])
 				restored, unreadable := reconciler.Restore(all, before.Counters())
 				if harmless != (len(unreadable) == 0) {
@@ -98,6 +100,23 @@ func TestUnreadableRecordsKeepNothingFromStarting(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withIdleJobs adds a Job and a CronJob that are suspended.
+func withIdleJobs(objects []*schema.Desired) []*schema.Desired {
+	yes, pods := true, corev1.PodTemplateSpec{Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "localhost/c:1"}}}}
+	about := metav1.ObjectMeta{Name: "idle", Namespace: "shop"}
+	for _, obj := range []schema.Object{
+		&batchv1.Job{ObjectMeta: about, Spec: batchv1.JobSpec{Suspend: &yes, Template: pods}},
+		&batchv1.CronJob{ObjectMeta: about, Spec: batchv1.CronJobSpec{Suspend: &yes, Schedule: "@hourly", JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: pods}}}},
+	} {
+		schema.Default(obj)
+		schema.SetOrigin(obj, schema.OriginOf(objects[0].Object))
+		at := objects[0].Position
+		objects = append(objects, &schema.Desired{Object: obj, Position: at, Locate: func(string) schema.Position { return at }})
+	}
+	slices.SortFunc(objects, func(a, b *schema.Desired) int { return schema.KeyOf(a.Object).Compare(schema.KeyOf(b.Object)) })
+	return objects
 }
 
 // alike compares what is there; pods and endpoints that are made anew have other

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	quantity "k8s.io/apimachinery/pkg/api/resource"
@@ -78,6 +79,12 @@ func sampleObjects() []schema.Object {
 			},
 		},
 		sampleSlice("api", "api-x7x7x"),
+		sampleJob(),
+		&batchv1.CronJob{
+			ObjectMeta: meta("batch", "report", nil),
+			Spec:       batchv1.CronJobSpec{Schedule: "30 3 * * *", TimeZone: ptr("Europe/Vienna"), Suspend: ptr(false), JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: podTemplate(nil)}}},
+			Status:     batchv1.CronJobStatus{LastScheduleTime: &sampleMade},
+		},
 		&corev1.Event{
 			ObjectMeta:     meta("shop", "api-5d9c7b-bbbbb.1", nil),
 			InvolvedObject: corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: "shop", Name: "api-5d9c7b-bbbbb", UID: "uid-api-5d9c7b-bbbbb"},
@@ -98,6 +105,19 @@ func sampleObjects() []schema.Object {
 				Phase: schema.PhaseHealthy, Sync: &schema.Standing{Word: schema.Synced, Since: sampleMade},
 				Health: &schema.Standing{Word: schema.Degraded, Reason: "Deployment shop/api: 1 of 2 available", Since: sampleMade},
 			},
+		},
+	}
+}
+
+// sampleJob has done its work in a minute.
+func sampleJob() *batchv1.Job {
+	done := metav1.NewTime(sampleMade.Add(time.Minute))
+	return &batchv1.Job{
+		ObjectMeta: meta("batch", "migrate", nil),
+		Spec:       batchv1.JobSpec{Completions: ptr(int32(1)), Parallelism: ptr(int32(1)), Template: podTemplate(nil)},
+		Status: batchv1.JobStatus{
+			Succeeded: 1, StartTime: &sampleMade, CompletionTime: &done,
+			Conditions: []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: done}},
 		},
 	}
 }

@@ -136,12 +136,12 @@ func TestTellKeepsTheFault(t *testing.T) {
 // neither is found among a source's workloads, and is not well.
 func TestAnUnknownKindIsNotWell(t *testing.T) {
 	rowtest.Check(t, rows)
-	if got := len(walksOf(schema.Kinds())); got != 2 {
-		t.Errorf("%d ways to workloads, want those of Deployments and Pods: a kind of schema has no row", got)
+	if got := len(walksOf(schema.Kinds())); got != 4 {
+		t.Errorf("%d ways to workloads, want those of Deployments, Jobs, CronJobs and Pods: a kind of schema has no row", got)
 	}
 	withNew := append(slices.Clone(schema.Kinds()), schema.KindInfo{Kind: "DaemonSet", Desired: true})
-	if got := len(walksOf(withNew)); got != 3 {
-		t.Errorf("%d ways to workloads once there is a kind without a row, want 3", got)
+	if got := len(walksOf(withNew)); got != 5 {
+		t.Errorf("%d ways to workloads once there is a kind without a row, want 5", got)
 	}
 	w := Of(cluster(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "x"}}, now)
 	troubles := slices.Collect(w.Troubles)
