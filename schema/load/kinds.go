@@ -42,7 +42,7 @@ var kubernetesKinds = map[string][]string{
 	"authentication.k8s.io":        {"SelfSubjectReview", "TokenRequest", "TokenReview"},
 	"authorization.k8s.io":         {"LocalSubjectAccessReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview", "SubjectAccessReview"},
 	"autoscaling":                  {"HorizontalPodAutoscaler", "Scale"},
-	"batch":                        {"CronJob", "Job"},
+	"batch":                        {},
 	"certificates.k8s.io":          {"CertificateSigningRequest", "ClusterTrustBundle", "PodCertificateRequest"},
 	"coordination.k8s.io":          {"Lease", "LeaseCandidate"},
 	"discovery.k8s.io":             {},
