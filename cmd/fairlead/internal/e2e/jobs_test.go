@@ -63,8 +63,7 @@ spec: {schedule: "@every 5s", concurrencyPolicy: Forbid, jobTemplate: {spec: {te
 		text, _ := c.fairlead(t, "kubectl", "--kubeconfig", c.Kubeconfig, "-n", "jobs", "get", "cronjob", "tick", "-o", "jsonpath={.status.lastSuccessfulTime}")
 		return text != "", text
 	})
-	w.git(t, "revert", "--no-edit", "HEAD")
-	w.write(t, map[string]string{"jobs/parts.yaml": "", "jobs/later.yaml": "", "jobs/cron.yaml": ""})
+	w.write(t, map[string]string{"jobs/parts.yaml": "", "jobs/later.yaml": "", "jobs/cron.yaml": "", "jobs/bad.yaml": ""})
 	w.pushHealthy(t, "no jobs\n\nFairlead-Allow-Prune: 100")
 	c.awaitRest(t)
 }
