@@ -58,6 +58,7 @@ var namers = map[string]string{
 	"reconciler/api/door.go":              "it makes the items of the wire's families",
 	"reconciler/work/work.go":             "it makes the items of the wire's families",
 	"reconciler/vault.go":                 "it holds the values of Secrets",
+	"reconciler/unlock.go":                "it reads the values of Secrets again",
 	"reconciler/question.go":              "it keeps the values of Secrets from who asks",
 	"cmd/fairlead/master.go":              "it opens the values of Secrets for nodes",
 	"cmd/fairlead/internal/sim/master.go": "it opens the values of Secrets for nodes",
