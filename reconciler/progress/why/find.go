@@ -17,7 +17,7 @@ import (
 func Find(r state.Reader, kind schema.KindInfo, namespace, name string) (schema.Key, error) {
 	key := schema.Key{Kind: kind.Kind, Namespace: namespace, Name: name}
 	if !kind.Namespaced {
-		key.Namespace = ""
+		namespace, key.Namespace = "", ""
 	} else if namespace == "" {
 		key.Namespace = metav1.NamespaceDefault
 	}
