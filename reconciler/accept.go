@@ -113,7 +113,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	if cand.Plan != nil {
 		back.Status.Placements = schema.FitPlacements(cand.Plan.Placements())
 	}
-	back.Enter(schema.PhaseRollingOut, c.Stamp(), "again, in place of "+failed.Name)
+	back.Enter(schema.PhaseRollingOut, c.Stamp(), "rolling back from "+failed.Name)
 	c.Tx.Put(back)
 	next.Status.Applied = schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
 	tell(c, next, metav1.ConditionFalse, string(schema.PhaseRolledBack), wentBack(c.Tx, src, failed, to))

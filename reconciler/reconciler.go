@@ -233,14 +233,14 @@ func (m *Machine) drain(c *control.Context) {
 	if len(m.draining) == 0 {
 		return
 	}
-	everywhere := m.everywhere(c)
+	acked := m.minAckedVersion(c)
 	for _, uid := range slices.Sorted(maps.Keys(m.draining)) {
 		pod, ok := podByUID(c.Tx, uid)
 		if !ok {
 			delete(m.draining, uid)
 			continue
 		}
-		if m.draining[uid] > everywhere {
+		if m.draining[uid] > acked {
 			continue
 		}
 		next := state.Edit(pod)
@@ -253,8 +253,8 @@ func (m *Machine) drain(c *control.Context) {
 	}
 }
 
-// everywhere is the version that every node which keeps up has programmed.
-func (m *Machine) everywhere(c *control.Context) uint64 {
+// minAckedVersion is the version that every node which keeps up has programmed.
+func (m *Machine) minAckedVersion(c *control.Context) uint64 {
 	least := uint64(math.MaxUint64)
 	for node := range state.All[*corev1.Node](c.Tx, "") {
 		name := schema.NodeName(node.Name)

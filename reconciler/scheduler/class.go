@@ -121,9 +121,9 @@ func hostPorts(pod *corev1.Pod) (out []hostPort) {
 	return out
 }
 
-// wish is what a pod asks of a node, whatever it belongs to. Pods with the same
-// wish share it, and with it what was found out for it.
-type wish struct {
+// requirements are what a pod asks of a node, whatever it belongs to. Pods with the
+// same share them, and with them what was found out for them.
+type requirements struct {
 	pod       *corev1.Pod // one of those that have it
 	use       *use
 	required  nodeaffinity.RequiredNodeAffinity
@@ -132,8 +132,8 @@ type wish struct {
 	ranking *ranking // of all nodes; nil while there is none
 }
 
-func newWish(pod *corev1.Pod) *wish {
-	w := &wish{pod: pod, use: useOf(pod), required: nodeaffinity.GetRequiredNodeAffinity(pod)}
+func newRequirements(pod *corev1.Pod) *requirements {
+	w := &requirements{pod: pod, use: useOf(pod), required: nodeaffinity.GetRequiredNodeAffinity(pod)}
 	if a := pod.Spec.Affinity; a != nil && a.NodeAffinity != nil {
 		terms := a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution
 		if p, err := nodeaffinity.NewPreferredSchedulingTerms(terms); err == nil && len(terms) > 0 {
@@ -143,14 +143,14 @@ func newWish(pod *corev1.Pod) *wish {
 	return w
 }
 
-// wishKey is equal for pods with the same wish.
-func wishKey(pod *corev1.Pod, u *use) string {
+// requirementsKey is equal for pods with the same requirements.
+func requirementsKey(pod *corev1.Pod, u *use) string {
 	key, err := json.Marshal([]any{
 		u.requests, u.weight, portsText(u.ports),
 		pod.Spec.NodeSelector, pod.Spec.Affinity, pod.Spec.Tolerations,
 	})
 	if err != nil {
-		panic("scheduler: marshal the wish of a pod: " + err.Error())
+		panic("scheduler: marshal the requirements of a pod: " + err.Error())
 	}
 	return string(key)
 }
@@ -163,14 +163,14 @@ func portsText(ports []hostPort) []string {
 	return out
 }
 
-// class is the pods of one owner that are alike: they have the same wish and
+// class is the pods of one owner that are alike: they have the same requirements and
 // spread together.
 type class struct {
-	sample  *corev1.Pod
-	group   group
-	wish    *wish
-	ranking *ranking // that counts the group; nil while there is none
-	refusal refusal
+	sample       *corev1.Pod
+	group        group
+	requirements *requirements
+	ranking      *ranking // that counts the group; nil while there is none
+	refusal      refusal
 }
 
 // refusal is the last word that no node takes a class, true as long as nothing is
@@ -182,8 +182,8 @@ type refusal struct {
 
 // Bounds on what a view remembers of pods: when there are more it begins anew.
 const (
-	maxClasses = 1 << 12
-	maxWishes  = 1 << 10
+	maxClasses      = 1 << 12
+	maxRequirements = 1 << 10
 )
 
 // classOf is the pod's class. The pods that one owner makes are alike as a rule,
@@ -196,7 +196,7 @@ func (v *View) classOf(pod *corev1.Pod) *class {
 	if c := v.classes[owner]; c != nil && alike(c.sample, pod) {
 		return c
 	}
-	c := &class{sample: pod, group: groupOf(pod), wish: v.wishOf(pod)}
+	c := &class{sample: pod, group: groupOf(pod), requirements: v.requirementsOf(pod)}
 	if len(v.classes) >= maxClasses {
 		v.forgetIndex()
 	}
@@ -207,19 +207,19 @@ func (v *View) classOf(pod *corev1.Pod) *class {
 	return c
 }
 
-func (v *View) wishOf(pod *corev1.Pod) *wish {
-	w := newWish(pod)
-	key := wishKey(pod, w.use)
-	if known := v.wishes[key]; known != nil {
+func (v *View) requirementsOf(pod *corev1.Pod) *requirements {
+	w := newRequirements(pod)
+	key := requirementsKey(pod, w.use)
+	if known := v.requirements[key]; known != nil {
 		return known
 	}
-	if len(v.wishes) >= maxWishes {
+	if len(v.requirements) >= maxRequirements {
 		v.forgetIndex()
 	}
-	if v.wishes == nil {
-		v.wishes = map[string]*wish{}
+	if v.requirements == nil {
+		v.requirements = map[string]*requirements{}
 	}
-	v.wishes[key] = w
+	v.requirements[key] = w
 	return w
 }
 
@@ -228,9 +228,9 @@ func (v *View) wishOf(pod *corev1.Pod) *wish {
 func (v *View) countedAs(pod *corev1.Pod) counted {
 	c := v.classOf(pod)
 	if pod.DeletionTimestamp != nil {
-		return counted{use: c.wish.use}
+		return counted{use: c.requirements.use}
 	}
-	return counted{c.wish.use, c.group}
+	return counted{c.requirements.use, c.group}
 }
 
 func groupOf(pod *corev1.Pod) (g group) {
@@ -253,7 +253,7 @@ func workloadOf(pod *corev1.Pod, ref *metav1.OwnerReference) string {
 	return b.String()
 }
 
-// alike reports whether two pods of one owner have the same group and wish. It
+// alike reports whether two pods of one owner have the same group and requirements. It
 // may say no to two that do; what they share in memory is compared fastest.
 func alike(a, b *corev1.Pod) bool {
 	x, y := &a.Spec, &b.Spec

@@ -14,52 +14,52 @@ import (
 // noLog swallows what apimachinery would log about a malformed toleration.
 var noLog klog.Logger
 
-// objections gathers what a node has against a pod; unless it is to be told, the
+// rejection gathers the reasons for which a node rejects a pod; unless it is to be told, the
 // first one is enough.
-type objections struct {
+type rejection struct {
 	tell bool
 	any  bool
 	told []string
 }
 
-// raise notes an objection and reports whether it is to be put in words.
-func (o *objections) raise() bool {
+// raise notes an reason and reports whether it is to be put in words.
+func (o *rejection) raise() bool {
 	o.any = true
 	return o.tell
 }
 
-func (o *objections) say(format string, args ...any) {
+func (o *rejection) say(format string, args ...any) {
 	o.told = append(o.told, fmt.Sprintf(format, args...))
 }
 
 // decided reports whether nothing more needs to be known.
-func (o *objections) decided() bool { return o.any && !o.tell }
+func (o *rejection) decided() bool { return o.any && !o.tell }
 
 // takes reports whether the node can run the pod.
-func (n *NodeInfo) takes(w *wish) bool {
-	var o objections
+func (n *NodeInfo) takes(w *requirements) bool {
+	var o rejection
 	n.filter(w, &o)
 	return !o.any
 }
 
 // against is every reason why the node cannot, nil if it can.
-func (n *NodeInfo) against(w *wish) []string {
-	o := objections{tell: true}
+func (n *NodeInfo) against(w *requirements) []string {
+	o := rejection{tell: true}
 	n.filter(w, &o)
 	return o.told
 }
 
 // suits reports whether the node would take the pod if it were empty enough: what
 // the node's own object decides.
-func (n *NodeInfo) suits(w *wish) bool {
-	var o objections
+func (n *NodeInfo) suits(w *requirements) bool {
+	var o rejection
 	n.filterSelf(w, &o)
 	return !o.any
 }
 
 // wouldSuit reports whether the node would suit if it were ready and took pods.
-func (n *NodeInfo) wouldSuit(w *wish) bool {
-	var o objections
+func (n *NodeInfo) wouldSuit(w *requirements) bool {
+	var o rejection
 	if n.filterTaints(w, &o); !o.decided() {
 		n.filterAffinity(w, &o)
 	}
@@ -67,20 +67,20 @@ func (n *NodeInfo) wouldSuit(w *wish) bool {
 }
 
 // hasRoom reports whether the pods on the node leave room for the pod.
-func (n *NodeInfo) hasRoom(w *wish) bool {
-	var o objections
+func (n *NodeInfo) hasRoom(w *requirements) bool {
+	var o rejection
 	n.filterRoom(w, &o)
 	return !o.any
 }
 
-// filter asks in the order in which objections are told.
-func (n *NodeInfo) filter(w *wish, o *objections) {
+// filter asks in the order in which reasons are told.
+func (n *NodeInfo) filter(w *requirements, o *rejection) {
 	if n.filterSelf(w, o); !o.decided() {
 		n.filterRoom(w, o)
 	}
 }
 
-func (n *NodeInfo) filterSelf(w *wish, o *objections) {
+func (n *NodeInfo) filterSelf(w *requirements, o *rejection) {
 	if n.filterState(w, o); o.decided() {
 		return
 	}
@@ -90,13 +90,13 @@ func (n *NodeInfo) filterSelf(w *wish, o *objections) {
 	n.filterAffinity(w, o)
 }
 
-func (n *NodeInfo) filterRoom(w *wish, o *objections) {
+func (n *NodeInfo) filterRoom(w *requirements, o *rejection) {
 	if n.filterResources(w, o); !o.decided() {
 		n.filterPorts(w, o)
 	}
 }
 
-func (n *NodeInfo) filterState(w *wish, o *objections) {
+func (n *NodeInfo) filterState(w *requirements, o *rejection) {
 	if !n.ready && o.raise() {
 		o.say("%s", n.notReady())
 	}
@@ -118,7 +118,7 @@ func (n *NodeInfo) notReady() string {
 }
 
 // filterTaints leaves out the taints that only repeat what filterState says.
-func (n *NodeInfo) filterTaints(w *wish, o *objections) {
+func (n *NodeInfo) filterTaints(w *requirements, o *rejection) {
 	for i := range n.node.Spec.Taints {
 		t := &n.node.Spec.Taints[i]
 		switch {
@@ -135,7 +135,7 @@ func (n *NodeInfo) filterTaints(w *wish, o *objections) {
 	}
 }
 
-func (n *NodeInfo) filterAffinity(w *wish, o *objections) {
+func (n *NodeInfo) filterAffinity(w *requirements, o *rejection) {
 	ok, err := w.required.Match(n.node)
 	if (err != nil || !ok) && o.raise() {
 		if err != nil {
@@ -147,7 +147,7 @@ func (n *NodeInfo) filterAffinity(w *wish, o *objections) {
 }
 
 // affinityReason names the nodeSelector labels that differ, else the affinity.
-func (w *wish) affinityReason(node *corev1.Node) string {
+func (w *requirements) affinityReason(node *corev1.Node) string {
 	var differ []string
 	for _, key := range slices.Sorted(maps.Keys(w.pod.Spec.NodeSelector)) {
 		if have, ok := node.Labels[key]; !ok || have != w.pod.Spec.NodeSelector[key] {
@@ -162,7 +162,7 @@ func (w *wish) affinityReason(node *corev1.Node) string {
 
 // filterResources lets a pod that asks for nothing of a resource onto a node that
 // has none left of it.
-func (n *NodeInfo) filterResources(w *wish, o *objections) {
+func (n *NodeInfo) filterResources(w *requirements, o *rejection) {
 	want, used, all := &w.use.requests, &n.used, &n.allocatable
 	if want.MilliCPU > 0 && used.MilliCPU+want.MilliCPU > all.MilliCPU && o.raise() {
 		o.say("cpu: wanted %s, used %s of %s", milli(want.MilliCPU), milli(used.MilliCPU), milli(all.MilliCPU))
@@ -190,7 +190,7 @@ func plain(n int64) string {
 	return resource.NewQuantity(n, resource.DecimalSI).String()
 }
 
-func (n *NodeInfo) filterPorts(w *wish, o *objections) {
+func (n *NodeInfo) filterPorts(w *requirements, o *rejection) {
 	for _, want := range w.use.ports {
 		if holder := n.portHolder(want); holder != "" && o.raise() {
 			o.say("host port %d/%s is used by %s", want.port, want.protocol, holder)

@@ -10,10 +10,10 @@ import (
 // index is what a view knows beyond its nodes, to find the best without asking
 // each. All of it can be made again from the nodes.
 type index struct {
-	classes  map[types.UID]*class // by owner
-	wishes   map[string]*wish     // by wishKey
-	rankings []*ranking           // those in use
-	asked    uint64               // how often a ranking was asked for
+	classes      map[types.UID]*class     // by owner
+	requirements map[string]*requirements // by requirementsKey
+	rankings     []*ranking               // those in use
+	asked        uint64                   // how often a ranking was asked for
 }
 
 // Bounds on rankings: that which was asked longest ago makes room.
@@ -27,16 +27,16 @@ const (
 // that does not count them, before the group gets one that does.
 const maxPassed = 16
 
-// ranking keeps the nodes that take a wish in the order of their scores, as far
+// ranking keeps the nodes that meet the requirements in the order of their scores, as far
 // as the first place goes: a tournament. The leaves are the nodes in name order,
 // each inner place holds the better of the two below it, and the root the best of
 // all. One node's new score is played again along its way to the root.
 type ranking struct {
-	wish  *wish
-	group group // whose pods count; the zero group counts none
+	requirements *requirements
+	group        group // whose pods count; the zero group counts none
 
 	scores []score        // by place in View.nodes
-	judged []*corev1.Node // for which suits and the taste in scores hold
+	judged []*corev1.Node // for which suits and the preference in scores hold
 	suits  []bool
 	winner []int32 // the tree: children of k are 2k and 2k+1; -1 is nobody
 	leaves int     // where they begin: a power of two
@@ -49,7 +49,7 @@ type ranking struct {
 // best is the place of the node that takes a class, -1 for none.
 //
 // As long as a group has pods on few nodes, they are passed over in the ranking
-// that all pods with this wish share: the first node without one is best among
+// that all pods with these requirements share: the first node without one is best among
 // those, and what was passed is compared with it. A group on many nodes has a
 // ranking of its own.
 func (v *View) best(c *class) int {
@@ -57,10 +57,10 @@ func (v *View) best(c *class) int {
 		v.refresh(r)
 		return int(r.winner[1])
 	}
-	r := c.wish.ranking
+	r := c.requirements.ranking
 	if r == nil || r.dropped {
-		r = v.rank(c.wish, group{})
-		c.wish.ranking = r
+		r = v.rank(c.requirements, group{})
+		c.requirements.ranking = r
 	}
 	v.refresh(r)
 	if c.group == (group{}) {
@@ -71,12 +71,12 @@ func (v *View) best(c *class) int {
 	if s.passed <= maxPassed {
 		return s.best
 	}
-	c.ranking = v.rank(c.wish, c.group)
+	c.ranking = v.rank(c.requirements, c.group)
 	return int(c.ranking.winner[1])
 }
 
 // rank makes a ranking, and drops others to stay within the bounds.
-func (v *View) rank(w *wish, g group) *ranking {
+func (v *View) rank(w *requirements, g group) *ranking {
 	most := min(maxRankings, max(2, maxRanks/max(1, len(v.nodes))))
 	for len(v.rankings) >= most {
 		oldest := 0
@@ -88,7 +88,7 @@ func (v *View) rank(w *wish, g group) *ranking {
 		v.rankings[oldest].dropped = true
 		v.rankings = slices.Delete(v.rankings, oldest, oldest+1)
 	}
-	r := &ranking{wish: w, group: g}
+	r := &ranking{requirements: w, group: g}
 	n := len(v.nodes)
 	for r.leaves = 1; r.leaves < n; r.leaves *= 2 {
 	}
@@ -155,13 +155,13 @@ func (r *ranking) judge(n *NodeInfo, i int32) bool {
 	before := *s
 	if r.judged[i] != n.node {
 		r.judged[i] = n.node
-		if r.suits[i] = n.suits(r.wish); r.suits[i] {
-			*s = n.taste(r.wish)
+		if r.suits[i] = n.suits(r.requirements); r.suits[i] {
+			*s = n.preference(r.requirements)
 		}
 	}
 	leaf, now := &r.winner[r.leaves+int(i)], int32(-1)
-	if r.suits[i] && n.hasRoom(r.wish) {
-		n.load(r.wish, &r.group, s)
+	if r.suits[i] && n.hasRoom(r.requirements) {
+		n.load(r.requirements, &r.group, s)
 		now = i
 	}
 	changed := *leaf != now || now >= 0 && *s != before
@@ -210,7 +210,7 @@ func (s *search) below(k int) {
 		return
 	}
 	score := s.ranking.scores[i]
-	s.view.nodes[i].load(s.ranking.wish, s.group, &score)
+	s.view.nodes[i].load(s.ranking.requirements, s.group, &score)
 	if s.best < 0 || score.less(&s.bestScore) || score == s.bestScore && int(i) < s.best {
 		s.best, s.bestScore = int(i), score
 	}

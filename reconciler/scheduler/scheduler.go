@@ -47,8 +47,8 @@ func (v *View) Schedule(pod *corev1.Pod, prefer schema.NodeName) Decision {
 	c := v.classOf(pod)
 	var d Decision
 	if prefer != "" {
-		d.Against = v.againstPreferred(c.wish, prefer)
-		if i, ok := v.find(prefer); ok && v.nodes[i].failsStarts(c.wish) && v.takenBesides(c.wish, prefer) {
+		d.Against = v.againstPreferred(c.requirements, prefer)
+		if i, ok := v.find(prefer); ok && v.nodes[i].failsStarts(c.requirements) && v.takenBesides(c.requirements, prefer) {
 			d.Against = append(d.Against, "pods cannot be started there at present")
 		}
 		if len(d.Against) == 0 {
@@ -67,16 +67,16 @@ func (v *View) Schedule(pod *corev1.Pod, prefer schema.NodeName) Decision {
 // the pod, other than the one it is on. Of a pod that tolerates such nodes nobody knows
 // where it would go.
 func (v *View) TakenElsewhere(pod *corev1.Pod) bool {
-	return !tolerated(pod, &schema.StartsFailing) && v.takenBesides(v.classOf(pod).wish, schema.NodeName(pod.Spec.NodeName))
+	return !tolerated(pod, &schema.StartsFailing) && v.takenBesides(v.classOf(pod).requirements, schema.NodeName(pod.Spec.NodeName))
 }
 
-func (v *View) takenBesides(w *wish, node schema.NodeName) bool {
+func (v *View) takenBesides(w *requirements, node schema.NodeName) bool {
 	return slices.ContainsFunc(v.nodes, func(n *NodeInfo) bool { return n.name != node && !n.failsStarts(w) && n.takes(w) })
 }
 
 // failsStarts reports whether the node has the taint of one that cannot start pods, and
-// the wish minds.
-func (n *NodeInfo) failsStarts(w *wish) bool {
+// the pod does not tolerate.
+func (n *NodeInfo) failsStarts(w *requirements) bool {
 	has := slices.ContainsFunc(n.node.Spec.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&schema.StartsFailing) })
 	return has && !tolerated(w.pod, &schema.StartsFailing)
 }
@@ -84,7 +84,7 @@ func (n *NodeInfo) failsStarts(w *wish) bool {
 // Scan is what Schedule without a preference must equal, found by asking every node:
 // tests hold the two together, and benchmarks compare them. "" is a refusal.
 func (v *View) Scan(pod *corev1.Pod) (best schema.NodeName) {
-	w, g := newWish(pod), groupOf(pod)
+	w, g := newRequirements(pod), groupOf(pod)
 	var least score
 	for _, n := range v.nodes {
 		if !n.takes(w) {
@@ -100,11 +100,11 @@ func (v *View) Scan(pod *corev1.Pod) (best schema.NodeName) {
 // Against is what every node that does not take the pod has against it, in name
 // order.
 func (v *View) Against(pod *corev1.Pod) (out []NodeReason) {
-	return v.against(newWish(pod), len(v.nodes))
+	return v.against(newRequirements(pod), len(v.nodes))
 }
 
 // against asks nodes until so many of them have refused.
-func (v *View) against(w *wish, most int) (out []NodeReason) {
+func (v *View) against(w *requirements, most int) (out []NodeReason) {
 	for _, n := range v.nodes {
 		if len(out) == most {
 			break
@@ -120,7 +120,7 @@ func (v *View) against(w *wish, most int) (out []NodeReason) {
 // whenever something changes; those of one class are told the same.
 func (v *View) refuse(c *class) (lacks, text string) {
 	if c.refusal.message == "" || c.refusal.logged != v.logged {
-		c.refusal = refusal{v.lacks(c.wish), message(v.against(c.wish, MaxMessageNodes), len(v.nodes)), v.logged}
+		c.refusal = refusal{v.lacks(c.requirements), message(v.against(c.requirements, MaxMessageNodes), len(v.nodes)), v.logged}
 	}
 	return c.refusal.lacks, c.refusal.message
 }
@@ -128,7 +128,7 @@ func (v *View) refuse(c *class) (lacks, text string) {
 // lacks is what would have to change for a refused pod to find its node: one that
 // suits has to be empty enough, or one that would suit be ready, or the pod ask
 // for another.
-func (v *View) lacks(w *wish) string {
+func (v *View) lacks(w *requirements) string {
 	out := schema.ReasonNoFittingNode
 	if len(v.nodes) == 0 {
 		return schema.ReasonNoCapacity
@@ -150,11 +150,11 @@ func (v *View) LacksRoom(pod *corev1.Pod, node schema.NodeName) bool {
 	if !ok {
 		return false
 	}
-	w := v.classOf(pod).wish
+	w := v.classOf(pod).requirements
 	return v.nodes[i].suits(w) && !v.nodes[i].hasRoom(w)
 }
 
-func (v *View) againstPreferred(w *wish, prefer schema.NodeName) []string {
+func (v *View) againstPreferred(w *requirements, prefer schema.NodeName) []string {
 	if i, ok := v.find(prefer); ok {
 		return v.nodes[i].against(w)
 	}
@@ -209,15 +209,15 @@ const (
 	assumedMemoryBytes = 200 << 20
 )
 
-// score is what the node is to a pod with that wish in that group.
-func (n *NodeInfo) score(w *wish, g *group) score {
-	s := n.taste(w)
+// score is what the node is to a pod with those requirements in that group.
+func (n *NodeInfo) score(w *requirements, g *group) score {
+	s := n.preference(w)
 	n.load(w, g, &s)
 	return s
 }
 
-// taste is the part of the score that the node's own object decides.
-func (n *NodeInfo) taste(w *wish) (s score) {
+// preference is the part of the score that the node's own object decides.
+func (n *NodeInfo) preference(w *requirements) (s score) {
 	s.avoided = n.avoided(w)
 	if w.preferred != nil {
 		s.unwanted = int32(-w.preferred.Score(n.node))
@@ -226,7 +226,7 @@ func (n *NodeInfo) taste(w *wish) (s score) {
 }
 
 // load fills in the part that the pods on the node decide.
-func (n *NodeInfo) load(w *wish, g *group, s *score) {
+func (n *NodeInfo) load(w *requirements, g *group, s *score) {
 	s.ofOwner, s.ofWorkload = 0, 0
 	if g.owner != "" {
 		s.ofOwner = int32(n.owners[g.owner])
@@ -247,7 +247,7 @@ func thousandths(part, of int64) int64 {
 	return part * 1000 / of
 }
 
-func (n *NodeInfo) avoided(w *wish) (count int32) {
+func (n *NodeInfo) avoided(w *requirements) (count int32) {
 	for i := range n.node.Spec.Taints {
 		t := &n.node.Spec.Taints[i]
 		if t.Effect == corev1.TaintEffectPreferNoSchedule && !tolerated(w.pod, t) {
