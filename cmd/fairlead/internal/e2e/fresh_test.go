@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +36,12 @@ const (
 // without a trace; a test that failed shows what the daemons said.
 func fresh(t *testing.T, nodes int) *cluster {
 	t.Helper()
+	return freshIn(t, nodes, ownSlot(t))
+}
+
+// freshIn is fresh in a slot that the caller has; -1 lets `up` choose one.
+func freshIn(t *testing.T, nodes, slot int) *cluster {
+	t.Helper()
 	work := t.TempDir()
 	c := &cluster{dir: filepath.Join(work, "up"), home: filepath.Join(work, "home")}
 	t.Cleanup(func() {
@@ -44,10 +52,32 @@ func fresh(t *testing.T, nodes int) *cluster {
 			t.Error(err)
 		}
 	})
-	if err := c.up("--nodes", strconv.Itoa(nodes)); err != nil {
+	if err := c.up("--nodes", strconv.Itoa(nodes), "--slot", strconv.Itoa(slot)); err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// lastSlot is the highest that a machine has. `up` chooses from the lowest, for people.
+const lastSlot = 63
+
+// ownSlot is a slot that no other test takes, in this run or another, before this test
+// is over: what `down` left there is looked for after it is free, and a cluster that was
+// taken down comes up in it again.
+func ownSlot(t *testing.T) int {
+	t.Helper()
+	for slot := lastSlot; slot >= 0; slot-- {
+		claim, err := net.Listen("unix", fmt.Sprintf("@fairlead-e2e-slot-%d", slot))
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { claim.Close() })
+		if _, err := os.Stat(fmt.Sprintf("/run/fairlead/%d", slot)); errors.Is(err, fs.ErrNotExist) {
+			return slot
+		}
+	}
+	t.Fatal("every slot of this machine is taken")
+	return -1
 }
 
 // said is the end of every daemon's log.

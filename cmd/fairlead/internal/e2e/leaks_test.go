@@ -69,8 +69,12 @@ func (c *cluster) remember() error {
 	return nil
 }
 
-// left lists what is still on the machine of a cluster that was taken down.
+// left lists what is still on the machine of a cluster that was taken down; nothing of a
+// slot that `up` chose and that another cluster of the machine holds since.
 func (c *cluster) left() (out []string, err error) {
+	if owner, err := os.ReadFile(fmt.Sprintf("/run/fairlead/%d/dir", c.slot)); err == nil && !sameFile(strings.TrimSpace(string(owner)), c.dir) {
+		return nil, nil
+	}
 	parent := fmt.Sprintf("/fairlead/%d", c.slot)
 	out = append(out, processesLeft(c.dir, parent)...)
 
@@ -111,6 +115,12 @@ func (c *cluster) left() (out []string, err error) {
 		return nil
 	})
 	return append(out, c.changed()...), nil
+}
+
+func sameFile(a, b string) bool {
+	at, errA := os.Stat(a)
+	bt, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(at, bt)
 }
 
 // changed compares what is the host's as a whole. Other clusters may come and

@@ -105,7 +105,7 @@ type cluster struct {
 	dir  string
 	home string // where its commands find ~/.config
 	result
-	slot   int
+	slot   int // where all that is its own on the host is found
 	api    *client.Client
 	before traces // of the host, before up
 	links  []string
@@ -132,7 +132,7 @@ func (c *cluster) command(ctx context.Context, args ...string) *exec.Cmd {
 func (c *cluster) up(args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), upTimeout)
 	defer cancel()
-	if c.slot = -1; c.before.tables == nil {
+	if c.before.tables == nil {
 		if err := c.before.take(); err != nil {
 			return err
 		}

@@ -61,7 +61,7 @@ func testAnotherNumberOfNodesIsRefused(t *testing.T) {
 
 // Two clusters live side by side; taking one down leaves the other alone.
 func testTwoClusters(t *testing.T) {
-	first, second := fresh(t, 1), fresh(t, 1)
+	first, second := freshIn(t, 1, -1), fresh(t, 1)
 	if second.slot == first.slot || second.API == first.API || second.Nodes[0].Address == first.Nodes[0].Address {
 		t.Errorf("two clusters share: %+v and %+v", second.result, first.result)
 	}
