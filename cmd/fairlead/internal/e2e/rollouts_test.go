@@ -12,8 +12,10 @@ import (
 
 const (
 	rollouts = 12
-	// crashing is the rollout whose store cannot run.
-	crashing = 6
+	// crashing is the rollout whose store cannot run. It replaces no witness: one that goes
+	// while it starts has no handler for SIGTERM yet, which a first process then never
+	// hears, and it has no end but SIGKILL.
+	crashing = 7
 	// witnesses are replaced in every third turn: they show the order of
 	// things, the shop shows the number.
 	witnesses   = 3
@@ -80,7 +82,7 @@ func rolloutTree(t *testing.T, seen string, turn int) map[string]string {
 // machine a good one takes its time.
 const (
 	patient   = "  progressDeadlineSeconds: 120\n"
-	impatient = "  progressDeadlineSeconds: 5\n"
+	impatient = "  progressDeadlineSeconds: 10\n"
 )
 
 func witnessAt(address string) string { return fmt.Sprintf("http://%s:%d/", address, witnessNodePort) }
@@ -117,12 +119,15 @@ func awaitEnded(t *testing.T, seen string, replaced int) (ended []diary) {
 	eventually(t, time.Minute, fmt.Sprint(replaced, " witnesses ended"), func() (bool, string) {
 		ended = nil
 		all := diaries(t, seen)
+		state := fmt.Sprintf("of %d diaries these have no end:", len(all))
 		for _, d := range all {
 			if !d.end.IsZero() {
 				ended = append(ended, d)
+				continue
 			}
+			state += fmt.Sprintf("\n%s: started %s, SIGTERM %s", d.pod, d.start.Format(clock), d.term.Format(clock))
 		}
-		return len(ended) >= replaced && len(all) == len(ended)+witnesses, fmt.Sprintf("%d of %d diaries ended", len(ended), len(all))
+		return len(ended) >= replaced && len(all) == len(ended)+witnesses, state
 	})
 	return ended
 }

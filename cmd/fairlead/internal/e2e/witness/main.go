@@ -30,13 +30,13 @@ func main() {
 	if _, err := os.Stat(*need); *need != "" && err != nil {
 		log.Fatal(err)
 	}
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGTERM) // before the diary begins
 	d, err := openDiary(os.Getenv("WITNESS_DIR"))
 	if err != nil {
 		log.Fatal(err)
 	}
 	d.write("start", address())
-	heard := make(chan os.Signal, 1)
-	signal.Notify(heard, syscall.SIGTERM)
 	var asked atomic.Int64 // when to end, in nanoseconds; 0 while nobody asked
 	server := &http.Server{Addr: ":8080", Handler: answers(d, &asked), ConnContext: stamp}
 	go func() {
