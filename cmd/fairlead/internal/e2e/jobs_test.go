@@ -16,7 +16,7 @@ const jobTimeout = 2 * time.Minute
 // Jobs run in parallel and by index, fail by their rules and deadlines, are suspended and
 // resumed; a CronJob runs by its clock. Nothing that is done runs again when the
 // master does.
-func TestJobs(t *testing.T) {
+func testJobs(t *testing.T) {
 	c, w := shared, shared.clone(t)
 	w.write(t, map[string]string{
 		"jobs/namespace.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: jobs}\n",
@@ -43,14 +43,12 @@ spec: {schedule: "@every 5s", concurrencyPolicy: Forbid, jobTemplate: {spec: {te
 		t.Errorf("a resumed Job: %+v", s)
 	}
 
-	master := look(c.daemon(t, "master"))
-	master.kill(t)
+	c.awaitDaemon(t, "master", c.killDaemon(t, "master"))
 	w.write(t, map[string]string{"jobs/bad.yaml": jobYAML("bad", "backoffLimit: 3, podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, values: [42]}}]}", "finish, '42'") +
 		"---\n" + jobYAML("slow", "activeDeadlineSeconds: 2", "")})
-	var out string
-	eventually(t, jobTimeout, "the push that fails is told to fail", func() (bool, string) {
-		out, _ = w.push(t, "jobs that fail", "-o", "e2e")
-		return !strings.Contains(out, "rejected"), out
+	eventually(t, jobTimeout, "the master takes the failing Jobs", func() (bool, string) {
+		out, err := w.push(t, "jobs that fail", "-o", "nowait")
+		return err == nil, out
 	})
 	eventually(t, jobTimeout, "the failed Jobs took their revision back", func() (bool, string) {
 		text, _ := c.fairlead(t, "status", "--kubeconfig", c.Kubeconfig)

@@ -21,6 +21,7 @@ func testShared(t *testing.T) {
 		{"HostileNode", testHostileNode},
 		{"HostileSubPath", testHostileSubPath},
 		{"SubPath", testSubPath},
+		{"Jobs", testJobs},
 	} {
 		t.Run(test.name, test.run)
 	}
