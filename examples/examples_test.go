@@ -129,8 +129,7 @@ func TestShopPositionsInCUE(t *testing.T) {
 	}
 }
 
-// The Job and the CronJob of the example load without a word, and their fields are as
-// Kubernetes fills them in.
+// The Job and the CronJob of the example load without a word.
 func TestJobsLoad(t *testing.T) {
 	got := objects(t, repository(t, "jobs", "."), schema.SourceSpec{})
 	for _, name := range []string{"Job default/migrate", "CronJob default/report"} {

@@ -1,8 +1,9 @@
 package schema
 
 import (
+	"strings"
+
 	batchv1 "k8s.io/api/batch/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // KindCronJob is the kind of batch's CronJob.
@@ -50,13 +51,7 @@ const cronJobFields = `
 // maxCronJobName leaves room for the time in the names of its Jobs.
 const maxCronJobName = 52
 
-func cronJobName(name string) []string {
-	wrong := validation.IsDNS1123Subdomain(name)
-	if len(name) > maxCronJobName {
-		wrong = append(wrong, validation.MaxLenError(maxCronJobName))
-	}
-	return wrong
-}
+func cronJobName(name string) []string { return subdomainOf(name, maxCronJobName) }
 
 // podsOfCronJob are those of one run.
 func podsOfCronJob(obj Object) PodTemplate {
@@ -81,6 +76,11 @@ func judgeCronJob(p *problems, obj Object) {
 	within(p, "", "spec.failedJobsHistoryLimit", int64(*s.FailedJobsHistoryLimit), 0, maxInt32)
 	p.labels("spec.jobTemplate.metadata.labels", s.JobTemplate.Labels)
 	p.annotations("spec.jobTemplate.metadata.annotations", s.JobTemplate.Annotations)
+	for _, key := range sortedKeys(s.JobTemplate.Annotations) {
+		if strings.HasPrefix(key, Group+"/") {
+			p.hint("spec.jobTemplate.metadata.annotations["+key+"]", "leave it out", "annotations of %s are the cluster's to write", Group)
+		}
+	}
 	job := s.JobTemplate.Spec.DeepCopy()
 	defaultJobSpec(job)
 	p.jobSpec("spec.jobTemplate.spec", job)

@@ -51,9 +51,9 @@ func (z zoned) Next(t time.Time) time.Time {
 func checkTimeZone(name string) error {
 	switch {
 	case name == "":
-		return fmt.Errorf("timeZone must be nil or non-empty string")
+		return fmt.Errorf("must not be empty: leave it out for UTC, or name one, as Europe/Vienna")
 	case strings.EqualFold(name, "Local"):
-		return fmt.Errorf("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones")
+		return fmt.Errorf("%q is that of the machine: name one of https://www.iana.org/time-zones", name)
 	}
 	if _, err := time.LoadLocation(name); err != nil {
 		return fmt.Errorf("unknown time zone %s", name)

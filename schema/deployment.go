@@ -54,7 +54,7 @@ func podsOfDeployment(obj Object) PodTemplate {
 	spec := &obj.(*appsv1.Deployment).Spec
 	return PodTemplate{
 		Meta: &spec.Template.ObjectMeta, MetaField: "spec.template.metadata", Spec: &spec.Template.Spec, SpecField: "spec.template.spec",
-		Count: countOf(spec.Replicas), Between: 1,
+		Count: countOf(spec.Replicas), CountField: "spec.replicas", Between: 1,
 	}
 }
 

@@ -22,7 +22,7 @@ var jobRow = Row{
 		Kind: KindJob, Group: "batch", Version: "v1", Resource: "jobs", Singular: "job",
 		Namespaced: true, Desired: true, All: true, New: func() Object { return &batchv1.Job{} },
 	},
-	Name:       subdomain,
+	Name:       nameCell{Do: jobName},
 	Supported:  supportedCell{Do: []string{below("spec", jobFields), below("spec.template.spec", podSpecFields)}},
 	Defaults:   defaultsCell{Do: func(obj Object) { defaultJob(obj.(*batchv1.Job)) }},
 	Judge:      judgeCell{Do: judgeJob},
@@ -63,16 +63,35 @@ const jobFields = `
 		template.metadata.namespace ~ pods live in their Job's namespace
 		template.metadata.creationTimestamp -`
 
-// podsOfJob are as many as work at once.
+// maxJobName is that of a label's value, for its pods name it in one.
+const maxJobName = validation.LabelValueMaxLength
+
+func jobName(name string) []string { return subdomainOf(name, maxJobName) }
+
+// subdomainOf is Kubernetes' rule for the names of most kinds, with a lower bound.
+func subdomainOf(name string, most int) []string {
+	wrong := validation.IsDNS1123Subdomain(name)
+	if len(name) > most {
+		wrong = append(wrong, validation.MaxLenError(most))
+	}
+	return wrong
+}
+
+// podsOfJob are as many as are to succeed, for those that ended stay, or as work at once
+// where that is not said.
 func podsOfJob(obj Object) PodTemplate {
 	job := obj.(*batchv1.Job)
 	return podsOfJobSpec("spec", &job.Spec, 0)
 }
 
 func podsOfJobSpec(at string, s *batchv1.JobSpec, between int64) PodTemplate {
+	count, field := s.Parallelism, ".parallelism"
+	if s.Completions != nil {
+		count, field = s.Completions, ".completions"
+	}
 	return PodTemplate{
 		Meta: &s.Template.ObjectMeta, MetaField: at + ".template.metadata", Spec: &s.Template.Spec, SpecField: at + ".template.spec",
-		Count: countOf(s.Parallelism), Between: between,
+		Count: countOf(count), CountField: at + field, Between: between,
 	}
 }
 
@@ -141,6 +160,11 @@ func isIndexed(s *batchv1.JobSpec) bool {
 	return s.CompletionMode != nil && *s.CompletionMode == batchv1.IndexedCompletion
 }
 
+// jobLabels are those by which a Job knows its pods.
+var jobLabels = []string{
+	batchv1.JobNameLabel, batchv1.ControllerUidLabel, "job-name", "controller-uid",
+}
+
 // jobSpec judges a Job's own fields; its pods are judged with all others.
 func (p *problems) jobSpec(at string, s *batchv1.JobSpec) {
 	for _, n := range []struct {
@@ -155,7 +179,7 @@ func (p *problems) jobSpec(at string, s *batchv1.JobSpec) {
 		}
 	}
 	if s.ActiveDeadlineSeconds != nil {
-		within(p, at, ".activeDeadlineSeconds", *s.ActiveDeadlineSeconds, 1, maxInt32)
+		within(p, at, ".activeDeadlineSeconds", *s.ActiveDeadlineSeconds, 0, maxInt32)
 	}
 	oneOf(p, at, ".completionMode", *s.CompletionMode, batchv1.NonIndexedCompletion, batchv1.IndexedCompletion)
 	oneOf(p, at, ".podReplacementPolicy", *s.PodReplacementPolicy, batchv1.TerminatingOrFailed, batchv1.Failed)
@@ -164,6 +188,11 @@ func (p *problems) jobSpec(at string, s *batchv1.JobSpec) {
 	}
 	if policy := s.Template.Spec.RestartPolicy; policy != corev1.RestartPolicyNever && policy != corev1.RestartPolicyOnFailure {
 		p.hint(at+".template.spec.restartPolicy", `write "OnFailure" or "Never"`, "%q: pods of a Job end", string(policy))
+	}
+	for _, key := range jobLabels {
+		if _, ok := s.Template.Labels[key]; ok {
+			p.hint(at+".template.metadata.labels["+key+"]", "leave it out", "the pods of a Job get this label from their Job")
+		}
 	}
 	p.jobIndexes(at, s)
 	p.podFailurePolicy(at+".podFailurePolicy", s)

@@ -39,12 +39,13 @@ const likeAllPods = "its pods are treated like those of any kind"
 // PodTemplate is the pods that an object makes, with the path at which their template
 // stands.
 type PodTemplate struct {
-	Meta      *metav1.ObjectMeta
-	MetaField string
-	Spec      *corev1.PodSpec
-	SpecField string
-	Count     int64 // how many there are at once
-	Between   int64 // objects that are made on the way to them, each with the template in it
+	Meta       *metav1.ObjectMeta
+	MetaField  string
+	Spec       *corev1.PodSpec
+	SpecField  string
+	Count      int64  // how many there are at most, ended ones included
+	CountField string // where that is said; empty for a pod of its own
+	Between    int64  // objects that are made on the way to them, each with the template in it
 }
 
 // PodTemplateOf is the pods of an object; false for a kind that makes none.

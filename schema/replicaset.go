@@ -38,7 +38,7 @@ func podsOfReplicaSet(obj Object) PodTemplate {
 	spec := &obj.(*appsv1.ReplicaSet).Spec
 	return PodTemplate{
 		Meta: &spec.Template.ObjectMeta, MetaField: "spec.template.metadata", Spec: &spec.Template.Spec, SpecField: "spec.template.spec",
-		Count: countOf(spec.Replicas),
+		Count: countOf(spec.Replicas), CountField: "spec.replicas",
 	}
 }
 

@@ -89,6 +89,18 @@ func (p *problems) rule(at, name, value string, check func(string) []string) {
 	}
 }
 
+// name is rule for an object's own name, whose length kinds bound differently: one that
+// is simple may still be too long.
+func (p *problems) name(value string, check func(string) []string) {
+	if len(value) <= maxCronJobName {
+		p.rule("", "metadata.name", value, check)
+		return
+	}
+	if wrong := check(value); len(wrong) > 0 {
+		p.hint("metadata.name", unfilledHint(value), "%q is not valid: %s", value, shortRule(wrong[0]))
+	}
+}
+
 // unfilledHint is for a value in which something was to be filled in.
 func unfilledHint(value string) string {
 	if strings.Contains(value, "{{") || strings.Contains(value, "${") || strings.Contains(value, "$(") {
@@ -161,7 +173,7 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps
 func within(p *problems, at, name string, value, low, high int64) {
 	switch {
 	case value >= low && value <= high:
-	case high == maxInt32:
+	case high == maxInt32 && value < low:
 		p.add(at+name, "%d must be at least %d", value, low)
 	default:
 		p.add(at+name, "%d must be between %d and %d", value, low, high)
@@ -178,7 +190,7 @@ const maxAnnotationBytes = 256 << 10
 const ownMeta = "metadata"
 
 func (p *problems) metadata(row *Row, obj Object) {
-	p.rule("", "metadata.name", obj.GetName(), row.Name.Do)
+	p.name(obj.GetName(), row.Name.Do)
 	switch {
 	case row.Namespaced:
 		p.rule("", "metadata.namespace", obj.GetNamespace(), validation.IsDNS1123Label)

@@ -319,7 +319,7 @@ func TestStatusNamesWorkloadsByTheirPlural(t *testing.T) {
 			keys = append(keys, key)
 		}
 	}
-	want := []string{"source", "revision", "deployments", "trouble", "nodes"}
+	want := []string{"source", "revision", "deployments", "jobs", "cronjobs", "trouble", "nodes"}
 	if diff := cmp.Diff(want, keys); diff != "" {
 		t.Error(diff)
 	}

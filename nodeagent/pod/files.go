@@ -47,7 +47,7 @@ func ResolvConf(pod *corev1.Pod, cluster wire.ClusterInfo, node string) string {
 		servers, search, options = parseResolv(node)
 	default:
 		svc := "svc." + cluster.Domain
-		servers, search = cluster.DNS, []string{pod.Namespace + "." + svc, svc, cluster.Domain}
+		servers, search = slices.Clone(cluster.DNS), []string{pod.Namespace + "." + svc, svc, cluster.Domain}
 		ndots := "5"
 		options = append(options, corev1.PodDNSConfigOption{Name: "ndots", Value: &ndots})
 	}

@@ -47,8 +47,6 @@ var empties = []schema.KindInfo{
 	{Kind: "DaemonSet", Group: "apps", Version: "v1", Resource: "daemonsets", Short: []string{"ds"}, Namespaced: true, All: true},
 	{Kind: "ControllerRevision", Group: "apps", Version: "v1", Resource: "controllerrevisions", Namespaced: true},
 	{Kind: "HorizontalPodAutoscaler", Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers", Short: []string{"hpa"}, Namespaced: true, All: true},
-	{Kind: "Job", Group: "batch", Version: "v1", Resource: "jobs", Namespaced: true, All: true},
-	{Kind: "CronJob", Group: "batch", Version: "v1", Resource: "cronjobs", Short: []string{"cj"}, Namespaced: true, All: true},
 	{Kind: "Event", Group: "events.k8s.io", Version: "v1", Resource: "events", Short: []string{"ev"}, Namespaced: true},
 	{Kind: "Ingress", Group: "networking.k8s.io", Version: "v1", Resource: "ingresses", Short: []string{"ing"}, Namespaced: true},
 	{Kind: "IngressClass", Group: "networking.k8s.io", Version: "v1", Resource: "ingressclasses"},

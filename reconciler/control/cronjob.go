@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -223,6 +224,7 @@ func (v *cronVisit) jobOf(name string, due time.Time) *batchv1.Job {
 		Spec: template.Spec,
 	}
 	job.UID = schema.OwnedUID(schema.KeyOf(job), v.cj.UID, int(due.Unix()/60))
+	maps.DeleteFunc(job.Annotations, func(key, _ string) bool { return strings.HasPrefix(key, schema.Group+"/") })
 	setAnnotation(job, batchv1.CronJobScheduledTimestampAnnotation, due.Format(time.RFC3339))
 	schema.SetOrigin(job, schema.OriginOf(v.cj))
 	schema.Default(job)

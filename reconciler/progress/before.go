@@ -19,6 +19,7 @@ const lookMargin = 10 * time.Second
 // never come.
 func (s *Story) Before(src *schema.Source, commit string, now time.Time) (lines []string) {
 	s.begin(now)
+	commit = strings.TrimPrefix(commit, src.Name+"-") // as in a Revision's name
 	waits := awaitedCommit(src, commit)
 	lines = s.once(lines, line("waiting for %s: %s", waits, lookedAt(src)), waits)
 	if cond := meta.FindStatusCondition(src.Status.Conditions, schema.ConditionFetched); cond != nil && cond.Status != metav1.ConditionTrue {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"fairlead/schema"
@@ -102,8 +103,15 @@ func notAnObject(at schema.Position, n *yaml.Node) schema.Diagnostic {
 	return out
 }
 
+// isListOfObjects reports whether a document is a bare list with an object in it, or
+// what is left of a List without its kind.
 func isListOfObjects(n *yaml.Node) bool {
-	return n.Kind == yaml.SequenceNode && len(n.Content) > 0 && yaml.Child(n.Content[0], "kind") != nil
+	if items := yaml.Child(n, "items"); items != nil {
+		n = items
+	}
+	return n.Kind == yaml.SequenceNode && slices.ContainsFunc(n.Content, func(item *yaml.Node) bool {
+		return yaml.Child(item, "kind") != nil || yaml.Child(item, "apiVersion") != nil
+	})
 }
 
 // hasKeyLike reports whether an object has a key that differs from a name in case only.

@@ -16,7 +16,8 @@ import (
 
 // judge checks what no object shows by itself: identity, namespaces and what
 // objects say of each other. Objects are sorted by key and position. The tree is
-// sound when there is nothing to say and nothing outside of it was leaned on.
+// sound when there is nothing to say, nothing outside of it was leaned on and all of it
+// could be read: what is judged by what changed starts from such a tree alone.
 func (l *loader) judge(objects []*schema.Desired) (sound bool) {
 	t := &wholeTree{loader: l, objects: objects, partial: l.diagnostics.HasErrors()}
 	before := len(l.diagnostics)
@@ -35,7 +36,7 @@ func (l *loader) judge(objects []*schema.Desired) (sound bool) {
 	t.references()
 	t.services()
 	t.podSecurity()
-	return len(l.diagnostics) == before && !t.leans
+	return len(l.diagnostics) == before && !t.leans && !t.hides && !t.partial
 }
 
 // wholeTree is the tree as one.

@@ -3,9 +3,6 @@ package load
 import (
 	"fmt"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-
 	"fairlead/schema"
 	"fairlead/schema/load/yaml"
 	"fairlead/schema/wire"
@@ -17,19 +14,17 @@ type stored struct{ bytes, pods int64 }
 func (s *stored) add(o stored)  { s.bytes += o.bytes; s.pods += o.pods }
 func (s *stored) take(o stored) { s.bytes -= o.bytes; s.pods -= o.pods }
 
-// storedBy counts an object of that encoded size.
-func storedBy(obj schema.Object, size int64) stored {
-	switch o := obj.(type) {
-	case *appsv1.Deployment:
-		replicas := int64(0)
-		if o.Spec.Replicas != nil {
-			replicas = max(0, int64(*o.Spec.Replicas))
-		}
-		return stored{size * (2 + replicas), replicas} // itself, its replica set, its pods
-	case *corev1.Pod:
-		return stored{size, 1}
+// storedBy counts an object of that encoded size, with what is made of it on the way to
+// its pods.
+func storedBy(obj schema.Object, size int64) (stored, schema.PodTemplate) {
+	pods, ok := schema.PodTemplateOf(obj)
+	switch {
+	case !ok:
+		return stored{bytes: size}, pods
+	case pods.CountField == "": // a pod of its own
+		return stored{size, 1}, pods
 	}
-	return stored{bytes: size}
+	return stored{size * (1 + pods.Between + pods.Count), pods.Count}, pods
 }
 
 // measure is what the object comes to as it is encoded: what it is written as says
@@ -40,17 +35,17 @@ func measure(d *yaml.Decoder, obj schema.Object, n *yaml.Node) stored {
 		return stored{} // it goes nowhere, and why may be told already
 	}
 	size := wire.EncodedSize(obj)
-	s := storedBy(obj, int64(size))
-	at, _ := yaml.Locate(n, "spec.replicas")
+	s, pods := storedBy(obj, int64(size))
+	at, _ := yaml.Locate(n, pods.CountField)
 	switch {
 	case size > schema.MaxDesiredBytes:
 		d.Report(schema.Error, n, "split it", "the object takes %d bytes as stored, at most %d fit", size, schema.MaxDesiredBytes)
 	case wire.PodBytes(obj) > schema.MaxPodBytes:
 		d.Report(schema.Error, n, "put long texts into a ConfigMap, and mount it", "a pod of it takes %d bytes as JSON, at most %d can be sent to a node", wire.PodBytes(obj), schema.MaxPodBytes)
 	case s.pods > schema.MaxPods:
-		d.Report(schema.Error, at, "", "spec.replicas: %d pods, a tree may ask for %d", s.pods, schema.MaxPods)
+		d.Report(schema.Error, at, "", "%s: %d pods, a tree may ask for %d", pods.CountField, s.pods, schema.MaxPods)
 	case s.bytes > schema.MaxStoredBytes:
-		d.Report(schema.Error, at, "ask for fewer, or make the template smaller", "spec.replicas: the pods take %d bytes as stored, at most %d fit", s.bytes, schema.MaxStoredBytes)
+		d.Report(schema.Error, at, "ask for fewer, or make the template smaller", "%s: the pods take %d bytes as stored, at most %d fit", pods.CountField, s.bytes, schema.MaxStoredBytes)
 	default:
 		return s
 	}
