@@ -30,7 +30,8 @@ func accept(c *control.Context, cand Candidate) {
 	}
 	ref := schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
 	again := src.Status.Desired == ref
-	if again && !judgedUnderOthers(c.Tx, src) {
+	misjudged := again && settle.JudgesAgain(c.Tx, src)
+	if again && !misjudged && !judgedUnderOthers(c.Tx, src) {
 		return
 	}
 	next := state.Edit(src)
@@ -61,6 +62,9 @@ func accept(c *control.Context, cand Candidate) {
 		return
 	}
 	supersede(c, rev, "")
+	if misjudged {
+		rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied again: "+rev.Status.JudgedAgain.Reason)
+	}
 	rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied")
 	next.Status.Applied = ref
 	next.Status.Finished = settle.Finished(src.Status.Finished, cand.Objects)
@@ -160,7 +164,7 @@ func newRevision(c *control.Context, cand Candidate) *schema.Revision {
 	}
 	if old, ok := state.Get[*schema.Revision](c.Tx, "", name); ok {
 		rev.ObjectMeta = *old.ObjectMeta.DeepCopy()
-		rev.Status.ProvenAt = old.Status.ProvenAt
+		rev.Status.ProvenAt, rev.Status.JudgedAgain = old.Status.ProvenAt, old.Status.JudgedAgain
 	}
 	rev.Enter(schema.PhaseSeen, c.Stamp(), "")
 	rev.Status.Seen = c.Tx.Counters().ResourceVersion + 1

@@ -89,13 +89,20 @@ func (f *Follower) submit(ctx context.Context, cand Candidate) error {
 	return f.Loop.Deliver(ctx, cand, f.Vault.Hold(cand.secrets))
 }
 
-// AwaitFailure waits until the source's applied revision failed and has one to go
-// back to, or ctx ends.
-func (f *Follower) AwaitFailure(ctx context.Context, source string) {
+// Due reports whether something is to be done for what the source was judged last
+// although nobody pushed: its applied revision failed and has one to go back to, or one
+// that failed is to be judged again.
+func Due(r state.Reader, src *schema.Source) bool {
+	failed, _ := settle.GoesBackTo(r, src)
+	return failed != nil || settle.JudgesAgain(r, src)
+}
+
+// AwaitDue waits until something is Due for the source, or ctx ends.
+func (f *Follower) AwaitDue(ctx context.Context, source string) {
 	for {
 		_, snap, moved, _ := f.Feed.Since(0)
 		if src, ok := state.Get[*schema.Source](snap, "", source); ok {
-			if failed, _ := settle.GoesBackTo(snap, src); failed != nil {
+			if Due(snap, src) {
 				return
 			}
 		}

@@ -143,7 +143,7 @@ func (m *Machine) closeEvidence(c *control.Context) {
 		have := slices.DeleteFunc(slices.Clone(rev.Status.Evidence), func(e schema.Evidence) bool {
 			return looked[e.Pod] && !slices.ContainsFunc(seen, func(s schema.Evidence) bool { return s.Workload == e.Workload && s.Container == e.Container })
 		})
-		putEvidence(c, rev, health.Keep(health.Renew(have, seen), seen))
+		putEvidence(c, rev, health.Spread(health.Keep(health.Renew(have, seen), seen), seen))
 	}
 }
 

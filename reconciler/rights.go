@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -38,7 +39,7 @@ func judgedUnderOthers(r state.Reader, src *schema.Source) bool {
 }
 
 // staysAsJudged reports whether judging a revision again changes nothing: it is what
-// runs and there is nothing to say of it, or it has failed.
+// runs and there is nothing to say of it, or it has failed and that stands.
 func staysAsJudged(r state.Reader, src *schema.Source, changes int, diags schema.Diagnostics) bool {
 	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(src.Name, src.Status.Desired.Commit))
 	if !ok {
@@ -46,7 +47,7 @@ func staysAsJudged(r state.Reader, src *schema.Source, changes int, diags schema
 	}
 	switch rev.Status.Phase {
 	case schema.PhaseFailed, schema.PhaseRolledBack:
-		return true
+		return !settle.JudgesAgain(r, src)
 	case schema.PhaseRollingOut, schema.PhaseStalled, schema.PhaseHealthy:
 		return changes == 0 && !diags.HasErrors() && src.Status.Applied == src.Status.Desired
 	}

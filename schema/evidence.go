@@ -14,6 +14,7 @@ type Evidence struct {
 	Pod       string         `json:"pod"`                 // "namespace/name"
 	Workload  string         `json:"workload"`            // what the pod is of: "Deployment shop/api"
 	Node      NodeName       `json:"node,omitempty"`      //
+	Also      []NodeName     `json:"also,omitempty"`      // other nodes with pods of the workload that showed the same when the revision failed
 	Container string         `json:"container,omitempty"` // "" when it is the whole pod
 	Code      string         `json:"code"`                // of the cause, as the condition Healthy has it
 	Reason    string         `json:"reason"`              // one sentence
@@ -42,6 +43,8 @@ type EvidenceProbe struct {
 const (
 	MaxEvidence      = 10
 	MaxEvidenceLines = 50
+	// MaxEvidenceNodes bounds Evidence.Also: what shows on so many nodes is no node's fault.
+	MaxEvidenceNodes = 10
 	// MaxEvidenceLine bounds one line of a log, in bytes.
 	MaxEvidenceLine = 400
 	// MaxEvidenceLog bounds the lines of one container, in bytes of JSON: what an agent
@@ -110,6 +113,9 @@ func FitEvidence(all []Evidence) []Evidence {
 		e.fitTexts()
 		for _, text := range []string{e.Pod, e.Workload, string(e.Node), e.Container, e.Code, e.Reason} {
 			left -= jsonBytes(text)
+		}
+		for _, node := range e.Also {
+			left -= jsonBytes(string(node))
 		}
 		if e.Exit != nil {
 			left -= jsonBytes(e.Exit.Signal) + jsonBytes(e.Exit.Reason) + jsonBytes(e.Exit.Message)

@@ -88,9 +88,17 @@ type RevisionStatus struct {
 	Diagnostics  []Diagnostic        `json:"diagnostics,omitempty"` // at most MaxRevisionDiagnostics
 	RolledBackTo string              `json:"rolledBackTo,omitempty"`
 	Quarantined  bool                `json:"quarantined,omitempty"`
-	Placements   map[string]NodeName `json:"placements,omitempty"` // planned pod "namespace/name" -> node
-	Differs      []string            `json:"differs,omitempty"`    // "differs from plan: ..." notes
+	JudgedAgain  *JudgedAgain        `json:"judgedAgain,omitempty"` // its verdict was taken back, which is done once
+	Placements   map[string]NodeName `json:"placements,omitempty"`  // planned pod "namespace/name" -> node
+	Differs      []string            `json:"differs,omitempty"`     // "differs from plan: ..." notes
 	Conditions   []metav1.Condition  `json:"conditions,omitempty"`
+}
+
+// JudgedAgain is when and why the verdict on a revision that failed was taken back: it is
+// tried once more.
+type JudgedAgain struct {
+	At     metav1.Time `json:"at"`
+	Reason string      `json:"reason"`
 }
 
 // Standing is how a revision stands now, in one word, where its phases tell what it
@@ -161,6 +169,7 @@ func (r *Revision) DeepCopyObject() runtime.Object {
 	out.Status.Diagnostics = slices.Clone(r.Status.Diagnostics)
 	out.Status.Placements = maps.Clone(r.Status.Placements)
 	out.Status.Differs = slices.Clone(r.Status.Differs)
+	out.Status.JudgedAgain = clonePtr(r.Status.JudgedAgain)
 	out.Status.Conditions = slices.Clone(r.Status.Conditions)
 	return &out
 }

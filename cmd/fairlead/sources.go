@@ -362,7 +362,7 @@ func (f *followed) start(ctx context.Context) {
 		gitsource.Keep(ctx, follow.PaceOf(f.name, f.spec), f.hints, f.look)
 	})
 	f.done.Go(func() { f.watch(ctx) })
-	f.done.Go(func() { f.awaitFailures(ctx) })
+	f.done.Go(func() { f.awaitDue(ctx) })
 }
 
 // close ends the follower. What is on disk stays.
@@ -415,10 +415,10 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// awaitFailures hands over the last healthy revision when the applied one
-// failed; the remote need not answer for that.
-func (f *followed) awaitFailures(ctx context.Context) {
-	for f.follower.AwaitFailure(ctx, f.name); ctx.Err() == nil; f.follower.AwaitFailure(ctx, f.name) {
+// awaitDue hands over the last healthy revision when the applied one failed, and a
+// failed one again that its nodes were at fault for; the remote need not answer for that.
+func (f *followed) awaitDue(ctx context.Context) {
+	for f.follower.AwaitDue(ctx, f.name); ctx.Err() == nil; f.follower.AwaitDue(ctx, f.name) {
 		f.stay(ctx)
 		sleep(ctx, goBackPause)
 	}

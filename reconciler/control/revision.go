@@ -29,7 +29,8 @@ var revisionRow = Row{
 }
 
 // revisionTriggers visits the revision that is applied of whatever source a changed
-// object comes from; of every source when a node becomes ready or stops being so.
+// object comes from; of every source when a node becomes ready or stops being so, or is
+// found to be at fault.
 func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
 	switch c.Key.Kind {
 	case schema.KindRevision:
@@ -37,12 +38,13 @@ func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
 	case schema.KindSource:
 		return revisionsNamed(c)
 	case schema.KindNode:
-		if sides := changedSides[*corev1.Node](c); len(sides) == 2 && nodeCondition(sides[0], corev1.NodeReady) == nodeCondition(sides[1], corev1.NodeReady) {
+		if sides := changedSides[*corev1.Node](c); len(sides) == 2 && nodeStanding(sides[0]) == nodeStanding(sides[1]) {
 			return nil
 		}
 		var keys []schema.Key
-		for src := range r.List(schema.KindSource, "") {
-			keys = append(keys, revisionConcerned(r, src.GetName(), false)...)
+		for src := range state.All[*schema.Source](r, "") {
+			keys = append(keys, revisionConcerned(r, src.Name, false)...)
+			keys = append(keys, revisionsMisjudged(r, src)...)
 		}
 		return keys
 	}
@@ -54,6 +56,24 @@ func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
 		return nil
 	}
 	return revisionConcerned(r, source, own)
+}
+
+// nodeStanding is what of a node matters to revisions: whether it is ready, why not, and
+// whether it can start pods.
+func nodeStanding(node *corev1.Node) [3]string {
+	ready, _ := health.NodeCondition(node, corev1.NodeReady)
+	return [3]string{string(ready.Status), ready.Reason, string(nodeCondition(node, schema.ConditionStartsFailing))}
+}
+
+// revisionsMisjudged are the source's failed revisions of which a node may yet turn out
+// to be why they failed.
+func revisionsMisjudged(r state.Reader, src *schema.Source) (keys []schema.Key) {
+	for _, of := range []func(state.Reader, *schema.Source) (*schema.Revision, bool){health.Applied, health.Asked} {
+		if rev, ok := of(r, src); ok && health.MayBeMisjudged(src, rev) {
+			keys = append(keys, schema.KeyOf(rev))
+		}
+	}
+	return keys
 }
 
 // revisionsNamed are the revisions that a source named before and names now.
@@ -101,10 +121,13 @@ func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 	if !ok {
 		return wake
 	}
-	if underWay(rev) && src.Status.Applied.Commit == rev.Spec.Commit {
+	switch {
+	case underWay(rev) && src.Status.Applied.Commit == rev.Spec.Commit:
 		wake = judgeRollout(c, src, rev)
-		rev, _ = state.Get[*schema.Revision](c.Tx, "", key.Name)
+	case health.MayBeMisjudged(src, rev):
+		wake = judgeAgain(c, src, rev)
 	}
+	rev, _ = state.Get[*schema.Revision](c.Tx, "", key.Name)
 	return earliest(wake, stand(c, src, rev))
 }
 
@@ -140,6 +163,31 @@ func judgeRollout(c *Context, src *schema.Source, rev *schema.Revision) (wake ti
 			wake = earliest(wake, v.wake)
 		}
 	}
+	return wake
+}
+
+// evidenceClosed is when after a revision failed all is known that it failed for: at the
+// end of the round.
+const evidenceClosed = time.Second
+
+// judgeAgain takes the verdict on a failed revision back where its nodes were why, once.
+// One that was gone back from is applied again by who follows the source.
+func judgeAgain(c *Context, src *schema.Source, rev *schema.Revision) (wake time.Time) {
+	if due := rev.Entered(schema.PhaseFailed).Add(evidenceClosed); due.After(c.Now) {
+		return due
+	}
+	why, ok := health.Misjudged(c.Tx, src, rev)
+	if !ok {
+		return wake
+	}
+	next := state.Edit(rev)
+	next.Status.Quarantined = false
+	next.Status.JudgedAgain = &schema.JudgedAgain{At: c.Stamp(), Reason: schema.FitText(why, schema.MaxReasonText)}
+	if rev.Status.Phase == schema.PhaseFailed {
+		next.Enter(schema.PhaseRollingOut, c.Stamp(), "judged again: "+why)
+	}
+	c.Tx.Put(next)
+	Event(c, next, corev1.EventTypeNormal, "JudgedAgain", "it is judged again: "+why)
 	return wake
 }
 

@@ -18,7 +18,7 @@ type Known struct {
 	Applied string // commit that runs, "" before the first
 	Desired string // commit that was judged last, "" before the first
 
-	Rejudge    bool // that was under rights which have changed since
+	Rejudge    bool // that was under rights which have changed since, or it failed for what its nodes were at fault
 	Locked     bool // values of Secrets that run are not known: the master started
 	Incomplete bool // records of what runs could not be read
 	// FallBack is the commit to go back to where the applied revision failed, "" where
@@ -88,7 +88,7 @@ func Stay(k Known) Step {
 	return step
 }
 
-// judges reports whether a tip is to be judged: it was not yet, or under other rights.
+// judges reports whether a tip is to be judged: it was not yet, or is to be again.
 func judges(k Known, tip string) bool { return tip != "" && (tip != k.Desired || k.Rejudge) }
 
 // refusal says why the branch is not followed to where it is, or nil.

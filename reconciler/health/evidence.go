@@ -160,6 +160,22 @@ func Renew(have, seen []schema.Evidence) []schema.Evidence {
 	return out
 }
 
+// Spread notes on each piece of evidence which other nodes showed the same: of pods of
+// one template only the first has a piece.
+func Spread(evidence, seen []schema.Evidence) []schema.Evidence {
+	out := slices.Clone(evidence)
+	for i, e := range out {
+		nodes := slices.Clone(e.Also)
+		for _, s := range seen {
+			if cause(s) == cause(e) && s.Node != e.Node && !slices.Contains(nodes, s.Node) && len(nodes) < schema.MaxEvidenceNodes {
+				nodes = append(nodes, s.Node)
+			}
+		}
+		out[i].Also = nodes
+	}
+	return out
+}
+
 // maxQuoted bounds the line of a log that a reason quotes, in bytes.
 const maxQuoted = 200
 

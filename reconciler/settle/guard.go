@@ -103,3 +103,10 @@ func GoesBackTo(r state.Reader, src *schema.Source) (failed, to *schema.Revision
 	}
 	return rev, to
 }
+
+// JudgesAgain reports whether the revision that Git asks for failed, had that verdict
+// taken back and was not handed to the loop since.
+func JudgesAgain(r state.Reader, src *schema.Source) bool {
+	rev, ok := health.Asked(r, src)
+	return ok && rev.Status.Phase == schema.PhaseRolledBack && !rev.Status.Quarantined && rev.Status.JudgedAgain != nil
+}

@@ -304,13 +304,14 @@ func (m *master) passAcknowledgements() {
 	}
 }
 
-// goBack arranges for the last healthy revision to take a failed one's place.
+// goBack arranges for the last healthy revision to take a failed one's place, and for a
+// failed one to be judged again where its nodes were at fault.
 func (m *master) goBack() {
 	src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", sourceName)
 	if !ok || m.going || m.recovering() {
 		return
 	}
-	if failed, _ := settle.GoesBackTo(m.feed.Snapshot(), src); failed == nil {
+	if !reconciler.Due(m.feed.Snapshot(), src) {
 		return
 	}
 	m.going = true
