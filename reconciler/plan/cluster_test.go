@@ -46,6 +46,7 @@ type model struct {
 	memory string
 	labels map[string]string
 	silent bool
+	full   bool // no container can be started on it
 }
 
 func newCluster(t failer, nodes ...model) *cluster {
@@ -137,6 +138,12 @@ func (c *cluster) running(node int, pod *corev1.Pod) corev1.PodStatus {
 		status.ContainerStatuses = append(status.ContainerStatuses, corev1.ContainerStatus{
 			Name: ctr.Name, Image: ctr.Image, Ready: true, Started: &started, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
 		})
+	}
+	if c.nodes[node].full {
+		status.Conditions = nil
+		for i := range status.ContainerStatuses {
+			status.ContainerStatuses[i] = corev1.ContainerStatus{Name: pod.Spec.Containers[i].Name, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: schema.ReasonNodeError, Message: "no space left"}}}
+		}
 	}
 	return status
 }

@@ -5,7 +5,10 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
 
@@ -15,9 +18,33 @@ func (p *Plan) tellNotes(f *fork) {
 	p.tellLeftBehind(f)
 	p.tellNextRuns(f)
 	p.tellReadAtStart(f)
+	p.tellAvoided(f)
 	gaps := p.tellGaps(f)
 	p.tellRenames(f, gaps)
 	slices.Sort(p.Notes)
+}
+
+// maxAvoided bounds the nodes that are named as avoided.
+const maxAvoided = 5
+
+// tellAvoided tells which nodes new pods avoid because they cannot start pods, where the
+// plan starts any.
+func (p *Plan) tellAvoided(f *fork) {
+	if !slices.ContainsFunc(p.Pods, func(pod Pod) bool { return pod.Action == "start" }) {
+		return
+	}
+	var nodes []string
+	for node := range state.All[*corev1.Node](f.tx, "") {
+		if slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&schema.StartsFailing) }) {
+			nodes = append(nodes, node.Name)
+		}
+	}
+	if more := len(nodes) - maxAvoided; more > 0 {
+		nodes = append(nodes[:maxAvoided], fmt.Sprintf("%d more", more))
+	}
+	if len(nodes) > 0 {
+		p.note("pods could not be started on %s lately: new ones are placed there only where no other node takes them", strings.Join(nodes, ", "))
+	}
 }
 
 func (p *Plan) note(format string, args ...any) {

@@ -231,3 +231,19 @@ func TestSummaryNamesNoPods(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// What a plan places by what nodes could not start, it says; one that starts nothing has
+// no reason to.
+func TestAvoidedNodesAreTold(t *testing.T) {
+	nodes := uniform(2, "1", "1Gi")
+	nodes[0].full = true
+	c := newCluster(t, nodes...)
+	c.push(c.of("main", 1, plainDeployment("web", 2)))
+	const want = "pods could not be started on n1 lately: new ones are placed there only where no other node takes them"
+	if p := c.plan(planned(c.of("main", 2, plainDeployment("web", 3)))); !slices.Contains(p.Notes, want) {
+		t.Errorf("notes: %q", p.Notes)
+	}
+	if p := c.plan(planned(c.of("main", 2, plainDeployment("web", 2), configMap("a")))); slices.Contains(p.Notes, want) {
+		t.Errorf("a plan without pods notes: %q", p.Notes)
+	}
+}
