@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -92,5 +93,36 @@ func TestTheFullestRevisionFits(t *testing.T) {
 	rev.Status.Diagnostics, rev.Status.Evidence = ds.Fit(), schema.FitEvidence(evidence)
 	if err := CheckRecord(rev); err != nil {
 		t.Error(err)
+	}
+}
+
+// A pod is measured as its node gets it: a control character takes one byte as stored and
+// six as JSON. What is far too small is not written out at all.
+func TestAPodIsMeasuredAsItsNodeGetsIt(t *testing.T) {
+	deployment := func(arg string) *appsv1.Deployment {
+		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "d"}}
+		d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "c", Args: []string{arg}}}
+		return d
+	}
+	const sixth = schema.MaxPodBytes / 6
+	for _, c := range []struct {
+		arg  string
+		fits bool
+	}{
+		{"x", true},
+		{strings.Repeat("x", schema.MaxPodBytes-1<<10), true},
+		{strings.Repeat("x", schema.MaxPodBytes+originRoom), false},
+		{strings.Repeat("\x01", sixth-1<<10), true},
+		{strings.Repeat("\x01", sixth+originRoom), false},
+	} {
+		if err := CheckDesired(deployment(c.arg)); (err == nil) != c.fits {
+			t.Errorf("a pod with an argument of %d bytes: %v", len(c.arg), err)
+		}
+	}
+	if n := PodBytes(deployment("x")); n != 0 {
+		t.Errorf("a small pod is written out: %d bytes", n)
+	}
+	if err := CheckDesired(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "c"}, Data: map[string]string{"k": strings.Repeat("x", 1<<20)}}); err != nil {
+		t.Errorf("a large object that makes no pods: %v", err)
 	}
 }
