@@ -62,7 +62,6 @@ func TestKubectl(t *testing.T) {
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/kubectl",
-		Deadline:      time.Now().Add(2 * time.Minute),
 		UpdateScripts: os.Getenv("UPDATE") != "",
 		Setup: func(env *testscript.Env) error {
 			ts := startServer(env.T().(testing.TB))
