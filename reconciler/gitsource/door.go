@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/sirupsen/logrus"
 
@@ -29,10 +30,12 @@ const (
 // The three calls of git's smart protocol (gitprotocol-http(5)); files are not
 // served.
 var gitCalls = map[string]string{
-	"info/refs":        http.MethodGet,
-	"git-upload-pack":  http.MethodPost,
-	"git-receive-pack": http.MethodPost,
+	"info/refs":       http.MethodGet,
+	"git-upload-pack": http.MethodPost,
+	callReceive:       http.MethodPost,
 }
+
+const callReceive = "git-receive-pack"
 
 // Pusher is who calls at the door, and what they may push.
 type Pusher struct {
@@ -90,7 +93,34 @@ func HTTPHandler(root string, programs *Programs, authorize func(token, source s
 			defer forget()
 		}
 		backend(w, r, root, source, call, pusher, entry)
+		if call == callReceive {
+			tidy(context.WithoutCancel(r.Context()), filepath.Join(root, source+".git"), source, programs)
+		}
 	})
+}
+
+// tidy packs a remote that has had many pushes, in a place of its own: the push gave its
+// place up before it waited. Where it gets none or fails, the next push tries again.
+func tidy(ctx context.Context, dir, source string, programs *Programs) {
+	waiting, cancel := context.WithTimeout(ctx, programWait)
+	leave, err := programs.enter(waiting, source)
+	cancel()
+	if err != nil {
+		return
+	}
+	defer leave()
+	ctx, cancel = context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	command := limits{memory: packMemory, processor: gitProcessor, file: maxPackFile}.command("gc", "--auto", "--quiet")
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(gitEnv(), "PATH="+os.Getenv("PATH"), "GIT_DIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = killDelay
+	if err := cmd.Run(); err != nil {
+		logrus.WithError(err).WithField("source", source).Warn("could not tidy a remote up; the next push tries again")
+	}
 }
 
 // underWay counts a door's requests by source.
@@ -160,7 +190,11 @@ func backend(w http.ResponseWriter, r *http.Request, root, source, call string, 
 	// CGI has no chunked bodies; without a length, git reads to the end.
 	inner.TransferEncoding = nil
 	complaint := tail{limit: maxComplaint}
-	command := limits{memory: gitMemory, processor: gitProcessor, file: maxPackFile}.command("http-backend")
+	memory := int64(packMemory)
+	if call == callReceive {
+		memory = receiveMemory
+	}
+	command := limits{memory: memory, processor: gitProcessor, file: maxPackFile}.command("http-backend")
 	handler := cgi.Handler{
 		Path: command[0],
 		Args: command[1:],
@@ -168,6 +202,7 @@ func backend(w http.ResponseWriter, r *http.Request, root, source, call string, 
 		Env: append(gitEnv(),
 			"GIT_PROJECT_ROOT="+root,
 			"GIT_HTTP_EXPORT_ALL=1",
+			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=receive.autogc", "GIT_CONFIG_VALUE_0=false", // see tidy
 			"REMOTE_USER="+pusher.Name,
 			hook.EnvPusher+"="+pusher.Name,
 			hook.EnvEntry+"="+entry,

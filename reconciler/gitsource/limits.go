@@ -18,10 +18,24 @@ type limits struct {
 }
 
 const (
-	// gitMemory is enough to take in or pack a million objects. A single object
-	// needs its size, or twice that where it is made from a delta; larger files
-	// than bigFile are streamed and need none.
-	gitMemory = 512 << 20
+	// requestMemory is what all processes of a push, a clone or a fetch hold together.
+	// It is enough to take in or pack a million objects. A single object needs its
+	// size, or twice that where it is made from a delta; larger files than bigFile are
+	// streamed and need none.
+	requestMemory = 512 << 20
+	// receiveMemory is each process's of a push: receive-pack holds the refs that are
+	// named, while index-pack or unpack-objects takes in what they lead to. What comes
+	// later (rev-list, the hook) comes one at a time.
+	receiveMemory = requestMemory / 2
+	// packMemory is each process's of a clone, or of tidying up: pack-objects needs
+	// most of it. The upload-pack that starts it has read a request of 10 MiB at most
+	// (http.maxRequestBuffer), and what is left suffices for that.
+	packMemory = requestMemory / 4 * 3
+	// fetchMemory is each process's of a fetch: fetch, its transport, index-pack.
+	fetchMemory = requestMemory / 3
+	// lookMemory is each process's that asks a remote for its branch. A remote of
+	// 100,000 refs needs a third of it. It waits for no place among Programs.
+	lookMemory = 64 << 20
 	// gitProcessor is ten times what indexing the largest push takes.
 	gitProcessor = 10 * time.Minute
 	// maxPackFile is the longest pack that tidying up may write.

@@ -2,15 +2,21 @@ package gitsource
 
 import (
 	"bytes"
+	"compress/zlib"
+	"crypto/sha1"
+	"encoding/binary"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-git/go-git/v5/plumbing"
 
 	"fairlead/reconciler/follow"
 	"fairlead/reconciler/gitsource/hook"
@@ -31,7 +37,7 @@ func TestPushOfABomb(t *testing.T) {
 
 	HTTPHandler(m.root, nil, func(string, string) (Pusher, bool) { return Pusher{Name: "grace"}, true }).ServeHTTP(answer, request)
 
-	for _, want := range []string{"Out of memory", "fairlead: the push needs more than the 512 MiB of memory that git may take here", "unpack index-pack abnormal exit"} {
+	for _, want := range []string{"Out of memory", "fairlead: the push needs more than the 256 MiB of memory that git may take here", "unpack index-pack abnormal exit"} {
 		if !strings.Contains(answer.Body.String(), want) && !(strings.HasPrefix(want, "unpack") && strings.Contains(answer.Body.String(), "unpack unpack-objects abnormal exit")) {
 			t.Errorf("a pack of %d bytes: %d %q, want %q", len(pack), answer.Code, answer.Body, want)
 		}
@@ -43,6 +49,56 @@ func TestPushOfABomb(t *testing.T) {
 	m.commit("second")
 	if out, ok := m.push("main"); !ok {
 		t.Errorf("the next push: %s", out)
+	}
+}
+
+// What all processes of a request hold together takes in half a million objects, and
+// twice as many in twice the memory: each process of a fetch has the least.
+func TestALargePushFitsIntoMemory(t *testing.T) {
+	const objects = 500_000
+	dir := filepath.Join(t.TempDir(), "large.git")
+	w := newWork(t)
+	w.git("init", "--quiet", "--bare", dir)
+	command := limits{memory: min(fetchMemory, receiveMemory) / 2, processor: gitProcessor, file: MaxFetchBytes}.command("index-pack", "--stdin", "--strict")
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(gitEnv(), "PATH="+os.Getenv("PATH"), "GIT_DIR="+dir)
+	cmd.Stdin = bytes.NewReader(manyObjects(objects))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%d objects in %d MiB: %v\n%s", objects, min(fetchMemory, receiveMemory)/2>>20, err, out)
+	}
+}
+
+// manyObjects is a pack of so many small files.
+func manyObjects(n int) []byte {
+	var out bytes.Buffer
+	out.WriteString("PACK")
+	out.Write(binary.BigEndian.AppendUint32(nil, 2))
+	out.Write(binary.BigEndian.AppendUint32(nil, uint32(n)))
+	z, _ := zlib.NewWriterLevel(&out, zlib.NoCompression)
+	for i := range n {
+		text := fmt.Sprintf("%08d", i)
+		out.WriteByte(byte(plumbing.BlobObject)<<4 | byte(len(text)))
+		z.Reset(&out)
+		_, _ = z.Write([]byte(text))
+		_ = z.Close()
+	}
+	sum := sha1.Sum(out.Bytes())
+	out.Write(sum[:])
+	return out.Bytes()
+}
+
+// Places times what a request holds is what docs/security.md says of all gits.
+func TestAllGitsTogether(t *testing.T) {
+	const pushers, cloners, fetchers = 2, 1, 3 // processes that may each fill what they have
+	for what, most := range map[string]int{
+		"pushes":  pushers * receiveMemory,
+		"clones":  cloners*packMemory + requestMemory/4,
+		"fetches": fetchers * fetchMemory,
+	} {
+		if most > requestMemory || maxPrograms*most > 3<<30 {
+			t.Errorf("%s hold %d MiB each", what, most>>20)
+		}
 	}
 }
 

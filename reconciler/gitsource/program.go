@@ -81,7 +81,7 @@ type bounds struct {
 	fetch  time.Duration
 }
 
-var usualBounds = bounds{MaxFetchBytes, gitMemory, lookTimeout, fetchTimeout}
+var usualBounds = bounds{MaxFetchBytes, fetchMemory, lookTimeout, fetchTimeout}
 
 // run lets git work in the cache, under limits; the error is git's complaint. All
 // of it ends with ctx.

@@ -60,7 +60,7 @@ func metLimit(packet []byte) string {
 	}
 	text := bytes.ToLower(packet)
 	for _, sign := range []struct{ words, means string }{
-		{"out of memory", fmt.Sprintf("the push needs more than the %d MiB of memory that git may take here: an object in it is too large, or is made from one that is", gitMemory>>20)},
+		{"out of memory", fmt.Sprintf("the push needs more than the %d MiB of memory that git may take here: an object in it is too large, or is made from one that is", receiveMemory>>20)},
 		{"died of signal 24", fmt.Sprintf("the push takes more than the %s of processor time that it may", gitProcessor)},
 		{"died of signal 25", fmt.Sprintf("the push needs a file of more than %d GiB", maxPackFile>>30)},
 		{"exceeds maximum allowed size", fmt.Sprintf("a push has at most %d MiB; send the history in parts", MaxPushBytes>>20)},

@@ -146,7 +146,9 @@ func (u *Upstream) ask(ctx context.Context, env []string) (string, error) {
 		return tip, nil
 	}
 	ref := "refs/heads/" + u.branch
-	out, err := u.run(ctx, u.bounds.look, env, "ls-remote", "--quiet", "--", u.remote.String(), ref)
+	asks := u.outside
+	asks.bounds.memory = min(lookMemory, u.bounds.memory)
+	out, err := asks.run(ctx, u.bounds.look, env, "ls-remote", "--quiet", "--", u.remote.String(), ref)
 	if err != nil {
 		return "", u.classify(follow.Unreachable, "look at", err)
 	}

@@ -42,7 +42,7 @@ const (
 	idleMost        = 15_000
 	planPath        = "/apis/fairlead/v1/plan"
 	pushPath        = "/git/main/git-receive-pack?bomb" // the query tells it from what strangers send there
-	// gitMemory is what git's programs keep to, all together: six of 512 MiB.
+	// gitMemory is what git's programs keep to, all together: six requests of 512 MiB.
 	gitMemory = 6 * 512 << 20
 )
 
