@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -226,6 +226,30 @@ type requestBody struct {
 	end       time.Time // of the whole body
 	extended  time.Time // when the deadline was set last
 	ended     bool      // there is nothing more to read
+	pace      pace      // of a paced door
+}
+
+// paceTime is a variable for tests.
+var paceTime = 20 * time.Second
+
+// pace tells whether a body comes fast enough. Its zero value is that of a new body.
+type pace struct {
+	bytes  int64         // since they last were paceBytes
+	waited time.Duration // for these
+}
+
+// left is how long the next piece may be waited for.
+func (p *pace) left() time.Duration { return max(0, paceTime-p.waited) }
+
+// took counts a piece, and reports whether the sender is in time.
+func (p *pace) took(bytes int, waited time.Duration) bool {
+	p.bytes += int64(bytes)
+	p.waited += waited
+	inTime := p.waited < paceTime
+	if p.bytes >= paceBytes {
+		*p = pace{}
+	}
+	return inTime
 }
 
 var errDoorBodies = errors.New("the memory for request bodies is in use")
@@ -254,8 +278,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		return 0, errDoorBodies
 	}
 	p = b.fit(p)
-	b.extend(time.Now())
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.next(p)
 	b.read += int64(n)
 	if b.limit >= 0 && b.read > b.limit {
 		return 0, &http.MaxBytesError{Limit: b.limit}
@@ -264,6 +287,44 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.ended = true
 		b.lift()
 	}
+	return n, err
+}
+
+// next reads a piece, as long as the sender has time for it.
+func (b *requestBody) next(p []byte) (int, error) {
+	began := time.Now()
+	if !b.door.Paced {
+		b.extend(began)
+		return b.ReadCloser.Read(p)
+	}
+	if b.extended.IsZero() {
+		b.extended = began
+		_ = b.rc.SetReadDeadline(b.end)
+	}
+	n, err := b.readFor(b.pace.left(), p)
+	if !b.pace.took(n, time.Since(began)) && err == nil {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
+}
+
+// readFor reads a piece that comes within a time. A deadline set beforehand would also pass
+// while nobody reads, and end a body of HTTP/2 then.
+func (b *requestBody) readFor(left time.Duration, p []byte) (int, error) {
+	var mu sync.Mutex
+	reading := true
+	late := time.AfterFunc(left, func() {
+		mu.Lock() // readFor returns only after this: rc may not be used once the handler has ended
+		defer mu.Unlock()
+		if reading {
+			_ = b.rc.SetReadDeadline(time.Unix(1, 0)) // has passed
+		}
+	})
+	n, err := b.ReadCloser.Read(p)
+	late.Stop()
+	mu.Lock()
+	defer mu.Unlock()
+	reading = false
 	return n, err
 }
 
@@ -300,7 +361,7 @@ func (b *requestBody) extend(now time.Time) {
 		return
 	}
 	b.extended = now
-	deadline := now.Add(cmp.Or(b.door.Stall, BodyStall))
+	deadline := now.Add(BodyStall)
 	if b.end.Before(deadline) {
 		deadline = b.end
 	}

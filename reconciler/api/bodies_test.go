@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +71,92 @@ func TestSmallReportsWaitForNoLargeOne(t *testing.T) {
 	if _, err := take("another", limit.SmallBytes+1, -1); err != nil {
 		t.Errorf("in room that was given back: %v", err)
 	}
+}
+
+// Of a paced body each paceBytes have their time, however they come; what its reader takes
+// is not counted.
+func TestPace(t *testing.T) {
+	const piece, of = paceBytes / 8, 8
+	for name, c := range map[string]struct {
+		bytes  int
+		waited time.Duration // for each of a thousand pieces
+		late   int           // the first piece that is; 0 is none
+	}{
+		"at once":                {piece, 0, 0},
+		"as slow as it may be":   {piece, paceTime/of - 1, 0},
+		"a little slower":        {piece, paceTime/of + paceTime/(of*of), of},
+		"a byte now and then":    {1, paceTime / 10, 10},
+		"large pieces, just yet": {paceBytes, paceTime - 1, 0},
+		"nothing":                {0, paceTime, 1},
+	} {
+		var p pace
+		got := 0
+		for i := range 1000 {
+			if !p.took(c.bytes, c.waited) {
+				got = i + 1
+				break
+			}
+		}
+		if got != c.late {
+			t.Errorf("%s: late at piece %d, want %d", name, got, c.late)
+		}
+	}
+}
+
+// Who stalls amid a push, or sends a byte now and then, is given up long before the time
+// of the whole body, over both protocols.
+func TestAStalledPushIsGivenUp(t *testing.T) {
+	defer func(d time.Duration) { paceTime = d }(paceTime)
+	paceTime = 200 * time.Millisecond
+	for name, trickles := range map[string]bool{"nothing more": false, "a byte now and then": true} {
+		for _, protocols := range []int{1, 2} {
+			t.Run(fmt.Sprint(name, " HTTP/", protocols), func(t *testing.T) {
+				ended := make(chan error, 1)
+				stall, handler := pacedHandler(ended)
+				ts := httptest.NewUnstartedServer(handler)
+				ts.EnableHTTP2 = protocols == 2
+				ts.StartTLS()
+				defer ts.Close()
+				r, w := io.Pipe()
+				defer w.Close()
+				go func() {
+					_, err := w.Write(make([]byte, 1<<10))
+					for tick := time.NewTicker(5 * time.Millisecond); err == nil && stall.Err() == nil; <-tick.C {
+						if trickles {
+							_, err = w.Write([]byte{0})
+						}
+					}
+				}()
+				go func() {
+					if resp, err := ts.Client().Post(ts.URL, "", r); err == nil {
+						resp.Body.Close()
+					}
+				}()
+				select {
+				case err := <-ended:
+					if !errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Errorf("it ended by %v", err)
+					}
+				case <-time.After(patience):
+					t.Error("it goes on")
+				}
+			})
+		}
+	}
+}
+
+// pacedHandler reads a body as the door of git does and tells how it ended; the context
+// ends then.
+func pacedHandler(ended chan<- error) (context.Context, http.Handler) {
+	done, cancel := context.WithCancel(context.Background())
+	door := newTurnstile(doorGit)
+	return done, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b := &requestBody{ReadCloser: r.Body, announced: -1, rc: http.NewResponseController(w)}
+		b.begin(r.Context(), door, "mallory")
+		_, err := io.Copy(io.Discard, b)
+		cancel()
+		ended <- err
+	})
 }
 
 // Nodes that send large reports slowly cost the others none of theirs: small ones are

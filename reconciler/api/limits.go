@@ -34,8 +34,12 @@ type Limit struct {
 	LargeAtOnce int
 	SmallBytes  int64
 	// BodyTime bounds the whole body, however steadily it comes; each piece of
-	// it comes within BodyStall, or the door's own Stall. 0 is no bound on either.
-	BodyTime, Stall time.Duration
+	// it comes within BodyStall. 0 is no bound on either.
+	BodyTime time.Duration
+	// Paced says that not each piece but each paceBytes of a body have their time, of
+	// which only that counts in which the sender is waited for: of a body with a long
+	// BodyTime, whose sender could else hold what it costs by a byte now and then.
+	Paced bool
 	// Converses says that an answer may begin, and pause, while the body still comes.
 	Converses bool
 	// AtOnce and ByCaller bound the requests under way. What comes beyond them
@@ -85,7 +89,7 @@ var (
 	}
 	doorGit = &Limit{
 		Door: "git", Opens: "/git/…", Who: Pushers,
-		BodyBytes: 512 << 20, BodyTime: 30 * time.Minute, Stall: time.Minute, Converses: true, // git takes it as it comes, into a quarantine on disk; gitsource.Programs bounds the memory of all gits
+		BodyBytes: 512 << 20, BodyTime: 30 * time.Minute, Paced: true, Converses: true, // git takes it as it comes, into a quarantine on disk; gitsource.Programs bounds the memory of all gits
 		AtOnce: 64, ByCaller: 16, Lasts: 90 * time.Minute, // a push may wait an hour for its rollout
 	}
 	doorHooks = &Limit{
@@ -141,6 +145,9 @@ func Limits() []*Limit {
 const (
 	// BodyStall is how long a client may send nothing amid a body.
 	BodyStall = 10 * time.Second
+	// paceBytes of a paced body come within paceTime, or what is left of it: 13 KiB a
+	// second, which any line has on which half a gigabyte could come in BodyTime.
+	paceBytes = 256 << 10
 	// drainBytes, and what comes within drainTime, are read on of a body that
 	// nobody wants, so that its sender finds the connection in order. With more
 	// than that the connection, or over HTTP/2 the stream, is closed behind the
