@@ -24,8 +24,12 @@ const (
 // Bounds on what is delivered to one node. A node gets, in one frame of at most 256 MiB,
 // a sealed record of every object (four thirds of its size as stored), the pods bound to
 // it as JSON, and the values of the ConfigMaps and Secrets that they use, in base64; what
-// it keeps of that for a master that lost its store is at most 128 MiB. With 250 pods the
-// first comes to 223 MiB at most, the second to 117 MiB.
+// it keeps of that for a master that lost its store is at most 128 MiB. With 250 pods what
+// is counted comes to 223 MiB of the first at most, and to 117 MiB of the second.
+//
+// Not counted is what the cluster derives: the templates that old ReplicaSets keep, beyond
+// the two of a rollout; the endpoints of Services, which are as many as the Services times
+// the pods that they select; the placements that each of a source's revisions keeps.
 const (
 	// MaxDeliveredBytes bounds the objects of all sources together, by wire.Delivered.
 	MaxDeliveredBytes = 64 << 20
