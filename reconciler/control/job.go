@@ -35,6 +35,7 @@ func prepareJob(c *Context, obj schema.Object) {
 	if job.UID == "" {
 		job.UID = schema.UID(schema.KeyOf(job), c.Tx.Counters().Creations+1)
 	}
+	delete(job.Annotations, schema.AnnotationLedger) // nobody else writes it
 	job.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{batchv1.ControllerUidLabel: string(job.UID)}}
 }
 
@@ -184,7 +185,7 @@ func (v *jobVisit) restartedTooOften() bool {
 
 func (v *jobVisit) pastDeadline() bool {
 	seconds, start := v.job.Spec.ActiveDeadlineSeconds, v.next.Status.StartTime
-	if seconds == nil || start == nil || isSuspended(v.job) {
+	if seconds == nil || start == nil || isSuspended(v.job) || v.Config.Foreseen {
 		return false
 	}
 	due := start.Add(time.Duration(*seconds) * time.Second)

@@ -66,6 +66,8 @@ func (v *jobVisit) countPod(pod *corev1.Pod, n int) {
 	}
 	switch {
 	case v.counted.has(n):
+	case wasMoved(pod):
+		v.counted = v.counted.add(n)
 	case pod.Status.Phase == corev1.PodSucceeded:
 		v.noteSuccess(pod, n)
 	case pod.Status.Phase == corev1.PodFailed:
@@ -78,6 +80,13 @@ func (v *jobVisit) countPod(pod *corev1.Pod, n int) {
 	if isReleased(pod) {
 		v.Tx.Delete(schema.KeyOf(pod))
 	}
+}
+
+// wasMoved reports whether a pod never started because of its node, and another takes
+// its place elsewhere.
+func wasMoved(pod *corev1.Pod) bool {
+	cond, ok := health.Condition(pod, corev1.DisruptionTarget)
+	return ok && cond.Status == corev1.ConditionTrue && cond.Reason == reasonMoved
 }
 
 func (v *jobVisit) noteSuccess(pod *corev1.Pod, n int) {

@@ -172,7 +172,11 @@ func ownerKey(obj schema.Object, kind schema.Kind) (schema.Key, bool) {
 func collectPod(c *Context, obj schema.Object) {
 	pod := obj.(*corev1.Pod)
 	_, ownerless := ownerGone(c.Tx, pod)
-	if isReleased(pod) && !ownerless {
+	switch {
+	case isReleased(pod) && ownerless:
+		c.Tx.Delete(schema.KeyOf(pod))
+		return
+	case isReleased(pod):
 		return // its owner deletes it
 	}
 	if pod.Spec.NodeName != "" && !onKnownNode(c.Tx, pod) {

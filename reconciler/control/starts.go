@@ -30,9 +30,16 @@ const (
 	avoidedMost  = time.Hour
 )
 
+// reasonMoved is that of the condition DisruptionTarget of a pod that never started
+// where it was, and is made anew elsewhere: it is no failure of what owns it.
+const reasonMoved = "NotStartedThere"
+
 // judgeStarts notes in the node's conditions whether it keeps pods from being started,
-// and returns when to look again.
+// and returns when to look again. In a plan nothing of it changes.
 func judgeStarts(c *Context, node *corev1.Node) (wake time.Time) {
+	if c.Config.Foreseen {
+		return wake
+	}
 	trouble, unstarted := firstKept(c.Tx, node.Name)
 	if unstarted {
 		wake = c.Now.Add(startsRetried) // what is like it may start elsewhere
@@ -128,7 +135,8 @@ func moveUnstarted(c *Context, node *corev1.Node) (wake time.Time) {
 		case due.After(c.Now):
 			wake = earliest(wake, due)
 		case c.TakenElsewhere(pod):
-			DeletePod(c, pod, fmt.Sprintf("node %s could not start it for %s, and another node takes it: %s", node.Name, startsRetried, t.Text))
+			why := fmt.Sprintf("node %s could not start it for %s, and another node takes it: %s", node.Name, startsRetried, t.Text)
+			DeletePod(c, disrupted(c, pod, reasonMoved, why), why)
 		}
 	}
 	return wake

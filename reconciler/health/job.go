@@ -135,13 +135,19 @@ func jobTroubles(r state.Reader, j *batchv1.Job) iter.Seq[Trouble] {
 	}
 }
 
+// isDisrupted reports whether a pod was ended for a reason that is not its own.
+func isDisrupted(pod *corev1.Pod) bool {
+	cond, ok := Condition(pod, corev1.DisruptionTarget)
+	return ok && cond.Status == corev1.ConditionTrue
+}
+
 // jobFailure is why a Job failed: what the last of its pods to fail shows. Where no
 // pod is left that shows anything, the Job's own condition says it.
 func jobFailure(r state.Reader, j *batchv1.Job, cond batchv1.JobCondition) Trouble {
 	found := newTrouble(Failed, "job "+j.Name+" failed: "+cond.Reason+colon(cond.Message))
 	var last *corev1.Pod
 	for pod := range ownedPods(r, j) {
-		if pod.Status.Phase == corev1.PodFailed && (last == nil || ReadySince(pod).After(ReadySince(last))) {
+		if (pod.Status.Phase == corev1.PodFailed || isDisrupted(pod)) && (last == nil || ReadySince(pod).After(ReadySince(last))) {
 			last = pod
 		}
 	}
@@ -149,7 +155,7 @@ func jobFailure(r state.Reader, j *batchv1.Job, cond batchv1.JobCondition) Troub
 		return found
 	}
 	shown := OfPod(r, last)
-	if disrupted, ok := Condition(last, corev1.DisruptionTarget); ok && disrupted.Status == corev1.ConditionTrue {
+	if disrupted, _ := Condition(last, corev1.DisruptionTarget); isDisrupted(last) {
 		shown = newTrouble(NodeNotReady, "pod "+last.Name+" was ended: "+disrupted.Message)
 	}
 	shown.Text = found.Text + "; " + shown.Text

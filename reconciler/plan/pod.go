@@ -24,7 +24,7 @@ func modelReady(pod *corev1.Pod, now time.Time) *corev1.Pod {
 	at := metav1.NewTime(now)
 	next.Status.Phase = corev1.PodRunning
 	next.Status.StartTime = &at
-	for _, t := range []corev1.PodConditionType{corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady} {
+	for _, t := range []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady} {
 		next.Status.Conditions = append(slices.DeleteFunc(next.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == t }),
 			corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, LastTransitionTime: at})
 	}
