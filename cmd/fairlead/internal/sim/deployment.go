@@ -25,10 +25,11 @@ var deploymentRow = row{
 		begin: firstDeployments, change: changeDeployments, last: lastDeployment, text: deploymentText,
 		flawless: func(a workload) bool { return a.tag != "crash" && a.tag != "sick" },
 	}},
-	holds:   schema.Cell[func(*truth, *state.Snapshot, schema.Object)]{Do: (*truth).surge},
-	leaves:  schema.Cell[func(t *truth, was, is *state.Snapshot, p *corev1.Pod)]{Do: (*truth).available},
-	missing: schema.Cell[func(*truth, schema.Key) bool]{None: "it never goes by itself"},
-	rests:   schema.Cell[func(*truth, schema.Object, podSet) string]{Do: (*truth).deploymentRests},
+	holds:    schema.Cell[func(*truth, *state.Snapshot, schema.Object)]{Do: (*truth).surge},
+	leaves:   schema.Cell[func(t *truth, was, is *state.Snapshot, p *corev1.Pod)]{Do: (*truth).available},
+	missing:  schema.Cell[func(*truth, schema.Key) bool]{None: "it never goes by itself"},
+	outlives: schema.Cell[func(schema.Object) bool]{None: neverDone},
+	rests:    schema.Cell[func(*truth, schema.Object, podSet) string]{Do: (*truth).deploymentRests},
 }
 
 // newDeployment is one with a Service and a ConfigMap of its name.

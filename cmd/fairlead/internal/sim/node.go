@@ -149,6 +149,7 @@ func (n *node) began(id string, a *app) {
 func (n *node) dies(id string, e pod.Exit) {
 	if a := n.apps[id]; a != nil && n.running(id) {
 		n.w.note("%s: %s ends, %d", n.name, a.spec.Name, e.Code)
+		n.w.truth.exited(a.spec.Pod, e)
 		n.runtime.Die(a.spec.Name, e)
 		n.agent.lookAtDead()
 	}

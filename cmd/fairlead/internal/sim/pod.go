@@ -22,10 +22,11 @@ var podRow = row{
 		begin: firstPods, change: changePods, last: anewPod, text: podText,
 		flawless: func(workload) bool { return true },
 	}},
-	holds:   schema.Cell[func(*truth, *state.Snapshot, schema.Object)]{Do: (*truth).podIsOne},
-	leaves:  schema.Cell[func(t *truth, was, is *state.Snapshot, p *corev1.Pod)]{Do: (*truth).podLeaves},
-	missing: schema.Cell[func(*truth, schema.Key) bool]{Do: func(t *truth, key schema.Key) bool { return t.left[key] }},
-	rests:   schema.Cell[func(*truth, schema.Object, podSet) string]{Do: (*truth).podRests},
+	holds:    schema.Cell[func(*truth, *state.Snapshot, schema.Object)]{Do: (*truth).podIsOne},
+	leaves:   schema.Cell[func(t *truth, was, is *state.Snapshot, p *corev1.Pod)]{Do: (*truth).podLeaves},
+	missing:  schema.Cell[func(*truth, schema.Key) bool]{Do: func(t *truth, key schema.Key) bool { return t.left[key] }},
+	outlives: schema.Cell[func(schema.Object) bool]{None: neverDone},
+	rests:    schema.Cell[func(*truth, schema.Object, podSet) string]{Do: (*truth).podRests},
 }
 
 // podsAskedFor is how many seeds there are to one that asks for pods of their own.

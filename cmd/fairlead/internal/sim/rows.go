@@ -21,6 +21,9 @@ type row struct {
 	// missing reports whether an object that Git asks for may be missing, for it goes by
 	// itself and is not made again before the next commit.
 	missing schema.Cell[func(*truth, schema.Key) bool]
+	// outlives reports whether an object may be there that the tree gone back to does not
+	// ask for.
+	outlives schema.Cell[func(schema.Object) bool]
 	// rests says, once faults have stopped, what is still to come of an object; "" for
 	// nothing. It adds the pods that are there for it to pods.
 	rests schema.Cell[func(*truth, schema.Object, podSet) string]
@@ -48,13 +51,14 @@ type workload struct {
 	recreate    bool
 	liveness    bool
 	config      int
+	job         jobAsk
 }
 
 // podSet are the pods that are there for something.
 type podSet map[types.UID]*corev1.Pod
 
 var rows = schema.RowsOf(func(r *row) schema.Kind { return r.kind },
-	deploymentRow, podRow, serviceRow,
+	deploymentRow, jobRow, cronJobRow, podRow, serviceRow,
 	promisesNothing(schema.KindReplicaSet, "its Deployment's promises are looked at"),
 	promisesNothing(schema.KindNamespace, "there is one, and nobody takes it away"),
 	promisesNothing(schema.KindConfigMap, "a Deployment brings its own"),
@@ -66,12 +70,16 @@ var rows = schema.RowsOf(func(r *row) schema.Kind { return r.kind },
 	promisesNothing(schema.KindEndpointSlice, "what nodes make of it is looked at: see service.go"),
 )
 
+// neverDone is why nothing of a kind outlives its tree.
+const neverDone = "its work is never done"
+
 func promisesNothing(kind schema.Kind, reason string) row {
 	return row{
 		kind: kind, asks: schema.Cell[asking]{None: reason},
-		holds:   schema.Cell[func(*truth, *state.Snapshot, schema.Object)]{None: reason},
-		leaves:  schema.Cell[func(t *truth, was, is *state.Snapshot, p *corev1.Pod)]{None: reason},
-		missing: schema.Cell[func(*truth, schema.Key) bool]{None: "it never goes by itself"},
-		rests:   schema.Cell[func(*truth, schema.Object, podSet) string]{None: reason},
+		holds:    schema.Cell[func(*truth, *state.Snapshot, schema.Object)]{None: reason},
+		leaves:   schema.Cell[func(t *truth, was, is *state.Snapshot, p *corev1.Pod)]{None: reason},
+		missing:  schema.Cell[func(*truth, schema.Key) bool]{None: "it never goes by itself"},
+		outlives: schema.Cell[func(schema.Object) bool]{None: neverDone},
+		rests:    schema.Cell[func(*truth, schema.Object, podSet) string]{None: reason},
 	}
 }

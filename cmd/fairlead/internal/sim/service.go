@@ -17,12 +17,13 @@ import (
 // A Service promises that every node leads to pods that it selects and to no other, and
 // in the end to all of them that are ready. Each is asked for with its workload.
 var serviceRow = row{
-	kind:    schema.KindService,
-	asks:    schema.Cell[asking]{None: "a Deployment brings its own"},
-	holds:   schema.Cell[func(*truth, *state.Snapshot, schema.Object)]{Do: (*truth).selects},
-	leaves:  schema.Cell[func(t *truth, was, is *state.Snapshot, p *corev1.Pod)]{None: "no pod is a Service's"},
-	missing: schema.Cell[func(*truth, schema.Key) bool]{None: "it never goes by itself"},
-	rests:   schema.Cell[func(*truth, schema.Object, podSet) string]{Do: (*truth).serviceRests},
+	kind:     schema.KindService,
+	asks:     schema.Cell[asking]{None: "a Deployment brings its own"},
+	holds:    schema.Cell[func(*truth, *state.Snapshot, schema.Object)]{Do: (*truth).selects},
+	leaves:   schema.Cell[func(t *truth, was, is *state.Snapshot, p *corev1.Pod)]{None: "no pod is a Service's"},
+	missing:  schema.Cell[func(*truth, schema.Key) bool]{None: "it never goes by itself"},
+	outlives: schema.Cell[func(schema.Object) bool]{None: neverDone},
+	rests:    schema.Cell[func(*truth, schema.Object, podSet) string]{Do: (*truth).serviceRests},
 }
 
 // selects remembers what a service selects: a node's table may know it for longer than

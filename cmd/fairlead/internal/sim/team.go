@@ -24,6 +24,8 @@ type team struct {
 	w      *World
 	chance *rand.Rand
 	pods   *rand.Rand // of what is asked for of pods
+	jobs   *rand.Rand // of Jobs
+	crons  *rand.Rand // of CronJobs
 	asked  []workload // at last
 	good   []workload // the last ones without a flaw
 	turn   int
@@ -31,7 +33,7 @@ type team struct {
 }
 
 func newTeam(w *World, seed uint64) *team {
-	return &team{w: w, chance: stream(seed, "team"), pods: stream(seed, "pods")}
+	return &team{w: w, chance: stream(seed, "team"), pods: stream(seed, "pods"), jobs: stream(seed, "jobs"), crons: stream(seed, "cronjobs")}
 }
 
 // files renders a tree.

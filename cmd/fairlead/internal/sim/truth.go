@@ -49,6 +49,8 @@ type truth struct {
 	deadReady map[types.UID]time.Time
 	finished  map[types.UID]corev1.PodPhase // of what ended: how
 	left      map[schema.Key]bool           // pods that went by themselves while Git asks for them
+	work      *workTruth                    // of Jobs
+	back      bool                          // the last commit that was applied was gone back to
 	selectors map[string]labels.Selector    // of every service there was
 	trees     map[string]tree               // by commit
 	contact   map[schema.NodeName]time.Time
@@ -75,7 +77,7 @@ func newTruth(w *World) *truth {
 	return &truth{
 		w: w, recovered: true, latest: state.Empty(state.Counters{}), model: map[schema.Key]uint64{}, bound: map[types.UID]binding{}, highest: map[string]int64{},
 		released: map[netip.Addr]release{}, missing: map[string]time.Time{}, deadReady: map[types.UID]time.Time{}, trees: map[string]tree{},
-		contact: map[schema.NodeName]time.Time{}, finished: map[types.UID]corev1.PodPhase{}, left: map[schema.Key]bool{}, selectors: map[string]labels.Selector{},
+		contact: map[schema.NodeName]time.Time{}, finished: map[types.UID]corev1.PodPhase{}, left: map[schema.Key]bool{}, work: newWorkTruth(), selectors: map[string]labels.Selector{},
 	}
 }
 
@@ -223,6 +225,8 @@ func (t *truth) source(was, s *state.Snapshot) {
 		}
 	}
 	slices.SortFunc(have, schema.Key.Compare)
+	t.moves(s, commit)
+	have = t.asked(s, asked.keys, have)
 	if wanted := t.present(asked.keys, have); !slices.Equal(have, wanted) {
 		t.w.broken("S4", "applied is %.12s, which asks for %v; there is %v", commit, wanted, have)
 	}
@@ -249,6 +253,37 @@ func (t *truth) source(was, s *state.Snapshot) {
 	if forward && 2*gone > len(old.keys) && asked.removes < gone {
 		t.w.broken("S3", "%d of %d objects go with %.12s, and no commit allows it", gone, len(old.keys), commit)
 	}
+}
+
+// moves notes which way the source moves.
+func (t *truth) moves(s *state.Snapshot, commit string) {
+	if commit == t.applied {
+		return
+	}
+	old, known := t.trees[t.applied]
+	if forward, err := t.w.git.IsAncestor(t.applied, commit); known && err == nil {
+		t.back = !forward
+	}
+	if known && !t.back && t.healthy(s, t.applied) {
+		t.work.forget(old.keys)
+	}
+}
+
+func (t *truth) healthy(r state.Reader, commit string) bool {
+	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(sourceName, commit))
+	return ok && rev.Status.Phase == schema.PhaseHealthy
+}
+
+// asked are the keys of what is there, without those of objects that outlive the tree
+// which was gone back from.
+func (t *truth) asked(s *state.Snapshot, asked, have []schema.Key) (out []schema.Key) {
+	for _, key := range have {
+		outlives := rows.Of(key.Kind).outlives.Do
+		if _, found := slices.BinarySearchFunc(asked, key, schema.Key.Compare); found || !t.back || outlives == nil || !outlives(s.Get(key)) {
+			out = append(out, key)
+		}
+	}
+	return out
 }
 
 // present are the keys without those of objects that went by themselves.
