@@ -67,7 +67,7 @@ func accept(c *control.Context, cand Candidate) {
 	}
 	rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied")
 	next.Status.Applied = ref
-	next.Status.Finished = settle.Finished(src.Status.Finished, cand.Objects)
+	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes)
 	completed(c, next, len(changes))
 	tell(c, next, metav1.ConditionTrue, "Applied", "commit "+short(ref.Commit)+" is applied")
 	c.Tx.Put(next)
@@ -101,8 +101,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	}
 	next := state.Edit(src)
 	why := phaseReason(failed)
-	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
-	changes = slices.DeleteFunc(changes, settle.KeptOnRollback)
+	changes, diags := settle.DifferenceBack(c.Tx, cand.Source, cand.Objects)
 	if bad := slices.Concat(cand.Diagnostics, diags); bad.HasErrors() {
 		hold(c, next, state.Edit(failed), schema.ReasonNoWayBack, fmt.Sprintf("%s; going back to %s is not possible: %s", why, short(to.Spec.Commit), firstError(bad)))
 		return
@@ -119,6 +118,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	}
 	back.Enter(schema.PhaseRollingOut, c.Stamp(), "rolling back from "+failed.Name)
 	c.Tx.Put(back)
+	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes)
 	next.Status.Applied = schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
 	tell(c, next, metav1.ConditionFalse, string(schema.PhaseRolledBack), wentBack(c.Tx, src, failed, to))
 	c.Tx.Put(next)

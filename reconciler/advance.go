@@ -74,7 +74,11 @@ func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git, comm
 	if failed == nil || to.Spec.Commit != commit {
 		return nil // it has changed meanwhile: the next look decides
 	}
-	cand, err := f.judgeAt(ctx, src, git, commit, schema.Overrides{})
+	tree, err := git.Tree(commit, src.Spec.Path)
+	if err != nil {
+		return follow.Unread(err, follow.TreeRefused, commit)
+	}
+	cand, err := f.judgeBack(ctx, src.Name, tree)
 	if err != nil {
 		return err
 	}

@@ -49,10 +49,26 @@ type Follower struct {
 func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides, doing Doing) (cand Candidate, err error) {
 	doing.tell("waiting until the trees before it are judged")
 	err = f.turns.take(ctx, source, func(ctx context.Context) (err error) {
-		cand, err = f.judge(ctx, source, tree, overrides, doing)
+		cand, err = f.judge(ctx, source, tree, judging{overrides: overrides, doing: doing})
 		return err
 	})
 	return cand, err
+}
+
+// judgeBack judges a tree that is gone back to. Its overrides were heard when it came.
+func (f *Follower) judgeBack(ctx context.Context, source string, tree schema.Tree) (cand Candidate, err error) {
+	err = f.turns.take(ctx, source, func(ctx context.Context) (err error) {
+		cand, err = f.judge(ctx, source, tree, judging{back: true})
+		return err
+	})
+	return cand, err
+}
+
+// judging is how a tree is judged.
+type judging struct {
+	overrides schema.Overrides
+	doing     Doing
+	back      bool // it was applied before and takes a failed one's place
 }
 
 // Doing is told what is being done whenever that is something else; nil is for nobody
@@ -65,12 +81,12 @@ func (d Doing) tell(what string) {
 	}
 }
 
-func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides, doing Doing) (Candidate, error) {
+func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, how judging) (Candidate, error) {
 	base, err := f.Loop.Base(ctx)
 	if err != nil {
 		return Candidate{}, err
 	}
-	doing.tell("reading and checking the tree")
+	how.doing.tell("reading and checking the tree")
 	objects, secrets, diags, err := f.read(ctx, base.Snapshot, source, tree)
 	if err == nil {
 		err = ctx.Err() // what was read of it is not all
@@ -79,10 +95,10 @@ func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, o
 		return Candidate{}, err
 	}
 	diags = append(diags, f.Vault.tooMuch(base.Snapshot, source, objects, secrets)...)
-	doing.tell(fmt.Sprintf("planning %s", countObjects(len(objects))))
-	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags}, f.Now())
+	how.doing.tell(fmt.Sprintf("planning %s", countObjects(len(objects))))
+	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Tree: tree.Hash, Objects: objects, Overrides: how.overrides, Back: how.back, Diagnostics: diags}, f.Now())
 	return Candidate{
-		Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Overrides: overrides, Diagnostics: diags, Plan: p,
+		Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Overrides: how.overrides, Diagnostics: diags, Plan: p,
 		JudgedUnder: EffectiveRights(base.Snapshot, source).String(), secrets: secrets,
 	}, nil
 }

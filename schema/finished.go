@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -8,17 +9,30 @@ import (
 // FinishedRecord says of an object that it did its work.
 type FinishedRecord struct {
 	Object string `json:"object"` // its key, "Job shop/migrate"
-	Spec   string `json:"spec"`   // what it was asked for, as SpecHash has it
+	// Spec is the hash of what it was asked for, without what Default fills in: a later
+	// version fills in more, and the work is the same.
+	Spec string `json:"spec"`
+	// Whole is the hash of all of that, as it was when the work was done: where it is the
+	// same nothing else needs to be compared.
+	Whole string `json:"whole"`
+	// Left is set where the tree that is applied does not ask for it: the one before may
+	// be gone back to.
+	Left bool `json:"left,omitempty"`
+}
+
+// FinishedRecordOf says of an object that it did its work.
+func FinishedRecordOf(obj Object) FinishedRecord {
+	return FinishedRecord{Object: KeyOf(obj).String(), Spec: Hash(asWritten(obj)), Whole: Hash(specOf(obj))}
 }
 
 // MaxFinished bounds SourceStatus.Finished: at some 150 bytes each they take a third of
 // what an object may have.
 const MaxFinished = 3_000
 
-// Remember is the records, which are sorted, with one more in the place of an earlier
-// one of the same object; false where there are too many.
+// Remember is the records, which are sorted, with one more in the place of the one of
+// the same work; false where there are too many.
 func Remember(have []FinishedRecord, r FinishedRecord) (out []FinishedRecord, ok bool) {
-	at, found := findFinished(have, r.Object)
+	at, found := slices.BinarySearchFunc(have, r, FinishedRecord.compare)
 	switch out = slices.Clone(have); {
 	case found:
 		out[at] = r
@@ -28,15 +42,34 @@ func Remember(have []FinishedRecord, r FinishedRecord) (out []FinishedRecord, ok
 	return out, len(out) <= MaxFinished
 }
 
-// Finished is the record of an object among sorted ones.
-func Finished(records []FinishedRecord, object string) (r FinishedRecord, ok bool) {
-	at, ok := findFinished(records, object)
-	if ok {
-		r = records[at]
+// Finished is the record among sorted ones of the work that an object asks for.
+func Finished(records []FinishedRecord, obj Object) (r FinishedRecord, ok bool) {
+	name := KeyOf(obj).String()
+	at, _ := slices.BinarySearchFunc(records, FinishedRecord{Object: name}, FinishedRecord.compare)
+	same := records[at:]
+	for n := range same {
+		if same[n].Object != name {
+			same = same[:n]
+			break
+		}
 	}
-	return r, ok
+	if len(same) == 0 {
+		return r, false // most objects: nothing is hashed
+	}
+	whole := Hash(specOf(obj))
+	if at := slices.IndexFunc(same, func(r FinishedRecord) bool { return r.Whole == whole }); at >= 0 {
+		return same[at], true
+	}
+	written := Hash(asWritten(obj))
+	if at := slices.IndexFunc(same, func(r FinishedRecord) bool { return r.Spec == written }); at >= 0 {
+		return same[at], true
+	}
+	return r, false
 }
 
-func findFinished(records []FinishedRecord, object string) (at int, found bool) {
-	return slices.BinarySearchFunc(records, object, func(r FinishedRecord, object string) int { return strings.Compare(r.Object, object) })
+// String identifies the work.
+func (r FinishedRecord) String() string { return r.Object + " " + r.Spec }
+
+func (r FinishedRecord) compare(o FinishedRecord) int {
+	return cmp.Or(strings.Compare(r.Object, o.Object), strings.Compare(r.Spec, o.Spec))
 }

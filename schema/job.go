@@ -390,15 +390,3 @@ func wholeJob(obj Object) bool {
 	spec := &obj.(*batchv1.Job).Spec
 	return spec.Parallelism != nil && spec.BackoffLimit != nil && spec.Selector != nil && len(spec.Template.Spec.Containers) > 0
 }
-
-// SpecHash identifies what a Job asks for, as it stands in Git: without what the
-// cluster gave it. Of other objects it is the hash of all.
-func SpecHash(obj Object) string {
-	job, ok := obj.(*batchv1.Job)
-	if !ok {
-		return Hash(obj)
-	}
-	spec := job.Spec
-	spec.Selector = nil
-	return Hash(spec)
-}

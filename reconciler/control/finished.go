@@ -16,7 +16,7 @@ func noteFinished(c *Context, obj schema.Object) bool {
 		return true
 	}
 	next := state.Edit(src)
-	next.Status.Finished, ok = schema.Remember(src.Status.Finished, schema.FinishedRecord{Object: schema.KeyOf(obj).String(), Spec: schema.SpecHash(obj)})
+	next.Status.Finished, ok = schema.Remember(src.Status.Finished, schema.FinishedRecordOf(obj))
 	if ok {
 		c.Tx.Put(next)
 	}

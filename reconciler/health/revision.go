@@ -298,7 +298,11 @@ func objectsThere(r state.Reader, source string, rev *schema.Revision) (there, o
 	}
 	there = CountObjects(r, source)
 	if src, ok := state.Get[*schema.Source](r, "", source); ok {
-		there += len(src.Status.Finished) // what did its work is not missing
+		for _, did := range src.Status.Finished {
+			if !did.Left {
+				there++ // what did its work is not missing
+			}
+		}
 	}
 	return there, of
 }

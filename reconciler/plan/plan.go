@@ -112,6 +112,7 @@ type Candidate struct {
 	Tree        string            // hash of the tree, "" where it has none
 	Objects     []*schema.Desired // Secrets sealed
 	Overrides   schema.Overrides
+	Back        bool // it is gone back to from one that failed
 	Diagnostics schema.Diagnostics
 	Against     *Against          // nil compares with what is applied
 	Drain       []schema.NodeName // one after the other
@@ -212,7 +213,11 @@ func (p *Plan) applyTree(f *fork, src *schema.Source, cand Candidate) (held []st
 	if p.refused("the tree") {
 		return nil, false
 	}
-	changes, diags := settle.Difference(f.base, cand.Source, cand.Objects)
+	difference := settle.Difference
+	if cand.Back {
+		difference = settle.DifferenceBack
+	}
+	changes, diags := difference(f.base, cand.Source, cand.Objects)
 	p.Diagnostics = append(p.Diagnostics, diags...).Sort()
 	if p.refused("the tree") {
 		return nil, false

@@ -44,6 +44,18 @@ type ObjectChange struct {
 // touch and of changes to immutable fields; with an error among them nothing
 // may be applied.
 func Difference(r state.Reader, source string, desired []*schema.Desired) ([]ObjectChange, schema.Diagnostics) {
+	return difference(r, source, desired, false)
+}
+
+// DifferenceBack is the difference to a tree that was applied before and takes a failed
+// one's place. It leaves what has done its work, so that a fix does not do it once more.
+func DifferenceBack(r state.Reader, source string, desired []*schema.Desired) ([]ObjectChange, schema.Diagnostics) {
+	changes, diags := difference(r, source, desired, true)
+	return slices.DeleteFunc(changes, func(ch ObjectChange) bool { return ch.Action == Prune && didItsWork(ch.live) }), diags
+}
+
+func difference(r state.Reader, source string, desired []*schema.Desired, back bool) ([]ObjectChange, schema.Diagnostics) {
+	finished := finishedWork(r, source, back)
 	var changes []ObjectChange
 	var diags schema.Diagnostics
 	stays := 0 // objects that are applied and still desired
@@ -61,7 +73,8 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 			diags = append(diags, schema.Diagnostic{Position: d.Position, Severity: schema.Error, Message: fmt.Sprintf("%s cannot be stored: %v", key, err), Hint: "split it"})
 			continue
 		}
-		if live == nil && didItsWork(r, source, d.Object) {
+		isDone := finished(d.Object)
+		if live == nil && isDone {
 			continue
 		}
 		if live == nil {
@@ -86,7 +99,11 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 			continue
 		}
 		refused := schema.ValidateUpdate(live, next)
-		if len(refused) > 0 && schema.Replaceable(d.Object) {
+		if len(refused) > 0 && isDone {
+			changes = append(changes, ObjectChange{Action: Prune, Key: key, Position: d.Position, Commit: schema.OriginOf(live).Commit, live: live})
+			continue
+		}
+		if len(refused) > 0 && (schema.Replaceable(d.Object) || back && schema.Replaceable(live)) {
 			changes = append(changes, ObjectChange{Action: Replace, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, live: live, next: d.Object})
 			continue
 		}
@@ -103,43 +120,76 @@ func Difference(r state.Reader, source string, desired []*schema.Desired) ([]Obj
 	return changes, append(diags, tooMuch(r, source, changes)...)
 }
 
-// didItsWork reports whether the object was there, as it is asked for now, and went
-// when its work was done.
-func didItsWork(r state.Reader, source string, obj schema.Object) bool {
+// finishedWork reports whether an object did what it is asked for now, and is not to do
+// it again. What the applied tree does not ask for counts while that tree may have to
+// make way: a tree that is well has taken it out for good.
+func finishedWork(r state.Reader, source string, back bool) func(schema.Object) bool {
 	src, ok := state.Get[*schema.Source](r, "", source)
-	if !ok {
-		return false
+	if !ok || len(src.Status.Finished) == 0 {
+		return func(schema.Object) bool { return false }
 	}
-	had, ok := schema.Finished(src.Status.Finished, schema.KeyOf(obj).String())
-	return ok && had.Spec == schema.SpecHash(obj)
+	rev, ok := health.Applied(r, src)
+	outlived := back || ok && rev.Status.Phase != schema.PhaseHealthy
+	return func(obj schema.Object) bool {
+		had, ok := schema.Finished(src.Status.Finished, obj)
+		return ok && (outlived || !had.Left)
+	}
 }
 
-// KeptOnRollback reports whether a change would take away an object that has done its
-// work: a tree that is gone back to leaves it, so that a fix does not do it once more.
-func KeptOnRollback(ch ObjectChange) bool {
-	row := control.Of(ch.Key.Kind)
-	return ch.Action == Prune && row != nil && row.Done.Do != nil && row.Done.Do(ch.live)
+// didItsWork reports whether an object has done its work.
+func didItsWork(obj schema.Object) bool {
+	row := control.Of(schema.KindOf(obj))
+	return row != nil && row.Done.Do != nil && row.Done.Do(obj)
 }
 
-// Finished is what a source remembers of objects that did their work, once this tree is
-// applied: those that it asks for and that are not made anew.
-func Finished(records []schema.FinishedRecord, desired []*schema.Desired) (kept []schema.FinishedRecord) {
-	if len(records) == 0 {
-		return nil
-	}
-	asked := map[string]string{}
-	for _, d := range desired {
-		key := schema.KeyOf(d.Object).String()
-		if _, ok := schema.Finished(records, key); ok {
-			asked[key] = schema.SpecHash(d.Object)
+// Finished is what a source remembers of objects that did their work, once a tree is
+// applied with these changes: those that it asks for and does not make anew; and those
+// that go, while the tree before may be gone back to.
+func Finished(r state.Reader, src *schema.Source, desired []*schema.Desired, changes []ObjectChange) (kept []schema.FinishedRecord) {
+	asked, anew := askedAgain(src.Status.Finished, desired), map[string]bool{}
+	for _, ch := range changes {
+		if ch.Action != Create && ch.Action != Replace {
+			continue
+		}
+		if did, ok := schema.Finished(src.Status.Finished, ch.next); ok {
+			anew[did.String()] = true
 		}
 	}
-	for _, r := range records {
-		if asked[r.Object] == r.Spec {
-			kept = append(kept, r)
+	rev, ok := health.Applied(r, src)
+	proven := ok && rev.Status.ProvenAt != nil
+	for _, did := range src.Status.Finished {
+		isAsked := asked[did.String()]
+		if anew[did.String()] || !isAsked && did.Left && proven {
+			continue
+		}
+		did.Left = !isAsked
+		kept = append(kept, did)
+	}
+	for _, ch := range changes {
+		if (ch.Action != Prune && ch.Action != Replace) || !didItsWork(ch.live) {
+			continue
+		}
+		did := schema.FinishedRecordOf(ch.live)
+		did.Left = true
+		if more, ok := schema.Remember(kept, did); ok {
+			kept = more
 		}
 	}
 	return kept
+}
+
+// askedAgain are the records of what is desired.
+func askedAgain(records []schema.FinishedRecord, desired []*schema.Desired) map[string]bool {
+	asked := map[string]bool{}
+	if len(records) == 0 {
+		return asked
+	}
+	for _, d := range desired {
+		if did, ok := schema.Finished(records, d.Object); ok {
+			asked[did.String()] = true
+		}
+	}
+	return asked
 }
 
 // unknownKind refuses a change that could lose what the cluster knows of an object.

@@ -66,17 +66,21 @@ func (w *jobWorld) apply(objs ...schema.Object) (actions []Action) {
 	if diags.HasErrors() {
 		w.t.Fatal(diags)
 	}
-	w.round(func(tx *state.Txn) {
-		src, _ := state.Get[*schema.Source](tx, "", "main")
-		next := state.Edit(src)
-		next.Status.Finished = Finished(src.Status.Finished, tree)
-		tx.Put(next)
-		Apply(engine().Context(tx, w.now), changes)
-	})
+	w.take(tree, changes)
 	for _, ch := range changes {
 		actions = append(actions, ch.Action)
 	}
 	return actions
+}
+
+func (w *jobWorld) take(tree []*schema.Desired, changes []ObjectChange) {
+	w.round(func(tx *state.Txn) {
+		src, _ := state.Get[*schema.Source](tx, "", "main")
+		next := state.Edit(src)
+		next.Status.Finished = Finished(tx, src, tree, changes)
+		tx.Put(next)
+		Apply(engine().Context(tx, w.now), changes)
+	})
 }
 
 func (w *jobWorld) pods() []*corev1.Pod { return slices.Collect(state.All[*corev1.Pod](w.at, "")) }
@@ -136,5 +140,131 @@ func TestAChangedTemplateReplacesAJobThatAsksForIt(t *testing.T) {
 	w.round(func(tx *state.Txn) { tx.Delete(schema.KeyOf(w.pods()[0])) })
 	if pods := w.pods(); len(pods) != 1 || pods[0].DeletionTimestamp != nil || pods[0].Spec.Containers[0].Image != second.Spec.Template.Spec.Containers[0].Image {
 		t.Errorf("got pods %v", pods)
+	}
+}
+
+// revision makes the commit that a source has applied one of a phase.
+func (w *jobWorld) revision(commit string, phase schema.Phase) {
+	w.round(func(tx *state.Txn) {
+		src, _ := state.Get[*schema.Source](tx, "", "main")
+		next := state.Edit(src)
+		next.Status.Applied.Commit = commit
+		tx.Put(next)
+		rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}}
+		rev.Status.Phase = phase
+		if phase == schema.PhaseHealthy {
+			at := metav1.NewTime(w.now)
+			rev.Status.ProvenAt = &at
+		}
+		tx.Put(rev)
+	})
+}
+
+// back goes back to a tree.
+func (w *jobWorld) back(objs ...schema.Object) (actions []Action) {
+	w.t.Helper()
+	tree := desired(objs...)
+	changes, diags := DifferenceBack(w.at, "main", tree)
+	if diags.HasErrors() {
+		w.t.Fatal(diags)
+	}
+	w.take(tree, changes)
+	for _, ch := range changes {
+		actions = append(actions, ch.Action)
+	}
+	return actions
+}
+
+const first, second = "1111111111111111111111111111111111111111", "2222222222222222222222222222222222222222"
+
+func version(n string, replace string) func(*batchv1.Job) {
+	return func(j *batchv1.Job) {
+		j.Spec.Template.Spec.Containers[0].Image = "localhost/migrate:" + n
+		j.Annotations = map[string]string{schema.AnnotationReplace: replace}
+	}
+}
+
+// What a Job did is not done again when a commit that took it out, or put another in its
+// place, makes way for the one before.
+func TestGoingBackRunsNoJobAgain(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		expires bool            // before the failing commit comes
+		failing []schema.Object // what the failing commit asks for
+		ends    bool            // its Job succeeds
+		want    []Action        // going back
+		there   string          // image of the Job that is there then
+	}{
+		{name: "pruned", want: nil},
+		{name: "expired and no longer asked for", expires: true, want: nil},
+		{name: "replaced by one at work", failing: []schema.Object{job(version("2", "true"))}, want: []Action{Prune}},
+		{name: "replaced by one that succeeded", failing: []schema.Object{job(version("2", "true"))}, ends: true, want: nil, there: "localhost/migrate:2"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newJobWorld(t)
+			w.apply(job())
+			w.revision(first, schema.PhaseHealthy)
+			w.succeed()
+			if c.expires {
+				w.now = w.now.Add(2 * time.Minute)
+				w.round(func(*state.Txn) {})
+			}
+			w.apply(c.failing...)
+			w.revision(second, schema.PhaseFailed)
+			w.round(func(tx *state.Txn) {
+				for _, pod := range w.pods() {
+					if pod.DeletionTimestamp != nil {
+						tx.Delete(schema.KeyOf(pod))
+					}
+				}
+			})
+			if c.ends {
+				w.succeed()
+			}
+			if got := w.back(job()); !slices.Equal(got, c.want) {
+				t.Errorf("going back: got %v, want %v", got, c.want)
+			}
+			image := ""
+			if have, ok := state.Get[*batchv1.Job](w.at, "default", "migrate"); ok {
+				image = have.Spec.Template.Spec.Containers[0].Image
+			}
+			if image != c.there {
+				t.Errorf("going back: the Job there is %q, want %q", image, c.there)
+			}
+			w.revision(first, schema.PhaseHealthy)
+			if got := w.apply(job()); len(got) > 0 && c.there == "" {
+				t.Errorf("the next commit like it: got %v, want nothing", got)
+			}
+		})
+	}
+}
+
+// A Job that a commit took out which turned out well runs when it is asked for again.
+func TestAJobAskedForAnewRuns(t *testing.T) {
+	w := newJobWorld(t)
+	w.apply(job())
+	w.revision(first, schema.PhaseHealthy)
+	w.succeed()
+	w.apply()
+	w.revision(second, schema.PhaseHealthy)
+	if got := w.apply(job()); !slices.Equal(got, []Action{Create}) {
+		t.Errorf("got %v, want it created", got)
+	}
+	src, _ := state.Get[*schema.Source](w.at, "", "main")
+	if len(src.Status.Finished) != 0 {
+		t.Errorf("the source remembers %v", src.Status.Finished)
+	}
+}
+
+// Going back to a tree whose Job cannot be had by a change replaces the one that takes
+// its place, where that one asked to be replaced.
+func TestGoingBackReplacesAJobThatAskedForIt(t *testing.T) {
+	w := newJobWorld(t)
+	w.apply(job())
+	w.revision(first, schema.PhaseHealthy)
+	w.apply(job(version("2", "true")))
+	w.revision(second, schema.PhaseFailed)
+	if got := w.back(job()); !slices.Equal(got, []Action{Replace}) {
+		t.Errorf("got %v, want it replaced", got)
 	}
 }

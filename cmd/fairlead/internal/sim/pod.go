@@ -24,7 +24,7 @@ var podRow = row{
 	}},
 	holds:    schema.Cell[func(*truth, *state.Snapshot, schema.Object)]{Do: (*truth).podIsOne},
 	leaves:   schema.Cell[func(t *truth, was, is *state.Snapshot, p *corev1.Pod)]{Do: (*truth).podLeaves},
-	missing:  schema.Cell[func(*truth, schema.Key) bool]{Do: func(t *truth, key schema.Key) bool { return t.left[key] }},
+	missing:  schema.Cell[func(*truth, schema.Key) bool]{Do: (*truth).podMayMiss},
 	outlives: schema.Cell[func(schema.Object) bool]{None: neverDone},
 	rests:    schema.Cell[func(*truth, schema.Object, podSet) string]{Do: (*truth).podRests},
 }
@@ -105,6 +105,14 @@ func (t *truth) podLeaves(was, s *state.Snapshot, p *corev1.Pod) {
 		t.w.broken("S3", "%s is asked for and goes, though its node %s is Ready", p.Name, p.Spec.NodeName)
 	}
 	t.left[key] = true
+}
+
+// podMayMiss: also one that was ending when a tree was gone back to which asks for it.
+func (t *truth) podMayMiss(key schema.Key) bool {
+	if p, ok := state.Get[*corev1.Pod](t.latest, key.Namespace, key.Name); ok && t.back && p.DeletionTimestamp != nil {
+		t.left[key] = true
+	}
+	return t.left[key]
 }
 
 // asks reports whether the commit that is applied asks for an object.
