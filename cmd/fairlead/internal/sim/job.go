@@ -161,6 +161,7 @@ type workTruth struct {
 	over      map[schema.Key]bool                // names of Jobs that were over
 	succeeded map[schema.Key]success             // and Git asks for them since
 	runs      map[types.UID]map[string]types.UID // by CronJob and scheduled time: the Job
+	asked     map[types.UID]string               // what a Job was asked for when it was made
 }
 
 // success is which Job did which work.
@@ -172,7 +173,7 @@ type success struct {
 func newWorkTruth() *workTruth {
 	return &workTruth{
 		ended: map[types.UID]bool{}, made: map[types.UID]map[types.UID]int{}, finished: map[types.UID]bool{}, over: map[schema.Key]bool{},
-		succeeded: map[schema.Key]success{}, runs: map[types.UID]map[string]types.UID{},
+		succeeded: map[schema.Key]success{}, runs: map[types.UID]map[string]types.UID{}, asked: map[types.UID]string{},
 	}
 }
 
@@ -214,6 +215,9 @@ func isOf(p *corev1.Pod, job *batchv1.Job) bool { return metav1.IsControlledBy(p
 // works holds a Job to all that it promises at every instant.
 func (t *truth) works(s *state.Snapshot, obj schema.Object) {
 	job := obj.(*batchv1.Job)
+	if t.work.asked[job.UID] == "" {
+		t.work.asked[job.UID] = jobWork(job)
+	}
 	active := 0
 	for p := range state.All[*corev1.Pod](s, job.Namespace) {
 		if !isOf(p, job) {
@@ -242,10 +246,11 @@ func (t *truth) works(s *state.Snapshot, obj schema.Object) {
 	}
 }
 
-// jobWork is what a Job does, as far as the team changes it.
+// jobWork is what a Job is asked for: another spec asks for other work.
 func jobWork(job *batchv1.Job) string {
-	c := job.Spec.Template.Spec.Containers[0]
-	return c.Image + " " + c.Env[0].Value
+	spec := job.Spec
+	spec.Selector = nil
+	return schema.Hash(spec)
 }
 
 // makes holds a new pod to what its Job has done before.
@@ -260,7 +265,7 @@ func (t *truth) makes(job *batchv1.Job, p *corev1.Pod) {
 	if t.work.finished[job.UID] {
 		t.w.broken("S2", "job %s is over and makes %s", job.Name, p.Name)
 	}
-	if did, ok := t.work.succeeded[schema.KeyOf(job)]; ok && did.job != job.UID && did.spec == jobWork(job) {
+	if did, ok := t.work.succeeded[schema.KeyOf(job)]; ok && did.job != job.UID && did.spec == t.work.asked[job.UID] {
 		t.w.broken("S2", "job %s succeeded and is done again: %s", job.Name, p.Name)
 	}
 }

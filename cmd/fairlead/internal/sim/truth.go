@@ -179,6 +179,9 @@ func (t *truth) published(before *state.Snapshot, feed *state.Feed) {
 			}
 		}
 	}
+	if src, ok := state.Get[*schema.Source](s, "", sourceName); ok {
+		t.moves(s, src.Status.Applied.Commit)
+	}
 	t.promises(s)
 	t.source(was, s)
 	t.capacity(s)
@@ -225,7 +228,6 @@ func (t *truth) source(was, s *state.Snapshot) {
 		}
 	}
 	slices.SortFunc(have, schema.Key.Compare)
-	t.moves(s, commit)
 	have = t.asked(s, asked.keys, have)
 	if wanted := t.present(asked.keys, have); !slices.Equal(have, wanted) {
 		t.w.broken("S4", "applied is %.12s, which asks for %v; there is %v", commit, wanted, have)
