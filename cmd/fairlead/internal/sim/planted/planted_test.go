@@ -84,6 +84,10 @@ var bugs = []bug{
 		edits: []edit{{"case b >= 0 && r.scores[b].less(&r.scores[a]):", "case b >= 0 && (r.scores[b].less(&r.scores[a]) || ON && r.scores[a] == r.scores[b] && planted.Coin()):"}}},
 	{name: "bind over capacity", seed: 188, file: "reconciler/scheduler/filter.go",
 		edits: []edit{{"if n.filterResources(w, o); !o.decided() {", "if !ON {\n\t\tn.filterResources(w, o)\n\t}\n\tif !o.decided() {"}}},
+	{name: "count a pod twice", seed: 12, file: "reconciler/control/jobpods.go",
+		edits: []edit{{"case v.counted.has(n):", "case v.counted.has(n) && !ON:"}}},
+	{name: "do finished work again", seed: 12, file: "reconciler/settle/apply.go",
+		edits: []edit{{"return ok && (outlived || !had.Left)", "return ok && (outlived || !had.Left) && !ON"}}},
 }
 
 var violation = regexp.MustCompile(`seed (\d+): (\w+): (.*)`)
