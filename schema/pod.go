@@ -29,7 +29,7 @@ var podRow = Row{
 	Rights:     rightsCell{None: noRights},
 	Owns:       ownsCell{None: ownsNothing},
 	Carry:      carryCell{Do: carryPod},
-	Memory:     memoryCell{Do: Memory{Kept: unboundOfGit, Lean: leanPod}},
+	Memory:     memoryCell{Do: Memory{Kept: unboundAndMissed, Lean: leanPod}},
 	Whole:      wholeCell{Do: func(obj Object) bool { return len(obj.(*corev1.Pod).Spec.Containers) > 0 }},
 }
 
@@ -113,12 +113,13 @@ func carryPod(live, next Object) {
 	}
 }
 
-// unboundOfGit reports whether the pod is to be kept by all nodes: it stands in Git, and
-// no node has it. One that is bound is in its node's work, and kept there. One that its
-// controller made, and that never ran, is made again: of such there may be far more than
-// a node can be sent.
-func unboundOfGit(obj Object) bool {
-	return obj.(*corev1.Pod).Spec.NodeName == "" && metav1.GetControllerOfNoCopy(obj) == nil
+// unboundAndMissed reports whether the pod is to be kept by all nodes: no node has it,
+// and it stands in Git or is counted by whoever made it, as a finalizer says. One that is
+// bound is in its node's work, and kept there. One that its controller would make again
+// is not kept: of such there may be far more than a node can be sent.
+func unboundAndMissed(obj Object) bool {
+	isMissed := metav1.GetControllerOfNoCopy(obj) == nil || len(obj.GetFinalizers()) > 0
+	return obj.(*corev1.Pod).Spec.NodeName == "" && isMissed
 }
 
 // leanPod is without the status, which its node reports.

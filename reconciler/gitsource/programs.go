@@ -16,6 +16,9 @@ const (
 	// sparePrograms are free without it, for sources that have none.
 	maxSourcePrograms = 2
 	sparePrograms     = 3
+	// doorPrograms are never a fetch's: a remote that answers slowly keeps the place of its
+	// fetch until the fetch's time is over, and pushes and clones do not wait for that.
+	doorPrograms = 2
 	// programWait is how long a request at the door waits for its place: the gits before
 	// it end by gitProcessor or by the door's own time.
 	programWait = 2 * time.Minute
@@ -35,15 +38,24 @@ type Programs struct {
 
 type place struct {
 	source  string
+	fetches bool // from a remote, which may be slow
 	granted chan struct{}
 }
 
-// enter waits for a place until ctx ends. leave may be called more than once.
+// enter waits for a place of the door until ctx ends. leave may be called more than once.
 func (p *Programs) enter(ctx context.Context, source string) (leave func(), err error) {
+	return p.await(ctx, &place{source: source, granted: make(chan struct{})})
+}
+
+// enterFetch is enter for a fetch from a source's remote.
+func (p *Programs) enterFetch(ctx context.Context, source string) (leave func(), err error) {
+	return p.await(ctx, &place{source: source, fetches: true, granted: make(chan struct{})})
+}
+
+func (p *Programs) await(ctx context.Context, w *place) (leave func(), err error) {
 	if p == nil {
 		return func() {}, nil
 	}
-	w := &place{source: source, granted: make(chan struct{})}
 	p.mu.Lock()
 	p.waiting = append(p.waiting, w)
 	p.grant()
@@ -70,7 +82,7 @@ func (p *Programs) grant() {
 	}
 	rest := p.waiting[:0]
 	for _, w := range p.waiting {
-		if !p.mayEnter(w.source) {
+		if !p.mayEnter(w) {
 			rest = append(rest, w)
 			continue
 		}
@@ -82,12 +94,15 @@ func (p *Programs) grant() {
 	p.waiting = rest
 }
 
-func (p *Programs) mayEnter(source string) bool {
+func (p *Programs) mayEnter(w *place) bool {
 	free := maxPrograms - p.all
-	if p.of[source] == 0 {
+	if w.fetches {
+		free -= doorPrograms
+	}
+	if p.of[w.source] == 0 {
 		return free > 0
 	}
-	return p.of[source] < maxSourcePrograms && free > sparePrograms
+	return p.of[w.source] < maxSourcePrograms && free > sparePrograms
 }
 
 func (p *Programs) leave(w *place) {

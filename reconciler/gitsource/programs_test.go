@@ -2,6 +2,7 @@ package gitsource
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -36,7 +37,7 @@ func TestProgramsHaveBounds(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			if rapid.IntRange(0, 2).Draw(t, "do") > 0 || len(guests) == 0 {
-				w := &place{source: rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "source"), granted: make(chan struct{})}
+				w := &place{source: rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "source"), fetches: rapid.Bool().Draw(t, "fetches"), granted: make(chan struct{})}
 				p.waiting = append(p.waiting, w)
 				p.grant()
 				guests = append(guests, &guest{w: w})
@@ -58,7 +59,7 @@ func TestProgramsHaveBounds(t *testing.T) {
 				switch {
 				case of[g.w.source] > maxSourcePrograms:
 					t.Fatalf("source %s has %d", g.w.source, of[g.w.source])
-				case !g.gone && !inside(g.w) && p.mayEnter(g.w.source):
+				case !g.gone && !inside(g.w) && p.mayEnter(g.w):
 					t.Fatalf("one of source %s waits", g.w.source)
 				}
 			}
@@ -83,6 +84,22 @@ func TestProgramsOfHostileSourcesLeaveRoom(t *testing.T) {
 			leave()
 			leave()
 		}
+	}
+}
+
+// Remotes that answer slowly, however many, leave places to pushes.
+func TestFetchesLeaveRoomToTheDoor(t *testing.T) {
+	var p Programs
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 2 * maxPrograms {
+		_, _ = p.enterFetch(ended, fmt.Sprint("slow", i)) // whoever is not let in at once gives up
+	}
+	if p.all != maxPrograms-doorPrograms {
+		t.Errorf("%d fetches are at work, want %d", p.all, maxPrograms-doorPrograms)
+	}
+	if _, err := p.enter(ended, "main"); err != nil {
+		t.Errorf("a push: %v", err)
 	}
 }
 

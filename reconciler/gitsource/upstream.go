@@ -180,7 +180,7 @@ func (u *Upstream) peek() string {
 }
 
 func (u *Upstream) fetch(ctx context.Context, env []string) error {
-	leave, err := u.programs.enter(ctx, u.source)
+	leave, err := u.programs.enterFetch(ctx, u.source)
 	if err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ func (u *Upstream) classify(stage follow.Reason, what string, err error) error {
 // tidy packs the cache once in a while; it goes on as it is when that fails.
 func (u *Upstream) tidy(ctx context.Context) {
 	if u.fetches%tidyEvery == 0 {
-		leave, err := u.programs.enter(ctx, u.source)
+		leave, err := u.programs.enterFetch(ctx, u.source)
 		if err != nil {
 			return
 		}
