@@ -256,10 +256,10 @@ func (l *loader) passOver(names []string) {
 	if len(names) == 0 {
 		return
 	}
-	message, hint := "this file is no manifest and is passed over", "it has neither apiVersion nor kind nor metadata; exclude it in the Source to be told no more"
+	message, hint := "this file is no manifest and is passed over", "it has neither apiVersion nor kind nor metadata; exclude it in the Source if no object stands in it"
 	if len(names) > 1 {
 		message = fmt.Sprintf("%d files are no manifests and are passed over: %s", len(names), someOf(names))
-		hint = "they have neither apiVersion nor kind nor metadata; exclude them in the Source to be told no more"
+		hint = "they have neither apiVersion nor kind nor metadata; exclude in the Source those in which no object stands"
 	}
 	l.diagnostics = append(l.diagnostics, schema.Diagnostic{Position: schema.Position{Path: names[0]}, Severity: schema.Warning, Message: message, Hint: hint})
 }

@@ -12,13 +12,13 @@ import (
 // A document that has nothing of an object is no manifest: all such files are told of in
 // one warning, which is the same when nothing of them is read again.
 func TestFilesThatAreNoManifests(t *testing.T) {
-	const hint = "have neither apiVersion nor kind nor metadata; exclude them in the Source to be told no more)"
+	const hint = "have neither apiVersion nor kind nor metadata; exclude in the Source those in which no object stands)"
 	for _, test := range []struct {
 		files []string
 		want  []string
 	}{
 		{[]string{"compose.yaml", "services: {web: {image: x}}\n"}, []string{
-			"compose.yaml: warning: this file is no manifest and is passed over (it has neither apiVersion nor kind nor metadata; exclude it in the Source to be told no more)",
+			"compose.yaml: warning: this file is no manifest and is passed over (it has neither apiVersion nor kind nor metadata; exclude it in the Source if no object stands in it)",
 		}},
 		{[]string{"a.yaml", "just notes\n", "b.json", "[1, 2]\n{\"a\": 1}\n", "c.yaml", configYAML + "---\nreplicas: 2\n---\nreplicas: 3\n"}, []string{
 			"a.yaml: warning: 3 files are no manifests and are passed over: a.yaml, b.json, c.yaml (they " + hint,
