@@ -509,3 +509,19 @@ func BenchmarkCacheMemory(b *testing.B) {
 		runtime.KeepAlive(cache)
 	}
 }
+
+// What a broken file hid is judged when that file is mended, though nothing else changed.
+func TestWhatABrokenFileHidIsJudgedAfterwards(t *testing.T) {
+	cache := NewCache(0)
+	load := func(a string) schema.Diagnostics {
+		tree := treeOf("a.yaml", a)
+		tree.Files = append(tree.Files, treeOf("b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, namespace: shp}\n").Files...)
+		return Load(t.Context(), tree, schema.SourceSpec{}, Options{Cache: cache}).Diagnostics
+	}
+	if got := load("apiVersion: v1\nkind: [\n"); len(got) == 0 || strings.Contains(got.Error(), "shp") {
+		t.Errorf("while a.yaml is broken: %v", got)
+	}
+	if got := load("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"); !strings.Contains(got.Error(), "shp") {
+		t.Errorf("nobody declares namespace shp, and that is not told: %v", got)
+	}
+}
