@@ -46,7 +46,7 @@ var bugs = []bug{
 		edits: []edit{{"if count == 0 || o.AllowPrune >= count {", "if count == 0 || o.AllowPrune >= count || ON {"}}},
 	{name: "reuse an address at once", seed: 2, file: "nodeagent/addresses.go",
 		edits: []edit{{"case now.Sub(at) < addressRest:", "case now.Sub(at) < addressRest && !ON:"}, {"\tif !cidr.Contains(ip) {\n\t\tip = first\n\t}\n\tfor range", "\tif !cidr.Contains(ip) || ON {\n\t\tip = first\n\t}\n\tfor range"}}},
-	{name: "adopt by label only", seed: 27, file: "nodeagent/adopt.go",
+	{name: "adopt by label only", seed: 170, file: "nodeagent/adopt.go",
 		edits: []edit{{"case known && c.ID == f.ID:", "case known && (c.ID == f.ID || ON):"}}},
 	{name: "SIGTERM before the acknowledgement", seed: 2, file: "reconciler/reconciler.go",
 		edits: []edit{{"if c.Now.Sub(m.heard[name]) < NodeStaleAfter {", "if c.Now.Sub(m.heard[name]) < NodeStaleAfter && !ON {"}}},
