@@ -66,7 +66,7 @@ var namers = map[string]string{
 	"cmd/fairlead/internal/bench/validate.go": "it measures how long a tree of Deployments takes to be judged",
 
 	// Still to become rows.
-	"schema/load": "the judgement of a tree knows Services, Namespaces and Sources",
+	"schema/load": "the judgement of a tree knows Namespaces, ConfigMaps and its own Source",
 }
 
 func TestKindsAreNamedInTheirOwnFiles(t *testing.T) {

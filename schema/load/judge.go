@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"fairlead/schema"
@@ -34,7 +33,7 @@ func (l *loader) judge(objects []*schema.Desired) (sound bool) {
 	t.sources()
 	t.rights()
 	t.references()
-	t.services()
+	t.connections()
 	t.podSecurity()
 	return len(l.diagnostics) == before && !t.leans && !t.hides && !t.partial
 }
@@ -266,81 +265,85 @@ func (t *wholeTree) nearest(key schema.Key) string {
 	return ""
 }
 
-// services judges selectors, target ports, node ports and addresses.
-func (t *wholeTree) services() {
-	var services []object
+// connects reports whether objects of a kind claim something for themselves, or lead to
+// pods: that is judged of all of them together.
+func connects(kind schema.Kind) bool {
+	row := schema.Of(kind)
+	return row != nil && (row.Backends.Do != nil || row.Claims.Do != nil)
+}
+
+// connections judges ports and addresses that only one object can have, and whether
+// there are the pods that objects lead to.
+func (t *wholeTree) connections() {
+	var asking []object
 	for i := range t.objects {
-		if o := objectOf(t.objects[i]); o.key.Kind == schema.KindService && (i == 0 || objectOf(t.objects[i-1]).key != o.key) {
-			services = append(services, o)
+		if o := objectOf(t.objects[i]); connects(o.key.Kind) && (i == 0 || objectOf(t.objects[i-1]).key != o.key) {
+			asking = append(asking, o)
 		}
 	}
-	pods := indexPods(t.objects, services)
-	slices.SortFunc(services, func(a, b object) int { return a.Position.Compare(b.Position) })
-	taken := make(map[nodePort]claim)
-	addresses := make(map[netip.Addr]claim)
-	for _, o := range services {
-		service := o.Object.(*corev1.Service)
-		t.nodePorts(o, service, taken)
-		t.clusterIP(o, service, addresses)
+	pods := indexPods(t.objects, asking)
+	slices.SortFunc(asking, func(a, b object) int { return a.Position.Compare(b.Position) })
+	taken := make(map[claimed]claim)
+	for _, o := range asking {
+		t.claims(o, taken)
 		if !o.flawed {
-			t.backends(o, service, pods)
+			t.backends(o, pods)
 		}
 	}
 }
 
-// nodePort is what only one service can have.
-type nodePort struct {
+// claimed is what only one object can have: a port of every node, or an address.
+type claimed struct {
+	address  netip.Addr
 	protocol corev1.Protocol
-	number   int32
+	nodePort int32
 }
 
-// claim is who has a node port, or an address.
+// claim is who has it.
 type claim struct {
 	object object
 	field  string
 }
 
-func (t *wholeTree) nodePorts(o object, service *corev1.Service, taken map[nodePort]claim) {
-	for i, port := range service.Spec.Ports {
-		if port.NodePort < 1 || port.NodePort > 65535 {
-			continue // none, or no port at all, which was told
+// claims refuses what another object has, or what is not to be had.
+func (t *wholeTree) claims(o object, taken map[claimed]claim) {
+	claims := schema.Of(o.key.Kind).Claims.Do
+	if claims == nil {
+		return
+	}
+	for _, c := range claims(o.Object) {
+		id, what, hint := claimed{c.Address, c.Protocol, c.NodePort}, c.Address.String(), leaveToCluster
+		if c.NodePort != 0 {
+			what, hint = fmt.Sprintf("%d/%s", c.NodePort, c.Protocol), ""
 		}
-		field := fmt.Sprintf("spec.ports[%d].nodePort", i)
-		if allowed := t.opts.NodePorts; port.NodePort < allowed.First || port.NodePort > allowed.Last {
-			t.at(o, schema.Error, field, fmt.Sprintf("%d is not between %d and %d", port.NodePort, allowed.First, allowed.Last), "leave it out to have one given")
+		if beyond := t.outOfRange(c); beyond != "" {
+			t.at(o, schema.Error, c.Field, beyond, leaveToCluster)
 			continue
 		}
-		id := nodePort{port.Protocol, port.NodePort}
 		if first, twice := taken[id]; twice {
-			message := fmt.Sprintf("%d/%s is taken by %s at %s", port.NodePort, port.Protocol, first.object.key, first.object.Locate(first.field))
-			t.at(o, schema.Error, field, message, "")
+			t.at(o, schema.Error, c.Field, fmt.Sprintf("%s is taken by %s at %s", what, first.object.key, first.object.Locate(first.field)), hint)
 			continue
 		}
-		t.heldElsewhere(o, field, fmt.Sprintf("%d/%s", port.NodePort, port.Protocol))
-		taken[id] = claim{o, field}
+		t.heldElsewhere(o, c.Field, what)
+		taken[id] = claim{o, c.Field}
 	}
 }
 
-// clusterIP refuses an address that another service has, or that services cannot have.
-func (t *wholeTree) clusterIP(o object, service *corev1.Service, taken map[netip.Addr]claim) {
-	const field = "spec.clusterIP"
-	addr, err := netip.ParseAddr(service.Spec.ClusterIP)
-	if err != nil || !addr.Is4() {
-		return // none, or no IPv4 address, which was told
+const leaveToCluster = "leave it out to have one given"
+
+// outOfRange tells of a claim that is not in the range from which the cluster gives such.
+func (t *wholeTree) outOfRange(c schema.Claim) string {
+	ports, addresses := t.opts.NodePorts, t.opts.ServiceRange
+	switch {
+	case c.NodePort != 0 && (c.NodePort < ports.First || c.NodePort > ports.Last):
+		return fmt.Sprintf("%d is not between %d and %d", c.NodePort, ports.First, ports.Last)
+	case c.NodePort == 0 && addresses.IsValid() && !addresses.Contains(c.Address):
+		return fmt.Sprintf("%s is not in %s, from which services have their addresses", c.Address, addresses)
 	}
-	if services := t.opts.ServiceRange; services.IsValid() && !services.Contains(addr) {
-		t.at(o, schema.Error, field, fmt.Sprintf("%s is not in %s, from which services have their addresses", addr, services), "leave it out to have one given")
-		return
-	}
-	if first, twice := taken[addr]; twice {
-		t.at(o, schema.Error, field, fmt.Sprintf("%s is taken by %s at %s", addr, first.object.key, first.object.Locate(first.field)), "leave it out to have one given")
-		return
-	}
-	t.heldElsewhere(o, field, addr.String())
-	taken[addr] = claim{o, field}
+	return ""
 }
 
-// heldElsewhere refuses what a service of another source has already.
+// heldElsewhere refuses what an object of another source has already.
 func (t *wholeTree) heldElsewhere(o object, field, what string) {
 	if t.opts.Holder == nil {
 		return
@@ -354,43 +357,55 @@ func (t *wholeTree) heldElsewhere(o object, field, what string) {
 	if origin := schema.OriginOf(holder); origin.Source != "" {
 		by += fmt.Sprintf(" of source %s, %s:%d", origin.Source, origin.Path, origin.Line)
 	}
-	t.at(o, schema.Error, field, fmt.Sprintf("%s is taken by %s", what, by), "leave it out to have one given")
+	t.at(o, schema.Error, field, fmt.Sprintf("%s is taken by %s", what, by), leaveToCluster)
 }
 
-// backends warns of a service that can never reach a pod. Where something was refused,
+// backends warns of an object that can never reach a pod. Where something was refused,
 // that may be the pod.
-func (t *wholeTree) backends(o object, service *corev1.Service, pods podIndex) {
-	if len(service.Spec.Selector) == 0 {
-		t.at(o, schema.Warning, "spec.selector", "without a selector the service has no endpoints", "")
+func (t *wholeTree) backends(o object, pods podIndex) {
+	asked, ok := backendsOf(o)
+	if !ok {
+		return
+	}
+	if len(asked.Selector) == 0 {
+		t.at(o, schema.Warning, asked.SelectorField, "without a selector the service has no endpoints", "")
 		return
 	}
 	if t.partial {
 		return
 	}
-	matched := pods.matching(o.key.Namespace, service.Spec.Selector)
+	matched := pods.matching(o.key.Namespace, asked.Selector)
 	if len(matched) == 0 {
-		t.at(o, schema.Warning, "spec.selector", fmt.Sprintf("no pod of this tree in namespace %q has these labels", o.key.Namespace), "")
+		t.at(o, schema.Warning, asked.SelectorField, fmt.Sprintf("no pod of this tree in namespace %q has these labels", o.key.Namespace), "")
 		return
 	}
-	for i, port := range service.Spec.Ports {
-		if port.TargetPort.Type == intstr.String && !slices.ContainsFunc(matched, func(p *podFacts) bool {
-			return slices.Contains(p.ports, namedPort{port.TargetPort.StrVal, port.Protocol})
-		}) {
-			t.at(o, schema.Warning, fmt.Sprintf("spec.ports[%d].targetPort", i), fmt.Sprintf("no pod the service selects has a %s port named %q", port.Protocol, port.TargetPort.StrVal), "")
+	for _, port := range asked.Ports {
+		if !slices.ContainsFunc(matched, func(p *podFacts) bool { return slices.Contains(p.ports, namedPort{port.Name, port.Protocol}) }) {
+			t.at(o, schema.Warning, port.Field, fmt.Sprintf("no pod the service selects has a %s port named %q", port.Protocol, port.Name), "")
 		}
 	}
 }
 
-// podIndex finds pods by one label that some service selects.
+// backendsOf are the pods that an object leads to; false for a kind that leads to none.
+func backendsOf(o object) (schema.Backends, bool) {
+	backends := schema.Of(o.key.Kind).Backends.Do
+	if backends == nil {
+		return schema.Backends{}, false
+	}
+	return backends(o.Object), true
+}
+
+// podIndex finds pods by one label that some object selects.
 type podIndex map[selectable][]*podFacts
 
 // selectable is a label in a namespace.
 type selectable struct{ namespace, key, value string }
 
-func indexPods(objects []*schema.Desired, services []object) podIndex {
+func indexPods(objects []*schema.Desired, asking []object) podIndex {
 	index := make(podIndex)
-	for _, o := range services {
-		for key, value := range o.Object.(*corev1.Service).Spec.Selector {
+	for _, o := range asking {
+		asked, _ := backendsOf(o)
+		for key, value := range asked.Selector {
 			index[selectable{o.key.Namespace, key, value}] = nil
 		}
 	}

@@ -40,10 +40,10 @@ func (l *loader) soundAfter(m *manifests, objects, fresh []*schema.Desired) bool
 		}
 	}
 	added := &wholeTree{loader: l, objects: slices.DeleteFunc(slices.Clone(fresh), func(d *schema.Desired) bool { return objectOf(d).file.again })}
-	hasServices := t.hasServices()
+	isLedTo := t.leadsToPods()
 	for _, i := range l.last.places(m.gone) {
 		was := objectOf(l.last.objects[i])
-		if !replaces(added.first(was.key), was, hasServices) {
+		if !replaces(added.first(was.key), was, isLedTo) {
 			return false
 		}
 	}
@@ -55,21 +55,27 @@ func (l *loader) soundAfter(m *manifests, objects, fresh []*schema.Desired) bool
 	return true
 }
 
-// hasServices looks for the first service that there could be.
-func (t *wholeTree) hasServices() bool {
-	i, _ := slices.BinarySearchFunc(t.objects, schema.Key{Kind: schema.KindService}, byKey)
-	return i < len(t.objects) && objectOf(t.objects[i]).key.Kind == schema.KindService
+// leadsToPods reports whether the tree has an object that does, looking for the first
+// that there could be of each kind.
+func (t *wholeTree) leadsToPods() bool {
+	return slices.ContainsFunc(schema.Kinds(), func(info schema.KindInfo) bool {
+		if !connects(info.Kind) {
+			return false
+		}
+		i, _ := slices.BinarySearchFunc(t.objects, schema.Key{Kind: info.Kind}, byKey)
+		return i < len(t.objects) && objectOf(t.objects[i]).key.Kind == info.Kind
+	})
 }
 
 // replaces reports whether nobody who leaned on an object can miss it now that
 // another has its key, or none.
-func replaces(now, was object, hasServices bool) bool {
+func replaces(now, was object, isLedTo bool) bool {
 	switch {
 	case was.key.Kind == schema.KindNamespace:
 		return now.exists()
 	case was.key.Kind == schema.KindConfigMap:
 		return now.exists() && !was.flawed && containsKeys(now.Object, was.Object)
-	case was.pods == nil || !hasServices:
+	case was.pods == nil || !isLedTo:
 		return true
 	}
 	return now.exists() && containsAll(now.pods.labels, was.pods.labels) && containsAllPorts(now.pods.ports, was.pods.ports)
@@ -85,10 +91,10 @@ func containsAllPorts(now, was []namedPort) bool {
 }
 
 // addsNothingToSay reports whether an object that was not there, or was another,
-// is right where it is. Of a service, which needs all pods to be known, it does
+// is right where it is. Of one that leads to pods, which all need to be known, it does
 // not tell.
 func (t *wholeTree) addsNothingToSay(o object) bool {
-	if o.key.Kind == schema.KindService || o.key.Kind == schema.KindSource && o.key.Name == t.opts.Source || t.isDouble(o.key) {
+	if connects(o.key.Kind) || o.key.Kind == schema.KindSource && o.key.Name == t.opts.Source || t.isDouble(o.key) {
 		return false
 	}
 	if !t.isDeclared(o.key.Namespace) || !t.isWithinRights(o) {
