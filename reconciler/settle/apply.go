@@ -98,19 +98,8 @@ func difference(r state.Reader, source string, desired []*schema.Desired, back b
 			d.Same.Found(live)
 			continue
 		}
-		refused := schema.ValidateUpdate(live, next)
-		if len(refused) > 0 && isDone {
-			changes = append(changes, ObjectChange{Action: Prune, Key: key, Position: d.Position, Commit: schema.OriginOf(live).Commit, live: live})
-			continue
-		}
-		if len(refused) > 0 && (schema.Replaceable(d.Object) || back && schema.Replaceable(live)) {
-			changes = append(changes, ObjectChange{Action: Replace, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, live: live, next: d.Object})
-			continue
-		}
-		for _, p := range refused {
-			diags = append(diags, schema.Diagnostic{Position: d.Locate(p.Field), Severity: schema.Error, Message: key.String() + ": " + p.Message, Hint: p.Hint})
-		}
-		changes = append(changes, ObjectChange{Action: Update, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, live: live, next: next})
+		change, refused := changed(d, live, next, fields, isDone, back)
+		changes, diags = append(changes, change), append(diags, refused...)
 	}
 	// Which objects go is asked only when some do: it takes a table of all keys.
 	if !isSet || stays != health.CountObjects(r, source) {
@@ -118,6 +107,28 @@ func difference(r state.Reader, source string, desired []*schema.Desired, back b
 	}
 	slices.SortFunc(changes, func(a, b ObjectChange) int { return a.Key.Compare(b.Key) })
 	return changes, append(diags, tooMuch(r, source, changes)...)
+}
+
+// changed is what becomes of a live object that is to be next: where it may not become
+// that, work that is done goes, and what may be made anew is replaced.
+func changed(d *schema.Desired, live, next schema.Object, fields []schema.FieldChange, isDone, back bool) (ObjectChange, schema.Diagnostics) {
+	key := schema.KeyOf(live)
+	c := ObjectChange{Action: Update, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, live: live, next: next}
+	refused := schema.ValidateUpdate(live, next)
+	switch {
+	case len(refused) == 0:
+	case isDone:
+		c.Action, c.Commit, c.Fields, c.next = Prune, schema.OriginOf(live).Commit, nil, nil
+		return c, nil
+	case schema.Replaceable(d.Object) || back && schema.Replaceable(live):
+		c.Action, c.next = Replace, d.Object
+		return c, nil
+	}
+	var diags schema.Diagnostics
+	for _, p := range refused {
+		diags = append(diags, schema.Diagnostic{Position: d.Locate(p.Field), Severity: schema.Error, Message: key.String() + ": " + p.Message, Hint: p.Hint})
+	}
+	return c, diags
 }
 
 // finishedWork reports whether an object did what it is asked for now, and is not to do
