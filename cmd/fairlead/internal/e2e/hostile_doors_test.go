@@ -263,21 +263,33 @@ func (d *doors) pushBomb(ctx context.Context) {
 	d.call(ctx, d.pusher, http.MethodPost, pushPath, bytes.NewReader(d.bomb), "Authorization", "Bearer "+d.token, "Content-Type", "application/x-git-receive-pack-request")
 }
 
-// awaitAnswers asks once more what was not answered before the attack was over: a
-// large body takes longer on a busy machine.
+// answerPatience bounds how long what an attack did not reach is asked for again.
+const answerPatience = 3 * time.Minute
+
+// awaitAnswers asks again for what the attack did not reach before it was over: a large
+// body takes longer on a busy machine.
 func (d *doors) awaitAnswers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
 	for path, ask := range map[string]func(context.Context){planPath: d.askPlan, pushPath: d.pushBomb, wire.PathKept: d.sendKept, wire.PathReport: d.report} {
-		if !d.answered(path) {
+		for !d.answered(path) && ctx.Err() == nil {
 			ask(ctx)
+			time.Sleep(100 * time.Millisecond) // of its places, one comes free in time
 		}
 	}
 }
 
+// answered reports whether an attack reached what it attacks: it was answered otherwise
+// than that it may not come in, or not now.
 func (d *doors) answered(path string) bool {
-	codes := d.answers[path]
-	return len(codes) > 1 || len(codes) == 1 && codes[0] == 0
+	for code := range d.answers[path] {
+		switch code {
+		case 0, http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 func (d *doors) lists(ctx context.Context) {
@@ -340,7 +352,7 @@ func (b drip) Read(p []byte) (int, error) {
 
 func (d *doors) slowBodies(ctx context.Context) {
 	c := speaking(d.stranger)
-	paths := []string{wire.PathJoin, "/hooks/main", planPath, "/git/main/git-receive-pack"}
+	paths := []string{wire.PathJoin, "/hooks/main", planPath + "?stranger", "/git/main/git-receive-pack"}
 	ceaseless(ctx, 100, func(i int) { d.call(ctx, c, http.MethodPost, paths[i%len(paths)], drip{ctx}) })
 }
 
