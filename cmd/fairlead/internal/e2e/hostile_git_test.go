@@ -114,7 +114,7 @@ func (h *hostilePush) bomb(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "fairlead: the push needs more than the 512 MiB of memory"; !strings.Contains(body, want) {
+	if want := "fairlead: the push needs more than the 256 MiB of memory"; !strings.Contains(body, want) {
 		t.Errorf("the answer is %q, want %q", body, want)
 	}
 	h.unchanged(t)

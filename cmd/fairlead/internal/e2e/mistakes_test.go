@@ -20,7 +20,7 @@ var tellMistakes = flag.Bool("tell", false, "print what is said of each mistake 
 const (
 	mistakesPage = "../../../../docs/mistakes.md"
 	// saidTimeout bounds the wait for what status and why say of a rollout.
-	saidTimeout = 90 * time.Second
+	saidTimeout = 3 * time.Minute
 	// startsAtOnce are the stores that are started side by side, within their progress
 	// deadline on a busy machine. The mistakes are then made all at once: each mostly
 	// waits for that deadline.
