@@ -107,9 +107,9 @@ func (t *truth) podLeaves(was, s *state.Snapshot, p *corev1.Pod) {
 	t.left[key] = true
 }
 
-// podMayMiss: also one that was ending when a tree was gone back to which asks for it.
+// podMayMiss: also one that was ending when a tree was applied which asks for it again.
 func (t *truth) podMayMiss(key schema.Key) bool {
-	if p, ok := state.Get[*corev1.Pod](t.latest, key.Namespace, key.Name); ok && t.back && p.DeletionTimestamp != nil {
+	if p, ok := state.Get[*corev1.Pod](t.latest, key.Namespace, key.Name); ok && p.DeletionTimestamp != nil {
 		t.left[key] = true
 	}
 	return t.left[key]
