@@ -365,6 +365,7 @@ func (m *machine) tell(e *entry, now time.Time) bool {
 	if !e.touched || e.wanted == nil {
 		return e.touched
 	}
+	e.obs.UnderWay = e.busy || e.suspect
 	s := pod.Status(e.wanted, &e.obs, m.hostIP, now)
 	if schema.Hash(s) == schema.Hash(e.obs.Status) {
 		return pod.Gone(e.wanted, &e.obs)

@@ -33,13 +33,16 @@ type Observed struct {
 	StartedAt time.Time `json:"startedAt"`
 	// Sandbox and Volumes are what this life of the agent has made or adopted;
 	// they are made again, idempotently, in the next.
-	Sandbox      bool                 `json:"-"`
-	VolumesReady bool                 `json:"-"`
-	Volumes      string               `json:"-"`              // Wanted.Data of the last preparation
-	Setup        Failure              `json:"setup,omitzero"` // of sandbox, volumes and their removal
-	Initialized  bool                 `json:"initialized,omitempty"`
-	Containers   map[string]Container `json:"containers,omitempty"` // newest attempt, by container name
-	Leftovers    []Leftover           `json:"-"`
+	Sandbox      bool `json:"-"`
+	VolumesReady bool `json:"-"`
+	// UnderWay says that operations of the pod are being carried out, or were and what
+	// they did is not known: a container may come up that was ordered before the pod's end.
+	UnderWay    bool                 `json:"-"`
+	Volumes     string               `json:"-"`              // Wanted.Data of the last preparation
+	Setup       Failure              `json:"setup,omitzero"` // of sandbox, volumes and their removal
+	Initialized bool                 `json:"initialized,omitempty"`
+	Containers  map[string]Container `json:"containers,omitempty"` // newest attempt, by container name
+	Leftovers   []Leftover           `json:"-"`
 	// DeletionSeen is when the agent first saw the pod's deletion.
 	DeletionSeen time.Time        `json:"deletionSeen,omitzero"`
 	Grace        time.Duration    `json:"grace"`              // for a pod that left Work without a word

@@ -249,6 +249,26 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// A pod whose deletion comes while a start of it is under way has not ended before that is
+// over: its container may come up. One that was told to have ended stays so.
+func TestAPodHasNotEndedWhileAStartIsUnderWay(t *testing.T) {
+	w := &Wanted{PodWork: wire.PodWork{Pod: podFrom(t, "containers: [{name: c}]")}}
+	w.Pod.DeletionTimestamp = &metav1.Time{Time: now}
+	o := observed(map[string]Container{"c": exited("c", 137, 1)})
+	o.UnderWay = true
+	for _, test := range []struct{ before, want corev1.PodPhase }{
+		{corev1.PodRunning, corev1.PodRunning}, {"", corev1.PodRunning}, {corev1.PodFailed, corev1.PodFailed},
+	} {
+		o.Status.Phase = test.before
+		if got := Status(w, o, "10.0.0.1", now).Phase; got != test.want {
+			t.Errorf("told before: %q; it is %s, want %s", test.before, got, test.want)
+		}
+	}
+	if o.UnderWay = false; Status(w, o, "10.0.0.1", now).Phase != corev1.PodFailed {
+		t.Error("nothing is under way any more, and the pod has not ended")
+	}
+}
+
 func statusLine(s corev1.PodStatus) string {
 	words := []string{string(s.Phase)}
 	for _, c := range s.Conditions {

@@ -131,17 +131,19 @@ func phase(w *Wanted, o *Observed, containers []corev1.ContainerStatus, init boo
 	switch {
 	case pending > 0:
 		return corev1.PodPending
-	case running == 0 && w.Pod.DeletionTimestamp != nil && failed > 0:
-		return corev1.PodFailed
-	case running == 0 && w.Pod.DeletionTimestamp != nil:
-		return corev1.PodSucceeded
-	default:
+	case w.Pod.DeletionTimestamp == nil, running > 0, o.UnderWay && !hasEnded(o.Status.Phase):
 		return corev1.PodRunning
+	case failed > 0:
+		return corev1.PodFailed
+	default:
+		return corev1.PodSucceeded
 	}
 }
 
+func hasEnded(p corev1.PodPhase) bool { return p == corev1.PodSucceeded || p == corev1.PodFailed }
+
 func conditions(o *Observed, s corev1.PodStatus, init bool, now time.Time) []corev1.PodCondition {
-	done := s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
+	done := hasEnded(s.Phase)
 	unready := []string{}
 	for _, c := range s.ContainerStatuses {
 		if !c.Ready {

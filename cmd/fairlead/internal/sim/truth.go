@@ -263,15 +263,10 @@ func (t *truth) moves(s *state.Snapshot, commit string) {
 		return
 	}
 	old, known := t.trees[t.applied]
-	wasBack := t.back
 	if forward, err := t.w.git.IsAncestor(t.applied, commit); known && err == nil {
 		t.back = !forward
 	}
-	switch {
-	case !known || t.back:
-	case wasBack: // a fix may ask for the work of the failed commits again
-		t.work.forget(nil)
-	case t.healthy(s, t.applied):
+	if known && !t.back && t.healthy(s, t.applied) {
 		t.work.forget(old.keys)
 	}
 }
