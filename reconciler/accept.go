@@ -67,7 +67,7 @@ func accept(c *control.Context, cand Candidate) {
 	}
 	rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied")
 	next.Status.Applied = ref
-	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes)
+	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes, false)
 	completed(c, next, len(changes))
 	tell(c, next, metav1.ConditionTrue, "Applied", "commit "+short(ref.Commit)+" is applied")
 	c.Tx.Put(next)
@@ -118,7 +118,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	}
 	back.Enter(schema.PhaseRollingOut, c.Stamp(), "rolling back from "+failed.Name)
 	c.Tx.Put(back)
-	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes)
+	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes, true)
 	next.Status.Applied = schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
 	tell(c, next, metav1.ConditionFalse, string(schema.PhaseRolledBack), wentBack(c.Tx, src, failed, to))
 	c.Tx.Put(next)

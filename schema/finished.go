@@ -18,6 +18,9 @@ type FinishedRecord struct {
 	// Left is set where the tree that is applied does not ask for it: the one before may
 	// be gone back to.
 	Left bool `json:"left,omitempty"`
+	// Back is set beside Left where that tree was gone back to: whoever took the object
+	// out has failed, and the commit that mends it may ask for the work again.
+	Back bool `json:"back,omitempty"`
 }
 
 // FinishedRecordOf says of an object that it did its work.

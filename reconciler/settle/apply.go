@@ -133,7 +133,7 @@ func changed(d *schema.Desired, live, next schema.Object, fields []schema.FieldC
 
 // finishedWork reports whether an object did what it is asked for now, and is not to do
 // it again. What the applied tree does not ask for counts while that tree may have to
-// make way: a tree that is well has taken it out for good.
+// make way: a tree that is well has taken it out for good, unless it was gone back to.
 func finishedWork(r state.Reader, source string, back bool) func(schema.Object) bool {
 	src, ok := state.Get[*schema.Source](r, "", source)
 	if !ok || len(src.Status.Finished) == 0 {
@@ -143,7 +143,7 @@ func finishedWork(r state.Reader, source string, back bool) func(schema.Object) 
 	outlived := back || ok && rev.Status.Phase != schema.PhaseHealthy
 	return func(obj schema.Object) bool {
 		had, ok := schema.Finished(src.Status.Finished, obj)
-		return ok && (outlived || !had.Left)
+		return ok && (outlived || !had.Left || had.Back)
 	}
 }
 
@@ -155,8 +155,8 @@ func didItsWork(obj schema.Object) bool {
 
 // Finished is what a source remembers of objects that did their work, once a tree is
 // applied with these changes: those that it asks for and does not make anew; and those
-// that go, while the tree before may be gone back to.
-func Finished(r state.Reader, src *schema.Source, desired []*schema.Desired, changes []ObjectChange) (kept []schema.FinishedRecord) {
+// that go, while the tree before may be gone back to. back says that the tree is.
+func Finished(r state.Reader, src *schema.Source, desired []*schema.Desired, changes []ObjectChange, back bool) (kept []schema.FinishedRecord) {
 	asked, anew := askedAgain(src.Status.Finished, desired), map[string]bool{}
 	for _, ch := range changes {
 		if ch.Action != Create && ch.Action != Replace {
@@ -170,10 +170,10 @@ func Finished(r state.Reader, src *schema.Source, desired []*schema.Desired, cha
 	proven := ok && rev.Status.ProvenAt != nil
 	for _, did := range src.Status.Finished {
 		isAsked := asked[did.String()]
-		if anew[did.String()] || !isAsked && did.Left && proven {
+		if anew[did.String()] || !isAsked && did.Left && !did.Back && proven {
 			continue
 		}
-		did.Left = !isAsked
+		did.Left, did.Back = !isAsked, !isAsked && back
 		kept = append(kept, did)
 	}
 	for _, ch := range changes {
@@ -181,7 +181,7 @@ func Finished(r state.Reader, src *schema.Source, desired []*schema.Desired, cha
 			continue
 		}
 		did := schema.FinishedRecordOf(ch.live)
-		did.Left = true
+		did.Left, did.Back = true, back
 		if more, ok := schema.Remember(kept, did); ok {
 			kept = more
 		}

@@ -66,18 +66,18 @@ func (w *jobWorld) apply(objs ...schema.Object) (actions []Action) {
 	if diags.HasErrors() {
 		w.t.Fatal(diags)
 	}
-	w.take(tree, changes)
+	w.take(tree, changes, false)
 	for _, ch := range changes {
 		actions = append(actions, ch.Action)
 	}
 	return actions
 }
 
-func (w *jobWorld) take(tree []*schema.Desired, changes []ObjectChange) {
+func (w *jobWorld) take(tree []*schema.Desired, changes []ObjectChange, back bool) {
 	w.round(func(tx *state.Txn) {
 		src, _ := state.Get[*schema.Source](tx, "", "main")
 		next := state.Edit(src)
-		next.Status.Finished = Finished(tx, src, tree, changes)
+		next.Status.Finished = Finished(tx, src, tree, changes, back)
 		tx.Put(next)
 		Apply(engine().Context(tx, w.now), changes)
 	})
@@ -168,7 +168,7 @@ func (w *jobWorld) back(objs ...schema.Object) (actions []Action) {
 	if diags.HasErrors() {
 		w.t.Fatal(diags)
 	}
-	w.take(tree, changes)
+	w.take(tree, changes, true)
 	for _, ch := range changes {
 		actions = append(actions, ch.Action)
 	}
@@ -253,6 +253,23 @@ func TestAJobAskedForAnewRuns(t *testing.T) {
 	src, _ := state.Get[*schema.Source](w.at, "", "main")
 	if len(src.Status.Finished) != 0 {
 		t.Errorf("the source remembers %v", src.Status.Finished)
+	}
+}
+
+// A Job that did its work, and that a failing commit took out, is not run by the fix:
+// the tree that was gone back to is well, but it took nothing out.
+func TestAFixRunsNoJobAgain(t *testing.T) {
+	w := newJobWorld(t)
+	w.apply()
+	w.revision(first, schema.PhaseHealthy)
+	w.apply(job())
+	w.succeed()
+	w.revision(second, schema.PhaseFailed)
+	w.apply()
+	w.back()
+	w.revision(first, schema.PhaseHealthy)
+	if got := w.apply(job()); len(got) > 0 {
+		t.Errorf("the fix: got %v, want nothing", got)
 	}
 }
 
