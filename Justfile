@@ -71,7 +71,7 @@ hostile time="60s" *arguments: deps
     go test {{ build_flags }} -count=1 -timeout 60m {{ e2e }} -run '^TestClusters$/^Hostile|^TestClusters$/^Shared$/^Hostile' -v {{ arguments }} -attack {{ time }}
 
 # simulate the whole cluster with faults from SEEDS seeds, and find the planted bugs
-sim seeds="300": deps
+sim seeds="500": deps
     go test {{ build_flags }} -count=1 -timeout 30m {{ sim }} -seeds {{ trim_start_match(seeds, "SEEDS=") }}
     go test {{ build_flags }} -count=1 -timeout 30m -v {{ sim }}/planted
 
