@@ -87,7 +87,7 @@ var bugs = []bug{
 	{name: "count a pod twice", seed: 12, file: "reconciler/control/jobpods.go",
 		edits: []edit{{"case v.counted.has(n):", "case v.counted.has(n) && !ON:"}}},
 	{name: "do finished work again", seed: 12, file: "reconciler/settle/apply.go",
-		edits: []edit{{"return ok && (outlived || !had.Left)", "return ok && (outlived || !had.Left) && !ON"}}},
+		edits: []edit{{"return ok && (outlived || !had.Left || had.Back)", "return ok && (outlived || !had.Left || had.Back) && !ON"}}},
 }
 
 var violation = regexp.MustCompile(`seed (\d+): (\w+): (.*)`)
