@@ -259,8 +259,13 @@ func lastDue(cj *batchv1.CronJob, now time.Time, schedule schema.Schedule, deadl
 		return last, false, fmt.Errorf("time difference between two schedules is less than 1 second")
 	}
 	missed := int64(now.Sub(first)/between) + 1
-	for t := schedule.Next(first.Add(time.Duration(missed-2) * between)); !t.After(now) && !t.IsZero(); t = schedule.Next(t) {
-		last = t
+	// Where the schedule pauses, as over a weekend, there is none near the estimate: it is
+	// looked for ever further back, which ends at the second at the latest.
+	for before := int64(2); last.IsZero(); before *= 2 {
+		from := first.Add(time.Duration(max(0, missed-before)) * between)
+		for t := schedule.Next(from); !t.After(now) && !t.IsZero(); t = schedule.Next(t) {
+			last = t
+		}
 	}
 	return last, missed > manyMissed, nil
 }
