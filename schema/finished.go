@@ -19,7 +19,7 @@ type FinishedRecord struct {
 	// be gone back to.
 	Left bool `json:"left,omitempty"`
 	// Back is set beside Left where that tree was gone back to: whoever took the object
-	// out has failed, and the commit that mends it may ask for the work again.
+	// out has failed, and the commit that fixes it may ask for the work again.
 	Back bool `json:"back,omitempty"`
 }
 

@@ -510,12 +510,14 @@ func BenchmarkCacheMemory(b *testing.B) {
 	}
 }
 
-// What a broken file hid is judged when that file is mended, though nothing else changed.
+// What a broken file hid is judged when that file is fixed, though nothing else changed.
 func TestWhatABrokenFileHidIsJudgedAfterwards(t *testing.T) {
-	cache := NewCache(0)
+	cache, blobs, commit := NewCache(0), make(map[string]schema.File), 0
 	load := func(a string) schema.Diagnostics {
-		tree := treeOf("a.yaml", a)
-		tree.Files = append(tree.Files, treeOf("b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, namespace: shp}\n").Files...)
+		commit++
+		tree := schema.Tree{Commit: schema.Commit{Hash: fmt.Sprintf("%040d", commit)}, Files: []schema.File{
+			shareBlob(blobs, "a.yaml", a), shareBlob(blobs, "b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, namespace: shp}\n"),
+		}}
 		return Load(t.Context(), tree, schema.SourceSpec{}, Options{Cache: cache}).Diagnostics
 	}
 	if got := load("apiVersion: v1\nkind: [\n"); len(got) == 0 || strings.Contains(got.Error(), "shp") {
