@@ -12,6 +12,7 @@ const KindCronJob Kind = "CronJob"
 var cronJobRow = Row{
 	KindInfo: KindInfo{
 		Kind: KindCronJob, Group: "batch", Version: "v1", Resource: "cronjobs", Singular: "cronjob", Short: []string{"cj"},
+		Older:      []Older{{"batch/v1beta1", ""}, {"batch/v2alpha1", ""}},
 		Namespaced: true, Desired: true, All: true, New: func() Object { return &batchv1.CronJob{} },
 	},
 	Name: nameCell{Do: cronJobName},

@@ -14,6 +14,11 @@ const KindDeployment Kind = "Deployment"
 var deploymentRow = Row{
 	KindInfo: KindInfo{
 		Kind: KindDeployment, Group: "apps", Version: "v1", Resource: "deployments", Singular: "deployment", Short: []string{"deploy"},
+		Older: []Older{
+			{"extensions/v1beta1", "write spec.selector, which was the template's labels by default, and leave out spec.rollbackTo"},
+			{"apps/v1beta1", "write spec.selector, which was the template's labels by default, and leave out spec.rollbackTo"},
+			{"apps/v1beta2", ""},
+		},
 		Namespaced: true, Desired: true, All: true, New: func() Object { return &appsv1.Deployment{} },
 	},
 	Name:       subdomain,

@@ -40,7 +40,15 @@ type KindInfo struct {
 	OfItself   bool   // what the cluster writes of itself; its objects are not counted among what was created
 	Followed   bool   // trees come from its objects, and none of them changes the one that it came from
 	Instead    string // what to write or do instead, for some that may not stand in Git
+	Older      []Older
 	New        func() Object
+}
+
+// Older is a form in which Kubernetes served a kind once
+// (https://kubernetes.io/docs/reference/using-api/deprecation-guide/).
+type Older struct {
+	APIVersion string
+	Differs    string // what is to be changed besides apiVersion, "" for nothing
 }
 
 // APIVersion is the manifest form, "apps/v1" or "v1".

@@ -81,6 +81,7 @@ type decoded struct {
 	diagnostics schema.Diagnostics
 	nameless    *schema.Diagnostic // of the first document without apiVersion and kind
 	passedOver  string             // the file, if it holds a document that is no manifest
+	ignored     schema.Diagnostics // of objects whose kind is not acted on, one each
 	// hides says that the document could not be read as a whole: it may hold any object.
 	hides   bool
 	makes   []leftOut    // what objects that are not taken would make
@@ -105,24 +106,35 @@ type leftOut struct {
 // meaning, several for a List.
 func (l *loader) decodeDocument(doc yaml.Document) decoded {
 	var out decoded
-	l.decodeInto(&out, doc, doc.Node, "", 0)
+	l.decodeInto(&out, doc, doc.Node, place{})
 	return out
 }
 
-// decodeInto decodes the object at n; prefix is the way to it from the
-// document's root ("items[3]").
-func (l *loader) decodeInto(out *decoded, doc yaml.Document, n *yaml.Node, prefix string, depth int) {
+// place is where in a document an object stands.
+type place struct {
+	prefix string // the way to it from the root, "items[3]."
+	depth  int    // of Lists around it
+	// apiVersion and kind are those of an item that does not say: a typed List tells
+	// them for all of its items. Nil elsewhere.
+	apiVersion, kind *yaml.Node
+}
+
+// decodeInto decodes the object at n.
+func (l *loader) decodeInto(out *decoded, doc yaml.Document, n *yaml.Node, in place) {
 	n = yaml.Target(n)
 	if yaml.IsNull(n) {
 		return
 	}
 	apiVersion, kind := header(n)
+	if apiVersion == nil && kind == nil && in.kind != nil {
+		apiVersion, kind = in.apiVersion, in.kind
+	}
 	if apiVersion == nil || kind == nil || yaml.IsEncrypted(apiVersion) || yaml.IsEncrypted(kind) {
-		out.ofNoKind(doc, n, prefix != "")
+		out.ofNoKind(doc, n, in.prefix != "")
 		return
 	}
-	if apiVersion.Value == "v1" && kind.Value == "List" {
-		l.decodeList(out, doc, n, prefix, depth)
+	if isList(n, apiVersion, kind) {
+		l.decodeList(out, doc, n, in)
 		return
 	}
 	info, verdict := judgeKind(apiVersion.Value, kind.Value, l.spec.Unsupported)
@@ -132,14 +144,42 @@ func (l *loader) decodeInto(out *decoded, doc yaml.Document, n *yaml.Node, prefi
 			at = apiVersion
 		}
 		out.hides = out.hides || verdict.unclear
-		out.diagnostics = append(out.diagnostics, schema.Diagnostic{Position: doc.Position(at), Severity: verdict.severity, Message: verdict.message, Hint: verdict.hint})
+		told := schema.Diagnostic{Position: doc.Position(at), Severity: verdict.severity, Message: verdict.message, Hint: verdict.hint}
+		if told.Severity == schema.Warning {
+			out.ignored = append(out.ignored, told)
+		} else {
+			out.diagnostics = append(out.diagnostics, told)
+		}
 		if secret := secretOf(n, kind.Value, l.spec.Namespace); secret.Name != "" {
 			out.makes = append(out.makes, leftOut{secret, kind.Value, doc.Position(n)})
 		}
 		return
 	}
 	doc.Kind = kind.Value
-	l.decodeObject(out, doc, n, prefix, info)
+	l.decodeObject(out, doc, n, in.prefix, info)
+}
+
+// isList reports whether a document holds others: a List, or one of a kind as clients
+// print it, a ConfigMapList, say. As kubectl has it, it is the items that make it one.
+func isList(n, apiVersion, kind *yaml.Node) bool {
+	if kind.Value == "List" {
+		return apiVersion.Value == "v1"
+	}
+	items := yaml.Child(n, "items")
+	return strings.HasSuffix(kind.Value, "List") && items != nil && yaml.Target(items).Kind == yaml.SequenceNode
+}
+
+// itemsOf is where a List's items stand. One that names a kind tells theirs.
+func itemsOf(n *yaml.Node, in place) place {
+	in.depth++
+	in.apiVersion, in.kind = nil, nil
+	apiVersion, kind := header(n)
+	if of := strings.TrimSuffix(kind.Value, "List"); of != "" {
+		named := *kind
+		named.Value = of
+		in.apiVersion, in.kind = apiVersion, &named
+	}
+	return in
 }
 
 // ofNoKind tells of what does not say of which kind it is. Only as an item does it have
@@ -185,8 +225,8 @@ func headerField(n *yaml.Node, name string) *yaml.Node {
 	return value
 }
 
-func (l *loader) decodeList(out *decoded, doc yaml.Document, n *yaml.Node, prefix string, depth int) {
-	if depth == maxListDepth {
+func (l *loader) decodeList(out *decoded, doc yaml.Document, n *yaml.Node, in place) {
+	if in.depth == maxListDepth {
 		out.fail(doc.Position(n), "Lists are nested too deep")
 		return
 	}
@@ -199,6 +239,7 @@ func (l *loader) decodeList(out *decoded, doc yaml.Document, n *yaml.Node, prefi
 		return
 	}
 	sizes := make(map[*yaml.Node]int) // of what is aliased
+	each := itemsOf(n, in)
 	for i, item := range items.Content {
 		if out.aliases.TooMany() {
 			return // which was told where they became so
@@ -218,7 +259,8 @@ func (l *loader) decodeList(out *decoded, doc yaml.Document, n *yaml.Node, prefi
 			}
 			return
 		}
-		l.decodeInto(out, doc, item, fmt.Sprintf("%sitems[%d].", prefix, i), depth+1)
+		each.prefix = fmt.Sprintf("%sitems[%d].", in.prefix, i)
+		l.decodeInto(out, doc, item, each)
 	}
 }
 

@@ -136,9 +136,27 @@ func judgeKind(apiVersion, kind, unsupported string) (schema.KindInfo, verdict) 
 	case !info.Desired:
 		return info, verdict{severity: schema.Error, message: fmt.Sprintf("%s cannot stand in Git: the cluster makes it", withArticle(kind)), hint: info.Instead}
 	case info.Group != group || info.Version != version:
-		return info, verdict{severity: schema.Error, atVersion: true, unclear: true, message: fmt.Sprintf("%s is not served as %q", kind, apiVersion), hint: apiVersionHint(kind)}
+		return info, otherVersion(info, apiVersion)
 	}
 	return info, verdict{}
+}
+
+// otherVersion refuses one of our kinds in a form that it does not have here. What an
+// older one means may differ, so that none is read as the present one.
+func otherVersion(info schema.KindInfo, apiVersion string) verdict {
+	v := verdict{
+		severity: schema.Error, atVersion: true, unclear: true,
+		message: fmt.Sprintf("%s is not served as %q", info.Kind, apiVersion), hint: "write apiVersion: " + info.APIVersion(),
+	}
+	if i := slices.IndexFunc(info.Older, func(o schema.Older) bool { return o.APIVersion == apiVersion }); i >= 0 {
+		v.message = fmt.Sprintf("%s is no longer served as %q", info.Kind, apiVersion)
+		if differs := info.Older[i].Differs; differs != "" {
+			v.hint += "; " + differs
+		} else {
+			v.hint += "; nothing else differs"
+		}
+	}
+	return v
 }
 
 func withArticle(kind string) string {
@@ -230,8 +248,8 @@ func notOurs(apiVersion, kind string) verdict {
 		}
 	}
 	v := verdict{severity: schema.Error, unclear: true, message: fmt.Sprintf("unknown kind %q", kind)}
-	if of, ok := schema.Lookup(schema.Kind(strings.TrimSuffix(kind, "List"))); ok && of.Desired {
-		v.message, v.hint = fmt.Sprintf("kind %s is not taken", kind), "write kind: List with apiVersion: v1, or each "+string(of.Kind)+" as a document"
+	if of := strings.TrimSuffix(kind, "List"); of != kind && slices.Contains(knownKinds(), of) {
+		v.message, v.hint = fmt.Sprintf("a %s without items holds nothing", kind), "write items, a list of objects of kind "+of
 		return v
 	}
 	if best := schema.Nearest(kind, knownKinds()); best != "" {

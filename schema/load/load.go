@@ -264,6 +264,25 @@ func (l *loader) passOver(names []string) {
 	l.diagnostics = append(l.diagnostics, schema.Diagnostic{Position: schema.Position{Path: names[0]}, Severity: schema.Warning, Message: message, Hint: hint})
 }
 
+// ignore warns of the objects that are not acted on, once of all of a kind.
+func (l *loader) ignore(each schema.Diagnostics) {
+	byKind := make(map[string]schema.Diagnostics)
+	for _, d := range each.Sort() {
+		byKind[d.Message] = append(byKind[d.Message], d)
+	}
+	for _, same := range byKind {
+		d := same[0]
+		if len(same) > 1 {
+			var others []string
+			for _, other := range same[1:] {
+				others = append(others, other.Position.String())
+			}
+			d.Message += fmt.Sprintf(" (the same holds for %s)", someOf(others))
+		}
+		l.diagnostics = append(l.diagnostics, d)
+	}
+}
+
 // selectPart is what stands beside a part of the tree's files, the first of which is
 // at place.
 func (l *loader) selectPart(files []schema.File, place int, seen *listing, selection *selection) []*rememberedFile {
@@ -381,6 +400,7 @@ func (r *rememberedFile) note(all []decoded) {
 		}
 		r.hides = r.hides || d.hides
 		r.passedOver = r.passedOver || d.passedOver != ""
+		r.ignored = append(r.ignored, d.ignored...)
 		for _, desired := range d.objects {
 			o := objectOf(desired)
 			o.file = r
@@ -447,6 +467,7 @@ const panicMessage = "this document cannot be read, which is a bug of Fairlead's
 func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
 	var objects []*schema.Desired
 	var passedOver []string
+	var ignored schema.Diagnostics
 	nameless := make(map[string]bool)
 	tell := func(diagnostics schema.Diagnostics, first *schema.Diagnostic) {
 		l.diagnostics = append(l.diagnostics, diagnostics...)
@@ -458,6 +479,7 @@ func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
 	m.telling = l.last.tellingWithout(m.gone)
 	for _, f := range m.telling {
 		tell(f.diagnostics, f.nameless)
+		ignored = append(ignored, f.ignored...)
 		l.makes = append(l.makes, f.makes...)
 		l.hides = l.hides || f.hides
 		if f.passedOver {
@@ -466,6 +488,7 @@ func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
 	}
 	for _, d := range fresh {
 		tell(d.diagnostics, d.nameless)
+		ignored = append(ignored, d.ignored...)
 		l.makes = append(l.makes, d.makes...)
 		objects = append(objects, d.objects...)
 		l.hides = l.hides || d.hides
@@ -474,6 +497,7 @@ func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
 		}
 	}
 	l.passOver(passedOver)
+	l.ignore(ignored)
 	slices.SortStableFunc(objects, compare)
 	return objects
 }
