@@ -120,7 +120,7 @@ func TestDefaultServiceAndSecret(t *testing.T) {
 func TestDefaultSourceSpec(t *testing.T) {
 	got := DefaultSourceSpec(SourceSpec{Embedded: true, Branch: "prod"})
 	want := SourceSpec{
-		Embedded: true, Branch: "prod", Path: ".", Namespace: "default", Unsupported: "error", OnFailure: "rollback", PruneLimit: "50%", PodSecurity: BaselineLevel,
+		Embedded: true, Branch: "prod", Path: ".", Namespace: "default", Unsupported: "error", MissingReferences: "error", OnFailure: "rollback", PruneLimit: "50%", PodSecurity: BaselineLevel,
 		Interval: &metav1.Duration{Duration: 30 * time.Second}, ProgressDeadline: &metav1.Duration{Duration: 10 * time.Minute}, HealthyFor: &metav1.Duration{Duration: time.Minute},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -66,6 +67,11 @@ func SetOrigin(obj metav1.Object, o Origin) {
 		a[AnnotationAuthor] = o.Author
 	}
 	obj.SetAnnotations(a)
+}
+
+// ClearOrigin has obj, which it changes in place, come from nowhere.
+func ClearOrigin(obj metav1.Object) {
+	maps.DeleteFunc(obj.GetAnnotations(), func(key, _ string) bool { return IsOriginAnnotation(key) })
 }
 
 // IsOriginAnnotation reports whether an annotation key is one of the origin's,

@@ -35,6 +35,15 @@ var namespaceRow = Row{
 	Whole:      wholeCell{None: anyIsWhole},
 }
 
+// GivenNamespaces are there without being declared, sorted.
+var GivenNamespaces = []string{"default", "kube-node-lease", "kube-public", "kube-system"}
+
+// Makes reports whether a namespace that nobody declares is made once an object of a
+// source stands in it.
+func (s *SourceSpec) Makes(namespace string) bool {
+	return s.CreateNamespaces || slices.Contains(GivenNamespaces, namespace)
+}
+
 func declaredByNamespace(obj Object) Declared {
 	labels := obj.GetLabels()
 	return Declared{Namespace: obj.GetName(), Security: NamespaceSecurityOf(labels), Aged: AgedSecurityLabels(labels)}

@@ -24,6 +24,10 @@ const (
 	ReasonStatusUnknown = "ContainerStatusUnknown"
 )
 
+// NotFound ends the message of ReasonContainerConfig where the whole ConfigMap or Secret
+// is not there, and not just a key of it.
+const NotFound = " not found"
+
 // Reasons with which a container ended, beside Completed and Error.
 const (
 	ReasonOOMKilled    = "OOMKilled"

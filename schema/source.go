@@ -66,6 +66,12 @@ type SourceSpec struct {
 	Include          []string         `json:"include,omitempty"`          // globs; empty is everything
 	Exclude          []string         `json:"exclude,omitempty"`
 	Auth             *SourceAuth      `json:"auth,omitempty"`
+	// CreateNamespaces has namespaces made that its objects stand in and that nobody
+	// declares. They belong to no source, and never go by themselves.
+	CreateNamespaces bool `json:"createNamespaces,omitempty"`
+	// MissingReferences says what becomes of pods that name a ConfigMap or Secret that
+	// nobody declares: error (default), or wait, which has them wait until it is there.
+	MissingReferences string `json:"missingReferences,omitempty"`
 
 	// What its trees may ask for; see Rights. Never more than the source has that
 	// declares it.
@@ -74,6 +80,12 @@ type SourceSpec struct {
 	PodSecurity  SecurityLevel `json:"podSecurity,omitempty"`  // default baseline
 	HostPath     *bool         `json:"hostPath,omitempty"`     // default false
 }
+
+// What a Source may say of missing references.
+const (
+	ErrorOnMissing = "error"
+	WaitForMissing = "wait"
+)
 
 // SourceAuth names the file on the master that holds the source's credentials.
 type SourceAuth struct {
@@ -132,6 +144,7 @@ func DefaultSourceSpec(spec SourceSpec) SourceSpec {
 	setDefault(&spec.Path, ".")
 	setDefault(&spec.Namespace, "default")
 	setDefault(&spec.Unsupported, "error")
+	setDefault(&spec.MissingReferences, ErrorOnMissing)
 	setDefault(&spec.OnFailure, "rollback")
 	setDefault(&spec.PruneLimit, "50%")
 	setDefault(&spec.PodSecurity, BaselineLevel)
@@ -165,6 +178,7 @@ func (p *problems) source(s *SourceSpec) {
 	}
 	p.rule("", "spec.namespace", s.Namespace, validation.IsDNS1123Label)
 	oneOf(p, "", "spec.unsupported", s.Unsupported, "error", "warn")
+	oneOf(p, "", "spec.missingReferences", s.MissingReferences, ErrorOnMissing, WaitForMissing)
 	oneOf(p, "", "spec.onFailure", s.OnFailure, "rollback", "hold")
 	if s.Interval.Duration < time.Second {
 		p.add("spec.interval", "%s is too short, at least 1s", s.Interval.Duration)

@@ -37,8 +37,8 @@ func validateCommand() *cobra.Command {
 if left out. Everything wrong is told at once, each at its line.
 
 In a clone of a source's repository, what the Source says of path, include,
-exclude, namespace and unsupported holds, if the cluster can be asked; flags
-override it. All that the Source reads is judged then, and told is what is wrong
+exclude, namespace, unsupported, createNamespaces and missingReferences holds,
+if the cluster can be asked; flags override it. All that the Source reads is judged then, and told is what is wrong
 at or below PATH. If the cluster cannot be asked, a Source's defaults hold, and a
 line says so.
 
@@ -58,11 +58,14 @@ Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
 	outputFlag(cmd, &flags.output, "text", "json", "yaml")
 	f.StringVarP(&flags.spec.Namespace, "namespace", "n", "default", "namespace of objects that name none")
 	f.StringVar(&flags.spec.Unsupported, "unsupported", "error", "what becomes of fields that are not acted on yet and only add behaviour: error or warn")
+	f.BoolVar(&flags.spec.CreateNamespaces, "create-namespaces", false, "take objects in namespaces that nobody declares, which are made then")
+	f.StringVar(&flags.spec.MissingReferences, "missing-references", "error", "what becomes of pods that name a ConfigMap or Secret that nobody declares: error or wait")
 	f.StringSliceVar(&flags.spec.Include, "include", nil, "read only files that match a glob; may be repeated")
 	f.StringSliceVar(&flags.spec.Exclude, "exclude", nil, "leave out files that match a glob; may be repeated")
 	f.StringVar(&flags.source, "source", "", "source that the tree is of (default the one whose repository PATH is a clone of)")
 	offer(cmd, "source", func(cmd *cobra.Command) []string { return (&clusterFlags{kubeconfig: flags.kubeconfig}).sources(cmd) })
 	offer(cmd, "unsupported", func(*cobra.Command) []string { return []string{"error", "warn"} })
+	offer(cmd, "missing-references", func(*cobra.Command) []string { return []string{schema.ErrorOnMissing, schema.WaitForMissing} })
 	f.StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster that is asked (default $KUBECONFIG, else the cluster that up made last)")
 	return cmd
 }
@@ -157,7 +160,7 @@ func (f *validateFlags) ask(ctx context.Context, co checkout) (*schema.Source, e
 }
 
 // ownFlags are those that say what a Source says.
-var ownFlags = []string{"namespace", "unsupported", "include", "exclude"}
+var ownFlags = []string{"namespace", "unsupported", "include", "exclude", "create-namespaces", "missing-references"}
 
 func (f *validateFlags) saysAny(cmd *cobra.Command) bool {
 	return slices.ContainsFunc(ownFlags, func(name string) bool { return cmd.Flags().Changed(name) })
@@ -174,6 +177,10 @@ func (f *validateFlags) over(cmd *cobra.Command, spec schema.SourceSpec) schema.
 			spec.Namespace = f.spec.Namespace
 		case "unsupported":
 			spec.Unsupported = f.spec.Unsupported
+		case "create-namespaces":
+			spec.CreateNamespaces = f.spec.CreateNamespaces
+		case "missing-references":
+			spec.MissingReferences = f.spec.MissingReferences
 		case "include":
 			spec.Include = f.spec.Include
 		case "exclude":
@@ -190,7 +197,8 @@ func checkSourceFlags(spec schema.SourceSpec) error {
 	source.Name = "flags"
 	var problems []error
 	for _, p := range schema.Validate(source) {
-		flag, _, _ := strings.Cut(strings.TrimPrefix(p.Field, "spec."), "[")
+		field, _, _ := strings.Cut(strings.TrimPrefix(p.Field, "spec."), "[")
+		flag := strings.Replace(field, "missingReferences", "missing-references", 1)
 		problems = append(problems, fmt.Errorf("--%s: %s", flag, p.Message))
 	}
 	if len(problems) > 0 {

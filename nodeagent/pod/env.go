@@ -138,7 +138,7 @@ func (e *environment) from(pod *corev1.Pod, s *corev1.EnvFromSource, data Data) 
 		if optional {
 			return nil
 		}
-		return MissingError(what + " not found")
+		return MissingError(what + schema.NotFound)
 	}
 	for _, k := range slices.Sorted(maps.Keys(values)) {
 		name := s.Prefix + k
@@ -188,7 +188,7 @@ func key(all map[string]map[string][]byte, kind, name, k string, optional bool) 
 	case optional:
 		return "", false, nil
 	case !found:
-		return "", false, MissingError(kind + " " + name + " not found")
+		return "", false, MissingError(kind + " " + name + schema.NotFound)
 	default:
 		return "", false, MissingError(kind + " " + name + " has no key " + k)
 	}

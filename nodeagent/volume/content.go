@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 )
 
 // file is one file of a volume that shows data.
@@ -72,7 +73,7 @@ func keys(files map[string]file, all map[string]map[string][]byte, kind, name st
 		if lenient {
 			return nil
 		}
-		return pod.MissingError(kind + " " + name + " not found")
+		return pod.MissingError(kind + " " + name + schema.NotFound)
 	}
 	if len(items) == 0 {
 		for k, v := range values {

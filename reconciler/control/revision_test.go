@@ -77,6 +77,8 @@ func TestRevisionWithABarePod(t *testing.T) {
 		{"cannot be configured, in time", barePod(containers(waitingFor("CreateContainerConfigError", "no ConfigMap app"))), 89 * time.Second, "RollingOut: applied"},
 		{"cannot be configured", barePod(containers(waitingFor("CreateContainerConfigError", "no ConfigMap app"))), 90 * time.Second,
 			"Failed: Pod shop/job: no progress for 1m30s: container main of pod job waits: CreateContainerConfigError: no ConfigMap app"},
+		{"waits for a ConfigMap that is nowhere", barePod(containers(waitingFor("CreateContainerConfigError", "configmap app not found"))), time.Hour,
+			"Stalled: Pod shop/job: container main of pod job waits: CreateContainerConfigError: configmap app not found"},
 		{"goes on restarting", barePod(containers(corev1.ContainerStatus{Name: "main", RestartCount: 4, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}, LastTerminationState: corev1.ContainerState{Terminated: exit3}})), 90 * time.Second,
 			"Failed: Pod shop/job: no progress for 1m30s: container main of pod job was restarted 4 times, last after exit code 3: no such table"},
 		{"fails in an init container", barePod(func(p *corev1.Pod) {

@@ -26,7 +26,8 @@ const (
 	Unknown             Code = "Unknown"             // Podman does not know what its container does
 	ConmonDied          Code = "ConmonDied"          // nobody watches the container any more
 	OOMKilled           Code = "OOMKilled"           // out of memory
-	ConfigMissing       Code = "ConfigMissing"       // a ConfigMap, Secret or key is not there
+	ConfigMissing       Code = "ConfigMissing"       // a ConfigMap or Secret lacks a key, or it cannot be used
+	ReferenceMissing    Code = "ReferenceMissing"    // a ConfigMap or Secret is not there
 	NodeFailing         Code = "NodeFailing"         // the node cannot start the container, and the container is not why
 	ImagePull           Code = "ImagePull"           // the registry has no such image
 	ImageNotOnNode      Code = "ImageNotOnNode"      // the image may not be pulled and is not there
@@ -111,6 +112,7 @@ var rules = []Rule{
 	{ConmonDied, Operator, NoFault, "find out what killed conmon on the node; the container is replaced by itself"},
 	{OOMKilled, Developer, Revision, "raise the memory limit, or make the program need less, and commit"},
 	{ConfigMissing, Developer, Revision, "add what is missing to the tree and commit"},
+	{ReferenceMissing, Developer, Cluster, "commit it to this source or another; the pods that wait for it start then by themselves"},
 	{NodeFailing, Operator, Cluster, "repair the node: the message says what it lacks, `fairlead doctor` there may say more; the start is tried again by itself"},
 	{ImagePull, Developer, Revision, "push the image, or name one that exists and commit"},
 	{ImageNotOnNode, Developer, Revision, "have an operator load the image on the node, or push it to a registry and commit a reference to it there that may be pulled"},

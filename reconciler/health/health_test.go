@@ -95,6 +95,8 @@ func TestPods(t *testing.T) {
 		{"cannot be set up there", readyNode, podWith(condition(corev1.PodReadyToStartContainers, corev1.ConditionFalse, schema.ReasonNodeError, "disk is full")), NodeFailing, Cluster, "pod job cannot be set up: disk is full"},
 		{"is on a node that lacks something", nodeWith(corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: schema.ReasonNodeUnfit, Message: "no runc"}), podWith(), NodeUnfit, Cluster, "pod job is on node n1, which is not ready: no runc"},
 		{"has no configuration", readyNode, podWith(status(waits("c", schema.ReasonContainerConfig, "no ConfigMap x"))), ConfigMissing, Revision, "container c of pod job waits: CreateContainerConfigError: no ConfigMap x"},
+		{"waits for what is nowhere", readyNode, podWith(status(waits("c", schema.ReasonContainerConfig, "configmap x not found"))), ReferenceMissing, Cluster, "container c of pod job waits: CreateContainerConfigError: configmap x not found"},
+		{"waits for a volume of what is nowhere", readyNode, podWith(condition(corev1.PodReadyToStartContainers, corev1.ConditionFalse, schema.ReasonContainerConfig, "prepare volumes: secret x not found")), ReferenceMissing, Cluster, "pod job cannot be set up: prepare volumes: secret x not found"},
 		{"crashes beside one without an image", readyNode, podWith(status(waits("a", schema.ReasonRegistryUnavailable, ""), crashed)), CrashLoop, Revision, "container c of pod job ends with exit code 1, 3 restarts"},
 		{"was refused", readyNode, podWith(func(p *corev1.Pod) {
 			p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "Evicted", "disk is full"

@@ -154,7 +154,7 @@ func wholePod(pod *corev1.Pod) Trouble {
 	}
 	if cond, ok := Condition(pod, corev1.PodReadyToStartContainers); ok && cond.Status == corev1.ConditionFalse {
 		if code, ok := setupCodes[cond.Reason]; ok {
-			return newTrouble(code, "pod "+pod.Name+" cannot be set up: "+cond.Message)
+			return newTrouble(orReference(code, cond.Message), "pod "+pod.Name+" cannot be set up: "+cond.Message)
 		}
 	}
 	if cond, ok := Condition(pod, corev1.PodReady); ok && cond.Reason == schema.ReasonConmonDied {
@@ -169,6 +169,16 @@ var setupCodes = map[string]Code{
 	schema.ReasonMount:           SetupFailing,
 	schema.ReasonContainerConfig: ConfigMissing,
 	schema.ReasonNodeError:       NodeFailing,
+}
+
+// orReference tells a ConfigMap or Secret that is not there from what else can be wrong
+// with it. A tree is not taken that names what nobody declares, unless its source says to
+// wait for it: it is not the revision's fault that it is not there.
+func orReference(code Code, message string) Code {
+	if code == ConfigMissing && strings.HasSuffix(message, schema.NotFound) {
+		return ReferenceMissing
+	}
+	return code
 }
 
 // lackingCodes are the reasons for which no node takes a pod.
@@ -244,6 +254,7 @@ func containerTrouble(pod *corev1.Pod, s corev1.ContainerStatus) (t Trouble, ok 
 func waiting(s corev1.ContainerStatus, name string) (Trouble, bool) {
 	w, last := s.State.Waiting, s.LastTerminationState.Terminated
 	code, known := waitingCodes[w.Reason]
+	code = orReference(code, w.Message)
 	switch {
 	case !known:
 		return Trouble{}, false

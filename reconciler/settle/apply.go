@@ -60,8 +60,10 @@ func difference(r state.Reader, source string, desired []*schema.Desired, back b
 	var diags schema.Diagnostics
 	stays := 0 // objects that are applied and still desired
 	last, isSet := schema.Key{}, true
+	homes := newHomes(r, source)
 	for _, d := range desired {
 		key := schema.KeyOf(d.Object)
+		homes.see(key, d)
 		isSet = isSet && last.Compare(key) < 0
 		last = key
 		live := r.Get(key)
@@ -103,8 +105,9 @@ func difference(r state.Reader, source string, desired []*schema.Desired, back b
 	}
 	// Which objects go is asked only when some do: it takes a table of all keys.
 	if !isSet || stays != health.CountObjects(r, source) {
-		changes = append(changes, pruned(r, source, desired)...)
+		changes = append(changes, homes.kept(pruned(r, source, desired))...)
 	}
+	changes = append(changes, homes.made()...)
 	slices.SortFunc(changes, func(a, b ObjectChange) int { return a.Key.Compare(b.Key) })
 	return changes, append(diags, tooMuch(r, source, changes)...)
 }

@@ -60,14 +60,15 @@ type rememberedFile struct {
 	diagnostics schema.Diagnostics
 	nameless    *schema.Diagnostic
 	makes       []leftOut
-	passedOver  bool     // it holds a document that is no manifest
-	hides       bool     // see decoded
-	facts       []*facts // of its objects
-	size        int64    // see sizeOf
-	stored      stored   // of its objects
-	again       bool     // the last Load decoded it too, and did not keep it
-	unread      bool     // it could not be read or cut
-	secret      bool     // it holds one
+	passedOver  bool               // it holds a document that is no manifest
+	ignored     schema.Diagnostics // see decoded
+	hides       bool               // see decoded
+	facts       []*facts           // of its objects
+	size        int64              // see sizeOf
+	stored      stored             // of its objects
+	again       bool               // the last Load decoded it too, and did not keep it
+	unread      bool               // it could not be read or cut
+	secret      bool               // it holds one
 }
 
 // fileParts is a list of files in parts, each but the last of filesPerPart. Trees
@@ -86,9 +87,9 @@ var unwanted, unkept = new(rememberedFile), new(rememberedFile)
 
 func (r *rememberedFile) isKept() bool { return r != nil && r != unwanted && r != unkept }
 
-// reading is all that decoding a file depends on, besides the file.
+// reading is all of the spec that a tree is decoded and judged by.
 func reading(spec schema.SourceSpec) string {
-	return fmt.Sprintf("%q %q %q %q %q", spec.Path, spec.Namespace, spec.Unsupported, spec.Include, spec.Exclude)
+	return fmt.Sprintf("%q %q %q %q %q %t %q", spec.Path, spec.Namespace, spec.Unsupported, spec.Include, spec.Exclude, spec.CreateNamespaces, spec.MissingReferences)
 }
 
 // recall is the last tree of a source that was read in the same way; it is empty
@@ -292,7 +293,7 @@ func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 			t.files.set(i, nil)
 		case r.secret:
 			drop(i)
-		case len(r.diagnostics) > 0 || r.nameless != nil || r.passedOver:
+		case len(r.diagnostics) > 0 || r.nameless != nil || r.passedOver || len(r.ignored) > 0:
 			t.telling = append(t.telling, r)
 		}
 	}

@@ -70,17 +70,14 @@ func (t *wholeTree) at(o object, severity schema.Severity, field, message, hint 
 	})
 }
 
-// givenNamespaces are there without being declared.
-var givenNamespaces = []string{"default", "kube-node-lease", "kube-public", "kube-system"}
-
 // namespaces refuses objects in a namespace that nobody declares. Where a part of the
 // tree could not be read, that may be what declares it.
 func (t *wholeTree) namespaces() {
-	if t.hides {
+	if t.hides || t.makesNamespaces() {
 		return
 	}
 	declared := make(map[string]bool)
-	for _, name := range slices.Concat(givenNamespaces, t.opts.KnownNamespaces) {
+	for _, name := range slices.Concat(schema.GivenNamespaces, t.opts.KnownNamespaces) {
 		declared[name] = true
 	}
 	for i := range t.objects {
@@ -100,7 +97,7 @@ func (t *wholeTree) namespaces() {
 		if o.flawed && len(validation.IsDNS1123Label(o.key.Namespace)) > 0 {
 			continue // nobody can declare it, which was told
 		}
-		hint := "declare it with a Namespace object"
+		hint := t.namespaceHint(o.key.Namespace)
 		best := ""
 		if t.hints++; t.hints <= maxHints {
 			best = schema.Nearest(o.key.Namespace, names)
@@ -110,6 +107,23 @@ func (t *wholeTree) namespaces() {
 		}
 		t.at(o, schema.Error, "metadata.namespace", fmt.Sprintf("no namespace %q is declared", o.key.Namespace), hint)
 	}
+}
+
+// makesNamespaces reports whether namespaces that nobody declares are made.
+func (l *loader) makesNamespaces() bool { return l.spec.CreateNamespaces && l.mayMakeNamespaces() }
+
+func (l *loader) mayMakeNamespaces() bool {
+	return l.opts.Rights == nil || l.opts.Rights.MayDeclare(schema.KindNamespace)
+}
+
+func (l *loader) namespaceHint(name string) string {
+	if l.spec.CreateNamespaces {
+		return fmt.Sprintf("declare it in a source that may; this one may not make it: name %s in spec.clusterKinds where the source is declared", schema.KindNamespace)
+	}
+	if !l.mayMakeNamespaces() || l.opts.Rights != nil && !l.opts.Rights.MayUse(name) {
+		return "declare it with a Namespace object"
+	}
+	return `declare it with a Namespace object, or have it made by "createNamespaces: true" in the Source`
 }
 
 // sources keeps a tree from changing the source it came from.
@@ -171,8 +185,10 @@ func (t *wholeTree) reference(o object, prefix string, r schema.Reference) {
 			t.at(o, schema.Warning, prefix+r.Field, fmt.Sprintf("no %s is declared: the %s at %s would make it, and is left out", key, maker.kind, maker.at), "")
 		}
 	case target == nil && t.hides: // it may stand where nothing could be read
+	case target == nil && t.spec.MissingReferences == schema.WaitForMissing:
+		t.at(o, schema.Warning, prefix+r.Field, fmt.Sprintf("no %s is declared: pods wait until it is there", key), t.nearest(key))
 	case target == nil:
-		t.at(o, schema.Error, prefix+r.Field, fmt.Sprintf("no %s is declared", key), t.nearest(key))
+		t.at(o, schema.Error, prefix+r.Field, fmt.Sprintf("no %s is declared", key), cmp.Or(t.nearest(key), `"missingReferences: wait" in the Source has pods wait for it`))
 	case r.Key == "" || flawed:
 	default:
 		keys := schema.DataKeys(target)

@@ -141,7 +141,7 @@ func (t *wholeTree) isDouble(key schema.Key) bool {
 
 // isDeclared reports whether objects may stand in a namespace.
 func (t *wholeTree) isDeclared(namespace string) bool {
-	return namespace == "" || slices.Contains(givenNamespaces, namespace) || slices.Contains(t.opts.KnownNamespaces, namespace) ||
+	return namespace == "" || t.makesNamespaces() || slices.Contains(schema.GivenNamespaces, namespace) || slices.Contains(t.opts.KnownNamespaces, namespace) ||
 		t.first(schema.Key{Kind: schema.KindNamespace, Name: namespace}).exists()
 }
 

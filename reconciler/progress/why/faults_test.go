@@ -330,7 +330,7 @@ var faults = []fault{
 	{"the node cannot start it", ailing(failing(schema.ReasonNodeError, "no space left on device")), workload, health.NodeFailing, health.Operator, "no space", false},
 	{"the node cannot set it up", ailing(unset(schema.ReasonNodeError, "too many open files")), workload, health.NodeFailing, health.Operator, "too many open files", false},
 	{"a key of the environment is missing", ailing(failing(schema.ReasonContainerConfig, `secret shop/x has no key y`)), workload, health.ConfigMissing, health.Developer, "no key y", false},
-	{"a key of a volume is missing", ailing(unset(schema.ReasonContainerConfig, "configmap shop/x not found")), workload, health.ConfigMissing, health.Developer, "not found", false},
+	{"a ConfigMap of a volume is missing", ailing(unset(schema.ReasonContainerConfig, "configmap shop/x not found")), workload, health.ReferenceMissing, health.Developer, "not found", false},
 	{"a container cannot be made", ailing(failing(schema.ReasonContainerCreate, "no such user")), workload, health.StartFailing, health.Developer, "no such user", false},
 	{"the command is missing", ailing(failing(schema.ReasonContainerRun, "stat /x: no such file")), workload, health.StartFailing, health.Developer, "/x", false},
 	{"a volume cannot be made", ailing(unset(schema.ReasonMount, "hostPath /x does not exist")), workload, health.SetupFailing, health.Developer, "/x", false},

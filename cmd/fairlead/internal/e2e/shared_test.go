@@ -22,6 +22,7 @@ func testShared(t *testing.T) {
 		{"HostileSubPath", testHostileSubPath},
 		{"SubPath", testSubPath},
 		{"Jobs", testJobs},
+		{"WhatIsAbsentIsWaitedFor", testWhatIsAbsentIsWaitedFor},
 	} {
 		t.Run(test.name, test.run)
 	}

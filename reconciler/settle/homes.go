@@ -1,0 +1,83 @@
+package settle
+
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+)
+
+// homes are the namespaces that the objects of a tree stand in: what becomes of those
+// that nobody declares.
+type homes struct {
+	r        state.Reader
+	spec     schema.SourceSpec
+	last     string                     // the namespace that was looked at last
+	used     map[string]bool            // by objects of the tree
+	declared map[string]bool            // by the tree itself
+	missing  map[string]*schema.Desired // those that are not there, with the first object in each
+}
+
+func newHomes(r state.Reader, source string) homes {
+	h := homes{r: r, used: map[string]bool{}, declared: map[string]bool{}, missing: map[string]*schema.Desired{}}
+	if src, ok := state.Get[*schema.Source](r, "", source); ok {
+		h.spec = src.Spec
+	}
+	return h
+}
+
+// see takes the desired objects one after the other. Neighbours share their namespace
+// most of the time: it is looked up once for a run of them.
+func (h *homes) see(key schema.Key, d *schema.Desired) {
+	if key.Kind == schema.KindNamespace {
+		h.declared[key.Name] = true
+	}
+	name := key.Namespace
+	if name == h.last {
+		return
+	}
+	h.last = name
+	if name == "" || name == metav1.NamespaceDefault || h.used[name] { // that is always there
+		return
+	}
+	h.used[name] = true
+	if h.r.Get(schema.Key{Kind: schema.KindNamespace, Name: name}) == nil {
+		h.missing[name] = d
+	}
+}
+
+// made are the creations of those that the source has made. They name no source, so
+// that they do not go with its trees; one that declares them later takes them over.
+func (h *homes) made() (out []ObjectChange) {
+	for _, name := range slices.Sorted(maps.Keys(h.missing)) {
+		if h.declared[name] || !h.spec.Makes(name) {
+			continue
+		}
+		d := h.missing[name]
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelMetadataName: name}}}
+		out = append(out, ObjectChange{
+			Action: Create, Key: schema.KeyOf(ns), Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, next: ns,
+		})
+	}
+	return out
+}
+
+// kept has namespaces stay that the tree declares no more and that would be made for its
+// objects at once: they belong to no source from then on.
+func (h *homes) kept(pruned []ObjectChange) []ObjectChange {
+	for i := range pruned {
+		ch := &pruned[i]
+		if ch.Key.Kind != schema.KindNamespace || !h.used[ch.Key.Name] || !h.spec.Makes(ch.Key.Name) {
+			continue
+		}
+		next := state.Edit(ch.live)
+		schema.ClearOrigin(next)
+		ch.Action, ch.next = Update, next
+		ch.Fields = []schema.FieldChange{{Path: "metadata.annotations[" + schema.AnnotationSource + "]", From: schema.OriginOf(ch.live).Source}}
+	}
+	return pruned
+}
