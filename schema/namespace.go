@@ -35,6 +35,17 @@ var namespaceRow = Row{
 	Whole:      wholeCell{None: anyIsWhole},
 }
 
+// NamespaceKey is the key of the Namespace object of that name.
+func NamespaceKey(name string) Key { return Key{Kind: KindNamespace, Name: name} }
+
+// NewNamespace is one that nobody has written.
+func NewNamespace(name string) *corev1.Namespace {
+	ns := &corev1.Namespace{}
+	ns.Name = name
+	defaultNamespace(ns)
+	return ns
+}
+
 // GivenNamespaces are there without being declared, sorted.
 var GivenNamespaces = []string{"default", "kube-node-lease", "kube-public", "kube-system"}
 

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/state"
@@ -33,8 +32,8 @@ func newHomes(r state.Reader, source string) homes {
 // see takes the desired objects one after the other. Neighbours share their namespace
 // most of the time: it is looked up once for a run of them.
 func (h *homes) see(key schema.Key, d *schema.Desired) {
-	if key.Kind == schema.KindNamespace {
-		h.declared[key.Name] = true
+	if declares := schema.Of(key.Kind).Declares.Do; declares != nil {
+		h.declared[declares(d.Object).Namespace] = true
 	}
 	name := key.Namespace
 	if name == h.last {
@@ -45,7 +44,7 @@ func (h *homes) see(key schema.Key, d *schema.Desired) {
 		return
 	}
 	h.used[name] = true
-	if h.r.Get(schema.Key{Kind: schema.KindNamespace, Name: name}) == nil {
+	if h.r.Get(schema.NamespaceKey(name)) == nil {
 		h.missing[name] = d
 	}
 }
@@ -58,7 +57,7 @@ func (h *homes) made() (out []ObjectChange) {
 			continue
 		}
 		d := h.missing[name]
-		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelMetadataName: name}}}
+		ns := schema.NewNamespace(name)
 		out = append(out, ObjectChange{
 			Action: Create, Key: schema.KeyOf(ns), Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, next: ns,
 		})
@@ -71,7 +70,7 @@ func (h *homes) made() (out []ObjectChange) {
 func (h *homes) kept(pruned []ObjectChange) []ObjectChange {
 	for i := range pruned {
 		ch := &pruned[i]
-		if ch.Key.Kind != schema.KindNamespace || !h.used[ch.Key.Name] || !h.spec.Makes(ch.Key.Name) {
+		if ch.Key != schema.NamespaceKey(ch.Key.Name) || !h.used[ch.Key.Name] || !h.spec.Makes(ch.Key.Name) {
 			continue
 		}
 		next := state.Edit(ch.live)
