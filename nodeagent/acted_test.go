@@ -95,6 +95,14 @@ func ofContainer[T any](field func(*corev1.Container) *T, value T) change {
 	return func(_ *corev1.PodSpec, c *corev1.Container) { *field(c) = value }
 }
 
+func ofPod(context corev1.PodSecurityContext) change {
+	return to(func(p *corev1.PodSpec) **corev1.PodSecurityContext { return &p.SecurityContext }, &context)
+}
+
+func inContext(context corev1.SecurityContext) change {
+	return ofContainer(func(c *corev1.Container) **corev1.SecurityContext { return &c.SecurityContext }, &context)
+}
+
 func ptrTo[T any](v T) *T { return &v }
 
 // changes has for each field that is acted on a change by which it is seen to be.
@@ -119,7 +127,13 @@ var changes = map[string]change{
 	"initContainers": func(p *corev1.PodSpec, _ *corev1.Container) {
 		p.InitContainers = []corev1.Container{{Name: "i", Image: "localhost/c:1"}}
 	},
-	"volumes.name": func(p *corev1.PodSpec, _ *corev1.Container) { p.Volumes[0].Name = "other" },
+	"securityContext.runAsUser":          ofPod(corev1.PodSecurityContext{RunAsUser: ptrTo(int64(7))}),
+	"securityContext.runAsGroup":         ofPod(corev1.PodSecurityContext{RunAsGroup: ptrTo(int64(7))}),
+	"securityContext.runAsNonRoot":       ofPod(corev1.PodSecurityContext{RunAsNonRoot: ptrTo(true)}),
+	"securityContext.supplementalGroups": ofPod(corev1.PodSecurityContext{SupplementalGroups: []int64{7}}),
+	"securityContext.fsGroup":            ofPod(corev1.PodSecurityContext{FSGroup: ptrTo(int64(7))}),
+	"securityContext.seccompProfile":     ofPod(corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined}}),
+	"volumes.name":                       func(p *corev1.PodSpec, _ *corev1.Container) { p.Volumes[0].Name = "other" },
 
 	"volumes.configMap.name":        func(p *corev1.PodSpec, _ *corev1.Container) { p.Volumes[0].ConfigMap.Name = "conf2" },
 	"volumes.configMap.defaultMode": func(p *corev1.PodSpec, _ *corev1.Container) { *p.Volumes[0].ConfigMap.DefaultMode = 0o400 },
@@ -172,43 +186,51 @@ var changes = map[string]change{
 		*p.Volumes[7].Projected.Sources[3].Secret.Optional = false
 	},
 
-	"containers.name":                          ofContainer(func(c *corev1.Container) *string { return &c.Name }, "other"),
-	"containers.image":                         ofContainer(func(c *corev1.Container) *string { return &c.Image }, "localhost/c:2"),
-	"containers.imagePullPolicy":               ofContainer(func(c *corev1.Container) *corev1.PullPolicy { return &c.ImagePullPolicy }, corev1.PullAlways),
-	"containers.command":                       ofContainer(func(c *corev1.Container) *[]string { return &c.Command }, nil),
-	"containers.args":                          ofContainer(func(c *corev1.Container) *[]string { return &c.Args }, nil),
-	"containers.workingDir":                    ofContainer(func(c *corev1.Container) *string { return &c.WorkingDir }, "/x"),
-	"containers.terminationMessagePath":        ofContainer(func(c *corev1.Container) *string { return &c.TerminationMessagePath }, "/why"),
-	"containers.terminationMessagePolicy":      ofContainer(func(c *corev1.Container) *corev1.TerminationMessagePolicy { return &c.TerminationMessagePolicy }, corev1.TerminationMessageFallbackToLogsOnError),
-	"containers.env.name":                      func(_ *corev1.PodSpec, c *corev1.Container) { c.Env[0].Name = "Z" },
-	"containers.env.value":                     func(_ *corev1.PodSpec, c *corev1.Container) { c.Env[0].Value = "z" },
-	"containers.env.valueFrom.configMapKeyRef": func(_ *corev1.PodSpec, c *corev1.Container) { c.Env[1].ValueFrom.ConfigMapKeyRef.Key = "b" },
-	"containers.env.valueFrom.secretKeyRef":    func(_ *corev1.PodSpec, c *corev1.Container) { c.Env[2].ValueFrom.SecretKeyRef.Key = "u" },
-	"containers.env.valueFrom.fieldRef":        func(_ *corev1.PodSpec, c *corev1.Container) { c.Env[3].ValueFrom.FieldRef.FieldPath = "metadata.uid" },
-	"containers.envFrom":                       func(_ *corev1.PodSpec, c *corev1.Container) { c.EnvFrom[0].Prefix = "P_" },
-	"containers.ports.name":                    func(_ *corev1.PodSpec, c *corev1.Container) { c.Ports[0].Name = "other" },
-	"containers.ports.containerPort":           func(_ *corev1.PodSpec, c *corev1.Container) { c.Ports[0].ContainerPort = 81 },
-	"containers.ports.hostPort":                func(_ *corev1.PodSpec, c *corev1.Container) { c.Ports[0].HostPort = 8081 },
-	"containers.ports.protocol":                func(_ *corev1.PodSpec, c *corev1.Container) { c.Ports[0].Protocol = corev1.ProtocolUDP },
-	"containers.resources.requests.cpu":        limit(requests, corev1.ResourceCPU, "150m"),
-	"containers.resources.requests.memory":     limit(requests, corev1.ResourceMemory, "1Ti"),
-	"containers.resources.limits.cpu":          limit(limits, corev1.ResourceCPU, "300m"),
-	"containers.resources.limits.memory":       limit(limits, corev1.ResourceMemory, "256Mi"),
-	"containers.volumeMounts.name":             func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].Name = "m" },
-	"containers.volumeMounts.mountPath":        func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].MountPath = "/x" },
-	"containers.volumeMounts.readOnly":         func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].ReadOnly = true },
-	"containers.volumeMounts.subPath":          func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].SubPath = "y" },
-	"containers.probe.httpGet.path":            func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Path = "/s" },
-	"containers.probe.httpGet.port":            func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Port = intstr.FromInt32(82) },
-	"containers.probe.httpGet.scheme":          func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Scheme = corev1.URISchemeHTTPS },
-	"containers.probe.httpGet.httpHeaders":     func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.HTTPHeaders = nil },
-	"containers.probe.tcpSocket.port":          func(_ *corev1.PodSpec, c *corev1.Container) { c.LivenessProbe.TCPSocket.Port = intstr.FromInt32(82) },
-	"containers.probe.exec.command":            func(_ *corev1.PodSpec, c *corev1.Container) { c.StartupProbe.Exec.Command = []string{"/ok", "x"} },
-	"containers.probe.initialDelaySeconds":     func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.InitialDelaySeconds = 2 },
-	"containers.probe.timeoutSeconds":          func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.TimeoutSeconds = 2 },
-	"containers.probe.periodSeconds":           func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.PeriodSeconds = 2 },
-	"containers.probe.successThreshold":        func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.SuccessThreshold = 2 },
-	"containers.probe.failureThreshold":        func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.FailureThreshold = 2 },
+	"containers.name":                                     ofContainer(func(c *corev1.Container) *string { return &c.Name }, "other"),
+	"containers.image":                                    ofContainer(func(c *corev1.Container) *string { return &c.Image }, "localhost/c:2"),
+	"containers.imagePullPolicy":                          ofContainer(func(c *corev1.Container) *corev1.PullPolicy { return &c.ImagePullPolicy }, corev1.PullAlways),
+	"containers.command":                                  ofContainer(func(c *corev1.Container) *[]string { return &c.Command }, nil),
+	"containers.args":                                     ofContainer(func(c *corev1.Container) *[]string { return &c.Args }, nil),
+	"containers.workingDir":                               ofContainer(func(c *corev1.Container) *string { return &c.WorkingDir }, "/x"),
+	"containers.terminationMessagePath":                   ofContainer(func(c *corev1.Container) *string { return &c.TerminationMessagePath }, "/why"),
+	"containers.terminationMessagePolicy":                 ofContainer(func(c *corev1.Container) *corev1.TerminationMessagePolicy { return &c.TerminationMessagePolicy }, corev1.TerminationMessageFallbackToLogsOnError),
+	"containers.env.name":                                 func(_ *corev1.PodSpec, c *corev1.Container) { c.Env[0].Name = "Z" },
+	"containers.env.value":                                func(_ *corev1.PodSpec, c *corev1.Container) { c.Env[0].Value = "z" },
+	"containers.env.valueFrom.configMapKeyRef":            func(_ *corev1.PodSpec, c *corev1.Container) { c.Env[1].ValueFrom.ConfigMapKeyRef.Key = "b" },
+	"containers.env.valueFrom.secretKeyRef":               func(_ *corev1.PodSpec, c *corev1.Container) { c.Env[2].ValueFrom.SecretKeyRef.Key = "u" },
+	"containers.env.valueFrom.fieldRef":                   func(_ *corev1.PodSpec, c *corev1.Container) { c.Env[3].ValueFrom.FieldRef.FieldPath = "metadata.uid" },
+	"containers.envFrom":                                  func(_ *corev1.PodSpec, c *corev1.Container) { c.EnvFrom[0].Prefix = "P_" },
+	"containers.ports.name":                               func(_ *corev1.PodSpec, c *corev1.Container) { c.Ports[0].Name = "other" },
+	"containers.ports.containerPort":                      func(_ *corev1.PodSpec, c *corev1.Container) { c.Ports[0].ContainerPort = 81 },
+	"containers.ports.hostPort":                           func(_ *corev1.PodSpec, c *corev1.Container) { c.Ports[0].HostPort = 8081 },
+	"containers.ports.protocol":                           func(_ *corev1.PodSpec, c *corev1.Container) { c.Ports[0].Protocol = corev1.ProtocolUDP },
+	"containers.resources.requests.cpu":                   limit(requests, corev1.ResourceCPU, "150m"),
+	"containers.resources.requests.memory":                limit(requests, corev1.ResourceMemory, "1Ti"),
+	"containers.resources.limits.cpu":                     limit(limits, corev1.ResourceCPU, "300m"),
+	"containers.resources.limits.memory":                  limit(limits, corev1.ResourceMemory, "256Mi"),
+	"containers.securityContext.runAsUser":                inContext(corev1.SecurityContext{RunAsUser: ptrTo(int64(7))}),
+	"containers.securityContext.runAsGroup":               inContext(corev1.SecurityContext{RunAsGroup: ptrTo(int64(7))}),
+	"containers.securityContext.runAsNonRoot":             inContext(corev1.SecurityContext{RunAsNonRoot: ptrTo(true)}),
+	"containers.securityContext.privileged":               inContext(corev1.SecurityContext{Privileged: ptrTo(true)}),
+	"containers.securityContext.allowPrivilegeEscalation": inContext(corev1.SecurityContext{AllowPrivilegeEscalation: ptrTo(false)}),
+	"containers.securityContext.readOnlyRootFilesystem":   inContext(corev1.SecurityContext{ReadOnlyRootFilesystem: ptrTo(true)}),
+	"containers.securityContext.capabilities":             inContext(corev1.SecurityContext{Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}),
+	"containers.securityContext.seccompProfile":           inContext(corev1.SecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined}}),
+	"containers.volumeMounts.name":                        func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].Name = "m" },
+	"containers.volumeMounts.mountPath":                   func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].MountPath = "/x" },
+	"containers.volumeMounts.readOnly":                    func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].ReadOnly = true },
+	"containers.volumeMounts.subPath":                     func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].SubPath = "y" },
+	"containers.probe.httpGet.path":                       func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Path = "/s" },
+	"containers.probe.httpGet.port":                       func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Port = intstr.FromInt32(82) },
+	"containers.probe.httpGet.scheme":                     func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Scheme = corev1.URISchemeHTTPS },
+	"containers.probe.httpGet.httpHeaders":                func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.HTTPHeaders = nil },
+	"containers.probe.tcpSocket.port":                     func(_ *corev1.PodSpec, c *corev1.Container) { c.LivenessProbe.TCPSocket.Port = intstr.FromInt32(82) },
+	"containers.probe.exec.command":                       func(_ *corev1.PodSpec, c *corev1.Container) { c.StartupProbe.Exec.Command = []string{"/ok", "x"} },
+	"containers.probe.initialDelaySeconds":                func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.InitialDelaySeconds = 2 },
+	"containers.probe.timeoutSeconds":                     func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.TimeoutSeconds = 2 },
+	"containers.probe.periodSeconds":                      func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.PeriodSeconds = 2 },
+	"containers.probe.successThreshold":                   func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.SuccessThreshold = 2 },
+	"containers.probe.failureThreshold":                   func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.FailureThreshold = 2 },
 }
 
 // What the table of supported fields calls acted on is: each field has a change that

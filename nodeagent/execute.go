@@ -37,6 +37,8 @@ type Executor struct {
 	resolv  string // the node's own resolver configuration, a path
 	now     func() time.Time
 	fit     fitness
+	// profiles is where the node's administrator puts seccomp profiles.
+	profiles string
 
 	mu   sync.Mutex
 	made map[types.UID]pod.Sandbox // what this life of the agent has made or adopted
@@ -47,7 +49,7 @@ func NewExecutor(cfg Config, now func() time.Time) *Executor {
 	cfg = cfg.withDefaults()
 	return &Executor{
 		runtime: cfg.Runtime, network: cfg.Network, volumes: cfg.Volumes, dirs: podDirs(PodsDir(cfg.Dir)),
-		resolv: cfg.ResolvConf, now: now, fit: fitness{checks: cfg.Checks}, made: map[types.UID]pod.Sandbox{},
+		resolv: cfg.ResolvConf, profiles: filepath.Join(cfg.Dir, "seccomp"), now: now, fit: fitness{checks: cfg.Checks}, made: map[types.UID]pod.Sandbox{},
 	}
 }
 
@@ -240,13 +242,24 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 	// The container has mounts of its own by then, or never will. What stays
 	// bound goes with the pod's next start or its end, which tell if it cannot.
 	defer func() { _ = x.volumes.Unbind(op.Pod) }()
+	image, err := x.askOfImage(ctx, t, c, op.Image)
+	if errors.Is(err, ErrNoImage) {
+		return Result{err: err}
+	}
+	if err != nil {
+		return Result{err: fmt.Errorf("look at image %s: %w", op.Image, err), reason: schema.ReasonNodeError}
+	}
 	logPath := x.dirs.log(op.Pod, op.Container, op.Attempt)
 	spec, err := pod.BuildSpec(t.wanted, c, op.Attempt, pod.Frame{
 		Cluster: t.cluster.ID, Place: t.place, Sandbox: x.sandbox(op.Pod), Sources: sources,
 		Files: x.dirs.files(op.Pod), LogPath: logPath, Message: x.dirs.message(op.Pod, op.Container, op.Attempt), Data: t.data,
+		ImageUser: image.User, Profiles: x.profiles,
 	})
 	if err != nil {
 		return Result{err: err, reason: missing(err, schema.ReasonContainerCreate)}
+	}
+	if image.ID != "" {
+		spec.Image = image.ID // the one that was looked at, whatever its name comes to mean
 	}
 	if err := errors.Join(x.makeLog(op, logPath), x.makeMessage(op)); err != nil {
 		return Result{err: err, reason: schema.ReasonNodeError}
@@ -254,6 +267,17 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 	r := x.launch(ctx, op, spec)
 	r.message = pod.LinksLeftOut(t.wanted.Pod, t.data.Services)
 	return r
+}
+
+// askOfImage is a container's image, where whom it runs as matters, and no image
+// elsewhere.
+func (x *Executor) askOfImage(ctx context.Context, t Task, c *corev1.Container, image string) (pod.Image, error) {
+	if !pod.AsksOfImage(t.wanted.Pod, c) {
+		return pod.Image{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return x.runtime.Image(ctx, image)
 }
 
 // launch makes a container and runs it.

@@ -141,21 +141,20 @@ const (
 		hostUsers = true
 		shareProcessNamespace = false
 		setHostnameAsFQDN = false
-		securityContext.runAsNonRoot ? false
-		securityContext.fsGroupChangePolicy ? Always
-		securityContext.supplementalGroupsPolicy ? Merge
+		securityContext.runAsUser
+		securityContext.runAsGroup
+		securityContext.runAsNonRoot
+		securityContext.supplementalGroups
+		securityContext.supplementalGroupsPolicy = Merge
+		securityContext.fsGroup
+		securityContext.fsGroupChangePolicy ? OnRootMismatch | Always
+		securityContext.seccompProfile
 		nodeName ^
 		nodeName ! use nodeSelector or affinity.nodeAffinity with kubernetes.io/hostname
 		hostAliases ^
 		hostAliases +
 		volumes.downwardAPI ^
 		volumes.projected.sources.downwardAPI ^
-		securityContext.runAsUser ^
-		securityContext.runAsGroup ^
-		securityContext.runAsNonRoot ^
-		securityContext.fsGroup ^
-		securityContext.supplementalGroups ^
-		securityContext.seccompProfile ^
 		imagePullSecrets +
 		priorityClassName +
 		priority +
@@ -198,19 +197,15 @@ const (
 		imagePullPolicy
 		terminationMessagePath
 		terminationMessagePolicy
-		securityContext.privileged ? false
-		securityContext.readOnlyRootFilesystem ? false
-		securityContext.runAsNonRoot ? false
-		securityContext.allowPrivilegeEscalation ? true
-		securityContext.procMount ? Default
-		securityContext.runAsUser ^
-		securityContext.runAsGroup ^
-		securityContext.runAsNonRoot ^
-		securityContext.capabilities ^
-		securityContext.seccompProfile ^
-		securityContext.privileged ^
-		securityContext.readOnlyRootFilesystem ^
-		securityContext.allowPrivilegeEscalation ^
+		securityContext.runAsUser
+		securityContext.runAsGroup
+		securityContext.runAsNonRoot
+		securityContext.privileged
+		securityContext.allowPrivilegeEscalation
+		securityContext.readOnlyRootFilesystem
+		securityContext.capabilities
+		securityContext.seccompProfile
+		securityContext.procMount = Default
 		stdin = false
 		stdinOnce = false
 		tty = false

@@ -29,6 +29,7 @@ func (p *problems) podSpec(at string, s *corev1.PodSpec) {
 	for i := range s.Tolerations {
 		p.toleration(at+".tolerations["+strconv.Itoa(i)+"]", &s.Tolerations[i])
 	}
+	p.podContext(at+".securityContext", s.SecurityContext)
 	p.dns(at, s)
 	volumes := p.volumes(at+".volumes", s.Volumes)
 	p.containers(at, s, volumes)
@@ -52,6 +53,7 @@ func (p *problems) containers(at string, s *corev1.PodSpec, volumes map[string]b
 		field := at + ".initContainers[" + strconv.Itoa(i) + "]"
 		c := &s.InitContainers[i]
 		p.container(field, c, volumes, names)
+		p.containerContext(field+".securityContext", c.SecurityContext, s.SecurityContext)
 		if c.ReadinessProbe != nil || c.LivenessProbe != nil || c.StartupProbe != nil {
 			p.add(field, "an init container runs to its end and takes no probes")
 		}
@@ -60,6 +62,7 @@ func (p *problems) containers(at string, s *corev1.PodSpec, volumes map[string]b
 		field := at + ".containers[" + strconv.Itoa(i) + "]"
 		c := &s.Containers[i]
 		p.container(field, c, volumes, names)
+		p.containerContext(field+".securityContext", c.SecurityContext, s.SecurityContext)
 		p.hostPorts(field, c, hostPorts)
 		p.probe(field, ".readinessProbe", c.ReadinessProbe, c, true)
 		p.probe(field, ".livenessProbe", c.LivenessProbe, c, false)

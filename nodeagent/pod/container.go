@@ -74,13 +74,17 @@ type Resources struct {
 
 // Security is what the container may do; the zero value is the runtime's default.
 type Security struct {
-	User            string // "uid" or "uid:gid"; empty keeps the image's
+	User            string // "uid", "uid:gid" or "name:gid"; empty keeps the image's
 	Groups          []string
 	CapAdd, CapDrop []string
 	Privileged      bool
 	ReadOnlyRoot    bool
 	NoNewPrivileges bool
+	Seccomp         string // a file with a profile, or Unconfined; empty is the runtime's own
 }
+
+// Unconfined is the Seccomp of a container that may make any system call.
+const Unconfined = "unconfined"
 
 // State of a container by the agent's own truth, not the runtime's word alone.
 type State string
@@ -127,6 +131,7 @@ type Image struct {
 	ID    string
 	Names []string
 	Bytes int64
+	User  string // whom it runs as, "7", "web" or "web:staff"; empty is root. Image and Pull tell it, Images need not
 }
 
 // ExecResult is how a command run in a container ended.

@@ -148,19 +148,18 @@ containers:
 
 func TestBuildSpecRefusesWhatItWouldIgnore(t *testing.T) {
 	for spec, want := range map[string]string{
-		"hostNetwork: true\ncontainers: [{name: c}]":                                     "hostNetwork",
-		"containers: [{name: c, lifecycle: {preStop: {exec: {command: [x]}}}}]":          "lifecycle",
-		"hostUsers: false\ncontainers: [{name: c}]":                                      "hostUsers",
-		"activeDeadlineSeconds: 5\ncontainers: [{name: c}]":                              "activeDeadlineSeconds",
-		"containers: [{name: c}, {name: d, restartPolicy: Always}]":                      "containers[1].restartPolicy",
-		"containers: [{name: c, resources: {limits: {example.org/gpu: 1}}}]":             "containers[0].resources.limits[example.org/gpu]",
-		"containers: [{name: c, securityContext: {procMount: Unmasked}}]":                "containers[0].securityContext.procMount",
-		"containers: [{name: c, securityContext: {seLinuxOptions: {user: x}}}]":          "containers[0].securityContext.seLinuxOptions",
-		"securityContext: {sysctls: [{name: a, value: b}]}\ncontainers: [{name: c}]":     "securityContext.sysctls",
-		"volumes: [{name: v, nfs: {server: s, path: /}}]\ncontainers: [{name: c}]":       "volumes[0].nfs",
-		"containers: [{name: c, readinessProbe: {grpc: {port: 1}}}]":                     "containers[0].readinessProbe.grpc",
-		"containers: [{name: c, securityContext: {runAsNonRoot: true}}]":                 "runAsNonRoot",
-		"containers: [{name: c, securityContext: {seccompProfile: {type: Unconfined}}}]": "seccompProfile",
+		"hostNetwork: true\ncontainers: [{name: c}]":                                   "hostNetwork",
+		"containers: [{name: c, lifecycle: {preStop: {exec: {command: [x]}}}}]":        "lifecycle",
+		"hostUsers: false\ncontainers: [{name: c}]":                                    "hostUsers",
+		"activeDeadlineSeconds: 5\ncontainers: [{name: c}]":                            "activeDeadlineSeconds",
+		"containers: [{name: c}, {name: d, restartPolicy: Always}]":                    "containers[1].restartPolicy",
+		"containers: [{name: c, resources: {limits: {example.org/gpu: 1}}}]":           "containers[0].resources.limits[example.org/gpu]",
+		"containers: [{name: c, securityContext: {procMount: Unmasked}}]":              "containers[0].securityContext.procMount",
+		"containers: [{name: c, securityContext: {seLinuxOptions: {user: x}}}]":        "containers[0].securityContext.seLinuxOptions",
+		"securityContext: {sysctls: [{name: a, value: b}]}\ncontainers: [{name: c}]":   "securityContext.sysctls",
+		"volumes: [{name: v, nfs: {server: s, path: /}}]\ncontainers: [{name: c}]":     "volumes[0].nfs",
+		"containers: [{name: c, readinessProbe: {grpc: {port: 1}}}]":                   "containers[0].readinessProbe.grpc",
+		"securityContext: {supplementalGroupsPolicy: Strict}\ncontainers: [{name: c}]": "securityContext.supplementalGroupsPolicy",
 	} {
 		p := podFrom(t, spec)
 		_, err := BuildSpec(&Wanted{PodWork: wire.PodWork{Pod: p}}, &p.Spec.Containers[0], 0, Frame{})

@@ -30,6 +30,10 @@ type Frame struct {
 	// end; empty for none.
 	Message string
 	Data    Data
+	// ImageUser is whom the image runs as; see Image. It is read where AsksOfImage says so.
+	ImageUser string
+	// Profiles is the node's directory of seccomp profiles.
+	Profiles string
 }
 
 // BuildSpec makes the runtime's specification of one attempt of a container.
@@ -55,7 +59,7 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 	if slices.Equal(shown, slices.Concat(command, args)) {
 		shown = nil
 	}
-	security, err := security(w.Pod, c)
+	security, err := security(w.Pod, c, f)
 	if err != nil {
 		return ContainerSpec{}, err
 	}
@@ -195,59 +199,4 @@ func shares(c *corev1.Container) uint64 {
 		milli = c.Resources.Limits.Cpu().MilliValue()
 	}
 	return uint64(max(2, milli*1024/1000))
-}
-
-func security(pod *corev1.Pod, c *corev1.Container) (Security, error) {
-	s := Security{}
-	ps, cs := pod.Spec.SecurityContext, c.SecurityContext
-	if ps == nil {
-		ps = &corev1.PodSecurityContext{}
-	}
-	if cs == nil {
-		cs = &corev1.SecurityContext{}
-	}
-	if otherProfile(ps.SeccompProfile) || otherProfile(cs.SeccompProfile) {
-		return s, errors.New("seccompProfile other than RuntimeDefault is not supported")
-	}
-	user, group := or(cs.RunAsUser, ps.RunAsUser), or(cs.RunAsGroup, ps.RunAsGroup)
-	switch {
-	case user != nil && group != nil:
-		s.User = fmt.Sprintf("%d:%d", *user, *group)
-	case user != nil:
-		s.User = strconv.FormatInt(*user, 10)
-	case group != nil:
-		return s, errors.New("runAsGroup without runAsUser is not supported")
-	}
-	if isTrue(or(cs.RunAsNonRoot, ps.RunAsNonRoot)) && (user == nil || *user == 0) {
-		return s, errors.New("runAsNonRoot needs a runAsUser that is not 0")
-	}
-	for _, g := range ps.SupplementalGroups {
-		s.Groups = append(s.Groups, strconv.FormatInt(g, 10))
-	}
-	if ps.FSGroup != nil {
-		s.Groups = append(s.Groups, strconv.FormatInt(*ps.FSGroup, 10))
-	}
-	if cs.Capabilities != nil {
-		for _, k := range cs.Capabilities.Add {
-			s.CapAdd = append(s.CapAdd, string(k))
-		}
-		for _, k := range cs.Capabilities.Drop {
-			s.CapDrop = append(s.CapDrop, string(k))
-		}
-	}
-	s.Privileged = isTrue(cs.Privileged)
-	s.ReadOnlyRoot = isTrue(cs.ReadOnlyRootFilesystem)
-	s.NoNewPrivileges = cs.AllowPrivilegeEscalation != nil && !*cs.AllowPrivilegeEscalation
-	return s, nil
-}
-
-func otherProfile(p *corev1.SeccompProfile) bool {
-	return p != nil && p.Type != corev1.SeccompProfileTypeRuntimeDefault
-}
-
-func or[T any](a, b *T) *T {
-	if a != nil {
-		return a
-	}
-	return b
 }

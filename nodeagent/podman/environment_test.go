@@ -296,30 +296,54 @@ func childrenOf(t *testing.T, pid int) (out []string) {
 	return out
 }
 
-// defaults: seen from outside, by the kernel's word.
-func defaults(t *testing.T, p *Podman, spec specMaker) {
+// security: what a container may do and as whom, its first process and what is run in
+// it alike; seen from outside, by the kernel's word.
+func security(t *testing.T, p *Podman, spec specMaker) {
+	// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, SETFCAP
+	const usual, none = "00000000800405fb", "0000000000000000"
+	profile := filepath.Join(t.TempDir(), "profile.json")
+	if err := os.WriteFile(profile, []byte(`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_ERRNO"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, tc := range map[string]struct {
 		security pod.Security
-		bounding string
+		want     map[string]string
 	}{
-		// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, SETFCAP
-		"nothing is asked for": {pod.Security{}, "00000000800405fb"},
-		"NET_RAW is added":     {pod.Security{CapAdd: []string{"NET_RAW"}}, "00000000800425fb"},
-		"all are dropped":      {pod.Security{CapDrop: []string{"ALL"}}, "0000000000000000"},
+		"nothing is asked for": {pod.Security{}, map[string]string{"CapBnd": usual, "Seccomp": "2", "NoNewPrivs": "0"}},
+		"NET_RAW is added":     {pod.Security{CapAdd: []string{"NET_RAW"}}, map[string]string{"CapBnd": "00000000800425fb", "CapEff": "00000000800425fb"}},
+		"all are dropped":      {pod.Security{CapDrop: []string{"ALL"}}, map[string]string{"CapBnd": none, "CapEff": none}},
+		"all but one":          {pod.Security{CapDrop: []string{"ALL"}, CapAdd: []string{"CHOWN"}}, map[string]string{"CapBnd": "0000000000000001"}},
+		"another user":         {pod.Security{User: "1000:2000", Groups: []string{"3000"}}, map[string]string{"Uid": "1000 1000 1000 1000", "Gid": "2000 2000 2000 2000", "Groups": "2000 3000", "CapEff": none}},
+		"a user alone":         {pod.Security{User: "1000"}, map[string]string{"Uid": "1000 1000 1000 1000", "Gid": "0 0 0 0"}},
+		"no new privileges":    {pod.Security{NoNewPrivileges: true}, map[string]string{"NoNewPrivs": "1"}},
+		"unconfined":           {pod.Security{Seccomp: pod.Unconfined}, map[string]string{"Seccomp": "0", "CapBnd": usual}},
+		"a profile of its own": {pod.Security{Seccomp: profile}, map[string]string{"Seccomp": "2"}},
+		"privileged":           {pod.Security{Privileged: true}, map[string]string{"Seccomp": "0", "CapBnd": statusOf(t, os.Getpid(), "CapBnd")}},
+		"as little as can be": {pod.Security{User: "1000:1000", NoNewPrivileges: true, ReadOnlyRoot: true, CapDrop: []string{"ALL"}},
+			map[string]string{"Uid": "1000 1000 1000 1000", "CapBnd": none, "NoNewPrivs": "1", "Seccomp": "2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := spec("defaults", "stay")
+			s := spec("security", "stay")
 			s.Security = tc.security
 			id := launch(t, p, s)
 			h, err := p.hold(t.Context(), id)
 			if err != nil || h == nil {
 				t.Fatalf("hold: %v, %v", h, err)
 			}
-			if got := statusOf(t, h.pid, "CapBnd"); got != tc.bounding {
-				t.Errorf("capabilities: got %s, want %s", got, tc.bounding)
+			r, err := p.Exec(t.Context(), id, []string{"/program", "cat", "/proc/self/status"}, commands)
+			if err != nil || r.Code != 0 {
+				t.Fatalf("exec: %+v, %v", r, err)
 			}
-			if filter := "2"; seccompWorks() && statusOf(t, h.pid, "Seccomp") != filter {
-				t.Errorf("seccomp: got %s, want %s: a filter", statusOf(t, h.pid, "Seccomp"), filter)
+			for key, want := range tc.want {
+				if key == "Seccomp" && !seccompWorks() {
+					continue
+				}
+				if got := statusOf(t, h.pid, key); got != want {
+					t.Errorf("%s: got %q, want %q", key, got, want)
+				}
+				if got := fieldOf(r.Output, key); got != want {
+					t.Errorf("%s of a command in it: got %q, want %q", key, got, want)
+				}
 			}
 			wantExec(t, p, id, "0\t2147483647\n", "/program", "cat", "/proc/sys/net/ipv4/ping_group_range")
 		})
@@ -332,9 +356,14 @@ func statusOf(t *testing.T, pid int, key string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(data)) {
+	return fieldOf(string(data), key)
+}
+
+// fieldOf is a line of a process' status, its words one blank apart.
+func fieldOf(status, key string) string {
+	for line := range strings.Lines(status) {
 		if k, v, _ := strings.Cut(line, ":"); k == key {
-			return strings.TrimSpace(v)
+			return strings.Join(strings.Fields(v), " ")
 		}
 	}
 	return ""

@@ -276,8 +276,9 @@ func (p *Podman) generate(s pod.ContainerSpec) *specgen.SpecGenerator {
 	gen.Privileged = s.Security.Privileged
 	gen.ReadOnlyFilesystem = s.Security.ReadOnlyRoot
 	gen.NoNewPrivileges = s.Security.NoNewPrivileges
+	gen.SeccompProfilePath = s.Security.Seccomp
 	if !seccompWorks() {
-		gen.SeccompProfilePath = "unconfined"
+		gen.SeccompProfilePath = pod.Unconfined
 	}
 	return gen
 }
@@ -444,7 +445,7 @@ func (p *Podman) Image(ctx context.Context, ref string) (pod.Image, error) {
 	if r.ImageData == nil {
 		return pod.Image{}, fmt.Errorf("%w: it says nothing of image %s", p.cfg.Unavailable, ref)
 	}
-	return pod.Image{ID: imageID(r.ID), Names: append(r.RepoTags, r.RepoDigests...), Bytes: r.Size}, nil
+	return pod.Image{ID: imageID(r.ID), Names: append(r.RepoTags, r.RepoDigests...), Bytes: r.Size, User: r.User}, nil
 }
 
 // Images implements nodeagent.Runtime.

@@ -44,7 +44,7 @@ func TestPodman(t *testing.T) {
 	t.Run("a program named by a secret", func(t *testing.T) { secretProgram(t, p, spec) })
 	t.Run("an earlier version's containers", func(t *testing.T) { earlierVersion(t, p, spec) })
 	t.Run("commands end whole", func(t *testing.T) { commandsEndWhole(t, p, spec) })
-	t.Run("what a container may do by default", func(t *testing.T) { defaults(t, p, spec) })
+	t.Run("what a container may do, and as whom", func(t *testing.T) { security(t, p, spec) })
 	t.Run("nothing is left of a container whose conmon died", func(t *testing.T) { orphanLeavesNothing(t, p, spec) })
 	t.Run("release removes cgroups", func(t *testing.T) { release(t, p, spec) })
 	t.Run("an additional store", func(t *testing.T) { additionalStore(t, p) })

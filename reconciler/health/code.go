@@ -26,7 +26,7 @@ const (
 	Unknown             Code = "Unknown"             // Podman does not know what its container does
 	ConmonDied          Code = "ConmonDied"          // nobody watches the container any more
 	OOMKilled           Code = "OOMKilled"           // out of memory
-	ConfigMissing       Code = "ConfigMissing"       // a ConfigMap or Secret lacks a key, or it cannot be used
+	ConfigMissing       Code = "ConfigMissing"       // a key is not there, or what a container asks for cannot be
 	ReferenceMissing    Code = "ReferenceMissing"    // a ConfigMap or Secret is not there
 	NodeFailing         Code = "NodeFailing"         // the node cannot start the container, and the container is not why
 	ImagePull           Code = "ImagePull"           // the registry has no such image
@@ -111,7 +111,7 @@ var rules = []Rule{
 	{Unknown, Operator, NoFault, "look at the container on its node: Podman has lost it"},
 	{ConmonDied, Operator, NoFault, "find out what killed conmon on the node; the container is replaced by itself"},
 	{OOMKilled, Developer, Revision, "raise the memory limit, or make the program need less, and commit"},
-	{ConfigMissing, Developer, Revision, "add what is missing to the tree and commit"},
+	{ConfigMissing, Developer, Revision, "add or correct what the message names, and commit"},
 	{ReferenceMissing, Developer, Cluster, "commit it to this source or another; the pods that wait for it start then by themselves"},
 	{NodeFailing, Operator, Cluster, "repair the node: the message says what it lacks, `fairlead doctor` there may say more; the start is tried again by itself"},
 	{ImagePull, Developer, Revision, "push the image, or name one that exists and commit"},

@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,6 +66,7 @@ func testContainersAreMade(t *testing.T) {
 	if out, err := w.push(t, "a service more", "-o", "e2e"); err != nil {
 		t.Fatalf("push: %v\n%s", err, out)
 	}
+	c.seeRestricted(t)
 	agent := look(c.daemon(t, serving.Spec.NodeName+"/agent"))
 	agent.kill(t)
 	eventually(t, madeTimeout, "another agent has the node", func() (bool, string) {
@@ -85,6 +88,40 @@ func testContainersAreMade(t *testing.T) {
 	w.write(t, map[string]string{"made/pods.yaml": "", "made/last.yaml": "", "made/later.yaml": "", "made/services.yaml": ""})
 	w.pushHealthy(t, "none of them\n\nFairlead-Allow-Prune: 100")
 	c.awaitRest(t)
+}
+
+// seeRestricted looks from outside at a pod that passes the strictest level: whom it runs
+// as, what it may, and whose its volumes are.
+func (c *cluster) seeRestricted(t *testing.T) {
+	t.Helper()
+	var pods []*corev1.Pod
+	eventually(t, madeTimeout, "the restricted pod is ready", func() (bool, string) {
+		pods = c.pods(t, "made", "app", "restricted")
+		return len(pods) == 1 && ready(pods[0]), describe(pods)
+	})
+	pid := c.process(t, pods[0])
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{
+		"Uid": "1000 1000 1000 1000", "Gid": "3000 3000 3000 3000", "Groups": "2000 3000 4000", "NoNewPrivs": "1", "CapBnd": "0000000000000000",
+	} {
+		_, after, _ := strings.Cut(string(status), "\n"+key+":")
+		line, _, _ := strings.Cut(after, "\n")
+		if got := strings.Join(strings.Fields(line), " "); got != want {
+			t.Errorf("%s of a restricted pod: %q, want %q", key, got, want)
+		}
+	}
+	for path, perm := range map[string]os.FileMode{"data": 0o777, "key/k": 0o440} {
+		info, err := os.Stat(fmt.Sprintf("/proc/%d/root/%s", pid, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gid := info.Sys().(*syscall.Stat_t).Gid; gid != 2000 || info.Mode().Perm() != perm {
+			t.Errorf("/%s: mode %s of group %d, want %s of group 2000", path, info.Mode(), gid, perm)
+		}
+	}
 }
 
 func unquoted(t *testing.T, quoted []string) map[string]string {
@@ -147,6 +184,21 @@ spec:
     ports: [{name: web, containerPort: 8080}]
     readinessProbe:
       httpGet: {path: /moved, port: web, httpHeaders: [{name: User-Agent, value: e2e}, {name: Host, value: witness.example}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: restricted, namespace: made, labels: {app: restricted}}
+spec:
+  terminationGracePeriodSeconds: 1
+  securityContext: {runAsNonRoot: true, runAsUser: 1000, runAsGroup: 3000, fsGroup: 2000, supplementalGroups: [4000], seccompProfile: {type: RuntimeDefault}}
+  volumes: [{name: data, emptyDir: {}}, {name: key, secret: {secretName: latin, defaultMode: 0400}}]
+  containers:
+  - name: c
+    image: %[1]s
+    imagePullPolicy: Never
+    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+    volumeMounts: [{name: data, mountPath: /data}, {name: key, mountPath: /key}]
+    readinessProbe: {httpGet: {path: /, port: 8080}}
 ---
 apiVersion: v1
 kind: Pod
