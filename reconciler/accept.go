@@ -69,7 +69,7 @@ func accept(c *control.Context, cand Candidate) {
 	next.Status.Applied = ref
 	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes, false)
 	completed(c, next, len(changes))
-	tell(c, next, metav1.ConditionTrue, "Applied", "commit "+short(ref.Commit)+" is applied")
+	tell(c, next, metav1.ConditionTrue, "Applied", "commit "+ref.Commit.Short()+" is applied")
 	c.Tx.Put(next)
 	c.Tx.Put(rev)
 	settle.Apply(c, changes)
@@ -103,13 +103,13 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	why := phaseReason(failed)
 	changes, diags := settle.DifferenceBack(c.Tx, cand.Source, cand.Objects)
 	if bad := slices.Concat(cand.Diagnostics, diags); bad.HasErrors() {
-		hold(c, next, state.Edit(failed), schema.ReasonNoWayBack, fmt.Sprintf("%s; going back to %s is not possible: %s", why, short(to.Spec.Commit), firstError(bad)))
+		hold(c, next, state.Edit(failed), schema.ReasonNoWayBack, fmt.Sprintf("%s; going back to %s is not possible: %s", why, to.Spec.Commit.Short(), firstError(bad)))
 		return
 	}
 	gone := state.Edit(failed)
 	gone.Status.Quarantined = true
 	gone.Status.RolledBackTo = to.Spec.Commit
-	gone.Enter(schema.PhaseRolledBack, c.Stamp(), "went back to "+short(to.Spec.Commit)+": "+why)
+	gone.Enter(schema.PhaseRolledBack, c.Stamp(), "went back to "+to.Spec.Commit.Short()+": "+why)
 	c.Tx.Put(gone)
 	control.Event(c, gone, "Warning", string(schema.PhaseRolledBack), phaseReason(gone))
 	back := state.Edit(to)
@@ -131,10 +131,10 @@ func wentBack(r state.Reader, src *schema.Source, failed, to *schema.Revision) s
 	why := phaseReason(failed)
 	asked, ok := health.Asked(r, src)
 	if !ok || asked.Name == failed.Name {
-		return fmt.Sprintf("Git asks for %s, which failed (%s); %s runs", short(failed.Spec.Commit), why, short(to.Spec.Commit))
+		return fmt.Sprintf("Git asks for %s, which failed (%s); %s runs", failed.Spec.Commit.Short(), why, to.Spec.Commit.Short())
 	}
 	return fmt.Sprintf("Git asks for %s, which is %s (%s); %s, which was applied, failed (%s); %s runs",
-		short(asked.Spec.Commit), asked.Status.Phase, phaseReason(asked), short(failed.Spec.Commit), why, short(to.Spec.Commit))
+		asked.Spec.Commit.Short(), asked.Status.Phase, phaseReason(asked), failed.Spec.Commit.Short(), why, to.Spec.Commit.Short())
 }
 
 func phaseReason(rev *schema.Revision) string {
@@ -173,7 +173,7 @@ func newRevision(c *control.Context, cand Candidate) *schema.Revision {
 
 // supersede ends what is still under way of the source's other revisions, except for
 // the commit that is spared: what runs is judged until another one is applied.
-func supersede(c *control.Context, by *schema.Revision, spared string) {
+func supersede(c *control.Context, by *schema.Revision, spared schema.Commit) {
 	for rev := range state.By[*schema.Revision](c.Tx, state.RevisionsBySource, by.Spec.Source) {
 		switch rev.Status.Phase {
 		case schema.PhaseRollingOut, schema.PhaseStalled, schema.PhaseHeld:
@@ -192,7 +192,7 @@ func supersede(c *control.Context, by *schema.Revision, spared string) {
 
 // forgetRevisions drops the oldest revisions, but never the one that is applied from
 // now on nor the one to go back to from it. The source is as it was until now.
-func forgetRevisions(c *control.Context, src *schema.Source, applied string) {
+func forgetRevisions(c *control.Context, src *schema.Source, applied schema.Commit) {
 	revs := slices.Collect(state.By[*schema.Revision](c.Tx, state.RevisionsBySource, src.Name))
 	over := len(revs) - KeptRevisions
 	if over <= 0 {
@@ -239,8 +239,6 @@ func firstError(ds schema.Diagnostics) string {
 	}
 	return ""
 }
-
-func short(commit string) string { return commit[:min(12, len(commit))] }
 
 // setCondition keeps the transition time where the status did not change, and of the
 // message what can be kept.

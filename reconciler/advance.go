@@ -11,7 +11,7 @@ import (
 )
 
 // do carries a step out.
-func (f *Follower) do(ctx context.Context, src *schema.Source, git Git, step follow.Step, pusher func(commit string) string) error {
+func (f *Follower) do(ctx context.Context, src *schema.Source, git Git, step follow.Step, pusher func(commit schema.Commit) string) error {
 	if step.Open != "" {
 		if err := f.open(ctx, src, git, step.Open); err != nil {
 			return fmt.Errorf("open the secrets of %s: %w", src.Name, err)
@@ -27,14 +27,14 @@ func (f *Follower) do(ctx context.Context, src *schema.Source, git Git, step fol
 	}
 	if step.GoBack != "" {
 		if err := f.goBack(ctx, src, git, step.GoBack); err != nil {
-			return fmt.Errorf("go back to commit %s: %w", schema.ShortCommit(step.GoBack), err)
+			return fmt.Errorf("go back to commit %s: %w", step.GoBack.Short(), err)
 		}
 	}
 	return nil
 }
 
 // advance hands a commit to the loop.
-func (f *Follower) advance(ctx context.Context, src *schema.Source, git Git, step follow.Step, pusher func(commit string) string) error {
+func (f *Follower) advance(ctx context.Context, src *schema.Source, git Git, step follow.Step, pusher func(commit schema.Commit) string) error {
 	overrides := step.Overrides
 	if step.Judge == src.Status.Desired.Commit { // again: what it lifted then, it lifts
 		seen, err := follow.Ways(git, known(src), step.Judge)
@@ -59,7 +59,7 @@ func (f *Follower) advance(ctx context.Context, src *schema.Source, git Git, ste
 
 // restore hands what is applied to the loop again where records of the cluster
 // could not be read.
-func (f *Follower) restore(ctx context.Context, src *schema.Source, git Git, commit string) error {
+func (f *Follower) restore(ctx context.Context, src *schema.Source, git Git, commit schema.Commit) error {
 	cand, err := f.judgeAt(ctx, src, git, commit, schema.Overrides{})
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (f *Follower) restore(ctx context.Context, src *schema.Source, git Git, com
 }
 
 // goBack hands the last healthy revision to the loop when the applied one failed.
-func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git, commit string) error {
+func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git, commit schema.Commit) error {
 	failed, to := settle.GoesBackTo(f.Feed.Snapshot(), src)
 	if failed == nil || to.Spec.Commit != commit {
 		return nil // it has changed meanwhile: the next look decides

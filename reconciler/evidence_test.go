@@ -34,7 +34,7 @@ func (c *cluster) crashes(tags ...string) {
 }
 
 // told is the evidence of a commit's revision, "workload: how it ended: last line".
-func (c *cluster) evidence(commit string) (out []string) {
+func (c *cluster) evidence(commit schema.Commit) (out []string) {
 	c.t.Helper()
 	for _, e := range c.revision(commit).Status.Evidence {
 		last := ""

@@ -16,7 +16,7 @@ import (
 // whether it is new. pusher tells who pushed a commit, "" where that is not known. The
 // error is a *follow.Trouble where people have to do something about the repository.
 // A source has one look at a time.
-func (f *Follower) Look(ctx context.Context, source string, open func(context.Context) (Remote, error), pusher func(commit string) string) (word SourceTrouble, said bool, err error) {
+func (f *Follower) Look(ctx context.Context, source string, open func(context.Context) (Remote, error), pusher func(commit schema.Commit) string) (word SourceTrouble, said bool, err error) {
 	// What is due for what runs does not wait for a remote: see Stay.
 	remote, tip, err := reach(ctx, open)
 	if ctx.Err() != nil {
@@ -31,7 +31,7 @@ func (f *Follower) Look(ctx context.Context, source string, open func(context.Co
 	if !ok {
 		return SourceTrouble{}, false, nil // it is going: the feed says so presently
 	}
-	observed := ""
+	var observed schema.Commit
 	if remote != nil {
 		observed, err = f.bring(ctx, src, remote, tip, err, pusher)
 	}
@@ -52,7 +52,7 @@ func (f *Follower) Look(ctx context.Context, source string, open func(context.Co
 }
 
 // reach asks where the branch is; no repository where it cannot be opened.
-func reach(ctx context.Context, open func(context.Context) (Remote, error)) (Remote, string, error) {
+func reach(ctx context.Context, open func(context.Context) (Remote, error)) (Remote, schema.Commit, error) {
 	remote, err := open(ctx)
 	if err != nil {
 		return nil, "", err
@@ -63,7 +63,7 @@ func reach(ctx context.Context, open func(context.Context) (Remote, error)) (Rem
 
 // bring decides what follows from where the branch is, unless unread says why that is
 // not known, and does it; it returns the commit that the branch is at.
-func (f *Follower) bring(ctx context.Context, src *schema.Source, remote Remote, tip string, unread error, pusher func(commit string) string) (observed string, err error) {
+func (f *Follower) bring(ctx context.Context, src *schema.Source, remote Remote, tip schema.Commit, unread error, pusher func(commit schema.Commit) string) (observed schema.Commit, err error) {
 	k := f.known(src)
 	seen := follow.Seen{}
 	if unread != nil {

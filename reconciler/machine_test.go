@@ -156,13 +156,13 @@ func (c *cluster) podStatus(pod *corev1.Pod, node int) corev1.PodStatus {
 }
 
 // shop is the example's tree with every image at version, changed by edit.
-func shop(t *testing.T, commit, version string, edit func([]*schema.Desired) []*schema.Desired) reconciler.Candidate {
+func shop(t *testing.T, commit schema.Commit, version string, edit func([]*schema.Desired) []*schema.Desired) reconciler.Candidate {
 	t.Helper()
 	tree, err := load.Directory("../examples/shop")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree.Commit = schema.Commit{Hash: commit, Subject: version, Author: "A <a@example.org>"}
+	tree.Commit = schema.CommitObject{Hash: commit, Subject: version, Author: "A <a@example.org>"}
 	for i := range tree.Files {
 		open := tree.Files[i].Open
 		tree.Files[i].Open = func() ([]byte, error) {
@@ -178,10 +178,10 @@ func shop(t *testing.T, commit, version string, edit func([]*schema.Desired) []*
 	if edit != nil {
 		r.Objects = edit(r.Objects)
 	}
-	return reconciler.Candidate{Source: "main", Commit: tree.Commit, Tree: "tree-" + commit, Objects: r.Objects}
+	return reconciler.Candidate{Source: "main", Commit: tree.Commit, Tree: "tree-" + string(commit), Objects: r.Objects}
 }
 
-func commitHash(n int) string { return fmt.Sprintf("%d%039d", n, 0) }
+func commitHash(n int) schema.Commit { return schema.Commit(fmt.Sprintf("%d%039d", n, 0)) }
 
 // push plans a candidate on the cluster as it is and applies it.
 func (c *cluster) push(cand reconciler.Candidate) *plan.Plan {
@@ -192,7 +192,7 @@ func (c *cluster) push(cand reconciler.Candidate) *plan.Plan {
 }
 
 // untilPhase steps until the commit's revision is in a phase.
-func (c *cluster) untilPhase(commit string, phase schema.Phase) {
+func (c *cluster) untilPhase(commit schema.Commit, phase schema.Phase) {
 	c.t.Helper()
 	for range 1000 {
 		if c.revision(commit).Status.Phase == phase {
@@ -217,7 +217,7 @@ func (c *cluster) placed() []string {
 	return out
 }
 
-func (c *cluster) revision(commit string) *schema.Revision {
+func (c *cluster) revision(commit schema.Commit) *schema.Revision {
 	c.t.Helper()
 	rev, ok := state.Get[*schema.Revision](c.machine.Snapshot(), "", schema.RevisionName("main", commit))
 	if !ok {
@@ -680,7 +680,7 @@ func TestFailedTreeIsHeldUntilACommitRetriesIt(t *testing.T) {
 	c := failing(t)
 	c.goBack(shop(t, commitHash(1), "v1", nil))
 	same := shop(t, commitHash(3), "v2", nil)
-	same.Tree = "tree-" + commitHash(2)
+	same.Tree = "tree-" + string(commitHash(2))
 	if p := c.push(same); p.Verdict != plan.Held || !strings.Contains(p.Summary(), "Fairlead-Retry") {
 		t.Errorf("the failed tree again: %s", p.Summary())
 	}

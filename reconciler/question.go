@@ -110,7 +110,7 @@ func (f *Follower) against(ctx context.Context, r state.Reader, q Question) (*pl
 
 // findCommit resolves what a user calls a revision: first among those that the
 // cluster knows, then as a whole commit hash, then as a branch.
-func findCommit(r state.Reader, q Question) (string, error) {
+func findCommit(r state.Reader, q Question) (schema.Commit, error) {
 	switch found := health.FindRevisions(slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, q.Source)), q.Against); len(found) {
 	case 0:
 	case 1:
@@ -118,14 +118,14 @@ func findCommit(r state.Reader, q Question) (string, error) {
 	default:
 		var commits []string
 		for _, rev := range found {
-			commits = append(commits, rev.Spec.Commit)
+			commits = append(commits, string(rev.Spec.Commit))
 		}
 		return "", fmt.Errorf("%w: %q is more than one revision: %s", ErrBadQuestion, q.Against, strings.Join(slices.Sorted(slices.Values(commits)), ", "))
 	}
 	if commit, ok, err := q.Git.Branch(q.Against); err == nil && ok {
 		return commit, nil
 	}
-	if c, err := q.Git.Commit(q.Against); err == nil {
+	if c, err := q.Git.Commit(schema.Commit(q.Against)); err == nil {
 		return c.Hash, nil
 	}
 	return "", fmt.Errorf("%w: source %s has no revision, branch or commit %q: see `fairlead history`", ErrBadQuestion, q.Source, q.Against)

@@ -29,7 +29,7 @@ type Input interface{ input() }
 // record why not.
 type Candidate struct {
 	Source  string
-	Commit  schema.Commit
+	Commit  schema.CommitObject
 	Tree    string // hash of the tree below the source's path
 	Pusher  string
 	Objects []*schema.Desired // Secrets sealed

@@ -355,7 +355,7 @@ func TestRecoveryWithoutWhatCannotBeRead(t *testing.T) {
 	}
 }
 
-func revisionIn(t *testing.T, s *state.Snapshot, commit string) *schema.Revision {
+func revisionIn(t *testing.T, s *state.Snapshot, commit schema.Commit) *schema.Revision {
 	t.Helper()
 	rev, ok := state.Get[*schema.Revision](s, "", schema.RevisionName("main", commit))
 	if !ok {

@@ -12,9 +12,9 @@ type Git interface {
 	follow.History
 	// Branch is the commit that a branch points at; ok is false where there is no such
 	// branch.
-	Branch(name string) (commit string, ok bool, err error)
+	Branch(name string) (commit schema.Commit, ok bool, err error)
 	// Tree lists the files below path at a commit.
-	Tree(commit, path string) (schema.Tree, error)
+	Tree(commit schema.Commit, path string) (schema.Tree, error)
 }
 
 // Remote is a source's repository: anything that has commits in an order and trees in
@@ -23,5 +23,5 @@ type Remote interface {
 	Git
 	// Tip asks where the branch is and makes its commits readable; "" where there is no
 	// such branch. A *follow.Trouble says why it cannot be told.
-	Tip(ctx context.Context) (string, error)
+	Tip(ctx context.Context) (schema.Commit, error)
 }

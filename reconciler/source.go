@@ -128,7 +128,7 @@ func foreignNamespaces(r state.Reader, source string) []string {
 // JudgeCommit is Judge of a commit in a repository, at the source's path. A
 // candidate that may go ahead is remembered: when its commit becomes the
 // branch's tip, what was planned here is what the loop gets.
-func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, commit string, doing Doing) (Candidate, error) {
+func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, commit schema.Commit, doing Doing) (Candidate, error) {
 	doing.tell("reading the commits")
 	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
 	if !ok {
@@ -159,7 +159,7 @@ func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, comm
 }
 
 // judgeAt is Judge of the tree of a commit; a *follow.Trouble says that it cannot be read.
-func (f *Follower) judgeAt(ctx context.Context, src *schema.Source, git Git, commit string, overrides schema.Overrides) (Candidate, error) {
+func (f *Follower) judgeAt(ctx context.Context, src *schema.Source, git Git, commit schema.Commit, overrides schema.Overrides) (Candidate, error) {
 	tree, err := git.Tree(commit, src.Spec.Path)
 	if err != nil {
 		return Candidate{}, follow.Unread(err, follow.TreeRefused, commit)
@@ -168,7 +168,7 @@ func (f *Follower) judgeAt(ctx context.Context, src *schema.Source, git Git, com
 }
 
 // candidate is the commit as it was judged last, or judged now.
-func (f *Follower) candidate(ctx context.Context, src *schema.Source, git Git, commit string, overrides schema.Overrides) (Candidate, error) {
+func (f *Follower) candidate(ctx context.Context, src *schema.Source, git Git, commit schema.Commit, overrides schema.Overrides) (Candidate, error) {
 	f.mu.Lock()
 	cand, ok := f.judged[src.Name]
 	delete(f.judged, src.Name)

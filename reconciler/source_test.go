@@ -35,8 +35,8 @@ type followed struct {
 
 // repository is the trees of a source by commit; the last one is its branch's tip.
 type repository struct {
-	trees map[string]string
-	tip   string
+	trees map[schema.Commit]string
+	tip   schema.Commit
 }
 
 func newFollowed(t *testing.T, configured ...schema.Source) *followed {
@@ -81,10 +81,10 @@ func (f *followed) Post(_ context.Context, in reconciler.Input) error {
 }
 
 // commit adds a commit to a source's branch; its number is its hash.
-func (f *followed) commit(source string, n int, text string) string {
+func (f *followed) commit(source string, n int, text string) schema.Commit {
 	repo, ok := f.repos[source]
 	if !ok {
-		repo.trees = map[string]string{}
+		repo.trees = map[schema.Commit]string{}
 	}
 	repo.tip = commitHash(n)
 	repo.trees[repo.tip] = text
@@ -110,30 +110,34 @@ func opened(r reconciler.Remote) func(context.Context) (reconciler.Remote, error
 	return func(context.Context) (reconciler.Remote, error) { return r, nil }
 }
 
-func (r repository) Tip(context.Context) (string, error) { return r.tip, nil }
+func (r repository) Tip(context.Context) (schema.Commit, error) { return r.tip, nil }
 
-func (r repository) Commit(hash string) (schema.Commit, error) {
+func (r repository) Commit(hash schema.Commit) (schema.CommitObject, error) {
 	if _, ok := r.trees[hash]; !ok {
-		return schema.Commit{}, fmt.Errorf("no commit %s", hash)
+		return schema.CommitObject{}, fmt.Errorf("no commit %s", hash)
 	}
-	return schema.Commit{Hash: hash}, nil
+	return schema.CommitObject{Hash: hash}, nil
 }
 
-func (r repository) Tree(commit, _ string) (schema.Tree, error) {
+func (r repository) Tree(commit schema.Commit, _ string) (schema.Tree, error) {
 	text := r.trees[commit]
-	blob := &schema.Blob{Hash: "blob-" + commit, Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
-	return schema.Tree{Commit: schema.Commit{Hash: commit}, Hash: "tree-" + commit, Files: []schema.File{{Path: "all.yaml", Blob: blob}}}, nil
+	blob := &schema.Blob{Hash: "blob-" + string(commit), Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
+	return schema.Tree{Commit: schema.CommitObject{Hash: commit}, Hash: "tree-" + string(commit), Files: []schema.File{{Path: "all.yaml", Blob: blob}}}, nil
 }
 
-func (r repository) Branch(name string) (string, bool, error) {
+func (r repository) Branch(name string) (schema.Commit, bool, error) {
 	return r.tip, name == "main" && r.tip != "", nil
 }
 
-func (repository) IsAncestor(_, _ string) (bool, error) { return true, nil }
+func (repository) IsAncestor(_, _ schema.Commit) (bool, error) { return true, nil }
 
-func (repository) CommitsBetween(_, _ string, _ int) ([]schema.Commit, error) { return nil, nil }
+func (repository) CommitsBetween(_, _ schema.Commit, _ int) ([]schema.CommitObject, error) {
+	return nil, nil
+}
 
-func (repository) TreeHash(commit, _ string) (string, error) { return "tree-" + commit, nil }
+func (repository) TreeHash(commit schema.Commit, _ string) (string, error) {
+	return "tree-" + string(commit), nil
+}
 
 func (f *followed) source(name string) *schema.Source {
 	src, _ := state.Get[*schema.Source](f.machine.Snapshot(), "", name)
@@ -153,7 +157,7 @@ func secretOf(name, value string) string {
 }
 
 // asked is the plan of a tree that a reader sends, as JSON.
-func (f *followed) asked(text, against string) string {
+func (f *followed) asked(text string, against string) string {
 	f.t.Helper()
 	blob := &schema.Blob{Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
 	p, err := f.Answer(f.t.Context(), reconciler.Question{Source: "main", Against: against, Git: f.repos["main"], Tree: &schema.Tree{Files: []schema.File{{Path: "all.yaml", Blob: blob}}}})
@@ -173,7 +177,7 @@ func TestReadersCannotTestGuesses(t *testing.T) {
 	f := newFollowed(t, own("main", schema.SourceSpec{}))
 	f.push("main", 1, secretOf("old", "rosebud")+"---\n"+secretOf("s", "rosebud"))
 	f.push("main", 2, secretOf("s", "sesame")+"immutable: true\n")
-	for name, against := range map[string]string{"what runs": "", "another revision": commitHash(1)} {
+	for name, against := range map[string]string{"what runs": "", "another revision": string(commitHash(1))} {
 		for _, tree := range []func(guess string) string{
 			func(guess string) string { return secretOf("s", guess) + "immutable: true\n" },
 			func(guess string) string { return secretOf("s", guess) },
@@ -206,7 +210,7 @@ func TestReadersAreNotToldThatAValueChanged(t *testing.T) {
 		f := newFollowed(t, own("main", schema.SourceSpec{}))
 		f.push("main", 1, secretOf("s", before))
 		f.push("main", 2, secretOf("s", "sesame")+"---\n"+aNamespace)
-		answers[f.asked(secretOf("s", "guess"), commitHash(1))] = true
+		answers[f.asked(secretOf("s", "guess"), string(commitHash(1)))] = true
 	}
 	if len(answers) != 1 {
 		t.Errorf("where the value changed the answer is another: %q", slices.Sorted(maps.Keys(answers)))
@@ -241,7 +245,7 @@ func TestPushersSeeWhatChanges(t *testing.T) {
 	f := newFollowed(t, own("main", schema.SourceSpec{}))
 	f.push("main", 1, secretOf("s", "sesame"))
 	for n, value := range map[int]string{2: "sesame", 3: "another"} {
-		cand, err := f.JudgeCommit(t.Context(), "main", repository{trees: map[string]string{commitHash(n): secretOf("s", value)}}, commitHash(n), nil)
+		cand, err := f.JudgeCommit(t.Context(), "main", repository{trees: map[schema.Commit]string{commitHash(n): secretOf("s", value)}}, commitHash(n), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -397,7 +401,7 @@ func TestRightsOfSourcesWithoutParent(t *testing.T) {
 // refusing is a repository whose entries a later version refuses.
 type refusing struct{ repository }
 
-func (r refusing) Tree(commit, path string) (schema.Tree, error) {
+func (r refusing) Tree(commit schema.Commit, path string) (schema.Tree, error) {
 	tree, err := r.repository.Tree(commit, path)
 	tree.Faults = schema.Diagnostics{{Position: schema.Position{Path: "."}, Severity: schema.Error, Message: "an entry that is refused today"}}
 	return tree, err
@@ -443,7 +447,7 @@ type distant struct {
 	answer chan struct{}
 }
 
-func (d distant) Tip(ctx context.Context) (string, error) {
+func (d distant) Tip(ctx context.Context) (schema.Commit, error) {
 	close(d.asked)
 	<-d.answer
 	return d.tip, nil

@@ -17,7 +17,7 @@ import (
 )
 
 // standing is a revision's two words.
-func (c *cluster) standing(commit string) string {
+func (c *cluster) standing(commit schema.Commit) string {
 	c.t.Helper()
 	rev, word := c.revision(commit), func(s *schema.Standing) string {
 		if s == nil {
@@ -34,7 +34,7 @@ func (c *cluster) pass(d time.Duration) {
 	}
 }
 
-func (c *cluster) expect(commit, want string) {
+func (c *cluster) expect(commit schema.Commit, want string) {
 	c.t.Helper()
 	if got := c.standing(commit); got != want {
 		rev := c.revision(commit)
@@ -167,7 +167,7 @@ func TestDrift(t *testing.T) {
 	bare := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "job"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "localhost/job:v1", ReadinessProbe: &corev1.Probe{}}}}}
 	schema.SetOrigin(bare, schema.Origin{Source: "main", Path: "job.yaml", Line: 1, Commit: commitHash(1)})
 	d := &schema.Desired{Object: bare, Position: schema.Position{Path: "job.yaml", Line: 1}, Locate: func(string) schema.Position { return schema.Position{} }}
-	c.push(reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: commitHash(1)}, Tree: "t", Objects: []*schema.Desired{d}})
+	c.push(reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: commitHash(1)}, Tree: "t", Objects: []*schema.Desired{d}})
 	c.expect(commitHash(1), "Synced Healthy")
 	live, _ := state.Get[*corev1.Pod](c.machine.Snapshot(), "default", "job")
 	all := c.nodes
@@ -195,7 +195,7 @@ func TestWhatRanWellIsKept(t *testing.T) {
 	bad := shop(t, commitHash(2), "v2", nil)
 	bad.Diagnostics = schema.Diagnostics{{Position: schema.Position{Path: "api.yaml", Line: 3, Column: 1}, Severity: schema.Error, Message: "bad"}}
 	for i := range reconciler.KeptRevisions + 5 {
-		bad.Commit.Hash = fmt.Sprintf("2%011d%028d", i, 0)
+		bad.Commit.Hash = schema.Commit(fmt.Sprintf("2%011d%028d", i, 0))
 		c.step(bad)
 	}
 	c.broken = ofTag("v3")

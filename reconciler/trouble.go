@@ -17,7 +17,7 @@ type SourceTrouble struct {
 	Reason  string // of schema.ConditionFetched, "" when all is well
 	Message string // for a person, the same for the same trouble
 	// Observed is the commit the repository is at, "" when that is not known.
-	Observed string
+	Observed schema.Commit
 }
 
 func (SourceTrouble) input() {}

@@ -17,15 +17,15 @@ import (
 // oneRepo is a repository whose branch is at one commit.
 type oneRepo struct {
 	repository
-	commit string
+	commit schema.Commit
 }
 
-func (r oneRepo) Tip(context.Context) (string, error) { return r.commit, nil }
-func (r oneRepo) Commit(hash string) (schema.Commit, error) {
-	return schema.Commit{Hash: hash}, nil
+func (r oneRepo) Tip(context.Context) (schema.Commit, error) { return r.commit, nil }
+func (r oneRepo) Commit(hash schema.Commit) (schema.CommitObject, error) {
+	return schema.CommitObject{Hash: hash}, nil
 }
-func (r oneRepo) Tree(commit, _ string) (schema.Tree, error) {
-	return schema.Tree{Commit: schema.Commit{Hash: commit}, Hash: "tree-" + commit}, nil
+func (r oneRepo) Tree(commit schema.Commit, _ string) (schema.Tree, error) {
+	return schema.Tree{Commit: schema.CommitObject{Hash: commit}, Hash: "tree-" + string(commit)}, nil
 }
 
 // instantRounds has each input durable at once.
@@ -64,7 +64,7 @@ func manySources(t *testing.T, hostile int, read func(ctx context.Context, sourc
 	for i := range hostile {
 		objects = append(objects, &schema.Desired{Object: named(schema.Source{Spec: schema.DefaultSourceSpec(schema.SourceSpec{Embedded: true})}, fmt.Sprintf("hostile-%d", i))})
 	}
-	if err := rounds.Deliver(t.Context(), reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: commitHash(1)}, Tree: "sources", Objects: objects}, func() {}); err != nil {
+	if err := rounds.Deliver(t.Context(), reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: commitHash(1)}, Tree: "sources", Objects: objects}, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	return &reconciler.Follower{

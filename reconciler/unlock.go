@@ -24,7 +24,7 @@ func (f *Follower) isLocked(r state.Reader, src *schema.Source) bool {
 // open reads the values of a commit's Secrets again. What runs was judged when it was
 // applied: rights that are narrower by now, and entries that a later version refuses,
 // keep no pod from its Secrets.
-func (f *Follower) open(ctx context.Context, src *schema.Source, git Git, commit string) error {
+func (f *Follower) open(ctx context.Context, src *schema.Source, git Git, commit schema.Commit) error {
 	tree, err := git.Tree(commit, src.Spec.Path)
 	if err != nil {
 		return follow.Unread(err, follow.TreeRefused, commit)

@@ -24,7 +24,7 @@ import (
 func TestSealingLeavesWhatWasLoaded(t *testing.T) {
 	const text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: sesame}\n"
 	blob := &schema.Blob{Hash: "h", Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
-	tree := schema.Tree{Commit: schema.Commit{Hash: "1"}, Files: []schema.File{{Path: "all.yaml", Blob: blob}}}
+	tree := schema.Tree{Commit: schema.CommitObject{Hash: "1"}, Files: []schema.File{{Path: "all.yaml", Blob: blob}}}
 	cache := load.NewCache(0)
 	vault := reconciler.NewVault([]byte("k"))
 	password := func(d *schema.Desired) string { return string(d.Object.(*corev1.Secret).Data["password"]) }

@@ -106,7 +106,7 @@ func FitText(text string, most int) string {
 // Fit is the commit with an author, a subject and a time that can be kept and shown.
 // Its hashes and its message, which is read for trailers and not kept, stay as they
 // are.
-func (c Commit) Fit() Commit {
+func (c CommitObject) Fit() CommitObject {
 	c.Author = FitText(c.Author, MaxCommitText)
 	c.Subject = FitText(c.Subject, MaxCommitText)
 	if !c.Time.IsZero() {

@@ -66,7 +66,7 @@ func TestTextFits(t *testing.T) {
 // The largest revision that can come to be fits into a record.
 func TestRevisionsFit(t *testing.T) {
 	hostile := strings.Repeat("<\x01\xff", 400_000)
-	commit := Commit{Author: hostile, Subject: hostile, Time: time.Unix(1<<50, 0)}.Fit()
+	commit := CommitObject{Author: hostile, Subject: hostile, Time: time.Unix(1<<50, 0)}.Fit()
 	rev := &Revision{Spec: RevisionSpec{Source: strings.Repeat("s", 63), Author: commit.Author, Subject: commit.Subject, Time: metav1.NewTime(commit.Time)}}
 	for i := range 3 * MaxPhaseRecords {
 		rev.Enter([]Phase{PhaseStalled, PhaseRollingOut}[i%2], metav1.NewTime(commit.Time), hostile)

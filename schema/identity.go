@@ -39,7 +39,7 @@ type Origin struct {
 	Source string `json:"source"`
 	Path   string `json:"path"`
 	Line   int    `json:"line"`
-	Commit string `json:"commit"`
+	Commit Commit `json:"commit"`
 	Author string `json:"author,omitempty"`
 }
 
@@ -47,7 +47,7 @@ type Origin struct {
 func OriginOf(obj metav1.Object) Origin {
 	a := obj.GetAnnotations()
 	line, _ := strconv.Atoi(a[AnnotationLine])
-	return Origin{Source: a[AnnotationSource], Path: a[AnnotationPath], Line: line, Commit: a[AnnotationCommit], Author: a[AnnotationAuthor]}
+	return Origin{Source: a[AnnotationSource], Path: a[AnnotationPath], Line: line, Commit: Commit(a[AnnotationCommit]), Author: a[AnnotationAuthor]}
 }
 
 // SetOrigin writes the origin annotations on obj, which it changes in place.
@@ -62,7 +62,7 @@ func SetOrigin(obj metav1.Object, o Origin) {
 	a[AnnotationSource] = o.Source
 	a[AnnotationPath] = o.Path
 	a[AnnotationLine] = strconv.Itoa(o.Line)
-	a[AnnotationCommit] = o.Commit
+	a[AnnotationCommit] = string(o.Commit)
 	if o.Author != "" {
 		a[AnnotationAuthor] = o.Author
 	}
@@ -147,7 +147,3 @@ func ContainerField(pod *corev1.Pod, container string) string {
 	}
 	return "spec.containers{" + container + "}"
 }
-
-// ShortCommit is how a commit is named for people: its first 12 hex digits, as in a
-// Revision's name.
-func ShortCommit(hash string) string { return hash[:min(12, len(hash))] }

@@ -66,9 +66,9 @@ type Revision struct {
 // RevisionSpec identifies the commit.
 type RevisionSpec struct {
 	Source  string      `json:"source"`
-	Commit  string      `json:"commit"`
+	Commit  Commit      `json:"commit"`
 	Tree    string      `json:"tree"`
-	Parent  string      `json:"parent,omitempty"`
+	Parent  Commit      `json:"parent,omitempty"`
 	Author  string      `json:"author,omitempty"`
 	Subject string      `json:"subject,omitempty"`
 	Time    metav1.Time `json:"time,omitempty"`
@@ -86,7 +86,7 @@ type RevisionStatus struct {
 	Evidence     []Evidence          `json:"evidence,omitempty"` // of why it does not work, or did not when it failed; within FitEvidence's bounds
 	Counts       RevisionCounts      `json:"counts,omitempty"`
 	Diagnostics  []Diagnostic        `json:"diagnostics,omitempty"` // at most MaxRevisionDiagnostics
-	RolledBackTo string              `json:"rolledBackTo,omitempty"`
+	RolledBackTo Commit              `json:"rolledBackTo,omitempty"`
 	Quarantined  bool                `json:"quarantined,omitempty"`
 	JudgedAgain  *JudgedAgain        `json:"judgedAgain,omitempty"` // its verdict was taken back, which is done once
 	Placements   map[string]NodeName `json:"placements,omitempty"`  // planned pod "namespace/name" -> node
@@ -153,8 +153,8 @@ type RevisionCounts struct {
 }
 
 // RevisionName is "<source>-<first 12 hex digits of commit>".
-func RevisionName(source, commit string) string {
-	return source + "-" + commit[:min(12, len(commit))]
+func RevisionName(source string, commit Commit) string {
+	return source + "-" + commit.Short()
 }
 
 // DeepCopyObject implements runtime.Object.

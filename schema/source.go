@@ -94,7 +94,7 @@ type SourceAuth struct {
 
 // CommitRef is a commit and its tree, both as full hex hashes.
 type CommitRef struct {
-	Commit string `json:"commit,omitempty"`
+	Commit Commit `json:"commit,omitempty"`
 	Tree   string `json:"tree,omitempty"`
 }
 

@@ -13,7 +13,7 @@ import (
 // Tree is the files of one commit below a source's path, as gitsource or a
 // directory walk found them; nothing is read until a file is opened.
 type Tree struct {
-	Commit Commit
+	Commit CommitObject
 	Hash   string // of the tree object below the source's path; "" for a directory
 	Files  []File // sorted by path
 	// Refused are entries that are not among Files, unless the source's include and
@@ -43,11 +43,11 @@ type Blob struct {
 // UnknownSize is that of a file which only reading it tells.
 const UnknownSize = -1
 
-// Commit is what matters of a Git commit. The zero value is "not committed".
-type Commit struct {
-	Hash    string
+// CommitObject is what matters of a Git commit. The zero value is "not committed".
+type CommitObject struct {
+	Hash    Commit
 	Tree    string // of the repository's root
-	Parents []string
+	Parents []Commit
 	Author  string // "Name <mail>"
 	Subject string
 	Message string // whole, for trailers

@@ -25,16 +25,16 @@ func (co checkout) behind(ctx context.Context, src *schema.Source) string {
 	}
 	branch := src.Spec.Branch
 	unknown := fmt.Sprintf("whether this tree lacks commits of %s cannot be told: %%s, %s", branch, co.git.deepen(ctx, branch))
-	if _, err := co.git.commit(ctx, tip); err != nil {
-		return fmt.Sprintf(unknown, "commit "+short(tip)+", which it is at, is not in this clone")
+	if _, err := co.git.commit(ctx, string(tip)); err != nil {
+		return fmt.Sprintf(unknown, "commit "+tip.Short()+", which it is at, is not in this clone")
 	}
-	if _, err := co.git.run(ctx, "merge-base", "--is-ancestor", tip, head); err == nil {
+	if _, err := co.git.run(ctx, "merge-base", "--is-ancestor", string(tip), string(head)); err == nil {
 		return ""
 	}
 	if co.git.isShallow(ctx) {
 		return fmt.Sprintf(unknown, "the history of this clone is cut off")
 	}
-	lacks := []string{head + ".." + tip, "--"}
+	lacks := []string{string(head) + ".." + string(tip), "--"}
 	if reads := sourcePath(src.Spec); reads != "" {
 		lacks = append(lacks, ":(top,literal)"+reads)
 	}
@@ -52,11 +52,11 @@ func (co checkout) behind(ctx context.Context, src *schema.Source) string {
 }
 
 // parents are a commit's as it was written: in a shallow clone git walks none of them.
-func (co checkout) parents(ctx context.Context, commit string) (out []string) {
-	header, _, _ := strings.Cut(co.git.ask(ctx, "cat-file", "commit", commit), "\n\n")
+func (co checkout) parents(ctx context.Context, commit schema.Commit) (out []schema.Commit) {
+	header, _, _ := strings.Cut(co.git.ask(ctx, "cat-file", "commit", string(commit)), "\n\n")
 	for line := range strings.Lines(header) {
 		if parent, ok := strings.CutPrefix(line, "parent "); ok {
-			out = append(out, strings.TrimSpace(parent))
+			out = append(out, schema.Commit(strings.TrimSpace(parent)))
 		}
 	}
 	return out

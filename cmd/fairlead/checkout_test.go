@@ -126,7 +126,7 @@ func TestExclusionIsTheSameInGitAndInAClone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit := strings.TrimSpace(gitIn(t, top, "rev-parse", "HEAD"))
+	commit := schema.Commit(strings.TrimSpace(gitIn(t, top, "rev-parse", "HEAD")))
 	globs := []string{".gitlab-ci.yml", "/.gitlab-ci.yml", "./.gitlab-ci.yml", "apps/", "/apps/**", "**/values.yaml", "deploy/*.yaml", "*.yaml", `app\[1].yaml`, "..*", "**"}
 	random := chance.Rand()
 	for range 40 {

@@ -107,7 +107,7 @@ func TestHostileRepositoriesHoldUpNoOther(t *testing.T) {
 		begun: make(chan string, 64), free: make(chan struct{}),
 	}
 	quiet := newOutsideRepo(t, filepath.Join(t.TempDir(), "quiet"))
-	first := quiet.commit("first", map[string]string{"a.yaml": configMap("a", "1")})
+	first := schema.Commit(quiet.commit("first", map[string]string{"a.yaml": configMap("a", "1")}))
 	sources := []config.Source{{Name: "quiet", Spec: schema.SourceSpec{URL: quiet.dir}}}
 	repos := hostileRepos(t)
 	for name, dir := range repos {
@@ -125,7 +125,7 @@ func TestHostileRepositoriesHoldUpNoOther(t *testing.T) {
 		}
 	}
 	for n := 2; n < 5; n++ {
-		commit := quiet.commit("next", map[string]string{"a.yaml": configMap("a", fmt.Sprint(n))})
+		commit := schema.Commit(quiet.commit("next", map[string]string{"a.yaml": configMap("a", fmt.Sprint(n))}))
 		m.sources.get("quiet").hint()
 		m.awaitFor(patience, fmt.Sprint("quiet applies commit ", n), func(r state.Reader) bool { return appliedCommit(r, "quiet") == commit })
 	}
@@ -136,7 +136,7 @@ func TestHostileRepositoriesHoldUpNoOther(t *testing.T) {
 	}
 }
 
-func appliedCommit(r state.Reader, source string) string {
+func appliedCommit(r state.Reader, source string) schema.Commit {
 	if src, ok := state.Get[*schema.Source](r, "", source); ok {
 		return src.Status.Applied.Commit
 	}

@@ -162,7 +162,7 @@ func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec
 	first, last, _ := m.config.NodePortRange()
 	services, _ := netip.ParsePrefix(m.config.ServiceCIDRs.First()) // it was parsed at the start
 	snapshot := m.feed.Snapshot()
-	applied := ""
+	var applied schema.Commit
 	if src, ok := state.Get[*schema.Source](snapshot, "", source); ok {
 		applied = src.Status.Applied.Commit
 	}
@@ -254,7 +254,7 @@ func (m *master) report(ctx context.Context, node schema.NodeName, r wire.Report
 func (m *master) plan(ctx context.Context, req api.PlanRequest) (any, error) {
 	q := reconciler.Question{Source: req.Source, Against: req.Against, Drain: req.Drain, Lose: req.Lose}
 	if len(req.Files) > 0 || len(req.Drain)+len(req.Lose) == 0 {
-		q.Tree = &schema.Tree{Commit: schema.Commit{Hash: req.Commit}, Refused: req.Refused, Faults: req.Faults}
+		q.Tree = &schema.Tree{Commit: schema.CommitObject{Hash: req.Commit}, Refused: req.Refused, Faults: req.Faults}
 	}
 	for _, f := range req.Files {
 		q.Tree.Files = append(q.Tree.Files, schema.File{Path: f.Path, Blob: &schema.Blob{Size: int64(len(f.Data)), Open: func() ([]byte, error) { return f.Data, nil }}})
@@ -349,7 +349,7 @@ func (m *master) Judge(ctx context.Context, p gitsource.Push, out io.Writer) err
 // tellPush tells what became of a pushed revision: whether it is rolled out, and where
 // it is waited for, how that ends.
 func (m *master) tellPush(ctx context.Context, p gitsource.Push, out io.Writer) error {
-	revision := schema.RevisionName(p.Source, p.Followed.New)
+	revision := schema.RevisionName(p.Source, p.Tip())
 	look := reconciler.InFeed(m.feed, revision)
 	v, err := look(ctx)
 	if err == nil && p.Wait() {
@@ -357,8 +357,8 @@ func (m *master) tellPush(ctx context.Context, p gitsource.Push, out io.Writer) 
 	}
 	src, _ := state.Get[*schema.Source](m.feed.Snapshot(), "", p.Source)
 	switch {
-	case err != nil && src != nil && src.Status.Desired.Commit != p.Followed.New:
-		fmt.Fprintf(out, "SUPERSEDED %s: it was not judged, the branch is at %s by now; see fairlead status\n", revision, schema.ShortCommit(src.Status.Desired.Commit))
+	case err != nil && src != nil && src.Status.Desired.Commit != p.Tip():
+		fmt.Fprintf(out, "SUPERSEDED %s: it was not judged, the branch is at %s by now; see fairlead status\n", revision, src.Status.Desired.Commit.Short())
 	case err != nil:
 		fmt.Fprintln(out, "FAILED "+err.Error())
 	case !p.Wait() && progress.OutcomeOf(v.Source, v.Revision) == progress.UnderWay:
@@ -371,7 +371,7 @@ func (m *master) tellPush(ctx context.Context, p gitsource.Push, out io.Writer) 
 
 func (m *master) judgePush(ctx context.Context, p gitsource.Push, out io.Writer) error {
 	m.sources.note(p)
-	cand, err := m.follower.JudgeCommit(ctx, p.Source, p.Repo, p.Followed.New, p.Doing)
+	cand, err := m.follower.JudgeCommit(ctx, p.Source, p.Repo, p.Tip(), p.Doing)
 	if err != nil {
 		return err
 	}

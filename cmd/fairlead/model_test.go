@@ -118,7 +118,7 @@ func deliver(ts *testscript.TestScript, negated bool, args []string) {
 	ts.Check(err)
 	c, err := client.Open(ts.Getenv("KUBECONFIG"))
 	ts.Check(err)
-	want := strings.TrimSpace(string(tip))
+	want := schema.Commit(strings.TrimSpace(string(tip)))
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(modelTick) {
 		src, err := client.Get[*schema.Source](context.Background(), c, schema.KindSource, "", "main")
 		ts.Check(err)

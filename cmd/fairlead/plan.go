@@ -229,8 +229,8 @@ func isUnknown(err error) bool {
 func (co checkout) askAgainst(ctx context.Context, c *client.Client, req api.PlanRequest, src *schema.Source, why error) (*plan.Plan, error) {
 	commit, err := co.git.commit(ctx, req.Against)
 	switch {
-	case err == nil && commit != req.Against:
-		req.Against = commit
+	case err == nil && string(commit) != req.Against:
+		req.Against = string(commit)
 		return ask(ctx, c, req)
 	case co.git.isShallow(ctx):
 		return nil, fmt.Errorf("%w; the history of this clone is cut off: to name a commit by it, %s", why, co.git.deepen(ctx, src.Spec.Branch))

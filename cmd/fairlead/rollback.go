@@ -81,15 +81,15 @@ Exit codes: 0 the branch is there, 1 error.`,
 
 // rollback is a commit that goes back, and where it came to stand.
 type rollback struct {
-	Source   string `json:"source"`
-	Followed string `json:"followed"` // the source's branch
-	Path     string `json:"path"`     // the source's directory
-	To       string `json:"to"`       // commit whose tree comes back
-	Parent   string `json:"parent"`   // what the followed branch is at
-	Why      string `json:"why"`      // what became of Parent
-	Branch   string `json:"branch"`
-	Commit   string `json:"commit"`
-	Remote   string `json:"remote"` // of the clone, to push to
+	Source   string        `json:"source"`
+	Followed string        `json:"followed"` // the source's branch
+	Path     string        `json:"path"`     // the source's directory
+	To       schema.Commit `json:"to"`       // commit whose tree comes back
+	Parent   schema.Commit `json:"parent"`   // what the followed branch is at
+	Why      string        `json:"why"`      // what became of Parent
+	Branch   string        `json:"branch"`
+	Commit   schema.Commit `json:"commit"`
+	Remote   string        `json:"remote"` // of the clone, to push to
 }
 
 // planRollback asks the cluster what to go back to, and over what.
@@ -109,7 +109,7 @@ func planRollback(ctx context.Context, c *client.Client, source, to string) (*ro
 // git to find.
 func newRollback(src *schema.Source, revs []*schema.Revision, to string) (*rollback, error) {
 	r := &rollback{
-		Source: src.Name, Followed: src.Spec.Branch, Path: cmp.Or(src.Spec.Path, "."), To: to,
+		Source: src.Name, Followed: src.Spec.Branch, Path: cmp.Or(src.Spec.Path, "."), To: schema.Commit(to),
 		Parent: cmp.Or(src.Status.Observed.Commit, src.Status.Desired.Commit),
 	}
 	if r.Parent == "" {
@@ -125,7 +125,7 @@ func newRollback(src *schema.Source, revs []*schema.Revision, to string) (*rollb
 	if to == "" {
 		target := health.GoBackTo(src, slices.DeleteFunc(slices.Clone(revs), func(rev *schema.Revision) bool { return rev.Spec.Commit == r.Parent }))
 		if target == nil {
-			return nil, fmt.Errorf("source %s has no healthy revision before %s: name one with --to, see `fairlead history`", src.Name, short(r.Parent))
+			return nil, fmt.Errorf("source %s has no healthy revision before %s: name one with --to, see `fairlead history`", src.Name, r.Parent.Short())
 		}
 		r.To = target.Spec.Commit
 		return r, nil
@@ -145,17 +145,17 @@ func (r *rollback) make(ctx context.Context, git clone, branch string) error {
 	if _, err := git.run(ctx, "rev-parse", "--git-dir"); err != nil {
 		return fmt.Errorf("rollback works in a clone of the source's repository: %w", err)
 	}
-	parent, err := git.commit(ctx, r.Parent)
+	parent, err := git.commit(ctx, string(r.Parent))
 	if err != nil {
-		return fmt.Errorf("commit %s, which %s is at, is not in this clone: %s", short(r.Parent), r.Followed, git.deepen(ctx, r.Followed))
+		return fmt.Errorf("commit %s, which %s is at, is not in this clone: %s", r.Parent.Short(), r.Followed, git.deepen(ctx, r.Followed))
 	}
 	r.Parent = parent
-	to, err := git.commit(ctx, r.To)
+	to, err := git.commit(ctx, string(r.To))
 	if err != nil {
 		return fmt.Errorf("%s is neither a revision of source %s nor a commit in this clone: %s, or see `fairlead history`", r.To, r.Source, git.deepen(ctx, r.Followed))
 	}
 	r.To = to
-	r.Branch = cmp.Or(branch, "rollback-"+short(r.To))
+	r.Branch = cmp.Or(branch, "rollback-"+r.To.Short())
 	old, err := r.ownBranch(ctx, git)
 	if err != nil {
 		return err
@@ -164,25 +164,27 @@ func (r *rollback) make(ctx context.Context, git clone, branch string) error {
 	if err != nil {
 		return err
 	}
-	if tree == git.ask(ctx, "rev-parse", r.Parent+"^{tree}") {
-		return fmt.Errorf("nothing to roll back: %s has the same files as %s", short(r.Parent), short(r.To))
+	if tree == git.ask(ctx, "rev-parse", string(r.Parent)+"^{tree}") {
+		return fmt.Errorf("nothing to roll back: %s has the same files as %s", r.Parent.Short(), r.To.Short())
 	}
 	r.Remote = git.remote(ctx, r.Followed)
-	if old != "" && git.ask(ctx, "rev-parse", old+"^{tree}", old+"^@") == tree+"\n"+r.Parent {
-		r.Commit = old
+	if old != "" && git.ask(ctx, "rev-parse", old+"^{tree}", old+"^@") == tree+"\n"+string(r.Parent) {
+		r.Commit = schema.Commit(old)
 		return nil
 	}
-	args := []string{"commit-tree", tree, "-p", r.Parent, "-F", "-"}
+	args := []string{"commit-tree", tree, "-p", string(r.Parent), "-F", "-"}
 	if git.ask(ctx, "config", "--type=bool", "commit.gpgSign") == "true" {
 		args = append(args, "-S")
 	}
-	if r.Commit, err = git.feed(ctx, r.message(ctx, git), args...); err != nil {
+	made, err := git.feed(ctx, r.message(ctx, git), args...)
+	if err != nil {
 		return err
 	}
+	r.Commit = schema.Commit(made)
 	if old == "" {
-		old = strings.Repeat("0", len(r.Commit)) // git's word for "it must not exist"
+		old = strings.Repeat("0", len(made)) // git's word for "it must not exist"
 	}
-	_, err = git.run(ctx, "update-ref", "-m", "fairlead rollback", "refs/heads/"+r.Branch, r.Commit, old)
+	_, err = git.run(ctx, "update-ref", "-m", "fairlead rollback", "refs/heads/"+r.Branch, made, old)
 	return err
 }
 
@@ -208,7 +210,7 @@ func (r *rollback) ownBranch(ctx context.Context, git clone) (string, error) {
 func (r *rollback) tree(ctx context.Context, git clone) (string, error) {
 	dir := strings.Trim(filepath.ToSlash(filepath.Clean(r.Path)), "/")
 	if dir == "." || dir == "" {
-		return git.run(ctx, "rev-parse", r.To+"^{tree}")
+		return git.run(ctx, "rev-parse", string(r.To)+"^{tree}")
 	}
 	scratch, err := os.MkdirTemp("", "fairlead-rollback-")
 	if err != nil {
@@ -217,9 +219,9 @@ func (r *rollback) tree(ctx context.Context, git clone) (string, error) {
 	defer os.RemoveAll(scratch)
 	index := "GIT_INDEX_FILE=" + filepath.Join(scratch, "index")
 	for _, args := range [][]string{
-		{"read-tree", r.Parent},
+		{"read-tree", string(r.Parent)},
 		{"rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--", ":(top,literal)" + dir},
-		{"read-tree", "--prefix=" + dir + "/", r.To + ":" + dir},
+		{"read-tree", "--prefix=" + dir + "/", string(r.To) + ":" + dir},
 	} {
 		if _, err := git.with(ctx, "", []string{index}, args...); err != nil {
 			return "", err
@@ -232,12 +234,12 @@ func (r *rollback) tree(ctx context.Context, git clone) (string, error) {
 // terminals as they are, with the subjects of others in this one.
 func (r *rollback) message(ctx context.Context, git clone) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Roll back %s to %s\n\n", r.Source, short(r.To))
-	fmt.Fprintf(&b, "Brings back the files of %s.\n", git.ask(ctx, "log", "-1", "--format=%h \"%s\" by %an, %as", r.To))
+	fmt.Fprintf(&b, "Roll back %s to %s\n\n", r.Source, r.To.Short())
+	fmt.Fprintf(&b, "Brings back the files of %s.\n", git.ask(ctx, "log", "-1", "--format=%h \"%s\" by %an, %as", string(r.To)))
 	if r.Why != "" {
-		fmt.Fprintf(&b, "What became of %s: %s\n", short(r.Parent), plainLine(r.Why))
+		fmt.Fprintf(&b, "What became of %s: %s\n", r.Parent.Short(), plainLine(r.Why))
 	}
-	if undone := git.ask(ctx, "log", fmt.Sprintf("--max-count=%d", maxUndone+1), "--format=- %h %s (%an)", r.To+".."+r.Parent); undone != "" {
+	if undone := git.ask(ctx, "log", fmt.Sprintf("--max-count=%d", maxUndone+1), "--format=- %h %s (%an)", string(r.To)+".."+string(r.Parent)); undone != "" {
 		lines := strings.Split(undone, "\n")
 		if len(lines) > maxUndone {
 			lines = append(lines[:maxUndone], "- and older ones")
@@ -259,7 +261,7 @@ func plainLine(s string) string {
 
 func (r *rollback) write(w io.Writer) {
 	remote := cmp.Or(r.Remote, "<remote>")
-	schema.Fprintf(w, "Branch %s is at %s: the files of %s over %s.\n", r.Branch, short(r.Commit), short(r.To), short(r.Parent))
+	schema.Fprintf(w, "Branch %s is at %s: the files of %s over %s.\n", r.Branch, r.Commit.Short(), r.To.Short(), r.Parent.Short())
 	fmt.Fprint(w, "Your work tree is as it was, and nothing was pushed.\n\n")
 	schema.Fprintf(w, "To look at it:\n  git show --stat %s\n", r.Branch)
 	schema.Fprintf(w, "To have it reviewed, push the branch and open a pull request into %s:\n  git push %s %s\n", r.Followed, remote, r.Branch)
@@ -290,8 +292,9 @@ func (c clone) ask(ctx context.Context, args ...string) string {
 	return out
 }
 
-func (c clone) commit(ctx context.Context, rev string) (string, error) {
-	return c.run(ctx, "rev-parse", "--quiet", "--verify", "--end-of-options", rev+"^{commit}")
+func (c clone) commit(ctx context.Context, rev string) (schema.Commit, error) {
+	out, err := c.run(ctx, "rev-parse", "--quiet", "--verify", "--end-of-options", rev+"^{commit}")
+	return schema.Commit(out), err
 }
 
 // remote is where the followed branch comes from; "" when that cannot be told.

@@ -14,7 +14,7 @@ import (
 )
 
 // revisionAt is a revision that entered phases a minute apart, from the n-th on.
-func revisionAt(n int, commit string, phases ...schema.Phase) *schema.Revision {
+func revisionAt(n int, commit schema.Commit, phases ...schema.Phase) *schema.Revision {
 	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}}
 	for i, p := range phases {
 		rev.Enter(p, metav1.NewTime(time.Date(2030, 1, 1, 12, n+i, 0, 0, time.UTC)), "because")
@@ -23,10 +23,10 @@ func revisionAt(n int, commit string, phases ...schema.Phase) *schema.Revision {
 }
 
 func TestWhatToGoBackTo(t *testing.T) {
-	good, better, failed, now := strings.Repeat("a", 40), strings.Repeat("b", 40), strings.Repeat("c", 40), strings.Repeat("d", 40)
+	good, better, failed, now := schema.Commit(strings.Repeat("a", 40)), schema.Commit(strings.Repeat("b", 40)), schema.Commit(strings.Repeat("c", 40)), schema.Commit(strings.Repeat("d", 40))
 	quarantined := revisionAt(30, failed, schema.PhaseHealthy, schema.PhaseFailed, schema.PhaseRolledBack)
 	quarantined.Status.Quarantined = true
-	foreign := revisionAt(90, strings.Repeat("e", 40), schema.PhaseHealthy)
+	foreign := revisionAt(90, schema.Commit(strings.Repeat("e", 40)), schema.PhaseHealthy)
 	foreign.Spec.Source = "other"
 	history := []*schema.Revision{
 		foreign, revisionAt(10, good, schema.PhaseSeen, schema.PhaseHealthy), revisionAt(20, better, schema.PhaseHealthy, schema.PhaseSuperseded),
@@ -34,10 +34,10 @@ func TestWhatToGoBackTo(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name  string
-		at    string
+		at    schema.Commit
 		revs  []*schema.Revision
 		to    string
-		want  string
+		want  schema.Commit
 		wants string // part of the error
 	}{
 		{"the last healthy one", now, history, "", better, ""},
@@ -102,14 +102,14 @@ func TestOnlyTheSourcesDirectoryGoesBack(t *testing.T) {
 	put(t, filepath.Join(dir, "main.go"), "old\n")
 	gitIn(t, dir, "add", ".")
 	gitIn(t, dir, "commit", "-q", "-m", "first")
-	first := gitIn(t, dir, "rev-parse", "HEAD")
+	first := schema.Commit(gitIn(t, dir, "rev-parse", "HEAD"))
 	put(t, filepath.Join(dir, "deploy/a.yaml"), "new\n")
 	put(t, filepath.Join(dir, "deploy/more.yaml"), "more\n")
 	put(t, filepath.Join(dir, "main.go"), "new\n")
 	gitIn(t, dir, "rm", "-q", "deploy/gone.yaml")
 	gitIn(t, dir, "add", ".")
 	gitIn(t, dir, "commit", "-q", "-m", "second")
-	tip := gitIn(t, dir, "rev-parse", "HEAD")
+	tip := schema.Commit(gitIn(t, dir, "rev-parse", "HEAD"))
 
 	t.Setenv("GIT_DIR", filepath.Join(dir, "elsewhere"))
 	t.Setenv("GIT_INDEX_FILE", filepath.Join(dir, "elsewhere"))
@@ -119,16 +119,16 @@ func TestOnlyTheSourcesDirectoryGoesBack(t *testing.T) {
 	}
 	os.Unsetenv("GIT_DIR")
 	os.Unsetenv("GIT_INDEX_FILE")
-	if got, want := gitIn(t, dir, "diff", "--name-status", first, "back"), "M\tmain.go"; got != want {
+	if got, want := gitIn(t, dir, "diff", "--name-status", string(first), "back"), "M\tmain.go"; got != want {
 		t.Errorf("back differs from the first commit in %q, want %q", got, want)
 	}
-	if got, want := gitIn(t, dir, "diff", "--name-status", tip, "back", "--", "main.go"), ""; got != want {
+	if got, want := gitIn(t, dir, "diff", "--name-status", string(tip), "back", "--", "main.go"), ""; got != want {
 		t.Errorf("back differs from the tip outside of the directory: %q", got)
 	}
-	if got := gitIn(t, dir, "rev-parse", "back^"); got != tip {
+	if got := schema.Commit(gitIn(t, dir, "rev-parse", "back^")); got != tip {
 		t.Errorf("parent %s, want %s", got, tip)
 	}
-	if got := gitIn(t, dir, "log", "-1", "--format=%(trailers:only)", "back"); got != "Fairlead-Rollback: "+first {
+	if got := gitIn(t, dir, "log", "-1", "--format=%(trailers:only)", "back"); got != "Fairlead-Rollback: "+string(first) {
 		t.Errorf("trailers %q", got)
 	}
 	if got := gitIn(t, dir, "status", "--porcelain"); got != "" {

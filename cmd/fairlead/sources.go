@@ -136,7 +136,7 @@ func (s *sources) remote(name string) (gitsource.Remote, bool) {
 // commit to the loop, its revision names the pusher.
 func (s *sources) note(p gitsource.Push) {
 	if f := s.get(p.Source); f != nil {
-		f.note(p.Followed.New, p.Pusher)
+		f.note(p.Tip(), p.Pusher)
 	}
 }
 
@@ -283,7 +283,10 @@ type followed struct {
 }
 
 // pushed is who pushed a commit.
-type pushed struct{ commit, pusher string }
+type pushed struct {
+	commit schema.Commit
+	pusher string
+}
 
 // hint asks for a look soon.
 func (f *followed) hint() {
@@ -468,14 +471,14 @@ func (f *followed) remote(ctx context.Context) (reconciler.Remote, error) {
 	return f.repo.Followed(f.spec.Branch), nil
 }
 
-func (f *followed) note(commit, pusher string) {
+func (f *followed) note(commit schema.Commit, pusher string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pushers = append(f.pushers, pushed{commit, pusher})
 	f.pushers = f.pushers[max(0, len(f.pushers)-maxPushers):]
 }
 
-func (f *followed) pusher(commit string) string {
+func (f *followed) pusher(commit schema.Commit) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range slices.Backward(f.pushers) {

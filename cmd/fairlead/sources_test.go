@@ -151,9 +151,9 @@ func (m *gitMaster) says(source, condition, reason string) {
 	})
 }
 
-func (m *gitMaster) applied(source, commit string) {
+func (m *gitMaster) applied(source string, commit schema.Commit) {
 	m.t.Helper()
-	m.await(source+" applies "+commit, func(r state.Reader) bool {
+	m.await(source+" applies "+string(commit), func(r state.Reader) bool {
 		src, ok := state.Get[*schema.Source](r, "", source)
 		return ok && src.Status.Applied.Commit == commit
 	})
@@ -213,7 +213,7 @@ func configMap(name, value string) string {
 // why, and goes on when the repository is well again.
 func TestOutsideSourceKeepsTheLastGoodState(t *testing.T) {
 	shop := newOutsideRepo(t, filepath.Join(t.TempDir(), "shop"))
-	good := shop.commit("good", map[string]string{"deploy/a.yaml": configMap("a", "1"), "deploy/b.yaml": configMap("b", "1")})
+	good := schema.Commit(shop.commit("good", map[string]string{"deploy/a.yaml": configMap("a", "1"), "deploy/b.yaml": configMap("b", "1")}))
 	m := newGitMaster(t, config.Source{Name: "shop", Spec: schema.SourceSpec{URL: shop.dir, Path: "deploy"}})
 	m.applied("shop", good)
 	m.says("shop", schema.ConditionFetched, schema.ReasonFetched)
@@ -239,7 +239,7 @@ func TestOutsideSourceKeepsTheLastGoodState(t *testing.T) {
 				shop.commit("else", nil)
 				shop.git("branch", "--force", "-M", "main")
 			},
-			func() { shop.git("reset", "--quiet", "--hard", good) },
+			func() { shop.git("reset", "--quiet", "--hard", string(good)) },
 		}, {
 			"vanished branch", schema.ConditionFetched, "BranchGone",
 			func() { shop.git("branch", "-M", "old") }, func() { shop.git("branch", "-M", "main") },
@@ -276,7 +276,7 @@ func TestOutsideSourceKeepsTheLastGoodState(t *testing.T) {
 		m.says("shop", c.condition, c.reason)
 		stays()
 		c.mend()
-		m.applied("shop", shop.git("rev-parse", "main"))
+		m.applied("shop", schema.Commit(shop.git("rev-parse", "main")))
 		m.says("shop", schema.ConditionFetched, schema.ReasonFetched)
 		stays()
 	}
@@ -288,7 +288,7 @@ func TestOutsideSourceKeepsTheLastGoodState(t *testing.T) {
 	m.says("shop", schema.ConditionFetched, "Unreachable")
 	stays()
 	m.fatal(os.Rename(away, shop.dir))
-	next := shop.commit("next", map[string]string{"deploy/b.yaml": configMap("b", "2")})
+	next := schema.Commit(shop.commit("next", map[string]string{"deploy/b.yaml": configMap("b", "2")}))
 	m.applied("shop", next)
 	stays()
 }
@@ -301,7 +301,7 @@ func TestSourcesFromGit(t *testing.T) {
 	source := func(name, spec string) string {
 		return fmt.Sprintf("apiVersion: fairlead/v1\nkind: Source\nmetadata: {name: %s}\nspec: %s\n", name, spec)
 	}
-	first := shop.commit("first", map[string]string{"a.yaml": configMap("a", "1")})
+	first := schema.Commit(shop.commit("first", map[string]string{"a.yaml": configMap("a", "1")}))
 	root.commit("sources", map[string]string{
 		"shop.yaml": source("shop", "{url: "+shop.dir+"}"), "team.yaml": source("team", "{embedded: true}"), "a.yaml": configMap("root", "1"),
 		"thief.yaml": source("thief", "{url: "+shop.dir+", auth: {secretFile: "+filepath.Join(base, "passwd")+"}}"),
@@ -311,7 +311,7 @@ func TestSourcesFromGit(t *testing.T) {
 	m.says("thief", schema.ConditionFetched, "BadCredentials")
 	m.await("the embedded remote of team", func(state.Reader) bool { _, ok := m.sources.remote("team"); return ok })
 	team := newOutsideRepo(t, filepath.Join(base, "team"))
-	pushed := team.commit("pushed", map[string]string{"t.yaml": configMap("team", "1")})
+	pushed := schema.Commit(team.commit("pushed", map[string]string{"t.yaml": configMap("team", "1")}))
 	m.sources.get("team").note(pushed, "ada")
 	// The hook is /bin/true: the watch alone sees the push.
 	team.git("push", "--quiet", filepath.Join(m.dir, "git/team.git"), "main")
@@ -322,7 +322,7 @@ func TestSourcesFromGit(t *testing.T) {
 
 	// Another branch is followed as soon as the Source says so.
 	shop.git("checkout", "--quiet", "-b", "next")
-	next := shop.commit("next", map[string]string{"a.yaml": configMap("a", "2")})
+	next := schema.Commit(shop.commit("next", map[string]string{"a.yaml": configMap("a", "2")}))
 	root.commit("branch", map[string]string{"shop.yaml": source("shop", "{url: "+shop.dir+", branch: next}")})
 	m.applied("shop", next)
 

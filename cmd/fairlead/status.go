@@ -208,7 +208,7 @@ func (e notThere) Error() string { return progress.NotThere(e.source, e.commit) 
 
 // findRevision resolves what a user calls a revision; "" is what Git asks for.
 func findRevision(r state.Reader, src *schema.Source, want string) (*schema.Revision, error) {
-	if want = cmp.Or(want, src.Status.Desired.Commit); want == "" {
+	if want = cmp.Or(want, string(src.Status.Desired.Commit)); want == "" {
 		return nil, notThere{src, ""}
 	}
 	found := health.FindRevisions(slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, src.Name)), want)
@@ -288,20 +288,20 @@ func (s *status) applied() string {
 	case s.Source.Status.Applied.Commit == "":
 		return "nothing yet"
 	case !ok || rev.Name == s.Revision.Name || rev.Status.Phase == schema.PhaseHealthy:
-		return short(s.Source.Status.Applied.Commit)
+		return s.Source.Status.Applied.Commit.Short()
 	}
-	return fmt.Sprintf("%s (%s)", short(rev.Spec.Commit), rev.Status.Phase)
+	return fmt.Sprintf("%s (%s)", rev.Spec.Commit.Short(), rev.Status.Phase)
 }
 
 // facts is what the revision is and how it stands, a row each.
 func (s *status) facts(once *progress.Once) [][]string {
 	r, src := s.Revision, s.Source.Status
 	rows := [][]string{
-		{"commit", short(r.Spec.Commit) + " " + r.Spec.Subject},
+		{"commit", r.Spec.Commit.Short() + " " + r.Spec.Subject},
 		{"author", r.Spec.Author},
 	}
 	if src.Applied.Commit != src.Desired.Commit {
-		rows = append(rows, []string{"applied", fmt.Sprintf("%s, while Git asks for %s", s.applied(), short(src.Desired.Commit))})
+		rows = append(rows, []string{"applied", fmt.Sprintf("%s, while Git asks for %s", s.applied(), src.Desired.Commit.Short())})
 	}
 	rows = append(rows, standing("sync", r.Status.Sync, once)...)
 	rows = append(rows, standing("health", r.Status.Health, once)...)
@@ -378,5 +378,3 @@ func word(s *schema.Standing) string {
 	}
 	return s.Word
 }
-
-func short(commit string) string { return commit[:min(12, len(commit))] }

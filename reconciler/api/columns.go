@@ -86,6 +86,3 @@ func workloadCells(created, now metav1.Time, template corev1.PodTemplateSpec, se
 	}
 	return []any{age(created, now), strings.Join(names, ","), strings.Join(images, ","), metav1.FormatLabelSelector(selector)}
 }
-
-// shortCommit is what people read: the digits a Revision's name has.
-func shortCommit(hash string) string { return orNone(hash[:min(12, len(hash))]) }

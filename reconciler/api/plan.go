@@ -22,7 +22,7 @@ type PlanRequest struct {
 	// Refused and Faults are those of the tree.
 	Refused schema.Diagnostics `json:"refused,omitempty"`
 	Faults  schema.Diagnostics `json:"faults,omitempty"`
-	Commit  string             `json:"commit,omitempty"` // of the tree, where it has one
+	Commit  schema.Commit      `json:"commit,omitempty"` // of the tree, where it has one
 	// Against is the revision of the source to compare with instead of what is
 	// applied: a commit, its beginning, a revision's name or a branch.
 	Against string `json:"against,omitempty"`

@@ -30,7 +30,7 @@ func revisionCells(r *schema.Revision, now metav1.Time) []any {
 		reason = r.Status.Phases[n-1].Reason
 	}
 	return []any{
-		r.Name, r.Spec.Source, shortCommit(r.Spec.Commit), string(r.Status.Phase), orNone(sync.Word), orNone(health.Word), r.Spec.Subject,
+		r.Name, r.Spec.Source, orNone(r.Spec.Commit.Short()), string(r.Status.Phase), orNone(sync.Word), orNone(health.Word), r.Spec.Subject,
 		age(r.CreationTimestamp, now), r.Spec.Author, reason, orNone(health.Reason),
 	}
 }

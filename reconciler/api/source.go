@@ -36,7 +36,7 @@ func sourceCells(s *schema.Source, now metav1.Time) []any {
 		remote = "embedded"
 	}
 	return []any{
-		s.Name, s.Spec.Branch, shortCommit(s.Status.Applied.Commit), shortCommit(s.Status.Desired.Commit), ready,
+		s.Name, s.Spec.Branch, orNone(s.Status.Applied.Commit.Short()), orNone(s.Status.Desired.Commit.Short()), ready,
 		age(s.CreationTimestamp, now), orNone(remote), orNone(s.Spec.Path), message,
 	}
 }

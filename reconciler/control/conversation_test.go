@@ -162,16 +162,16 @@ func waits(reason, message string, last *corev1.ContainerStateTerminated) func(*
 // commit puts a deployment as an accepted commit does, with its revision.
 func (w *talk) commit(args []string) {
 	w.t.Helper()
-	commit := args[0]
+	commit := schema.Commit(args[0])
 	src := state.Edit(get[*schema.Source](w.world, "", "main"))
 	if was := src.Status.Applied.Commit; was != "" {
 		if rev := state.Edit(get[*schema.Revision](w.world, "", schema.RevisionName("main", was))); underWay(rev) {
-			rev.Enter(schema.PhaseSuperseded, w.context().Stamp(), "by "+commit)
+			rev.Enter(schema.PhaseSuperseded, w.context().Stamp(), "by "+string(commit))
 			w.tx.Put(rev)
 		}
 	}
 	src.Status.Applied.Commit = commit
-	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit, Subject: "change " + commit}}
+	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit, Subject: "change " + string(commit)}}
 	rev.Enter(schema.PhaseRollingOut, w.context().Stamp(), "applied")
 	w.put(src, rev)
 	if len(args) == 1 {

@@ -335,7 +335,7 @@ func changeCause(c *Context, d *appsv1.Deployment) string {
 	if origin.Commit == "" {
 		return ""
 	}
-	short := origin.Commit[:min(12, len(origin.Commit))]
+	short := origin.Commit.Short()
 	rev, ok := state.Get[*schema.Revision](c.Tx, "", schema.RevisionName(origin.Source, origin.Commit))
 	if !ok {
 		return short

@@ -79,7 +79,7 @@ func revisionsMisjudged(r state.Reader, src *schema.Source) (keys []schema.Key) 
 // revisionsNamed are the revisions that a source named before and names now.
 func revisionsNamed(c state.Change) (keys []schema.Key) {
 	for _, src := range changedSides[*schema.Source](c) {
-		for _, commit := range []string{src.Status.Applied.Commit, src.Status.Desired.Commit} {
+		for _, commit := range []schema.Commit{src.Status.Applied.Commit, src.Status.Desired.Commit} {
 			if key := (schema.Key{Kind: schema.KindRevision, Name: schema.RevisionName(src.Name, commit)}); commit != "" && !slices.Contains(keys, key) {
 				keys = append(keys, key)
 			}

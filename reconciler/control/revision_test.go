@@ -27,7 +27,7 @@ func rollingOut(t *testing.T) *world {
 	return w
 }
 
-func from[T schema.Object](obj T, commit string) T {
+func from[T schema.Object](obj T, commit schema.Commit) T {
 	schema.SetOrigin(obj, schema.Origin{Source: "main", Path: "x.yaml", Line: 1, Commit: commit})
 	return obj
 }

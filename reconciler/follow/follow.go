@@ -13,30 +13,30 @@ import (
 
 // Known is what the cluster holds of a source.
 type Known struct {
-	Where   string // for people: "branch main of the embedded remote"
-	Path    string // of the tree in the repository
-	Applied string // commit that runs, "" before the first
-	Desired string // commit that was judged last, "" before the first
+	Where   string        // for people: "branch main of the embedded remote"
+	Path    string        // of the tree in the repository
+	Applied schema.Commit // commit that runs, "" before the first
+	Desired schema.Commit // commit that was judged last, "" before the first
 
 	Rejudge    bool // that was under rights which have changed since, or it failed for what its nodes were at fault
 	Locked     bool // values of Secrets that run are not known: the master started
 	Incomplete bool // records of what runs could not be read
 	// FallBack is the commit to go back to where the applied revision failed, "" where
 	// it did not or there is none.
-	FallBack string
+	FallBack schema.Commit
 }
 
 // Seen is how the repository was found.
 type Seen struct {
 	// Trouble says why it could not be asked; nothing else is known then.
 	Trouble *Trouble
-	Tip     string // commit of the branch, "" where there is no such branch
+	Tip     schema.Commit // commit of the branch, "" where there is no such branch
 
 	// Asked for where Tip is to be judged:
-	Commit  schema.Commit // Tip's
-	Applied Way           // from the applied commit to Tip
-	Desired Way           // from the commit judged last to Tip
-	Path    *Trouble      // the source's path is no directory of Tip
+	Commit  schema.CommitObject // Tip's
+	Applied Way                 // from the applied commit to Tip
+	Desired Way                 // from the commit judged last to Tip
+	Path    *Trouble            // the source's path is no directory of Tip
 }
 
 // Step is what to do next, in the order of its fields; empty fields are nothing to do.
@@ -44,12 +44,12 @@ type Step struct {
 	// Trouble keeps the source at what is applied until somebody changes it. Where it
 	// is nil and the branch exists, Observed is the commit that the branch is at.
 	Trouble  *Trouble
-	Observed string
+	Observed schema.Commit
 
-	Open    string // commit whose Secrets are to be opened again
-	Judge   string // commit to judge and to hand to the loop
-	Restore string // commit whose objects are handed over again, to complete them
-	GoBack  string // commit to return to
+	Open    schema.Commit // commit whose Secrets are to be opened again
+	Judge   schema.Commit // commit to judge and to hand to the loop
+	Restore schema.Commit // commit whose objects are handed over again, to complete them
+	GoBack  schema.Commit // commit to return to
 	// Overrides are the guards that are lifted for Judge where that is new.
 	Overrides schema.Overrides
 }
@@ -89,7 +89,7 @@ func Stay(k Known) Step {
 }
 
 // judges reports whether a tip is to be judged: it was not yet, or is to be again.
-func judges(k Known, tip string) bool { return tip != "" && (tip != k.Desired || k.Rejudge) }
+func judges(k Known, tip schema.Commit) bool { return tip != "" && (tip != k.Desired || k.Rejudge) }
 
 // refusal says why the branch is not followed to where it is, or nil.
 func refusal(k Known, s Seen) *Trouble {
@@ -103,7 +103,7 @@ func refusal(k Known, s Seen) *Trouble {
 	case !forward(k, s):
 		return &Trouble{Reason: Rewound, Observed: s.Tip, Message: fmt.Sprintf(
 			"the branch is at %s, which does not contain %s, the commit that runs; to mean it, push a commit with the trailer \"%s: %s\"",
-			schema.ShortCommit(s.Tip), schema.ShortCommit(k.Applied), schema.TrailerAllowRewind, k.Applied)}
+			s.Tip.Short(), k.Applied.Short(), schema.TrailerAllowRewind, k.Applied)}
 	}
 	return s.Path
 }

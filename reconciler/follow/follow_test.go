@@ -12,16 +12,16 @@ import (
 )
 
 var (
-	ran    = strings.Repeat("a", 40)
-	judged = strings.Repeat("b", 40)
-	tip    = strings.Repeat("c", 40)
+	ran    = schema.Commit(strings.Repeat("a", 40))
+	judged = schema.Commit(strings.Repeat("b", 40))
+	tip    = schema.Commit(strings.Repeat("c", 40))
 )
 
 // seen is a branch at tip whose history holds commits since what ran, the newest first.
 func seen(contained bool, messages ...string) Seen {
 	way := Way{Contained: contained}
 	for _, m := range messages {
-		way.Commits = append(way.Commits, schema.Commit{Hash: tip, Message: m})
+		way.Commits = append(way.Commits, schema.CommitObject{Hash: tip, Message: m})
 	}
 	return Seen{Tip: tip, Commit: way.Commits[0], Applied: way, Desired: way}
 }
@@ -71,10 +71,10 @@ func TestRefused(t *testing.T) {
 	}{
 		{"the branch vanished", Seen{}, BranchGone},
 		{"history was rewritten", seen(false, "elsewhere"), Rewound},
-		{"a rewind that names another commit", seen(false, "s\n\nFairlead-Allow-Rewind: "+tip), Rewound},
-		{"a rewind that names too little of it", seen(false, "s\n\nFairlead-Allow-Rewind: "+ran[:6]), Rewound},
-		{"a rewind of what runs", seen(false, "on", "s\n\nFairlead-Allow-Rewind: "+ran[:7]), ""},
-		{"a rewind of what was judged", seen(false, "s\n\nFairlead-Allow-Rewind: "+judged), ""},
+		{"a rewind that names another commit", seen(false, "s\n\nFairlead-Allow-Rewind: "+string(tip)), Rewound},
+		{"a rewind that names too little of it", seen(false, "s\n\nFairlead-Allow-Rewind: "+string(ran[:6])), Rewound},
+		{"a rewind of what runs", seen(false, "on", "s\n\nFairlead-Allow-Rewind: "+string(ran[:7])), ""},
+		{"a rewind of what was judged", seen(false, "s\n\nFairlead-Allow-Rewind: "+string(judged)), ""},
 		{"the path is gone", noPath, PathGone},
 	} {
 		step := Next(known, c.seen)

@@ -12,36 +12,36 @@ const maxCommits = 1_000
 
 // History is what following asks of a repository.
 type History interface {
-	Commit(hash string) (schema.Commit, error)
+	Commit(hash schema.Commit) (schema.CommitObject, error)
 	// IsAncestor reports whether commit a can be reached from commit b; a commit is its
 	// own ancestor.
-	IsAncestor(a, b string) (bool, error)
+	IsAncestor(a, b schema.Commit) (bool, error)
 	// CommitsBetween are at most max commits, the newest, that can be reached from new
 	// and not from old, newest first; an empty old is the beginning.
-	CommitsBetween(old, new string, max int) ([]schema.Commit, error)
+	CommitsBetween(old, new schema.Commit, max int) ([]schema.CommitObject, error)
 	// TreeHash names the tree at path of a commit; an error of type schema.Diagnostics
 	// says that the commit has no such directory.
-	TreeHash(commit, path string) (string, error)
+	TreeHash(commit schema.Commit, path string) (string, error)
 }
 
 // Way is how a tip relates to an older commit.
 type Way struct {
-	Contained bool            // the tip contains it
-	Commits   []schema.Commit // those that the tip contains and it does not, newest first, at most maxCommits
+	Contained bool                  // the tip contains it
+	Commits   []schema.CommitObject // those that the tip contains and it does not, newest first, at most maxCommits
 }
 
 // since are the commits that came after the older one; the tip alone where the tip does
 // not contain it.
-func (w Way) since(tip schema.Commit) []schema.Commit {
+func (w Way) since(tip schema.CommitObject) []schema.CommitObject {
 	if w.Contained {
 		return w.Commits
 	}
-	return []schema.Commit{tip}
+	return []schema.CommitObject{tip}
 }
 
 // Ask asks what Next has to know of a branch that is at tip. A history that cannot be
 // read is the repository's trouble: the commit that lifts a guard may be what is missing.
-func Ask(h History, k Known, tip string) Seen {
+func Ask(h History, k Known, tip schema.Commit) Seen {
 	if !judges(k, tip) {
 		return Seen{Tip: tip}
 	}
@@ -58,7 +58,7 @@ func Ask(h History, k Known, tip string) Seen {
 }
 
 // Ways asks for the history between what the cluster holds and a commit.
-func Ways(h History, k Known, commit string) (seen Seen, err error) {
+func Ways(h History, k Known, commit schema.Commit) (seen Seen, err error) {
 	seen.Tip = commit
 	if seen.Commit, err = h.Commit(commit); err != nil {
 		return Seen{}, err
@@ -72,7 +72,7 @@ func Ways(h History, k Known, commit string) (seen Seen, err error) {
 	return seen, err
 }
 
-func way(h History, old, tip string) (w Way, err error) {
+func way(h History, old, tip schema.Commit) (w Way, err error) {
 	if old == "" {
 		return Way{}, nil
 	}
@@ -88,7 +88,7 @@ func way(h History, old, tip string) (w Way, err error) {
 
 // Unread turns an error of reading a commit into the source's trouble; refused is the
 // reason where the tree itself is at fault.
-func Unread(err error, refused Reason, commit string) *Trouble {
+func Unread(err error, refused Reason, commit schema.Commit) *Trouble {
 	var diagnostics schema.Diagnostics
 	var trouble *Trouble
 	switch {

@@ -11,9 +11,9 @@ import (
 const minRewindName = 7
 
 // AllowsRewind reports whether a commit's message says that old is left.
-func AllowsRewind(message, old string) bool {
+func AllowsRewind(message string, old schema.Commit) bool {
 	for _, v := range TrailerValues(message, schema.TrailerAllowRewind) {
-		if len(v) >= minRewindName && strings.HasPrefix(old, strings.ToLower(v)) {
+		if len(v) >= minRewindName && strings.HasPrefix(string(old), strings.ToLower(v)) {
 			return true
 		}
 	}

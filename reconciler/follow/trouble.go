@@ -28,8 +28,8 @@ const (
 // Trouble is why a source stays at its last good state.
 type Trouble struct {
 	Reason   Reason
-	Message  string // the same for the same trouble
-	Observed string // commit the branch is at, "" if that is not known
+	Message  string        // the same for the same trouble
+	Observed schema.Commit // commit the branch is at, "" if that is not known
 }
 
 func (t *Trouble) Error() string { return t.Message }

@@ -10,7 +10,7 @@ import (
 
 // large is a packed repository of n small manifests in directories of 100, and
 // a second commit that changes one of them.
-func large(b *testing.B, n int) (dir, first, second string) {
+func large(b *testing.B, n int) (dir string, first, second schema.Commit) {
 	w := newWork(b)
 	for i := range n {
 		w.write(fmt.Sprintf("apps/team%d/app%d.yaml", i/100, i), fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: app%d\n", i))
@@ -23,7 +23,7 @@ func large(b *testing.B, n int) (dir, first, second string) {
 	return dir, first, second
 }
 
-func list(b *testing.B, repo *Repo, commit string) schema.Tree {
+func list(b *testing.B, repo *Repo, commit schema.Commit) schema.Tree {
 	got, err := repo.Tree(commit, "apps")
 	if err != nil {
 		b.Fatal(err)
@@ -136,20 +136,20 @@ func BenchmarkLookOneChanged(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			dir, first, second := large(b, n)
 			w := &work{t: b, dir: dir}
-			w.git("update-ref", "refs/heads/main", first)
+			w.git("update-ref", "refs/heads/main", string(first))
 			for b.Loop() {
 				b.StopTimer()
 				u := followed(b, dir, "")
 				if _, err := u.Look(b.Context()); err != nil {
 					b.Fatal(err)
 				}
-				w.git("update-ref", "refs/heads/main", second)
+				w.git("update-ref", "refs/heads/main", string(second))
 				b.StartTimer()
 				if _, err := u.Look(b.Context()); err != nil {
 					b.Fatal(err)
 				}
 				b.StopTimer()
-				w.git("update-ref", "refs/heads/main", first)
+				w.git("update-ref", "refs/heads/main", string(first))
 				b.StartTimer()
 			}
 		})

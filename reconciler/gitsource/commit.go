@@ -98,10 +98,10 @@ func when(signature []byte) int64 {
 // within the years that can be told: a tree's Faults tell of one outside them. Author
 // and Subject are one line of text, Message is valid UTF-8; all are bounded, and so
 // are Parents.
-func (r *Repo) Commit(hash string) (schema.Commit, error) {
-	c, err := r.commit(plumbing.NewHash(hash))
+func (r *Repo) Commit(hash schema.Commit) (schema.CommitObject, error) {
+	c, err := r.commit(plumbing.NewHash(string(hash)))
 	if err != nil {
-		return schema.Commit{}, fmt.Errorf("read commit %s: %w", hash, err)
+		return schema.CommitObject{}, fmt.Errorf("read commit %s: %w", hash, err)
 	}
 	return toSchema(c), nil
 }
@@ -114,9 +114,9 @@ func (r *Repo) commit(h plumbing.Hash) (rawCommit, error) {
 	return parseCommit(h, data)
 }
 
-func toSchema(c rawCommit) schema.Commit {
-	out := schema.Commit{
-		Hash:    c.hash.String(),
+func toSchema(c rawCommit) schema.CommitObject {
+	out := schema.CommitObject{
+		Hash:    schema.Commit(c.hash.String()),
 		Tree:    c.tree.String(),
 		Author:  c.authorLine(),
 		Subject: c.subject(),
@@ -124,7 +124,7 @@ func toSchema(c rawCommit) schema.Commit {
 		Time:    time.Unix(min(when(c.committer), lastSecond), 0).UTC(),
 	}
 	for _, p := range c.parents[:min(len(c.parents), maxParents)] {
-		out.Parents = append(out.Parents, p.String())
+		out.Parents = append(out.Parents, schema.Commit(p.String()))
 	}
 	return out
 }
@@ -136,7 +136,7 @@ func misdated(c rawCommit) schema.Diagnostics {
 	}
 	return schema.Diagnostics{{
 		Position: schema.Position{Path: "."}, Severity: schema.Warning,
-		Message: fmt.Sprintf("commit %s is dated after the year 9999, which cannot be stored; it is shown as %s", schema.ShortCommit(c.hash.String()), "9999-12-31"),
+		Message: fmt.Sprintf("commit %s is dated after the year 9999, which cannot be stored; it is shown as %s", schema.Commit(c.hash.String()).Short(), "9999-12-31"),
 		Hint:    "set the clock right, then git commit --amend --no-edit --date=now",
 	}}
 }

@@ -117,12 +117,12 @@ func TestTrailersOfALongMessage(t *testing.T) {
 // that it stands in, and no tree.
 func TestMisdatedHistory(t *testing.T) {
 	w := newWork(t)
-	var commits []string
+	var commits []schema.Commit
 	for i, date := range []string{"1700000000", "253402300800", "9223372036854775807", "1700000001", "1"} {
 		w.env = []string{"GIT_COMMITTER_DATE=@" + date + " +0000"}
 		w.write("a.yaml", fmt.Sprint(i))
 		w.commit(fmt.Sprintf("c%d\n\nFairlead-Allow-Prune: %d", i, i+1))
-		commits = append(commits, w.git("rev-parse", "HEAD"))
+		commits = append(commits, schema.Commit(w.git("rev-parse", "HEAD")))
 	}
 	w.env = nil
 	repo := open(t, w.bare())

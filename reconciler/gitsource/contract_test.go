@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"fairlead/reconciler/gittest"
+	"fairlead/schema"
 )
 
 // The repositories that git makes and the fake keep one contract.
@@ -17,11 +18,11 @@ func TestRepositoryKeepsTheContract(t *testing.T) {
 		return gittest.Subject{
 			Git: open(t, filepath.Join(w.dir, ".git")),
 			Add: w.add,
-			SetBranch: func(t *testing.T, branch, commit string) {
+			SetBranch: func(t *testing.T, branch string, commit schema.Commit) {
 				if commit == "" {
 					w.git("update-ref", "-d", "refs/heads/"+branch)
 				} else {
-					w.git("update-ref", "refs/heads/"+branch, commit)
+					w.git("update-ref", "refs/heads/"+branch, string(commit))
 				}
 			},
 			Lose: func(t *testing.T, hash string) {
@@ -34,7 +35,7 @@ func TestRepositoryKeepsTheContract(t *testing.T) {
 }
 
 // add makes a commit of whole files, without a branch or a working tree.
-func (w *work) add(t *testing.T, c gittest.Commit) string {
+func (w *work) add(t *testing.T, c gittest.Commit) schema.Commit {
 	t.Helper()
 	with := func(stdin string, args ...string) string {
 		cmd := w.command(w.dir, args...)
@@ -55,7 +56,7 @@ func (w *work) add(t *testing.T, c gittest.Commit) string {
 	with(index.String(), "update-index", "--add", "--index-info")
 	args := []string{"commit-tree", with("", "write-tree"), "-F", "-"}
 	for _, p := range c.Parents {
-		args = slices.Concat(args, []string{"-p", p})
+		args = slices.Concat(args, []string{"-p", string(p)})
 	}
-	return with(strings.TrimSuffix(c.Message, "\n")+"\n", args...)
+	return schema.Commit(with(strings.TrimSuffix(c.Message, "\n")+"\n", args...))
 }

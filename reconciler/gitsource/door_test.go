@@ -41,8 +41,8 @@ func TestPushOverHTTP(t *testing.T) {
 		if n := m.programs.working(); n > 0 {
 			fmt.Fprintf(out, "%d gits are still counted\n", n)
 		}
-		fmt.Fprintf(out, "%s by %s, %d files\n", p.Phase, p.Pusher, len(tree(t, p.Repo, p.Followed.New, ".").Files))
-		if p.Followed.New != first && p.Phase == hook.Pre {
+		fmt.Fprintf(out, "%s by %s, %d files\n", p.Phase, p.Pusher, len(tree(t, p.Repo, p.Tip(), ".").Files))
+		if p.Tip() != first && p.Phase == hook.Pre {
 			return fmt.Errorf("refused")
 		}
 		return nil

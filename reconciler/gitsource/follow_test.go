@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"fairlead/schema"
 )
 
 // until runs change and waits for a wake-up that sees what it made.
@@ -40,7 +42,7 @@ func TestWatch(t *testing.T) {
 		})
 	}()
 	until(t, wake, "the start", func() bool { return started.Load() })
-	at := func() string { hash, _, _ := repo.Branch(branch); return hash }
+	at := func() schema.Commit { hash, _, _ := repo.Branch(branch); return hash }
 	for round := range 3 {
 		commit := w.commit("next")
 		w.git("push", "--quiet", dir, "main:"+branch)

@@ -60,8 +60,8 @@ func (m memoryRepo) put(kind plumbing.ObjectType, data []byte) plumbing.Hash {
 	return hash
 }
 
-func (m memoryRepo) commit(tree plumbing.Hash) string {
-	return m.put(plumbing.CommitObject, fmt.Appendf(nil, "tree %s\nauthor A <a@example.org> 1700000000 +0000\ncommitter A <a@example.org> 1700000000 +0000\n\nx\n", tree)).String()
+func (m memoryRepo) commit(tree plumbing.Hash) schema.Commit {
+	return schema.Commit(m.put(plumbing.CommitObject, fmt.Appendf(nil, "tree %s\nauthor A <a@example.org> 1700000000 +0000\ncommitter A <a@example.org> 1700000000 +0000\n\nx\n", tree)).String())
 }
 
 // entry is one entry of a tree object.

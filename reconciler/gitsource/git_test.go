@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"fairlead/schema"
 )
 
 // hookBinary is the hook built from this tree, once for all tests.
@@ -121,12 +123,12 @@ func (w *work) write(name, text string) {
 }
 
 // commit commits everything and returns the commit's name.
-func (w *work) commit(message string) string {
+func (w *work) commit(message string) schema.Commit {
 	w.t.Helper()
 	w.ticks++
 	w.git("add", "--all")
 	w.git("commit", "--quiet", "--allow-empty", "--message", message)
-	return w.git("rev-parse", "HEAD")
+	return schema.Commit(w.git("rev-parse", "HEAD"))
 }
 
 // bare clones the work into a bare repository, packed as git likes.

@@ -48,8 +48,8 @@ func (p *past) commit(h plumbing.Hash) (*ancestor, error) {
 // IsAncestor reports whether commit a can be reached from commit b; a commit is
 // its own ancestor. A yes is found near b when a is recent, a no reads all of
 // b's history.
-func (r *Repo) IsAncestor(a, b string) (bool, error) {
-	target := plumbing.NewHash(a)
+func (r *Repo) IsAncestor(a, b schema.Commit) (bool, error) {
+	target := plumbing.NewHash(string(a))
 	seen := map[plumbing.Hash]bool{}
 	behind := past{repo: r}
 	var queue byDate
@@ -67,7 +67,7 @@ func (r *Repo) IsAncestor(a, b string) (bool, error) {
 	if a == b {
 		return true, nil
 	}
-	if err := push(plumbing.NewHash(b)); err != nil {
+	if err := push(plumbing.NewHash(string(b))); err != nil {
 		return false, err
 	}
 	for len(queue) > 0 {
@@ -86,20 +86,20 @@ func (r *Repo) IsAncestor(a, b string) (bool, error) {
 // CommitsBetween lists the commits that can be reached from new and not from
 // old, newest first, as `git rev-list old..new` does, and at most max of them
 // (the newest). An empty old means "from the beginning".
-func (r *Repo) CommitsBetween(old, new string, max int) ([]schema.Commit, error) {
+func (r *Repo) CommitsBetween(old, new schema.Commit, max int) ([]schema.CommitObject, error) {
 	w := between{past: past{repo: r}, known: map[plumbing.Hash]*reached{}}
-	if err := w.reach(plumbing.NewHash(new), false); err != nil {
+	if err := w.reach(plumbing.NewHash(string(new)), false); err != nil {
 		return nil, err
 	}
-	if old != "" && old != plumbing.ZeroHash.String() {
-		if err := w.reach(plumbing.NewHash(old), true); err != nil {
+	if old != "" && old != schema.Commit(plumbing.ZeroHash.String()) {
+		if err := w.reach(plumbing.NewHash(string(old)), true); err != nil {
 			return nil, err
 		}
 	}
 	if err := w.run(); err != nil {
 		return nil, err
 	}
-	var out []schema.Commit
+	var out []schema.CommitObject
 	for _, e := range w.order {
 		if len(out) == max {
 			break
@@ -107,7 +107,7 @@ func (r *Repo) CommitsBetween(old, new string, max int) ([]schema.Commit, error)
 		if e.excluded {
 			continue
 		}
-		c, err := r.Commit(e.commit.hash.String())
+		c, err := r.Commit(schema.Commit(e.commit.hash.String()))
 		if err != nil {
 			return nil, err
 		}

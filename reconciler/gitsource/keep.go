@@ -5,21 +5,22 @@ import (
 	"time"
 
 	"fairlead/reconciler/follow"
+	"fairlead/schema"
 )
 
 // Followed is a repository one branch of which is followed.
 type Followed struct {
 	*Repo
-	tip func(context.Context) (string, error)
+	tip func(context.Context) (schema.Commit, error)
 }
 
 // Tip is where the branch is, "" where there is no such branch; the error is a
 // *follow.Trouble while ctx lasts.
-func (f Followed) Tip(ctx context.Context) (string, error) { return f.tip(ctx) }
+func (f Followed) Tip(ctx context.Context) (schema.Commit, error) { return f.tip(ctx) }
 
 // Followed follows a branch of a repository on this machine's disk.
 func (r *Repo) Followed(branch string) Followed {
-	return Followed{r, func(context.Context) (string, error) {
+	return Followed{r, func(context.Context) (schema.Commit, error) {
 		tip, _, err := r.Branch(branch)
 		if err != nil {
 			return "", troublef(follow.BadRepository, "%v", err)

@@ -20,6 +20,7 @@ import (
 
 	"fairlead/reconciler/follow"
 	"fairlead/reconciler/gitsource/hook"
+	"fairlead/schema"
 )
 
 // A pack of 16 KB that asks for a gigabyte is refused in words, and takes none.
@@ -114,8 +115,8 @@ func TestUpstreamWithinMemory(t *testing.T) {
 	if err := os.WriteFile(message, bytes.Repeat([]byte("#"), 60<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	large := w.git("commit-tree", "-F", message, "-p", good, "HEAD^{tree}")
-	w.git("push", "--quiet", dir, large+":main")
+	large := schema.Commit(w.git("commit-tree", "-F", message, "-p", string(good), "HEAD^{tree}"))
+	w.git("push", "--quiet", dir, string(large)+":main")
 	u.bounds.memory = 32 << 20
 	troubled(t, u, follow.TooLarge, "ut of memory")
 	kept(t, u, good)

@@ -16,11 +16,11 @@ var knownOptions = []string{OptionWait}
 
 // history is what the policy asks of a repository; Repo has it.
 type history interface {
-	IsAncestor(a, b string) (bool, error)
-	message(commit string) (string, error)
+	IsAncestor(a, b schema.Commit) (bool, error)
+	message(commit schema.Commit) (string, error)
 }
 
-func (r *Repo) message(commit string) (string, error) {
+func (r *Repo) message(commit schema.Commit) (string, error) {
 	c, err := r.Commit(commit)
 	return c.Message, err
 }
@@ -33,22 +33,23 @@ func refusal(repo history, source string, u hook.Update) (string, error) {
 	if u.New == hook.Zero {
 		return fmt.Sprintf("%s is what source %s follows, it is not deleted", branch, source), nil
 	}
-	message, err := repo.message(u.New)
+	from, to := schema.Commit(u.Old), schema.Commit(u.New)
+	message, err := repo.message(to)
 	if err != nil {
 		return "", err
 	}
 	if u.Old == hook.Zero {
 		return "", nil
 	}
-	forward, err := repo.IsAncestor(u.Old, u.New)
+	forward, err := repo.IsAncestor(from, to)
 	if err != nil || forward {
 		return "", err
 	}
-	if follow.AllowsRewind(message, u.Old) {
+	if follow.AllowsRewind(message, from) {
 		return "", nil
 	}
 	return fmt.Sprintf("%s would lose commits: %s does not contain %s; to mean it, end the new tip's message with the line \"%s: %s\" and push again",
-		branch, schema.ShortCommit(u.New), schema.ShortCommit(u.Old), schema.TrailerAllowRewind, u.Old), nil
+		branch, to.Short(), from.Short(), schema.TrailerAllowRewind, from), nil
 }
 
 // unknownOptions are warned about, one text each.

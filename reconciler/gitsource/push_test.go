@@ -133,7 +133,7 @@ func remoteLines(out string) string {
 	return strings.Join(lines, "\n")
 }
 
-func (m *master) tip() string {
+func (m *master) tip() schema.Commit {
 	m.t.Helper()
 	hash, _, err := m.repo.Branch("main")
 	if err != nil {
@@ -149,8 +149,8 @@ func TestPushIsJudgedBeforeGitAccepts(t *testing.T) {
 	var seen string
 	m.judge.set(func(_ context.Context, p Push, out io.Writer) error {
 		// Read through the quarantine: git has not accepted it.
-		seen = read(t, tree(t, p.Repo, p.Followed.New, "deploy"), "deploy/web.yaml")
-		if _, err := m.repo.Commit(p.Followed.New); !errors.Is(err, ErrNotFound) {
+		seen = read(t, tree(t, p.Repo, p.Tip(), "deploy"), "deploy/web.yaml")
+		if _, err := m.repo.Commit(p.Tip()); !errors.Is(err, ErrNotFound) {
 			t.Errorf("the pushed commit is in the repository already: %v", err)
 		}
 		return fmt.Errorf("load: %w", schema.Diagnostics{
@@ -175,7 +175,7 @@ func TestPushIsJudgedBeforeGitAccepts(t *testing.T) {
 	m.judge.set(func(_ context.Context, p Push, out io.Writer) error {
 		fmt.Fprintf(out, "%s %s by %s", p.Phase, p.Source, p.Pusher)
 		if p.Phase == hook.Pre {
-			listed = tree(t, p.Repo, p.Followed.New, "deploy")
+			listed = tree(t, p.Repo, p.Tip(), "deploy")
 			read(t, listed, "deploy/web.yaml")
 		}
 		return nil
@@ -190,7 +190,7 @@ func TestPushIsJudgedBeforeGitAccepts(t *testing.T) {
 	if got := read(t, listed, "deploy/web.yaml"); got != "kind: Wrong\n" {
 		t.Errorf("what was listed in quarantine reads %q afterwards", got)
 	}
-	want := []hook.Update{{Ref: "refs/heads/main", Old: hook.Zero, New: bad}}
+	want := []hook.Update{{Ref: "refs/heads/main", Old: hook.Zero, New: string(bad)}}
 	if pushes := m.judge.asked(); len(pushes) != 2 || cmp.Diff(want, pushes[0].Updates) != "" {
 		t.Errorf("asked about %+v", pushes)
 	}
@@ -204,7 +204,7 @@ func TestPushOfAPack(t *testing.T) {
 	first := m.commit("many")
 	files := 0
 	m.judge.set(func(_ context.Context, p Push, _ io.Writer) error {
-		files = len(tree(t, p.Repo, p.Followed.New, ".").Files)
+		files = len(tree(t, p.Repo, p.Tip(), ".").Files)
 		return nil
 	})
 	if out, ok := m.push("main"); !ok || files != 150 {
@@ -228,7 +228,7 @@ func TestFollowedBranchKeepsItsCommits(t *testing.T) {
 	first := m.commit("first")
 	second := m.commit("second")
 	m.push("main")
-	m.git("reset", "--quiet", "--hard", first)
+	m.git("reset", "--quiet", "--hard", string(first))
 	third := m.commit("third, without the second")
 
 	out, ok := m.push("--force", "main")
@@ -243,11 +243,11 @@ func TestFollowedBranchKeepsItsCommits(t *testing.T) {
 	if want := "fairlead: main is what source main follows, it is not deleted"; ok || out != want {
 		t.Errorf("delete: %v, %q, want %q", ok, out, want)
 	}
-	m.commit("third\n\nFairlead-Allow-Rewind: " + first)
+	m.commit("third\n\nFairlead-Allow-Rewind: " + string(first))
 	if _, ok := m.push("--force", "main"); ok {
 		t.Error("a rewind was let through by another commit's trailer")
 	}
-	wanted := m.commit("third\n\nFairlead-Allow-Rewind: " + second[:12])
+	wanted := m.commit("third\n\nFairlead-Allow-Rewind: " + string(second[:12]))
 	if out, ok := m.push("--force", "main"); !ok || m.tip() != wanted {
 		t.Errorf("a recorded rewind was refused: %s", out)
 	}

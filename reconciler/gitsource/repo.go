@@ -110,7 +110,7 @@ func (r *Repo) WithQuarantine(path string) (*Repo, error) {
 
 // Branch is the commit a branch is at; ok is false when there is no such
 // branch. name is short, as main.
-func (r *Repo) Branch(name string) (hash string, ok bool, err error) {
+func (r *Repo) Branch(name string) (hash schema.Commit, ok bool, err error) {
 	ref, err := dotgit.New(osfs.New(r.dir)).Ref(plumbing.NewBranchReferenceName(name))
 	switch {
 	case errors.Is(err, plumbing.ErrReferenceNotFound):
@@ -120,7 +120,7 @@ func (r *Repo) Branch(name string) (hash string, ok bool, err error) {
 	case ref.Type() != plumbing.HashReference:
 		return "", false, fmt.Errorf("read branch %s: it points to %s, not to a commit", name, ref.Target())
 	}
-	return ref.Hash().String(), true, nil
+	return schema.Commit(ref.Hash().String()), true, nil
 }
 
 // blob reads one file's bytes.

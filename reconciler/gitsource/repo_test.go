@@ -34,8 +34,8 @@ func TestBranchAndCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := schema.Commit{
-		Hash: second, Tree: w.git("rev-parse", "HEAD^{tree}"), Parents: []string{first},
+	want := schema.CommitObject{
+		Hash: second, Tree: w.git("rev-parse", "HEAD^{tree}"), Parents: []schema.Commit{first},
 		Author: "Ada <ada@example.org>", Subject: "a subject on two lines",
 		Message: "a subject\non two lines\n\nFairlead-Retry: again\n", Time: time.Unix(firstCommit+2, 0).UTC(),
 	}
@@ -43,10 +43,10 @@ func TestBranchAndCommit(t *testing.T) {
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := repo.Commit(c.Tree); !errors.Is(err, ErrNotFound) {
+	if _, err := repo.Commit(schema.Commit(c.Tree)); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Commit(a tree) = %v, want %v", err, ErrNotFound)
 	}
-	if _, err := repo.Commit(strings.Repeat("1", 40)); !errors.Is(err, ErrNotFound) {
+	if _, err := repo.Commit(schema.Commit(strings.Repeat("1", 40))); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Commit(unknown) = %v, want %v", err, ErrNotFound)
 	}
 }
@@ -77,7 +77,7 @@ func read(t testing.TB, tree schema.Tree, path string) string {
 	return ""
 }
 
-func tree(t testing.TB, repo *Repo, commit, root string) schema.Tree {
+func tree(t testing.TB, repo *Repo, commit schema.Commit, root string) schema.Tree {
 	t.Helper()
 	got, err := repo.Tree(commit, root)
 	if err != nil {
@@ -129,11 +129,11 @@ func TestTreeRefusesByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := w.commit("first")
-	w.git("update-index", "--add", "--cacheinfo", "160000,"+first+",deploy/sub")
+	w.git("update-index", "--add", "--cacheinfo", "160000,"+string(first)+",deploy/sub")
 	w.git("commit", "--quiet", "--message", "submodule")
 	repo := open(t, w.bare())
 
-	got := tree(t, repo, w.git("rev-parse", "HEAD"), "deploy")
+	got := tree(t, repo, schema.Commit(w.git("rev-parse", "HEAD")), "deploy")
 
 	if diff := cmp.Diff([]string{"deploy/ok.yaml"}, paths(got)); diff != "" {
 		t.Error(diff)
@@ -150,14 +150,14 @@ deploy/sub: a submodule, which is not fetched (copy its files here, or make its 
 }
 
 // handmade writes a tree object that git would not make itself.
-func handmade(t *testing.T, w *work, raw string) string {
+func handmade(t *testing.T, w *work, raw string) schema.Commit {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "tree")
 	if err := os.WriteFile(file, []byte(raw), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	tree := w.git("hash-object", "-t", "tree", "-w", "--literally", file)
-	return w.git("commit-tree", "-m", "by hand", tree)
+	return schema.Commit(w.git("commit-tree", "-m", "by hand", tree))
 }
 
 func TestTreeWrittenByHand(t *testing.T) {
@@ -214,7 +214,7 @@ func TestTreeBombIsRefused(t *testing.T) {
 		below = strings.TrimSpace(string(out))
 	}
 	repo := open(t, filepath.Join(w.dir, ".git"))
-	_, err := repo.Tree(w.git("commit-tree", "-m", "bomb", below), ".")
+	_, err := repo.Tree(schema.Commit(w.git("commit-tree", "-m", "bomb", below)), ".")
 	var diagnostics schema.Diagnostics
 	if !errors.As(err, &diagnostics) {
 		t.Errorf("Tree(bomb) = %v, want diagnostics", err)
@@ -301,20 +301,20 @@ func TestHistoryAsGit(t *testing.T) {
 	}
 	repo := open(t, filepath.Join(w.dir, ".git"))
 	for range 60 {
-		a, b := commits[random.IntN(len(commits))], commits[random.IntN(len(commits))]
-		_, notAncestor := w.run(w.dir, "merge-base", "--is-ancestor", a, b)
+		a, b := schema.Commit(commits[random.IntN(len(commits))]), schema.Commit(commits[random.IntN(len(commits))])
+		_, notAncestor := w.run(w.dir, "merge-base", "--is-ancestor", string(a), string(b))
 		if got, err := repo.IsAncestor(a, b); err != nil || got != (notAncestor == nil) {
 			t.Errorf("IsAncestor(%s, %s) = %v, %v, git says %v", a, b, got, err, notAncestor == nil)
 		}
-		want := map[string]bool{}
-		for _, h := range strings.Fields(w.git("rev-list", a+".."+b)) {
-			want[h] = true
+		want := map[schema.Commit]bool{}
+		for _, h := range strings.Fields(w.git("rev-list", string(a)+".."+string(b))) {
+			want[schema.Commit(h)] = true
 		}
 		between, err := repo.CommitsBetween(a, b, 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := map[string]bool{}
+		got := map[schema.Commit]bool{}
 		for _, c := range between {
 			got[c.Hash] = true
 		}
@@ -322,8 +322,8 @@ func TestHistoryAsGit(t *testing.T) {
 			t.Errorf("CommitsBetween(%s, %s): %s", a, b, diff)
 		}
 	}
-	newest, err := repo.CommitsBetween("", commits[len(commits)-1], 2)
-	if err != nil || len(newest) != 2 || newest[0].Hash != commits[len(commits)-1] {
+	newest, err := repo.CommitsBetween("", schema.Commit(commits[len(commits)-1]), 2)
+	if err != nil || len(newest) != 2 || newest[0].Hash != schema.Commit(commits[len(commits)-1]) {
 		t.Errorf("the newest two: %v, %v", newest, err)
 	}
 }

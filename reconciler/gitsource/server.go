@@ -48,6 +48,9 @@ type Push struct {
 	Repo *Repo
 }
 
+// Tip is the commit that the push moves the followed branch to.
+func (p Push) Tip() schema.Commit { return schema.Commit(p.Followed.New) }
+
 // Wait reports whether the pusher asked to follow the rollout.
 func (p Push) Wait() bool { return slices.Contains(p.Options, OptionWait) }
 

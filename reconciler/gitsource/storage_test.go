@@ -41,7 +41,7 @@ const (
 // after, we read what was pushed.
 func TestStorage(t *testing.T) {
 	t.Logf("to replay: go test ./reconciler/gitsource -run TestStorage -trees %d -tree-seed %d", *treeCount, *treeSeed)
-	s := storage{master: newMaster(t), random: rand.New(rand.NewPCG(*treeSeed, 0)), files: map[string]string{}, want: map[string]map[string]string{}}
+	s := storage{master: newMaster(t), random: rand.New(rand.NewPCG(*treeSeed, 0)), files: map[string]string{}, want: map[schema.Commit]map[string]string{}}
 	for i := 0; i < *treeCount; i += treesPerPush {
 		commits := s.grow(min(treesPerPush, *treeCount-i))
 		s.push(commits)
@@ -58,8 +58,8 @@ func TestStorage(t *testing.T) {
 
 // some are a few of the commits: all are read in quarantine, and to read each in
 // every form would take longer than it tells.
-func (s *storage) some(commits []string) []string {
-	out := []string{commits[len(commits)-1]}
+func (s *storage) some(commits []schema.Commit) []schema.Commit {
+	out := []schema.Commit{commits[len(commits)-1]}
 	for range 4 {
 		out = append(out, commits[s.random.IntN(len(commits))])
 	}
@@ -69,8 +69,8 @@ func (s *storage) some(commits []string) []string {
 type storage struct {
 	*master
 	random *rand.Rand
-	files  map[string]string            // of the last tree
-	want   map[string]map[string]string // the files of each commit
+	files  map[string]string                   // of the last tree
+	want   map[schema.Commit]map[string]string // the files of each commit
 }
 
 // text is content of one of the sizes at which git or we take another way.
@@ -141,7 +141,7 @@ func (s *storage) mutate() {
 }
 
 // grow commits n trees by one git.
-func (s *storage) grow(n int) []string {
+func (s *storage) grow(n int) []schema.Commit {
 	s.t.Helper()
 	var stream bytes.Buffer
 	var trees []map[string]string
@@ -168,7 +168,10 @@ func (s *storage) grow(n int) []string {
 	cmd := s.command(s.dir, "fast-import", "--quiet")
 	cmd.Stdin = &stream
 	out, err := cmd.Output()
-	commits := strings.Fields(string(out))
+	var commits []schema.Commit
+	for hash := range strings.FieldsSeq(string(out)) {
+		commits = append(commits, schema.Commit(hash))
+	}
 	if err != nil || len(commits) != n {
 		s.t.Fatalf("fast-import: %v, %d commits", err, len(commits))
 	}
@@ -179,7 +182,7 @@ func (s *storage) grow(n int) []string {
 }
 
 // push lets git take the commits, and reads them in its quarantine.
-func (s *storage) push(commits []string) {
+func (s *storage) push(commits []schema.Commit) {
 	s.t.Helper()
 	s.judge.set(func(_ context.Context, p Push, _ io.Writer) error {
 		if p.Phase == hook.Pre {
@@ -217,7 +220,7 @@ func (s *storage) borrower() string {
 	return dir
 }
 
-func (s *storage) compare(repo *Repo, when string, commits []string) {
+func (s *storage) compare(repo *Repo, when string, commits []schema.Commit) {
 	s.t.Helper()
 	for _, commit := range commits {
 		got, err := repo.Tree(commit, ".")
@@ -328,7 +331,7 @@ func TestDamagedObjects(t *testing.T) {
 	w := newWork(t)
 	w.write("a.yaml", "a: 1\n")
 	w.commit("a")
-	blob, commit := w.git("rev-parse", "HEAD:a.yaml"), w.git("rev-parse", "HEAD")
+	blob, commit := w.git("rev-parse", "HEAD:a.yaml"), schema.Commit(w.git("rev-parse", "HEAD"))
 	at := filepath.Join(w.dir, ".git/objects", blob[:2], blob[2:])
 	for what, content := range map[string][]byte{
 		"another object":    deflated([]byte("blob 5\x00a: 2\n")),
@@ -363,7 +366,7 @@ func TestPushOfManyInOneDirectory(t *testing.T) {
 	m.commit("many")
 	files, large := 0, ""
 	m.judge.set(func(_ context.Context, p Push, _ io.Writer) error {
-		got := tree(t, p.Repo, p.Followed.New, ".")
+		got := tree(t, p.Repo, p.Tip(), ".")
 		files, large = len(got.Files), read(t, got, "large.yaml")
 		return nil
 	})

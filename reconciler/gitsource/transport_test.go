@@ -22,6 +22,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"fairlead/reconciler/follow"
+	"fairlead/schema"
 )
 
 // credentialsFile writes a credentials' file that only its owner reads.
@@ -118,7 +119,7 @@ func TestUpstreamTruncatedOnTheWire(t *testing.T) {
 	troubled(t, u, follow.BadRepository, "")
 	kept(t, u, first)
 	cut.Store(false)
-	at(t, u, w.git("rev-parse", "HEAD"))
+	at(t, u, schema.Commit(w.git("rev-parse", "HEAD")))
 }
 
 // cutWriter ends an answer after so many bytes.

@@ -28,7 +28,7 @@ const (
 // manifest's are in Refused, and what git itself would not write is in Faults, not
 // in Files. A root that does not exist or a tree beyond the bounds is an error of
 // type schema.Diagnostics.
-func (r *Repo) Tree(commit, root string) (schema.Tree, error) {
+func (r *Repo) Tree(commit schema.Commit, root string) (schema.Tree, error) {
 	c, top, root, err := r.find(commit, root)
 	if err != nil {
 		return schema.Tree{}, err
@@ -51,7 +51,7 @@ func (r *Repo) Tree(commit, root string) (schema.Tree, error) {
 
 // TreeHash is Tree's Hash without listing anything: equal hashes are equal
 // trees.
-func (r *Repo) TreeHash(commit, root string) (string, error) {
+func (r *Repo) TreeHash(commit schema.Commit, root string) (string, error) {
 	_, top, _, err := r.find(commit, root)
 	if err != nil {
 		return "", err
@@ -60,8 +60,8 @@ func (r *Repo) TreeHash(commit, root string) (string, error) {
 }
 
 // find is the commit, the tree object at root, and root as a prefix of paths.
-func (r *Repo) find(commit, root string) (rawCommit, plumbing.Hash, string, error) {
-	c, err := r.commit(plumbing.NewHash(commit))
+func (r *Repo) find(commit schema.Commit, root string) (rawCommit, plumbing.Hash, string, error) {
+	c, err := r.commit(plumbing.NewHash(string(commit)))
 	if err != nil {
 		return c, plumbing.ZeroHash, "", fmt.Errorf("read commit %s: %w", commit, err)
 	}
@@ -75,7 +75,7 @@ func (r *Repo) find(commit, root string) (rawCommit, plumbing.Hash, string, erro
 		prefix = path.Join(prefix, name)
 		i := slices.IndexFunc(d.items, func(i item) bool { return i.isDir() && i.file.Path == prefix })
 		if i < 0 {
-			return c, at, "", refuse(prefix, "there is no such directory in commit "+schema.ShortCommit(commit), "the source's path names it")
+			return c, at, "", refuse(prefix, "there is no such directory in commit "+commit.Short(), "the source's path names it")
 		}
 		if twice := slices.IndexFunc(d.faults, func(f schema.Diagnostic) bool { return f.Path == prefix }); twice >= 0 {
 			return c, at, "", d.faults[twice : twice+1]

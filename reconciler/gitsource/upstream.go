@@ -87,7 +87,7 @@ func (u *Upstream) Local() (dir string, ok bool) {
 // Look asks the remote where the branch is and fetches it when the cache is not
 // there yet. On a *follow.Trouble, which is the only error while ctx lasts, the cache
 // is as it was.
-func (u *Upstream) Look(ctx context.Context) (tip string, err error) {
+func (u *Upstream) Look(ctx context.Context) (tip schema.Commit, err error) {
 	env, forget, err := u.authorise()
 	if err != nil {
 		return "", err
@@ -141,7 +141,7 @@ func (u *Upstream) authorise() ([]string, func(), error) {
 
 // ask is ls-remote of the one branch. A repository on our own disk is read
 // without a process, where it can be.
-func (u *Upstream) ask(ctx context.Context, env []string) (string, error) {
+func (u *Upstream) ask(ctx context.Context, env []string) (schema.Commit, error) {
 	if tip := u.peek(); tip != "" {
 		return tip, nil
 	}
@@ -157,7 +157,7 @@ func (u *Upstream) ask(ctx context.Context, env []string) (string, error) {
 		switch {
 		case name != ref:
 		case hook.IsHash(hash):
-			return hash, nil
+			return schema.Commit(hash), nil
 		default:
 			return "", troublef(follow.BadRepository, "%s names its objects by SHA-256, which is not read", u.remote)
 		}
@@ -165,7 +165,7 @@ func (u *Upstream) ask(ctx context.Context, env []string) (string, error) {
 	return "", troublef(follow.BranchGone, "%s has no branch %s", u.remote, u.branch)
 }
 
-func (u *Upstream) peek() string {
+func (u *Upstream) peek() schema.Commit {
 	dir, ok := u.Local()
 	if !ok {
 		return ""

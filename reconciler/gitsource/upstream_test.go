@@ -26,7 +26,7 @@ func followed(t testing.TB, url, credentials string) *Upstream {
 }
 
 // at looks and wants the branch at a commit whose files can be read.
-func at(t testing.TB, u *Upstream, want string) {
+func at(t testing.TB, u *Upstream, want schema.Commit) {
 	t.Helper()
 	got, err := u.Look(t.Context())
 	if err != nil || got != want {
@@ -36,7 +36,7 @@ func at(t testing.TB, u *Upstream, want string) {
 }
 
 // kept wants the cache to have the branch at a commit, whole.
-func kept(t testing.TB, u *Upstream, want string) {
+func kept(t testing.TB, u *Upstream, want schema.Commit) {
 	t.Helper()
 	if got, _, err := u.Repo().Branch("main"); err != nil || got != want {
 		t.Fatalf("the cache is at %s, %v, want %s", got, err, want)
@@ -167,7 +167,7 @@ func TestUpstreamKeepsTheLastGoodState(t *testing.T) {
 			troubled(t, u, c.reason, c.words)
 			kept(t, u, good)
 			c.mend(world{w, dir})
-			at(t, u, w.in(dir, "rev-parse", "main"))
+			at(t, u, schema.Commit(w.in(dir, "rev-parse", "main")))
 		})
 	}
 }
@@ -243,7 +243,7 @@ func TestForward(t *testing.T) {
 	dir := w.bare()
 	u := followed(t, dir, "")
 	at(t, u, later)
-	push := func() string {
+	push := func() schema.Commit {
 		w.git("push", "--quiet", "--force", dir, "main")
 		tip, err := u.Look(t.Context())
 		if err != nil {
@@ -252,8 +252,8 @@ func TestForward(t *testing.T) {
 		return tip
 	}
 	// The commit judged last was elsewhere: nothing is known of it.
-	next := func(u *Upstream, applied, tip string) *follow.Trouble {
-		known := follow.Known{Applied: applied, Desired: strings.Repeat("0", 40), Path: "."}
+	next := func(u *Upstream, applied, tip schema.Commit) *follow.Trouble {
+		known := follow.Known{Applied: applied, Desired: schema.Commit(strings.Repeat("0", 40)), Path: "."}
 		return follow.Next(known, follow.Ask(u.Repo(), known, tip)).Trouble
 	}
 	if trouble := next(u, applied, later); trouble != nil {
@@ -262,13 +262,13 @@ func TestForward(t *testing.T) {
 	if trouble := next(u, "", later); trouble != nil {
 		t.Error(trouble)
 	}
-	w.git("reset", "--quiet", "--hard", base)
+	w.git("reset", "--quiet", "--hard", string(base))
 	rewound := push()
 	if trouble := next(u, applied, rewound); trouble == nil || trouble.Reason != follow.Rewound || trouble.Observed != base ||
-		!strings.Contains(trouble.Message, schema.TrailerAllowRewind+": "+applied) {
+		!strings.Contains(trouble.Message, schema.TrailerAllowRewind+": "+string(applied)) {
 		t.Errorf("%#v", trouble)
 	}
-	w.commit("elsewhere\n\n" + schema.TrailerAllowRewind + ": " + applied[:10])
+	w.commit("elsewhere\n\n" + schema.TrailerAllowRewind + ": " + string(applied[:10]))
 	w.commit("and on")
 	if trouble := next(u, applied, push()); trouble != nil {
 		t.Errorf("with the trailer on the way: %v", trouble)
@@ -314,7 +314,7 @@ func TestUpstreamIsMendedWhenItIsOpened(t *testing.T) {
 	w := newWork(t)
 	w.commit("first")
 	u := followed(t, w.dir, "")
-	at(t, u, w.git("rev-parse", "HEAD"))
+	at(t, u, schema.Commit(w.git("rev-parse", "HEAD")))
 	second := w.commit("second")
 	lock := filepath.Join(u.cache, "refs/heads/main.lock")
 	if err := os.WriteFile(lock, nil, 0o644); err != nil {

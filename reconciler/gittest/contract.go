@@ -17,9 +17,9 @@ import (
 type Subject struct {
 	reconciler.Git
 	// Add makes a commit without moving a branch and returns its name.
-	Add func(t *testing.T, c Commit) string
+	Add func(t *testing.T, c Commit) schema.Commit
 	// SetBranch lets a branch point at a commit; "" deletes it.
-	SetBranch func(t *testing.T, branch, commit string)
+	SetBranch func(t *testing.T, branch string, commit schema.Commit)
 	// Lose takes an object away that nobody has read yet.
 	Lose func(t *testing.T, hash string)
 }
@@ -45,13 +45,13 @@ func Contract(t *testing.T, fresh func(t *testing.T) Subject) {
 }
 
 // unknown names an object that no repository has.
-var unknown = strings.Repeat("1", 40)
+var unknown = schema.Commit(strings.Repeat("1", 40))
 
 // at is the n-th second of the tests' time.
 func at(n int64) time.Time { return time.Unix(1_700_000_000+n, 0).UTC() }
 
 func branches(t *testing.T, s Subject) {
-	want := func(branch, commit string) {
+	want := func(branch string, commit schema.Commit) {
 		t.Helper()
 		got, ok, err := s.Branch(branch)
 		if got != commit || ok != (commit != "") || err != nil {
@@ -59,7 +59,7 @@ func branches(t *testing.T, s Subject) {
 		}
 	}
 	first := s.Add(t, Commit{Message: "first", Time: at(1)})
-	second := s.Add(t, Commit{Message: "second", Time: at(2), Parents: []string{first}})
+	second := s.Add(t, Commit{Message: "second", Time: at(2), Parents: []schema.Commit{first}})
 	other := s.Add(t, Commit{Message: "another beginning", Time: at(3)})
 	want("main", "")
 	s.SetBranch(t, "main", first)
@@ -79,28 +79,28 @@ func branches(t *testing.T, s Subject) {
 func commits(t *testing.T, s Subject) {
 	first := s.Add(t, Commit{Message: "first", Time: at(1)})
 	second := s.Add(t, Commit{
-		Message: "a subject\non two lines\n\nwhy\n\nFairlead-Retry: again", Time: at(2), Parents: []string{first},
+		Message: "a subject\non two lines\n\nwhy\n\nFairlead-Retry: again", Time: at(2), Parents: []schema.Commit{first},
 		Files: map[string]string{"a.yaml": "a: 1\n"},
 	})
-	merge := s.Add(t, Commit{Message: "merge", Time: at(3), Parents: []string{second, first}})
+	merge := s.Add(t, Commit{Message: "merge", Time: at(3), Parents: []schema.Commit{second, first}})
 	got, err := s.Commit(second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got.Time = got.Time.UTC()
-	want := schema.Commit{
+	want := schema.CommitObject{
 		// As git names them: equal commits have equal names everywhere.
 		Hash: "971aafe0440725a32c7b01779d43414d0dbc3103", Tree: "67d99b5477ce1dd758f39b41a9d3fe122dcd4a91",
-		Parents: []string{first}, Author: "Ada <ada@example.org>", Subject: "a subject on two lines",
+		Parents: []schema.Commit{first}, Author: "Ada <ada@example.org>", Subject: "a subject on two lines",
 		Message: "a subject\non two lines\n\nwhy\n\nFairlead-Retry: again\n", Time: at(2),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("commit (-want +got):\n%s", diff)
 	}
-	if got, err := s.Commit(merge); err != nil || !cmp.Equal(got.Parents, []string{second, first}) {
+	if got, err := s.Commit(merge); err != nil || !cmp.Equal(got.Parents, []schema.Commit{second, first}) {
 		t.Errorf("merge: got %+v, %v", got, err)
 	}
-	for _, none := range []string{unknown, got.Tree, ""} {
+	for _, none := range []schema.Commit{unknown, schema.Commit(got.Tree), ""} {
 		if c, err := s.Commit(none); err == nil {
 			t.Errorf("commit %q: got %+v, want an error", none, c)
 		}
@@ -115,7 +115,7 @@ func paths(tree schema.Tree) []string {
 	return out
 }
 
-func list(t *testing.T, s Subject, commit, root string) schema.Tree {
+func list(t *testing.T, s Subject, commit schema.Commit, root string) schema.Tree {
 	t.Helper()
 	tree, err := s.Tree(commit, root)
 	if err != nil {
@@ -166,7 +166,10 @@ func emptyTree(t *testing.T, s Subject) {
 func noDirectory(t *testing.T, s Subject) {
 	commit := s.Add(t, Commit{Message: "tree", Time: at(1), Files: map[string]string{"a/b.yaml": "b\n"}})
 	empty := s.Add(t, Commit{Message: "nothing", Time: at(2)})
-	for _, c := range []struct{ commit, root string }{{commit, "b"}, {commit, "a/b.yaml"}, {commit, "a/c"}, {commit, "A"}, {empty, "a"}} {
+	for _, c := range []struct {
+		commit schema.Commit
+		root   string
+	}{{commit, "b"}, {commit, "a/b.yaml"}, {commit, "a/c"}, {commit, "A"}, {empty, "a"}} {
 		tree, err := s.Tree(c.commit, c.root)
 		if !errors.As(err, new(schema.Diagnostics)) || tree.Files != nil {
 			t.Errorf("tree at %q: got %v, %v, want diagnostics", c.root, paths(tree), err)
@@ -176,9 +179,9 @@ func noDirectory(t *testing.T, s Subject) {
 
 func hashes(t *testing.T, s Subject) {
 	one := s.Add(t, Commit{Message: "one", Time: at(1), Files: map[string]string{"a/x": "same\n", "a/y": "1\n", "b/x": "same\n"}})
-	two := s.Add(t, Commit{Message: "two", Time: at(2), Parents: []string{one}, Files: map[string]string{"a/x": "same\n", "a/y": "2\n", "b/x": "same\n"}})
-	back := s.Add(t, Commit{Message: "back", Time: at(3), Parents: []string{two}, Files: map[string]string{"a/x": "same\n", "a/y": "1\n", "b/x": "same\n"}})
-	hash := func(commit, root string) string { return list(t, s, commit, root).Hash }
+	two := s.Add(t, Commit{Message: "two", Time: at(2), Parents: []schema.Commit{one}, Files: map[string]string{"a/x": "same\n", "a/y": "2\n", "b/x": "same\n"}})
+	back := s.Add(t, Commit{Message: "back", Time: at(3), Parents: []schema.Commit{two}, Files: map[string]string{"a/x": "same\n", "a/y": "1\n", "b/x": "same\n"}})
+	hash := func(commit schema.Commit, root string) string { return list(t, s, commit, root).Hash }
 	if hash(one, "b") != hash(two, "b") || hash(one, "a") == hash(two, "a") || hash(one, ".") == hash(two, ".") {
 		t.Error("a directory's hash does not follow its content")
 	}
@@ -188,7 +191,7 @@ func hashes(t *testing.T, s Subject) {
 	if tree := list(t, s, one, "."); tree.Hash != tree.Commit.Tree {
 		t.Errorf("the whole tree is %s, its commit says %s", tree.Hash, tree.Commit.Tree)
 	}
-	file := func(commit string, i int) string { return list(t, s, commit, ".").Files[i].Hash }
+	file := func(commit schema.Commit, i int) string { return list(t, s, commit, ".").Files[i].Hash }
 	if file(one, 0) != file(one, 2) || file(one, 1) == file(two, 1) || file(one, 0) != file(two, 0) {
 		t.Error("a file's hash does not follow its content")
 	}
@@ -214,12 +217,12 @@ func missing(t *testing.T, s Subject) {
 	}
 	blob := func(content string) string { return name("blob", content) }
 	model := New()
-	for what, lose := range map[string]func(n string, commit string) string{
-		"the commit":     func(_, commit string) string { return commit },
-		"the whole tree": func(n, _ string) string { return model.tree(files(n)) },
-		"a directory":    func(n, _ string) string { return model.tree(map[string]string{"b-" + n: "b" + n + "\n"}) },
-		"a file":         func(n, _ string) string { return blob("b" + n + "\n") },
-		"a file on top":  func(n, _ string) string { return blob(n + "\n") },
+	for what, lose := range map[string]func(n string, commit schema.Commit) string{
+		"the commit":     func(_ string, commit schema.Commit) string { return string(commit) },
+		"the whole tree": func(n string, _ schema.Commit) string { return model.tree(files(n)) },
+		"a directory":    func(n string, _ schema.Commit) string { return model.tree(map[string]string{"b-" + n: "b" + n + "\n"}) },
+		"a file":         func(n string, _ schema.Commit) string { return blob("b" + n + "\n") },
+		"a file on top":  func(n string, _ schema.Commit) string { return blob(n + "\n") },
 	} {
 		commit := s.Add(t, Commit{Message: what, Time: at(1), Files: files(what)})
 		s.SetBranch(t, "main", commit)
@@ -242,12 +245,12 @@ func missing(t *testing.T, s Subject) {
 
 func ancestors(t *testing.T, s Subject) {
 	root := s.Add(t, Commit{Message: "root", Time: at(1)})
-	left := s.Add(t, Commit{Message: "left", Time: at(2), Parents: []string{root}})
-	right := s.Add(t, Commit{Message: "right", Time: at(3), Parents: []string{root}})
-	merge := s.Add(t, Commit{Message: "merge", Time: at(4), Parents: []string{left, right}})
+	left := s.Add(t, Commit{Message: "left", Time: at(2), Parents: []schema.Commit{root}})
+	right := s.Add(t, Commit{Message: "right", Time: at(3), Parents: []schema.Commit{root}})
+	merge := s.Add(t, Commit{Message: "merge", Time: at(4), Parents: []schema.Commit{left, right}})
 	stranger := s.Add(t, Commit{Message: "stranger", Time: at(5)})
 	for _, c := range []struct {
-		a, b string
+		a, b schema.Commit
 		want bool
 	}{
 		{root, root, true}, {root, merge, true}, {left, merge, true}, {right, merge, true},
@@ -263,7 +266,7 @@ func ancestors(t *testing.T, s Subject) {
 }
 
 // lifted is what is lifted on the way to tip.
-func lifted(t *testing.T, s Subject, applied, judged, tip string) schema.Overrides {
+func lifted(t *testing.T, s Subject, applied, judged schema.Commit, tip schema.Commit) schema.Overrides {
 	t.Helper()
 	seen, err := follow.Ways(s, follow.Known{Applied: applied, Desired: judged}, tip)
 	if err != nil {
@@ -273,13 +276,13 @@ func lifted(t *testing.T, s Subject, applied, judged, tip string) schema.Overrid
 }
 
 // unread reports whether the way to tip cannot be read.
-func unread(s Subject, applied, judged, tip string) bool {
+func unread(s Subject, applied, judged, tip schema.Commit) bool {
 	_, err := follow.Ways(s, follow.Known{Applied: applied, Desired: judged}, tip)
 	return err != nil
 }
 
 func overrides(t *testing.T, s Subject) {
-	add := func(n int64, message string, parents ...string) string {
+	add := func(n int64, message string, parents ...schema.Commit) schema.Commit {
 		return s.Add(t, Commit{Message: message, Time: at(n), Parents: parents})
 	}
 	root := add(1, "root\n\nFairlead-Allow-Prune: 90\nFairlead-Retry: root")
@@ -288,9 +291,10 @@ func overrides(t *testing.T, s Subject) {
 	judged := add(4, "judged\n\nFairlead-Allow-Prune: 3\nFairlead-Retry: the registry is back", prune)
 	plain := add(5, "plain", judged)
 	for _, c := range []struct {
-		what        string
-		since, last string
-		want        schema.Overrides
+		what  string
+		since schema.Commit
+		last  schema.Commit
+		want  schema.Overrides
 	}{
 		{"since the applied commit", applied, judged, schema.Overrides{AllowPrune: 7}},
 		{"a retry since the one judged", applied, prune, schema.Overrides{AllowPrune: 7, Retry: "the registry is back"}},
@@ -321,10 +325,10 @@ func overrides(t *testing.T, s Subject) {
 
 func overridesWithoutPast(t *testing.T, s Subject) {
 	first := s.Add(t, Commit{Message: "first\n\nFairlead-Allow-Prune: 90", Time: at(1)})
-	tip := s.Add(t, Commit{Message: "tip\n\nFairlead-Allow-Prune: 4\nFairlead-Retry: why not", Time: at(2), Parents: []string{first}})
+	tip := s.Add(t, Commit{Message: "tip\n\nFairlead-Allow-Prune: 4\nFairlead-Retry: why not", Time: at(2), Parents: []schema.Commit{first}})
 	other := s.Add(t, Commit{Message: "rewritten", Time: at(3)})
 	want := schema.Overrides{AllowPrune: 4, Retry: "why not"}
-	for _, old := range []string{"", other, unknown} {
+	for _, old := range []schema.Commit{"", other, unknown} {
 		if got := lifted(t, s, old, old, tip); got != want {
 			t.Errorf("since %q: got %+v, want the tip's own, %+v", old, got, want)
 		}
@@ -338,9 +342,9 @@ func overridesWithoutPast(t *testing.T, s Subject) {
 // judge without it would hold a revision that its author has cleared.
 func cutOff(t *testing.T, s Subject) {
 	root := s.Add(t, Commit{Message: "root", Time: at(1)})
-	allows := s.Add(t, Commit{Message: "allows\n\nFairlead-Allow-Prune: 4", Time: at(2), Parents: []string{root}})
-	tip := s.Add(t, Commit{Message: "tip", Time: at(3), Parents: []string{allows}})
-	s.Lose(t, allows)
+	allows := s.Add(t, Commit{Message: "allows\n\nFairlead-Allow-Prune: 4", Time: at(2), Parents: []schema.Commit{root}})
+	tip := s.Add(t, Commit{Message: "tip", Time: at(3), Parents: []schema.Commit{allows}})
+	s.Lose(t, string(allows))
 	if !unread(s, root, "", tip) {
 		t.Error("the way from the root was read")
 	}

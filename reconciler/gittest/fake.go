@@ -22,7 +22,7 @@ import (
 
 // Commit is a commit to make. Equal ones have equal names, on any machine.
 type Commit struct {
-	Parents []string
+	Parents []schema.Commit
 	Author  string            // "Name <mail>"; default Ada
 	Message string            // trailers in a last paragraph of nothing else
 	Time    time.Time         // in UTC, whole seconds count
@@ -36,8 +36,8 @@ const defaultAuthor = "Ada <ada@example.org>"
 // (gitformat: loose objects, SHA-1). It may be used by many goroutines.
 type Fake struct {
 	mu       sync.Mutex
-	branches map[string]string
-	commits  map[string]schema.Commit
+	branches map[string]schema.Commit
+	commits  map[schema.Commit]schema.CommitObject
 	trees    map[string][]entry
 	blobs    map[string]string
 	lost     map[string]bool
@@ -56,7 +56,7 @@ var _ reconciler.Git = (*Fake)(nil)
 // New is a repository without commits.
 func New() *Fake {
 	return &Fake{
-		branches: map[string]string{}, commits: map[string]schema.Commit{},
+		branches: map[string]schema.Commit{}, commits: map[schema.Commit]schema.CommitObject{},
 		trees: map[string][]entry{}, blobs: map[string]string{}, lost: map[string]bool{},
 	}
 }
@@ -65,7 +65,7 @@ func New() *Fake {
 var ErrNotFound = errors.New("not in the repository")
 
 // Add makes a commit; no branch moves. Its parents need not be there.
-func (f *Fake) Add(c Commit) string {
+func (f *Fake) Add(c Commit) schema.Commit {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c.Author == "" {
@@ -74,7 +74,7 @@ func (f *Fake) Add(c Commit) string {
 	if c.Message != "" && !strings.HasSuffix(c.Message, "\n") {
 		c.Message += "\n"
 	}
-	out := schema.Commit{
+	out := schema.CommitObject{
 		Tree: f.tree(c.Files), Parents: slices.Clone(c.Parents), Author: c.Author,
 		Subject: subject(c.Message), Message: c.Message, Time: c.Time.Truncate(time.Second),
 	}
@@ -87,7 +87,7 @@ func (f *Fake) Add(c Commit) string {
 		fmt.Fprintf(&text, "%s %s %d +0000\n", role, c.Author, c.Time.Unix())
 	}
 	fmt.Fprintf(&text, "\n%s", c.Message)
-	out.Hash = name("commit", text.String())
+	out.Hash = schema.Commit(name("commit", text.String()))
 	f.commits[out.Hash] = out
 	return out.Hash
 }
@@ -151,7 +151,7 @@ func subject(message string) string {
 
 // SetBranch lets a branch point at a commit, whatever it pointed at before: a
 // push, or a forced one.
-func (f *Fake) SetBranch(branch, commit string) {
+func (f *Fake) SetBranch(branch string, commit schema.Commit) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.branches[branch] = commit
@@ -188,7 +188,7 @@ func (f *Fake) Fail(err error) {
 }
 
 // Branch implements reconciler.Git.
-func (f *Fake) Branch(name string) (commit string, ok bool, err error) {
+func (f *Fake) Branch(name string) (commit schema.Commit, ok bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -199,26 +199,26 @@ func (f *Fake) Branch(name string) (commit string, ok bool, err error) {
 }
 
 // Commit implements reconciler.Git.
-func (f *Fake) Commit(hash string) (schema.Commit, error) {
+func (f *Fake) Commit(hash schema.Commit) (schema.CommitObject, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.commit(hash)
 }
 
-func (f *Fake) commit(hash string) (schema.Commit, error) {
+func (f *Fake) commit(hash schema.Commit) (schema.CommitObject, error) {
 	c, ok := f.commits[hash]
 	switch {
 	case f.err != nil:
-		return schema.Commit{}, fmt.Errorf("read commit %s: %w", hash, f.err)
-	case !ok || f.lost[hash]:
-		return schema.Commit{}, fmt.Errorf("read commit %s: %w", hash, ErrNotFound)
+		return schema.CommitObject{}, fmt.Errorf("read commit %s: %w", hash, f.err)
+	case !ok || f.lost[string(hash)]:
+		return schema.CommitObject{}, fmt.Errorf("read commit %s: %w", hash, ErrNotFound)
 	}
 	return c, nil
 }
 
 // Tree implements reconciler.Git. A file over schema.MaxFileSize is refused by
 // name; a path that is no directory is an error of type schema.Diagnostics.
-func (f *Fake) Tree(commit, root string) (schema.Tree, error) {
+func (f *Fake) Tree(commit schema.Commit, root string) (schema.Tree, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c, hash, prefix, err := f.find(commit, root)
@@ -234,7 +234,7 @@ func (f *Fake) Tree(commit, root string) (schema.Tree, error) {
 }
 
 // TreeHash implements reconciler.Git.
-func (f *Fake) TreeHash(commit, root string) (string, error) {
+func (f *Fake) TreeHash(commit schema.Commit, root string) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, hash, _, err := f.find(commit, root)
@@ -242,7 +242,7 @@ func (f *Fake) TreeHash(commit, root string) (string, error) {
 }
 
 // find is the commit, the tree at root, and root as a prefix of paths.
-func (f *Fake) find(commit, root string) (c schema.Commit, hash, prefix string, err error) {
+func (f *Fake) find(commit schema.Commit, root string) (c schema.CommitObject, hash, prefix string, err error) {
 	if c, err = f.commit(commit); err != nil {
 		return c, "", "", err
 	}
@@ -255,7 +255,7 @@ func (f *Fake) find(commit, root string) (c schema.Commit, hash, prefix string, 
 		prefix = path.Join(prefix, part)
 		i := slices.IndexFunc(entries, func(e entry) bool { return e.dir && e.name == part })
 		if i < 0 {
-			return c, "", "", refuse(prefix, "there is no such directory in commit "+commit)
+			return c, "", "", refuse(prefix, "there is no such directory in commit "+string(commit))
 		}
 		hash = entries[i].hash
 	}
@@ -314,13 +314,13 @@ func (f *Fake) blob(hash string) (string, error) {
 }
 
 // IsAncestor implements reconciler.Git.
-func (f *Fake) IsAncestor(a, b string) (bool, error) {
+func (f *Fake) IsAncestor(a, b schema.Commit) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.isAncestor(a, b)
 }
 
-func (f *Fake) isAncestor(a, b string) (bool, error) {
+func (f *Fake) isAncestor(a, b schema.Commit) (bool, error) {
 	if a == b {
 		return true, f.err
 	}
@@ -331,16 +331,16 @@ func (f *Fake) isAncestor(a, b string) (bool, error) {
 
 // reach is every commit that can be reached from a tip. The search ends early
 // where it meets until, which then need not be there.
-func (f *Fake) reach(tip, until string) (map[string]schema.Commit, error) {
-	out := map[string]schema.Commit{}
-	for todo := []string{tip}; len(todo) > 0; {
+func (f *Fake) reach(tip, until schema.Commit) (map[schema.Commit]schema.CommitObject, error) {
+	out := map[schema.Commit]schema.CommitObject{}
+	for todo := []schema.Commit{tip}; len(todo) > 0; {
 		hash := todo[0]
 		todo = todo[1:]
 		if _, seen := out[hash]; seen {
 			continue
 		}
 		if hash == until {
-			out[hash] = schema.Commit{}
+			out[hash] = schema.CommitObject{}
 			return out, nil
 		}
 		c, err := f.commit(hash)
@@ -354,7 +354,7 @@ func (f *Fake) reach(tip, until string) (map[string]schema.Commit, error) {
 }
 
 // CommitsBetween implements reconciler.Git.
-func (f *Fake) CommitsBetween(old, tip string, limit int) ([]schema.Commit, error) {
+func (f *Fake) CommitsBetween(old, tip schema.Commit, limit int) ([]schema.CommitObject, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	reached, err := f.reach(tip, "")
@@ -366,10 +366,10 @@ func (f *Fake) CommitsBetween(old, tip string, limit int) ([]schema.Commit, erro
 		if err != nil {
 			return nil, err
 		}
-		maps.DeleteFunc(reached, func(hash string, _ schema.Commit) bool { _, ok := before[hash]; return ok })
+		maps.DeleteFunc(reached, func(hash schema.Commit, _ schema.CommitObject) bool { _, ok := before[hash]; return ok })
 	}
-	all := slices.SortedFunc(maps.Values(reached), func(a, b schema.Commit) int {
-		return cmp.Or(b.Time.Compare(a.Time), strings.Compare(a.Hash, b.Hash))
+	all := slices.SortedFunc(maps.Values(reached), func(a, b schema.CommitObject) int {
+		return cmp.Or(b.Time.Compare(a.Time), strings.Compare(string(a.Hash), string(b.Hash)))
 	})
 	return all[:min(limit, len(all))], nil
 }

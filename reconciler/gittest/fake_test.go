@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"fairlead/reconciler/gittest"
+	"fairlead/schema"
 )
 
 func TestFakeKeepsTheContract(t *testing.T) {
@@ -12,8 +13,8 @@ func TestFakeKeepsTheContract(t *testing.T) {
 		f := gittest.New()
 		return gittest.Subject{
 			Git: f,
-			Add: func(_ *testing.T, c gittest.Commit) string { return f.Add(c) },
-			SetBranch: func(_ *testing.T, branch, commit string) {
+			Add: func(_ *testing.T, c gittest.Commit) schema.Commit { return f.Add(c) },
+			SetBranch: func(_ *testing.T, branch string, commit schema.Commit) {
 				if commit == "" {
 					f.DeleteBranch(branch)
 				} else {

@@ -25,7 +25,7 @@ func Asked(r state.Reader, src *schema.Source) (*schema.Revision, bool) {
 	return revisionOf(r, src.Name, src.Status.Desired.Commit)
 }
 
-func revisionOf(r state.Reader, source, commit string) (*schema.Revision, bool) {
+func revisionOf(r state.Reader, source string, commit schema.Commit) (*schema.Revision, bool) {
 	if commit == "" {
 		return nil, false
 	}
@@ -35,7 +35,7 @@ func revisionOf(r state.Reader, source, commit string) (*schema.Revision, bool) 
 // Means reports whether a user who says want may mean the revision: by its name, or
 // by how its commit begins.
 func Means(rev *schema.Revision, want string) bool {
-	return want != "" && (rev.Name == want || strings.HasPrefix(rev.Spec.Commit, want))
+	return want != "" && (rev.Name == want || strings.HasPrefix(string(rev.Spec.Commit), want))
 }
 
 // commitDigits is how many digits a commit has, shortDigits how many of them stand in
@@ -283,7 +283,7 @@ func (s *Standing) judgeSync(r state.Reader, src *schema.Source, rev *schema.Rev
 func askedFor(r state.Reader, src *schema.Source) string {
 	rev, ok := Asked(r, src)
 	if !ok {
-		return "commit " + src.Status.Desired.Commit + ", which Git asks for"
+		return "commit " + string(src.Status.Desired.Commit) + ", which Git asks for"
 	}
 	return fmt.Sprintf("%s, which Git asks for and which is %s", rev.Name, rev.Status.Phase)
 }

@@ -11,8 +11,8 @@ import (
 
 // past is a revision that was healthy n minutes after some time, and then word.
 func past(n int, word string, changes ...func(*schema.Revision)) *schema.Revision {
-	commit := string(rune('a' + n))
-	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: commit}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}}
+	commit := schema.Commit(string(rune('a' + n)))
+	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: string(commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}}
 	rev.Enter(schema.PhaseHealthy, metav1.NewTime(now.Add(time.Duration(n)*time.Minute)), "")
 	if word != "" {
 		rev.Status.Health = &schema.Standing{Word: word}
@@ -41,7 +41,7 @@ func TestGoBackTo(t *testing.T) {
 	tests := []struct {
 		name    string
 		revs    []*schema.Revision
-		applied string
+		applied schema.Commit
 		want    string
 	}{
 		{"nothing", nil, "", ""},

@@ -12,7 +12,7 @@ import (
 // another tree, with the fork that tree is settled on used up. It is false, and
 // the plan refused, when that tree cannot be applied now.
 func (p *Plan) compareWith(f *fork, src *schema.Source, with *Against) (*fork, bool) {
-	of := fmt.Sprintf("the tree of %s, which is compared with", short(with.Commit))
+	of := fmt.Sprintf("the tree of %s, which is compared with", with.Commit.Short())
 	if with.Diagnostics.HasErrors() {
 		p.Diagnostics = with.Diagnostics
 		return nil, !p.refused(of)
@@ -35,5 +35,3 @@ func (p *Plan) compareWith(f *fork, src *schema.Source, with *Against) (*fork, b
 	f.run()
 	return f.next(), true
 }
-
-func short(commit string) string { return commit[:min(12, len(commit))] }

@@ -149,7 +149,7 @@ func (c *cluster) running(node int, pod *corev1.Pod) corev1.PodStatus {
 }
 
 // commit is the n-th commit's hash.
-func commit(n int) string { return fmt.Sprintf("%d%039d", n, 0) }
+func commit(n int) schema.Commit { return schema.Commit(fmt.Sprintf("%d%039d", n, 0)) }
 
 // tree reads a directory as the n-th commit.
 func (c *cluster) tree(dir string, n int) reconciler.Candidate {
@@ -158,14 +158,14 @@ func (c *cluster) tree(dir string, n int) reconciler.Candidate {
 	if err != nil {
 		c.t.Fatalf("%v", err)
 	}
-	tree.Commit = schema.Commit{Hash: commit(n), Subject: "a change", Author: "A <a@example.org>"}
+	tree.Commit = schema.CommitObject{Hash: commit(n), Subject: "a change", Author: "A <a@example.org>"}
 	r := load.Load(context.Background(), tree, schema.DefaultSourceSpec(schema.SourceSpec{}), load.Options{Source: "main"})
 	return c.sealed(n, r.Objects, r.Diagnostics)
 }
 
 func (c *cluster) sealed(n int, objects []*schema.Desired, diags schema.Diagnostics) reconciler.Candidate {
 	objects, _ = reconciler.NewVault([]byte("k")).Seal(objects)
-	return reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: commit(n)}, Tree: "tree-" + commit(n), Objects: objects, Diagnostics: diags}
+	return reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: commit(n)}, Tree: "tree-" + string(commit(n)), Objects: objects, Diagnostics: diags}
 }
 
 func (c *cluster) plan(cand plan.Candidate) *plan.Plan {

@@ -73,10 +73,10 @@ func (p *Plan) headline() string {
 	}
 	candidate, base := "this tree", "nothing yet"
 	if p.Candidate != "" {
-		candidate = short(p.Candidate)
+		candidate = p.Candidate.Short()
 	}
 	if p.Base != "" {
-		base = short(p.Base)
+		base = p.Base.Short()
 	}
 	return fmt.Sprintf("%s: source %s, %s over %s", title, p.Source, candidate, base)
 }

@@ -39,9 +39,9 @@ const (
 type Plan struct {
 	APIVersion  string             `json:"apiVersion"`
 	Source      string             `json:"source"`            // "" where no tree was planned
-	Base        string             `json:"base"`              // commit applied now, or compared with; "" for none
-	Candidate   string             `json:"candidate"`         // commit planned, "" for files on disk
-	Against     string             `json:"against,omitempty"` // Base, where that is not what is applied
+	Base        schema.Commit      `json:"base"`              // commit applied now, or compared with; "" for none
+	Candidate   schema.Commit      `json:"candidate"`         // commit planned, "" for files on disk
+	Against     schema.Commit      `json:"against,omitempty"` // Base, where that is not what is applied
 	Drain       []schema.NodeName  `json:"drain,omitempty"`   // nodes that the plan drains, in this order
 	Lose        []schema.NodeName  `json:"lose,omitempty"`    // nodes that it loses then
 	Verdict     Verdict            `json:"verdict"`
@@ -64,7 +64,7 @@ type Object struct {
 	Namespace string               `json:"namespace,omitempty"`
 	Name      string               `json:"name"`
 	Position  string               `json:"position,omitempty"` // path:line:col; of a prune, where it stood
-	Commit    string               `json:"commit,omitempty"`   // that Position belongs to
+	Commit    schema.Commit        `json:"commit,omitempty"`   // that Position belongs to
 	Fields    []schema.FieldChange `json:"fields"`
 	Reason    string               `json:"reason"`
 }
@@ -108,7 +108,7 @@ type PruneCount struct {
 // or both.
 type Candidate struct {
 	Source      string // "" for no tree: the cluster goes on as it is
-	Commit      string
+	Commit      schema.Commit
 	Tree        string            // hash of the tree, "" where it has none
 	Objects     []*schema.Desired // Secrets sealed
 	Overrides   schema.Overrides
@@ -122,7 +122,7 @@ type Candidate struct {
 // Against is another tree of the candidate's source: the plan then begins where
 // the cluster would stand had it settled on that one.
 type Against struct {
-	Commit      string
+	Commit      schema.Commit
 	Tree        string
 	Objects     []*schema.Desired // Secrets sealed
 	Diagnostics schema.Diagnostics

@@ -97,7 +97,7 @@ func (o *Object) where() string {
 	case o.Commit == "":
 		return "was at " + o.Position
 	}
-	return "was at " + o.Position + " in " + short(o.Commit)
+	return "was at " + o.Position + " in " + o.Commit.Short()
 }
 
 func (o *Object) writeFields(w io.Writer, indent string) {

@@ -15,18 +15,18 @@ import (
 const lookMargin = 10 * time.Second
 
 // Before are the lines that are new of a commit of which the source has no revision
-// yet, "" for the first one it will have: it may be pushed and not fetched, and may
-// never come.
-func (s *Story) Before(src *schema.Source, commit string, now time.Time) (lines []string) {
+// yet, named as NotThere has it, "" for the first one it will have: it may be pushed and
+// not fetched, and may never come.
+func (s *Story) Before(src *schema.Source, named string, now time.Time) (lines []string) {
 	s.begin(now)
-	commit = strings.TrimPrefix(commit, src.Name+"-") // as in a Revision's name
+	commit := commitIn(src, named)
 	waits := awaitedCommit(src, commit)
 	lines = s.once(lines, line("waiting for %s: %s", waits, lookedAt(src)), waits)
 	if cond := meta.FindStatusCondition(src.Status.Conditions, schema.ConditionFetched); cond != nil && cond.Status != metav1.ConditionTrue {
 		lines = s.once(lines, line("source %s cannot be read: %s: %s", src.Name, cond.Reason, cond.Message), cond.Message)
 	}
 	switch at := src.Status.Observed.Commit; {
-	case commit != "" && strings.HasPrefix(at, commit):
+	case commit != "" && strings.HasPrefix(string(at), string(commit)):
 		read := line("%s is fetched and is being judged", waits)
 		lines = s.once(lines, read, read)
 	case commit != "" && now.Sub(s.began) >= interval(src)+lookMargin:
@@ -42,19 +42,25 @@ func (s *Story) Before(src *schema.Source, commit string, now time.Time) (lines 
 	return lines
 }
 
-// NotThere says in one line that a source has no revision of a commit.
-func NotThere(src *schema.Source, commit string) string {
-	if commit == "" {
+// NotThere says in one line that a source has no revision of a commit, which is named by
+// the beginning of its hash or by its Revision's name.
+func NotThere(src *schema.Source, named string) string {
+	if named == "" {
 		return line("source %s has no commit yet: push one to its branch %s", src.Name, src.Spec.Branch)
 	}
-	return line("source %s has no revision %q: %s is at %s; see `fairlead history`", src.Name, commit, branch(src), orNone(src.Status.Observed.Commit))
+	return line("source %s has no revision %q: %s is at %s; see `fairlead history`", src.Name, named, branch(src), orNone(src.Status.Observed.Commit))
 }
 
-func awaitedCommit(src *schema.Source, commit string) string {
+// commitIn is the beginning of a commit's hash in how a person names a revision.
+func commitIn(src *schema.Source, named string) schema.Commit {
+	return schema.Commit(strings.TrimPrefix(named, src.Name+"-"))
+}
+
+func awaitedCommit(src *schema.Source, commit schema.Commit) string {
 	if commit == "" {
 		return "the first commit of source " + src.Name
 	}
-	return "commit " + schema.ShortCommit(strings.TrimPrefix(commit, src.Name+"-"))
+	return "commit " + commit.Short()
 }
 
 // lookedAt says where a source's branch is and when it is looked at again.
@@ -72,9 +78,9 @@ func interval(src *schema.Source) time.Duration {
 
 func branch(src *schema.Source) string { return "branch " + src.Spec.Branch + " of source " + src.Name }
 
-func orNone(commit string) string {
+func orNone(commit schema.Commit) string {
 	if commit == "" {
 		return "no commit"
 	}
-	return schema.ShortCommit(commit)
+	return commit.Short()
 }

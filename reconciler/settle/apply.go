@@ -32,7 +32,7 @@ type ObjectChange struct {
 	Action   Action
 	Key      schema.Key
 	Position schema.Position // where the object stands; for a prune where it stood
-	Commit   string          // the commit that position belongs to
+	Commit   schema.Commit   // the commit that position belongs to
 	Fields   []schema.FieldChange
 	live     schema.Object
 	next     schema.Object // nil for a prune

@@ -144,7 +144,7 @@ func TestAChangedTemplateReplacesAJobThatAsksForIt(t *testing.T) {
 }
 
 // revision makes the commit that a source has applied one of a phase.
-func (w *jobWorld) revision(commit string, phase schema.Phase) {
+func (w *jobWorld) revision(commit schema.Commit, phase schema.Phase) {
 	w.round(func(tx *state.Txn) {
 		src, _ := state.Get[*schema.Source](tx, "", "main")
 		next := state.Edit(src)

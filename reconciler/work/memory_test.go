@@ -26,7 +26,7 @@ func deployment(name string) *appsv1.Deployment {
 	}
 }
 
-func source(version, applied string) *schema.Source {
+func source(version string, applied schema.Commit) *schema.Source {
 	return &schema.Source{
 		ObjectMeta: metav1.ObjectMeta{Name: "main", ResourceVersion: version},
 		Status:     schema.SourceStatus{Applied: schema.CommitRef{Commit: applied}},

@@ -74,7 +74,7 @@ func BenchmarkAgain(b *testing.B) {
 	Load(context.Background(), tree, schema.SourceSpec{}, Options{Source: "main", Cache: cache})
 	for n := 1; b.Loop(); n++ {
 		applied := tree.Commit.Hash
-		tree.Commit.Hash = fmt.Sprint(n)
+		tree.Commit.Hash = schema.Commit(fmt.Sprint(n))
 		tree.Files = slices.Clone(tree.Files)
 		changed := *tree.Files[5_000].Blob
 		changed.Hash = fmt.Sprint("changed ", n)

@@ -42,7 +42,7 @@ func NewCache(bytes int64) *Cache {
 // rememberedTree is what one Load left behind. It is never changed.
 type rememberedTree struct {
 	reading string // how its files were read
-	commit  string
+	commit  schema.Commit
 	listing []schema.File // the tree's own
 	// files stand beside the listing: unwanted for what is no manifest, unkept for
 	// one that has to be decoded again, nil for one of which not even that is known.

@@ -72,7 +72,7 @@ func TestCacheChangesNothing(t *testing.T) {
 	chance.Check(t, func(t *rapid.T) {
 		cache := NewCache(rapid.SampledFrom([]int64{0, 1, 4000}).Draw(t, "bound"))
 		for step := range rapid.IntRange(1, 6).Draw(t, "trees") {
-			tree := schema.Tree{Commit: schema.Commit{Hash: fmt.Sprintf("%040d", step), Author: "Ada"}}
+			tree := schema.Tree{Commit: schema.CommitObject{Hash: schema.Commit(fmt.Sprintf("%040d", step)), Author: "Ada"}}
 			for _, name := range []string{"a.yaml", "b.yaml", "c/a.yaml", "c/b.yaml", "notes.txt"} {
 				if i := rapid.IntRange(-2, len(texts)-1).Draw(t, name); i >= 0 {
 					tree.Files = append(tree.Files, blobFile(name, texts[i], nil))
@@ -178,7 +178,7 @@ func TestCacheAfterEdits(t *testing.T) {
 		cache := NewCache(rapid.SampledFrom([]int64{0, 0, 0, 5000}).Draw(t, "bound"))
 		files := maps.Clone(rapid.SampledFrom([]map[string]string{{}, soundWorld, soundWorld, soundWorld}).Draw(t, "files"))
 		foreign := &corev1.ConfigMap{Data: map[string]string{"k": "v"}}
-		commit, applied := "", ""
+		var commit, applied schema.Commit
 		notes := rapid.SampledFrom([]int{0, 3 * filesPerPart}).Draw(t, "notes")
 		blobs := make(map[string]schema.File) // by path and text
 		var last Result
@@ -198,7 +198,7 @@ func TestCacheAfterEdits(t *testing.T) {
 					files[name] = strings.ReplaceAll(files[name], words[0], words[1])
 				}
 			}
-			tree := schema.Tree{Commit: schema.Commit{Hash: fmt.Sprintf("%040d", step), Author: "Ada"}}
+			tree := schema.Tree{Commit: schema.CommitObject{Hash: schema.Commit(fmt.Sprintf("%040d", step)), Author: "Ada"}}
 			if rapid.IntRange(0, 3).Draw(t, "forget") == 0 {
 				clear(blobs)
 			}
@@ -370,8 +370,8 @@ var commitHash = regexp.MustCompile("[0-9]{40}")
 func TestCacheReadsWhatChanged(t *testing.T) {
 	cache := NewCache(0)
 	var reads atomic.Int64
-	load := func(commit string, texts ...string) Result {
-		tree := schema.Tree{Commit: schema.Commit{Hash: commit}}
+	load := func(commit schema.Commit, texts ...string) Result {
+		tree := schema.Tree{Commit: schema.CommitObject{Hash: commit}}
 		for i, text := range texts {
 			tree.Files = append(tree.Files, blobFile(fmt.Sprintf("%d.yaml", i), text, &reads))
 		}
@@ -421,18 +421,21 @@ func TestCacheReadsWhatChanged(t *testing.T) {
 // refused in between.
 func TestCacheNamesCommits(t *testing.T) {
 	cache := NewCache(0)
-	load := func(commit, applied, b string) []string {
-		tree := schema.Tree{Commit: schema.Commit{Hash: commit}}
+	load := func(commit, applied schema.Commit, b string) []string {
+		tree := schema.Tree{Commit: schema.CommitObject{Hash: commit}}
 		for _, name := range []string{"a", b} {
 			tree.Files = append(tree.Files, blobFile(name[:1]+".yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "+name+"}\n", nil))
 		}
 		var commits []string
 		for _, d := range Load(t.Context(), tree, schema.SourceSpec{}, Options{Source: "main", Cache: cache, Applied: applied}).Objects {
-			commits = append(commits, schema.OriginOf(d.Object).Commit)
+			commits = append(commits, string(schema.OriginOf(d.Object).Commit))
 		}
 		return commits
 	}
-	for _, c := range []struct{ commit, applied, b, want string }{
+	for _, c := range []struct {
+		commit, applied schema.Commit
+		b, want         string
+	}{
 		{"1", "", "b1", "1 1"},
 		{"2", "1", "b2", "1 2"}, // 1 runs: a is still what came with it
 		{"3", "1", "b2", "3 3"}, // 2 was refused
@@ -448,7 +451,7 @@ func TestCacheNamesCommits(t *testing.T) {
 // gitTree is n Deployments, ten a directory, as Git has them; files share their
 // strings between trees, as unchanged directories do.
 func gitTree(n int) schema.Tree {
-	tree := schema.Tree{Commit: schema.Commit{Hash: fmt.Sprintf("%040d", 0), Author: "Ada <ada@example.org>"}}
+	tree := schema.Tree{Commit: schema.CommitObject{Hash: schema.Commit(fmt.Sprintf("%040d", 0)), Author: "Ada <ada@example.org>"}}
 	for i := range n {
 		tree.Files = append(tree.Files, blobFile(fmt.Sprintf("apps/%04d/%05d.yaml", i/10, i), deploymentYAML(i), nil))
 	}
@@ -462,7 +465,7 @@ func benchmarkCached(b *testing.B, changed int) {
 			cache := NewCache(0)
 			tree := gitTree(n)
 			turn := 0
-			applied := ""
+			var applied schema.Commit
 			load := func() {
 				r := Load(context.Background(), tree, schema.SourceSpec{}, Options{Source: "main", Cache: cache, Applied: applied})
 				if len(r.Objects) != n || len(r.Diagnostics) != 0 {
@@ -474,7 +477,7 @@ func benchmarkCached(b *testing.B, changed int) {
 				b.StopTimer()
 				applied = tree.Commit.Hash
 				turn++
-				tree.Commit.Hash = fmt.Sprintf("%040d", turn)
+				tree.Commit.Hash = schema.Commit(fmt.Sprintf("%040d", turn))
 				tree.Files = slices.Clone(tree.Files)
 				for i := range changed {
 					at := (turn*7919 + i) % n
@@ -515,7 +518,7 @@ func TestWhatABrokenFileHidIsJudgedAfterwards(t *testing.T) {
 	cache, blobs, commit := NewCache(0), make(map[string]schema.File), 0
 	load := func(a string) schema.Diagnostics {
 		commit++
-		tree := schema.Tree{Commit: schema.Commit{Hash: fmt.Sprintf("%040d", commit)}, Files: []schema.File{
+		tree := schema.Tree{Commit: schema.CommitObject{Hash: schema.Commit(fmt.Sprintf("%040d", commit))}, Files: []schema.File{
 			shareBlob(blobs, "a.yaml", a), shareBlob(blobs, "b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, namespace: shp}\n"),
 		}}
 		return Load(t.Context(), tree, schema.SourceSpec{}, Options{Cache: cache}).Diagnostics

@@ -40,7 +40,7 @@ type Options struct {
 	// Applied is the commit whose tree is what runs. With a Cache, objects that did
 	// not change since then may name the older commit that they have been the same
 	// since; all others name the tree's.
-	Applied string
+	Applied schema.Commit
 }
 
 // PortRange is a range of ports, both ends in it.

@@ -71,7 +71,7 @@ func TestDecodesAsKubernetesDoes(t *testing.T) {
 
 func TestOriginAndNamespace(t *testing.T) {
 	tree := treeOf("apps/a.yaml", "# first\n---\n"+configYAML)
-	tree.Commit = schema.Commit{Hash: "abc", Author: "Ann <ann@example.com>"}
+	tree.Commit = schema.CommitObject{Hash: "abc", Author: "Ann <ann@example.com>"}
 	result := Load(context.Background(), tree, schema.SourceSpec{Namespace: "shop"}, Options{Source: "main", KnownNamespaces: []string{"shop"}})
 	if len(result.Diagnostics) > 0 || len(result.Objects) != 1 {
 		t.Fatalf("%d objects, %v", len(result.Objects), result.Diagnostics)

@@ -39,8 +39,8 @@ type stage struct {
 	now     time.Time
 	hosts   []*host
 	commits int
-	told    map[string][]*schema.Desired // by commit
-	edits   []func(*state.Txn)           // what no reporter of this program does
+	told    map[schema.Commit][]*schema.Desired // by commit
+	edits   []func(*state.Txn)                  // what no reporter of this program does
 }
 
 // host is a node as its agent reports it.
@@ -64,7 +64,7 @@ func newStage(t *testing.T, config control.Config, hosts int) *stage {
 	if !config.ServiceCIDR.IsValid() {
 		config.ServiceCIDR = netip.MustParsePrefix("10.96.0.0/16")
 	}
-	s := &stage{t: t, engine: settle.NewEngine(config), now: now.Add(-time.Hour), told: map[string][]*schema.Desired{}}
+	s := &stage{t: t, engine: settle.NewEngine(config), now: now.Add(-time.Hour), told: map[schema.Commit][]*schema.Desired{}}
 	src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{Embedded: true})}
 	s.machine = reconciler.NewMachine(s.engine, state.Empty(state.Counters{}), []schema.Source{src})
 	for i := range hosts {
@@ -223,11 +223,11 @@ data: {v: "1"}
 `
 
 // push gives the master a commit of that tree, which settles for a moment.
-func (s *stage) push(tree string) (commit string) {
+func (s *stage) push(tree string) (commit schema.Commit) {
 	s.t.Helper()
 	s.commits++
-	commit = fmt.Sprintf("%d%039d", s.commits, 0)
-	files := schema.Tree{Commit: schema.Commit{Hash: commit, Subject: fmt.Sprint("commit ", s.commits), Author: "Ada <ada@example.org>"}}
+	commit = schema.Commit(fmt.Sprintf("%d%039d", s.commits, 0))
+	files := schema.Tree{Commit: schema.CommitObject{Hash: commit, Subject: fmt.Sprint("commit ", s.commits), Author: "Ada <ada@example.org>"}}
 	if tree != "" {
 		files.Files = []schema.File{{Path: "shop.yaml", Blob: &schema.Blob{Size: int64(len(tree)), Open: func() ([]byte, error) { return []byte(tree), nil }}}}
 	}
@@ -255,7 +255,7 @@ func (s *stage) goBack(change func(schema.Object)) {
 			objects[i] = &changed
 		}
 	}
-	s.pass(5*time.Second, reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: to.Spec.Commit}, Tree: to.Spec.Tree, Objects: objects, RollbackOf: failed.Name})
+	s.pass(5*time.Second, reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: to.Spec.Commit}, Tree: to.Spec.Tree, Objects: objects, RollbackOf: failed.Name})
 }
 
 // cluster is the cluster as the API shows it.
@@ -291,7 +291,7 @@ func (s *stage) key(r state.Reader, who string) schema.Key {
 		}
 		s.t.Fatal("no pod")
 	case asRevision:
-		return schema.Key{Kind: schema.KindRevision, Name: schema.RevisionName("main", fmt.Sprintf("%d%039d", s.commits, 0))}
+		return schema.Key{Kind: schema.KindRevision, Name: schema.RevisionName("main", schema.Commit(fmt.Sprintf("%d%039d", s.commits, 0)))}
 	}
 	kind, name, _ := strings.Cut(who, " ")
 	key := schema.Key{Kind: schema.Kind(kind), Name: name}
@@ -481,7 +481,7 @@ var faults = []fault{
 		s.push(base)
 		s.push("")
 		s.edits = append(s.edits, func(tx *state.Txn) {
-			rev, _ := state.Get[*schema.Revision](tx, "", schema.RevisionName("main", fmt.Sprintf("%d%039d", 2, 0)))
+			rev, _ := state.Get[*schema.Revision](tx, "", schema.RevisionName("main", schema.Commit(fmt.Sprintf("%d%039d", 2, 0))))
 			next := state.Edit(rev)
 			next.Status.Conditions[0].Reason = "Moonstruck"
 			tx.Put(next)
@@ -604,7 +604,7 @@ func (s *stage) leave(d time.Duration, events ...wire.Event) {
 	s.commits++
 	files := schema.Tree{Files: []schema.File{{Path: "shop.yaml", Blob: &schema.Blob{Open: func() ([]byte, error) { return []byte(tree), nil }}}}}
 	r := load.Load(context.Background(), files, schema.DefaultSourceSpec(schema.SourceSpec{}), load.Options{Source: "main"})
-	s.pass(time.Second, reconciler.Candidate{Source: "main", Commit: schema.Commit{Hash: fmt.Sprintf("%d%039d", s.commits, 0)}, Tree: "t", Objects: r.Objects})
+	s.pass(time.Second, reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: schema.Commit(fmt.Sprintf("%d%039d", s.commits, 0))}, Tree: "t", Objects: r.Objects})
 	s.hosts[0].events = events
 	s.pass(d)
 }

@@ -18,10 +18,10 @@ import (
 func rolledBack() state.Reader {
 	at := metav1.NewTime(time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC))
 	src := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
-	src.Status.Applied.Commit, src.Status.Desired.Commit = strings.Repeat("a", 40), strings.Repeat("b", 40)
-	good := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-" + strings.Repeat("a", 12)}, Spec: schema.RevisionSpec{Source: "main", Commit: strings.Repeat("a", 40)}}
+	src.Status.Applied.Commit, src.Status.Desired.Commit = schema.Commit(strings.Repeat("a", 40)), schema.Commit(strings.Repeat("b", 40))
+	good := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-" + strings.Repeat("a", 12)}, Spec: schema.RevisionSpec{Source: "main", Commit: schema.Commit(strings.Repeat("a", 40))}}
 	good.Enter(schema.PhaseHealthy, at, "")
-	bad := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-" + strings.Repeat("b", 12)}, Spec: schema.RevisionSpec{Source: "main", Commit: strings.Repeat("b", 40), Subject: "v2"}}
+	bad := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-" + strings.Repeat("b", 12)}, Spec: schema.RevisionSpec{Source: "main", Commit: schema.Commit(strings.Repeat("b", 40)), Subject: "v2"}}
 	bad.Enter(schema.PhaseSeen, at, "")
 	bad.Enter(schema.PhaseRolledBack, at, "went back to aaaaaaaaaaaa: no progress for 30s")
 	bad.Status.Evidence = []schema.Evidence{
@@ -34,7 +34,7 @@ func rolledBack() state.Reader {
 	*set.OwnerReferences[0].Controller = true
 	tx := state.Empty(state.Counters{}).Begin()
 	for _, o := range []schema.Object{api, set} {
-		schema.SetOrigin(o, schema.Origin{Source: "main", Path: "api.yaml", Line: 1, Commit: strings.Repeat("a", 40)})
+		schema.SetOrigin(o, schema.Origin{Source: "main", Path: "api.yaml", Line: 1, Commit: schema.Commit(strings.Repeat("a", 40))})
 	}
 	for _, o := range []schema.Object{src, good, bad, api, set} {
 		tx.Restore(o)

@@ -49,7 +49,7 @@ func (c *chain) revision(rev *schema.Revision) cause {
 }
 
 func (c *chain) commitLink(rev *schema.Revision) {
-	commit := Link{Step: "commit", Name: short(rev.Spec.Commit), State: fmt.Sprintf("%q by %s", rev.Spec.Subject, rev.Spec.Author), OK: true}
+	commit := Link{Step: "commit", Name: rev.Spec.Commit.Short(), State: fmt.Sprintf("%q by %s", rev.Spec.Subject, rev.Spec.Author), OK: true}
 	if !rev.Spec.Time.IsZero() {
 		commit.At = &rev.Spec.Time
 	}
@@ -112,9 +112,9 @@ func (c *chain) source(src *schema.Source) cause {
 	l := Link{State: "runs nothing yet", OK: applied == desired && applied != ""}
 	switch {
 	case applied != "" && applied == desired:
-		l.State = "runs " + short(applied) + ", as Git asks"
+		l.State = "runs " + applied.Short() + ", as Git asks"
 	case applied != "":
-		l.State = "runs " + short(applied) + ", Git asks for " + short(desired)
+		l.State = "runs " + applied.Short() + ", Git asks for " + desired.Short()
 	}
 	c.add(src, l)
 	rev, ok := health.Asked(c.r, src)
@@ -125,7 +125,7 @@ func (c *chain) source(src *schema.Source) cause {
 	case desired == "":
 		return cause{code: health.Healthy, text: "branch " + src.Spec.Branch + " has no commit yet"}
 	case !ok:
-		return cause{code: health.RollingOut, text: "commit " + short(desired) + " is being looked at"}
+		return cause{code: health.RollingOut, text: "commit " + desired.Short() + " is being looked at"}
 	}
 	return c.revision(rev)
 }
@@ -171,7 +171,7 @@ func (c *chain) unlessGitWantsOther(obj schema.Object, found cause) cause {
 	}
 	c.add(rev, Link{Step: "revision", State: string(rev.Status.Phase) + ", while Git asks for it", At: at})
 	c.Evidence = c.evidenceAbout(obj, rev)
-	return cause{code: code, text: fmt.Sprintf("%s, from commit %s; commit %s, which Git asks for, did not come through: %s", found.text, short(src.Status.Applied.Commit), short(rev.Spec.Commit), reason)}
+	return cause{code: code, text: fmt.Sprintf("%s, from commit %s; commit %s, which Git asks for, did not come through: %s", found.text, src.Status.Applied.Commit.Short(), rev.Spec.Commit.Short(), reason)}
 }
 
 // evidenceAbout is what a revision keeps of the pods of a workload, and of the workload

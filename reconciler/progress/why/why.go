@@ -183,7 +183,7 @@ func (c *chain) origin(obj schema.Object) {
 	if o.Source == "" {
 		return
 	}
-	commit := Link{Step: "commit", Name: short(o.Commit), OK: true}
+	commit := Link{Step: "commit", Name: o.Commit.Short(), OK: true}
 	if rev, ok := state.Get[*schema.Revision](c.r, "", schema.RevisionName(o.Source, o.Commit)); ok {
 		commit.State = fmt.Sprintf("%q by %s, revision %s is %s", rev.Spec.Subject, rev.Spec.Author, rev.Name, rev.Status.Phase)
 		commit.OK = !slices.Contains([]schema.Phase{schema.PhaseFailed, schema.PhaseRolledBack, schema.PhaseHeld, schema.PhaseStalled, schema.PhaseInvalid}, rev.Status.Phase)
@@ -237,5 +237,3 @@ func version(obj schema.Object) uint64 {
 	n, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
 	return n
 }
-
-func short(commit string) string { return commit[:min(12, len(commit))] }

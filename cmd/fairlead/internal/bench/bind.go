@@ -154,7 +154,7 @@ func (p *plane) startNodes(ctx context.Context, n int) (end func(), err error) {
 
 // candidate is a commit of Deployments, with its plan or without.
 func (p *plane) candidate(ctx context.Context, planned bool) (reconciler.Candidate, error) {
-	tree := schema.Tree{Commit: schema.Commit{Hash: strings.Repeat("b", 40), Subject: "many", Author: "Bench <bench@localhost>"}}
+	tree := schema.Tree{Commit: schema.CommitObject{Hash: schema.Commit(strings.Repeat("b", 40)), Subject: "many", Author: "Bench <bench@localhost>"}}
 	for i := range bindDeployments {
 		text := strings.Replace(plainDeployment(i), "replicas: 3", fmt.Sprintf("replicas: %d", bindReplicas), 1)
 		tree.Files = append(tree.Files, schema.File{Path: fmt.Sprintf("%d.yaml", i), Blob: &schema.Blob{Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}})

@@ -163,7 +163,7 @@ func openFollower(ctx context.Context, dir string, objects int) (*follower, erro
 
 // load judges a tree as the master does.
 func (f *follower) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
-	applied := ""
+	var applied schema.Commit
 	if src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source); ok {
 		applied = src.Status.Applied.Commit
 	}
@@ -172,12 +172,12 @@ func (f *follower) load(ctx context.Context, source string, tree schema.Tree, sp
 }
 
 // look is what the master does when it is time to look at a source.
-func (f *follower) look(ctx context.Context) (string, error) {
+func (f *follower) look(ctx context.Context) (schema.Commit, error) {
 	return lookAt(ctx, f.Follower, f.upstream)
 }
 
 // lookAt returns the commit that the branch is at.
-func lookAt(ctx context.Context, f *reconciler.Follower, upstream *gitsource.Upstream) (string, error) {
+func lookAt(ctx context.Context, f *reconciler.Follower, upstream *gitsource.Upstream) (schema.Commit, error) {
 	open := func(context.Context) (reconciler.Remote, error) { return upstream.Followed(), nil }
 	word, _, err := f.Look(ctx, sourceName, open, nil)
 	return word.Observed, err
@@ -250,7 +250,7 @@ func (f *follower) change(ctx context.Context, out *sourceFigures) error {
 		}
 		out.gitFetch = append(out.gitFetch, took)
 		took, err = timed(func() error {
-			names, err := f.plain.git(ctx, "diff-tree", "-r", "--name-only", old, tip)
+			names, err := f.plain.git(ctx, "diff-tree", "-r", "--name-only", old, string(tip))
 			if err == nil && strings.Count(names, "\n") != 0 {
 				err = fmt.Errorf("git found %q", names)
 			}
@@ -271,7 +271,7 @@ func (f *follower) change(ctx context.Context, out *sourceFigures) error {
 }
 
 // judgeOutside judges the branch's tip by way of the cache of a repository outside.
-func (f *follower) judgeOutside(ctx context.Context, out *sourceFigures) (tip string, err error) {
+func (f *follower) judgeOutside(ctx context.Context, out *sourceFigures) (tip schema.Commit, err error) {
 	start := time.Now()
 	if tip, err = f.upstream.Look(ctx); err != nil {
 		return "", err
@@ -284,7 +284,7 @@ func (f *follower) judgeOutside(ctx context.Context, out *sourceFigures) (tip st
 
 // judgeOwn judges it in the repository itself, as the master does with the one that
 // it is pushed to.
-func (f *follower) judgeOwn(ctx context.Context, out *sourceFigures) (tip string, err error) {
+func (f *follower) judgeOwn(ctx context.Context, out *sourceFigures) (tip schema.Commit, err error) {
 	start := time.Now()
 	if tip, err = f.own.Followed("main").Tip(ctx); err != nil {
 		return "", err
@@ -296,7 +296,7 @@ func (f *follower) judgeOwn(ctx context.Context, out *sourceFigures) (tip string
 }
 
 // judge times what the master makes of a commit that changes one object.
-func (f *follower) judge(ctx context.Context, repo *gitsource.Repo, tip string) (time.Duration, error) {
+func (f *follower) judge(ctx context.Context, repo *gitsource.Repo, tip schema.Commit) (time.Duration, error) {
 	start := time.Now()
 	cand, err := f.JudgeCommit(ctx, sourceName, repo, tip, nil)
 	took := time.Since(start)

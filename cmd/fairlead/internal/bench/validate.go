@@ -311,12 +311,12 @@ func differences(a, b []string) (out []string) {
 // without memory, and judged again after each of several commits. kubeconform, which
 // took theirs for as many files, has no memory.
 func afterOneChange(ctx context.Context, theirs samples) ([]row, error) {
-	tree := schema.Tree{Commit: schema.Commit{Hash: "0"}}
+	tree := schema.Tree{Commit: schema.CommitObject{Hash: "0"}}
 	for i := range deployments {
 		tree.Files = append(tree.Files, inMemory(i, 0))
 	}
 	var first, again samples
-	judge := func(cache *load.Cache, applied string) (time.Duration, error) {
+	judge := func(cache *load.Cache, applied schema.Commit) (time.Duration, error) {
 		start := time.Now()
 		r := load.Load(ctx, tree, schema.SourceSpec{}, load.Options{Source: sourceName, Cache: cache, Applied: applied})
 		took := time.Since(start)
@@ -336,7 +336,7 @@ func afterOneChange(ctx context.Context, theirs samples) ([]row, error) {
 	}
 	for i := range singleChanges {
 		applied := tree.Commit.Hash
-		tree.Commit.Hash = fmt.Sprint(i + 1)
+		tree.Commit.Hash = schema.Commit(fmt.Sprint(i + 1))
 		tree.Files = slices.Clone(tree.Files)
 		tree.Files[deployments/2] = inMemory(deployments/2, i+1)
 		took, err := judge(cache, applied)

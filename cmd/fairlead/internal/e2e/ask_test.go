@@ -125,7 +125,7 @@ func differences(got, want map[string]string) (out []string) {
 }
 
 // revision is what the API says of a commit of the source main.
-func (c *cluster) revision(t *testing.T, commit string) *schema.Revision {
+func (c *cluster) revision(t *testing.T, commit schema.Commit) *schema.Revision {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
 	defer cancel()
@@ -149,9 +149,9 @@ func (c *cluster) source(t *testing.T) *schema.Source {
 }
 
 // head is the work tree's commit.
-func (w worktree) head(t *testing.T) string {
+func (w worktree) head(t *testing.T) schema.Commit {
 	t.Helper()
-	return strings.TrimSpace(w.git(t, "rev-parse", "HEAD"))
+	return schema.Commit(strings.TrimSpace(w.git(t, "rev-parse", "HEAD")))
 }
 
 // pushHealthy pushes and wants the rollout to end well.

@@ -137,7 +137,7 @@ func (g *guards) held(t *testing.T, subject, trailer, code string, options ...st
 // back resets the work tree to the commit that runs.
 func (g *guards) back(t *testing.T) {
 	t.Helper()
-	g.w.git(t, "checkout", "--quiet", g.c.source(t).Status.Applied.Commit, "--", ".")
+	g.w.git(t, "checkout", "--quiet", string(g.c.source(t).Status.Applied.Commit), "--", ".")
 }
 
 func (g *guards) invalid(t *testing.T) {
@@ -154,12 +154,12 @@ func (g *guards) rewound(t *testing.T) {
 	was := g.w.head(t)
 	g.w.git(t, "commit", "--quiet", "--amend", "--allow-empty", "-m", "history written anew")
 	out, err = g.w.tryGit(t, "push", "--force", "origin", "HEAD:main")
-	refused(t, out, err, schema.TrailerAllowRewind, was[:12])
+	refused(t, out, err, schema.TrailerAllowRewind, was.Short())
 	g.unchanged(t, settings)
 	if applied := g.c.source(t).Status.Applied.Commit; applied != was {
 		t.Errorf("applied is %s, was %s", applied, was)
 	}
-	g.w.git(t, "commit", "--quiet", "--amend", "--allow-empty", "-m", "history written anew\n\n"+schema.TrailerAllowRewind+": "+was)
+	g.w.git(t, "commit", "--quiet", "--amend", "--allow-empty", "-m", "history written anew\n\n"+schema.TrailerAllowRewind+": "+string(was))
 	if out, err = g.w.tryGit(t, "push", "--force", "-o", "wait", "origin", "HEAD:main"); err != nil || !strings.Contains(out, "remote: HEALTHY main-") {
 		t.Fatalf("with the trailer: %v\n%s", err, out)
 	}

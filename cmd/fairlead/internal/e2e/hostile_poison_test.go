@@ -108,9 +108,9 @@ func (w worktree) commitIn(t *testing.T, date, subject string) {
 
 // awaitOutside waits until the source "outside" was judged at the commit: it is in the
 // phase, or for "" in any, or its repository was refused for it.
-func (c *cluster) awaitOutside(t *testing.T, commit string, phase schema.Phase) {
+func (c *cluster) awaitOutside(t *testing.T, commit schema.Commit, phase schema.Phase) {
 	t.Helper()
-	eventually(t, time.Minute, "the source outside is judged at "+commit, func() (bool, string) {
+	eventually(t, time.Minute, "the source outside is judged at "+string(commit), func() (bool, string) {
 		ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
 		defer cancel()
 		rev, err := client.Get[*schema.Revision](ctx, c.api, schema.KindRevision, "", schema.RevisionName("outside", commit))

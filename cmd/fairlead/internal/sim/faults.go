@@ -11,6 +11,7 @@ import (
 	"fairlead/nodeagent/pod"
 	"fairlead/reconciler/gittest"
 	"fairlead/reconciler/store"
+	"fairlead/schema"
 )
 
 // Durations of a run.
@@ -116,10 +117,10 @@ func (w *World) live(faults []Fault, skip map[int]bool) {
 		return
 	}
 	w.heal()
-	commit := ""
+	var commit schema.Commit
 	if !w.await(time.Minute, func() bool {
 		if commit == "" {
-			w.push("the last\n\nFairlead-Allow-Prune: 1000\nFairlead-Retry: faults are over", w.team.last(), func(c string, err error) { commit = c })
+			w.push("the last\n\nFairlead-Allow-Prune: 1000\nFairlead-Retry: faults are over", w.team.last(), func(c schema.Commit, err error) { commit = c })
 			w.pass(time.Second)
 		}
 		return commit != ""
@@ -380,12 +381,12 @@ func (w *World) cutShort(d time.Duration) {
 
 // moveBranch moves the branch behind everybody's back, and back after a while,
 // unless somebody pushed meanwhile.
-func (w *World) moveBranch(to string, d time.Duration) {
+func (w *World) moveBranch(to schema.Commit, d time.Duration) {
 	tip, ok, err := w.git.Branch("main")
 	if err != nil || !ok {
 		return
 	}
-	move := func(commit string) {
+	move := func(commit schema.Commit) {
 		if commit == "" {
 			w.git.DeleteBranch("main")
 		} else {
@@ -406,7 +407,7 @@ func (w *World) emptyTree() {
 	if err != nil || !ok {
 		return
 	}
-	empty := w.git.Add(gittest.Commit{Message: "oops", Time: w.now, Parents: []string{tip}})
+	empty := w.git.Add(gittest.Commit{Message: "oops", Time: w.now, Parents: []schema.Commit{tip}})
 	w.learn(empty, "oops", nil)
 	w.git.SetBranch("main", empty)
 }

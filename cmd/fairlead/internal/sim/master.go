@@ -372,7 +372,7 @@ func (m *master) look() {
 		return
 	}
 	open := func(context.Context) (reconciler.Remote, error) { return remote{m.w.git}, nil }
-	word, said, err := m.follower.Look(m.w.ctx, sourceName, open, func(string) string { return "team" })
+	word, said, err := m.follower.Look(m.w.ctx, sourceName, open, func(schema.Commit) string { return "team" })
 	switch {
 	case errors.Is(err, reconciler.ErrStopped) || !m.alive:
 	case said:
@@ -385,7 +385,7 @@ func (m *master) look() {
 // remote is the repository as the follower asks it.
 type remote struct{ *gittest.Fake }
 
-func (r remote) Tip(context.Context) (string, error) {
+func (r remote) Tip(context.Context) (schema.Commit, error) {
 	tip, _, err := r.Branch("main")
 	return tip, err
 }
@@ -401,7 +401,7 @@ func (m *master) stay() {
 }
 
 // judge is a push before Git takes it; an error refuses it.
-func (m *master) judge(commit string) (*plan.Plan, error) {
+func (m *master) judge(commit schema.Commit) (*plan.Plan, error) {
 	if !m.alive || m.recovering() || m.w.now.Before(m.paused) {
 		return nil, errors.New("there is no master")
 	}

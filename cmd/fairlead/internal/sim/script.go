@@ -150,7 +150,7 @@ func (w *World) pushNow(message string, apps []workload) string {
 	taken := false
 	w.await(time.Minute, func() bool {
 		if !taken {
-			w.push(message, apps, func(_ string, err error) { taken, failed = err == nil, err })
+			w.push(message, apps, func(_ schema.Commit, err error) { taken, failed = err == nil, err })
 			w.pass(time.Second)
 		}
 		return taken

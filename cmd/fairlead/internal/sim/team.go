@@ -29,7 +29,7 @@ type team struct {
 	asked  []workload // at last
 	good   []workload // the last ones without a flaw
 	turn   int
-	tip    string // of the team's clone
+	tip    schema.Commit // of the team's clone
 }
 
 func newTeam(w *World, seed uint64) *team {
@@ -103,10 +103,10 @@ func flawless(asked []workload) bool {
 }
 
 // commit makes a commit on top of another and notes what it asks for.
-func (w *World) commit(parent, message string, asked []workload) string {
+func (w *World) commit(parent schema.Commit, message string, asked []workload) schema.Commit {
 	c := gittest.Commit{Message: message, Time: w.now, Files: files(asked)}
 	if parent != "" {
-		c.Parents = []string{parent}
+		c.Parents = []schema.Commit{parent}
 	}
 	hash := w.git.Add(c)
 	w.learn(hash, message, c.Files)
@@ -114,8 +114,8 @@ func (w *World) commit(parent, message string, asked []workload) string {
 }
 
 // learn notes what a commit asks for, by the product's own loader.
-func (w *World) learn(commit, message string, files map[string]string) {
-	of := schema.Tree{Commit: schema.Commit{Hash: commit}}
+func (w *World) learn(commit schema.Commit, message string, files map[string]string) {
+	of := schema.Tree{Commit: schema.CommitObject{Hash: commit}}
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		of.Files = append(of.Files, schema.File{Path: path, Blob: &schema.Blob{Size: int64(len(files[path])), Open: func() ([]byte, error) { return []byte(files[path]), nil }}})
 	}
@@ -133,7 +133,7 @@ func (w *World) learn(commit, message string, files map[string]string) {
 
 // push is git push: judged before it is taken, refused if the branch has moved
 // meanwhile, looked at by the master after.
-func (w *World) push(message string, asked []workload, done func(commit string, err error)) {
+func (w *World) push(message string, asked []workload, done func(commit schema.Commit, err error)) {
 	tip, _, err := w.git.Branch("main")
 	if err != nil {
 		done("", err)
@@ -175,7 +175,7 @@ func subject(message string) string {
 // pushes arranges for the team's pushes during a time; now and then two of them
 // push at once.
 func (t *team) pushes(during time.Duration) {
-	ignore := func(string, error) {}
+	ignore := func(schema.Commit, error) {}
 	at := 3 * time.Second
 	t.begin()
 	t.w.after(at, func() { t.w.push("the first", t.asked, ignore) })

@@ -52,9 +52,9 @@ type truth struct {
 	work      *workTruth                    // of Jobs
 	back      bool                          // the last commit that was applied was gone back to
 	selectors map[string]labels.Selector    // of every service there was
-	trees     map[string]tree               // by commit
+	trees     map[schema.Commit]tree        // by commit
 	contact   map[schema.NodeName]time.Time
-	applied   string
+	applied   schema.Commit
 }
 
 type binding struct {
@@ -76,7 +76,7 @@ type tree struct {
 func newTruth(w *World) *truth {
 	return &truth{
 		w: w, recovered: true, latest: state.Empty(state.Counters{}), model: map[schema.Key]uint64{}, bound: map[types.UID]binding{}, highest: map[string]int64{},
-		released: map[netip.Addr]release{}, missing: map[string]time.Time{}, deadReady: map[types.UID]time.Time{}, trees: map[string]tree{},
+		released: map[netip.Addr]release{}, missing: map[string]time.Time{}, deadReady: map[types.UID]time.Time{}, trees: map[schema.Commit]tree{},
 		contact: map[schema.NodeName]time.Time{}, finished: map[types.UID]corev1.PodPhase{}, left: map[schema.Key]bool{}, work: newWorkTruth(), selectors: map[string]labels.Selector{},
 	}
 }
@@ -258,7 +258,7 @@ func (t *truth) source(was, s *state.Snapshot) {
 }
 
 // moves notes which way the source moves.
-func (t *truth) moves(s *state.Snapshot, commit string) {
+func (t *truth) moves(s *state.Snapshot, commit schema.Commit) {
 	if commit == t.applied {
 		return
 	}
@@ -271,7 +271,7 @@ func (t *truth) moves(s *state.Snapshot, commit string) {
 	}
 }
 
-func (t *truth) healthy(r state.Reader, commit string) bool {
+func (t *truth) healthy(r state.Reader, commit schema.Commit) bool {
 	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(sourceName, commit))
 	return ok && rev.Status.Phase == schema.PhaseHealthy
 }
@@ -321,7 +321,7 @@ func (t *truth) deleted(was, s *state.Snapshot, p *corev1.Pod) {
 	}
 }
 
-func (t *truth) failed(r state.Reader, commit string) bool {
+func (t *truth) failed(r state.Reader, commit schema.Commit) bool {
 	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(sourceName, commit))
 	return ok && (rev.Status.Phase == schema.PhaseFailed || rev.Status.Phase == schema.PhaseRolledBack)
 }
@@ -623,7 +623,7 @@ func (n *node) lives(uid types.UID) bool {
 }
 
 // rest says what is still missing until the cluster is as Git asks; "" at rest.
-func (t *truth) rest(commit string) string {
+func (t *truth) rest(commit schema.Commit) string {
 	if !t.w.master.alive || !t.recovered {
 		return "there is no master"
 	}
