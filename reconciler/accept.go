@@ -17,7 +17,7 @@ import (
 
 // accept applies a candidate, or records why it changes nothing.
 func accept(c *control.Context, cand Candidate) {
-	src, ok := state.Get[*schema.Source](c.Tx, "", cand.Source)
+	src, ok := state.Source(c.Tx, cand.Source)
 	if !ok {
 		return
 	}
@@ -174,7 +174,7 @@ func newRevision(c *control.Context, cand Candidate) *schema.Revision {
 // supersede ends what is still under way of the source's other revisions, except for
 // the commit that is spared: what runs is judged until another one is applied.
 func supersede(c *control.Context, by *schema.Revision, spared schema.Commit) {
-	for rev := range state.By[*schema.Revision](c.Tx, state.RevisionsBySource, by.Spec.Source) {
+	for rev := range state.Revisions(c.Tx, by.Spec.Source) {
 		switch rev.Status.Phase {
 		case schema.PhaseRollingOut, schema.PhaseStalled, schema.PhaseHeld:
 		default:
@@ -193,7 +193,7 @@ func supersede(c *control.Context, by *schema.Revision, spared schema.Commit) {
 // forgetRevisions drops the oldest revisions, but never the one that is applied from
 // now on nor the one to go back to from it. The source is as it was until now.
 func forgetRevisions(c *control.Context, src *schema.Source, applied schema.Commit) {
-	revs := slices.Collect(state.By[*schema.Revision](c.Tx, state.RevisionsBySource, src.Name))
+	revs := slices.Collect(state.Revisions(c.Tx, src.SourceName()))
 	over := len(revs) - KeptRevisions
 	if over <= 0 {
 		return

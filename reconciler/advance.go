@@ -78,7 +78,7 @@ func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git, comm
 	if err != nil {
 		return follow.Unread(err, follow.TreeRefused, commit)
 	}
-	cand, err := f.judgeBack(ctx, src.Name, tree)
+	cand, err := f.judgeBack(ctx, src.SourceName(), tree)
 	if err != nil {
 		return err
 	}
@@ -102,10 +102,10 @@ func Due(r state.Reader, src *schema.Source) bool {
 }
 
 // AwaitDue waits until something is Due for the source, or ctx ends.
-func (f *Follower) AwaitDue(ctx context.Context, source string) {
+func (f *Follower) AwaitDue(ctx context.Context, source schema.SourceName) {
 	for {
 		_, snap, moved, _ := f.Feed.Since(0)
-		if src, ok := state.Get[*schema.Source](snap, "", source); ok {
+		if src, ok := state.Source(snap, source); ok {
 			if Due(snap, src) {
 				return
 			}

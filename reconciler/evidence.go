@@ -82,8 +82,8 @@ func (m *Machine) takeEvidence(c *control.Context) {
 }
 
 // onTrial is the revision that a source runs, unless the verdict on it has fallen.
-func onTrial(r state.Reader, source string) (*schema.Revision, bool) {
-	src, ok := state.Get[*schema.Source](r, "", source)
+func onTrial(r state.Reader, source schema.SourceName) (*schema.Revision, bool) {
+	src, ok := state.Source(r, source)
 	if !ok {
 		return nil, false
 	}

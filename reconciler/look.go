@@ -16,7 +16,7 @@ import (
 // whether it is new. pusher tells who pushed a commit, "" where that is not known. The
 // error is a *follow.Trouble where people have to do something about the repository.
 // A source has one look at a time.
-func (f *Follower) Look(ctx context.Context, source string, open func(context.Context) (Remote, error), pusher func(commit schema.Commit) string) (word SourceTrouble, said bool, err error) {
+func (f *Follower) Look(ctx context.Context, source schema.SourceName, open func(context.Context) (Remote, error), pusher func(commit schema.Commit) string) (word SourceTrouble, said bool, err error) {
 	// What is due for what runs does not wait for a remote: see Stay.
 	remote, tip, err := reach(ctx, open)
 	if ctx.Err() != nil {
@@ -27,7 +27,7 @@ func (f *Follower) Look(ctx context.Context, source string, open func(context.Co
 		return SourceTrouble{}, false, lockErr
 	}
 	defer release()
-	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
+	src, ok := state.Source(f.Feed.Snapshot(), source)
 	if !ok {
 		return SourceTrouble{}, false, nil // it is going: the feed says so presently
 	}
@@ -81,7 +81,7 @@ func (f *Follower) bring(ctx context.Context, src *schema.Source, remote Remote,
 
 // tell posts how the repository was found unless the Source says so.
 func (f *Follower) tell(ctx context.Context, word SourceTrouble) (bool, error) {
-	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", word.Source)
+	src, ok := state.Source(f.Feed.Snapshot(), word.Source)
 	if !ok || word.saidBy(src) {
 		return false, nil
 	}
@@ -90,13 +90,13 @@ func (f *Follower) tell(ctx context.Context, word SourceTrouble) (bool, error) {
 
 // Stay does what is to be done for what the source was judged last, without asking its
 // repository where the branch is.
-func (f *Follower) Stay(ctx context.Context, source string, git Git) error {
+func (f *Follower) Stay(ctx context.Context, source schema.SourceName, git Git) error {
 	release, err := f.looking.lock(ctx, source)
 	if err != nil {
 		return err
 	}
 	defer release()
-	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
+	src, ok := state.Source(f.Feed.Snapshot(), source)
 	if !ok {
 		return nil
 	}

@@ -204,7 +204,7 @@ func (c *cluster) untilPhase(commit schema.Commit, phase schema.Phase) {
 }
 
 func (c *cluster) source() *schema.Source {
-	src, _ := state.Get[*schema.Source](c.machine.Snapshot(), "", "main")
+	src, _ := state.Source(c.machine.Snapshot(), "main")
 	return src
 }
 
@@ -340,7 +340,7 @@ func TestInvalidCandidateChangesNothing(t *testing.T) {
 		t.Errorf("pods changed to %v", got)
 	}
 	rev := c.revision(commitHash(2))
-	src, _ := state.Get[*schema.Source](c.machine.Snapshot(), "", "main")
+	src, _ := state.Source(c.machine.Snapshot(), "main")
 	if rev.Status.Phase != schema.PhaseInvalid || src.Status.Applied.Commit != commitHash(1) || src.Status.Desired.Commit != commitHash(2) {
 		t.Errorf("phase %s, applied %s, desired %s", rev.Status.Phase, src.Status.Applied.Commit, src.Status.Desired.Commit)
 	}

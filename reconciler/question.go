@@ -18,7 +18,7 @@ import (
 // Question is what somebody wants planned without anything being done: a tree,
 // what happens to nodes, or both.
 type Question struct {
-	Source string
+	Source schema.SourceName
 	Tree   *schema.Tree // nil for the cluster as it is
 	// Against is the revision to compare with instead of what is applied: a
 	// commit, its beginning, a revision's name or a branch. It needs a tree.
@@ -91,7 +91,7 @@ func (f *Follower) against(ctx context.Context, r state.Reader, q Question) (*pl
 	if q.Tree == nil {
 		return nil, fmt.Errorf("%w: a revision to compare with needs a tree", ErrBadQuestion)
 	}
-	src, ok := state.Get[*schema.Source](r, "", q.Source)
+	src, ok := state.Source(r, q.Source)
 	if !ok || q.Git == nil {
 		return nil, fmt.Errorf("%w: source %q has no repository that can be read", ErrBadQuestion, q.Source)
 	}
@@ -111,7 +111,7 @@ func (f *Follower) against(ctx context.Context, r state.Reader, q Question) (*pl
 // findCommit resolves what a user calls a revision: first among those that the
 // cluster knows, then as a whole commit hash, then as a branch.
 func findCommit(r state.Reader, q Question) (schema.Commit, error) {
-	switch found := health.FindRevisions(slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, q.Source)), q.Against); len(found) {
+	switch found := health.FindRevisions(slices.Collect(state.Revisions(r, q.Source)), q.Against); len(found) {
 	case 0:
 	case 1:
 		return found[0].Spec.Commit, nil

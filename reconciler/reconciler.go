@@ -28,7 +28,7 @@ type Input interface{ input() }
 // Candidate is a fetched commit of a source, judged and planned: apply it, or
 // record why not.
 type Candidate struct {
-	Source  string
+	Source  schema.SourceName
 	Commit  schema.CommitObject
 	Tree    string // hash of the tree below the source's path
 	Pusher  string
@@ -212,7 +212,7 @@ func (m *Machine) configure(c *control.Context) {
 	control.KeepDefaultNamespace(c)
 	for i := range m.sources {
 		want := &m.sources[i]
-		have, ok := state.Get[*schema.Source](c.Tx, "", want.Name)
+		have, ok := state.Source(c.Tx, schema.SourceName(want.Name))
 		if !ok {
 			src := state.Edit(want)
 			src.CreationTimestamp = c.Stamp()

@@ -136,7 +136,7 @@ func completed(c *control.Context, src *schema.Source, changes int) {
 // differs is put right, and nothing is pruned. The revision stays as it is; one that
 // is missing itself begins anew.
 func applyAgain(c *control.Context, cand Candidate) {
-	src, ok := state.Get[*schema.Source](c.Tx, "", cand.Source)
+	src, ok := state.Source(c.Tx, cand.Source)
 	if !ok || src.Status.Applied.Commit != cand.Commit.Hash {
 		return
 	}

@@ -14,10 +14,10 @@ const maxSourceDepth = 32
 // every source above it, each declared by the next, to the master's configuration. Who
 // is narrowed narrows all below. A source that is declared by none that is there has
 // at most what one that names nothing has.
-func EffectiveRights(r state.Reader, source string) schema.Rights {
+func EffectiveRights(r state.Reader, source schema.SourceName) schema.Rights {
 	rights := schema.AllRights()
 	for range maxSourceDepth {
-		src, ok := state.Get[*schema.Source](r, "", source)
+		src, ok := state.Source(r, source)
 		if !ok {
 			narrow := schema.DefaultSourceSpec(schema.SourceSpec{})
 			return rights.And(narrow.Rights())
@@ -35,13 +35,13 @@ func EffectiveRights(r state.Reader, source string) schema.Rights {
 // the next commit.
 func judgedUnderOthers(r state.Reader, src *schema.Source) bool {
 	under := src.Status.JudgedUnder
-	return under != "" && under != EffectiveRights(r, src.Name).String()
+	return under != "" && under != EffectiveRights(r, src.SourceName()).String()
 }
 
 // staysAsJudged reports whether judging a revision again changes nothing: it is what
 // runs and there is nothing to say of it, or it has failed and that stands.
 func staysAsJudged(r state.Reader, src *schema.Source, changes int, diags schema.Diagnostics) bool {
-	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(src.Name, src.Status.Desired.Commit))
+	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(src.SourceName(), src.Status.Desired.Commit))
 	if !ok {
 		return false
 	}

@@ -99,7 +99,7 @@ func InFeed(feed *state.Feed, revision string) Look {
 		if !ok {
 			return View{}, fmt.Errorf("%s: the revision is not known to the cluster", revision)
 		}
-		src, ok := state.Get[*schema.Source](snap, "", rev.Spec.Source)
+		src, ok := state.Source(snap, rev.Spec.Source)
 		if !ok {
 			return View{}, fmt.Errorf("%s: its source is gone", revision)
 		}

@@ -209,7 +209,7 @@ func TestValuesOutliveWhoHandedThemOver(t *testing.T) {
 		}
 		f := &reconciler.Follower{
 			Loop: r, Feed: r.feed, Engine: settle.NewEngine(control.Config{}), Vault: reconciler.NewVault([]byte("k")), Now: time.Now,
-			Load: func(context.Context, string, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
+			Load: func(context.Context, schema.SourceName, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
 				return secret(), nil
 			},
 		}

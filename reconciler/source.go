@@ -18,7 +18,7 @@ import (
 // Loader turns a tree into the objects it asks for, or every diagnostic.
 // Rights are what the source may ask for, namespaces those the cluster has from
 // elsewhere. The list may be the loader's own and is not changed.
-type Loader func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics)
+type Loader func(ctx context.Context, source schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics)
 
 // Rounds is what a Follower needs of the loop; see Loop.
 type Rounds interface {
@@ -40,13 +40,13 @@ type Follower struct {
 	turns   turns
 
 	mu     sync.Mutex
-	judged map[string]Candidate // by source: the last one that was judged and not refused
+	judged map[schema.SourceName]Candidate // by source: the last one that was judged and not refused
 }
 
 // Judge loads, seals and plans a tree. The candidate carries the plan, whose
 // verdict and diagnostics say whether it may go ahead.
 // It waits for the source's turn, and tells what it is doing.
-func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, overrides schema.Overrides, doing Doing) (cand Candidate, err error) {
+func (f *Follower) Judge(ctx context.Context, source schema.SourceName, tree schema.Tree, overrides schema.Overrides, doing Doing) (cand Candidate, err error) {
 	doing.tell("waiting until the trees before it are judged")
 	err = f.turns.take(ctx, source, func(ctx context.Context) (err error) {
 		cand, err = f.judge(ctx, source, tree, judging{overrides: overrides, doing: doing})
@@ -56,7 +56,7 @@ func (f *Follower) Judge(ctx context.Context, source string, tree schema.Tree, o
 }
 
 // judgeBack judges a tree that is gone back to. Its overrides were heard when it came.
-func (f *Follower) judgeBack(ctx context.Context, source string, tree schema.Tree) (cand Candidate, err error) {
+func (f *Follower) judgeBack(ctx context.Context, source schema.SourceName, tree schema.Tree) (cand Candidate, err error) {
 	err = f.turns.take(ctx, source, func(ctx context.Context) (err error) {
 		cand, err = f.judge(ctx, source, tree, judging{back: true})
 		return err
@@ -81,7 +81,7 @@ func (d Doing) tell(what string) {
 	}
 }
 
-func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, how judging) (Candidate, error) {
+func (f *Follower) judge(ctx context.Context, source schema.SourceName, tree schema.Tree, how judging) (Candidate, error) {
 	base, err := f.Loop.Base(ctx)
 	if err != nil {
 		return Candidate{}, err
@@ -104,8 +104,8 @@ func (f *Follower) judge(ctx context.Context, source string, tree schema.Tree, h
 }
 
 // read loads and seals a tree as the source would have it in the cluster at base.
-func (f *Follower) read(ctx context.Context, base state.Reader, source string, tree schema.Tree) ([]*schema.Desired, Values, schema.Diagnostics, error) {
-	src, ok := state.Get[*schema.Source](base, "", source)
+func (f *Follower) read(ctx context.Context, base state.Reader, source schema.SourceName, tree schema.Tree) ([]*schema.Desired, Values, schema.Diagnostics, error) {
+	src, ok := state.Source(base, source)
 	if !ok {
 		return nil, nil, nil, fmt.Errorf("there is no source %q", source)
 	}
@@ -115,7 +115,7 @@ func (f *Follower) read(ctx context.Context, base state.Reader, source string, t
 }
 
 // foreignNamespaces are the namespaces that do not come from this source.
-func foreignNamespaces(r state.Reader, source string) []string {
+func foreignNamespaces(r state.Reader, source schema.SourceName) []string {
 	var out []string
 	for ns := range state.All[*corev1.Namespace](r, "") {
 		if schema.OriginOf(ns).Source != source {
@@ -128,9 +128,9 @@ func foreignNamespaces(r state.Reader, source string) []string {
 // JudgeCommit is Judge of a commit in a repository, at the source's path. A
 // candidate that may go ahead is remembered: when its commit becomes the
 // branch's tip, what was planned here is what the loop gets.
-func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, commit schema.Commit, doing Doing) (Candidate, error) {
+func (f *Follower) JudgeCommit(ctx context.Context, source schema.SourceName, git Git, commit schema.Commit, doing Doing) (Candidate, error) {
 	doing.tell("reading the commits")
-	src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source)
+	src, ok := state.Source(f.Feed.Snapshot(), source)
 	if !ok {
 		return Candidate{}, fmt.Errorf("there is no source %q", source)
 	}
@@ -152,7 +152,7 @@ func (f *Follower) JudgeCommit(ctx context.Context, source string, git Git, comm
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.judged == nil {
-		f.judged = map[string]Candidate{}
+		f.judged = map[schema.SourceName]Candidate{}
 	}
 	f.judged[source] = cand
 	return cand, nil
@@ -164,16 +164,16 @@ func (f *Follower) judgeAt(ctx context.Context, src *schema.Source, git Git, com
 	if err != nil {
 		return Candidate{}, follow.Unread(err, follow.TreeRefused, commit)
 	}
-	return f.Judge(ctx, src.Name, tree, overrides, nil)
+	return f.Judge(ctx, src.SourceName(), tree, overrides, nil)
 }
 
 // candidate is the commit as it was judged last, or judged now.
 func (f *Follower) candidate(ctx context.Context, src *schema.Source, git Git, commit schema.Commit, overrides schema.Overrides) (Candidate, error) {
 	f.mu.Lock()
-	cand, ok := f.judged[src.Name]
-	delete(f.judged, src.Name)
+	cand, ok := f.judged[src.SourceName()]
+	delete(f.judged, src.SourceName())
 	f.mu.Unlock()
-	if ok && cand.Commit.Hash == commit && cand.JudgedUnder == EffectiveRights(f.Feed.Snapshot(), src.Name).String() {
+	if ok && cand.Commit.Hash == commit && cand.JudgedUnder == EffectiveRights(f.Feed.Snapshot(), src.SourceName()).String() {
 		return cand, nil
 	}
 	return f.judgeAt(ctx, src, git, commit, overrides)

@@ -30,7 +30,7 @@ type followed struct {
 	machine *reconciler.Machine
 	feed    *state.Feed
 	now     time.Time
-	repos   map[string]repository
+	repos   map[schema.SourceName]repository
 }
 
 // repository is the trees of a source by commit; the last one is its branch's tip.
@@ -44,8 +44,8 @@ func newFollowed(t *testing.T, configured ...schema.Source) *followed {
 		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), DNS: netip.MustParseAddr("10.96.0.10"), NodePortFirst: 30000, NodePortLast: 32767,
 	})
 	snapshot := state.Empty(state.Counters{ResourceVersion: 1 << 40})
-	f := &followed{t: t, machine: reconciler.NewMachine(engine, snapshot, configured), feed: state.NewFeed(snapshot), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), repos: map[string]repository{}}
-	read := func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+	f := &followed{t: t, machine: reconciler.NewMachine(engine, snapshot, configured), feed: state.NewFeed(snapshot), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), repos: map[schema.SourceName]repository{}}
+	read := func(ctx context.Context, source schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 		r := load.Load(ctx, tree, spec, load.Options{Source: source, Rights: &rights, KnownNamespaces: namespaces})
 		return r.Objects, r.Diagnostics
 	}
@@ -81,7 +81,7 @@ func (f *followed) Post(_ context.Context, in reconciler.Input) error {
 }
 
 // commit adds a commit to a source's branch; its number is its hash.
-func (f *followed) commit(source string, n int, text string) schema.Commit {
+func (f *followed) commit(source schema.SourceName, n int, text string) schema.Commit {
 	repo, ok := f.repos[source]
 	if !ok {
 		repo.trees = map[schema.Commit]string{}
@@ -93,13 +93,13 @@ func (f *followed) commit(source string, n int, text string) schema.Commit {
 }
 
 // push adds a commit and has it followed.
-func (f *followed) push(source string, n int, text string) {
+func (f *followed) push(source schema.SourceName, n int, text string) {
 	f.t.Helper()
 	f.commit(source, n, text)
 	f.look(source)
 }
 
-func (f *followed) look(source string) {
+func (f *followed) look(source schema.SourceName) {
 	f.t.Helper()
 	if _, _, err := f.Look(f.t.Context(), source, opened(f.repos[source]), nil); err != nil {
 		f.t.Fatal(err)
@@ -139,12 +139,12 @@ func (repository) TreeHash(commit schema.Commit, _ string) (string, error) {
 	return "tree-" + string(commit), nil
 }
 
-func (f *followed) source(name string) *schema.Source {
-	src, _ := state.Get[*schema.Source](f.machine.Snapshot(), "", name)
+func (f *followed) source(name schema.SourceName) *schema.Source {
+	src, _ := state.Source(f.machine.Snapshot(), name)
 	return src
 }
 
-func (f *followed) phase(source string, n int) (schema.Phase, string) {
+func (f *followed) phase(source schema.SourceName, n int) (schema.Phase, string) {
 	rev, ok := state.Get[*schema.Revision](f.machine.Snapshot(), "", schema.RevisionName(source, commitHash(n)))
 	if !ok {
 		return "", ""
@@ -222,7 +222,7 @@ func TestReadersAreNotToldThatAValueChanged(t *testing.T) {
 func TestPlansOfReadersAreNotRemembered(t *testing.T) {
 	f := newFollowed(t, own("main", schema.SourceSpec{}))
 	read, remembered := f.Load, map[string]*schema.Same{}
-	f.Load = func(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+	f.Load = func(ctx context.Context, source schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 		text, _ := tree.Files[0].Open()
 		objects, diags := read(ctx, source, tree, spec, rights, namespaces)
 		for i, d := range objects { // as the cache of trees has them
@@ -378,7 +378,7 @@ func TestACandidateOfOtherRightsIsLeftAlone(t *testing.T) {
 
 // Chains that end nowhere, or in themselves, have least.
 func TestRightsOfSourcesWithoutParent(t *testing.T) {
-	declared := func(name, by string) *schema.Source {
+	declared := func(name string, by schema.SourceName) *schema.Source {
 		src := own(name, schema.SourceSpec{})
 		schema.SetOrigin(&src, schema.Origin{Source: by, Path: "a.yaml", Line: 1, Commit: "c"})
 		return &src
@@ -387,7 +387,7 @@ func TestRightsOfSourcesWithoutParent(t *testing.T) {
 	for _, src := range []*schema.Source{declared("orphan", "gone"), declared("a", "b"), declared("b", "a")} {
 		tx.Put(src)
 	}
-	for source, want := range map[string]string{
+	for source, want := range map[schema.SourceName]string{
 		"orphan":  "namespaces any, cluster kinds [], pod security baseline, hostPath false",
 		"unknown": "namespaces any, cluster kinds [], pod security baseline, hostPath false",
 		"a":       "namespaces [], cluster kinds [], pod security restricted, hostPath false",

@@ -13,7 +13,7 @@ import (
 // SourceTrouble is how looking at a source's repository went. It changes what
 // the Source says of itself and nothing else: what was applied stays.
 type SourceTrouble struct {
-	Source  string
+	Source  schema.SourceName
 	Reason  string // of schema.ConditionFetched, "" when all is well
 	Message string // for a person, the same for the same trouble
 	// Observed is the commit the repository is at, "" when that is not known.
@@ -25,7 +25,7 @@ func (SourceTrouble) input() {}
 // trouble records how a source's repository was found. The same word again
 // writes nothing.
 func trouble(c *control.Context, in SourceTrouble) {
-	src, ok := state.Get[*schema.Source](c.Tx, "", in.Source)
+	src, ok := state.Source(c.Tx, in.Source)
 	if !ok || in.saidBy(src) {
 		return
 	}

@@ -16,7 +16,7 @@ func TestSourceTroubleIsAConditionAndNothingElse(t *testing.T) {
 	c := newCluster(t, 1)
 	c.rest(shop(t, "c1", "v1", nil))
 	source := func() *schema.Source {
-		src, _ := state.Get[*schema.Source](c.machine.Snapshot(), "", "main")
+		src, _ := state.Source(c.machine.Snapshot(), "main")
 		return src
 	}
 	fetched := func() metav1.Condition {

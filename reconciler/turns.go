@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"fairlead/schema"
 )
 
 // Judging takes as long as a tree makes it take, up to a minute of CUE. So that one
@@ -27,12 +29,12 @@ type turns struct {
 
 	mu          sync.Mutex
 	quick, slow chan struct{}
-	known       map[string]bool // sources that were slow
+	known       map[schema.SourceName]bool // sources that were slow
 }
 
 // take calls judge when it is the source's turn. A judge whose context ends early
 // returns an error that is that context's; it may be called twice.
-func (t *turns) take(ctx context.Context, source string, judge func(context.Context) error) error {
+func (t *turns) take(ctx context.Context, source schema.SourceName, judge func(context.Context) error) error {
 	release, err := t.sources.lock(ctx, source)
 	if err != nil {
 		return err
@@ -70,20 +72,20 @@ func (t *turns) places() (quick, slow chan struct{}) {
 	return t.quick, t.slow
 }
 
-func (t *turns) isSlow(source string) bool {
+func (t *turns) isSlow(source schema.SourceName) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.known[source]
 }
 
-func (t *turns) note(source string, slow bool) {
+func (t *turns) note(source schema.SourceName, slow bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case !slow:
 		delete(t.known, source)
 	case t.known == nil || len(t.known) >= maxSlow:
-		t.known = map[string]bool{source: true}
+		t.known = map[schema.SourceName]bool{source: true}
 	default:
 		t.known[source] = true
 	}
@@ -100,11 +102,11 @@ func inPlace(ctx context.Context, places chan struct{}, do func() error) error {
 	return do()
 }
 
-// keyedLocks are locks by name, each there while somebody holds it or waits for it.
+// keyedLocks are locks of sources, each there while somebody holds it or waits for it.
 // The zero value is ready.
 type keyedLocks struct {
 	mu    sync.Mutex
-	locks map[string]*keyedLock
+	locks map[schema.SourceName]*keyedLock
 }
 
 type keyedLock struct {
@@ -112,16 +114,16 @@ type keyedLock struct {
 	users int
 }
 
-// lock waits until nobody else holds the name, or ctx ends.
-func (k *keyedLocks) lock(ctx context.Context, name string) (release func(), err error) {
+// lock waits until nobody else holds the source, or ctx ends.
+func (k *keyedLocks) lock(ctx context.Context, source schema.SourceName) (release func(), err error) {
 	k.mu.Lock()
 	if k.locks == nil {
-		k.locks = map[string]*keyedLock{}
+		k.locks = map[schema.SourceName]*keyedLock{}
 	}
-	l := k.locks[name]
+	l := k.locks[source]
 	if l == nil {
 		l = &keyedLock{held: make(chan struct{}, 1)}
-		k.locks[name] = l
+		k.locks[source] = l
 	}
 	l.users++
 	k.mu.Unlock()
@@ -129,7 +131,7 @@ func (k *keyedLocks) lock(ctx context.Context, name string) (release func(), err
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if l.users--; l.users == 0 {
-			delete(k.locks, name)
+			delete(k.locks, source)
 		}
 	}
 	select {

@@ -57,7 +57,7 @@ func (r *instantRounds) Post(ctx context.Context, in reconciler.Input) error {
 
 // manySources is a follower of a quiet source and of hostile ones, whose trees are
 // judged until they are told to stop.
-func manySources(t *testing.T, hostile int, read func(ctx context.Context, source string)) *reconciler.Follower {
+func manySources(t *testing.T, hostile int, read func(ctx context.Context, source schema.SourceName)) *reconciler.Follower {
 	c := newCluster(t, 0)
 	rounds := &instantRounds{machine: c.machine, feed: state.NewFeed(c.machine.Snapshot()), now: func() time.Time { return c.now }}
 	var objects []*schema.Desired
@@ -69,7 +69,7 @@ func manySources(t *testing.T, hostile int, read func(ctx context.Context, sourc
 	}
 	return &reconciler.Follower{
 		Loop: rounds, Feed: rounds.feed, Engine: c.engine, Vault: reconciler.NewVault([]byte("k")), Now: rounds.now,
-		Load: func(ctx context.Context, source string, _ schema.Tree, _ schema.SourceSpec, _ schema.Rights, _ []string) ([]*schema.Desired, schema.Diagnostics) {
+		Load: func(ctx context.Context, source schema.SourceName, _ schema.Tree, _ schema.SourceSpec, _ schema.Rights, _ []string) ([]*schema.Desired, schema.Diagnostics) {
 			read(ctx, source)
 			return objects, nil
 		},
@@ -89,7 +89,7 @@ func TestSlowSourcesHoldUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		running, most := 0, 0
-		f := manySources(t, hostile, func(ctx context.Context, source string) {
+		f := manySources(t, hostile, func(ctx context.Context, source schema.SourceName) {
 			if source == "main" {
 				return
 			}
@@ -105,7 +105,7 @@ func TestSlowSourcesHoldUpNoOther(t *testing.T) {
 			running--
 			mu.Unlock()
 		})
-		sync1 := func(ctx context.Context, source string, commit int) error {
+		sync1 := func(ctx context.Context, source schema.SourceName, commit int) error {
 			_, _, err := f.Look(ctx, source, opened(oneRepo{commit: commitHash(commit)}), nil)
 			return err
 		}
@@ -114,7 +114,7 @@ func TestSlowSourcesHoldUpNoOther(t *testing.T) {
 		for i := range hostile {
 			all.Go(func() {
 				for n := 2; ctx.Err() == nil; n++ {
-					if err := sync1(ctx, fmt.Sprintf("hostile-%d", i), n); err != nil && ctx.Err() == nil {
+					if err := sync1(ctx, schema.SourceName(fmt.Sprintf("hostile-%d", i)), n); err != nil && ctx.Err() == nil {
 						t.Errorf("hostile source %d: %v", i, err)
 					}
 				}
@@ -144,8 +144,8 @@ func TestSlowSourcesHoldUpNoOther(t *testing.T) {
 func TestSlowSourceIsJudged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
-		running := map[string]int{}
-		f := manySources(t, 1, func(ctx context.Context, source string) {
+		running := map[schema.SourceName]int{}
+		f := manySources(t, 1, func(ctx context.Context, source schema.SourceName) {
 			mu.Lock()
 			running[source]++
 			if running[source] > 1 {

@@ -13,7 +13,7 @@ import (
 // isLocked reports whether the vault does not know a value of one of the source's
 // Secrets: after a start.
 func (f *Follower) isLocked(r state.Reader, src *schema.Source) bool {
-	for obj := range r.BySource(schema.KindSecret, src.Name) {
+	for obj := range r.BySource(schema.KindSecret, src.SourceName()) {
 		if _, ok := f.Vault.Open(obj.(*corev1.Secret)); !ok {
 			return true
 		}
@@ -30,8 +30,8 @@ func (f *Follower) open(ctx context.Context, src *schema.Source, git Git, commit
 		return follow.Unread(err, follow.TreeRefused, commit)
 	}
 	tree.Faults, tree.Refused = nil, nil
-	return f.turns.take(ctx, src.Name, func(ctx context.Context) error {
-		objects, _ := f.Load(ctx, src.Name, tree, src.Spec, schema.AllRights(), foreignNamespaces(f.Feed.Snapshot(), src.Name))
+	return f.turns.take(ctx, src.SourceName(), func(ctx context.Context) error {
+		objects, _ := f.Load(ctx, src.SourceName(), tree, src.Spec, schema.AllRights(), foreignNamespaces(f.Feed.Snapshot(), src.SourceName()))
 		_, secrets := f.Vault.Seal(objects)
 		f.Vault.Hold(secrets)()
 		return ctx.Err()

@@ -144,13 +144,13 @@ func (v *Vault) Forget(newest func() *state.Snapshot) {
 // delivered, or more than a source may have that a tree declares. What the cluster's
 // Secrets have is added up only where it could be too much. Values that take no more than
 // the source's did are never refused.
-func (v *Vault) tooMuch(r state.Reader, source string, sealed []*schema.Desired, values Values) schema.Diagnostics {
+func (v *Vault) tooMuch(r state.Reader, source schema.SourceName, sealed []*schema.Desired, values Values) schema.Diagnostics {
 	own := int64(0)
 	for _, value := range values {
 		own += int64(len(value))
 	}
 	share := int64(schema.MaxSecretBytes)
-	if src, ok := state.Get[*schema.Source](r, "", source); ok && schema.OriginOf(src).Source != "" {
+	if src, ok := state.Source(r, source); ok && schema.OriginOf(src).Source != "" {
 		share /= schema.DeclaredShare
 	}
 	if v.fits(own, share) {
@@ -180,7 +180,7 @@ func (v *Vault) fits(own, share int64) bool {
 }
 
 // sizes is what the values take of the source's Secrets, and of all others.
-func (v *Vault) sizes(r state.Reader, source string) (own, others int64) {
+func (v *Vault) sizes(r state.Reader, source schema.SourceName) (own, others int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for s := range state.All[*corev1.Secret](r, "") {

@@ -67,7 +67,7 @@ func TestPlansLeaveNoSecretBehind(t *testing.T) {
 	}
 	f := &reconciler.Follower{
 		Loop: planned{}, Engine: settle.NewEngine(control.Config{}), Vault: vault, Now: time.Now,
-		Load: func(context.Context, string, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
+		Load: func(context.Context, schema.SourceName, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
 			return []*schema.Desired{{Object: secret()}}, nil
 		},
 	}
@@ -86,18 +86,18 @@ func TestPlansLeaveNoSecretBehind(t *testing.T) {
 // before never is.
 func TestSecretsFitTogether(t *testing.T) {
 	mib := make([]byte, 1<<20)
-	secrets := func(source string, n int) []*schema.Desired {
+	secrets := func(source schema.SourceName, n int) []*schema.Desired {
 		var out []*schema.Desired
 		for i := range n {
-			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("%s-%d", source, i), Annotations: map[string]string{schema.AnnotationSource: source}}, Data: map[string][]byte{"k": mib}}
-			out = append(out, &schema.Desired{Object: s, Position: schema.Position{Path: source + ".yaml", Line: i + 1}})
+			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("%s-%d", source, i), Annotations: map[string]string{schema.AnnotationSource: string(source)}}, Data: map[string][]byte{"k": mib}}
+			out = append(out, &schema.Desired{Object: s, Position: schema.Position{Path: string(source) + ".yaml", Line: i + 1}})
 		}
 		return out
 	}
 	const all, share = schema.MaxSecretBytes >> 20, schema.MaxSecretBytes >> 20 / schema.DeclaredShare
 	for name, c := range map[string]struct {
 		has    map[string]int
-		source string
+		source schema.SourceName
 		asks   int
 		want   string
 	}{
@@ -119,7 +119,7 @@ func TestSecretsFitTogether(t *testing.T) {
 					src.Annotations = map[string]string{schema.AnnotationSource: "main"}
 				}
 				tx.Put(src)
-				sealed, values := vault.Seal(secrets(name, c.has[name]))
+				sealed, values := vault.Seal(secrets(schema.SourceName(name), c.has[name]))
 				vault.Hold(values)()
 				for _, d := range sealed {
 					tx.Put(d.Object)
@@ -127,7 +127,7 @@ func TestSecretsFitTogether(t *testing.T) {
 			}
 			f := &reconciler.Follower{
 				Loop: at{snapshot: tx.Commit()}, Engine: settle.NewEngine(control.Config{}), Vault: vault, Now: time.Now,
-				Load: func(context.Context, string, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
+				Load: func(context.Context, schema.SourceName, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
 					return secrets(c.source, c.asks), nil
 				},
 			}
@@ -138,7 +138,7 @@ func TestSecretsFitTogether(t *testing.T) {
 			switch {
 			case c.want == "" && cand.Diagnostics.HasErrors():
 				t.Errorf("refused: %v", cand.Diagnostics)
-			case c.want != "" && (cand.Plan.Verdict != plan.Refused || !strings.HasPrefix(cand.Diagnostics[0].Message, c.want) || cand.Diagnostics[0].Path != c.source+".yaml"):
+			case c.want != "" && (cand.Plan.Verdict != plan.Refused || !strings.HasPrefix(cand.Diagnostics[0].Message, c.want) || cand.Diagnostics[0].Path != string(c.source)+".yaml"):
 				t.Errorf("%s: %v, want %q", cand.Plan.Verdict, cand.Diagnostics, c.want)
 			}
 		})

@@ -67,7 +67,7 @@ func TestTextFits(t *testing.T) {
 func TestRevisionsFit(t *testing.T) {
 	hostile := strings.Repeat("<\x01\xff", 400_000)
 	commit := CommitObject{Author: hostile, Subject: hostile, Time: time.Unix(1<<50, 0)}.Fit()
-	rev := &Revision{Spec: RevisionSpec{Source: strings.Repeat("s", 63), Author: commit.Author, Subject: commit.Subject, Time: metav1.NewTime(commit.Time)}}
+	rev := &Revision{Spec: RevisionSpec{Source: SourceName(strings.Repeat("s", 63)), Author: commit.Author, Subject: commit.Subject, Time: metav1.NewTime(commit.Time)}}
 	for i := range 3 * MaxPhaseRecords {
 		rev.Enter([]Phase{PhaseStalled, PhaseRollingOut}[i%2], metav1.NewTime(commit.Time), hostile)
 	}

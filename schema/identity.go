@@ -36,18 +36,18 @@ const (
 
 // Origin is where an object stands in Git.
 type Origin struct {
-	Source string `json:"source"`
-	Path   string `json:"path"`
-	Line   int    `json:"line"`
-	Commit Commit `json:"commit"`
-	Author string `json:"author,omitempty"`
+	Source SourceName `json:"source"`
+	Path   string     `json:"path"`
+	Line   int        `json:"line"`
+	Commit Commit     `json:"commit"`
+	Author string     `json:"author,omitempty"`
 }
 
 // OriginOf reads the origin annotations; the zero Origin means "not from Git".
 func OriginOf(obj metav1.Object) Origin {
 	a := obj.GetAnnotations()
 	line, _ := strconv.Atoi(a[AnnotationLine])
-	return Origin{Source: a[AnnotationSource], Path: a[AnnotationPath], Line: line, Commit: Commit(a[AnnotationCommit]), Author: a[AnnotationAuthor]}
+	return Origin{Source: SourceName(a[AnnotationSource]), Path: a[AnnotationPath], Line: line, Commit: Commit(a[AnnotationCommit]), Author: a[AnnotationAuthor]}
 }
 
 // SetOrigin writes the origin annotations on obj, which it changes in place.
@@ -59,7 +59,7 @@ func SetOrigin(obj metav1.Object, o Origin) {
 	if a == nil {
 		a = make(map[string]string, 5)
 	}
-	a[AnnotationSource] = o.Source
+	a[AnnotationSource] = string(o.Source)
 	a[AnnotationPath] = o.Path
 	a[AnnotationLine] = strconv.Itoa(o.Line)
 	a[AnnotationCommit] = string(o.Commit)

@@ -65,7 +65,7 @@ type Revision struct {
 
 // RevisionSpec identifies the commit.
 type RevisionSpec struct {
-	Source  string      `json:"source"`
+	Source  SourceName  `json:"source"`
 	Commit  Commit      `json:"commit"`
 	Tree    string      `json:"tree"`
 	Parent  Commit      `json:"parent,omitempty"`
@@ -153,8 +153,8 @@ type RevisionCounts struct {
 }
 
 // RevisionName is "<source>-<first 12 hex digits of commit>".
-func RevisionName(source string, commit Commit) string {
-	return source + "-" + commit.Short()
+func RevisionName(source SourceName, commit Commit) string {
+	return string(source) + "-" + commit.Short()
 }
 
 // DeepCopyObject implements runtime.Object.

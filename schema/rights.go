@@ -112,7 +112,7 @@ func (r Rights) String() string {
 
 // JudgeRights tells what an object asks for beyond the rights of the source, named
 // source, that its tree belongs to.
-func JudgeRights(obj Object, source string, r Rights) []FieldProblem {
+func JudgeRights(obj Object, source SourceName, r Rights) []FieldProblem {
 	var p problems
 	row, key := rowOf(obj), KeyOf(obj)
 	switch declares := row.Declares.Do; {
@@ -134,7 +134,7 @@ func JudgeRights(obj Object, source string, r Rights) []FieldProblem {
 	return p
 }
 
-func (p *problems) mayNotUse(field, source, namespace string, r Rights) {
+func (p *problems) mayNotUse(field string, source SourceName, namespace string, r Rights) {
 	hint := "it may use none; name some in spec.namespaces where the source is declared"
 	if len(r.Namespaces) > 0 {
 		hint = "it may use " + strings.Join(r.Namespaces, ", ")
@@ -143,7 +143,7 @@ func (p *problems) mayNotUse(field, source, namespace string, r Rights) {
 }
 
 // hostPaths are told of here when the level lets them pass.
-func (p *problems) hostPaths(t PodTemplate, source string, r Rights) {
+func (p *problems) hostPaths(t PodTemplate, source SourceName, r Rights) {
 	if r.HostPath || !r.PodSecurity.Exceeds(BaselineLevel) {
 		return
 	}

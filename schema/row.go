@@ -64,7 +64,7 @@ type (
 	backendsCell   = Cell[func(obj Object) Backends]
 	claimsCell     = Cell[func(obj Object) []Claim]
 	declaresCell   = Cell[func(obj Object) Declared]
-	rightsCell     = Cell[func(p *problems, obj Object, source string, r Rights)]
+	rightsCell     = Cell[func(p *problems, obj Object, source SourceName, r Rights)]
 	ownsCell       = Cell[[]Kind]
 	carryCell      = Cell[func(live, next Object)]
 	memoryCell     = Cell[Memory]

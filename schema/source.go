@@ -112,6 +112,9 @@ type SourceStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
+// SourceName is its name as other objects give it.
+func (s *Source) SourceName() SourceName { return SourceName(s.Name) }
+
 // DeepCopyObject implements runtime.Object.
 func (s *Source) DeepCopyObject() runtime.Object {
 	out := *s
@@ -214,7 +217,7 @@ func (p *problems) globs(at string, globs []string) {
 }
 
 // rightsOfSource tells what a declared source would have beyond the one that declares it.
-func rightsOfSource(p *problems, obj Object, source string, r Rights) {
+func rightsOfSource(p *problems, obj Object, source SourceName, r Rights) {
 	child := &obj.(*Source).Spec
 	for i, namespace := range child.Namespaces {
 		if !r.MayUse(namespace) {

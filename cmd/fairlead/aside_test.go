@@ -68,7 +68,7 @@ func TestMasterStartsWithoutWhatItCannotRead(t *testing.T) {
 		t.Fatalf("only these kinds were damaged: %v", damaged)
 	}
 	runMaster(t, c, func(m *master) bool {
-		src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", "main")
+		src, ok := state.Source(m.feed.Snapshot(), "main")
 		return ok && meta.IsStatusConditionTrue(src.Status.Conditions, schema.ConditionComplete) &&
 			slices.Equal(objectsOf(m.feed.Snapshot()), before) && int(m.aside.Load()) == len(damaged)
 	})

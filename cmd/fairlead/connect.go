@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/schema"
 )
 
 // defaultTimeout is what --timeout is by default.
@@ -16,13 +17,13 @@ const defaultTimeout = 10 * time.Minute
 // clusterFlags are the flags of every command that reads a cluster.
 type clusterFlags struct {
 	kubeconfig string
-	source     string
+	source     schema.SourceName
 	output     string
 }
 
 func (f *clusterFlags) register(cmd *cobra.Command, outputs ...string) {
 	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig to use (default $KUBECONFIG, else the cluster that up made last)")
-	cmd.Flags().StringVar(&f.source, "source", "main", "source to ask about")
+	cmd.Flags().StringVar((*string)(&f.source), "source", "main", "source to ask about")
 	offer(cmd, "source", f.sources)
 	f.registerOutput(cmd, outputs...)
 }

@@ -82,11 +82,11 @@ type held struct {
 	free  chan struct{} // closed when hostile judgements may end
 }
 
-func (h *held) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+func (h *held) load(ctx context.Context, source schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	r := load.Load(ctx, tree, spec, load.Options{CUE: h.cue, Source: source, Rights: &rights, KnownNamespaces: namespaces})
 	if source != "quiet" {
 		select {
-		case h.begun <- source:
+		case h.begun <- string(source):
 		default:
 		}
 		select {
@@ -130,14 +130,14 @@ func TestHostileRepositoriesHoldUpNoOther(t *testing.T) {
 		m.awaitFor(patience, fmt.Sprint("quiet applies commit ", n), func(r state.Reader) bool { return appliedCommit(r, "quiet") == commit })
 	}
 	for name := range repos {
-		if commit := appliedCommit(m.feed.Snapshot(), name); commit != "" {
+		if commit := appliedCommit(m.feed.Snapshot(), schema.SourceName(name)); commit != "" {
 			t.Errorf("source %s was let go ahead at %s: the quiet one was not beside it", name, commit)
 		}
 	}
 }
 
-func appliedCommit(r state.Reader, source string) schema.Commit {
-	if src, ok := state.Get[*schema.Source](r, "", source); ok {
+func appliedCommit(r state.Reader, source schema.SourceName) schema.Commit {
+	if src, ok := state.Source(r, source); ok {
 		return src.Status.Applied.Commit
 	}
 	return ""

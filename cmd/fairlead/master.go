@@ -158,12 +158,12 @@ func (m *master) openLoop(ctx context.Context, engine *settle.Engine) error {
 
 // load judges a tree as part of this cluster: it may lean on ConfigMaps and
 // Secrets of other sources.
-func (m *master) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+func (m *master) load(ctx context.Context, source schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	first, last, _ := m.config.NodePortRange()
 	services, _ := netip.ParsePrefix(m.config.ServiceCIDRs.First()) // it was parsed at the start
 	snapshot := m.feed.Snapshot()
 	var applied schema.Commit
-	if src, ok := state.Get[*schema.Source](snapshot, "", source); ok {
+	if src, ok := state.Source(snapshot, source); ok {
 		applied = src.Status.Applied.Commit
 	}
 	r := load.Load(ctx, tree, spec, load.Options{
@@ -193,7 +193,7 @@ func (m *master) openAPI() error {
 	c := m.config
 	var origin schema.Origin
 	if first := m.sources.configured; len(first) > 0 {
-		origin = schema.Origin{Source: first[0].Name, Path: first[0].Spec.Path}
+		origin = schema.Origin{Source: schema.SourceName(first[0].Name), Path: first[0].Spec.Path}
 	}
 	var err error
 	m.api, err = api.New(api.Config{
@@ -355,7 +355,7 @@ func (m *master) tellPush(ctx context.Context, p gitsource.Push, out io.Writer) 
 	if err == nil && p.Wait() {
 		v, err = reconciler.Follow(ctx, look, time.Now, out)
 	}
-	src, _ := state.Get[*schema.Source](m.feed.Snapshot(), "", p.Source)
+	src, _ := state.Source(m.feed.Snapshot(), p.Source)
 	switch {
 	case err != nil && src != nil && src.Status.Desired.Commit != p.Tip():
 		fmt.Fprintf(out, "SUPERSEDED %s: it was not judged, the branch is at %s by now; see fairlead status\n", revision, src.Status.Desired.Commit.Short())

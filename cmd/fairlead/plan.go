@@ -187,7 +187,7 @@ func (f *planFlags) askTree(ctx context.Context, c *client.Client, req api.PlanR
 			fmt.Fprintf(f.aside, "note: planned is all that source %s reads, %s, not %s alone\n", src.Name, cmp.Or(part.prefix, "the whole repository"), name)
 		}
 	}
-	req.Source = src.Name
+	req.Source = src.SourceName()
 	if err := sendTree(&req, part); err != nil {
 		return nil, err
 	}

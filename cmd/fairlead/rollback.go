@@ -93,8 +93,8 @@ type rollback struct {
 }
 
 // planRollback asks the cluster what to go back to, and over what.
-func planRollback(ctx context.Context, c *client.Client, source, to string) (*rollback, error) {
-	src, err := client.One[*schema.Source](ctx, c, "", source)
+func planRollback(ctx context.Context, c *client.Client, source schema.SourceName, to string) (*rollback, error) {
+	src, err := client.One[*schema.Source](ctx, c, "", string(source))
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func newRollback(src *schema.Source, revs []*schema.Revision, to string) (*rollb
 	if r.Parent == "" {
 		return nil, fmt.Errorf("source %s has no commit yet: there is nothing to roll back", src.Name)
 	}
-	revs = slices.DeleteFunc(slices.Clone(revs), func(rev *schema.Revision) bool { return rev.Spec.Source != src.Name })
+	revs = slices.DeleteFunc(slices.Clone(revs), func(rev *schema.Revision) bool { return rev.Spec.Source != src.SourceName() })
 	for _, rev := range revs {
 		if rev.Spec.Commit == r.Parent && len(rev.Status.Phases) > 0 {
 			last := rev.Status.Phases[len(rev.Status.Phases)-1]

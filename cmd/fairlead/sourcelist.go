@@ -15,9 +15,9 @@ func sourcesOf(ctx context.Context, c *client.Client) ([]*schema.Source, error) 
 }
 
 // sourceNamed is the source of that name.
-func sourceNamed(sources []*schema.Source, name string) (*schema.Source, error) {
+func sourceNamed(sources []*schema.Source, name schema.SourceName) (*schema.Source, error) {
 	for _, src := range sources {
-		if src.Name == name {
+		if src.SourceName() == name {
 			return src, nil
 		}
 	}

@@ -59,7 +59,7 @@ type sources struct {
 	follower *reconciler.Follower
 
 	mu   sync.Mutex
-	open map[string]*followed
+	open map[schema.SourceName]*followed
 }
 
 // newSources reads the sources of the configuration.
@@ -70,7 +70,7 @@ func newSources(c config.Master, hookSocket string, authority *trust.Authority, 
 	}
 	s := &sources{
 		dir: c.Dir, hookSocket: hookSocket, hookBinary: filepath.Join(filepath.Dir(self), "fairlead-hook"),
-		log: log, authority: authority, open: map[string]*followed{},
+		log: log, authority: authority, open: map[schema.SourceName]*followed{},
 	}
 	for _, entry := range c.Sources {
 		src := schema.Source{ObjectMeta: metav1.ObjectMeta{Name: entry.Name}, Spec: schema.OwnSourceSpec(entry.Spec)}
@@ -84,8 +84,8 @@ func newSources(c config.Master, hookSocket string, authority *trust.Authority, 
 }
 
 // isConfigured reports whether a source is the master's own.
-func (s *sources) isConfigured(name string) bool {
-	return slices.ContainsFunc(s.configured, func(src schema.Source) bool { return src.Name == name })
+func (s *sources) isConfigured(name schema.SourceName) bool {
+	return slices.ContainsFunc(s.configured, func(src schema.Source) bool { return src.SourceName() == name })
 }
 
 // prepare opens the embedded remotes, so that the first push finds its own.
@@ -98,7 +98,7 @@ func (s *sources) prepare(ctx context.Context, snapshot *state.Snapshot) error {
 		}
 	}
 	for src := range state.All[*schema.Source](snapshot, "") {
-		if !src.Spec.Embedded || s.isConfigured(src.Name) {
+		if !src.Spec.Embedded || s.isConfigured(src.SourceName()) {
 			continue
 		}
 		// One that cannot be opened says so when it is looked at.
@@ -109,21 +109,21 @@ func (s *sources) prepare(ctx context.Context, snapshot *state.Snapshot) error {
 
 // follow makes the follower of a source; it does nothing before it is started.
 func (s *sources) follow(src *schema.Source) *followed {
-	f := &followed{sources: s, name: src.Name, spec: src.Spec, hints: make(chan struct{}, 1), log: s.log.WithField("source", src.Name)}
+	f := &followed{sources: s, name: src.SourceName(), spec: src.Spec, hints: make(chan struct{}, 1), log: s.log.WithField("source", src.Name)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open[src.Name] = f
+	s.open[src.SourceName()] = f
 	return f
 }
 
-func (s *sources) get(name string) *followed {
+func (s *sources) get(name schema.SourceName) *followed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open[name]
 }
 
 // remote is the embedded remote that a push comes from.
-func (s *sources) remote(name string) (gitsource.Remote, bool) {
+func (s *sources) remote(name schema.SourceName) (gitsource.Remote, bool) {
 	f := s.get(name)
 	if f == nil || !f.spec.Embedded {
 		return gitsource.Remote{}, false
@@ -193,9 +193,9 @@ func (s *sources) hintAll() {
 
 // adjust starts and stops followers so that they are those of the snapshot.
 func (s *sources) adjust(ctx context.Context, snapshot *state.Snapshot) {
-	wanted := map[string]*schema.Source{}
+	wanted := map[schema.SourceName]*schema.Source{}
 	for src := range state.All[*schema.Source](snapshot, "") {
-		wanted[src.Name] = src
+		wanted[src.SourceName()] = src
 	}
 	s.mu.Lock()
 	running := maps.Clone(s.open)
@@ -233,20 +233,20 @@ func (s *sources) close() {
 
 // beside are the handlers that sources have on the master's port.
 func (s *sources) beside() map[string]api.Beside {
-	authorize := func(token, source string) (gitsource.Pusher, bool) {
+	authorize := func(token string, source schema.SourceName) (gitsource.Pusher, bool) {
 		grant, ok, err := s.authority.Pusher(token, source)
 		if err != nil {
 			s.log.WithError(err).Warn("pusher token")
 		}
 		return gitsource.Pusher{Name: grant.Pusher, Refs: grant.Refs}, ok
 	}
-	secret := func(source string) string {
+	secret := func(source schema.SourceName) string {
 		if f := s.get(source); f == nil || f.spec.Embedded {
 			return ""
 		}
 		return s.authority.WebhookSecret(source)
 	}
-	hint := func(source string) {
+	hint := func(source schema.SourceName) {
 		if f := s.get(source); f != nil {
 			f.hint()
 		}
@@ -264,7 +264,7 @@ func (s *sources) beside() map[string]api.Beside {
 // followed is one source's repository and what follows it.
 type followed struct {
 	*sources
-	name  string
+	name  schema.SourceName
 	spec  schema.SourceSpec // as it was opened
 	log   *logrus.Entry
 	hints chan struct{}
@@ -312,7 +312,7 @@ func (f *followed) prepare(ctx context.Context) error {
 	}
 	var err error
 	if f.spec.Embedded {
-		f.repo, err = gitsource.Init(ctx, filepath.Join(f.dir, "git", f.name+".git"), gitsource.HookConfig{
+		f.repo, err = gitsource.Init(ctx, filepath.Join(f.dir, "git", string(f.name)+".git"), gitsource.HookConfig{
 			HookBinary: f.hookBinary, Socket: f.hookSocket, Source: f.name, Branch: f.spec.Branch,
 		})
 		if err != nil {
@@ -325,7 +325,7 @@ func (f *followed) prepare(ctx context.Context) error {
 		return err
 	}
 	f.upstream, err = gitsource.OpenUpstream(ctx, gitsource.UpstreamConfig{
-		Dir: filepath.Join(f.dir, "cache", f.name+".git"), URL: f.spec.URL, Branch: f.spec.Branch, Credentials: credentials,
+		Dir: filepath.Join(f.dir, "cache", string(f.name)+".git"), URL: f.spec.URL, Branch: f.spec.Branch, Credentials: credentials,
 		Programs: &f.programs, Source: f.name,
 	})
 	if err != nil {

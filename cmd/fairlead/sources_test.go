@@ -46,7 +46,7 @@ func newGitMaster(t *testing.T, configured ...config.Source) *gitMaster {
 }
 
 // loadPlainly evaluates no CUE.
-func loadPlainly(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+func loadPlainly(ctx context.Context, source schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	r := load.Load(ctx, tree, spec, load.Options{Source: source, Rights: &rights, KnownNamespaces: namespaces})
 	return r.Objects, r.Diagnostics
 }
@@ -133,9 +133,9 @@ func (m *gitMaster) awaitFor(most time.Duration, what string, is func(r state.Re
 	}
 }
 
-func (m *gitMaster) conditions(source string) map[string]string {
+func (m *gitMaster) conditions(source schema.SourceName) map[string]string {
 	out := map[string]string{}
-	if src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", source); ok {
+	if src, ok := state.Source(m.feed.Snapshot(), source); ok {
 		for _, c := range src.Status.Conditions {
 			out[c.Type] = c.Reason + ": " + c.Message
 		}
@@ -144,17 +144,17 @@ func (m *gitMaster) conditions(source string) map[string]string {
 }
 
 // says waits until a source's condition gives a reason.
-func (m *gitMaster) says(source, condition, reason string) {
+func (m *gitMaster) says(source schema.SourceName, condition, reason string) {
 	m.t.Helper()
 	m.await(fmt.Sprintf("%s is %s %s", source, condition, reason), func(state.Reader) bool {
 		return strings.HasPrefix(m.conditions(source)[condition], reason+":")
 	})
 }
 
-func (m *gitMaster) applied(source string, commit schema.Commit) {
+func (m *gitMaster) applied(source schema.SourceName, commit schema.Commit) {
 	m.t.Helper()
-	m.await(source+" applies "+string(commit), func(r state.Reader) bool {
-		src, ok := state.Get[*schema.Source](r, "", source)
+	m.await(string(source)+" applies "+string(commit), func(r state.Reader) bool {
+		src, ok := state.Source(r, source)
 		return ok && src.Status.Applied.Commit == commit
 	})
 }
@@ -329,7 +329,7 @@ func TestSourcesFromGit(t *testing.T) {
 	root.git("rm", "--quiet", "shop.yaml", "team.yaml", "thief.yaml")
 	root.commit("gone\n\nFairlead-Allow-Prune: 9", nil)
 	m.await("the followers end", func(r state.Reader) bool {
-		_, ok := state.Get[*schema.Source](r, "", "team")
+		_, ok := state.Source(r, "team")
 		return !ok && m.sources.get("shop") == nil && m.sources.get("team") == nil
 	})
 	for _, kept := range []string{"git/team.git/HEAD", "cache/shop.git/HEAD"} {

@@ -152,12 +152,12 @@ func workloadKinds() (out []schema.KindInfo) {
 // probesFailed selects the events that status tells of.
 const probesFailed = "reason=" + schema.ReasonUnhealthy
 
-func readStatus(ctx context.Context, c *client.Client, source, want string) (*status, error) {
+func readStatus(ctx context.Context, c *client.Client, source schema.SourceName, want string) (*status, error) {
 	cluster, err := readCluster(ctx, c, probesFailed, statusKinds()...)
 	if err != nil {
 		return nil, err
 	}
-	src, ok := state.Get[*schema.Source](cluster, "", source)
+	src, ok := state.Source(cluster, source)
 	if !ok {
 		return nil, fmt.Errorf("there is no source %q: see `fairlead kubectl get sources`", source)
 	}
@@ -211,7 +211,7 @@ func findRevision(r state.Reader, src *schema.Source, want string) (*schema.Revi
 	if want = cmp.Or(want, string(src.Status.Desired.Commit)); want == "" {
 		return nil, notThere{src, ""}
 	}
-	found := health.FindRevisions(slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, src.Name)), want)
+	found := health.FindRevisions(slices.Collect(state.Revisions(r, src.SourceName())), want)
 	switch len(found) {
 	case 0:
 		return nil, notThere{src, want}
@@ -232,7 +232,7 @@ func ambiguous(want string, found []*schema.Revision) error {
 
 // followStatus tells progress until the revision's story ends or the time is up. A
 // revision that is not there and could still come is waited for.
-func followStatus(ctx context.Context, c *client.Client, source, want string, out io.Writer) (*status, error) {
+func followStatus(ctx context.Context, c *client.Client, source schema.SourceName, want string, out io.Writer) (*status, error) {
 	var last *status
 	var missing error
 	_, err := reconciler.Follow(ctx, func(ctx context.Context) (reconciler.View, error) {

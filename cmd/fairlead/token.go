@@ -70,7 +70,7 @@ func tokenCommand() *cobra.Command {
 		authority authorityFlags
 		join      joinToken
 		push      pushToken
-		hook      string
+		hook      schema.SourceName
 		output    string
 	)
 	cmd := &cobra.Command{
@@ -131,7 +131,7 @@ tells the machine that joins how to recognise the cluster.`,
 	push.register(cmd)
 	outputFlag(cmd, &output, "text", "json", "yaml")
 	offer(cmd, "push", authority.sources)
-	cmd.Flags().StringVar(&hook, "hook", "", "print the webhook secret of this source instead")
+	cmd.Flags().StringVar((*string)(&hook), "hook", "", "print the webhook secret of this source instead")
 	offer(cmd, "hook", authority.sources)
 	cmd.MarkFlagsMutuallyExclusive("push", "hook", "node")
 	cmd.MarkFlagsMutuallyExclusive("push", "hook", "uses")
@@ -148,7 +148,7 @@ type madeToken struct {
 	Node    string            `json:"node,omitempty"`
 	Uses    int               `json:"uses,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
-	Source  string            `json:"source,omitempty"`
+	Source  schema.SourceName `json:"source,omitempty"`
 	Refs    []string          `json:"refs,omitempty"`
 	Name    string            `json:"name,omitempty"`
 }
@@ -164,10 +164,10 @@ func (t madeToken) write(w io.Writer, output string) error {
 // hookSecret is the secret of an outside source, which the master's configuration or,
 // for one that Git declares, its cache must know: a mistyped name would be a secret
 // that no webhook matches.
-func hookSecret(c config.Master, a *trust.Authority, source string) (string, error) {
-	known := slices.ContainsFunc(c.Sources, func(s config.Source) bool { return s.Name == source && !s.Spec.Embedded })
-	if !known && filepath.Base(source) == source {
-		_, err := os.Stat(filepath.Join(c.Dir, "cache", source+".git"))
+func hookSecret(c config.Master, a *trust.Authority, source schema.SourceName) (string, error) {
+	known := slices.ContainsFunc(c.Sources, func(s config.Source) bool { return s.Name == string(source) && !s.Spec.Embedded })
+	if !known && filepath.Base(string(source)) == string(source) {
+		_, err := os.Stat(filepath.Join(c.Dir, "cache", string(source)+".git"))
 		known = err == nil
 	}
 	if !known {
@@ -214,22 +214,22 @@ func (t *joinToken) make(a *trust.Authority) (string, error) {
 
 // pushToken is for people and machines that push.
 type pushToken struct {
-	source string
+	source schema.SourceName
 	refs   []string
 	name   string
 	ca     string
 }
 
 func (t *pushToken) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&t.source, "push", "", "print a token that pushes to this source instead")
+	cmd.Flags().StringVar((*string)(&t.source), "push", "", "print a token that pushes to this source instead")
 	cmd.Flags().StringArrayVar(&t.refs, "ref", nil, "with --push: a ref it may push, as refs/heads/main (again for more; default any)")
 	cmd.Flags().StringVar(&t.name, "name", "", "with --push: who pushes, recorded with each revision (default token:<id>)")
 	cmd.Flags().StringVar(&t.ca, "ca", "", "with --push: also write the cluster's certificate to this file, for git's http.sslCAInfo")
 }
 
 func (t *pushToken) make(c config.Master, a *trust.Authority, ttl time.Duration) (string, error) {
-	remote := filepath.Join(c.Dir, "git", t.source+".git")
-	if _, err := os.Stat(filepath.Join(remote, "HEAD")); err != nil || filepath.Base(t.source) != t.source {
+	remote := filepath.Join(c.Dir, "git", string(t.source)+".git")
+	if _, err := os.Stat(filepath.Join(remote, "HEAD")); err != nil || filepath.Base(string(t.source)) != string(t.source) {
 		return "", fmt.Errorf("source %s has no embedded remote in %s", t.source, filepath.Join(c.Dir, "git"))
 	}
 	if t.ca != "" {

@@ -25,7 +25,7 @@ type validateFlags struct {
 	spec       schema.SourceSpec
 	output     string
 	kubeconfig string
-	source     string
+	source     schema.SourceName
 }
 
 func validateCommand() *cobra.Command {
@@ -62,7 +62,7 @@ Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
 	f.StringVar(&flags.spec.MissingReferences, "missing-references", "error", "what becomes of pods that name a ConfigMap or Secret that nobody declares: error or wait")
 	f.StringSliceVar(&flags.spec.Include, "include", nil, "read only files that match a glob; may be repeated")
 	f.StringSliceVar(&flags.spec.Exclude, "exclude", nil, "leave out files that match a glob; may be repeated")
-	f.StringVar(&flags.source, "source", "", "source that the tree is of (default the one whose repository PATH is a clone of)")
+	f.StringVar((*string)(&flags.source), "source", "", "source that the tree is of (default the one whose repository PATH is a clone of)")
 	offer(cmd, "source", func(cmd *cobra.Command) []string { return (&clusterFlags{kubeconfig: flags.kubeconfig}).sources(cmd) })
 	offer(cmd, "unsupported", func(*cobra.Command) []string { return []string{"error", "warn"} })
 	offer(cmd, "missing-references", func(*cobra.Command) []string { return []string{schema.ErrorOnMissing, schema.WaitForMissing} })

@@ -144,21 +144,21 @@ func (c standings) Collect(ch chan<- prometheus.Metric) {
 	snapshot := c.s.cfg.Feed.Snapshot()
 	for src := range state.All[*schema.Source](snapshot, "") {
 		if rev, ok := health.Asked(snapshot, src); ok {
-			tellWords(ch, syncDesc, src.Name, schema.SyncWords, rev.Status.Sync)
+			tellWords(ch, syncDesc, src.SourceName(), schema.SyncWords, rev.Status.Sync)
 		}
 		if rev, ok := health.Applied(snapshot, src); ok {
-			tellWords(ch, healthDesc, src.Name, schema.HealthWords, rev.Status.Health)
+			tellWords(ch, healthDesc, src.SourceName(), schema.HealthWords, rev.Status.Health)
 		}
 	}
 }
 
-func tellWords(ch chan<- prometheus.Metric, desc *prometheus.Desc, source string, words []string, now *schema.Standing) {
+func tellWords(ch chan<- prometheus.Metric, desc *prometheus.Desc, source schema.SourceName, words []string, now *schema.Standing) {
 	for _, word := range words {
 		value := 0.0
 		if now != nil && now.Word == word {
 			value = 1
 		}
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, source, word)
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, string(source), word)
 	}
 }
 

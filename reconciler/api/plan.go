@@ -17,8 +17,8 @@ import (
 // PlanRequest asks what a tree would change. It travels as JSON, gzip allowed
 // (Content-Encoding).
 type PlanRequest struct {
-	Source string     `json:"source"`
-	Files  []PlanFile `json:"files"`
+	Source schema.SourceName `json:"source"`
+	Files  []PlanFile        `json:"files"`
 	// Refused and Faults are those of the tree.
 	Refused schema.Diagnostics `json:"refused,omitempty"`
 	Faults  schema.Diagnostics `json:"faults,omitempty"`

@@ -30,7 +30,7 @@ func revisionCells(r *schema.Revision, now metav1.Time) []any {
 		reason = r.Status.Phases[n-1].Reason
 	}
 	return []any{
-		r.Name, r.Spec.Source, orNone(r.Spec.Commit.Short()), string(r.Status.Phase), orNone(sync.Word), orNone(health.Word), r.Spec.Subject,
+		r.Name, string(r.Spec.Source), orNone(r.Spec.Commit.Short()), string(r.Status.Phase), orNone(sync.Word), orNone(health.Word), r.Spec.Subject,
 		age(r.CreationTimestamp, now), r.Spec.Author, reason, orNone(health.Reason),
 	}
 }
@@ -44,6 +44,6 @@ func standingOf(s *schema.Standing) schema.Standing {
 }
 
 func revisionFields(set fields.Set, o *schema.Revision) {
-	set["spec.source"] = o.Spec.Source
+	set["spec.source"] = string(o.Spec.Source)
 	set["status.phase"] = string(o.Status.Phase)
 }

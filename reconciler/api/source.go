@@ -42,6 +42,7 @@ func sourceCells(s *schema.Source, now metav1.Time) []any {
 }
 
 // hasSource reports whether the cluster has a source of that name.
-func hasSource(r state.Reader, name string) bool {
-	return r.Get(schema.Key{Kind: schema.KindSource, Name: name}) != nil
+func hasSource(r state.Reader, name schema.SourceName) bool {
+	_, ok := state.Source(r, name)
+	return ok
 }

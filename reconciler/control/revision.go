@@ -43,12 +43,13 @@ func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
 		}
 		var keys []schema.Key
 		for src := range state.All[*schema.Source](r, "") {
-			keys = append(keys, revisionConcerned(r, src.Name, false)...)
+			keys = append(keys, revisionConcerned(r, src.SourceName(), false)...)
 			keys = append(keys, revisionsMisjudged(r, src)...)
 		}
 		return keys
 	}
-	source, own := "", false
+	var source schema.SourceName
+	own := false
 	for _, side := range changedSides[schema.Object](c) {
 		source, own = cmp.Or(schema.OriginOf(side).Source, source), metav1.GetControllerOfNoCopy(side) == nil
 	}
@@ -80,7 +81,7 @@ func revisionsMisjudged(r state.Reader, src *schema.Source) (keys []schema.Key) 
 func revisionsNamed(c state.Change) (keys []schema.Key) {
 	for _, src := range changedSides[*schema.Source](c) {
 		for _, commit := range []schema.Commit{src.Status.Applied.Commit, src.Status.Desired.Commit} {
-			if key := (schema.Key{Kind: schema.KindRevision, Name: schema.RevisionName(src.Name, commit)}); commit != "" && !slices.Contains(keys, key) {
+			if key := (schema.Key{Kind: schema.KindRevision, Name: schema.RevisionName(src.SourceName(), commit)}); commit != "" && !slices.Contains(keys, key) {
 				keys = append(keys, key)
 			}
 		}
@@ -90,8 +91,8 @@ func revisionsNamed(c state.Change) (keys []schema.Key) {
 
 // revisionConcerned is the source's applied revision if a change may matter to it. To
 // one that is healthy only the source's own objects do: what they own tells by them.
-func revisionConcerned(r state.Reader, source string, own bool) []schema.Key {
-	src, ok := state.Get[*schema.Source](r, "", source)
+func revisionConcerned(r state.Reader, source schema.SourceName, own bool) []schema.Key {
+	src, ok := state.Source(r, source)
 	if !ok {
 		return nil
 	}
@@ -117,7 +118,7 @@ func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 	if !ok {
 		return wake
 	}
-	src, ok := state.Get[*schema.Source](c.Tx, "", rev.Spec.Source)
+	src, ok := state.Source(c.Tx, rev.Spec.Source)
 	if !ok {
 		return wake
 	}
@@ -196,7 +197,7 @@ func judgeAgain(c *Context, src *schema.Source, rev *schema.Revision) (wake time
 // instant. Zero when there is none.
 func unproven(c *Context, src *schema.Source, rev *schema.Revision) time.Time {
 	var until time.Time
-	for obj := range c.Tx.BySource(schema.KindPod, src.Name) {
+	for obj := range c.Tx.BySource(schema.KindPod, src.SourceName()) {
 		pod := obj.(*corev1.Pod)
 		if !active(pod) || !isOwn(c.Tx, rev, pod) || !slices.ContainsFunc(pod.Spec.Containers, func(ctr corev1.Container) bool { return ctr.ReadinessProbe == nil }) {
 			continue
@@ -220,7 +221,7 @@ func enter(c *Context, rev *schema.Revision, phase schema.Phase, eventType, reas
 // noWayBack says why a source stays with a revision that failed; "" when it goes back
 // from it, or is told to stay.
 func noWayBack(c *Context, src *schema.Source, rev *schema.Revision) string {
-	others := slices.DeleteFunc(slices.Collect(state.By[*schema.Revision](c.Tx, state.RevisionsBySource, src.Name)), func(r *schema.Revision) bool { return r.Name == rev.Name })
+	others := slices.DeleteFunc(slices.Collect(state.Revisions(c.Tx, src.SourceName())), func(r *schema.Revision) bool { return r.Name == rev.Name })
 	if src.Spec.OnFailure == "hold" || health.GoBackTo(src, others) != nil {
 		return ""
 	}
@@ -342,7 +343,7 @@ type verdict struct {
 // verdicts judges every workload of the source.
 func verdicts(c *Context, src *schema.Source, rev *schema.Revision) iter.Seq[verdict] {
 	return func(yield func(verdict) bool) {
-		for obj := range health.In(c.Tx, src.Name) {
+		for obj := range health.In(c.Tx, src.SourceName()) {
 			if !yield(judgeWorkload(c, src, rev, health.Of(c.Tx, obj, c.Now))) {
 				return
 			}

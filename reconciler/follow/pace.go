@@ -11,7 +11,7 @@ import (
 
 // Pace is how often a source is looked at.
 type Pace struct {
-	Source   string
+	Source   schema.SourceName
 	Interval time.Duration
 	// Gap is how long a hint waits after the last look: hints may come from
 	// anyone who can reach the door.
@@ -29,7 +29,7 @@ const (
 )
 
 // PaceOf is how often a source with this spec is looked at.
-func PaceOf(source string, spec schema.SourceSpec) Pace {
+func PaceOf(source schema.SourceName, spec schema.SourceSpec) Pace {
 	gap := localGap
 	if r, err := schema.ParseRemote(spec.URL); err == nil && r.Scheme != "file" {
 		gap = remoteGap
@@ -70,12 +70,12 @@ const (
 // that many sources behind one host do not come back at once. The share is
 // derived from the source's name and the attempt: the same history waits the
 // same.
-func backoff(source string, attempt int) time.Duration {
+func backoff(source schema.SourceName, attempt int) time.Duration {
 	wait := lastRetry
 	if attempt < 10 {
 		wait = min(lastRetry, firstRetry<<max(0, attempt-1))
 	}
-	sum := sha256.Sum256([]byte(source + "\x00" + strconv.Itoa(attempt)))
+	sum := sha256.Sum256([]byte(string(source) + "\x00" + strconv.Itoa(attempt)))
 	share := float64(binary.BigEndian.Uint32(sum[:4])) / (1 << 32)
 	return time.Duration(float64(wait) * (0.75 + share/2))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"fairlead/reconciler/gitsource/hook"
+	"fairlead/schema"
 )
 
 const (
@@ -51,8 +52,8 @@ type Pusher struct {
 // Whoever serves the handler bounds the requests in all, a request's size, and the time
 // that its client may take to send and to take it: a push that waits for its rollout is
 // long. programs bounds the gits that work at once; see Programs.
-func HTTPHandler(root string, programs *Programs, authorize func(token, source string) (Pusher, bool)) http.Handler {
-	busy := &underWay{of: map[string]int{}}
+func HTTPHandler(root string, programs *Programs, authorize func(token string, source schema.SourceName) (Pusher, bool)) http.Handler {
+	busy := &underWay{of: map[schema.SourceName]int{}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		source, call, ok := splitDoor(r.URL.Path)
 		if !ok {
@@ -62,15 +63,15 @@ func HTTPHandler(root string, programs *Programs, authorize func(token, source s
 		pusher, ok := authorize(tokenOf(r), source)
 		if !ok {
 			w.Header().Set("WWW-Authenticate", `Basic realm="fairlead", charset="UTF-8"`)
-			http.Error(w, "fairlead: source "+source+" takes a pusher's token, as the password", http.StatusUnauthorized)
+			http.Error(w, "fairlead: source "+string(source)+" takes a pusher's token, as the password", http.StatusUnauthorized)
 			return
 		}
-		if _, err := os.Stat(filepath.Join(root, source+".git", "HEAD")); err != nil {
-			http.Error(w, "fairlead: there is no source "+source+" with an embedded remote", http.StatusNotFound)
+		if _, err := os.Stat(filepath.Join(root, string(source)+".git", "HEAD")); err != nil {
+			http.Error(w, "fairlead: there is no source "+string(source)+" with an embedded remote", http.StatusNotFound)
 			return
 		}
 		if gitCalls[call] != r.Method {
-			http.Error(w, "fairlead: this is for git, not for browsers: git clone "+doorPrefix+source, http.StatusMethodNotAllowed)
+			http.Error(w, "fairlead: this is for git, not for browsers: git clone "+doorPrefix+string(source), http.StatusMethodNotAllowed)
 			return
 		}
 		if !busy.begin(source) {
@@ -94,14 +95,14 @@ func HTTPHandler(root string, programs *Programs, authorize func(token, source s
 		}
 		backend(w, r, root, source, call, pusher, entry)
 		if call == callReceive {
-			tidy(context.WithoutCancel(r.Context()), filepath.Join(root, source+".git"), source, programs)
+			tidy(context.WithoutCancel(r.Context()), filepath.Join(root, string(source)+".git"), source, programs)
 		}
 	})
 }
 
 // tidy packs a remote that has had many pushes, in a place of its own: the push gave its
 // place up before it waited. Where it gets none or fails, the next push tries again.
-func tidy(ctx context.Context, dir, source string, programs *Programs) {
+func tidy(ctx context.Context, dir string, source schema.SourceName, programs *Programs) {
 	waiting, cancel := context.WithTimeout(ctx, programWait)
 	leave, err := programs.enter(waiting, source)
 	cancel()
@@ -126,10 +127,10 @@ func tidy(ctx context.Context, dir, source string, programs *Programs) {
 // underWay counts a door's requests by source.
 type underWay struct {
 	mu sync.Mutex
-	of map[string]int // none is 0
+	of map[schema.SourceName]int // none is 0
 }
 
-func (u *underWay) begin(source string) bool {
+func (u *underWay) begin(source schema.SourceName) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.of[source] == maxSourceRequests {
@@ -139,7 +140,7 @@ func (u *underWay) begin(source string) bool {
 	return true
 }
 
-func (u *underWay) end(source string) {
+func (u *underWay) end(source schema.SourceName) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.of[source]--; u.of[source] == 0 {
@@ -148,7 +149,7 @@ func (u *underWay) end(source string) {
 }
 
 // PusherOf tells whose token a request to HTTPHandler carries.
-func PusherOf(r *http.Request, authorize func(token, source string) (Pusher, bool)) (Pusher, bool) {
+func PusherOf(r *http.Request, authorize func(token string, source schema.SourceName) (Pusher, bool)) (Pusher, bool) {
 	source, _, ok := splitDoor(r.URL.Path)
 	if !ok {
 		return Pusher{}, false
@@ -166,24 +167,24 @@ func tokenOf(r *http.Request) string {
 }
 
 // splitDoor takes /git/<source>[.git]/<call> apart.
-func splitDoor(path string) (source, call string, ok bool) {
+func splitDoor(path string) (source schema.SourceName, call string, ok bool) {
 	rest, ok := strings.CutPrefix(path, doorPrefix)
 	if !ok {
 		return "", "", false
 	}
-	source, call, _ = strings.Cut(rest, "/")
-	source = strings.TrimSuffix(source, ".git")
-	return source, call, validSource(source)
+	name, call, _ := strings.Cut(rest, "/")
+	source, ok = schema.ParseSourceName(strings.TrimSuffix(name, ".git"))
+	return source, call, ok
 }
 
 // backend lets git http-backend answer (git-http-backend(1)).
-func backend(w http.ResponseWriter, r *http.Request, root, source, call string, pusher Pusher, entry string) {
+func backend(w http.ResponseWriter, r *http.Request, root string, source schema.SourceName, call string, pusher Pusher, entry string) {
 	if _, err := exec.LookPath("git"); err != nil {
 		http.Error(w, "fairlead: git is not installed on the master", http.StatusInternalServerError)
 		return
 	}
 	inner := r.Clone(r.Context())
-	inner.URL.Path = "/" + source + ".git/" + call
+	inner.URL.Path = "/" + string(source) + ".git/" + call
 	inner.URL.RawPath = ""
 	inner.Header.Del("Authorization")
 	inner.Header.Del("Cookie")

@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"fairlead/reconciler/gitsource/hook"
+	"fairlead/schema"
 	"fairlead/schema/chance"
 )
 
 // door serves m's remote on loopback to the pusher grace.
 func door(m *master) string {
-	handler := HTTPHandler(m.root, &m.programs, func(token, source string) (Pusher, bool) {
+	handler := HTTPHandler(m.root, &m.programs, func(token string, source schema.SourceName) (Pusher, bool) {
 		switch {
 		case source == "main" && token == "sesame":
 			return Pusher{Name: "grace"}, true
@@ -92,7 +93,7 @@ func TestDoorHoldsPushersToTheirRefs(t *testing.T) {
 
 func TestDoorAnswers(t *testing.T) {
 	m := newMaster(t)
-	handler := HTTPHandler(m.root, nil, func(token, _ string) (Pusher, bool) { return Pusher{Name: "x"}, token == "x" })
+	handler := HTTPHandler(m.root, nil, func(token string, _ schema.SourceName) (Pusher, bool) { return Pusher{Name: "x"}, token == "x" })
 	for _, c := range []struct {
 		method, path string
 		known        bool
@@ -146,7 +147,7 @@ func TestDoorLeavesTimesToItsServer(t *testing.T) {
 	m.write("a.yaml", "a: 1\n")
 	m.commit("first")
 	m.push("main")
-	handler := HTTPHandler(m.root, nil, func(string, string) (Pusher, bool) { return Pusher{Name: "grace"}, true })
+	handler := HTTPHandler(m.root, nil, func(string, schema.SourceName) (Pusher, bool) { return Pusher{Name: "grace"}, true })
 	refs := untimed{httptest.NewRecorder(), t}
 	handler.ServeHTTP(refs, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/git/main/info/refs?service=git-upload-pack", nil))
 	if refs.Code != http.StatusOK || !strings.Contains(refs.Body.String(), "refs/heads/main") {

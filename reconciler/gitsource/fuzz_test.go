@@ -154,12 +154,12 @@ func FuzzWebhook(f *testing.F) {
 		request.Header["X-Gitlab-Token"] = []string{token}
 		hinted := ""
 		answer := httptest.NewRecorder()
-		WebhookHandler(func(source string) string {
+		WebhookHandler(func(source schema.SourceName) string {
 			if source == "main" {
 				return secret
 			}
 			return ""
-		}, func(source string) { hinted = source }).ServeHTTP(answer, request)
+		}, func(source schema.SourceName) { hinted = string(source) }).ServeHTTP(answer, request)
 		given, err := hex.DecodeString(strings.TrimPrefix(signature, "sha256="))
 		right, _ := hex.DecodeString(strings.TrimPrefix(signed(body), "sha256="))
 		proven := signature != "" && err == nil && bytes.Equal(given, right) || signature == "" && token == secret

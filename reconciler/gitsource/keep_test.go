@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"fairlead/reconciler/follow"
+	"fairlead/schema"
 )
 
 // looks runs Keep for a while in virtual time and tells when it looked.
@@ -106,13 +107,13 @@ func TestKeepTakesHints(t *testing.T) {
 const maxTestBody = 1 << 10
 
 func TestWebhookHandler(t *testing.T) {
-	var hinted []string
-	handler := WebhookHandler(func(source string) string {
+	var hinted []schema.SourceName
+	handler := WebhookHandler(func(source schema.SourceName) string {
 		if source == "shop" {
 			return "sesame"
 		}
 		return ""
-	}, func(source string) { hinted = append(hinted, source) })
+	}, func(source schema.SourceName) { hinted = append(hinted, source) })
 	body := []byte(`{"ref": "refs/heads/main"}`)
 	sign := func(secret string) string {
 		mac := hmac.New(sha256.New, []byte(secret))

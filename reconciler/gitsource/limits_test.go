@@ -36,7 +36,7 @@ func TestPushOfABomb(t *testing.T) {
 	request.Header.Set("Content-Type", "application/x-git-receive-pack-request")
 	answer := httptest.NewRecorder()
 
-	HTTPHandler(m.root, nil, func(string, string) (Pusher, bool) { return Pusher{Name: "grace"}, true }).ServeHTTP(answer, request)
+	HTTPHandler(m.root, nil, func(string, schema.SourceName) (Pusher, bool) { return Pusher{Name: "grace"}, true }).ServeHTTP(answer, request)
 
 	for _, want := range []string{"Out of memory", "fairlead: the push needs more than the 256 MiB of memory that git may take here", "unpack index-pack abnormal exit"} {
 		if !strings.Contains(answer.Body.String(), want) && !(strings.HasPrefix(want, "unpack") && strings.Contains(answer.Body.String(), "unpack unpack-objects abnormal exit")) {
@@ -128,7 +128,7 @@ func TestUpstreamWithinMemory(t *testing.T) {
 
 // Who keeps a source busy leaves the others their turn.
 func TestDoorIsSharedBetweenSources(t *testing.T) {
-	busy := underWay{of: map[string]int{}}
+	busy := underWay{of: map[schema.SourceName]int{}}
 	for i := range maxSourceRequests {
 		if !busy.begin("a") {
 			t.Fatalf("request %d was turned away", i)

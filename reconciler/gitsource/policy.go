@@ -28,7 +28,7 @@ func (r *Repo) message(commit schema.Commit) (string, error) {
 // refusal says why a followed branch may not move as u says, or nothing: it is
 // never deleted, and loses commits only when its new tip says so. An error
 // means that the question could not be answered.
-func refusal(repo history, source string, u hook.Update) (string, error) {
+func refusal(repo history, source schema.SourceName, u hook.Update) (string, error) {
 	branch := strings.TrimPrefix(u.Ref, "refs/heads/")
 	if u.New == hook.Zero {
 		return fmt.Sprintf("%s is what source %s follows, it is not deleted", branch, source), nil

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"fairlead/schema"
 )
 
 const (
@@ -30,25 +32,25 @@ const (
 type Programs struct {
 	mu      sync.Mutex
 	all     int
-	of      map[string]int // by source
-	waiting []*place       // in the order in which they came
+	of      map[schema.SourceName]int // by source
+	waiting []*place                  // in the order in which they came
 	pushes  map[string]func()
 	named   uint64 // pushes so far
 }
 
 type place struct {
-	source  string
+	source  schema.SourceName
 	fetches bool // from a remote, which may be slow
 	granted chan struct{}
 }
 
 // enter waits for a place of the door until ctx ends. leave may be called more than once.
-func (p *Programs) enter(ctx context.Context, source string) (leave func(), err error) {
+func (p *Programs) enter(ctx context.Context, source schema.SourceName) (leave func(), err error) {
 	return p.await(ctx, &place{source: source, granted: make(chan struct{})})
 }
 
 // enterFetch is enter for a fetch from a source's remote.
-func (p *Programs) enterFetch(ctx context.Context, source string) (leave func(), err error) {
+func (p *Programs) enterFetch(ctx context.Context, source schema.SourceName) (leave func(), err error) {
 	return p.await(ctx, &place{source: source, fetches: true, granted: make(chan struct{})})
 }
 
@@ -78,7 +80,7 @@ func (p *Programs) await(ctx context.Context, w *place) (leave func(), err error
 // grant lets in whoever may; mu is held.
 func (p *Programs) grant() {
 	if p.of == nil {
-		p.of = map[string]int{}
+		p.of = map[schema.SourceName]int{}
 	}
 	rest := p.waiting[:0]
 	for _, w := range p.waiting {

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"fairlead/schema"
 	"fairlead/schema/chance"
 )
 
@@ -37,7 +38,7 @@ func TestProgramsHaveBounds(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			if rapid.IntRange(0, 2).Draw(t, "do") > 0 || len(guests) == 0 {
-				w := &place{source: rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "source"), fetches: rapid.Bool().Draw(t, "fetches"), granted: make(chan struct{})}
+				w := &place{source: schema.SourceName(rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "source")), fetches: rapid.Bool().Draw(t, "fetches"), granted: make(chan struct{})}
 				p.waiting = append(p.waiting, w)
 				p.grant()
 				guests = append(guests, &guest{w: w})
@@ -45,7 +46,7 @@ func TestProgramsHaveBounds(t *testing.T) {
 				g.gone = true
 				p.leave(g.w)
 			}
-			all, of := 0, map[string]int{}
+			all, of := 0, map[schema.SourceName]int{}
 			for _, g := range guests {
 				if !g.gone && inside(g.w) {
 					all++
@@ -73,11 +74,11 @@ func TestProgramsOfHostileSourcesLeaveRoom(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 10 {
-		for _, source := range []string{"hostile", "worse"} {
+		for _, source := range []schema.SourceName{"hostile", "worse"} {
 			_, _ = p.enter(ended, source) // whoever is not let in at once gives up
 		}
 	}
-	for _, source := range []string{"quiet", "another"} {
+	for _, source := range []schema.SourceName{"quiet", "another"} {
 		if leave, err := p.enter(ended, source); len(p.waiting) > 0 || p.of[source] != 1 {
 			t.Errorf("source %s: %d at work, %d wait, %v", source, p.of[source], len(p.waiting), err)
 		} else if leave != nil {
@@ -93,7 +94,7 @@ func TestFetchesLeaveRoomToTheDoor(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range 2 * maxPrograms {
-		_, _ = p.enterFetch(ended, fmt.Sprint("slow", i)) // whoever is not let in at once gives up
+		_, _ = p.enterFetch(ended, schema.SourceName(fmt.Sprint("slow", i))) // whoever is not let in at once gives up
 	}
 	if p.all != maxPrograms-doorPrograms {
 		t.Errorf("%d fetches are at work, want %d", p.all, maxPrograms-doorPrograms)

@@ -97,7 +97,7 @@ func (m *master) serve() {
 	log.SetOutput(io.Discard)
 	server, err := Listen(ServerConfig{
 		Socket: m.socket,
-		Remote: func(source string) (Remote, bool) { return Remote{m.repo, "main"}, source == "main" },
+		Remote: func(source schema.SourceName) (Remote, bool) { return Remote{m.repo, "main"}, source == "main" },
 		Judge:  m.judge, Programs: &m.programs,
 		Log: logrus.NewEntry(log),
 	})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fairlead/reconciler/gitsource/hook"
+	"fairlead/schema"
 )
 
 const (
@@ -26,10 +27,10 @@ const (
 
 // HookConfig is what an embedded remote's hooks need to reach the master.
 type HookConfig struct {
-	HookBinary string // absolute path of fairlead-hook
-	Socket     string // absolute path of the master's hook socket
-	Source     string // the source's name
-	Branch     string // followed branch, what a clone checks out; default main
+	HookBinary string            // absolute path of fairlead-hook
+	Socket     string            // absolute path of the master's hook socket
+	Source     schema.SourceName // the source's name
+	Branch     string            // followed branch, what a clone checks out; default main
 }
 
 // Init makes dir an embedded remote, or refreshes one: settings and hooks are
@@ -71,19 +72,13 @@ func (c HookConfig) check() error {
 		return fmt.Errorf("hook binary %q: want an absolute path", c.HookBinary)
 	case !filepath.IsAbs(c.Socket) || len(c.Socket) > maxSocketPath:
 		return fmt.Errorf("socket %q: want an absolute path of at most %d bytes", c.Socket, maxSocketPath)
-	case !validSource(c.Source):
+	case !c.Source.Valid():
 		return fmt.Errorf("source %q: want a name of lower-case letters, digits and dashes", c.Source)
 	}
 	if _, err := os.Stat(c.HookBinary); err != nil {
 		return fmt.Errorf("hook binary: %w", err)
 	}
 	return nil
-}
-
-// validSource keeps names to what is safe as a file name and in a URL.
-func validSource(name string) bool {
-	return name != "" && len(name) <= 63 && name[0] != '-' &&
-		strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 // settings of an embedded remote; a pusher's own configuration cannot override
@@ -163,7 +158,7 @@ func installHook(dir string, phase hook.Phase, c HookConfig) error {
 		return err
 	}
 	script := fmt.Sprintf("#!/bin/sh\n# Written by Fairlead at every start.\nexec %s %s %s %s\n",
-		shellQuote(c.HookBinary), phase, shellQuote(c.Socket), shellQuote(c.Source))
+		shellQuote(c.HookBinary), phase, shellQuote(c.Socket), shellQuote(string(c.Source)))
 	return replace(filepath.Join(dir, "hooks", string(phase)), script, 0o755)
 }
 

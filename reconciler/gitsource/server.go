@@ -35,7 +35,7 @@ const (
 // Push is one push that moves a source's followed branch.
 type Push struct {
 	Phase    hook.Phase
-	Source   string
+	Source   schema.SourceName
 	Followed hook.Update   // of the followed branch
 	Updates  []hook.Update // every ref of the push, Followed included
 	Options  []string      // push options
@@ -73,8 +73,8 @@ type Remote struct {
 
 // ServerConfig is what a Server needs.
 type ServerConfig struct {
-	Socket string                             // absolute path, at most 107 bytes
-	Remote func(source string) (Remote, bool) // may be called by many goroutines
+	Socket string                                        // absolute path, at most 107 bytes
+	Remote func(source schema.SourceName) (Remote, bool) // may be called by many goroutines
 	Judge  Judge
 	// Programs are those of HTTPHandler: they are told of each push that is taken in.
 	Programs *Programs
@@ -229,7 +229,7 @@ func trusted(conn *net.UnixConn) error {
 
 // answer judges a request; the error is why the push is refused.
 func (s *Server) answer(ctx context.Context, r hook.Request, out *answers) error {
-	remote, ok := s.Remote(r.Source)
+	remote, ok := s.Remote(schema.SourceName(r.Source))
 	if !ok {
 		return fmt.Errorf("there is no source %s with an embedded remote", r.Source)
 	}
@@ -244,7 +244,7 @@ func (s *Server) answer(ctx context.Context, r hook.Request, out *answers) error
 		return nil
 	}
 	push := Push{
-		Phase: r.Phase, Source: r.Source, Pusher: r.Pusher, Options: r.Options,
+		Phase: r.Phase, Source: schema.SourceName(r.Source), Pusher: r.Pusher, Options: r.Options,
 		Followed: r.Updates[followed], Updates: r.Updates, Repo: remote.Repo, Doing: out.doing.note,
 	}
 	if r.Phase == hook.Post {

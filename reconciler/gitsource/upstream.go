@@ -25,7 +25,7 @@ type UpstreamConfig struct {
 	Credentials string // path of the file that holds them; "" for none
 	// Programs bounds the gits that fetch at once, each of a source of this name.
 	Programs *Programs
-	Source   string
+	Source   schema.SourceName
 }
 
 // Upstream is an outside repository and the cache of the branch that is
@@ -37,7 +37,7 @@ type UpstreamConfig struct {
 type Upstream struct {
 	outside
 	branch      string
-	source      string
+	source      schema.SourceName
 	programs    *Programs
 	credentials string
 	repo        *Repo

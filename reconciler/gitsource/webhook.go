@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"strings"
+
+	"fairlead/schema"
 )
 
 const hooksPrefix = "/hooks/"
@@ -26,10 +28,11 @@ var headersSecret = []string{"X-Fairlead-Token", "X-Gitlab-Token"}
 // a source that takes no webhooks. hint must not block; bounding how often the
 // repository is asked is Pace.Gap's. Whoever serves it bounds the bodies, in size
 // and in time, and how many come at once.
-func WebhookHandler(secret func(source string) string, hint func(source string)) http.Handler {
+func WebhookHandler(secret func(source schema.SourceName) string, hint func(source schema.SourceName)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		source, ok := strings.CutPrefix(r.URL.Path, hooksPrefix)
-		if !ok || !validSource(source) {
+		name, ok := strings.CutPrefix(r.URL.Path, hooksPrefix)
+		source, valid := schema.ParseSourceName(name)
+		if !ok || !valid {
 			http.Error(w, "fairlead: not found; a source's webhook is /hooks/<source>", http.StatusNotFound)
 			return
 		}

@@ -95,7 +95,7 @@ type row struct {
 type (
 	judgement = func(r state.Reader, obj schema.Object, now time.Time) Workload
 	owning    = func(r state.Reader, owner, owned schema.Object) bool
-	workloads = func(r state.Reader, source string) iter.Seq[schema.Object]
+	workloads = func(r state.Reader, source schema.SourceName) iter.Seq[schema.Object]
 )
 
 // rows are the kinds in the order in which their workloads are told. Those that run
@@ -157,7 +157,7 @@ func unknown(kind schema.Kind) Workload {
 
 // In are the workloads of a source that nothing else made, kind by kind in the order
 // of the rows, in key order. Those of a kind without a row come last.
-func In(r state.Reader, source string) iter.Seq[schema.Object] {
+func In(r state.Reader, source schema.SourceName) iter.Seq[schema.Object] {
 	return func(yield func(schema.Object) bool) {
 		for _, walk := range walks {
 			for obj := range walk.in(r, source) {
@@ -193,12 +193,14 @@ func walksOf(kinds []schema.KindInfo) (out []walk) {
 	return out
 }
 
-func bySource(kind schema.Kind) func(state.Reader, string) iter.Seq[schema.Object] {
-	return func(r state.Reader, source string) iter.Seq[schema.Object] { return r.BySource(kind, source) }
+func bySource(kind schema.Kind) workloads {
+	return func(r state.Reader, source schema.SourceName) iter.Seq[schema.Object] {
+		return r.BySource(kind, source)
+	}
 }
 
 // barePods walks the pods without an owner: a source's own are mostly made by others.
-func barePods(r state.Reader, source string) iter.Seq[schema.Object] {
+func barePods(r state.Reader, source schema.SourceName) iter.Seq[schema.Object] {
 	return func(yield func(schema.Object) bool) {
 		for obj := range r.By(state.PodsByOwner, "") {
 			if schema.OriginOf(obj).Source == source && metav1.GetControllerOfNoCopy(obj) == nil && !yield(obj) {

@@ -44,7 +44,7 @@ func JobFinishedAt(j *batchv1.Job) time.Time {
 }
 
 // ownJobs are a source's Jobs that no CronJob made.
-func ownJobs(r state.Reader, source string) iter.Seq[schema.Object] {
+func ownJobs(r state.Reader, source schema.SourceName) iter.Seq[schema.Object] {
 	return func(yield func(schema.Object) bool) {
 		for obj := range r.BySource(schema.KindJob, source) {
 			if metav1.GetControllerOfNoCopy(obj) == nil && !yield(obj) {

@@ -17,15 +17,15 @@ import (
 // Applied is the revision that the cluster's objects of a source come from; false
 // before there is one.
 func Applied(r state.Reader, src *schema.Source) (*schema.Revision, bool) {
-	return revisionOf(r, src.Name, src.Status.Applied.Commit)
+	return revisionOf(r, src.SourceName(), src.Status.Applied.Commit)
 }
 
 // Asked is the revision that Git asks for; false before there is one.
 func Asked(r state.Reader, src *schema.Source) (*schema.Revision, bool) {
-	return revisionOf(r, src.Name, src.Status.Desired.Commit)
+	return revisionOf(r, src.SourceName(), src.Status.Desired.Commit)
 }
 
-func revisionOf(r state.Reader, source string, commit schema.Commit) (*schema.Revision, bool) {
+func revisionOf(r state.Reader, source schema.SourceName, commit schema.Commit) (*schema.Revision, bool) {
 	if commit == "" {
 		return nil, false
 	}
@@ -44,8 +44,8 @@ const commitDigits, shortDigits = 40, 12
 
 // MayMean reports whether a revision that is yet to come could be what a user means:
 // want is the name of one of the source's, or how a commit begins.
-func MayMean(source, want string) bool {
-	commit, named := strings.CutPrefix(want, source+"-")
+func MayMean(source schema.SourceName, want string) bool {
+	commit, named := strings.CutPrefix(want, string(source)+"-")
 	of := len(commit)
 	return 0 < of && of <= commitDigits && (!named || of == shortDigits) && strings.Trim(commit, "0123456789abcdef") == ""
 }
@@ -179,7 +179,7 @@ func (s *Standing) judgeHealth(r state.Reader, src *schema.Source, rev *schema.R
 // ends again and again is up now and then: one that was restarted makes its revision
 // well again only once it has been ready for the source's healthyFor.
 func (s *Standing) judgeWorkloads(r state.Reader, src *schema.Source, rev *schema.Revision, now time.Time) {
-	worst, of := worstIn(r, src.Name, now)
+	worst, of := worstIn(r, src.SourceName(), now)
 	switch {
 	case of != nil && of.Unseen:
 		// What its controller has not looked at says nothing, as after a lost store.
@@ -212,7 +212,7 @@ const mostLookedAt = 20
 
 // worstIn is the worst trouble of a source's workloads, and whose it is; nil when all
 // are complete, and one that no controller has looked at while there is one.
-func worstIn(r state.Reader, source string, now time.Time) (worst Trouble, of *Workload) {
+func worstIn(r state.Reader, source schema.SourceName, now time.Time) (worst Trouble, of *Workload) {
 	looked := 0
 	for obj := range In(r, source) {
 		w := Of(r, obj, now)
@@ -244,7 +244,7 @@ func worstIn(r state.Reader, source string, now time.Time) (worst Trouble, of *W
 // restless is until when a pod of the source that was restarted has not been ready for
 // the source's healthyFor; zero when there is none.
 func restless(r state.Reader, src *schema.Source, now time.Time) (until time.Time) {
-	for obj := range In(r, src.Name) {
+	for obj := range In(r, src.SourceName()) {
 		for pod := range Of(r, obj, now).Pods {
 			restarted := slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.RestartCount > 0 })
 			if at := ReadySince(pod).Add(HealthyFor(src)); restarted && at.After(until) {
@@ -268,7 +268,7 @@ func (s *Standing) judgeSync(r state.Reader, src *schema.Source, rev *schema.Rev
 	switch {
 	case applied && asked:
 		s.Sync, s.SyncReason = schema.Synced, "its objects are applied"
-		if there, of := objectsThere(r, src.Name, rev); there < of {
+		if there, of := objectsThere(r, src.SourceName(), rev); there < of {
 			s.Sync, s.SyncReason = schema.Drifted, fmt.Sprintf("%d of the %d objects that it asks for are there", there, of)
 		}
 	case applied:
@@ -291,13 +291,13 @@ func askedFor(r state.Reader, src *schema.Source) string {
 // objectsThere counts a source's objects, once the rollout of its revision is over. An
 // object that goes by itself, as a bare pod does with its node, is not made again
 // before the next commit.
-func objectsThere(r state.Reader, source string, rev *schema.Revision) (there, of int) {
+func objectsThere(r state.Reader, source schema.SourceName, rev *schema.Revision) (there, of int) {
 	of = rev.Status.Counts.Objects
 	if of == 0 || rev.Status.Phase != schema.PhaseHealthy {
 		return 0, 0
 	}
 	there = CountObjects(r, source)
-	if src, ok := state.Get[*schema.Source](r, "", source); ok {
+	if src, ok := state.Source(r, source); ok {
 		for _, did := range src.Status.Finished {
 			if !did.Left {
 				there++ // what did its work is not missing
@@ -308,7 +308,7 @@ func objectsThere(r state.Reader, source string, rev *schema.Revision) (there, o
 }
 
 // CountObjects counts the objects that a source has put itself.
-func CountObjects(r state.Reader, source string) (n int) {
+func CountObjects(r state.Reader, source schema.SourceName) (n int) {
 	for _, info := range schema.Kinds() {
 		if !info.Desired {
 			continue

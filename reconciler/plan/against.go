@@ -17,13 +17,13 @@ func (p *Plan) compareWith(f *fork, src *schema.Source, with *Against) (*fork, b
 		p.Diagnostics = with.Diagnostics
 		return nil, !p.refused(of)
 	}
-	changes, diags := settle.Difference(f.tx, src.Name, with.Objects)
+	changes, diags := settle.Difference(f.tx, src.SourceName(), with.Objects)
 	if diags.HasErrors() {
 		// What cannot be changed in place is made anew.
-		gone, _ := settle.Difference(f.tx, src.Name, nil)
+		gone, _ := settle.Difference(f.tx, src.SourceName(), nil)
 		settle.Apply(f.context(), gone)
 		f.run()
-		if changes, diags = settle.Difference(f.tx, src.Name, with.Objects); diags.HasErrors() {
+		if changes, diags = settle.Difference(f.tx, src.SourceName(), with.Objects); diags.HasErrors() {
 			p.Diagnostics = diags
 			return nil, !p.refused(of)
 		}

@@ -193,7 +193,7 @@ func TestNothingOfOthersIsMarkup(t *testing.T) {
 		`</summary><script>x</script>`, `[see](http://evil.example)`, `![](http://evil.example/pixel)`, "`code`", `a | b`, `a \| b`, `a \\| b`, `a \\\| b`,
 		`\`, `**bold** _it_ ~~no~~`, `@team #12`, `https://evil.example www.evil.example`, `&#x202e;gpj`, "<!--\n\n-->", "x\r\n\r\n# title",
 	} {
-		p := &plan.Plan{Verdict: plan.Held, Source: text, Reasons: []string{text}, Objects: []plan.Object{{
+		p := &plan.Plan{Verdict: plan.Held, Source: schema.SourceName(text), Reasons: []string{text}, Objects: []plan.Object{{
 			Action: "update", Kind: schema.KindConfigMap, Namespace: text, Name: text, Position: text, Reason: text,
 			Fields: []schema.FieldChange{{Path: text, From: text, To: text}},
 		}}, Pods: []plan.Pod{{Action: "start", Namespace: text, Name: text, Node: schema.NodeName(text), Reason: text}},

@@ -20,7 +20,7 @@ import (
 )
 
 // of makes a candidate of objects for any source.
-func (c *cluster) of(source string, n int, objects ...schema.Object) reconciler.Candidate {
+func (c *cluster) of(source schema.SourceName, n int, objects ...schema.Object) reconciler.Candidate {
 	cand := c.sealed(n, asDesired(source, n, objects), nil)
 	cand.Source = source
 	return cand

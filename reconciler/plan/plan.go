@@ -38,7 +38,7 @@ const (
 // nil; Secret values are never in it. The JSON form is a contract.
 type Plan struct {
 	APIVersion  string             `json:"apiVersion"`
-	Source      string             `json:"source"`            // "" where no tree was planned
+	Source      schema.SourceName  `json:"source"`            // "" where no tree was planned
 	Base        schema.Commit      `json:"base"`              // commit applied now, or compared with; "" for none
 	Candidate   schema.Commit      `json:"candidate"`         // commit planned, "" for files on disk
 	Against     schema.Commit      `json:"against,omitempty"` // Base, where that is not what is applied
@@ -107,7 +107,7 @@ type PruneCount struct {
 // Candidate is what to plan: a tree, what happens to nodes after it has settled,
 // or both.
 type Candidate struct {
-	Source      string // "" for no tree: the cluster goes on as it is
+	Source      schema.SourceName // "" for no tree: the cluster goes on as it is
 	Commit      schema.Commit
 	Tree        string            // hash of the tree, "" where it has none
 	Objects     []*schema.Desired // Secrets sealed
@@ -135,7 +135,7 @@ func Compute(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, c
 	if err := CheckNodes(base, slices.Concat(cand.Drain, cand.Lose)...); err != nil {
 		p.Reasons = append(p.Reasons, err.Error())
 	}
-	src, ok := state.Get[*schema.Source](base, "", cand.Source)
+	src, ok := state.Source(base, cand.Source)
 	if !ok && cand.Source != "" {
 		p.Reasons = append(p.Reasons, fmt.Sprintf("there is no source %q", cand.Source))
 	}
@@ -151,7 +151,7 @@ func Compute(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, c
 		if f, ok = p.compareWith(f, src, cand.Against); !ok {
 			return p
 		}
-		src, _ = state.Get[*schema.Source](f.base, "", cand.Source)
+		src, _ = state.Source(f.base, cand.Source)
 	}
 	p.Base = src.Status.Applied.Commit
 	held, ok := p.applyTree(f, src, cand)
@@ -223,7 +223,7 @@ func (p *Plan) applyTree(f *fork, src *schema.Source, cand Candidate) (held []st
 		return nil, false
 	}
 	p.tellObjects(changes)
-	p.Prune = PruneCount{Count: settle.Prunes(changes), Of: health.CountObjects(f.base, src.Name), Limit: src.Spec.PruneLimit}
+	p.Prune = PruneCount{Count: settle.Prunes(changes), Of: health.CountObjects(f.base, src.SourceName()), Limit: src.Spec.PruneLimit}
 	held = settle.Messages(settle.Guard(f.base, src, cand.Tree, len(cand.Objects), changes, cand.Overrides))
 	settle.Apply(f.context(), changes)
 	f.run()

@@ -51,7 +51,7 @@ func drawTree(t *rapid.T, n int, tight bool) []*schema.Desired {
 }
 
 // asDesired is what the n-th commit of a source asks for.
-func asDesired(source string, n int, objects []schema.Object) []*schema.Desired {
+func asDesired(source schema.SourceName, n int, objects []schema.Object) []*schema.Desired {
 	out := make([]*schema.Desired, len(objects))
 	for i, o := range objects {
 		o = state.Edit(o)

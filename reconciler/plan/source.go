@@ -13,7 +13,7 @@ func (p *Plan) tellUnfollowed(f *fork) {
 		if o.Action != settle.Prune || o.Kind != schema.KindSource {
 			continue
 		}
-		if n := health.CountObjects(f.base, o.Name); n > 0 {
+		if n := health.CountObjects(f.base, schema.SourceName(o.Name)); n > 0 {
 			p.note("source %s is followed no more: its %s stay as they are, and no commit changes them", o.Name, count(n, "object"))
 		}
 	}

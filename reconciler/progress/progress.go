@@ -82,7 +82,7 @@ func name(w health.Workload) string {
 }
 
 // Lines tell how far every workload of a source is, sorted by name.
-func Lines(r state.Reader, source string, now time.Time) []string {
+func Lines(r state.Reader, source schema.SourceName, now time.Time) []string {
 	var out []string
 	for obj := range health.In(r, source) {
 		out = append(out, Line(health.Of(r, obj, now)))
@@ -97,7 +97,7 @@ const MaxTroubles = 5
 
 // Trouble tells what keeps a source's workloads from being complete, a line each, by
 // workload. What has merely not come up yet is no trouble.
-func Trouble(r state.Reader, source string, now time.Time) []string {
+func Trouble(r state.Reader, source schema.SourceName, now time.Time) []string {
 	var out []string
 	for _, t := range troubles(r, source, now) {
 		out = append(out, t.line)
@@ -109,7 +109,7 @@ func Trouble(r state.Reader, source string, now time.Time) []string {
 // in it is another: a probe may be answered something new every second.
 type trouble struct{ line, same string }
 
-func troubles(r state.Reader, source string, now time.Time) (out []trouble) {
+func troubles(r state.Reader, source schema.SourceName, now time.Time) (out []trouble) {
 	for obj := range health.In(r, source) {
 		w := health.Of(r, obj, now)
 		told := 0

@@ -132,7 +132,7 @@ func Patience(r state.Reader, src *schema.Source, rev *schema.Revision, now time
 		of = src.Spec.ProgressDeadline.Duration
 	}
 	until := since.Add(of)
-	for obj := range health.In(r, src.Name) {
+	for obj := range health.In(r, src.SourceName()) {
 		w := health.Of(r, obj, now)
 		if w.Complete || w.Deadline == noDeadline {
 			continue

@@ -43,18 +43,18 @@ type ObjectChange struct {
 // Changes are sorted by key. Diagnostics tell of objects this source may not
 // touch and of changes to immutable fields; with an error among them nothing
 // may be applied.
-func Difference(r state.Reader, source string, desired []*schema.Desired) ([]ObjectChange, schema.Diagnostics) {
+func Difference(r state.Reader, source schema.SourceName, desired []*schema.Desired) ([]ObjectChange, schema.Diagnostics) {
 	return difference(r, source, desired, false)
 }
 
 // DifferenceBack is the difference to a tree that was applied before and takes a failed
 // one's place. It leaves what has done its work, so that a fix does not do it once more.
-func DifferenceBack(r state.Reader, source string, desired []*schema.Desired) ([]ObjectChange, schema.Diagnostics) {
+func DifferenceBack(r state.Reader, source schema.SourceName, desired []*schema.Desired) ([]ObjectChange, schema.Diagnostics) {
 	changes, diags := difference(r, source, desired, true)
 	return slices.DeleteFunc(changes, func(ch ObjectChange) bool { return ch.Action == Prune && didItsWork(ch.live) }), diags
 }
 
-func difference(r state.Reader, source string, desired []*schema.Desired, back bool) ([]ObjectChange, schema.Diagnostics) {
+func difference(r state.Reader, source schema.SourceName, desired []*schema.Desired, back bool) ([]ObjectChange, schema.Diagnostics) {
 	finished := finishedWork(r, source, back)
 	var changes []ObjectChange
 	var diags schema.Diagnostics
@@ -137,8 +137,8 @@ func changed(d *schema.Desired, live, next schema.Object, fields []schema.FieldC
 // finishedWork reports whether an object did what it is asked for now, and is not to do
 // it again. What the applied tree does not ask for counts while that tree may have to
 // make way: a tree that is well has taken it out for good, unless it was gone back to.
-func finishedWork(r state.Reader, source string, back bool) func(schema.Object) bool {
-	src, ok := state.Get[*schema.Source](r, "", source)
+func finishedWork(r state.Reader, source schema.SourceName, back bool) func(schema.Object) bool {
+	src, ok := state.Source(r, source)
 	if !ok || len(src.Status.Finished) == 0 {
 		return func(schema.Object) bool { return false }
 	}
@@ -216,7 +216,7 @@ func unknownKind(key schema.Key, at schema.Position) schema.Diagnostic {
 
 // foreign refuses an object that belongs to another source, to the master's
 // configuration, or that the cluster itself made.
-func foreign(source string, live schema.Object, d *schema.Desired) (schema.Diagnostic, bool) {
+func foreign(source schema.SourceName, live schema.Object, d *schema.Desired) (schema.Diagnostic, bool) {
 	key := schema.KeyOf(live)
 	owner := schema.OriginOf(live)
 	diag := schema.Diagnostic{Position: d.Position, Severity: schema.Error}
@@ -227,7 +227,7 @@ func foreign(source string, live schema.Object, d *schema.Desired) (schema.Diagn
 	case owner.Source == source:
 		return diag, false
 	case owner.Source != "":
-		diag.Message = key.String() + " belongs to source " + owner.Source + " (" + schema.Position{Path: owner.Path, Line: owner.Line}.String() + ")"
+		diag.Message = key.String() + " belongs to source " + string(owner.Source) + " (" + schema.Position{Path: owner.Path, Line: owner.Line}.String() + ")"
 		diag.Hint = "an object may stand in one source only"
 	default: // made by the cluster, as namespace default is: the source takes it over
 		row := control.Of(key.Kind)
@@ -244,7 +244,7 @@ func applied(info schema.KindInfo, obj schema.Object) bool {
 	return info.Desired && metav1.GetControllerOfNoCopy(obj) == nil
 }
 
-func pruned(r state.Reader, source string, desired []*schema.Desired) []ObjectChange {
+func pruned(r state.Reader, source schema.SourceName, desired []*schema.Desired) []ObjectChange {
 	wanted := make(map[schema.Key]bool, len(desired))
 	for _, d := range desired {
 		wanted[schema.KeyOf(d.Object)] = true
@@ -280,7 +280,7 @@ func Apply(c *control.Context, changes []ObjectChange) {
 			c.Tx.Put(state.Edit(ch.next))
 		case Prune:
 			if row := control.Of(ch.Key.Kind); row != nil && row.Remove.Do != nil {
-				row.Remove.Do(c, ch.live, "no longer in source "+schema.OriginOf(ch.live).Source)
+				row.Remove.Do(c, ch.live, "no longer in source "+string(schema.OriginOf(ch.live).Source))
 				continue
 			}
 			c.Tx.Delete(ch.Key)

@@ -16,11 +16,11 @@ import (
 var mib = strings.Repeat("x", 1<<20)
 
 // asked is n ConfigMaps of 1 MiB each, as a source asks for them.
-func asked(source string, n int) []*schema.Desired {
+func asked(source schema.SourceName, n int) []*schema.Desired {
 	var out []*schema.Desired
 	for i := range n {
 		cm := &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("%s-%02d", source, i), Annotations: map[string]string{schema.AnnotationSource: source}},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("%s-%02d", source, i), Annotations: map[string]string{schema.AnnotationSource: string(source)}},
 			Data:       map[string]string{"v": mib},
 		}
 		out = append(out, &schema.Desired{Object: cm, Position: schema.Position{Path: "big.yaml", Line: i + 1}})
@@ -38,7 +38,7 @@ func holding(mib map[string]int) *state.Snapshot {
 			src.Annotations = map[string]string{schema.AnnotationSource: "main"}
 		}
 		tx.Put(src)
-		for _, d := range asked(name, mib[name]) {
+		for _, d := range asked(schema.SourceName(name), mib[name]) {
 			tx.Put(d.Object)
 		}
 	}
@@ -52,7 +52,7 @@ func TestWhatIsAdmittedCanBeDelivered(t *testing.T) {
 	const all, one, declared = schema.MaxDeliveredBytes >> 20, schema.MaxDeliveredBytes >> 20 / schema.DeclaredShare, schema.MaxDeliveredBytes >> 20 / schema.ReservedShare * (schema.ReservedShare - 1)
 	for name, c := range map[string]struct {
 		has    map[string]int
-		source string
+		source schema.SourceName
 		asks   int
 		want   string // of the diagnostic, "" for none
 	}{
@@ -96,8 +96,8 @@ func TestWhatIsAdmittedCanBeDelivered(t *testing.T) {
 // The sums follow every change, and a transaction that is not kept leaves none.
 func TestDeliveredIsTheSumOfWhatIsThere(t *testing.T) {
 	before := holding(map[string]int{"main": 2})
-	sums := func(r state.Reader) map[string]int64 {
-		out := map[string]int64{}
+	sums := func(r state.Reader) map[schema.SourceName]int64 {
+		out := map[schema.SourceName]int64{}
 		for source, bytes := range r.Delivered() {
 			out[source] = bytes
 		}
@@ -124,7 +124,7 @@ func TestDeliveredIsTheSumOfWhatIsThere(t *testing.T) {
 	for _, d := range asked("main", 2) {
 		tx.Delete(schema.KeyOf(d.Object))
 	}
-	if got := sums(tx.Commit()); slices.ContainsFunc([]string{"main", "other"}, func(s string) bool { return got[s] > 4<<10 }) {
+	if got := sums(tx.Commit()); slices.ContainsFunc([]schema.SourceName{"main", "other"}, func(s schema.SourceName) bool { return got[s] > 4<<10 }) {
 		t.Errorf("of what is gone there are %v", got)
 	}
 	if again := sums(before); fmt.Sprint(again) != fmt.Sprint(was) {

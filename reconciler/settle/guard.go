@@ -38,7 +38,7 @@ func Guard(r state.Reader, src *schema.Source, tree string, desired int, changes
 	if hold, ok := guardPrune(r, src, desired, changes, o); ok {
 		holds = append(holds, hold)
 	}
-	if rev := quarantined(r, src.Name, tree); rev != nil && o.Retry == "" {
+	if rev := quarantined(r, src.SourceName(), tree); rev != nil && o.Retry == "" {
 		holds = append(holds, Hold{schema.ReasonQuarantined, fmt.Sprintf("this tree failed before, as revision %s: change it, or commit with the trailer \"%s: <why>\"", rev.Name, schema.TrailerRetry)})
 	}
 	return holds
@@ -59,7 +59,7 @@ func guardPrune(r state.Reader, src *schema.Source, desired int, changes []Objec
 		return hold, false
 	}
 	lift := fmt.Sprintf("to let them go, commit with the trailer \"%s: %d\"", schema.TrailerAllowPrune, count)
-	of := health.CountObjects(r, src.Name)
+	of := health.CountObjects(r, src.SourceName())
 	switch limit := pruneLimit(src); {
 	case desired == 0:
 		return Hold{schema.ReasonTreeEmpty, fmt.Sprintf("the tree is empty, all %d objects of the source would go: %s", count, lift)}, true
@@ -78,8 +78,8 @@ func pruneLimit(src *schema.Source) int {
 }
 
 // quarantined is the revision that failed with this very tree, nil if none did.
-func quarantined(r state.Reader, source, tree string) *schema.Revision {
-	for rev := range state.By[*schema.Revision](r, state.RevisionsBySource, source) {
+func quarantined(r state.Reader, source schema.SourceName, tree string) *schema.Revision {
+	for rev := range state.Revisions(r, source) {
 		if rev.Status.Quarantined && tree != "" && rev.Spec.Tree == tree {
 			return rev
 		}
@@ -97,7 +97,7 @@ func GoesBackTo(r state.Reader, src *schema.Source) (failed, to *schema.Revision
 	if !ok || rev.Status.Phase != schema.PhaseFailed {
 		return nil, nil
 	}
-	to = health.GoBackTo(src, slices.Collect(state.By[*schema.Revision](r, state.RevisionsBySource, src.Name)))
+	to = health.GoBackTo(src, slices.Collect(state.Revisions(r, src.SourceName())))
 	if to == nil || to.Name == rev.Name {
 		return nil, nil
 	}

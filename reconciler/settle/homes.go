@@ -21,9 +21,9 @@ type homes struct {
 	missing  map[string]*schema.Desired // those that are not there, with the first object in each
 }
 
-func newHomes(r state.Reader, source string) homes {
+func newHomes(r state.Reader, source schema.SourceName) homes {
 	h := homes{r: r, used: map[string]bool{}, declared: map[string]bool{}, missing: map[string]*schema.Desired{}}
-	if src, ok := state.Get[*schema.Source](r, "", source); ok {
+	if src, ok := state.Source(r, source); ok {
 		h.spec = src.Spec
 	}
 	return h
@@ -76,7 +76,7 @@ func (h *homes) kept(pruned []ObjectChange) []ObjectChange {
 		next := state.Edit(ch.live)
 		schema.ClearOrigin(next)
 		ch.Action, ch.next = Update, next
-		ch.Fields = []schema.FieldChange{{Path: "metadata.annotations[" + schema.AnnotationSource + "]", From: schema.OriginOf(ch.live).Source}}
+		ch.Fields = []schema.FieldChange{{Path: "metadata.annotations[" + schema.AnnotationSource + "]", From: string(schema.OriginOf(ch.live).Source)}}
 	}
 	return pruned
 }

@@ -75,7 +75,7 @@ func (w *jobWorld) apply(objs ...schema.Object) (actions []Action) {
 
 func (w *jobWorld) take(tree []*schema.Desired, changes []ObjectChange, back bool) {
 	w.round(func(tx *state.Txn) {
-		src, _ := state.Get[*schema.Source](tx, "", "main")
+		src, _ := state.Source(tx, "main")
 		next := state.Edit(src)
 		next.Status.Finished = Finished(tx, src, tree, changes, back)
 		tx.Put(next)
@@ -146,7 +146,7 @@ func TestAChangedTemplateReplacesAJobThatAsksForIt(t *testing.T) {
 // revision makes the commit that a source has applied one of a phase.
 func (w *jobWorld) revision(commit schema.Commit, phase schema.Phase) {
 	w.round(func(tx *state.Txn) {
-		src, _ := state.Get[*schema.Source](tx, "", "main")
+		src, _ := state.Source(tx, "main")
 		next := state.Edit(src)
 		next.Status.Applied.Commit = commit
 		tx.Put(next)
@@ -250,7 +250,7 @@ func TestAJobAskedForAnewRuns(t *testing.T) {
 	if got := w.apply(job()); !slices.Equal(got, []Action{Create}) {
 		t.Errorf("got %v, want it created", got)
 	}
-	src, _ := state.Get[*schema.Source](w.at, "", "main")
+	src, _ := state.Source(w.at, "main")
 	if len(src.Status.Finished) != 0 {
 		t.Errorf("the source remembers %v", src.Status.Finished)
 	}

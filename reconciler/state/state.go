@@ -107,10 +107,10 @@ type Reader interface {
 	// By yields the objects an index holds under value, in key order.
 	By(ix Index, value string) iter.Seq[schema.Object]
 	// BySource yields a kind's objects whose origin is that source, in key order.
-	BySource(kind schema.Kind, source string) iter.Seq[schema.Object]
+	BySource(kind schema.Kind, source schema.SourceName) iter.Seq[schema.Object]
 	// Delivered yields, in no order, the sources that have objects, and what those that
 	// they ask for themselves take together, by wire.Delivered.
-	Delivered() iter.Seq2[string, int64]
+	Delivered() iter.Seq2[schema.SourceName, int64]
 	// Len counts a kind's objects.
 	Len(kind schema.Kind) int
 	// Counters returns the counters at this instant.
@@ -119,7 +119,7 @@ type Reader interface {
 
 type view struct {
 	tables    []*table
-	delivered map[string]int64 // by source; a Txn's own copy once it differs
+	delivered map[schema.SourceName]int64 // by source; a Txn's own copy once it differs
 	counters  Counters
 }
 
@@ -134,7 +134,7 @@ func (v *view) List(kind schema.Kind, namespace string) iter.Seq[schema.Object] 
 
 func (v *view) By(ix Index, value string) iter.Seq[schema.Object] { return scan(v.by(ix, value)) }
 
-func (v *view) BySource(kind schema.Kind, source string) iter.Seq[schema.Object] {
+func (v *view) BySource(kind schema.Kind, source schema.SourceName) iter.Seq[schema.Object] {
 	return scan(v.bySource(kind, source))
 }
 
@@ -151,11 +151,11 @@ func (v *view) by(ix Index, value string) (*btree.Map[string, schema.Object], st
 	return &v.tables[schema.Index(ix.kind)].indexes[ix.slot], value + "\x00"
 }
 
-func (v *view) bySource(kind schema.Kind, source string) (*btree.Map[string, schema.Object], string) {
-	return &v.tables[schema.Index(kind)].bySource, source + "\x00"
+func (v *view) bySource(kind schema.Kind, source schema.SourceName) (*btree.Map[string, schema.Object], string) {
+	return &v.tables[schema.Index(kind)].bySource, string(source) + "\x00"
 }
 
-func (v *view) Delivered() iter.Seq2[string, int64] { return maps.All(v.delivered) }
+func (v *view) Delivered() iter.Seq2[schema.SourceName, int64] { return maps.All(v.delivered) }
 
 func (v *view) Len(kind schema.Kind) int { return v.tables[schema.Index(kind)].objects.Len() }
 
@@ -204,7 +204,7 @@ func (s *Snapshot) By(ix Index, value string) iter.Seq[schema.Object] {
 }
 
 // BySource is Reader's.
-func (s *Snapshot) BySource(kind schema.Kind, source string) iter.Seq[schema.Object] {
+func (s *Snapshot) BySource(kind schema.Kind, source schema.SourceName) iter.Seq[schema.Object] {
 	tree, prefix := s.bySource(kind, source)
 	return walk(tree, prefix)
 }
@@ -337,10 +337,10 @@ func (t *Txn) store(tab *table, key schema.Key, tk string, old, obj schema.Objec
 	}
 	had, has := sourceOf(old), sourceOf(obj)
 	if had != "" && had != has {
-		tab.bySource.Delete(had + "\x00" + tk)
+		tab.bySource.Delete(string(had) + "\x00" + tk)
 	}
 	if has != "" {
-		tab.bySource.Set(has+"\x00"+tk, obj)
+		tab.bySource.Set(string(has)+"\x00"+tk, obj)
 	}
 	t.weigh(had, old, -1)
 	t.weigh(has, obj, +1)
@@ -353,14 +353,14 @@ func (t *Txn) store(tab *table, key schema.Key, tk string, old, obj schema.Objec
 
 // weigh adds what an object of the source takes, or takes it away again. What is made from
 // another object counts with that one.
-func (t *Txn) weigh(source string, obj schema.Object, sign int64) {
+func (t *Txn) weigh(source schema.SourceName, obj schema.Object, sign int64) {
 	if source == "" || metav1.GetControllerOfNoCopy(obj) != nil {
 		return
 	}
 	if !t.weighed {
 		t.weighed, t.delivered = true, maps.Clone(t.delivered)
 		if t.delivered == nil {
-			t.delivered = map[string]int64{}
+			t.delivered = map[schema.SourceName]int64{}
 		}
 	}
 	if t.delivered[source] += sign * wire.Delivered(obj); t.delivered[source] == 0 {
@@ -369,11 +369,11 @@ func (t *Txn) weigh(source string, obj schema.Object, sign int64) {
 }
 
 // sourceOf is "" for an object that is not there or comes from no source.
-func sourceOf(obj schema.Object) string {
+func sourceOf(obj schema.Object) schema.SourceName {
 	if obj == nil {
 		return ""
 	}
-	return obj.GetAnnotations()[schema.AnnotationSource]
+	return schema.SourceName(obj.GetAnnotations()[schema.AnnotationSource])
 }
 
 func (t *Txn) record(key schema.Key, old, obj schema.Object) {

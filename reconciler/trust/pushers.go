@@ -13,24 +13,26 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"fairlead/schema"
 )
 
 // Grant is what a pusher token allows.
 type Grant struct {
-	Pusher string   // who pushes, recorded with each revision; empty is "token:<id>"
-	Source string   // the only source it is for
-	Refs   []string // full names of the only refs that may be pushed; none is any
+	Pusher string            // who pushes, recorded with each revision; empty is "token:<id>"
+	Source schema.SourceName // the only source it is for
+	Refs   []string          // full names of the only refs that may be pushed; none is any
 }
 
 // storedGrant is a pusher token in pushers.json. The secret is 160 random bits,
 // so a plain hash keeps it.
 type storedGrant struct {
-	ID      string    `json:"id"`
-	Secret  string    `json:"secret"` // SHA-256, hex
-	Expires time.Time `json:"expires"`
-	Pusher  string    `json:"pusher"`
-	Source  string    `json:"source"`
-	Refs    []string  `json:"refs,omitempty"`
+	ID      string            `json:"id"`
+	Secret  string            `json:"secret"` // SHA-256, hex
+	Expires time.Time         `json:"expires"`
+	Pusher  string            `json:"pusher"`
+	Source  schema.SourceName `json:"source"`
+	Refs    []string          `json:"refs,omitempty"`
 }
 
 const (
@@ -102,7 +104,7 @@ const pusherLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234
 
 // Pusher is what a token allows at a source, false for one that is unknown,
 // has expired or is for another source.
-func (a *Authority) Pusher(token, source string) (Grant, bool, error) {
+func (a *Authority) Pusher(token string, source schema.SourceName) (Grant, bool, error) {
 	m := pusherForm.FindStringSubmatch(token)
 	if m == nil {
 		return Grant{}, false, nil
@@ -131,9 +133,9 @@ func (a *Authority) validGrants() ([]storedGrant, error) {
 
 // WebhookSecret is the secret that a source's webhook is sent with. It is
 // derived from the cluster's key: nothing is kept, and it only hints to look.
-func (a *Authority) WebhookSecret(source string) string {
+func (a *Authority) WebhookSecret(source schema.SourceName) string {
 	mac := hmac.New(sha256.New, a.seal)
 	// No sealed value begins with a NUL, so this is never one.
-	mac.Write([]byte("\x00webhook\x00" + source))
+	mac.Write([]byte("\x00webhook\x00" + string(source)))
 	return hex.EncodeToString(mac.Sum(nil)[:webhookBytes])
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fairlead/schema"
 )
 
 func TestPusherTokens(t *testing.T) {
@@ -28,7 +30,7 @@ func TestPusherTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := func(token, source, want string, refs ...string) {
+	check := func(token string, source schema.SourceName, want string, refs ...string) {
 		t.Helper()
 		// Another process has made them: the master reads the file.
 		g, ok, err := open().Pusher(token, source)

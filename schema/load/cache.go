@@ -29,14 +29,14 @@ type Cache struct {
 	bound int64
 
 	mu    sync.Mutex
-	trees map[string]*rememberedTree // by source
+	trees map[schema.SourceName]*rememberedTree // by source
 	size  int64
 	clock int64 // counts uses
 }
 
 // NewCache makes an empty cache of so many bytes; zero is DefaultCacheBytes.
 func NewCache(bytes int64) *Cache {
-	return &Cache{bound: cmp.Or(bytes, DefaultCacheBytes), trees: make(map[string]*rememberedTree)}
+	return &Cache{bound: cmp.Or(bytes, DefaultCacheBytes), trees: make(map[schema.SourceName]*rememberedTree)}
 }
 
 // rememberedTree is what one Load left behind. It is never changed.
@@ -94,7 +94,7 @@ func reading(spec schema.SourceSpec) string {
 
 // recall is the last tree of a source that was read in the same way; it is empty
 // when there is none.
-func (c *Cache) recall(source, reading string) *rememberedTree {
+func (c *Cache) recall(source schema.SourceName, reading string) *rememberedTree {
 	if c != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -109,7 +109,7 @@ func (c *Cache) recall(source, reading string) *rememberedTree {
 
 // keep puts a tree in the place of the source's last one, and forgets trees of
 // other sources that were not used for longest.
-func (c *Cache) keep(source string, t *rememberedTree) {
+func (c *Cache) keep(source schema.SourceName, t *rememberedTree) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old := c.trees[source]; old != nil {
@@ -119,7 +119,7 @@ func (c *Cache) keep(source string, t *rememberedTree) {
 	t.used = c.clock
 	c.trees[source] = t
 	for c.size += t.kept.weight(); c.size > c.bound && len(c.trees) > 1; {
-		oldest := ""
+		var oldest schema.SourceName
 		for name, other := range c.trees {
 			if name != source && (oldest == "" || other.used < c.trees[oldest].used) {
 				oldest = name

@@ -79,7 +79,7 @@ func TestCacheChangesNothing(t *testing.T) {
 				}
 			}
 			spec := rapid.SampledFrom(specs).Draw(t, "spec")
-			source := rapid.SampledFrom([]string{"main", "other"}).Draw(t, "source")
+			source := rapid.SampledFrom([]schema.SourceName{"main", "other"}).Draw(t, "source")
 			want := told(Load(context.Background(), tree, spec, Options{Source: source}))
 			got := told(Load(context.Background(), tree, spec, Options{Source: source, Cache: cache}))
 			if diff := cmp.Diff(want, got); diff != "" {

@@ -131,7 +131,7 @@ func (t *wholeTree) sources() {
 	if t.opts.Source == "" {
 		return
 	}
-	if o := t.first(schema.Key{Kind: schema.KindSource, Name: t.opts.Source}); o.exists() {
+	if o := t.first(schema.Key{Kind: schema.KindSource, Name: string(t.opts.Source)}); o.exists() {
 		t.at(o, schema.Error, "metadata.name", fmt.Sprintf("this tree comes from the source %q and cannot change it", t.opts.Source), "change it where it is configured")
 	}
 }

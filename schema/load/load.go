@@ -22,7 +22,7 @@ import (
 
 // Options is what the loader must be told besides the tree and its source spec.
 type Options struct {
-	Source          string                         // name of the source, for origins; a tree may not redefine it
+	Source          schema.SourceName              // name of the source, for origins; a tree may not redefine it
 	KnownNamespaces []string                       // declared outside this tree
 	Known           func(schema.Key) schema.Object // ConfigMaps and Secrets of other sources, nil for one that does not exist; may be nil
 	// Holder is the service of another source that has an address, "10.96.0.50", or a node

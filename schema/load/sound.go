@@ -94,7 +94,7 @@ func containsAllPorts(now, was []namedPort) bool {
 // is right where it is. Of one that leads to pods, which all need to be known, it does
 // not tell.
 func (t *wholeTree) addsNothingToSay(o object) bool {
-	if connects(o.key.Kind) || o.key.Kind == schema.KindSource && o.key.Name == t.opts.Source || t.isDouble(o.key) {
+	if connects(o.key.Kind) || o.key.Kind == schema.KindSource && o.key.Name == string(t.opts.Source) || t.isDouble(o.key) {
 		return false
 	}
 	if !t.isDeclared(o.key.Namespace) || !t.isWithinRights(o) {

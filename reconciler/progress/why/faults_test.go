@@ -241,7 +241,7 @@ func (s *stage) push(tree string) (commit schema.Commit) {
 // became of the objects of the revision to go back to.
 func (s *stage) goBack(change func(schema.Object)) {
 	s.t.Helper()
-	src, _ := state.Get[*schema.Source](s.machine.Snapshot(), "", "main")
+	src, _ := state.Source(s.machine.Snapshot(), "main")
 	failed, to := settle.GoesBackTo(s.machine.Snapshot(), src)
 	if failed == nil {
 		s.t.Fatal("nothing to go back from")
@@ -459,7 +459,7 @@ var faults = []fault{
 	}, []string{asSource, asRevision}, health.NothingToGoBackTo, health.Developer, "no progress", false},
 	{"a revision failed and its source holds", func(s *stage) {
 		s.edits = append(s.edits, func(tx *state.Txn) { // the master's configuration
-			src, _ := state.Get[*schema.Source](tx, "", "main")
+			src, _ := state.Source(tx, "main")
 			next := state.Edit(src)
 			next.Spec.OnFailure = "hold"
 			tx.Put(next)

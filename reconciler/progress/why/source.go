@@ -30,7 +30,7 @@ func (c *chain) revision(rev *schema.Revision) cause {
 	c.add(rev, Link{Step: "revision", State: string(rev.Status.Phase), OK: rev.Status.Phase == schema.PhaseHealthy || rev.Status.Phase == schema.PhaseSuperseded, At: at})
 	switch rev.Status.Phase {
 	case schema.PhaseHealthy:
-		if src, ok := state.Get[*schema.Source](c.r, "", rev.Spec.Source); !ok || src.Status.Applied.Commit != rev.Spec.Commit {
+		if src, ok := state.Source(c.r, rev.Spec.Source); !ok || src.Status.Applied.Commit != rev.Spec.Commit {
 			return cause{code: health.Healthy, text: reason}
 		}
 	case schema.PhaseSuperseded:
@@ -96,11 +96,11 @@ func (c *chain) underWay(rev *schema.Revision, reason string) cause {
 // failed tells what follows from a failure: the source goes back, or stays for
 // want of what to go back to, or because it is told to.
 func (c *chain) failed(rev *schema.Revision, reason string) cause {
-	src, ok := state.Get[*schema.Source](c.r, "", rev.Spec.Source)
+	src, ok := state.Source(c.r, rev.Spec.Source)
 	if !ok || src.Spec.OnFailure == "hold" {
 		return cause{code: health.Failed, text: reason}
 	}
-	if health.GoBackTo(src, slices.Collect(state.By[*schema.Revision](c.r, state.RevisionsBySource, rev.Spec.Source))) != nil {
+	if health.GoBackTo(src, slices.Collect(state.Revisions(c.r, rev.Spec.Source))) != nil {
 		return cause{code: health.RollingOut, text: "the cluster goes back to the last healthy revision: " + reason}
 	}
 	return cause{code: health.NothingToGoBackTo, text: reason}
@@ -149,7 +149,7 @@ func fetchTrouble(src *schema.Source) (cause, bool) {
 // unlessGitWantsOther keeps what was found unless the object is well and Git asks
 // for a commit that did not come through: then that is why the object is as it is.
 func (c *chain) unlessGitWantsOther(obj schema.Object, found cause) cause {
-	src, ok := state.Get[*schema.Source](c.r, "", schema.OriginOf(obj).Source)
+	src, ok := state.Source(c.r, schema.OriginOf(obj).Source)
 	if !ok || found.code != health.Healthy || src.Status.Desired.Commit == src.Status.Applied.Commit {
 		return found
 	}

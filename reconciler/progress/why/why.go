@@ -194,7 +194,7 @@ func (c *chain) origin(obj schema.Object) {
 		commit.State = "by " + o.Author
 	}
 	c.Author, c.File = o.Author, schema.Position{Path: o.Path, Line: o.Line}.String()
-	c.Links = append(c.Links, commit, Link{Step: "file", Name: c.File, State: "of source " + o.Source, OK: true})
+	c.Links = append(c.Links, commit, Link{Step: "file", Name: c.File, State: "of source " + string(o.Source), OK: true})
 }
 
 // owners tells what made an object, from the top.

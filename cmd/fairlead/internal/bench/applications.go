@@ -171,7 +171,7 @@ func (c *controlPlane) close() error {
 	return errors.Join(c.parts.Wait(), c.plane.close())
 }
 
-func (c *controlPlane) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+func (c *controlPlane) load(ctx context.Context, source schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	r := load.Load(ctx, tree, spec, load.Options{Source: source, Rights: &rights, KnownNamespaces: namespaces, Cache: c.cache})
 	return r.Objects, r.Diagnostics
 }

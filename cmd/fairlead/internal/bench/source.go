@@ -162,9 +162,9 @@ func openFollower(ctx context.Context, dir string, objects int) (*follower, erro
 }
 
 // load judges a tree as the master does.
-func (f *follower) load(ctx context.Context, source string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+func (f *follower) load(ctx context.Context, source schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	var applied schema.Commit
-	if src, ok := state.Get[*schema.Source](f.Feed.Snapshot(), "", source); ok {
+	if src, ok := state.Source(f.Feed.Snapshot(), source); ok {
 		applied = src.Status.Applied.Commit
 	}
 	r := load.Load(ctx, tree, spec, load.Options{Source: source, Rights: &rights, KnownNamespaces: namespaces, Cache: f.cache, Applied: applied})

@@ -45,14 +45,14 @@ func testMistakes(t *testing.T) {
 	var all sync.WaitGroup
 	for source, mistakes := range of {
 		all.Go(func() {
-			t.Run(source, func(t *testing.T) { makeMistakes(t, c, starts, source, base, mistakes) })
+			t.Run(source, func(t *testing.T) { makeMistakes(t, c, starts, schema.SourceName(source), base, mistakes) })
 		})
 	}
 	all.Wait()
 }
 
 // makeMistakes pushes the tree to a source and then makes each of the mistakes in it.
-func makeMistakes(t *testing.T, c *cluster, starts chan struct{}, source, base string, mistakes []mistake) {
+func makeMistakes(t *testing.T, c *cluster, starts chan struct{}, source schema.SourceName, base string, mistakes []mistake) {
 	w := c.cloneOf(t, source)
 	w.write(t, map[string]string{"store.yaml": base})
 	starts <- struct{}{}
@@ -246,10 +246,10 @@ func quoted(cell string) (out []*regexp.Regexp) {
 }
 
 // cloneOf is a clone of the embedded remote of a source, once that is there.
-func (c *cluster) cloneOf(t *testing.T, source string) worktree {
+func (c *cluster) cloneOf(t *testing.T, source schema.SourceName) worktree {
 	t.Helper()
-	dir := filepath.Join(filepath.Dir(c.Git), source+".git")
-	eventually(t, pushTimeout, "the remote of "+source, func() (bool, string) {
+	dir := filepath.Join(filepath.Dir(c.Git), string(source)+".git")
+	eventually(t, pushTimeout, "the remote of "+string(source), func() (bool, string) {
 		_, err := os.Stat(filepath.Join(dir, "hooks", "pre-receive"))
 		return err == nil, fmt.Sprint(err)
 	})

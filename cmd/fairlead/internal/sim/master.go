@@ -141,7 +141,7 @@ func (w *World) registered() (out []schema.NodeName) {
 	return out
 }
 
-func (m *master) load(ctx context.Context, name string, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+func (m *master) load(ctx context.Context, name schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
 	r := load.Load(ctx, tree, spec, load.Options{Source: name, Rights: &rights, KnownNamespaces: namespaces})
 	return r.Objects, r.Diagnostics
 }
@@ -307,7 +307,7 @@ func (m *master) passAcknowledgements() {
 // goBack arranges for the last healthy revision to take a failed one's place, and for a
 // failed one to be judged again where its nodes were at fault.
 func (m *master) goBack() {
-	src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", sourceName)
+	src, ok := state.Source(m.feed.Snapshot(), sourceName)
 	if !ok || m.going || m.recovering() {
 		return
 	}
@@ -405,7 +405,7 @@ func (m *master) judge(commit schema.Commit) (*plan.Plan, error) {
 	if !m.alive || m.recovering() || m.w.now.Before(m.paused) {
 		return nil, errors.New("there is no master")
 	}
-	if _, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", sourceName); !ok {
+	if _, ok := state.Source(m.feed.Snapshot(), sourceName); !ok {
 		return nil, errors.New("the master has only just begun")
 	}
 	cand, err := m.follower.JudgeCommit(m.w.ctx, sourceName, m.w.git, commit, nil)

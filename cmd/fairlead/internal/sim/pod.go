@@ -117,7 +117,7 @@ func (t *truth) podMayMiss(key schema.Key) bool {
 
 // asks reports whether the commit that is applied asks for an object.
 func (t *truth) asks(s *state.Snapshot, key schema.Key) bool {
-	src, ok := state.Get[*schema.Source](s, "", sourceName)
+	src, ok := state.Source(s, sourceName)
 	return ok && slices.Contains(t.trees[src.Status.Applied.Commit].keys, key)
 }
 

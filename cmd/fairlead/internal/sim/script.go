@@ -168,7 +168,7 @@ var claims = slices.Concat(deploymentClaims, podClaims, []claim{
 		return w.truth.rest(tip)
 	}},
 	{regexp.MustCompile(`^the revision is (\w+)$`), func(w *World, of []string) string {
-		src, ok := state.Get[*schema.Source](w.truth.latest, "", sourceName)
+		src, ok := state.Source(w.truth.latest, sourceName)
 		if !ok {
 			return "there is no source"
 		}

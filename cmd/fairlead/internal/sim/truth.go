@@ -179,7 +179,7 @@ func (t *truth) published(before *state.Snapshot, feed *state.Feed) {
 			}
 		}
 	}
-	if src, ok := state.Get[*schema.Source](s, "", sourceName); ok {
+	if src, ok := state.Source(s, sourceName); ok {
 		t.moves(s, src.Status.Applied.Commit)
 	}
 	t.promises(s)
@@ -206,7 +206,7 @@ func (t *truth) watcher(s *state.Snapshot) {
 // source: what is applied is one accepted tree (S4), moves along ancestry or by
 // a recorded override (S5), and takes nothing away that nobody asked to (S3).
 func (t *truth) source(was, s *state.Snapshot) {
-	src, ok := state.Get[*schema.Source](s, "", sourceName)
+	src, ok := state.Source(s, sourceName)
 	if !ok || src.Status.Applied.Commit == "" {
 		return
 	}
@@ -627,7 +627,7 @@ func (t *truth) rest(commit schema.Commit) string {
 	if !t.w.master.alive || !t.recovered {
 		return "there is no master"
 	}
-	src, ok := state.Get[*schema.Source](t.latest, "", sourceName)
+	src, ok := state.Source(t.latest, sourceName)
 	if !ok || src.Status.Applied.Commit != commit {
 		return fmt.Sprintf("applied is %.12s, not %.12s", src.Status.Applied.Commit, commit)
 	}
