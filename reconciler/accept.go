@@ -96,7 +96,7 @@ func hold(c *control.Context, src *schema.Source, rev *schema.Revision, reason, 
 // not taken again unless a commit says so.
 func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	failed, to := settle.GoesBackTo(c.Tx, src)
-	if failed == nil || failed.Name != cand.RollbackOf || to.Spec.Commit != cand.Commit.Hash {
+	if failed == nil || schema.RevisionName(failed.Name) != cand.RollbackOf || to.Spec.Commit != cand.Commit.Hash {
 		return
 	}
 	next := state.Edit(src)
@@ -150,10 +150,10 @@ func tell(c *control.Context, src *schema.Source, status metav1.ConditionStatus,
 }
 
 func newRevision(c *control.Context, cand Candidate) *schema.Revision {
-	name := schema.RevisionName(cand.Source, cand.Commit.Hash)
+	name := schema.RevisionOf(cand.Source, cand.Commit.Hash)
 	commit := cand.Commit.Fit()
 	rev := &schema.Revision{
-		ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: c.Stamp()},
+		ObjectMeta: metav1.ObjectMeta{Name: string(name), CreationTimestamp: c.Stamp()},
 		Spec: schema.RevisionSpec{
 			Source: cand.Source, Commit: commit.Hash, Tree: cand.Tree,
 			Author: commit.Author, Subject: commit.Subject, Time: metav1.NewTime(commit.Time), Pusher: schema.FitText(cand.Pusher, schema.MaxCommitText),
@@ -162,7 +162,7 @@ func newRevision(c *control.Context, cand Candidate) *schema.Revision {
 	if len(cand.Commit.Parents) > 0 {
 		rev.Spec.Parent = cand.Commit.Parents[0]
 	}
-	if old, ok := state.Get[*schema.Revision](c.Tx, "", name); ok {
+	if old, ok := state.Revision(c.Tx, name); ok {
 		rev.ObjectMeta = *old.ObjectMeta.DeepCopy()
 		rev.Status.ProvenAt, rev.Status.JudgedAgain = old.Status.ProvenAt, old.Status.JudgedAgain
 	}

@@ -82,7 +82,7 @@ func (f *Follower) goBack(ctx context.Context, src *schema.Source, git Git, comm
 	if err != nil {
 		return err
 	}
-	cand.RollbackOf = failed.Name
+	cand.RollbackOf = schema.RevisionName(failed.Name)
 	return f.submit(ctx, cand)
 }
 

@@ -68,7 +68,7 @@ func (m *Machine) takeEvidence(c *control.Context) {
 		if !ok {
 			continue
 		}
-		rev, ok := onTrial(c.Tx, schema.OriginOf(pod).Source)
+		rev, ok := onTrial(c.Tx, schema.SourceOf(pod))
 		if !ok {
 			continue
 		}

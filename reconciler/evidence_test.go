@@ -177,7 +177,7 @@ func TestARollbackThatFailsHasItsOwnEvidence(t *testing.T) {
 	c.untilPhase(commitHash(2), schema.PhaseFailed)
 	c.step(func() reconciler.Candidate {
 		back := shop(t, commitHash(1), "v1", nil)
-		back.RollbackOf = schema.RevisionName("main", commitHash(2))
+		back.RollbackOf = schema.RevisionOf("main", commitHash(2))
 		return back
 	}())
 	c.pass(10 * time.Second)

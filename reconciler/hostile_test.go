@@ -69,7 +69,7 @@ func hostileInput(r *rand.Rand, turn int) reconciler.Input {
 	blob := &schema.Blob{Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
 	tree := schema.Tree{
 		Commit: schema.CommitObject{Hash: commitHash(1000 + turn), Author: noise(1 << 20), Subject: strings.Repeat(noise(100), 9_000), Time: time.Unix(r.Int63()-r.Int63(), 0)},
-		Hash:   fmt.Sprintf("tree-%d", turn),
+		Hash:   schema.TreeHash(fmt.Sprintf("tree-%d", turn)),
 		Files:  []schema.File{{Path: strings.Repeat("d", 1+r.Intn(300)) + "/a.yaml", Blob: blob}},
 	}
 	loaded := load.Load(context.Background(), tree, schema.DefaultSourceSpec(schema.SourceSpec{}), load.Options{Source: "hostile"})

@@ -178,7 +178,7 @@ func shop(t *testing.T, commit schema.Commit, version string, edit func([]*schem
 	if edit != nil {
 		r.Objects = edit(r.Objects)
 	}
-	return reconciler.Candidate{Source: "main", Commit: tree.Commit, Tree: "tree-" + string(commit), Objects: r.Objects}
+	return reconciler.Candidate{Source: "main", Commit: tree.Commit, Tree: schema.TreeHash("tree-" + string(commit)), Objects: r.Objects}
 }
 
 func commitHash(n int) schema.Commit { return schema.Commit(fmt.Sprintf("%d%039d", n, 0)) }
@@ -219,7 +219,7 @@ func (c *cluster) placed() []string {
 
 func (c *cluster) revision(commit schema.Commit) *schema.Revision {
 	c.t.Helper()
-	rev, ok := state.Get[*schema.Revision](c.machine.Snapshot(), "", schema.RevisionName("main", commit))
+	rev, ok := state.Revision(c.machine.Snapshot(), schema.RevisionOf("main", commit))
 	if !ok {
 		c.t.Fatalf("no revision of commit %s", commit)
 	}
@@ -649,7 +649,7 @@ func (c *cluster) goBack(cand reconciler.Candidate) {
 	if failed == nil || to.Spec.Commit != cand.Commit.Hash {
 		c.t.Fatalf("the cluster goes back from %v to %v", failed, to)
 	}
-	cand.RollbackOf = failed.Name
+	cand.RollbackOf = schema.RevisionName(failed.Name)
 	c.push(cand)
 }
 
@@ -680,7 +680,7 @@ func TestFailedTreeIsHeldUntilACommitRetriesIt(t *testing.T) {
 	c := failing(t)
 	c.goBack(shop(t, commitHash(1), "v1", nil))
 	same := shop(t, commitHash(3), "v2", nil)
-	same.Tree = "tree-" + string(commitHash(2))
+	same.Tree = schema.TreeHash("tree-" + string(commitHash(2)))
 	if p := c.push(same); p.Verdict != plan.Held || !strings.Contains(p.Summary(), "Fairlead-Retry") {
 		t.Errorf("the failed tree again: %s", p.Summary())
 	}

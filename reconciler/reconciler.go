@@ -30,7 +30,7 @@ type Input interface{ input() }
 type Candidate struct {
 	Source  schema.SourceName
 	Commit  schema.CommitObject
-	Tree    string // hash of the tree below the source's path
+	Tree    schema.TreeHash // hash of the tree below the source's path
 	Pusher  string
 	Objects []*schema.Desired // Secrets sealed
 	// JudgedUnder are the source's rights when it was judged, as Rights.String has
@@ -41,7 +41,7 @@ type Candidate struct {
 	Overrides schema.Overrides
 	// RollbackOf names the failed revision that this one, healthy before,
 	// replaces; "" for a commit that Git asks for.
-	RollbackOf string
+	RollbackOf schema.RevisionName
 	// Again has the commit that is applied made whole: nothing new is decided.
 	Again bool
 	// Plan is what was computed for it; its placements are kept and preferred.

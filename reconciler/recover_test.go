@@ -357,7 +357,7 @@ func TestRecoveryWithoutWhatCannotBeRead(t *testing.T) {
 
 func revisionIn(t *testing.T, s *state.Snapshot, commit schema.Commit) *schema.Revision {
 	t.Helper()
-	rev, ok := state.Get[*schema.Revision](s, "", schema.RevisionName("main", commit))
+	rev, ok := state.Revision(s, schema.RevisionOf("main", commit))
 	if !ok {
 		t.Fatalf("no revision of %s", commit)
 	}

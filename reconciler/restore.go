@@ -149,7 +149,7 @@ func applyAgain(c *control.Context, cand Candidate) {
 	next := state.Edit(src)
 	completed(c, next, len(changes))
 	c.Tx.Put(next)
-	if _, ok := state.Get[*schema.Revision](c.Tx, "", schema.RevisionName(cand.Source, cand.Commit.Hash)); !ok {
+	if _, ok := state.Revision(c.Tx, schema.RevisionOf(cand.Source, cand.Commit.Hash)); !ok {
 		rev := newRevision(c, cand)
 		rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied before; its record could not be read")
 		c.Tx.Put(rev)

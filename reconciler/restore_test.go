@@ -111,7 +111,7 @@ func withIdleJobs(objects []*schema.Desired) []*schema.Desired {
 		&batchv1.CronJob{ObjectMeta: about, Spec: batchv1.CronJobSpec{Suspend: &yes, Schedule: "@hourly", JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: pods}}}},
 	} {
 		schema.Default(obj)
-		schema.SetOrigin(obj, schema.OriginOf(objects[0].Object))
+		schema.InheritOrigin(obj, objects[0].Object)
 		at := objects[0].Position
 		objects = append(objects, &schema.Desired{Object: obj, Position: at, Locate: func(string) schema.Position { return at }})
 	}

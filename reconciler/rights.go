@@ -23,7 +23,7 @@ func EffectiveRights(r state.Reader, source schema.SourceName) schema.Rights {
 			return rights.And(narrow.Rights())
 		}
 		rights = rights.And(src.Spec.Rights())
-		if source = schema.OriginOf(src).Source; source == "" {
+		if source = schema.SourceOf(src); source == "" {
 			return rights
 		}
 	}
@@ -41,7 +41,7 @@ func judgedUnderOthers(r state.Reader, src *schema.Source) bool {
 // staysAsJudged reports whether judging a revision again changes nothing: it is what
 // runs and there is nothing to say of it, or it has failed and that stands.
 func staysAsJudged(r state.Reader, src *schema.Source, changes int, diags schema.Diagnostics) bool {
-	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(src.SourceName(), src.Status.Desired.Commit))
+	rev, ok := state.Revision(r, schema.RevisionOf(src.SourceName(), src.Status.Desired.Commit))
 	if !ok {
 		return false
 	}

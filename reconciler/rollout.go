@@ -92,10 +92,10 @@ func await(ctx context.Context, moved <-chan struct{}) bool {
 }
 
 // InFeed looks at a revision of the master's own.
-func InFeed(feed *state.Feed, revision string) Look {
+func InFeed(feed *state.Feed, revision schema.RevisionName) Look {
 	return func(context.Context) (View, error) {
 		_, snap, moved, _ := feed.Since(0)
-		rev, ok := state.Get[*schema.Revision](snap, "", revision)
+		rev, ok := state.Revision(snap, revision)
 		if !ok {
 			return View{}, fmt.Errorf("%s: the revision is not known to the cluster", revision)
 		}

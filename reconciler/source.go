@@ -118,7 +118,7 @@ func (f *Follower) read(ctx context.Context, base state.Reader, source schema.So
 func foreignNamespaces(r state.Reader, source schema.SourceName) []string {
 	var out []string
 	for ns := range state.All[*corev1.Namespace](r, "") {
-		if schema.OriginOf(ns).Source != source {
+		if schema.SourceOf(ns) != source {
 			out = append(out, ns.Name)
 		}
 	}

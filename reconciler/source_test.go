@@ -122,7 +122,7 @@ func (r repository) Commit(hash schema.Commit) (schema.CommitObject, error) {
 func (r repository) Tree(commit schema.Commit, _ string) (schema.Tree, error) {
 	text := r.trees[commit]
 	blob := &schema.Blob{Hash: "blob-" + string(commit), Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
-	return schema.Tree{Commit: schema.CommitObject{Hash: commit}, Hash: "tree-" + string(commit), Files: []schema.File{{Path: "all.yaml", Blob: blob}}}, nil
+	return schema.Tree{Commit: schema.CommitObject{Hash: commit}, Hash: schema.TreeHash("tree-" + string(commit)), Files: []schema.File{{Path: "all.yaml", Blob: blob}}}, nil
 }
 
 func (r repository) Branch(name string) (schema.Commit, bool, error) {
@@ -135,8 +135,8 @@ func (repository) CommitsBetween(_, _ schema.Commit, _ int) ([]schema.CommitObje
 	return nil, nil
 }
 
-func (repository) TreeHash(commit schema.Commit, _ string) (string, error) {
-	return "tree-" + string(commit), nil
+func (repository) TreeHash(commit schema.Commit, _ string) (schema.TreeHash, error) {
+	return schema.TreeHash("tree-" + string(commit)), nil
 }
 
 func (f *followed) source(name schema.SourceName) *schema.Source {
@@ -145,7 +145,7 @@ func (f *followed) source(name schema.SourceName) *schema.Source {
 }
 
 func (f *followed) phase(source schema.SourceName, n int) (schema.Phase, string) {
-	rev, ok := state.Get[*schema.Revision](f.machine.Snapshot(), "", schema.RevisionName(source, commitHash(n)))
+	rev, ok := state.Revision(f.machine.Snapshot(), schema.RevisionOf(source, commitHash(n)))
 	if !ok {
 		return "", ""
 	}
@@ -327,11 +327,11 @@ func TestRightsFollowTheChain(t *testing.T) {
 	if phase, said := f.phase("sub", 1); phase != schema.PhaseRollingOut {
 		t.Fatalf("sub is %s: %s", phase, said)
 	}
-	before, _ := state.Get[*schema.Revision](f.machine.Snapshot(), "", schema.RevisionName("sub", commitHash(1)))
+	before, _ := state.Revision(f.machine.Snapshot(), schema.RevisionOf("sub", commitHash(1)))
 
 	f.push("main", 2, sourceOf("team", `, clusterKinds: [Source, Namespace], podSecurity: privileged, namespaces: [default, lab]`))
 	f.look("sub")
-	if now, _ := state.Get[*schema.Revision](f.machine.Snapshot(), "", before.Name); now != before {
+	if now, _ := state.Revision(f.machine.Snapshot(), schema.RevisionName(before.Name)); now != before {
 		t.Errorf("judged again with nothing to say, it has become %+v", now.Status)
 	}
 

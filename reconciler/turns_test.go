@@ -25,7 +25,7 @@ func (r oneRepo) Commit(hash schema.Commit) (schema.CommitObject, error) {
 	return schema.CommitObject{Hash: hash}, nil
 }
 func (r oneRepo) Tree(commit schema.Commit, _ string) (schema.Tree, error) {
-	return schema.Tree{Commit: schema.CommitObject{Hash: commit}, Hash: "tree-" + string(commit)}, nil
+	return schema.Tree{Commit: schema.CommitObject{Hash: commit}, Hash: schema.TreeHash("tree-" + string(commit))}, nil
 }
 
 // instantRounds has each input durable at once.

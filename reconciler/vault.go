@@ -150,7 +150,7 @@ func (v *Vault) tooMuch(r state.Reader, source schema.SourceName, sealed []*sche
 		own += int64(len(value))
 	}
 	share := int64(schema.MaxSecretBytes)
-	if src, ok := state.Source(r, source); ok && schema.OriginOf(src).Source != "" {
+	if src, ok := state.Source(r, source); ok && schema.SourceOf(src) != "" {
 		share /= schema.DeclaredShare
 	}
 	if v.fits(own, share) {
@@ -185,7 +185,7 @@ func (v *Vault) sizes(r state.Reader, source schema.SourceName) (own, others int
 	defer v.mu.Unlock()
 	for s := range state.All[*corev1.Secret](r, "") {
 		of := &others
-		if schema.OriginOf(s).Source == source {
+		if schema.SourceOf(s) == source {
 			of = &own
 		}
 		for _, sum := range s.Data {

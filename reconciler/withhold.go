@@ -56,14 +56,14 @@ func (m *Machine) withhold(c *control.Context) []Withheld {
 // object cannot be stored.
 func blame(c *control.Context, obj schema.Object, w Withheld) {
 	reason := fmt.Sprintf("%s cannot be stored: %s", w.Key, w.Why)
-	src, ok := state.Source(c.Tx, schema.OriginOf(obj).Source)
+	src, ok := state.Source(c.Tx, schema.SourceOf(obj))
 	if !ok {
 		return
 	}
 	next := state.Edit(src)
 	tell(c, next, metav1.ConditionFalse, string(schema.PhaseInvalid), reason)
 	c.Tx.Put(next)
-	rev, ok := state.Get[*schema.Revision](c.Tx, "", schema.RevisionName(src.SourceName(), schema.OriginOf(obj).Commit))
+	rev, ok := state.Revision(c.Tx, schema.RevisionOf(src.SourceName(), schema.OriginOf(obj).Commit))
 	if !ok {
 		return
 	}

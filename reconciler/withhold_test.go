@@ -59,7 +59,7 @@ func TestWhatCannotBeStoredIsWithheld(t *testing.T) {
 		if get("new") != nil || get("good") == nil || len(get("good").Data["k"]) != turn {
 			t.Errorf("turn %d: new %v, good %v", turn, get("new"), get("good"))
 		}
-		got, _ := state.Get[*schema.Revision](out.Snapshot, "", rev.Name)
+		got, _ := state.Revision(out.Snapshot, schema.RevisionName(rev.Name))
 		if got.Status.Phase != schema.PhaseInvalid || !strings.Contains(phaseReason(got), "cannot be stored: ") {
 			t.Errorf("turn %d: the revision is %s: %s", turn, got.Status.Phase, phaseReason(got))
 		}

@@ -43,12 +43,24 @@ type Origin struct {
 	Author string     `json:"author,omitempty"`
 }
 
+// Revision names the revision that the object came with.
+func (o Origin) Revision() RevisionName { return RevisionOf(o.Source, o.Commit) }
+
 // OriginOf reads the origin annotations; the zero Origin means "not from Git".
 func OriginOf(obj metav1.Object) Origin {
 	a := obj.GetAnnotations()
 	line, _ := strconv.Atoi(a[AnnotationLine])
-	return Origin{Source: SourceName(a[AnnotationSource]), Path: a[AnnotationPath], Line: line, Commit: Commit(a[AnnotationCommit]), Author: a[AnnotationAuthor]}
+	return Origin{Source: SourceOf(obj), Path: a[AnnotationPath], Line: line, Commit: Commit(a[AnnotationCommit]), Author: a[AnnotationAuthor]}
 }
+
+// SourceOf is OriginOf's Source, for readers that need no more.
+func SourceOf(obj metav1.Object) SourceName {
+	return SourceName(obj.GetAnnotations()[AnnotationSource])
+}
+
+// InheritOrigin lets what is made from another object, which it changes in place, come
+// from where that one does.
+func InheritOrigin(derived, from metav1.Object) { SetOrigin(derived, OriginOf(from)) }
 
 // SetOrigin writes the origin annotations on obj, which it changes in place.
 func SetOrigin(obj metav1.Object, o Origin) {

@@ -25,3 +25,22 @@ func (n SourceName) Valid() bool {
 	return n != "" && len(n) <= 63 && n[0] != '-' &&
 		strings.Trim(string(n), "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
+
+// TreeHash names a tree as Git does; equal trees have equal hashes. The zero value is
+// "not in a repository".
+type TreeHash string
+
+// RevisionName names a Revision: RevisionOf its source and commit.
+type RevisionName string
+
+// RevisionOf is "<source>-<first 12 digits of commit>".
+func RevisionOf(source SourceName, commit Commit) RevisionName {
+	return RevisionName(string(source) + "-" + commit.Short())
+}
+
+// CommitIn is the beginning of a commit in what a person calls one of the source's
+// revisions: the commit, its beginning, or the Revision's name, which named tells of.
+func (n SourceName) CommitIn(called string) (commit Commit, named bool) {
+	rest, named := strings.CutPrefix(called, string(n)+"-")
+	return Commit(rest), named
+}

@@ -55,7 +55,7 @@ const (
 )
 
 // Revision is one commit of a source as the master handled it. Cluster-scoped,
-// named RevisionName(source, commit).
+// named RevisionOf(source, commit).
 type Revision struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -67,7 +67,7 @@ type Revision struct {
 type RevisionSpec struct {
 	Source  SourceName  `json:"source"`
 	Commit  Commit      `json:"commit"`
-	Tree    string      `json:"tree"`
+	Tree    TreeHash    `json:"tree"`
 	Parent  Commit      `json:"parent,omitempty"`
 	Author  string      `json:"author,omitempty"`
 	Subject string      `json:"subject,omitempty"`
@@ -150,11 +150,6 @@ type RevisionCounts struct {
 	// Objects is how many objects the tree asks for; 0 where an earlier version did
 	// not count them.
 	Objects int `json:"objects,omitempty"`
-}
-
-// RevisionName is "<source>-<first 12 hex digits of commit>".
-func RevisionName(source SourceName, commit Commit) string {
-	return string(source) + "-" + commit.Short()
 }
 
 // DeepCopyObject implements runtime.Object.

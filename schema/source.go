@@ -94,8 +94,8 @@ type SourceAuth struct {
 
 // CommitRef is a commit and its tree, both as full hex hashes.
 type CommitRef struct {
-	Commit Commit `json:"commit,omitempty"`
-	Tree   string `json:"tree,omitempty"`
+	Commit Commit   `json:"commit,omitempty"`
+	Tree   TreeHash `json:"tree,omitempty"`
 }
 
 // SourceStatus is where a source stands.

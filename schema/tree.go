@@ -14,8 +14,8 @@ import (
 // directory walk found them; nothing is read until a file is opened.
 type Tree struct {
 	Commit CommitObject
-	Hash   string // of the tree object below the source's path; "" for a directory
-	Files  []File // sorted by path
+	Hash   TreeHash // of the tree object below the source's path; "" for a directory
+	Files  []File   // sorted by path
 	// Refused are entries that are not among Files, unless the source's include and
 	// exclude leave them out: submodules, files over the size bound, names that are
 	// almost a manifest's, symlinks. The only warnings are symlinks that have no
@@ -46,7 +46,7 @@ const UnknownSize = -1
 // CommitObject is what matters of a Git commit. The zero value is "not committed".
 type CommitObject struct {
 	Hash    Commit
-	Tree    string // of the repository's root
+	Tree    TreeHash // of the repository's root
 	Parents []Commit
 	Author  string // "Name <mail>"
 	Subject string

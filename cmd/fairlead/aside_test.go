@@ -60,7 +60,7 @@ func TestMasterStartsWithoutWhatItCannotRead(t *testing.T) {
 	var before []string
 	runMaster(t, c, func(m *master) bool {
 		before = objectsOf(m.feed.Snapshot())
-		_, made := state.Get[*schema.Revision](m.feed.Snapshot(), "", schema.RevisionName("main", schema.Commit(repo.git("rev-parse", "HEAD"))))
+		_, made := state.Revision(m.feed.Snapshot(), schema.RevisionOf("main", schema.Commit(repo.git("rev-parse", "HEAD"))))
 		return made && m.feed.Snapshot().Len(schema.KindPod) == 2 && m.feed.Snapshot().Len(schema.KindEvent) > 0
 	})
 	damaged := damageStore(t, c)

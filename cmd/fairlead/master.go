@@ -170,7 +170,7 @@ func (m *master) load(ctx context.Context, source schema.SourceName, tree schema
 		CUE: m.cue, Cache: m.loaded, Applied: applied, Source: source, Rights: &rights, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
 		ServiceRange: services,
 		Known: func(key schema.Key) schema.Object {
-			if obj := snapshot.Get(key); obj != nil && schema.OriginOf(obj).Source != source {
+			if obj := snapshot.Get(key); obj != nil && schema.SourceOf(obj) != source {
 				return obj
 			}
 			return nil
@@ -178,7 +178,7 @@ func (m *master) load(ctx context.Context, source schema.SourceName, tree schema
 		Holder: func(claim string) schema.Object {
 			for _, index := range []state.Index{state.ServicesByClusterIP, state.ServicesByNodePort} {
 				for obj := range snapshot.By(index, claim) {
-					if schema.OriginOf(obj).Source != source {
+					if schema.SourceOf(obj) != source {
 						return obj
 					}
 				}
@@ -349,7 +349,7 @@ func (m *master) Judge(ctx context.Context, p gitsource.Push, out io.Writer) err
 // tellPush tells what became of a pushed revision: whether it is rolled out, and where
 // it is waited for, how that ends.
 func (m *master) tellPush(ctx context.Context, p gitsource.Push, out io.Writer) error {
-	revision := schema.RevisionName(p.Source, p.Tip())
+	revision := schema.RevisionOf(p.Source, p.Tip())
 	look := reconciler.InFeed(m.feed, revision)
 	v, err := look(ctx)
 	if err == nil && p.Wait() {

@@ -15,7 +15,7 @@ import (
 
 // revisionAt is a revision that entered phases a minute apart, from the n-th on.
 func revisionAt(n int, commit schema.Commit, phases ...schema.Phase) *schema.Revision {
-	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}}
+	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: string(schema.RevisionOf("main", commit))}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}}
 	for i, p := range phases {
 		rev.Enter(p, metav1.NewTime(time.Date(2030, 1, 1, 12, n+i, 0, 0, time.UTC)), "because")
 	}

@@ -316,7 +316,7 @@ func TestSourcesFromGit(t *testing.T) {
 	// The hook is /bin/true: the watch alone sees the push.
 	team.git("push", "--quiet", filepath.Join(m.dir, "git/team.git"), "main")
 	m.applied("team", pushed)
-	if rev, _ := state.Get[*schema.Revision](m.feed.Snapshot(), "", schema.RevisionName("team", pushed)); rev == nil || rev.Spec.Pusher != "ada" {
+	if rev, _ := state.Revision(m.feed.Snapshot(), schema.RevisionOf("team", pushed)); rev == nil || rev.Spec.Pusher != "ada" {
 		t.Errorf("revision %+v, want pusher ada", rev)
 	}
 

@@ -77,7 +77,7 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 			LabelSpecHash:  SpecHash(c),
 			LabelAttempt:   strconv.Itoa(attempt),
 			LabelEpoch:     strconv.FormatInt(w.Epoch, 10),
-			LabelRevision:  w.Revision,
+			LabelRevision:  string(w.Revision),
 			LabelIP:        strings.Join(f.Place.PodIPs, LabelListSeparator),
 		},
 		Sandbox:    f.Sandbox,

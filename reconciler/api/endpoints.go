@@ -72,7 +72,7 @@ func deriveEndpoints(r state.Reader, svc *corev1.Service) schema.Object {
 			ResourceVersion: svc.ResourceVersion,
 		},
 	}
-	schema.SetOrigin(ep, schema.OriginOf(svc))
+	schema.InheritOrigin(ep, svc)
 	for slice := range state.By[*discoveryv1.EndpointSlice](r, state.EndpointSlicesByService, svc.Namespace+"/"+svc.Name) {
 		ep.ResourceVersion = laterVersion(ep.ResourceVersion, slice.ResourceVersion)
 		if subset := subsetOf(slice); len(subset.Addresses)+len(subset.NotReadyAddresses) > 0 {

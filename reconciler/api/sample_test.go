@@ -99,7 +99,7 @@ func sampleObjects() []schema.Object {
 			},
 		},
 		&schema.Revision{
-			ObjectMeta: meta("", schema.RevisionName("main", sampleCommit), nil),
+			ObjectMeta: meta("", string(schema.RevisionOf("main", sampleCommit)), nil),
 			Spec:       schema.RevisionSpec{Source: "main", Commit: sampleCommit, Author: "Ada <ada@example.org>", Subject: "open the shop"},
 			Status: schema.RevisionStatus{
 				Phase: schema.PhaseHealthy, Sync: &schema.Standing{Word: schema.Synced, Since: sampleMade},

@@ -165,13 +165,13 @@ func (w *talk) commit(args []string) {
 	commit := schema.Commit(args[0])
 	src := state.Edit(get[*schema.Source](w.world, "", "main"))
 	if was := src.Status.Applied.Commit; was != "" {
-		if rev := state.Edit(get[*schema.Revision](w.world, "", schema.RevisionName("main", was))); underWay(rev) {
+		if rev := state.Edit(get[*schema.Revision](w.world, "", string(schema.RevisionOf("main", was)))); underWay(rev) {
 			rev.Enter(schema.PhaseSuperseded, w.context().Stamp(), "by "+string(commit))
 			w.tx.Put(rev)
 		}
 	}
 	src.Status.Applied.Commit = commit
-	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit, Subject: "change " + string(commit)}}
+	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: string(schema.RevisionOf("main", commit))}, Spec: schema.RevisionSpec{Source: "main", Commit: commit, Subject: "change " + string(commit)}}
 	rev.Enter(schema.PhaseRollingOut, w.context().Stamp(), "applied")
 	w.put(src, rev)
 	if len(args) == 1 {
@@ -238,7 +238,7 @@ func (w *talk) tell() string {
 		}
 	}
 	applied := get[*schema.Source](w.world, "", "main").Status.Applied.Commit
-	phases := get[*schema.Revision](w.world, "", schema.RevisionName("main", applied)).Status.Phases
+	phases := get[*schema.Revision](w.world, "", string(schema.RevisionOf("main", applied))).Status.Phases
 	last := phases[len(phases)-1]
 	fmt.Fprintf(&b, "revision %s: %s (%s)\n", applied, last.Name, last.Reason)
 	for _, e := range events(w.world) {

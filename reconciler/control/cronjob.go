@@ -226,7 +226,7 @@ func (v *cronVisit) jobOf(name string, due time.Time) *batchv1.Job {
 	job.UID = schema.OwnedUID(schema.KeyOf(job), v.cj.UID, int(due.Unix()/60))
 	maps.DeleteFunc(job.Annotations, func(key, _ string) bool { return strings.HasPrefix(key, schema.Group+"/") })
 	setAnnotation(job, batchv1.CronJobScheduledTimestampAnnotation, due.Format(time.RFC3339))
-	schema.SetOrigin(job, schema.OriginOf(v.cj))
+	schema.InheritOrigin(job, v.cj)
 	schema.Default(job)
 	prepareJob(v.Context, job)
 	return job

@@ -297,7 +297,7 @@ func annotate(c *Context, d *appsv1.Deployment, rs *appsv1.ReplicaSet, olds []*a
 			setAnnotation(rs, k, d.Annotations[k])
 		}
 	}
-	schema.SetOrigin(rs, schema.OriginOf(d))
+	schema.InheritOrigin(rs, d)
 	want := 1
 	for _, old := range olds {
 		want = max(want, revisionNumber(old)+1)
@@ -336,7 +336,7 @@ func changeCause(c *Context, d *appsv1.Deployment) string {
 		return ""
 	}
 	short := origin.Commit.Short()
-	rev, ok := state.Get[*schema.Revision](c.Tx, "", schema.RevisionName(origin.Source, origin.Commit))
+	rev, ok := state.Revision(c.Tx, origin.Revision())
 	if !ok {
 		return short
 	}

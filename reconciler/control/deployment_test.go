@@ -47,7 +47,7 @@ func sets(w *world) []*appsv1.ReplicaSet {
 func TestDeploymentMakesAReplicaSet(t *testing.T) {
 	w := testWorld(t)
 	w.put(&schema.Revision{
-		ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", "c0ffee00c0ffee00")},
+		ObjectMeta: metav1.ObjectMeta{Name: string(schema.RevisionOf("main", "c0ffee00c0ffee00"))},
 		Spec:       schema.RevisionSpec{Source: "main", Commit: "c0ffee00c0ffee00", Subject: "api: first version"},
 	})
 	d := deployment(func(d *appsv1.Deployment) { d.Annotations = map[string]string{"owner": "team-a"} })

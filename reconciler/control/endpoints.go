@@ -241,7 +241,7 @@ func newSlice(svc *corev1.Service, n int, ports []discoveryv1.EndpointPort, pods
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		slice.Labels[corev1.IsHeadlessService] = ""
 	}
-	schema.SetOrigin(slice, schema.OriginOf(svc))
+	schema.InheritOrigin(slice, svc)
 	for _, pod := range pods {
 		slice.Endpoints = append(slice.Endpoints, endpointOf(svc, pod))
 	}

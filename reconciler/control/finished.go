@@ -11,7 +11,7 @@ import (
 // about to go, that it is not to be made again. It reports false where the source
 // remembers as many already as it can: the object then stays.
 func noteFinished(c *Context, obj schema.Object) bool {
-	src, ok := state.Source(c.Tx, schema.OriginOf(obj).Source)
+	src, ok := state.Source(c.Tx, schema.SourceOf(obj))
 	if !ok || metav1.GetControllerOfNoCopy(obj) != nil {
 		return true
 	}

@@ -305,7 +305,7 @@ func (v *jobVisit) podOf(index int) *corev1.Pod {
 	if isIndexed(v.job) {
 		v.giveIndex(pod, index)
 	}
-	schema.SetOrigin(pod, schema.OriginOf(v.job))
+	schema.InheritOrigin(pod, v.job)
 	return pod
 }
 

@@ -166,7 +166,7 @@ func podOf(c *Context, rs *appsv1.ReplicaSet, sequence *int) *corev1.Pod {
 		},
 		Spec: template.Spec,
 	}
-	schema.SetOrigin(pod, schema.OriginOf(rs))
+	schema.InheritOrigin(pod, rs)
 	return pod
 }
 

@@ -51,7 +51,7 @@ func revisionTriggers(r state.Reader, c state.Change) []schema.Key {
 	var source schema.SourceName
 	own := false
 	for _, side := range changedSides[schema.Object](c) {
-		source, own = cmp.Or(schema.OriginOf(side).Source, source), metav1.GetControllerOfNoCopy(side) == nil
+		source, own = cmp.Or(schema.SourceOf(side), source), metav1.GetControllerOfNoCopy(side) == nil
 	}
 	if c.New != nil && !health.Counts(c.Key.Kind) {
 		return nil
@@ -81,7 +81,7 @@ func revisionsMisjudged(r state.Reader, src *schema.Source) (keys []schema.Key) 
 func revisionsNamed(c state.Change) (keys []schema.Key) {
 	for _, src := range changedSides[*schema.Source](c) {
 		for _, commit := range []schema.Commit{src.Status.Applied.Commit, src.Status.Desired.Commit} {
-			if key := (schema.Key{Kind: schema.KindRevision, Name: schema.RevisionName(src.SourceName(), commit)}); commit != "" && !slices.Contains(keys, key) {
+			if key := (schema.Key{Kind: schema.KindRevision, Name: string(schema.RevisionOf(src.SourceName(), commit))}); commit != "" && !slices.Contains(keys, key) {
 				keys = append(keys, key)
 			}
 		}
@@ -114,7 +114,7 @@ func underWay(rev *schema.Revision) bool {
 // reconcileRevision judges the rollout of the applied revision, and says of any how it
 // stands.
 func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
-	rev, ok := state.Get[*schema.Revision](c.Tx, "", key.Name)
+	rev, ok := state.Revision(c.Tx, schema.RevisionName(key.Name))
 	if !ok {
 		return wake
 	}
@@ -128,7 +128,7 @@ func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 	case health.MayBeMisjudged(src, rev):
 		wake = judgeAgain(c, src, rev)
 	}
-	rev, _ = state.Get[*schema.Revision](c.Tx, "", key.Name)
+	rev, _ = state.Revision(c.Tx, schema.RevisionName(key.Name))
 	return earliest(wake, stand(c, src, rev))
 }
 
@@ -375,7 +375,7 @@ func isOwn(r state.Reader, rev *schema.Revision, obj schema.Object) bool {
 	if origin.Commit == rev.Spec.Commit {
 		return true
 	}
-	from, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(origin.Source, origin.Commit))
+	from, ok := state.Revision(r, origin.Revision())
 	return ok && !slices.ContainsFunc(from.Status.Phases, func(p schema.PhaseRecord) bool { return p.Name == schema.PhaseHealthy })
 }
 

@@ -21,7 +21,7 @@ type History interface {
 	CommitsBetween(old, new schema.Commit, max int) ([]schema.CommitObject, error)
 	// TreeHash names the tree at path of a commit; an error of type schema.Diagnostics
 	// says that the commit has no such directory.
-	TreeHash(commit schema.Commit, path string) (string, error)
+	TreeHash(commit schema.Commit, path string) (schema.TreeHash, error)
 }
 
 // Way is how a tip relates to an older commit.

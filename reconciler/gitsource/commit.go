@@ -117,7 +117,7 @@ func (r *Repo) commit(h plumbing.Hash) (rawCommit, error) {
 func toSchema(c rawCommit) schema.CommitObject {
 	out := schema.CommitObject{
 		Hash:    schema.Commit(c.hash.String()),
-		Tree:    c.tree.String(),
+		Tree:    schema.TreeHash(c.tree.String()),
 		Author:  c.authorLine(),
 		Subject: c.subject(),
 		Message: c.shortMessage(),

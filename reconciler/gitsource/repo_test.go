@@ -35,7 +35,7 @@ func TestBranchAndCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := schema.CommitObject{
-		Hash: second, Tree: w.git("rev-parse", "HEAD^{tree}"), Parents: []schema.Commit{first},
+		Hash: second, Tree: schema.TreeHash(w.git("rev-parse", "HEAD^{tree}")), Parents: []schema.Commit{first},
 		Author: "Ada <ada@example.org>", Subject: "a subject on two lines",
 		Message: "a subject\non two lines\n\nFairlead-Retry: again\n", Time: time.Unix(firstCommit+2, 0).UTC(),
 	}
@@ -109,7 +109,7 @@ func TestTree(t *testing.T) {
 		t.Error(diff)
 	}
 	hash, err := repo.TreeHash(commit, "a")
-	if want := w.git("rev-parse", "HEAD:a"); err != nil || hash != want || below.Hash != want {
+	if want := schema.TreeHash(w.git("rev-parse", "HEAD:a")); err != nil || hash != want || below.Hash != want {
 		t.Errorf("TreeHash = %s, %v, Tree.Hash = %s, want %s", hash, err, below.Hash, want)
 	}
 	for _, missing := range []string{"b", "a.yaml", "a/y", "../a/.."} {

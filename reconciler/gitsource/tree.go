@@ -33,7 +33,7 @@ func (r *Repo) Tree(commit schema.Commit, root string) (schema.Tree, error) {
 	if err != nil {
 		return schema.Tree{}, err
 	}
-	w := walk{repo: r, tree: schema.Tree{Commit: toSchema(c), Hash: top.String(), Faults: misdated(c)}}
+	w := walk{repo: r, tree: schema.Tree{Commit: toSchema(c), Hash: schema.TreeHash(top.String()), Faults: misdated(c)}}
 	// The last tree's size is a good guess at this one's.
 	w.tree.Files = make([]schema.File, 0, r.files.Load()+16)
 	if err := w.directory(root, top, 0); err != nil {
@@ -51,12 +51,12 @@ func (r *Repo) Tree(commit schema.Commit, root string) (schema.Tree, error) {
 
 // TreeHash is Tree's Hash without listing anything: equal hashes are equal
 // trees.
-func (r *Repo) TreeHash(commit schema.Commit, root string) (string, error) {
+func (r *Repo) TreeHash(commit schema.Commit, root string) (schema.TreeHash, error) {
 	_, top, _, err := r.find(commit, root)
 	if err != nil {
 		return "", err
 	}
-	return top.String(), nil
+	return schema.TreeHash(top.String()), nil
 }
 
 // find is the commit, the tree object at root, and root as a prefix of paths.

@@ -181,7 +181,7 @@ func hashes(t *testing.T, s Subject) {
 	one := s.Add(t, Commit{Message: "one", Time: at(1), Files: map[string]string{"a/x": "same\n", "a/y": "1\n", "b/x": "same\n"}})
 	two := s.Add(t, Commit{Message: "two", Time: at(2), Parents: []schema.Commit{one}, Files: map[string]string{"a/x": "same\n", "a/y": "2\n", "b/x": "same\n"}})
 	back := s.Add(t, Commit{Message: "back", Time: at(3), Parents: []schema.Commit{two}, Files: map[string]string{"a/x": "same\n", "a/y": "1\n", "b/x": "same\n"}})
-	hash := func(commit schema.Commit, root string) string { return list(t, s, commit, root).Hash }
+	hash := func(commit schema.Commit, root string) schema.TreeHash { return list(t, s, commit, root).Hash }
 	if hash(one, "b") != hash(two, "b") || hash(one, "a") == hash(two, "a") || hash(one, ".") == hash(two, ".") {
 		t.Error("a directory's hash does not follow its content")
 	}
@@ -219,10 +219,12 @@ func missing(t *testing.T, s Subject) {
 	model := New()
 	for what, lose := range map[string]func(n string, commit schema.Commit) string{
 		"the commit":     func(_ string, commit schema.Commit) string { return string(commit) },
-		"the whole tree": func(n string, _ schema.Commit) string { return model.tree(files(n)) },
-		"a directory":    func(n string, _ schema.Commit) string { return model.tree(map[string]string{"b-" + n: "b" + n + "\n"}) },
-		"a file":         func(n string, _ schema.Commit) string { return blob("b" + n + "\n") },
-		"a file on top":  func(n string, _ schema.Commit) string { return blob(n + "\n") },
+		"the whole tree": func(n string, _ schema.Commit) string { return string(model.tree(files(n))) },
+		"a directory": func(n string, _ schema.Commit) string {
+			return string(model.tree(map[string]string{"b-" + n: "b" + n + "\n"}))
+		},
+		"a file":        func(n string, _ schema.Commit) string { return blob("b" + n + "\n") },
+		"a file on top": func(n string, _ schema.Commit) string { return blob(n + "\n") },
 	} {
 		commit := s.Add(t, Commit{Message: what, Time: at(1), Files: files(what)})
 		s.SetBranch(t, "main", commit)

@@ -38,7 +38,7 @@ type Fake struct {
 	mu       sync.Mutex
 	branches map[string]schema.Commit
 	commits  map[schema.Commit]schema.CommitObject
-	trees    map[string][]entry
+	trees    map[schema.TreeHash][]entry
 	blobs    map[string]string
 	lost     map[string]bool
 	err      error
@@ -57,7 +57,7 @@ var _ reconciler.Git = (*Fake)(nil)
 func New() *Fake {
 	return &Fake{
 		branches: map[string]schema.Commit{}, commits: map[schema.Commit]schema.CommitObject{},
-		trees: map[string][]entry{}, blobs: map[string]string{}, lost: map[string]bool{},
+		trees: map[schema.TreeHash][]entry{}, blobs: map[string]string{}, lost: map[string]bool{},
 	}
 }
 
@@ -94,7 +94,7 @@ func (f *Fake) Add(c Commit) schema.Commit {
 
 // tree adds the tree object of files, with those below it. Git's order has a
 // directory stand where its name with a slash would.
-func (f *Fake) tree(files map[string]string) string {
+func (f *Fake) tree(files map[string]string) schema.TreeHash {
 	below := map[string]map[string]string{}
 	var entries []entry
 	for file, content := range files {
@@ -111,7 +111,7 @@ func (f *Fake) tree(files map[string]string) string {
 		entries = append(entries, entry{name: file, hash: hash})
 	}
 	for dir, files := range below {
-		entries = append(entries, entry{name: dir, hash: f.tree(files), dir: true})
+		entries = append(entries, entry{name: dir, hash: string(f.tree(files)), dir: true})
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.order(), b.order()) })
 	var text strings.Builder
@@ -126,7 +126,7 @@ func (f *Fake) tree(files map[string]string) string {
 		}
 		fmt.Fprintf(&text, "%s %s\x00%s", mode, e.name, raw)
 	}
-	hash := name("tree", text.String())
+	hash := schema.TreeHash(name("tree", text.String()))
 	f.trees[hash] = entries
 	return hash
 }
@@ -234,7 +234,7 @@ func (f *Fake) Tree(commit schema.Commit, root string) (schema.Tree, error) {
 }
 
 // TreeHash implements reconciler.Git.
-func (f *Fake) TreeHash(commit schema.Commit, root string) (string, error) {
+func (f *Fake) TreeHash(commit schema.Commit, root string) (schema.TreeHash, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, hash, _, err := f.find(commit, root)
@@ -242,7 +242,7 @@ func (f *Fake) TreeHash(commit schema.Commit, root string) (string, error) {
 }
 
 // find is the commit, the tree at root, and root as a prefix of paths.
-func (f *Fake) find(commit schema.Commit, root string) (c schema.CommitObject, hash, prefix string, err error) {
+func (f *Fake) find(commit schema.Commit, root string) (c schema.CommitObject, hash schema.TreeHash, prefix string, err error) {
 	if c, err = f.commit(commit); err != nil {
 		return c, "", "", err
 	}
@@ -257,7 +257,7 @@ func (f *Fake) find(commit schema.Commit, root string) (c schema.CommitObject, h
 		if i < 0 {
 			return c, "", "", refuse(prefix, "there is no such directory in commit "+string(commit))
 		}
-		hash = entries[i].hash
+		hash = schema.TreeHash(entries[i].hash)
 	}
 	return c, hash, prefix, nil
 }
@@ -266,15 +266,15 @@ func refuse(at, message string) schema.Diagnostics {
 	return schema.Diagnostics{{Position: schema.Position{Path: at}, Severity: schema.Error, Message: message}}
 }
 
-func (f *Fake) directory(hash string) ([]entry, error) {
+func (f *Fake) directory(hash schema.TreeHash) ([]entry, error) {
 	entries, ok := f.trees[hash]
-	if !ok || f.lost[hash] {
+	if !ok || f.lost[string(hash)] {
 		return nil, fmt.Errorf("tree %s: %w", hash, ErrNotFound)
 	}
 	return entries, nil
 }
 
-func (f *Fake) list(out *schema.Tree, prefix, hash string) error {
+func (f *Fake) list(out *schema.Tree, prefix string, hash schema.TreeHash) error {
 	entries, err := f.directory(hash)
 	if err != nil {
 		return err
@@ -282,7 +282,7 @@ func (f *Fake) list(out *schema.Tree, prefix, hash string) error {
 	for _, e := range entries {
 		at := path.Join(prefix, e.name)
 		if e.dir {
-			if err := f.list(out, at, e.hash); err != nil {
+			if err := f.list(out, at, schema.TreeHash(e.hash)); err != nil {
 				return err
 			}
 			continue

@@ -207,7 +207,7 @@ func quote(r state.Reader, pod *corev1.Pod, t Trouble) Trouble {
 
 // shownBy is the piece of evidence for a trouble of a pod.
 func shownBy(r state.Reader, pod *corev1.Pod, t Trouble) (found schema.Evidence, ok bool) {
-	src, ok := state.Source(r, schema.OriginOf(pod).Source)
+	src, ok := state.Source(r, schema.SourceOf(pod))
 	if !ok {
 		return found, false
 	}

@@ -203,7 +203,7 @@ func bySource(kind schema.Kind) workloads {
 func barePods(r state.Reader, source schema.SourceName) iter.Seq[schema.Object] {
 	return func(yield func(schema.Object) bool) {
 		for obj := range r.By(state.PodsByOwner, "") {
-			if schema.OriginOf(obj).Source == source && metav1.GetControllerOfNoCopy(obj) == nil && !yield(obj) {
+			if schema.SourceOf(obj) == source && metav1.GetControllerOfNoCopy(obj) == nil && !yield(obj) {
 				return
 			}
 		}

@@ -29,7 +29,7 @@ func revisionOf(r state.Reader, source schema.SourceName, commit schema.Commit) 
 	if commit == "" {
 		return nil, false
 	}
-	return state.Get[*schema.Revision](r, "", schema.RevisionName(source, commit))
+	return state.Revision(r, schema.RevisionOf(source, commit))
 }
 
 // Means reports whether a user who says want may mean the revision: by its name, or
@@ -45,9 +45,9 @@ const commitDigits, shortDigits = 40, 12
 // MayMean reports whether a revision that is yet to come could be what a user means:
 // want is the name of one of the source's, or how a commit begins.
 func MayMean(source schema.SourceName, want string) bool {
-	commit, named := strings.CutPrefix(want, string(source)+"-")
+	commit, named := source.CommitIn(want)
 	of := len(commit)
-	return 0 < of && of <= commitDigits && (!named || of == shortDigits) && strings.Trim(commit, "0123456789abcdef") == ""
+	return 0 < of && of <= commitDigits && (!named || of == shortDigits) && strings.Trim(string(commit), "0123456789abcdef") == ""
 }
 
 // FindRevisions are those of the revisions that a user may mean, by name.

@@ -165,7 +165,7 @@ func (c *cluster) tree(dir string, n int) reconciler.Candidate {
 
 func (c *cluster) sealed(n int, objects []*schema.Desired, diags schema.Diagnostics) reconciler.Candidate {
 	objects, _ = reconciler.NewVault([]byte("k")).Seal(objects)
-	return reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: commit(n)}, Tree: "tree-" + string(commit(n)), Objects: objects, Diagnostics: diags}
+	return reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: commit(n)}, Tree: schema.TreeHash("tree-" + string(commit(n))), Objects: objects, Diagnostics: diags}
 }
 
 func (c *cluster) plan(cand plan.Candidate) *plan.Plan {

@@ -28,7 +28,7 @@ func objectsIn(r state.Reader, namespace string) (n int) {
 			continue
 		}
 		for obj := range r.List(info.Kind, namespace) {
-			if metav1.GetControllerOfNoCopy(obj) == nil && schema.OriginOf(obj).Source != "" && obj.GetDeletionTimestamp() == nil {
+			if metav1.GetControllerOfNoCopy(obj) == nil && schema.SourceOf(obj) != "" && obj.GetDeletionTimestamp() == nil {
 				n++
 			}
 		}

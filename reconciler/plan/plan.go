@@ -109,7 +109,7 @@ type PruneCount struct {
 type Candidate struct {
 	Source      schema.SourceName // "" for no tree: the cluster goes on as it is
 	Commit      schema.Commit
-	Tree        string            // hash of the tree, "" where it has none
+	Tree        schema.TreeHash   // hash of the tree, "" where it has none
 	Objects     []*schema.Desired // Secrets sealed
 	Overrides   schema.Overrides
 	Back        bool // it is gone back to from one that failed
@@ -123,7 +123,7 @@ type Candidate struct {
 // the cluster would stand had it settled on that one.
 type Against struct {
 	Commit      schema.Commit
-	Tree        string
+	Tree        schema.TreeHash
 	Objects     []*schema.Desired // Secrets sealed
 	Diagnostics schema.Diagnostics
 }

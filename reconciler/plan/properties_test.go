@@ -131,7 +131,7 @@ func TestWhatIsPlannedHappens(t *testing.T) {
 			if len(p.Unplaced) > 0 {
 				return // which of them gets what room there is, is not promised
 			}
-			rev, _ := state.Get[*schema.Revision](c.machine.Snapshot(), "", schema.RevisionName("main", cand.Commit.Hash))
+			rev, _ := state.Revision(c.machine.Snapshot(), schema.RevisionOf("main", cand.Commit.Hash))
 			if !tight && len(rev.Status.Differs) > 0 {
 				t.Fatalf("revision %d: %v", n+1, rev.Status.Differs)
 			}

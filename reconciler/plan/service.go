@@ -54,7 +54,7 @@ func (p *Plan) shaken(f *fork) (out []*corev1.Service) {
 	}
 	for svc := range state.All[*corev1.Service](f.tx, "") {
 		was, ok := state.Get[*corev1.Service](f.base, svc.Namespace, svc.Name)
-		if !ok || schema.OriginOf(svc).Source != p.Source || len(was.Spec.Selector) == 0 || len(svc.Spec.Selector) == 0 {
+		if !ok || schema.SourceOf(svc) != p.Source || len(was.Spec.Selector) == 0 || len(svc.Spec.Selector) == 0 {
 			continue
 		}
 		if pruned[svc.Namespace] || changed[schema.KeyOf(svc)] {

@@ -80,7 +80,7 @@ func (p *Plan) tellPods(f *fork) (lost int) {
 // tellsOf reports whether a pod is the plan's: its own source's, or one that what
 // befalls the nodes moves. Others have rollouts of their own under way.
 func (p *Plan) tellsOf(f *fork, pod *corev1.Pod) bool {
-	return p.Source == "" || f.causes[pod.UID] != "" || schema.OriginOf(pod).Source == p.Source
+	return p.Source == "" || f.causes[pod.UID] != "" || schema.SourceOf(pod) == p.Source
 }
 
 // lostForGood reports whether a pod goes with its node and nothing makes it again.

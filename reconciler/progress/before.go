@@ -19,7 +19,7 @@ const lookMargin = 10 * time.Second
 // not fetched, and may never come.
 func (s *Story) Before(src *schema.Source, named string, now time.Time) (lines []string) {
 	s.begin(now)
-	commit := commitIn(src, named)
+	commit, _ := src.SourceName().CommitIn(named)
 	waits := awaitedCommit(src, commit)
 	lines = s.once(lines, line("waiting for %s: %s", waits, lookedAt(src)), waits)
 	if cond := meta.FindStatusCondition(src.Status.Conditions, schema.ConditionFetched); cond != nil && cond.Status != metav1.ConditionTrue {
@@ -49,11 +49,6 @@ func NotThere(src *schema.Source, named string) string {
 		return line("source %s has no commit yet: push one to its branch %s", src.Name, src.Spec.Branch)
 	}
 	return line("source %s has no revision %q: %s is at %s; see `fairlead history`", src.Name, named, branch(src), orNone(src.Status.Observed.Commit))
-}
-
-// commitIn is the beginning of a commit's hash in how a person names a revision.
-func commitIn(src *schema.Source, named string) schema.Commit {
-	return schema.Commit(strings.TrimPrefix(named, src.Name+"-"))
 }
 
 func awaitedCommit(src *schema.Source, commit schema.Commit) string {

@@ -87,7 +87,7 @@ func difference(r state.Reader, source schema.SourceName, desired []*schema.Desi
 			diags = append(diags, diag)
 			continue
 		}
-		ours := schema.OriginOf(live).Source == source
+		ours := schema.SourceOf(live) == source
 		if ours {
 			stays++
 		}
@@ -280,7 +280,7 @@ func Apply(c *control.Context, changes []ObjectChange) {
 			c.Tx.Put(state.Edit(ch.next))
 		case Prune:
 			if row := control.Of(ch.Key.Kind); row != nil && row.Remove.Do != nil {
-				row.Remove.Do(c, ch.live, "no longer in source "+string(schema.OriginOf(ch.live).Source))
+				row.Remove.Do(c, ch.live, "no longer in source "+string(schema.SourceOf(ch.live)))
 				continue
 			}
 			c.Tx.Delete(ch.Key)

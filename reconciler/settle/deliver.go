@@ -81,7 +81,7 @@ func growth(changes []ObjectChange) (grows int64, at schema.Position) {
 		if c.next != nil {
 			adds += wire.Delivered(c.next)
 		}
-		if c.live != nil && schema.OriginOf(c.live).Source != "" {
+		if c.live != nil && schema.SourceOf(c.live) != "" {
 			adds -= wire.Delivered(c.live)
 		}
 		if grows += adds; adds > most {
@@ -95,7 +95,7 @@ func growth(changes []ObjectChange) (grows int64, at schema.Position) {
 // left of one that is gone counts as declared.
 func isDeclared(r state.Reader, source schema.SourceName) bool {
 	src, ok := state.Source(r, source)
-	return !ok || schema.OriginOf(src).Source != ""
+	return !ok || schema.SourceOf(src) != ""
 }
 
 // toldSources are named with their sizes where they take too much together.

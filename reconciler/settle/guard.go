@@ -33,7 +33,7 @@ type Hold struct{ Reason, Message string }
 // Guard returns why to hold a tree rather than apply it, nothing if it may go
 // ahead: it would take away more than the source allows at once, or everything,
 // or it is a tree that failed before.
-func Guard(r state.Reader, src *schema.Source, tree string, desired int, changes []ObjectChange, o schema.Overrides) []Hold {
+func Guard(r state.Reader, src *schema.Source, tree schema.TreeHash, desired int, changes []ObjectChange, o schema.Overrides) []Hold {
 	var holds []Hold
 	if hold, ok := guardPrune(r, src, desired, changes, o); ok {
 		holds = append(holds, hold)
@@ -78,7 +78,7 @@ func pruneLimit(src *schema.Source) int {
 }
 
 // quarantined is the revision that failed with this very tree, nil if none did.
-func quarantined(r state.Reader, source schema.SourceName, tree string) *schema.Revision {
+func quarantined(r state.Reader, source schema.SourceName, tree schema.TreeHash) *schema.Revision {
 	for rev := range state.Revisions(r, source) {
 		if rev.Status.Quarantined && tree != "" && rev.Spec.Tree == tree {
 			return rev

@@ -76,7 +76,7 @@ func (h *homes) kept(pruned []ObjectChange) []ObjectChange {
 		next := state.Edit(ch.live)
 		schema.ClearOrigin(next)
 		ch.Action, ch.next = Update, next
-		ch.Fields = []schema.FieldChange{{Path: "metadata.annotations[" + schema.AnnotationSource + "]", From: string(schema.OriginOf(ch.live).Source)}}
+		ch.Fields = []schema.FieldChange{{Path: "metadata.annotations[" + schema.AnnotationSource + "]", From: string(schema.SourceOf(ch.live))}}
 	}
 	return pruned
 }

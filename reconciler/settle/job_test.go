@@ -150,7 +150,7 @@ func (w *jobWorld) revision(commit schema.Commit, phase schema.Phase) {
 		next := state.Edit(src)
 		next.Status.Applied.Commit = commit
 		tx.Put(next)
-		rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}}
+		rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: string(schema.RevisionOf("main", commit))}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}}
 		rev.Status.Phase = phase
 		if phase == schema.PhaseHealthy {
 			at := metav1.NewTime(w.now)

@@ -167,7 +167,7 @@ func setPodCondition(pod *corev1.Pod, want corev1.PodCondition) bool {
 
 // plannedNode is where the source's applied revision planned the pod to run.
 func plannedNode(r state.Reader, pod *corev1.Pod) (*schema.Revision, schema.NodeName) {
-	src, ok := state.Source(r, schema.SourceName(pod.Annotations[schema.AnnotationSource]))
+	src, ok := state.Source(r, schema.SourceOf(pod))
 	if !ok || src.Status.Applied.Commit == "" {
 		return nil, ""
 	}

@@ -382,7 +382,7 @@ func TestAPodWaitsForRoomWhereItWasPlanned(t *testing.T) {
 			old, src := pod("old"), &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
 			old.Spec.NodeName = "n1"
 			src.Status.Applied.Commit = "c1"
-			rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", "c1")}}
+			rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: string(schema.RevisionOf("main", "c1"))}}
 			rev.Status.Placements = map[string]schema.NodeName{"default/new": "n1"}
 			for _, obj := range []schema.Object{node("n1", "1"), node("n2", "1"), old, src, rev, pod("new")} {
 				tx.Put(obj)
@@ -414,7 +414,7 @@ func TestAPodWaitsForRoomWhereItWasPlanned(t *testing.T) {
 				}
 				settle(test.at)
 			}
-			after, _ := state.Get[*schema.Revision](tx, "", rev.Name)
+			after, _ := state.Revision(tx, schema.RevisionName(rev.Name))
 			if got := strings.Join(after.Status.Differs, "; "); bound() != test.node || got != test.note {
 				t.Errorf("on %q, want %q; differs %q, want %q", bound(), test.node, got, test.note)
 			}

@@ -149,7 +149,7 @@ func TestAPlanGivesWayToANodeThatCannotStart(t *testing.T) {
 	f.report()
 	src := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
 	src.Status.Applied.Commit = "c1"
-	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", "c1")}}
+	rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: string(schema.RevisionOf("main", "c1"))}}
 	rev.Status.Placements = map[string]schema.NodeName{"default/x": "n1"}
 	x := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "x"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}}}}
 	schema.SetOrigin(x, schema.Origin{Source: "main", Path: "x.yaml", Line: 1, Commit: "c1"})
@@ -158,7 +158,7 @@ func TestAPlanGivesWayToANodeThatCannotStart(t *testing.T) {
 	}
 	f.settle()
 	placed, _ := state.Get[*corev1.Pod](f.tx, "default", "x")
-	told, _ := state.Get[*schema.Revision](f.tx, "", rev.Name)
+	told, _ := state.Revision(f.tx, schema.RevisionName(rev.Name))
 	want := []string{"differs from plan: pod default/x runs on n2, planned n1: pods cannot be started there at present"}
 	if placed.Spec.NodeName != "n2" || !slices.Equal(told.Status.Differs, want) {
 		t.Errorf("on %s: %q", placed.Spec.NodeName, told.Status.Differs)

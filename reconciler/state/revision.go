@@ -20,3 +20,8 @@ func Source(r Reader, name schema.SourceName) (*schema.Source, bool) {
 func Revisions(r Reader, source schema.SourceName) iter.Seq[*schema.Revision] {
 	return By[*schema.Revision](r, RevisionsBySource, string(source))
 }
+
+// Revision is the revision of a name, if there is one.
+func Revision(r Reader, name schema.RevisionName) (*schema.Revision, bool) {
+	return Get[*schema.Revision](r, "", string(name))
+}

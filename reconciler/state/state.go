@@ -373,7 +373,7 @@ func sourceOf(obj schema.Object) schema.SourceName {
 	if obj == nil {
 		return ""
 	}
-	return schema.SourceName(obj.GetAnnotations()[schema.AnnotationSource])
+	return schema.SourceOf(obj)
 }
 
 func (t *Txn) record(key schema.Key, old, obj schema.Object) {

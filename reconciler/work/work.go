@@ -96,7 +96,7 @@ func podWork(pod *corev1.Pod) wire.PodWork {
 	p.Status = corev1.PodStatus{}
 	w := wire.PodWork{Pod: &p, Epoch: Epoch(pod)}
 	if o := schema.OriginOf(pod); o.Source != "" {
-		w.Revision = schema.RevisionName(o.Source, o.Commit)
+		w.Revision = o.Revision()
 	}
 	w.Drained = pod.DeletionTimestamp != nil && pod.Annotations[schema.AnnotationDrained] == "true"
 	return w

@@ -50,9 +50,9 @@ type Peer struct {
 // PodWork is one pod bound to the node. Pod.DeletionTimestamp set means
 // "terminate within Pod.DeletionGracePeriodSeconds, then report it gone".
 type PodWork struct {
-	Pod      *corev1.Pod `json:"pod"`
-	Epoch    int64       `json:"epoch"`    // of the committed binding
-	Revision string      `json:"revision"` // Revision name, for labels
+	Pod      *corev1.Pod         `json:"pod"`
+	Epoch    int64               `json:"epoch"`    // of the committed binding
+	Revision schema.RevisionName `json:"revision"` // Revision name, for labels
 	// Drained is set on a terminating pod once its endpoints are out of every
 	// table that must be waited for: SIGTERM may go out.
 	Drained bool `json:"drained,omitempty"`

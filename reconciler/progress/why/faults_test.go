@@ -233,7 +233,7 @@ func (s *stage) push(tree string) (commit schema.Commit) {
 	}
 	r := load.Load(context.Background(), files, schema.DefaultSourceSpec(schema.SourceSpec{}), load.Options{Source: "main"})
 	s.told[commit] = r.Objects
-	s.pass(8*time.Second, reconciler.Candidate{Source: "main", Commit: files.Commit, Tree: schema.Hash(tree), Objects: r.Objects, Diagnostics: r.Diagnostics})
+	s.pass(8*time.Second, reconciler.Candidate{Source: "main", Commit: files.Commit, Tree: schema.TreeHash(schema.Hash(tree)), Objects: r.Objects, Diagnostics: r.Diagnostics})
 	return commit
 }
 
@@ -255,7 +255,7 @@ func (s *stage) goBack(change func(schema.Object)) {
 			objects[i] = &changed
 		}
 	}
-	s.pass(5*time.Second, reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: to.Spec.Commit}, Tree: to.Spec.Tree, Objects: objects, RollbackOf: failed.Name})
+	s.pass(5*time.Second, reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: to.Spec.Commit}, Tree: to.Spec.Tree, Objects: objects, RollbackOf: schema.RevisionName(failed.Name)})
 }
 
 // cluster is the cluster as the API shows it.
@@ -291,7 +291,7 @@ func (s *stage) key(r state.Reader, who string) schema.Key {
 		}
 		s.t.Fatal("no pod")
 	case asRevision:
-		return schema.Key{Kind: schema.KindRevision, Name: schema.RevisionName("main", schema.Commit(fmt.Sprintf("%d%039d", s.commits, 0)))}
+		return schema.Key{Kind: schema.KindRevision, Name: string(schema.RevisionOf("main", schema.Commit(fmt.Sprintf("%d%039d", s.commits, 0))))}
 	}
 	kind, name, _ := strings.Cut(who, " ")
 	key := schema.Key{Kind: schema.Kind(kind), Name: name}
@@ -481,7 +481,7 @@ var faults = []fault{
 		s.push(base)
 		s.push("")
 		s.edits = append(s.edits, func(tx *state.Txn) {
-			rev, _ := state.Get[*schema.Revision](tx, "", schema.RevisionName("main", schema.Commit(fmt.Sprintf("%d%039d", 2, 0))))
+			rev, _ := state.Revision(tx, schema.RevisionOf("main", schema.Commit(fmt.Sprintf("%d%039d", 2, 0))))
 			next := state.Edit(rev)
 			next.Status.Conditions[0].Reason = "Moonstruck"
 			tx.Put(next)

@@ -16,7 +16,7 @@ func TestFindTakesWhatIsMeant(t *testing.T) {
 		tx.Put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: key[0], Name: key[1]}})
 	}
 	commit := schema.Commit("4f2a1c0d9b3e4f2a1c0d9b3e4f2a1c0d9b3e4f2a")
-	tx.Put(&schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: schema.RevisionName("main", commit)}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}})
+	tx.Put(&schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: string(schema.RevisionOf("main", commit))}, Spec: schema.RevisionSpec{Source: "main", Commit: commit}})
 	cluster := tx.Commit()
 	tests := []struct {
 		kind            schema.Kind
@@ -28,8 +28,8 @@ func TestFindTakesWhatIsMeant(t *testing.T) {
 		{schema.KindPod, "", "web", "Pod shop/web", ""},
 		{schema.KindPod, "default", "web", "", "there is no Pod default/web"},
 		{schema.KindPod, "", "twice", "", `"twice" is more than one object: Pod a/twice, Pod b/twice`},
-		{schema.KindRevision, "", string(commit), "Revision " + schema.RevisionName("main", commit), ""},
-		{schema.KindRevision, "shop", commit.Short(), "Revision " + schema.RevisionName("main", commit), ""},
+		{schema.KindRevision, "", string(commit), "Revision " + string(schema.RevisionOf("main", commit)), ""},
+		{schema.KindRevision, "shop", commit.Short(), "Revision " + string(schema.RevisionOf("main", commit)), ""},
 	}
 	for _, test := range tests {
 		key, err := Find(cluster, schema.Info(test.kind), test.namespace, test.name)

@@ -149,7 +149,7 @@ func fetchTrouble(src *schema.Source) (cause, bool) {
 // unlessGitWantsOther keeps what was found unless the object is well and Git asks
 // for a commit that did not come through: then that is why the object is as it is.
 func (c *chain) unlessGitWantsOther(obj schema.Object, found cause) cause {
-	src, ok := state.Source(c.r, schema.OriginOf(obj).Source)
+	src, ok := state.Source(c.r, schema.SourceOf(obj))
 	if !ok || found.code != health.Healthy || src.Status.Desired.Commit == src.Status.Applied.Commit {
 		return found
 	}

@@ -184,7 +184,7 @@ func (c *chain) origin(obj schema.Object) {
 		return
 	}
 	commit := Link{Step: "commit", Name: o.Commit.Short(), OK: true}
-	if rev, ok := state.Get[*schema.Revision](c.r, "", schema.RevisionName(o.Source, o.Commit)); ok {
+	if rev, ok := state.Revision(c.r, o.Revision()); ok {
 		commit.State = fmt.Sprintf("%q by %s, revision %s is %s", rev.Spec.Subject, rev.Spec.Author, rev.Name, rev.Status.Phase)
 		commit.OK = !slices.Contains([]schema.Phase{schema.PhaseFailed, schema.PhaseRolledBack, schema.PhaseHeld, schema.PhaseStalled, schema.PhaseInvalid}, rev.Status.Phase)
 		if !rev.Spec.Time.IsZero() {

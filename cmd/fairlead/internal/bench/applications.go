@@ -238,7 +238,7 @@ func (c *controlPlane) roll(ctx context.Context) (p passed, err error) {
 		return p, err
 	}
 	p.applied = time.Since(start)
-	name := schema.RevisionName(sourceName, tip)
+	name := schema.RevisionOf(sourceName, tip)
 	bound := map[string]bool{}
 	var ended *schema.Revision
 	err = c.follow(ctx, version, func(ch state.Change) bool {
@@ -246,7 +246,7 @@ func (c *controlPlane) roll(ctx context.Context) (p passed, err error) {
 			bound[pod.Name] = true
 			p.bound = time.Since(start)
 		}
-		if rev, ok := ch.New.(*schema.Revision); ok && rev.Name == name && rev.Status.Phase != schema.PhaseRollingOut && rev.Status.Phase != schema.PhasePlanned {
+		if rev, ok := ch.New.(*schema.Revision); ok && schema.RevisionName(rev.Name) == name && rev.Status.Phase != schema.PhaseRollingOut && rev.Status.Phase != schema.PhasePlanned {
 			ended = rev
 		}
 		return ended != nil

@@ -163,7 +163,7 @@ func (p *plane) candidate(ctx context.Context, planned bool) (reconciler.Candida
 	if len(r.Diagnostics) > 0 {
 		return reconciler.Candidate{}, fmt.Errorf("%v", r.Diagnostics)
 	}
-	cand := reconciler.Candidate{Source: sourceName, Commit: tree.Commit, Tree: strings.Repeat("7", 40), Objects: r.Objects}
+	cand := reconciler.Candidate{Source: sourceName, Commit: tree.Commit, Tree: schema.TreeHash(strings.Repeat("7", 40)), Objects: r.Objects}
 	if !planned {
 		return cand, nil
 	}

@@ -129,7 +129,7 @@ func (c *cluster) revision(t *testing.T, commit schema.Commit) *schema.Revision 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
 	defer cancel()
-	rev, err := client.Get[*schema.Revision](ctx, c.api, schema.KindRevision, "", schema.RevisionName("main", commit))
+	rev, err := client.Get[*schema.Revision](ctx, c.api, schema.KindRevision, "", string(schema.RevisionOf("main", commit)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func (c *cluster) awaitOutside(t *testing.T, commit schema.Commit, phase schema.
 	eventually(t, time.Minute, "the source outside is judged at "+string(commit), func() (bool, string) {
 		ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
 		defer cancel()
-		rev, err := client.Get[*schema.Revision](ctx, c.api, schema.KindRevision, "", schema.RevisionName("outside", commit))
+		rev, err := client.Get[*schema.Revision](ctx, c.api, schema.KindRevision, "", string(schema.RevisionOf("outside", commit)))
 		if err == nil {
 			return phase == "" || rev.Status.Phase == phase, string(rev.Status.Phase)
 		}

@@ -172,7 +172,7 @@ var claims = slices.Concat(deploymentClaims, podClaims, []claim{
 		if !ok {
 			return "there is no source"
 		}
-		rev, ok := state.Get[*schema.Revision](w.truth.latest, "", schema.RevisionName(sourceName, src.Status.Desired.Commit))
+		rev, ok := state.Revision(w.truth.latest, schema.RevisionOf(sourceName, src.Status.Desired.Commit))
 		if !ok {
 			return "there is none"
 		}

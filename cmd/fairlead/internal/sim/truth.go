@@ -272,7 +272,7 @@ func (t *truth) moves(s *state.Snapshot, commit schema.Commit) {
 }
 
 func (t *truth) healthy(r state.Reader, commit schema.Commit) bool {
-	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(sourceName, commit))
+	rev, ok := state.Revision(r, schema.RevisionOf(sourceName, commit))
 	return ok && rev.Status.Phase == schema.PhaseHealthy
 }
 
@@ -322,7 +322,7 @@ func (t *truth) deleted(was, s *state.Snapshot, p *corev1.Pod) {
 }
 
 func (t *truth) failed(r state.Reader, commit schema.Commit) bool {
-	rev, ok := state.Get[*schema.Revision](r, "", schema.RevisionName(sourceName, commit))
+	rev, ok := state.Revision(r, schema.RevisionOf(sourceName, commit))
 	return ok && (rev.Status.Phase == schema.PhaseFailed || rev.Status.Phase == schema.PhaseRolledBack)
 }
 
@@ -631,7 +631,7 @@ func (t *truth) rest(commit schema.Commit) string {
 	if !ok || src.Status.Applied.Commit != commit {
 		return fmt.Sprintf("applied is %.12s, not %.12s", src.Status.Applied.Commit, commit)
 	}
-	rev, ok := state.Get[*schema.Revision](t.latest, "", schema.RevisionName(sourceName, commit))
+	rev, ok := state.Revision(t.latest, schema.RevisionOf(sourceName, commit))
 	if !ok {
 		return "there is no revision"
 	}
