@@ -45,6 +45,7 @@ type cluster struct {
 	tried   func(*corev1.Pod) bool                             // pods whose container was restarted
 	output  func(*corev1.Pod) []string                         // last lines that a pod's node tells with its status, nil for none
 	ended   func(*corev1.Pod) *corev1.ContainerStateTerminated // how a broken pod's container ended last
+	works   func(*corev1.Pod) *corev1.ContainerStateTerminated // how the work of a pod ended, nil for one that runs on
 	started map[types.UID]bool
 	given   int // addresses
 	writes  int
@@ -137,6 +138,11 @@ func (c *cluster) podStatus(pod *corev1.Pod, node int) corev1.PodStatus {
 		ready = corev1.ConditionFalse
 		state = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "exit code 1"}}
 	}
+	if c.works != nil {
+		if end := c.works(pod); end != nil {
+			return endedStatus(pod, end, ip)
+		}
+	}
 	var last *corev1.ContainerStateTerminated
 	if c.broken(pod) && c.ended != nil {
 		last = c.ended(pod)
@@ -152,6 +158,19 @@ func (c *cluster) podStatus(pod *corev1.Pod, node int) corev1.PodStatus {
 			{Type: corev1.ContainersReady, Status: ready}, {Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.NewTime(c.now.Truncate(time.Hour))},
 		},
 		ContainerStatuses: []corev1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, Ready: ready == corev1.ConditionTrue, Started: &started, State: state, RestartCount: restarts, LastTerminationState: corev1.ContainerState{Terminated: last}}},
+	}
+}
+
+// endedStatus is that of a pod that is not started again.
+func endedStatus(pod *corev1.Pod, end *corev1.ContainerStateTerminated, ip string) corev1.PodStatus {
+	phase := corev1.PodSucceeded
+	if end.ExitCode != 0 {
+		phase = corev1.PodFailed
+	}
+	return corev1.PodStatus{
+		Phase: phase, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}},
+		Conditions:        []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: "PodCompleted", LastTransitionTime: end.FinishedAt}},
+		ContainerStatuses: []corev1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, State: corev1.ContainerState{Terminated: end}}},
 	}
 }
 

@@ -35,7 +35,8 @@ const modelTick = 20 * time.Millisecond
 
 // startCluster is the script command "cluster N": a real master in this process
 // with N model agents, n1 and on, of one CPU and 1Gi each. A model agent runs what
-// it is told at once; a container whose image has the tag "missing" waits for it.
+// it is told at once; a container whose image has the tag "missing" waits for it, one
+// with "ends" has done its work at once and one with "fails" has failed.
 // The script's $KUBECONFIG then names the cluster and $REMOTE its repository.
 func startCluster(ts *testscript.TestScript, negated bool, args []string) {
 	var n int
@@ -198,6 +199,9 @@ func modelStatus(pod, live *corev1.Pod, ip string) corev1.PodStatus {
 	if len(live.Status.ContainerStatuses) > 0 {
 		return live.Status
 	}
+	if end := modelEnd(pod); end != nil {
+		return *end
+	}
 	now, started := metav1.Now().Rfc3339Copy(), true
 	status := corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}}
 	ready := corev1.ConditionTrue
@@ -214,4 +218,23 @@ func modelStatus(pod, live *corev1.Pod, ip string) corev1.PodStatus {
 		status.Conditions = append(status.Conditions, corev1.PodCondition{Type: t, Status: ready, LastTransitionTime: now})
 	}
 	return status
+}
+
+// modelEnd is the status of a pod whose containers end at once and are not started
+// again, nil for any other.
+func modelEnd(pod *corev1.Pod) *corev1.PodStatus {
+	now, image := metav1.Now().Rfc3339Copy(), pod.Spec.Containers[0].Image
+	status := corev1.PodStatus{Phase: corev1.PodSucceeded}
+	end := corev1.ContainerStateTerminated{Reason: "Completed", StartedAt: now, FinishedAt: now}
+	switch {
+	case strings.HasSuffix(image, ":ends"):
+	case strings.HasSuffix(image, ":fails"):
+		status.Phase, end.Reason, end.ExitCode = corev1.PodFailed, "Error", 3
+	default:
+		return nil
+	}
+	for _, ctr := range pod.Spec.Containers {
+		status.ContainerStatuses = append(status.ContainerStatuses, corev1.ContainerStatus{Name: ctr.Name, Image: ctr.Image, State: corev1.ContainerState{Terminated: &end}})
+	}
+	return &status
 }
