@@ -22,11 +22,8 @@ func testJobs(t *testing.T) {
 		"jobs/namespace.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: jobs}\n",
 		"jobs/parts.yaml":     jobYAML("parts", "completions: 3, parallelism: 3, completionMode: Indexed", "finish, '0'"),
 		"jobs/later.yaml":     jobYAML("later", "suspend: true", "finish, '0'"),
-		"jobs/cron.yaml": fmt.Sprintf(`apiVersion: batch/v1
-kind: CronJob
-metadata: {name: tick, namespace: jobs}
-spec: {schedule: "@every 5s", concurrencyPolicy: Forbid, jobTemplate: {spec: {template: {spec: %s}}}}
-`, jobPod("finish, '0'")),
+		"jobs/cron.yaml":      cronYAML("tick", "", "finish, '0'"),
+		"jobs/late.yaml":      cronYAML("late", "activeDeadlineSeconds: 2, ", ""), // its pods run on
 	})
 	w.pushHealthy(t, "jobs that succeed")
 	parts := c.job(t, "parts")
@@ -38,8 +35,7 @@ spec: {schedule: "@every 5s", concurrencyPolicy: Forbid, jobTemplate: {spec: {te
 	}
 
 	c.awaitDaemon(t, "master", c.killDaemon(t, "master"))
-	w.write(t, map[string]string{"jobs/bad.yaml": jobYAML("bad", "backoffLimit: 3, podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, values: [42]}}]}", "finish, '42'") +
-		"---\n" + jobYAML("slow", "activeDeadlineSeconds: 2", "")})
+	w.write(t, map[string]string{"jobs/bad.yaml": jobYAML("bad", "backoffLimit: 3, podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, values: [42]}}]}", "finish, '42'")})
 	eventually(t, jobTimeout, "the master takes the failing Jobs", func() (bool, string) {
 		out, err := w.push(t, "jobs that fail", "-o", "nowait")
 		return err == nil, out
@@ -55,7 +51,12 @@ spec: {schedule: "@every 5s", concurrencyPolicy: Forbid, jobTemplate: {spec: {te
 		text, _ := c.fairlead(t, "kubectl", "--kubeconfig", c.Kubeconfig, "-n", "jobs", "get", "cronjob", "tick", "-o", "jsonpath={.status.lastSuccessfulTime}")
 		return text != "", text
 	})
-	w.write(t, map[string]string{"jobs/parts.yaml": "", "jobs/cron.yaml": "", "jobs/bad.yaml": "", "jobs/later.yaml": jobYAML("later", "suspend: false", "finish, '0'")})
+	eventually(t, jobTimeout, "a run is ended at its deadline", func() (bool, string) {
+		text, _ := c.fairlead(t, "kubectl", "--kubeconfig", c.Kubeconfig, "-n", "jobs", "get", "jobs", "-l", "run=late", "-o",
+			`jsonpath={range .items[*]}{.status.active}{.status.failed} {.status.conditions[?(@.type=="Failed")].reason}{"\n"}{end}`)
+		return strings.Contains(text, "1 DeadlineExceeded\n"), text
+	})
+	w.write(t, map[string]string{"jobs/parts.yaml": "", "jobs/cron.yaml": "", "jobs/late.yaml": "", "jobs/bad.yaml": "", "jobs/later.yaml": jobYAML("later", "suspend: false", "finish, '0'")})
 	w.pushHealthy(t, "resume the one, remove the others\n\nFairlead-Allow-Prune: 100")
 	if s := c.job(t, "later").Status; s.Succeeded != 1 {
 		t.Errorf("a resumed Job: %+v", s)
@@ -73,6 +74,14 @@ func (c *cluster) job(t *testing.T, name string) (job batchv1.Job) {
 
 func jobYAML(name, spec, args string) string {
 	return fmt.Sprintf("apiVersion: batch/v1\nkind: Job\nmetadata: {name: %s, namespace: jobs}\nspec: {%s, template: {spec: %s}}\n", name, spec, jobPod(args))
+}
+
+func cronYAML(name, spec, args string) string {
+	return fmt.Sprintf(`apiVersion: batch/v1
+kind: CronJob
+metadata: {name: %[1]s, namespace: jobs}
+spec: {schedule: "@every 5s", concurrencyPolicy: Forbid, jobTemplate: {metadata: {labels: {run: %[1]s}}, spec: {%[2]stemplate: {spec: %[3]s}}}}
+`, name, spec, jobPod(args))
 }
 
 func jobPod(args string) string {
