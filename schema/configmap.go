@@ -20,6 +20,7 @@ var configMapRow = Row{
 	Defaults:   defaultsCell{None: noDefaults},
 	Judge:      judgeCell{Do: func(p *problems, obj Object) { p.configMap(obj.(*corev1.ConfigMap)) }},
 	Update:     updateCell{Do: updateConfigMap},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{None: noPods},
 	References: referencesCell{None: namesNothing},
 	Data:       dataCell{Do: Data{Keys: keysOfConfigMap, NoEnvironment: noEnvironmentOfConfigMap}},

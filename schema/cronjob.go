@@ -22,6 +22,7 @@ var cronJobRow = Row{
 	Defaults:   defaultsCell{Do: func(obj Object) { defaultCronJob(&obj.(*batchv1.CronJob).Spec) }},
 	Judge:      judgeCell{Do: judgeCronJob},
 	Update:     updateCell{None: anyUpdate},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{Do: podsOfCronJob},
 	References: referencesCell{Do: referencesOf(podsOfCronJob)},
 	Data:       dataCell{None: noData},

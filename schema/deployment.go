@@ -26,6 +26,7 @@ var deploymentRow = Row{
 	Defaults:   defaultsCell{Do: func(obj Object) { defaultDeployment(&obj.(*appsv1.Deployment).Spec) }},
 	Judge:      judgeCell{Do: func(p *problems, obj Object) { p.deployment(&obj.(*appsv1.Deployment).Spec) }},
 	Update:     updateCell{Do: updateDeployment},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{Do: podsOfDeployment},
 	References: referencesCell{Do: referencesOf(podsOfDeployment)},
 	Data:       dataCell{None: noData},

@@ -15,6 +15,7 @@ var eventRow = Row{
 	Defaults:   defaultsCell{None: notInGit},
 	Judge:      judgeCell{None: notInGit},
 	Update:     updateCell{None: notInGit},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{None: noPods},
 	References: referencesCell{None: namesNothing},
 	Data:       dataCell{None: noData},

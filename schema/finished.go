@@ -9,11 +9,12 @@ import (
 // FinishedRecord says of an object that it did its work.
 type FinishedRecord struct {
 	Object string `json:"object"` // its key, "Job shop/migrate"
-	// Spec is the hash of what it was asked for, without what Default fills in: a later
-	// version fills in more, and the work is the same.
+	// Spec is the hash of its work: of what it was asked for, without what may change while
+	// the work stays the same, and without what Default fills in: a later version fills in
+	// more, and the work is the same.
 	Spec string `json:"spec"`
-	// Whole is the hash of all of that, as it was when the work was done: where it is the
-	// same nothing else needs to be compared.
+	// Whole is the hash of its work with what was filled in when it was done: where it is
+	// the same nothing else needs to be compared.
 	Whole string `json:"whole"`
 	// Left is set where the tree that is applied does not ask for it: the one before may
 	// be gone back to.
@@ -25,7 +26,7 @@ type FinishedRecord struct {
 
 // FinishedRecordOf says of an object that it did its work.
 func FinishedRecordOf(obj Object) FinishedRecord {
-	return FinishedRecord{Object: KeyOf(obj).String(), Spec: Hash(asWritten(obj)), Whole: Hash(specOf(obj))}
+	return FinishedRecord{Object: KeyOf(obj).String(), Spec: Hash(writtenWork(obj)), Whole: Hash(workOf(obj))}
 }
 
 // MaxFinished bounds SourceStatus.Finished: at some 150 bytes each they take a third of
@@ -59,15 +60,37 @@ func Finished(records []FinishedRecord, obj Object) (r FinishedRecord, ok bool) 
 	if len(same) == 0 {
 		return r, false // most objects: nothing is hashed
 	}
-	whole := Hash(specOf(obj))
+	whole := Hash(workOf(obj))
 	if at := slices.IndexFunc(same, func(r FinishedRecord) bool { return r.Whole == whole }); at >= 0 {
 		return same[at], true
 	}
-	written := Hash(asWritten(obj))
+	written := Hash(writtenWork(obj))
 	if at := slices.IndexFunc(same, func(r FinishedRecord) bool { return r.Spec == written }); at >= 0 {
 		return same[at], true
 	}
 	return r, false
+}
+
+// MayBeReplaced reports whether an object may ask to be replaced where it cannot change:
+// one whose work has an end.
+func MayBeReplaced(obj Object) bool { return rowOf(obj).Work.Do != nil }
+
+// Replaceable reports whether an object asks for that.
+func Replaceable(obj Object) bool {
+	return MayBeReplaced(obj) && obj.GetAnnotations()[AnnotationReplace] == "true"
+}
+
+// workOf is what an object whose work has an end is asked to do.
+func workOf(obj Object) map[string]any { return onlyWork(obj, specOf(obj)) }
+
+// writtenWork is the same without what Default fills in.
+func writtenWork(obj Object) map[string]any { return onlyWork(obj, asWritten(obj)) }
+
+func onlyWork(obj Object, spec map[string]any) map[string]any {
+	if row := rowOf(obj); row.Work.Do != nil {
+		row.Work.Do(obj, spec)
+	}
+	return spec
 }
 
 // String identifies the work.

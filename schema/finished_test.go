@@ -26,7 +26,7 @@ func TestFinishedWorkIsKnownWhateverIsFilledIn(t *testing.T) {
 	setPointer(&explicit.Spec.BackoffLimit, defaultBackoffLimit)
 	Default(explicit)
 	other := written()
-	setPointer(&other.Spec.BackoffLimit, 1)
+	other.Spec.Template.Spec.Containers[0].Image = "localhost/migrate:2"
 	Default(other)
 	for name, c := range map[string]struct {
 		job  *batchv1.Job
@@ -36,6 +36,63 @@ func TestFinishedWorkIsKnownWhateverIsFilledIn(t *testing.T) {
 	} {
 		if _, ok := Finished([]FinishedRecord{then}, c.job); ok != c.want {
 			t.Errorf("%s: known %v, want %v", name, ok, c.want)
+		}
+	}
+}
+
+// What may change of a Job that is there, which runs it no second time, does not run
+// one again that is gone.
+func TestWorkIsTheSameWhereAJobMayChangeInPlace(t *testing.T) {
+	size := func(completions, parallelism int32) func(*batchv1.JobSpec) {
+		return func(s *batchv1.JobSpec) { s.Completions, s.Parallelism = &completions, &parallelism }
+	}
+	indexed := func(change func(*batchv1.JobSpec)) func(*batchv1.JobSpec) {
+		return func(s *batchv1.JobSpec) { setPointer(&s.CompletionMode, batchv1.IndexedCompletion); change(s) }
+	}
+	with := func(change func(*batchv1.JobSpec)) *batchv1.Job {
+		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "migrate", Namespace: "shop"}}
+		job.Spec.Template.Spec = corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "localhost/migrate:1"}}}
+		change(&job.Spec)
+		Default(job)
+		return job
+	}
+	plain := func(*batchv1.JobSpec) {}
+	for name, c := range map[string]struct {
+		did, asks func(*batchv1.JobSpec)
+		same      bool
+	}{
+		"parallelism":           {size(9, 1), size(9, 3), true},
+		"suspend":               {plain, func(s *batchv1.JobSpec) { setPointer(&s.Suspend, true) }, true},
+		"activeDeadlineSeconds": {plain, func(s *batchv1.JobSpec) { setPointer(&s.ActiveDeadlineSeconds, 9) }, true},
+		"backoffLimit":          {plain, func(s *batchv1.JobSpec) { setPointer(&s.BackoffLimit, 9) }, true},
+		"ttl":                   {plain, func(s *batchv1.JobSpec) { setPointer(&s.TTLSecondsAfterFinished, 9) }, true},
+		"podReplacementPolicy":  {plain, func(s *batchv1.JobSpec) { setPointer(&s.PodReplacementPolicy, batchv1.Failed) }, true},
+		"maxFailedIndexes": {indexed(size(9, 1)), indexed(func(s *batchv1.JobSpec) {
+			size(9, 1)(s)
+			setPointer(&s.MaxFailedIndexes, 2)
+		}), true},
+		"the size of an Indexed Job": {indexed(size(3, 3)), indexed(size(5, 5)), true},
+		"completions":                {size(3, 3), size(5, 5), false},
+		"indexes alone":              {indexed(size(5, 2)), indexed(size(6, 2)), false},
+		"its mode":                   {size(3, 3), indexed(size(3, 3)), false},
+		"one or a queue":             {plain, func(s *batchv1.JobSpec) { setPointer(&s.Parallelism, 1) }, false},
+		"backoffLimitPerIndex":       {indexed(size(3, 3)), indexed(func(s *batchv1.JobSpec) { size(3, 3)(s); setPointer(&s.BackoffLimitPerIndex, 1) }), false},
+		"the image":                  {plain, func(s *batchv1.JobSpec) { s.Template.Spec.Containers[0].Image = "localhost/migrate:2" }, false},
+		"labels of its pods":         {plain, func(s *batchv1.JobSpec) { s.Template.Labels = map[string]string{"a": "b"} }, false},
+	} {
+		did, asks := with(c.did), with(c.asks)
+		record := FinishedRecordOf(did)
+		earlier := record
+		earlier.Whole = "what an earlier version filled in"
+		for _, r := range []FinishedRecord{record, earlier} {
+			if _, ok := Finished([]FinishedRecord{r}, asks); ok != c.same {
+				t.Errorf("%s: the same work: %v, want %v", name, ok, c.same)
+			}
+		}
+		started := did.DeepCopy()
+		started.Status.StartTime = &metav1.Time{}
+		if inPlace := len(ValidateUpdate(started, asks)) == 0; inPlace != c.same {
+			t.Errorf("%s: it may change in place: %v, and is the same work: %v", name, inPlace, c.same)
 		}
 	}
 }

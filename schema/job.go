@@ -10,7 +10,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -27,6 +26,7 @@ var jobRow = Row{
 	Defaults:   defaultsCell{Do: func(obj Object) { defaultJob(obj.(*batchv1.Job)) }},
 	Judge:      judgeCell{Do: judgeJob},
 	Update:     updateCell{Do: updateJob},
+	Work:       workCell{Do: workOfJob},
 	Pods:       podsCell{Do: podsOfJob},
 	References: referencesCell{Do: referencesOf(podsOfJob)},
 	Data:       dataCell{None: noData},
@@ -77,8 +77,7 @@ func subdomainOf(name string, most int) []string {
 	return wrong
 }
 
-// podsOfJob are as many as are to succeed, for those that ended stay, or as work at once
-// where that is not said.
+// podsOfJob are as many as are to succeed, or as work at once where that is not said.
 func podsOfJob(obj Object) PodTemplate {
 	job := obj.(*batchv1.Job)
 	return podsOfJobSpec("spec", &job.Spec, 0)
@@ -350,7 +349,7 @@ func updateJob(p *problems, old, new Object) {
 	for _, c := range Diff(old, new) {
 		field, ok := strings.CutPrefix(c.Path, "spec.")
 		switch {
-		case !ok || mutableJobField(field):
+		case !ok || slices.Contains(jobFieldsInPlace, field):
 		case field == "completions" && isIndexed(&is.Spec) && is.Spec.Completions != nil && was.Spec.Completions != nil && *is.Spec.Completions == *is.Spec.Parallelism:
 		case was.Status.StartTime == nil && was.Spec.Suspend != nil && *was.Spec.Suspend && placesPods(field):
 		default:
@@ -359,26 +358,24 @@ func updateJob(p *problems, old, new Object) {
 	}
 }
 
-func mutableJobField(field string) bool {
-	return slices.Contains([]string{"parallelism", "suspend", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "maxFailedIndexes", "podReplacementPolicy"}, field)
+// jobFieldsInPlace may change of any Job.
+var jobFieldsInPlace = []string{"parallelism", "suspend", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "maxFailedIndexes", "podReplacementPolicy"}
+
+// workOfJob leaves what no change in place could have come to: the Job would be there
+// with it, and its work still done. An Indexed Job that may be resized is one.
+func workOfJob(obj Object, spec map[string]any) {
+	if s := &obj.(*batchv1.Job).Spec; isIndexed(s) && s.Completions != nil && *s.Completions == *s.Parallelism {
+		delete(spec, "completions")
+	}
+	for _, field := range jobFieldsInPlace {
+		delete(spec, field)
+	}
 }
 
 // placesPods reports whether a field says where pods run, or what they are called.
 func placesPods(field string) bool {
 	return slices.ContainsFunc([]string{"template.metadata.labels", "template.metadata.annotations", "template.spec.nodeSelector", "template.spec.affinity", "template.spec.tolerations"},
 		func(at string) bool { return strings.HasPrefix(field, at) })
-}
-
-// MayBeReplaced reports whether an object may ask to be replaced where it cannot change:
-// one whose work has an end.
-func MayBeReplaced(obj metav1.Object) bool {
-	_, ok := obj.(*batchv1.Job)
-	return ok
-}
-
-// Replaceable reports whether an object asks for that.
-func Replaceable(obj Object) bool {
-	return MayBeReplaced(obj) && obj.GetAnnotations()[AnnotationReplace] == "true"
 }
 
 func carryJob(live, next Object) {

@@ -22,6 +22,7 @@ var namespaceRow = Row{
 	Defaults:   defaultsCell{Do: func(obj Object) { defaultNamespace(obj.(*corev1.Namespace)) }},
 	Judge:      judgeCell{Do: func(p *problems, obj Object) { p.namespaceSecurity(obj.GetLabels()) }},
 	Update:     updateCell{None: anyUpdate},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{None: noPods},
 	References: referencesCell{None: namesNothing},
 	Data:       dataCell{None: noData},

@@ -20,6 +20,7 @@ var podRow = Row{
 	Defaults:   defaultsCell{None: likeAllPods},
 	Judge:      judgeCell{None: likeAllPods},
 	Update:     updateCell{Do: updatePod},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{Do: podsOfPod},
 	References: referencesCell{Do: referencesOf(podsOfPod)},
 	Data:       dataCell{None: noData},

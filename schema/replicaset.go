@@ -21,6 +21,7 @@ var replicaSetRow = Row{
 	Defaults:   defaultsCell{None: notInGit},
 	Judge:      judgeCell{None: notInGit},
 	Update:     updateCell{None: notInGit},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{Do: podsOfReplicaSet},
 	References: referencesCell{Do: referencesOf(podsOfReplicaSet)},
 	Data:       dataCell{None: noData},

@@ -22,6 +22,7 @@ var revisionRow = Row{
 	Defaults:   defaultsCell{None: notInGit},
 	Judge:      judgeCell{None: notInGit},
 	Update:     updateCell{None: notInGit},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{None: noPods},
 	References: referencesCell{None: namesNothing},
 	Data:       dataCell{None: noData},

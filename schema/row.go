@@ -25,6 +25,9 @@ type Row struct {
 	Judge judgeCell
 	// Update tells which fields of new differ from old and may not.
 	Update updateCell
+	// Work takes out of spec, which is of an object whose work has an end, what may change
+	// while the work stays the same.
+	Work workCell
 	// Pods is the pods that an object makes. Pods are defaulted, judged by the standards
 	// of pod security, and searched for references wherever they stand.
 	Pods podsCell
@@ -58,6 +61,7 @@ type (
 	defaultsCell   = Cell[func(obj Object)]
 	judgeCell      = Cell[func(p *problems, obj Object)]
 	updateCell     = Cell[func(p *problems, old, new Object)]
+	workCell       = Cell[func(obj Object, spec map[string]any)]
 	podsCell       = Cell[func(obj Object) PodTemplate]
 	referencesCell = Cell[func(obj Object) iter.Seq[Reference]]
 	dataCell       = Cell[Data]
@@ -142,6 +146,7 @@ const (
 	notInGit     = "it does not stand in Git"
 	noDefaults   = "Kubernetes has no defaults for it"
 	anyUpdate    = "all of it may change"
+	neverDone    = "its work has no end"
 	noPods       = "it makes no pods"
 	namesNothing = "it names no other object"
 	noData       = "pods take nothing from it"

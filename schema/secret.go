@@ -23,6 +23,7 @@ var secretRow = Row{
 	Defaults:   defaultsCell{Do: func(obj Object) { defaultSecret(obj.(*corev1.Secret)) }},
 	Judge:      judgeCell{Do: func(p *problems, obj Object) { p.secret(obj.(*corev1.Secret)) }},
 	Update:     updateCell{Do: updateSecret},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{None: noPods},
 	References: referencesCell{None: namesNothing},
 	Data:       dataCell{Do: Data{Keys: func(obj Object) []string { return sortedKeys(obj.(*corev1.Secret).Data) }, NoEnvironment: noEnvironmentOfSecret}},

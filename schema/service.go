@@ -23,6 +23,7 @@ var serviceRow = Row{
 	Defaults:   defaultsCell{Do: func(obj Object) { defaultService(&obj.(*corev1.Service).Spec) }},
 	Judge:      judgeCell{Do: func(p *problems, obj Object) { p.service(&obj.(*corev1.Service).Spec) }},
 	Update:     updateCell{Do: updateService},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{None: noPods},
 	References: referencesCell{None: "it finds pods by their labels, and names none"},
 	Data:       dataCell{None: noData},

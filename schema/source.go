@@ -27,6 +27,7 @@ var sourceRow = Row{
 	Defaults:   defaultsCell{Do: func(obj Object) { s := obj.(*Source); s.Spec = DefaultSourceSpec(s.Spec) }},
 	Judge:      judgeCell{Do: func(p *problems, obj Object) { p.source(&obj.(*Source).Spec) }},
 	Update:     updateCell{None: anyUpdate},
+	Work:       workCell{None: neverDone},
 	Pods:       podsCell{None: noPods},
 	References: referencesCell{None: "its credentials are a file on the master"},
 	Data:       dataCell{None: noData},

@@ -116,6 +116,9 @@ func TestAJobThatWentIsNotMadeAgain(t *testing.T) {
 	if got := w.apply(job()); len(got) != 0 {
 		t.Errorf("the same Job: got %v, want nothing", got)
 	}
+	if got := w.apply(job(func(j *batchv1.Job) { j.Spec.BackoffLimit, j.Spec.TTLSecondsAfterFinished = new(int32), nil })); len(got) != 0 {
+		t.Errorf("the same work, in another way: got %v, want nothing", got)
+	}
 	if got := w.apply(job(func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "localhost/migrate:2" })); !slices.Equal(got, []Action{Create}) {
 		t.Errorf("another one of that name: got %v, want it created", got)
 	}

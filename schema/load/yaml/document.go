@@ -138,7 +138,7 @@ func (d *Decoder) Validate(obj schema.Object, n *Node) {
 
 // dropAnnotations takes out what Fairlead and kubectl write themselves; the
 // latter repeats the whole object, a Secret's values with it.
-func (d *Decoder) dropAnnotations(obj metav1.Object, n *Node) {
+func (d *Decoder) dropAnnotations(obj schema.Object, n *Node) {
 	annotations := obj.GetAnnotations()
 	for key := range annotations {
 		if key == schema.AnnotationReplace && schema.MayBeReplaced(obj) {
