@@ -30,6 +30,15 @@ func parseSpans(text string) (s spans) {
 	return s
 }
 
+// spansOf is the set of these numbers, which it sorts.
+func spansOf(numbers []int) (s spans) {
+	slices.Sort(numbers)
+	for _, n := range numbers {
+		s = s.add(n)
+	}
+	return s
+}
+
 // String is Kubernetes' form: three numbers and more in a row are told by the first
 // and the last.
 func (s spans) String() string {
@@ -97,6 +106,19 @@ func (s spans) common(o spans) (n int) {
 			i++
 		} else {
 			j++
+		}
+	}
+	return n
+}
+
+// free is the first number from n on that is in none of the sets.
+func free(n int, sets ...spans) int {
+	for moved := true; moved; {
+		moved = false
+		for _, s := range sets {
+			if i := s.at(n); i < len(s) && s[i].first <= n {
+				n, moved = s[i].last+1, true
+			}
 		}
 	}
 	return n

@@ -31,31 +31,62 @@ func podIndex(pod *corev1.Pod) (index int, ok bool) {
 	return index, err == nil && index >= 0
 }
 
+// maxEndedPods bounds the pods of a Job that ended and stay, for their logs: each is a
+// container on its node's disk, and every visit of the Job goes through them.
+const maxEndedPods = 1000
+
 // count goes through the pods: what ended since the last visit is counted, once; what
-// is there no more and was never counted has failed.
+// is there no more and was never counted has failed. It takes what is there, not what
+// the Job has made.
 func (v *jobVisit) count() {
 	var present spans
-	owned := slices.Collect(state.By[*corev1.Pod](v.Tx, state.PodsByOwner, string(v.job.UID)))
-	slices.SortFunc(owned, func(a, b *corev1.Pod) int {
-		i, _ := podNumber(a)
-		j, _ := podNumber(b)
-		return cmp.Compare(i, j)
-	})
-	for _, pod := range owned {
-		n, ok := podNumber(pod)
-		if !ok {
-			continue
+	var ended []*corev1.Pod
+	for _, p := range v.numbered() {
+		present, v.ledger.Made = present.add(p.number), max(v.ledger.Made, p.number+1)
+		v.countPod(p.Pod, p.number)
+		if health.Ended(p.Pod) && p.DeletionTimestamp == nil {
+			ended = append(ended, p.Pod)
 		}
-		present, v.ledger.Made = present.add(n), max(v.ledger.Made, n+1)
-		v.countPod(pod, n)
 	}
-	for n := range v.ledger.Made {
-		if !v.counted.has(n) && !present.has(n) {
-			v.noteFailure(n)
-		}
+	for n := free(0, v.counted, present); n < v.ledger.Made; n = free(n+1, v.counted, present) {
+		v.noteFailure(n)
 	}
 	if isIndexed(v.job) {
 		v.next.Status.Succeeded = int32(v.done.count())
+	}
+	v.trim(ended)
+}
+
+type numberedPod struct {
+	*corev1.Pod
+	number int
+}
+
+// numbered are the pods of the Job in their order.
+func (v *jobVisit) numbered() (out []numberedPod) {
+	for pod := range state.By[*corev1.Pod](v.Tx, state.PodsByOwner, string(v.job.UID)) {
+		if n, ok := podNumber(pod); ok {
+			out = append(out, numberedPod{pod, n})
+		}
+	}
+	slices.SortFunc(out, func(a, b numberedPod) int { return cmp.Compare(a.number, b.number) })
+	return out
+}
+
+// trim lets those of the pods go, which have ended and are in their order, that are more
+// than may stay: the oldest, of those that failed only when no other is left.
+func (v *jobVisit) trim(ended []*corev1.Pod) {
+	excess := min(len(ended)-maxEndedPods, MaxPodsPerVisit)
+	for _, phase := range []corev1.PodPhase{corev1.PodSucceeded, corev1.PodFailed} {
+		for _, pod := range ended {
+			if excess <= 0 {
+				return
+			}
+			if pod.Status.Phase == phase {
+				letPodGo(v.Context, pod)
+				excess--
+			}
+		}
 	}
 }
 
@@ -144,13 +175,7 @@ func (v *jobVisit) failIndex(index int, forGood bool) {
 func (v *jobVisit) manage() {
 	want := v.wantActive()
 	if surplus := v.surplus(want); len(surplus) > 0 {
-		for i, pod := range surplus[:min(len(surplus), MaxPodsPerVisit)] {
-			if i < MaxPodEvents {
-				Event(v.Context, v.job, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: "+pod.Name)
-			}
-			v.end(pod, fmt.Sprintf("Job %s wants %d pods", v.job.Name, want))
-			v.active = slices.DeleteFunc(v.active, func(p *corev1.Pod) bool { return p == pod })
-		}
+		v.endSurplus(surplus[:min(len(surplus), MaxPodsPerVisit)], want)
 		return
 	}
 	missing := want - len(v.active)
@@ -167,6 +192,18 @@ func (v *jobVisit) manage() {
 		}
 	}
 	v.create(min(missing, MaxPodsPerVisit))
+}
+
+func (v *jobVisit) endSurplus(surplus []*corev1.Pod, want int) {
+	going := map[*corev1.Pod]bool{}
+	for i, pod := range surplus {
+		if i < MaxPodEvents {
+			Event(v.Context, v.job, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: "+pod.Name)
+		}
+		v.end(pod, fmt.Sprintf("Job %s wants %d pods", v.job.Name, want))
+		going[pod] = true
+	}
+	v.active = slices.DeleteFunc(v.active, func(p *corev1.Pod) bool { return going[p] })
 }
 
 // wantActive is how many pods are to be active: no more than there are completions
@@ -187,13 +224,15 @@ func (v *jobVisit) wantActive() int {
 // surplus are the pods to let go: of an Indexed Job those that work on an index twice,
 // or on one that is not wanted, and then what is missed least.
 func (v *jobVisit) surplus(want int) (out []*corev1.Pod) {
+	if !isIndexed(v.job) && len(v.active) <= want {
+		return nil
+	}
 	pods := slices.Clone(v.active)
-	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
-		i, _ := podNumber(a)
-		j, _ := podNumber(b)
+	slices.Reverse(pods) // of equals the newest goes first
+	slices.SortStableFunc(pods, func(a, b *corev1.Pod) int {
 		return cmp.Or(
 			compareBool(b.Spec.NodeName == "", a.Spec.NodeName == ""), cmp.Compare(phaseRank(a), phaseRank(b)),
-			compareBool(health.Ready(a), health.Ready(b)), cmp.Compare(j, i),
+			compareBool(health.Ready(a), health.Ready(b)),
 		)
 	})
 	if !isIndexed(v.job) {
@@ -254,16 +293,15 @@ func (v *jobVisit) create(n int) {
 // pending are the first n indexes that are open, without those that wait for their
 // back-off.
 func (v *jobVisit) pending(n int) (out []int) {
-	taken := spans(nil)
+	var worked []int
 	for _, pod := range v.active {
 		if index, ok := podIndex(pod); ok {
-			taken = taken.add(index)
+			worked = append(worked, index)
 		}
 	}
-	for index := 0; index < limit(v.job.Spec.Completions) && n > 0; index++ {
-		if v.done.has(index) || v.failed.has(index) || taken.has(index) {
-			continue
-		}
+	taken := spansOf(worked)
+	open := func(from int) int { return free(from, v.done, v.failed, taken) }
+	for index := open(0); index < limit(v.job.Spec.Completions) && n > 0; index = open(index + 1) {
 		n--
 		failures := v.ledger.Indexes[index]
 		if at := retryAt(failures.Failures, failures.FailedAt); v.job.Spec.BackoffLimitPerIndex != nil && at.After(v.Now) {

@@ -92,6 +92,16 @@ func DeletePod(c *Context, pod *corev1.Pod, why string) {
 		RemovePod(c, pod)
 		return
 	}
+	Event(c, letPodGo(c, pod), corev1.EventTypeNormal, schema.ReasonTerminating, why)
+}
+
+// letPodGo asks the node of a pod to end it and to remove what is left of it; where no
+// node can, that is done.
+func letPodGo(c *Context, pod *corev1.Pod) *corev1.Pod {
+	if !onKnownNode(c.Tx, pod) {
+		RemovePod(c, pod)
+		return pod
+	}
 	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
 	if pod.Spec.TerminationGracePeriodSeconds != nil {
 		grace = *pod.Spec.TerminationGracePeriodSeconds
@@ -101,7 +111,7 @@ func DeletePod(c *Context, pod *corev1.Pod, why string) {
 	next.DeletionTimestamp = &at
 	next.DeletionGracePeriodSeconds = &grace
 	c.Tx.Put(&next)
-	Event(c, &next, corev1.EventTypeNormal, schema.ReasonTerminating, why)
+	return &next
 }
 
 // RemovePod deletes a pod of which nothing is left on any node. One with a finalizer
