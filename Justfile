@@ -104,3 +104,7 @@ fuzz time="10s": deps
     @scripts/fuzz {{ time }}
     @scripts/properties
     go test {{ build_flags }} -count=1 -timeout 60m -v -run '^TestStorage$' ./reconciler/gitsource -trees 3000 -tree-seed $RANDOM
+
+# take over the time zones of the Go that is installed
+timezones:
+    install -m 644 "$(go env GOROOT)/lib/time/zoneinfo.zip" schema/timezone/zoneinfo.zip

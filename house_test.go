@@ -171,7 +171,7 @@ var forbiddenImports = []string{
 var pureNet = []string{"net/netip", "net/url"}
 
 var forbiddenCalls = map[string][]string{
-	"time":                                 {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"},
+	"time":                                 {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "LoadLocation"},
 	"github.com/google/uuid":               {"New", "NewString", "NewRandom", "NewUUID", "NewV7", "NewV6"},
 	"k8s.io/apimachinery/pkg/apis/meta/v1": {"Now", "NowMicro"},
 	"k8s.io/apimachinery/pkg/util/uuid":    {"NewUUID"},

@@ -94,7 +94,7 @@ func (p *problems) schedule(s *batchv1.CronJobSpec) {
 		return
 	}
 	if s.TimeZone != nil {
-		if err := checkTimeZone(*s.TimeZone); err != nil {
+		if _, err := timeZoneOf(*s.TimeZone); err != nil {
 			p.add("spec.timeZone", "%v", err)
 			return
 		}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
+
+	"fairlead/schema/timezone"
 )
 
 // Schedule tells when something is due again and again.
@@ -22,10 +24,10 @@ func ParseSchedule(text string, timeZone *string) (Schedule, error) {
 	}
 	zone := time.UTC
 	if timeZone != nil {
-		if err := checkTimeZone(*timeZone); err != nil {
+		var err error
+		if zone, err = timeZoneOf(*timeZone); err != nil {
 			return nil, err
 		}
-		zone, _ = time.LoadLocation(*timeZone)
 	}
 	s, err := cron.ParseStandard(text)
 	if err != nil {
@@ -48,15 +50,17 @@ func (z zoned) Next(t time.Time) time.Time {
 	return z.Schedule.Next(t.In(z.zone))
 }
 
-func checkTimeZone(name string) error {
+// timeZoneOf is the time zone of a name in the program's own database.
+func timeZoneOf(name string) (*time.Location, error) {
 	switch {
 	case name == "":
-		return fmt.Errorf("must not be empty: leave it out for UTC, or name one, as Europe/Vienna")
+		return nil, fmt.Errorf("must not be empty: leave it out for UTC, or name one, as Europe/Vienna")
 	case strings.EqualFold(name, "Local"):
-		return fmt.Errorf("%q is that of the machine: name one of https://www.iana.org/time-zones", name)
+		return nil, fmt.Errorf("%q is that of the machine: name one of https://www.iana.org/time-zones", name)
 	}
-	if _, err := time.LoadLocation(name); err != nil {
-		return fmt.Errorf("unknown time zone %s", name)
+	zone, ok := timezone.Load(name)
+	if !ok {
+		return nil, fmt.Errorf("unknown time zone %s", name)
 	}
-	return nil
+	return zone, nil
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	_ "time/tzdata" // the time zones of CronJobs, where the host has none
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
