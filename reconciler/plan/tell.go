@@ -177,6 +177,11 @@ func (f *fork) both(namespace string, ref *metav1.OwnerReference) (was, is schem
 // end.
 func (l *lineage) indirect() bool { return l.topWas != l.madeWas || l.topIs != l.madeIs }
 
+// isReplaced reports whether another of its name takes the place of what made the pod.
+func (l *lineage) isReplaced() bool {
+	return l.topWas != nil && l.topIs != nil && l.topWas.GetUID() != l.topIs.GetUID()
+}
+
 func (f *fork) startReason(pod *corev1.Pod) string {
 	l := f.lineage(pod)
 	was, is := f.count(l.topWas), f.count(l.topIs)
@@ -187,6 +192,8 @@ func (f *fork) startReason(pod *corev1.Pod) string {
 		return "new in the tree"
 	case l.topWas == nil && l.topIs != nil:
 		return "new " + l.name
+	case l.isReplaced():
+		return l.name + " is replaced"
 	case l.madeWas == nil:
 		return "new template of " + l.name
 	case l.indirect() && f.count(l.madeWas) == 0:
@@ -209,6 +216,8 @@ func (f *fork) stopReason(pod *corev1.Pod) string {
 		return "no longer in the tree"
 	case l.topIs == nil:
 		return l.name + " is pruned"
+	case l.isReplaced():
+		return l.name + " is replaced"
 	case l.indirect() && !f.isCurrent(l.topIs, l.madeIs):
 		return "old template of " + l.name
 	case is < was:
