@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"sigs.k8s.io/yaml"
 
 	"fairlead/reconciler/control"
 	"fairlead/reconciler/settle"
@@ -125,32 +124,7 @@ func ofDeployment(change func(*appsv1.DeploymentSpec)) func(schema.Object) {
 
 // seenElsewhere are the fields that no table of the cluster shows.
 var seenElsewhere = map[schema.Kind]map[string]string{
-	schema.KindSource:  {"spec": "what it follows and how its trees are judged: the tests of follow, gitsource, load and rights"},
-	schema.KindJob:     inConversations("spec.", jobFields...),
-	schema.KindCronJob: cronFields(),
-}
-
-// jobFields are those of a Job's spec.
-var jobFields = []string{
-	"parallelism", "completions", "completionMode", "activeDeadlineSeconds", "backoffLimit", "backoffLimitPerIndex", "maxFailedIndexes", "podFailurePolicy",
-	"successPolicy", "podReplacementPolicy", "suspend", "ttlSecondsAfterFinished", "template.metadata.labels", "template.metadata.annotations",
-}
-
-// cronFields are those of a CronJob, of which the Job's are most.
-func cronFields() map[string]string {
-	out := inConversations("spec.jobTemplate.spec.", jobFields...)
-	maps.Copy(out, inConversations("spec.", "schedule", "timeZone", "startingDeadlineSeconds", "concurrencyPolicy", "suspend",
-		"successfulJobsHistoryLimit", "failedJobsHistoryLimit", "jobTemplate.metadata.labels", "jobTemplate.metadata.annotations"))
-	return out
-}
-
-// inConversations are fields that act as time passes and pods end.
-func inConversations(below string, fields ...string) map[string]string {
-	out := map[string]string{}
-	for _, f := range fields {
-		out[below+f] = "the conversations in reconciler/control/testdata/jobs"
-	}
-	return out
+	schema.KindSource: {"spec": "what it follows and how its trees are judged: the tests of follow, gitsource, load and rights"},
 }
 
 // What the table of supported fields calls acted on is, for every kind: each field has a
@@ -173,13 +147,17 @@ func TestFieldsOfEveryKindAreActedOn(t *testing.T) {
 			}
 			switch {
 			case path == "apiVersion" || path == "kind" || seenElsewhere[info.Kind][path] != "" || path == "metadata.namespace" && !info.Namespaced:
+			case flips(info.Kind) != nil:
+				if !isSeen(t, info.Kind, path) {
+					t.Errorf("%s: %s is said to be acted on: a change of it is not seen", info.Kind, path)
+				}
 			case change == nil:
 				t.Errorf("%s: %s is said to be acted on: no change shows it", info.Kind, path)
 			case actedTree[info.Kind] != "" && observeTree(t, info.Kind, change) == before:
 				t.Errorf("%s: %s is said to be acted on: a change of it is not seen", info.Kind, path)
 			}
 		}
-		for path := range actedChanges[info.Kind] {
+		for _, path := range slices.Concat(slices.Collect(maps.Keys(actedChanges[info.Kind])), flipped(info.Kind)) {
 			if !slices.Contains(listed, path) {
 				t.Errorf("%s: %s has a change, and is not listed as acted on", info.Kind, path)
 			}
@@ -201,14 +179,7 @@ type actedWorld struct {
 // it is applied, as its pods become ready, as an update stands still, and as it is done.
 func observeTree(t *testing.T, kind schema.Kind, change func(schema.Object)) string {
 	t.Helper()
-	w := &actedWorld{
-		t: t, queue: settle.NewQueue(), tx: state.Empty(state.Counters{}).Begin(), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		engine: settle.NewEngine(control.Config{ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), NodePortFirst: 30000, NodePortLast: 32767}),
-	}
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: corev1.NodeSpec{PodCIDR: "10.112.0.0/24"}}
-	n.Status.Allocatable = corev1.ResourceList{"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi"), "pods": resource.MustParse("50")}
-	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
-	w.tx.Put(n)
+	w := newActedWorld(t)
 	w.apply(kind, change, "localhost/c:1")
 	w.report(corev1.ConditionFalse)
 	w.look("applied")
@@ -227,6 +198,18 @@ func observeTree(t *testing.T, kind schema.Kind, change func(schema.Object)) str
 	return w.out.String()
 }
 
+func newActedWorld(t *testing.T) *actedWorld {
+	w := &actedWorld{
+		t: t, queue: settle.NewQueue(), tx: state.Empty(state.Counters{}).Begin(), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		engine: settle.NewEngine(control.Config{ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), NodePortFirst: 30000, NodePortLast: 32767}),
+	}
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: corev1.NodeSpec{PodCIDR: "10.112.0.0/24"}}
+	n.Status.Allocatable = corev1.ResourceList{"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi"), "pods": resource.MustParse("50")}
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	w.tx.Put(n)
+	return w
+}
+
 func (w *actedWorld) apply(kind schema.Kind, change func(schema.Object), image string) {
 	w.t.Helper()
 	var desired []*schema.Desired
@@ -235,10 +218,7 @@ func (w *actedWorld) apply(kind schema.Kind, change func(schema.Object), image s
 		if !ok {
 			continue
 		}
-		obj := info.New()
-		if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(text, "localhost/c:1", image)), obj); err != nil {
-			w.t.Fatal(err)
-		}
+		obj := parseObject(w.t, "kind: "+string(info.Kind)+strings.ReplaceAll(text, "localhost/c:1", image))
 		was := obj.DeepCopyObject().(schema.Object)
 		if info.Kind == kind {
 			change(obj)
@@ -252,9 +232,14 @@ func (w *actedWorld) apply(kind schema.Kind, change func(schema.Object), image s
 		if declares := schema.Of(info.Kind).Declares.Do; declares != nil {
 			fmt.Fprintln(&w.out, declares(obj))
 		}
-		at := schema.Position{Path: "all.yaml", Line: 1}
-		desired = append(desired, &schema.Desired{Object: obj, Position: at, Locate: func(string) schema.Position { return at }})
+		desired = append(desired, asDesired(obj))
 	}
+	w.take(desired)
+}
+
+// take applies objects as the tree of a source.
+func (w *actedWorld) take(desired []*schema.Desired) {
+	w.t.Helper()
 	slices.SortFunc(desired, func(a, b *schema.Desired) int { return schema.KeyOf(a.Object).Compare(schema.KeyOf(b.Object)) })
 	changes, diags := settle.Difference(w.tx, "main", desired)
 	for _, d := range diags {

@@ -38,22 +38,32 @@ func with(t *testing.T, manifests ...string) func([]*schema.Desired) []*schema.D
 	t.Helper()
 	return func(objects []*schema.Desired) []*schema.Desired {
 		for _, text := range manifests {
-			var about struct{ Kind schema.Kind }
-			if err := yaml.Unmarshal([]byte(text), &about); err != nil {
-				t.Fatal(err)
-			}
-			obj := schema.Info(about.Kind).New()
-			if err := yaml.UnmarshalStrict([]byte(text), obj); err != nil {
-				t.Fatal(err)
-			}
+			obj := parseObject(t, text)
 			schema.Default(obj)
 			schema.SetOrigin(obj, schema.OriginOf(objects[0].Object))
-			at := objects[0].Position
-			objects = append(objects, &schema.Desired{Object: obj, Position: at, Locate: func(string) schema.Position { return at }})
+			objects = append(objects, asDesired(obj))
 		}
 		slices.SortFunc(objects, func(a, b *schema.Desired) int { return schema.KeyOf(a.Object).Compare(schema.KeyOf(b.Object)) })
 		return objects
 	}
+}
+
+func parseObject(t *testing.T, text string) schema.Object {
+	t.Helper()
+	var about struct{ Kind schema.Kind }
+	if err := yaml.Unmarshal([]byte(text), &about); err != nil {
+		t.Fatal(err)
+	}
+	obj := schema.Info(about.Kind).New()
+	if err := yaml.UnmarshalStrict([]byte(text), obj); err != nil {
+		t.Fatal(err)
+	}
+	return obj
+}
+
+func asDesired(obj schema.Object) *schema.Desired {
+	at := schema.Position{Path: "all.yaml", Line: 1}
+	return &schema.Desired{Object: obj, Position: at, Locate: func(string) schema.Position { return at }}
 }
 
 // workers end after a few seconds, each once, those of the images with that exit code.

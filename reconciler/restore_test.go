@@ -112,8 +112,7 @@ func withIdleJobs(objects []*schema.Desired) []*schema.Desired {
 	} {
 		schema.Default(obj)
 		schema.InheritOrigin(obj, objects[0].Object)
-		at := objects[0].Position
-		objects = append(objects, &schema.Desired{Object: obj, Position: at, Locate: func(string) schema.Position { return at }})
+		objects = append(objects, asDesired(obj))
 	}
 	slices.SortFunc(objects, func(a, b *schema.Desired) int { return schema.KeyOf(a.Object).Compare(schema.KeyOf(b.Object)) })
 	return objects
