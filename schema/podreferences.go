@@ -41,14 +41,14 @@ func References(spec *corev1.PodSpec) iter.Seq[Reference] {
 func containerReferences(at string, containers []corev1.Container, yield func(Reference) bool) bool {
 	for i := range containers {
 		for j := range containers[i].EnvFrom {
-			r, ok := envFromReference(&containers[i].EnvFrom[j])
+			r, ok := EnvFromReference(&containers[i].EnvFrom[j])
 			r.Field = fmt.Sprintf("%s[%d].envFrom[%d].%s", at, i, j, r.Field)
 			if ok && !yield(r) {
 				return false
 			}
 		}
 		for j := range containers[i].Env {
-			r, ok := envReference(&containers[i].Env[j])
+			r, ok := EnvReference(&containers[i].Env[j])
 			if !ok {
 				continue
 			}
@@ -62,7 +62,9 @@ func containerReferences(at string, containers []corev1.Container, yield func(Re
 	return true
 }
 
-func envFromReference(e *corev1.EnvFromSource) (Reference, bool) {
+// EnvFromReference is what an entry of envFrom takes all keys of, its fields below the
+// entry; false for one that this version does not know.
+func EnvFromReference(e *corev1.EnvFromSource) (Reference, bool) {
 	switch {
 	case e.ConfigMapRef != nil:
 		return Reference{Field: "configMapRef.name", Kind: KindConfigMap, Name: e.ConfigMapRef.Name, Optional: isTrue(e.ConfigMapRef.Optional), Env: true}, true
@@ -72,7 +74,9 @@ func envFromReference(e *corev1.EnvFromSource) (Reference, bool) {
 	return Reference{}, false
 }
 
-func envReference(e *corev1.EnvVar) (Reference, bool) {
+// EnvReference is what a variable's value is a key of, its fields below valueFrom; false
+// for one that comes from elsewhere.
+func EnvReference(e *corev1.EnvVar) (Reference, bool) {
 	switch from := e.ValueFrom; {
 	case from == nil:
 	case from.ConfigMapKeyRef != nil:
@@ -85,22 +89,65 @@ func envReference(e *corev1.EnvVar) (Reference, bool) {
 	return Reference{}, false
 }
 
+// VolumeSource is one of the things that a volume shows as files: keys of a ConfigMap or
+// Secret, which it then refers to, or fields of the pod itself.
+type VolumeSource struct {
+	Reference // without Kind where the pod's fields are shown
+	// Items are the keys that are shown; none for all.
+	Items  []corev1.KeyToPath
+	Fields []corev1.DownwardAPIVolumeFile
+	Mode   *int32 // of files that have none of their own
+
+	items string // the field with them
+}
+
+// VolumeSources are what a volume shows, in its order and with fields below the volume;
+// false where it shows something that this version does not know.
+func VolumeSources(v *corev1.Volume) (out []VolumeSource, ok bool) {
+	switch {
+	case v.ConfigMap != nil:
+		s := v.ConfigMap
+		return []VolumeSource{ofKind(KindConfigMap, "configMap", ".name", s.Name, s.Optional, s.Items, s.DefaultMode)}, true
+	case v.Secret != nil:
+		s := v.Secret
+		return []VolumeSource{ofKind(KindSecret, "secret", ".secretName", s.SecretName, s.Optional, s.Items, s.DefaultMode)}, true
+	case v.DownwardAPI != nil:
+		return []VolumeSource{{Fields: v.DownwardAPI.Items, Mode: v.DownwardAPI.DefaultMode}}, true
+	case v.Projected != nil:
+		return projected(v.Projected)
+	}
+	return nil, false
+}
+
+func projected(v *corev1.ProjectedVolumeSource) (out []VolumeSource, ok bool) {
+	ok = true
+	for i := range v.Sources {
+		at := fmt.Sprintf("projected.sources[%d].", i)
+		switch from := &v.Sources[i]; {
+		case from.ConfigMap != nil:
+			s := from.ConfigMap
+			out = append(out, ofKind(KindConfigMap, at+"configMap", ".name", s.Name, s.Optional, s.Items, v.DefaultMode))
+		case from.Secret != nil:
+			s := from.Secret
+			out = append(out, ofKind(KindSecret, at+"secret", ".name", s.Name, s.Optional, s.Items, v.DefaultMode))
+		case from.DownwardAPI != nil:
+			out = append(out, VolumeSource{Fields: from.DownwardAPI.Items, Mode: v.DefaultMode})
+		default:
+			ok = false
+		}
+	}
+	return out, ok
+}
+
+func ofKind(kind Kind, at, nameField, name string, optional *bool, items []corev1.KeyToPath, mode *int32) VolumeSource {
+	return VolumeSource{Reference: Reference{Field: at + nameField, Kind: kind, Name: name, Optional: isTrue(optional)}, Items: items, Mode: mode, items: at + ".items"}
+}
+
 func volumeReferences(volumes []corev1.Volume, yield func(Reference) bool) bool {
 	for i := range volumes {
-		at := fmt.Sprintf("volumes[%d].", i)
-		switch v := &volumes[i]; {
-		case v.ConfigMap != nil:
-			r := Reference{Kind: KindConfigMap, Name: v.ConfigMap.Name, Optional: isTrue(v.ConfigMap.Optional)}
-			if !itemReferences(at+"configMap", ".name", r, v.ConfigMap.Items, yield) {
-				return false
-			}
-		case v.Secret != nil:
-			r := Reference{Kind: KindSecret, Name: v.Secret.SecretName, Optional: isTrue(v.Secret.Optional)}
-			if !itemReferences(at+"secret", ".secretName", r, v.Secret.Items, yield) {
-				return false
-			}
-		case v.Projected != nil:
-			if !projectedReferences(at, v.Projected.Sources, yield) {
+		sources, _ := VolumeSources(&volumes[i])
+		for j := range sources {
+			if sources[j].Kind != "" && !sources[j].each(fmt.Sprintf("volumes[%d]", i), yield) {
 				return false
 			}
 		}
@@ -108,33 +155,15 @@ func volumeReferences(volumes []corev1.Volume, yield func(Reference) bool) bool 
 	return true
 }
 
-func projectedReferences(at string, sources []corev1.VolumeProjection, yield func(Reference) bool) bool {
-	for i := range sources {
-		field := fmt.Sprintf("%sprojected.sources[%d].", at, i)
-		switch s := &sources[i]; {
-		case s.ConfigMap != nil:
-			r := Reference{Kind: KindConfigMap, Name: s.ConfigMap.Name, Optional: isTrue(s.ConfigMap.Optional)}
-			if !itemReferences(field+"configMap", ".name", r, s.ConfigMap.Items, yield) {
-				return false
-			}
-		case s.Secret != nil:
-			r := Reference{Kind: KindSecret, Name: s.Secret.Name, Optional: isTrue(s.Secret.Optional)}
-			if !itemReferences(field+"secret", ".name", r, s.Secret.Items, yield) {
-				return false
-			}
-		}
+// each goes through the keys that a source shows by name, or tells of it as a whole.
+func (s *VolumeSource) each(at string, yield func(Reference) bool) bool {
+	if len(s.Items) == 0 {
+		return yield(s.Reference.below(at))
 	}
-	return true
-}
-
-func itemReferences(at, name string, r Reference, items []corev1.KeyToPath, yield func(Reference) bool) bool {
-	r.Field = at + name
-	if len(items) == 0 {
-		return yield(r)
-	}
-	for i := range items {
-		r.KeyField, r.Key = fmt.Sprintf("%s.items[%d].key", at, i), items[i].Key
-		if !yield(r) {
+	for i := range s.Items {
+		r := s.Reference
+		r.KeyField, r.Key = fmt.Sprintf("%s[%d].key", s.items, i), s.Items[i].Key
+		if !yield(r.below(at)) {
 			return false
 		}
 	}

@@ -117,35 +117,20 @@ func (e *environment) open(name string) (string, bool) {
 }
 
 func (e *environment) from(pod *corev1.Pod, s *corev1.EnvFromSource, data Data) error {
-	var values map[string][]byte
-	var found, optional bool
-	var what string
-	var binary []string
-	switch {
-	case s.ConfigMapRef != nil:
-		name := pod.Namespace + "/" + s.ConfigMapRef.Name
-		what, binary = "configmap "+name, data.BinaryKeys[name]
-		values, found = data.ConfigMaps[name]
-		optional = isTrue(s.ConfigMapRef.Optional)
-	case s.SecretRef != nil:
-		what = "secret " + pod.Namespace + "/" + s.SecretRef.Name
-		values, found = data.Secrets[pod.Namespace+"/"+s.SecretRef.Name]
-		optional = isTrue(s.SecretRef.Optional)
-	default:
+	ref, ok := schema.EnvFromReference(s)
+	if !ok {
 		return errors.New("envFrom without a source")
 	}
-	if !found {
-		if optional {
-			return nil
-		}
-		return MissingError(what + schema.NotFound)
+	values, err := data.Of(pod, ref)
+	if err != nil || values == nil {
+		return err
 	}
 	for _, k := range slices.Sorted(maps.Keys(values)) {
 		name := s.Prefix + k
-		if strings.ContainsRune(name, '=') || slices.Contains(binary, k) {
+		if strings.ContainsRune(name, '=') || data.isBinary(pod, ref, k) {
 			continue
 		}
-		if err := e.set(EnvVar{name, string(values[k]), s.SecretRef != nil}, "key "+k+" of "+what); err != nil {
+		if err := e.set(EnvVar{name, string(values[k]), isSecret(ref)}, "key "+k+" of "+Named(pod, ref)); err != nil {
 			return err
 		}
 	}
@@ -156,42 +141,60 @@ func (e *environment) from(pod *corev1.Pod, s *corev1.EnvFromSource, data Data) 
 // an optional one that is missing.
 func resolve(pod *corev1.Pod, e *corev1.EnvVar, data Data, at Place) (v EnvVar, from string, ok bool, err error) {
 	v.Name = e.Name
-	switch source := e.ValueFrom; {
-	case source.ConfigMapKeyRef != nil:
-		r := source.ConfigMapKeyRef
-		name := pod.Namespace + "/" + r.Name
-		from = "key " + r.Key + " of configmap " + name
-		if slices.Contains(data.BinaryKeys[name], r.Key) {
-			return v, from, false, UnusableError(from + " is binaryData, which environments are not made from: mount it as a file instead")
-		}
-		v.Value, ok, err = key(data.ConfigMaps, "configmap", name, r.Key, isTrue(r.Optional))
-	case source.SecretKeyRef != nil:
-		r := source.SecretKeyRef
-		name := pod.Namespace + "/" + r.Name
-		v.Secret, from = true, "key "+r.Key+" of secret "+name
-		v.Value, ok, err = key(data.Secrets, "secret", name, r.Key, isTrue(r.Optional))
-	case source.FieldRef != nil:
-		from, ok = "field "+source.FieldRef.FieldPath, true
-		v.Value, err = Field(pod, source.FieldRef.FieldPath, at)
-	default:
-		err = errors.New("this kind of valueFrom is not supported")
+	if ref, isKey := schema.EnvReference(e); isKey {
+		v.Secret, from = isSecret(ref), "key "+ref.Key+" of "+Named(pod, ref)
+		v.Value, ok, err = data.key(pod, ref)
+		return v, from, ok, err
 	}
-	return v, from, ok, err
+	if e.ValueFrom.FieldRef == nil {
+		return v, "", false, errors.New("this kind of valueFrom is not supported")
+	}
+	v.Value, err = Field(pod, e.ValueFrom.FieldRef.FieldPath, at)
+	return v, "field " + e.ValueFrom.FieldRef.FieldPath, true, err
 }
 
-func key(all map[string]map[string][]byte, kind, name, k string, optional bool) (string, bool, error) {
-	values, found := all[name]
-	v, ok := values[k]
-	switch {
-	case ok:
-		return string(v), true, nil
-	case optional:
-		return "", false, nil
-	case !found:
-		return "", false, MissingError(kind + " " + name + schema.NotFound)
-	default:
-		return "", false, MissingError(kind + " " + name + " has no key " + k)
+// Named is what a pod refers to, "configmap shop/settings".
+func Named(pod *corev1.Pod, ref schema.Reference) string {
+	return strings.ToLower(string(ref.Kind)) + " " + pod.Namespace + "/" + ref.Name
+}
+
+func isSecret(ref schema.Reference) bool { return ref.Kind == schema.KindSecret }
+
+// Of is what a pod refers to, by its keys: nil for what is optional and not there.
+func (d Data) Of(pod *corev1.Pod, ref schema.Reference) (map[string][]byte, error) {
+	all := d.ConfigMaps
+	if isSecret(ref) {
+		all = d.Secrets
 	}
+	values, found := all[pod.Namespace+"/"+ref.Name]
+	switch {
+	case found && values == nil:
+		return map[string][]byte{}, nil
+	case !found && !ref.Optional:
+		return nil, MissingError(Named(pod, ref) + schema.NotFound)
+	}
+	return values, nil
+}
+
+func (d Data) isBinary(pod *corev1.Pod, ref schema.Reference, key string) bool {
+	return !isSecret(ref) && slices.Contains(d.BinaryKeys[pod.Namespace+"/"+ref.Name], key)
+}
+
+// key is the value of the one key that is referred to; ok is false for an optional one
+// that is missing.
+func (d Data) key(pod *corev1.Pod, ref schema.Reference) (value string, ok bool, err error) {
+	if d.isBinary(pod, ref, ref.Key) {
+		return "", false, UnusableError("key " + ref.Key + " of " + Named(pod, ref) + " is binaryData, which environments are not made from: mount it as a file instead")
+	}
+	values, err := d.Of(pod, ref)
+	if err != nil {
+		return "", false, err
+	}
+	v, ok := values[ref.Key]
+	if !ok && !ref.Optional {
+		err = MissingError(Named(pod, ref) + " has no key " + ref.Key)
+	}
+	return string(v), ok, err
 }
 
 // MissingError says which ConfigMap, Secret or key a pod needs and the cluster does

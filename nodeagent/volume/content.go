@@ -29,70 +29,50 @@ const defaultMode = 0o644
 
 // content gives a data volume's files by path, and whether any of it is secret.
 func content(p *corev1.Pod, vol *corev1.Volume, data pod.Data, at pod.Place) (files map[string]file, secret bool, err error) {
-	files = map[string]file{}
-	switch {
-	case vol.ConfigMap != nil:
-		c := vol.ConfigMap
-		err = keys(files, data.ConfigMaps, "configmap", p.Namespace+"/"+c.Name, c.Items, c.DefaultMode, c.Optional)
-	case vol.Secret != nil:
-		c := vol.Secret
-		secret = true
-		err = keys(files, data.Secrets, "secret", p.Namespace+"/"+c.SecretName, c.Items, c.DefaultMode, c.Optional)
-	case vol.DownwardAPI != nil:
-		err = fields(files, p, vol.DownwardAPI.Items, vol.DownwardAPI.DefaultMode, at)
-	case vol.Projected != nil:
-		for i := range vol.Projected.Sources {
-			s := &vol.Projected.Sources[i]
-			mode := vol.Projected.DefaultMode
-			switch {
-			case s.ConfigMap != nil:
-				err = keys(files, data.ConfigMaps, "configmap", p.Namespace+"/"+s.ConfigMap.Name, s.ConfigMap.Items, mode, s.ConfigMap.Optional)
-			case s.Secret != nil:
-				secret = true
-				err = keys(files, data.Secrets, "secret", p.Namespace+"/"+s.Secret.Name, s.Secret.Items, mode, s.Secret.Optional)
-			case s.DownwardAPI != nil:
-				err = fields(files, p, s.DownwardAPI.Items, mode, at)
-			default:
-				err = errors.New("this kind of projected source is not supported")
-			}
-			if err != nil {
-				return nil, false, err
-			}
-		}
-	default:
-		err = errors.New("this kind of volume is not supported")
+	sources, ok := schema.VolumeSources(vol)
+	if !ok {
+		return nil, false, errors.New("this kind of volume, or of source in it, is not supported")
 	}
-	return files, secret, err
+	files = map[string]file{}
+	for i := range sources {
+		s := &sources[i]
+		if s.Kind == "" {
+			err = fields(files, p, s.Fields, s.Mode, at)
+		} else {
+			secret = secret || s.Kind == schema.KindSecret
+			err = keys(files, p, s, data)
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return files, secret, nil
 }
 
 // keys adds the keys of a ConfigMap or Secret: all, or the items named.
-func keys(files map[string]file, all map[string]map[string][]byte, kind, name string, items []corev1.KeyToPath, mode *int32, optional *bool) error {
-	values, found := all[name]
-	lenient := optional != nil && *optional
-	if !found {
-		if lenient {
-			return nil
-		}
-		return pod.MissingError(kind + " " + name + schema.NotFound)
+func keys(files map[string]file, p *corev1.Pod, s *schema.VolumeSource, data pod.Data) error {
+	values, err := data.Of(p, s.Reference)
+	if err != nil || values == nil {
+		return err
 	}
-	if len(items) == 0 {
+	if len(s.Items) == 0 {
 		for k, v := range values {
-			files[k] = file{v, modeOf(mode, nil)}
+			files[k] = file{v, modeOf(s.Mode, nil)}
 		}
 		return nil
 	}
-	for _, item := range items {
+	for _, item := range s.Items {
 		v, ok := values[item.Key]
-		if !ok {
-			if lenient {
-				continue
-			}
-			return pod.MissingError(kind + " " + name + " has no key " + item.Key)
+		switch {
+		case !ok && s.Optional:
+			continue
+		case !ok:
+			return pod.MissingError(pod.Named(p, s.Reference) + " has no key " + item.Key)
 		}
 		if err := inside(item.Path); err != nil {
 			return err
 		}
-		files[filepath.Clean(item.Path)] = file{v, modeOf(mode, item.Mode)}
+		files[filepath.Clean(item.Path)] = file{v, modeOf(s.Mode, item.Mode)}
 	}
 	return nil
 }
