@@ -223,7 +223,8 @@ func (v *cronVisit) jobOf(name string, due time.Time) *batchv1.Job {
 		},
 		Spec: template.Spec,
 	}
-	job.UID = schema.OwnedUID(schema.KeyOf(job), v.cj.UID, int(due.Unix()/60))
+	// Its name tells the minute, in which another of that name may have run.
+	job.UID = schema.OwnedUID(schema.KeyOf(job), v.cj.UID, int(due.Unix()))
 	maps.DeleteFunc(job.Annotations, func(key, _ string) bool { return strings.HasPrefix(key, schema.Group+"/") })
 	setAnnotation(job, batchv1.CronJobScheduledTimestampAnnotation, due.Format(time.RFC3339))
 	schema.InheritOrigin(job, v.cj)
