@@ -356,7 +356,7 @@ func (a *Agent) probe(at *attendance, c Attended) {
 			exec: func(ctx context.Context, command []string, limit time.Duration) (pod.ExecResult, error) {
 				return a.cfg.Runtime.Exec(ctx, id, command, limit)
 			},
-			decided: func(v pod.Verdict, message string) {
+			decided: func(v pod.ProbeResult, message string) {
 				a.inbox <- func(time.Time) { a.core.Probed(uid, id, kind, v, message) }
 			},
 			failing: func(message string) {

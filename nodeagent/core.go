@@ -213,7 +213,7 @@ func (c *Core) Attended() []Attended {
 func (c *Core) Exited(uid types.UID, id string, exit pod.Exit) { c.machine.exited(uid, id, exit) }
 
 // Probed notes what a probe decided; message tells why it failed.
-func (c *Core) Probed(uid types.UID, id string, kind pod.ProbeKind, v pod.Verdict, message string) {
+func (c *Core) Probed(uid types.UID, id string, kind pod.ProbeKind, v pod.ProbeResult, message string) {
 	c.machine.probed(uid, id, kind, v, message)
 }
 

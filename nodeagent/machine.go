@@ -522,7 +522,7 @@ func (m *machine) exited(uid types.UID, id string, exit pod.Exit) {
 }
 
 // probed notes what a probe decided. message tells why it failed.
-func (m *machine) probed(uid types.UID, id string, kind pod.ProbeKind, v pod.Verdict, message string) {
+func (m *machine) probed(uid types.UID, id string, kind pod.ProbeKind, v pod.ProbeResult, message string) {
 	e, name, c := m.container(uid, id)
 	if e == nil || c.State != pod.StateRunning {
 		return

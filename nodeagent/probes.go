@@ -35,9 +35,9 @@ type probe struct {
 	ip        string
 	startedAt time.Time
 	exec      func(ctx context.Context, command []string, limit time.Duration) (pod.ExecResult, error)
-	// decided is called when the verdict changes; failing for each failure that counts,
+	// decided is called when the result changes; failing for each failure that counts,
 	// warned for each success that is doubtful.
-	decided func(v pod.Verdict, message string)
+	decided func(v pod.ProbeResult, message string)
 	failing func(message string)
 	warned  func(message string)
 }

@@ -39,8 +39,8 @@ func (h *heard) probe(kind pod.ProbeKind, spec *corev1.Probe, answers func(at ti
 		exec: func(context.Context, []string, time.Duration) (pod.ExecResult, error) {
 			return pod.ExecResult{}, answers(time.Since(h.began))
 		},
-		decided: func(v pod.Verdict, message string) {
-			word := map[pod.Verdict]string{pod.Passed: "passed", pod.Failed: "failed"}[v]
+		decided: func(v pod.ProbeResult, message string) {
+			word := map[pod.ProbeResult]string{pod.Passed: "passed", pod.Failed: "failed"}[v]
 			h.said = append(h.said, time.Since(h.began).String()+" "+word+" "+message)
 		},
 		failing: func(string) { h.failing++ },
@@ -219,7 +219,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	long := errors.New(strings.Repeat("x", 1<<20))
 	p := probe{kind: pod.ProbeLiveness, spec: &corev1.Probe{}}
 	if got := p.message(long); len(got) > messageBytes+100 {
-		t.Errorf("a verdict of %d bytes", len(got))
+		t.Errorf("a result of %d bytes", len(got))
 	}
 	m := newMachine("n1", "192.0.2.1", "boot", nil)
 	m.event(m.entry("uid-1", time.Time{}), corev1.EventTypeWarning, schema.ReasonUnhealthy, "c", long.Error(), time.Time{})
@@ -317,7 +317,7 @@ func TestReadinessIsEager(t *testing.T) {
 	p := probe{
 		kind: pod.ProbeReadiness, ip: "127.0.0.1", container: &corev1.Container{}, startedAt: time.Now(),
 		spec:    &corev1.Probe{PeriodSeconds: 3600, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: portOf(t, u.Host)}}},
-		decided: func(pod.Verdict, string) { cancel() },
+		decided: func(pod.ProbeResult, string) { cancel() },
 		failing: func(message string) { t.Errorf("told as a failure: %s", message) },
 	}
 	p.run(ctx)

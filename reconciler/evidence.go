@@ -59,7 +59,7 @@ func (s *sighting) takeLogs(pod *corev1.Pod, logs []wire.LogTail) {
 }
 
 // takeEvidence gives the revisions that run what their pods were seen to show. It
-// comes before they are judged, so that the verdict can quote it. It writes for a
+// comes before they are judged, so that the judgement can quote it. It writes for a
 // cause that is new, and for the first lines of one that had none.
 func (m *Machine) takeEvidence(c *control.Context) {
 	for _, uid := range slices.Sorted(maps.Keys(m.sightings)) {
@@ -81,7 +81,7 @@ func (m *Machine) takeEvidence(c *control.Context) {
 	clear(m.sightings)
 }
 
-// onTrial is the revision that a source runs, unless the verdict on it has fallen.
+// onTrial is the revision that a source runs, unless it is judged already.
 func onTrial(r state.Reader, source schema.SourceName) (*schema.Revision, bool) {
 	src, ok := state.Source(r, source)
 	if !ok {

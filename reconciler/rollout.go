@@ -35,7 +35,7 @@ const (
 )
 
 // Follow writes a line to out whenever something of the rollout moves, and while
-// nothing does what is waited for, until it ends, ctx does, or no verdict can be
+// nothing does what is waited for, until it ends, ctx does, or no end can be
 // expected any more. It returns what was seen last.
 func Follow(ctx context.Context, look Look, now func() time.Time, out io.Writer) (View, error) {
 	var story progress.Story
@@ -66,7 +66,7 @@ func next(story *progress.Story, v View, now time.Time) (lines []string, ended b
 	return story.Next(v.Cluster, v.Source, v.Revision, now)
 }
 
-// waitedEnough reports whether the verdict must have fallen by now if it ever does.
+// waitedEnough reports whether the revision must have been judged by now if it ever is.
 func waitedEnough(story *progress.Story, v View, now time.Time) bool {
 	waited := story.Waited(now)
 	switch {
@@ -111,7 +111,7 @@ func InFeed(feed *state.Feed, revision schema.RevisionName) Look {
 const pushedLog = 10
 
 // Tell writes to out what came of a revision: what its pods showed, if it does not
-// work, and the verdict in the last line.
+// work, and how it ended in the last line.
 func Tell(v View, out io.Writer) {
 	switch progress.OutcomeOf(v.Source, v.Revision) {
 	case progress.UnderWay:
@@ -122,5 +122,5 @@ func Tell(v View, out io.Writer) {
 			fmt.Fprintln(out, l)
 		}
 	}
-	fmt.Fprintln(out, progress.Verdict(v.Source, v.Revision))
+	fmt.Fprintln(out, progress.LastLine(v.Source, v.Revision))
 }

@@ -83,7 +83,7 @@ func TestFollowingEnds(t *testing.T) {
 		after, within time.Duration
 		want          string
 	}{
-		"without a verdict":           {longer(10 * time.Minute), 11 * time.Minute, 12 * time.Minute, "ROLLING OUT main-c1: applied"},
+		"without an end":              {longer(10 * time.Minute), 11 * time.Minute, 12 * time.Minute, "ROLLING OUT main-c1: applied"},
 		"with a short deadline":       {longer(time.Second), 10 * time.Minute, 11 * time.Minute, "ROLLING OUT main-c1: applied"},
 		"with a long deadline":        {longer(30 * time.Minute), 31 * time.Minute, 32 * time.Minute, "ROLLING OUT main-c1: applied"},
 		"with a deadline without end": {longer(100 * time.Hour), time.Hour, 61 * time.Minute, "ROLLING OUT main-c1: applied"},

@@ -89,13 +89,13 @@ type RevisionStatus struct {
 	Diagnostics  []Diagnostic        `json:"diagnostics,omitempty"` // at most MaxRevisionDiagnostics
 	RolledBackTo Commit              `json:"rolledBackTo,omitempty"`
 	Quarantined  bool                `json:"quarantined,omitempty"`
-	JudgedAgain  *JudgedAgain        `json:"judgedAgain,omitempty"` // its verdict was taken back, which is done once
+	JudgedAgain  *JudgedAgain        `json:"judgedAgain,omitempty"` // it is not counted as failed any more, which is done once
 	Placements   map[string]NodeName `json:"placements,omitempty"`  // planned pod "namespace/name" -> node
 	Differs      []string            `json:"differs,omitempty"`     // "differs from plan: ..." notes
 	Conditions   []metav1.Condition  `json:"conditions,omitempty"`
 }
 
-// JudgedAgain is when and why the verdict on a revision that failed was taken back: it is
+// JudgedAgain is when and why a revision that failed was counted as failed no more: it is
 // tried once more.
 type JudgedAgain struct {
 	At     metav1.Time `json:"at"`

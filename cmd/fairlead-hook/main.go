@@ -1,6 +1,6 @@
 // Command fairlead-hook is what git runs as pre-receive and post-receive in an
 // embedded remote: it tells the master what is pushed, prints what the master
-// says and exits with its verdict. It decides nothing. It is started for every
+// says and exits with its code. It decides nothing. It is started for every
 // push, so it is kept small: no network package, no JSON.
 //
 //	fairlead-hook pre-receive|post-receive SOCKET SOURCE  < lines "old new ref"
@@ -41,8 +41,8 @@ func run() int {
 	return code
 }
 
-// errMidway is a master that took the call and went away before its verdict.
-var errMidway = errors.New("no verdict")
+// errMidway is a master that took the call and went away before it said how the push ends.
+var errMidway = errors.New("no answer")
 
 func unanswered(phase hook.Phase, socket string, err error) string {
 	fate := "nothing was changed; start it and push again"
@@ -109,7 +109,7 @@ func pusher() string {
 	return "local:" + strconv.Itoa(os.Getuid())
 }
 
-// ask holds the conversation and returns the verdict.
+// ask holds the conversation and returns the exit code.
 func ask(socket string, request []byte) (int, error) {
 	conn, err := dial(socket)
 	if err != nil {
@@ -134,7 +134,7 @@ func ask(socket string, request []byte) (int, error) {
 		switch reply.Kind {
 		case hook.IsText:
 			fmt.Fprintln(os.Stderr, reply.Text)
-		case hook.IsVerdict:
+		case hook.IsExit:
 			return reply.Code, nil
 		}
 	}

@@ -277,7 +277,7 @@ func (s *status) write(w io.Writer) {
 	for _, line := range slices.Concat(s.lines, s.Trouble, s.Nodes, r.Status.Differs, progress.Evidence(r.Status.Evidence, schema.MaxEvidenceLines)) {
 		layout.Fprintf(w, "  %s\n", line)
 	}
-	layout.Fprintf(w, "%s\n", progress.Verdict(s.Source, r))
+	layout.Fprintf(w, "%s\n", progress.LastLine(s.Source, r))
 }
 
 // applied is the commit that runs, with how far it is where the status is that of

@@ -82,7 +82,7 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return &exitError{code: 2, err: err}
 	}
-	result := load.Load(cmd.Context(), tree, spec, load.Options{VerdictOnly: true})
+	result := load.Load(cmd.Context(), tree, spec, load.Options{DiagnosticsOnly: true})
 	report := validation{
 		Files: result.Files, Objects: result.Count,
 		Diagnostics: part.told(result.Diagnostics),

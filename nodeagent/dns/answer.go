@@ -45,11 +45,11 @@ type query struct {
 	limit    int // bytes the answer may have
 }
 
-// verdict says what becomes of a message.
-type verdict uint8
+// outcome says what becomes of a message.
+type outcome uint8
 
 const (
-	drop verdict = iota
+	drop outcome = iota
 	reply
 	forward
 )
@@ -57,7 +57,7 @@ const (
 // answer reads a message and appends the reply to out, which must be empty with
 // its message's capacity. limit is the transport's bound, 0 for UDP as the
 // question says. Names that are not the cluster's are to be forwarded.
-func (z *zone) answer(message, out []byte, limit int) ([]byte, verdict) {
+func (z *zone) answer(message, out []byte, limit int) ([]byte, outcome) {
 	var lower [maxNameBytes]byte
 	q, rcode, ok := parse(message, lower[:0])
 	if !ok {

@@ -318,7 +318,7 @@ func TestProbeCount(t *testing.T) {
 	var n ProbeCount
 	for i, step := range []struct {
 		ok   bool
-		want Verdict
+		want ProbeResult
 	}{{true, Undecided}, {true, Passed}, {false, Undecided}, {false, Undecided}, {true, Undecided}, {false, Undecided}, {false, Undecided}, {false, Failed}, {false, Failed}} {
 		if got := n.Count(step.ok, p); got != step.want {
 			t.Errorf("step %d: got %v, want %v", i, got, step.want)

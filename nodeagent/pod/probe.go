@@ -19,18 +19,18 @@ const (
 // ProbeCount counts a probe's results in a row. The zero value has seen none.
 type ProbeCount struct{ successes, failures int32 }
 
-// Verdict of a probe after a result.
-type Verdict int
+// ProbeResult is what a probe comes to after one more answer.
+type ProbeResult int
 
-// The verdicts; Undecided leaves things as they are.
+// The results; Undecided leaves things as they are.
 const (
-	Undecided Verdict = iota
+	Undecided ProbeResult = iota
 	Passed
 	Failed
 )
 
 // Count adds one result and tells what it decides.
-func (n *ProbeCount) Count(ok bool, p *corev1.Probe) Verdict {
+func (n *ProbeCount) Count(ok bool, p *corev1.Probe) ProbeResult {
 	if ok {
 		n.successes, n.failures = n.successes+1, 0
 		if n.successes >= max(1, p.SuccessThreshold) {

@@ -119,8 +119,8 @@ func (v *visit) serve(l *Limit, c caller, next http.HandlerFunc) {
 		return
 	}
 	t := v.server.turnstiles[l]
-	if verdict := t.enter(ctx, c.String()); verdict != admitted {
-		v.refuse(l, verdict, c.String())
+	if refused := t.enter(ctx, c.String()); refused != admitted {
+		v.refuse(l, refused, c.String())
 		return
 	}
 	defer t.leave(c.String())

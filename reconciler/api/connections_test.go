@@ -130,9 +130,9 @@ func TestWhichStrangerMakesWay(t *testing.T) {
 				cs.add(c, Strangers, s.caller)
 				held = append(held, c)
 			}
-			verdict := cs.enter(&connection{at: cs}, Strangers, tc.comes)
-			if (verdict == admitted) != (tc.want >= 0) {
-				t.Errorf("the newcomer's verdict is %v", verdict)
+			refused := cs.enter(&connection{at: cs}, Strangers, tc.comes)
+			if (refused == admitted) != (tc.want >= 0) {
+				t.Errorf("the newcomer is told %v", refused)
 			}
 			for i, c := range held {
 				if c.gone != (i == tc.want) {

@@ -92,12 +92,12 @@ func TestHostileNodesLeaveOthersTheirReports(t *testing.T) {
 		}
 	}
 	for i := range 32 {
-		if w, verdict := ts.queueUp(fmt.Sprint("n", i)); w != nil || verdict != admitted {
+		if w, refused := ts.queueUp(fmt.Sprint("n", i)); w != nil || refused != admitted {
 			t.Fatalf("node %d has to wait, with %d of %d inside", i, ts.inside, ts.AtOnce)
 		}
 	}
-	if w, verdict := ts.queueUp("n0"); w == nil {
-		t.Errorf("a second report of a node: %v", verdict)
+	if w, refused := ts.queueUp("n0"); w == nil {
+		t.Errorf("a second report of a node: %v", refused)
 	}
 }
 
@@ -116,10 +116,10 @@ func TestTurnstile(t *testing.T) {
 			switch what := rapid.SampledFrom([]string{"come", "come", "leave", "give up"}).Draw(t, "do"); {
 			case what == "come":
 				caller := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "caller")
-				w, verdict := ts.queueUp(caller)
+				w, refused := ts.queueUp(caller)
 				if w != nil {
 					waiting = append(waiting, guest{caller, w})
-				} else if verdict == admitted {
+				} else if refused == admitted {
 					inside = append(inside, guest{caller: caller})
 				}
 			case what == "leave" && len(inside) > 0:

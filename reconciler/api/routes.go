@@ -138,15 +138,15 @@ func writeText(w http.ResponseWriter, code int, text string) {
 // serveReady says whether the master may be asked. With ?verbose it tells of each check
 // in a line, as Kubernetes' servers do: [+] it passed, [-] it failed, and AttentionMark.
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
-	code, verdict, recovery := http.StatusOK, "readyz check passed", "[+]recovery ok"
+	code, summary, recovery := http.StatusOK, "readyz check passed", "[+]recovery ok"
 	if s.cfg.Ready != nil {
 		if err := s.cfg.Ready(); err != nil {
-			code, verdict, recovery = http.StatusServiceUnavailable, "readyz check failed", "[-]recovery: "+err.Error()
+			code, summary, recovery = http.StatusServiceUnavailable, "readyz check failed", "[-]recovery: "+err.Error()
 		}
 	}
 	switch {
 	case r.URL.Query().Has("verbose"):
-		writeText(w, code, strings.Join([]string{recovery, s.recordsCheck(), verdict}, "\n")+"\n")
+		writeText(w, code, strings.Join([]string{recovery, s.recordsCheck(), summary}, "\n")+"\n")
 	case code != http.StatusOK:
 		writeText(w, code, "not ready: "+strings.TrimPrefix(recovery, "[-]recovery: ")+"\n")
 	default:

@@ -49,9 +49,9 @@ func newTurnstile(l *Limit) *turnstile {
 // enter lets a caller's request in, now or when its turn comes; whoever was
 // admitted leaves.
 func (t *turnstile) enter(ctx context.Context, caller string) refusal {
-	w, verdict := t.queueUp(caller)
+	w, refused := t.queueUp(caller)
 	if w == nil {
-		return verdict
+		return refused
 	}
 	timeout := time.NewTimer(t.Waits)
 	defer timeout.Stop()
@@ -59,7 +59,7 @@ func (t *turnstile) enter(ctx context.Context, caller string) refusal {
 	case <-w.in:
 		return admitted
 	case <-timeout.C:
-		return t.giveUp(w, verdict)
+		return t.giveUp(w, refused)
 	case <-ctx.Done():
 		return t.giveUp(w, left)
 	}
@@ -79,18 +79,18 @@ func (t *turnstile) queueUp(caller string) (*waiter, refusal) {
 		t.inside, g.inside = t.inside+1, g.inside+1
 		return nil, admitted
 	}
-	verdict := doorFull
+	refused := doorFull
 	if g.inside >= t.ByCaller || g.waiting > 0 {
-		verdict = callerFull
+		refused = callerFull
 	}
 	if len(t.queue) >= t.Queue || g.waiting >= t.QueueByCaller {
 		t.forget(caller, g)
-		return nil, verdict
+		return nil, refused
 	}
 	w := &waiter{caller: caller, in: make(chan struct{})}
 	t.queue = append(t.queue, w)
 	g.waiting++
-	return w, verdict
+	return w, refused
 }
 
 func (t *turnstile) room(g *guests) bool {
@@ -108,7 +108,7 @@ func (t *turnstile) forget(caller string, g *guests) {
 }
 
 // giveUp takes a waiter out of the queue, unless it has just been let in.
-func (t *turnstile) giveUp(w *waiter, verdict refusal) refusal {
+func (t *turnstile) giveUp(w *waiter, refused refusal) refusal {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := slices.Index(t.queue, w)
@@ -119,7 +119,7 @@ func (t *turnstile) giveUp(w *waiter, verdict refusal) refusal {
 	g := t.callers[w.caller]
 	g.waiting--
 	t.forget(w.caller, g)
-	return verdict
+	return refused
 }
 
 // leave makes room for the first in the queue whose callers have room: for more than one

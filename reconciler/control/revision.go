@@ -136,16 +136,16 @@ func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 // up to date and available, Failed when one of the revision's own cannot get there in
 // time, Stalled while all that is missing is room or images.
 func judgeRollout(c *Context, src *schema.Source, rev *schema.Revision) (wake time.Time) {
-	var open []verdict
+	var open []judgement
 	workloads := 0
-	for v := range verdicts(c, src, rev) {
+	for v := range judgements(c, src, rev) {
 		workloads++
 		if v.outcome != done {
 			open = append(open, v)
 		}
 	}
-	failed := slices.IndexFunc(open, func(v verdict) bool { return v.outcome == failing })
-	moving := slices.IndexFunc(open, func(v verdict) bool { return v.outcome != stalling })
+	failed := slices.IndexFunc(open, func(v judgement) bool { return v.outcome == failing })
+	moving := slices.IndexFunc(open, func(v judgement) bool { return v.outcome != stalling })
 	switch {
 	case len(open) == 0 && unproven(c, src, rev).After(c.Now):
 		return unproven(c, src, rev)
@@ -171,7 +171,7 @@ func judgeRollout(c *Context, src *schema.Source, rev *schema.Revision) (wake ti
 // end of the round.
 const evidenceClosed = time.Second
 
-// judgeAgain takes the verdict on a failed revision back where its nodes were why, once.
+// judgeAgain takes the judgement of a failed revision back where its nodes were why, once.
 // One that was gone back from is applied again by who follows the source.
 func judgeAgain(c *Context, src *schema.Source, rev *schema.Revision) (wake time.Time) {
 	if due := rev.Entered(schema.PhaseFailed).Add(evidenceClosed); due.After(c.Now) {
@@ -333,16 +333,16 @@ const (
 	failing          // the revision's own pods cannot get there
 )
 
-// verdict is a workload's outcome, its reason, and when it may change by itself.
-type verdict struct {
+// judgement is a workload's outcome, its reason, and when it may change by itself.
+type judgement struct {
 	outcome outcome
 	reason  string
 	wake    time.Time
 }
 
-// verdicts judges every workload of the source.
-func verdicts(c *Context, src *schema.Source, rev *schema.Revision) iter.Seq[verdict] {
-	return func(yield func(verdict) bool) {
+// judgements judges every workload of the source.
+func judgements(c *Context, src *schema.Source, rev *schema.Revision) iter.Seq[judgement] {
+	return func(yield func(judgement) bool) {
 		for obj := range health.In(c.Tx, src.SourceName()) {
 			if !yield(judgeWorkload(c, src, rev, health.Of(c.Tx, obj, c.Now))) {
 				return
@@ -351,15 +351,15 @@ func verdicts(c *Context, src *schema.Source, rev *schema.Revision) iter.Seq[ver
 	}
 }
 
-func judgeWorkload(c *Context, src *schema.Source, rev *schema.Revision, of health.Workload) verdict {
+func judgeWorkload(c *Context, src *schema.Source, rev *schema.Revision, of health.Workload) judgement {
 	w := workload{Workload: of, name: of.Name(), own: isOwn(c.Tx, rev, of.Object)}
 	switch {
 	case w.Complete:
-		return verdict{outcome: done}
+		return judgement{outcome: done}
 	case w.Unseen, w.Leaving:
-		return verdict{outcome: waiting, reason: w.name + ": " + w.Progress()}
+		return judgement{outcome: waiting, reason: w.name + ": " + w.Progress()}
 	case w.Failed != nil && w.own:
-		return verdict{outcome: failing, reason: w.name + ": " + health.Tell(c.Tx, *w.Failed).Text}
+		return judgement{outcome: failing, reason: w.name + ": " + health.Tell(c.Tx, *w.Failed).Text}
 	case w.Deadline == 0 && src.Spec.ProgressDeadline != nil:
 		w.Deadline = src.Spec.ProgressDeadline.Duration
 	case w.Deadline == 0:
@@ -394,12 +394,12 @@ func lacking(t health.Trouble) bool { return t.Fault == health.Cluster || t.Faul
 // has merely not become ready counts against the revision only after it had the
 // whole deadline for itself. Whatever holds up a workload that is not the
 // revision's own is no fault of the revision.
-func (w workload) judge(c *Context, rev *schema.Revision) verdict {
+func (w workload) judge(c *Context, rev *schema.Revision) judgement {
 	if !w.own {
 		w.name += ", which this revision did not change"
 		w.Troubles = excused(w.Troubles)
 	}
-	v := verdict{outcome: waiting, reason: w.name + ": " + w.Progress()}
+	v := judgement{outcome: waiting, reason: w.name + ": " + w.Progress()}
 	since := w.Moved
 	if at := entered(rev); rev.Status.Phase == schema.PhaseRollingOut && at.After(since) {
 		since = at
@@ -427,7 +427,7 @@ func (w workload) judge(c *Context, rev *schema.Revision) verdict {
 			continue
 		}
 		if !lacking(t) {
-			return verdict{outcome: failing, reason: fmt.Sprintf("%s: no progress for %s: %s", w.name, w.Deadline, health.Tell(c.Tx, t).Text)}
+			return judgement{outcome: failing, reason: fmt.Sprintf("%s: no progress for %s: %s", w.name, w.Deadline, health.Tell(c.Tx, t).Text)}
 		}
 	}
 	return v

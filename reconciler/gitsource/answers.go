@@ -107,7 +107,7 @@ func (a *answers) line() error {
 	}
 }
 
-// finish tells why the push is refused, if it is, and the verdict. Nothing is
+// finish tells why the push is refused, if it is, and the exit code. Nothing is
 // written after it.
 func (a *answers) finish(err error) {
 	a.endLine()
@@ -116,7 +116,7 @@ func (a *answers) finish(err error) {
 		code = 1
 		a.tell(err)
 	}
-	a.lines <- hook.Verdict(code)
+	a.lines <- hook.Exit(code)
 	close(a.lines)
 }
 
@@ -135,7 +135,7 @@ func (a *answers) tell(err error) {
 	}
 }
 
-// send writes lines until the verdict, and a beat when there are none, or now and then
+// send writes lines until the exit code, and a beat when there are none, or now and then
 // what is being done. When the
 // hook does not take them it calls hangUp and drops the rest.
 func (a *answers) send(conn net.Conn, hangUp func()) {

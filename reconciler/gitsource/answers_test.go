@@ -32,14 +32,14 @@ func TestAnswersSteerNoTerminal(t *testing.T) {
 			got = append(got, strings.TrimSuffix(line, "\n"))
 		}
 	}
-	verdict := strings.TrimSuffix(hook.Verdict(1), "\n")
+	last := strings.TrimSuffix(hook.Exit(1), "\n")
 	want := []string{
 		`> Plan: \x1b[2Ja and \u202egpj` + "\t" + `\u009b31m\xff.`,
 		`> a\n= 0\r.yaml:1: unknown field "\x1b]0;t\x07" (did you mean\u2028x?)`,
-		verdict,
+		last,
 		"> fairlead: git said:",
 		`> \x1b[31mfatal\u2066`,
-		verdict,
+		last,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

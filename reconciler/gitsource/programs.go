@@ -12,7 +12,7 @@ import (
 const (
 	// maxPrograms of git take in or hand out packs at once. Each may hold requestMemory
 	// with its children; so they hold 3 GiB at most, and beside them little is held by a
-	// push that waits for its verdict or its rollout.
+	// push that waits to be judged or for its rollout.
 	maxPrograms = 6
 	// maxSourcePrograms of them are one source's. A second one begins only where
 	// sparePrograms are free without it, for sources that have none.

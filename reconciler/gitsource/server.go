@@ -145,7 +145,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 func turnAway(conn *net.UnixConn) {
 	conn.SetWriteDeadline(time.Now().Add(time.Second))
-	io.WriteString(conn, hook.Text(fmt.Sprintf("fairlead: %d pushes are under way already; push again", maxTalks))+hook.Verdict(1))
+	io.WriteString(conn, hook.Text(fmt.Sprintf("fairlead: %d pushes are under way already; push again", maxTalks))+hook.Exit(1))
 	conn.Close()
 }
 
@@ -162,7 +162,7 @@ func (s *Server) talk(ctx context.Context, conn *net.UnixConn) {
 	request, err := hook.ReadRequest(hook.NewReader(conn))
 	log = log.WithFields(logrus.Fields{"source": request.Source, "phase": request.Phase, "pusher": request.Pusher})
 	if err != nil {
-		io.WriteString(conn, hook.Text("fairlead: "+schema.Printable(err.Error()))+hook.Verdict(1))
+		io.WriteString(conn, hook.Text("fairlead: "+schema.Printable(err.Error()))+hook.Exit(1))
 		log.WithError(err).Warn("refused a request")
 		return
 	}

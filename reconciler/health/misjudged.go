@@ -50,7 +50,7 @@ func Misjudged(r state.Reader, src *schema.Source, rev *schema.Revision) (why st
 	return "what it failed for was seen only on " + strings.Join(faults, ", and on "), true
 }
 
-// MayBeMisjudged reports whether the verdict on a revision of the source could still be
+// MayBeMisjudged reports whether the judgement of a revision of the source could still be
 // taken back, whatever its nodes are like.
 func MayBeMisjudged(src *schema.Source, rev *schema.Revision) bool {
 	switch {

@@ -19,8 +19,8 @@ const (
 	// Whoever follows looks more often than every five seconds, so nobody sees nothing
 	// for longer than fifteen.
 	WaitingEvery = 10 * time.Second
-	// verdictMargin is how long after the last deadline the verdict may be waited for.
-	verdictMargin = time.Minute
+	// endMargin is how long after the last deadline the end may be waited for.
+	endMargin = time.Minute
 	// maxLooked bounds the pods of a workload that a deadline is counted from.
 	maxLooked = 20
 )
@@ -105,7 +105,7 @@ func awaited(r state.Reader, rev *schema.Revision, now time.Time) string {
 	}
 	switch {
 	case first == "":
-		return "every workload is available; the verdict follows"
+		return "every workload is available; the revision is about to be Healthy"
 	case more > 0:
 		first += fmt.Sprintf(" (and %s more)", health.Times(int32(min(more, math.MaxInt32)), "workload"))
 	}
@@ -120,7 +120,7 @@ func firstTrouble(r state.Reader, w health.Workload) (told string) {
 	return told
 }
 
-// Patience is until when the verdict on a revision must have fallen if nothing moves
+// Patience is until when a revision must have been judged if nothing moves
 // any more: a moment after the last deadline of its source's workloads.
 func Patience(r state.Reader, src *schema.Source, rev *schema.Revision, now time.Time) time.Time {
 	since := rev.CreationTimestamp.Time
@@ -149,7 +149,7 @@ func Patience(r state.Reader, src *schema.Source, rev *schema.Revision, now time
 			until = latest(until, t.Since.Add(w.Deadline))
 		}
 	}
-	return until.Add(verdictMargin)
+	return until.Add(endMargin)
 }
 
 // noDeadline is what Kubernetes takes for "no deadline" of a Deployment.
@@ -157,12 +157,12 @@ const noDeadline = math.MaxInt32 * time.Second
 
 func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
 
-// Verdict is the last line of a story: "HEALTHY main-4f2a1c0d9b3e: ..." or "FAILED
+// LastLine is the last one of a story: "HEALTHY main-4f2a1c0d9b3e: ..." or "FAILED
 // ...". A story that goes on is "ROLLING OUT" or "STALLED"; a revision that a guard
 // holds, with what releases it, "HELD"; one whose tree has errors "INVALID"; one that
 // was healthy and no longer works "DEGRADED"; one that another took the place of
 // "SUPERSEDED".
-func Verdict(src *schema.Source, rev *schema.Revision) string {
+func LastLine(src *schema.Source, rev *schema.Revision) string {
 	word, reason := "FAILED", Reason(rev)
 	switch outcome, phase := OutcomeOf(src, rev), rev.Status.Phase; {
 	case phase == schema.PhaseStalled:

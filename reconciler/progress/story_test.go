@@ -80,7 +80,7 @@ func TestAStorySaysWhatItWaitsFor(t *testing.T) {
 		want  string
 	}{
 		{schema.PhaseSeen, nil, "still waiting after 1m0s: it is not applied yet"},
-		{schema.PhaseRollingOut, nil, "still rolling out after 1m0s: every workload is available; the verdict follows"},
+		{schema.PhaseRollingOut, nil, "still rolling out after 1m0s: every workload is available; the revision is about to be Healthy"},
 		{schema.PhaseRollingOut, []schema.Object{half, probed}, "still rolling out after 1m0s: deployment shop/a: 2 of 3 available (and 1 workload more)"},
 		{schema.PhaseRollingOut, []schema.Object{probed, answer}, `still rolling out after 1m0s: pod shop/c: Pending; container app of pod c runs, but: Readiness probe failed: HTTP probe failed with statuscode: 404 no \x1b[31msuch\npage`},
 		{schema.PhaseStalled, []schema.Object{half}, "still stalled after 1m0s: no room"},
@@ -105,7 +105,7 @@ func TestAStorySaysWhatItWaitsFor(t *testing.T) {
 	}
 }
 
-// The verdict is waited for longer than any deadline that it may come from.
+// The end is waited for longer than any deadline that it may come from.
 func TestPatienceOutlastsEveryDeadline(t *testing.T) {
 	half := func(change func(*appsv1.Deployment)) *appsv1.Deployment {
 		d := deployment("a", appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 2})
@@ -136,7 +136,7 @@ func TestPatienceOutlastsEveryDeadline(t *testing.T) {
 	} {
 		src, rev := running(schema.PhaseRollingOut, "")
 		got := Patience(cluster(append(tt.with, node(corev1.ConditionTrue))...), src, rev, now)
-		if want := now.Add(tt.due + verdictMargin); !got.Equal(want) {
+		if want := now.Add(tt.due + endMargin); !got.Equal(want) {
 			t.Errorf("%s: until %s, want %s", name, got, want)
 		}
 	}
@@ -148,7 +148,7 @@ func TestVerdictAndOutcome(t *testing.T) {
 		phase   schema.Phase
 		applied bool
 		health  *schema.Standing
-		verdict string
+		last    string
 		outcome Outcome
 	}{
 		{schema.PhaseSeen, false, nil, "ROLLING OUT main-1: why", UnderWay},
@@ -175,13 +175,13 @@ func TestVerdictAndOutcome(t *testing.T) {
 		if tt.applied {
 			src.Status.Applied.Commit = "c1"
 		}
-		if got := Verdict(src, rev); got != tt.verdict || OutcomeOf(src, rev) != tt.outcome {
-			t.Errorf("%s, applied %v, %+v: %q (%d), want %q (%d)", tt.phase, tt.applied, tt.health, got, OutcomeOf(src, rev), tt.verdict, tt.outcome)
+		if got := LastLine(src, rev); got != tt.last || OutcomeOf(src, rev) != tt.outcome {
+			t.Errorf("%s, applied %v, %+v: %q (%d), want %q (%d)", tt.phase, tt.applied, tt.health, got, OutcomeOf(src, rev), tt.last, tt.outcome)
 		}
 	}
 	trailer := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "main-1"}}
 	trailer.Enter(schema.PhaseHeld, metav1.Time{}, `6 of 9 objects would go: commit with the trailer "Fairlead-Allow-Prune: 6"`)
-	if got := Verdict(&schema.Source{}, trailer); !strings.HasSuffix(got, `"Fairlead-Allow-Prune: 6"`) {
+	if got := LastLine(&schema.Source{}, trailer); !strings.HasSuffix(got, `"Fairlead-Allow-Prune: 6"`) {
 		t.Errorf("a hold that names its trailer: %q", got)
 	}
 }

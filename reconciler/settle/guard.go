@@ -104,7 +104,7 @@ func GoesBackTo(r state.Reader, src *schema.Source) (failed, to *schema.Revision
 	return rev, to
 }
 
-// JudgesAgain reports whether the revision that Git asks for failed, had that verdict
+// JudgesAgain reports whether the revision that Git asks for failed, had that judgement
 // taken back and was not handed to the loop since.
 func JudgesAgain(r state.Reader, src *schema.Source) bool {
 	rev, ok := health.Asked(r, src)

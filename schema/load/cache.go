@@ -49,7 +49,7 @@ type rememberedTree struct {
 	files   fileParts
 	telling []*rememberedFile // of files, those with diagnostics
 	objects []*schema.Desired // sorted; those of the files that are kept
-	verdict verdictOn
+	judged  judgement
 	kept    amount
 	used    int64 // guarded by the Cache
 }
@@ -270,7 +270,7 @@ func (l *loader) stamped(obj schema.Object) schema.Object {
 func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	t := &rememberedTree{
 		reading: reading(l.spec), commit: l.tree.Commit.Hash, listing: l.tree.Files, files: m.files, kept: m.all, telling: slices.Clone(m.telling),
-		verdict: verdictOn{sound: sound && len(m.cues) == 0, namespaces: slices.Clone(l.opts.KnownNamespaces), nodePorts: l.opts.NodePorts, services: l.opts.ServiceRange, rights: rightsOf(l.opts), outside: l.outside},
+		judged: judgement{sound: sound && len(m.cues) == 0, namespaces: slices.Clone(l.opts.KnownNamespaces), nodePorts: l.opts.NodePorts, services: l.opts.ServiceRange, rights: rightsOf(l.opts), outside: l.outside},
 	}
 	var dropped []*facts
 	silent := make(map[*rememberedFile]bool)

@@ -161,12 +161,12 @@ var tweaks = [][2]string{
 // verdictDiffers says how a Load that hands out no objects tells otherwise than one
 // that does.
 func verdictDiffers(whole Result, tree schema.Tree, opts Options) string {
-	opts.VerdictOnly = true
-	verdict := Load(context.Background(), tree, schema.SourceSpec{}, opts)
-	if verdict.Objects != nil || verdict.Count != len(whole.Objects) || verdict.Files != whole.Files {
-		return fmt.Sprintf("%d objects of which %d are handed out, from %d files; want %d, 0 and %d", verdict.Count, len(verdict.Objects), verdict.Files, len(whole.Objects), whole.Files)
+	opts.DiagnosticsOnly = true
+	found := Load(context.Background(), tree, schema.SourceSpec{}, opts)
+	if found.Objects != nil || found.Count != len(whole.Objects) || found.Files != whole.Files {
+		return fmt.Sprintf("%d objects of which %d are handed out, from %d files; want %d, 0 and %d", found.Count, len(found.Objects), found.Files, len(whole.Objects), whole.Files)
 	}
-	return cmp.Diff(lines(whole.Diagnostics), lines(verdict.Diagnostics))
+	return cmp.Diff(lines(whole.Diagnostics), lines(found.Diagnostics))
 }
 
 // After any history of edits a Load with a cache tells what one without does: of
@@ -238,7 +238,7 @@ func TestCacheAfterEdits(t *testing.T) {
 			if before == nil {
 				before = new(rememberedTree)
 			}
-			if before.verdict.sound && len(files) > 0 {
+			if before.judged.sound && len(files) > 0 {
 				sound++
 			}
 			held := slices.Concat(before.files...)
@@ -302,7 +302,7 @@ func TestCacheSeesEnvironmentsAndNamespaces(t *testing.T) {
 			}
 			cached := opts
 			cached.Cache = NewCache(0)
-			if first := Load(t.Context(), tree(c.before), schema.SourceSpec{}, cached); len(first.Diagnostics) > 0 || !cached.Cache.trees["main"].verdict.sound {
+			if first := Load(t.Context(), tree(c.before), schema.SourceSpec{}, cached); len(first.Diagnostics) > 0 || !cached.Cache.trees["main"].judged.sound {
 				t.Fatalf("not sound: %v", first.Diagnostics)
 			}
 			if c.label {

@@ -137,14 +137,14 @@ func (l *loader) decodeInto(out *decoded, doc yaml.Document, n *yaml.Node, in pl
 		l.decodeList(out, doc, n, in)
 		return
 	}
-	info, verdict := judgeKind(apiVersion.Value, kind.Value, l.spec.Unsupported)
-	if verdict.message != "" {
+	info, found := judgeKind(apiVersion.Value, kind.Value, l.spec.Unsupported)
+	if found.message != "" {
 		at := kind
-		if verdict.atVersion {
+		if found.atVersion {
 			at = apiVersion
 		}
-		out.hides = out.hides || verdict.unclear
-		told := schema.Diagnostic{Position: doc.Position(at), Severity: verdict.severity, Message: verdict.message, Hint: verdict.hint}
+		out.hides = out.hides || found.unclear
+		told := schema.Diagnostic{Position: doc.Position(at), Severity: found.severity, Message: found.message, Hint: found.hint}
 		if told.Severity == schema.Warning {
 			out.ignored = append(out.ignored, told)
 		} else {
@@ -291,7 +291,7 @@ func (l *loader) decodeObject(out *decoded, doc yaml.Document, n *yaml.Node, pre
 	}
 	known := &facts{key: schema.KeyOf(obj), flawed: d.Refused(), pods: podsOf(obj), stored: size}
 	o := &schema.Desired{Object: obj, Position: at, Locate: yaml.Locator(doc.Again, at, prefix), Facts: known}
-	if known.pods != nil && l.opts.VerdictOnly {
+	if known.pods != nil && l.opts.DiagnosticsOnly {
 		o.Object = nil // its facts say it all
 		known.disown()
 	} else {

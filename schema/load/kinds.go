@@ -9,8 +9,8 @@ import (
 	"fairlead/schema/load/yaml"
 )
 
-// verdict is why a document yields no object; the zero verdict lets it through.
-type verdict struct {
+// finding is why a document yields no object; the zero finding lets it through.
+type finding struct {
 	severity  schema.Severity
 	message   string
 	hint      string
@@ -120,7 +120,7 @@ const kustomizeGroup = "kustomize.config.k8s.io"
 const kustomizeHint = "commit what kustomize build prints, and exclude the directory that it is built from"
 
 // judgeKind finds the kind of a document or says why it is not one of ours.
-func judgeKind(apiVersion, kind, unsupported string) (schema.KindInfo, verdict) {
+func judgeKind(apiVersion, kind, unsupported string) (schema.KindInfo, finding) {
 	group, version, found := strings.Cut(apiVersion, "/")
 	if !found {
 		group, version = "", apiVersion
@@ -134,17 +134,17 @@ func judgeKind(apiVersion, kind, unsupported string) (schema.KindInfo, verdict) 
 	}
 	switch {
 	case !info.Desired:
-		return info, verdict{severity: schema.Error, message: fmt.Sprintf("%s cannot stand in Git: the cluster makes it", withArticle(kind)), hint: info.Instead}
+		return info, finding{severity: schema.Error, message: fmt.Sprintf("%s cannot stand in Git: the cluster makes it", withArticle(kind)), hint: info.Instead}
 	case info.Group != group || info.Version != version:
 		return info, otherVersion(info, apiVersion)
 	}
-	return info, verdict{}
+	return info, finding{}
 }
 
 // otherVersion refuses one of our kinds in a form that it does not have here. What an
 // older one means may differ, so that none is read as the present one.
-func otherVersion(info schema.KindInfo, apiVersion string) verdict {
-	v := verdict{
+func otherVersion(info schema.KindInfo, apiVersion string) finding {
+	v := finding{
 		severity: schema.Error, atVersion: true, unclear: true,
 		message: fmt.Sprintf("%s is not served as %q", info.Kind, apiVersion), hint: "write apiVersion: " + info.APIVersion(),
 	}
@@ -193,23 +193,23 @@ func inWords(group string) string {
 	return group
 }
 
-func foreign(group, kind, unsupported string) verdict {
+func foreign(group, kind, unsupported string) finding {
 	restricts := !slices.Contains(harmlessKinds[group], kind) && slices.ContainsFunc(restrictingWords, func(word string) bool { return strings.Contains(kind, word) }) ||
 		slices.ContainsFunc(restrictingGroups, func(pattern string) bool { return isOfGroup(group, pattern) })
 	if group == kustomizeGroup {
-		return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s is not supported yet", kind), hint: kustomizeHint}
+		return finding{severity: schema.Error, message: fmt.Sprintf("kind %s is not supported yet", kind), hint: kustomizeHint}
 	}
 	if meant := misspeltGroup(group, kind); meant != "" {
-		return verdict{severity: schema.Error, atVersion: true, unclear: true, message: fmt.Sprintf("unknown API group %q", group), hint: fmt.Sprintf("did you mean %q?", meant)}
+		return finding{severity: schema.Error, atVersion: true, unclear: true, message: fmt.Sprintf("unknown API group %q", group), hint: fmt.Sprintf("did you mean %q?", meant)}
 	}
 	named := fmt.Sprintf("kind %s of %s", kind, inWords(group))
 	switch {
 	case restricts:
-		return verdict{severity: schema.Error, message: named + " is not supported, and it may restrict something"}
+		return finding{severity: schema.Error, message: named + " is not supported, and it may restrict something"}
 	case unsupported == "warn":
-		return verdict{severity: schema.Warning, message: named + " is not supported and left out"}
+		return finding{severity: schema.Warning, message: named + " is not supported and left out"}
 	}
-	return verdict{severity: schema.Error, message: named + " is not supported", hint: `"unsupported: warn" in the Source leaves it out`}
+	return finding{severity: schema.Error, message: named + " is not supported", hint: `"unsupported: warn" in the Source leaves it out`}
 }
 
 // misspeltGroup is the group of Kubernetes that was probably meant: one that has the
@@ -233,21 +233,21 @@ func misspeltGroup(group, kind string) string {
 	return schema.Nearest(group, groups)
 }
 
-func notOurs(apiVersion, kind string) verdict {
+func notOurs(apiVersion, kind string) finding {
 	if why, ok := meaninglessKinds[kind]; ok {
-		return verdict{severity: schema.Warning, message: fmt.Sprintf("kind %s has no meaning here: %s", kind, why)}
+		return finding{severity: schema.Warning, message: fmt.Sprintf("kind %s has no meaning here: %s", kind, why)}
 	}
 	for _, kinds := range kubernetesKinds {
 		if slices.Contains(kinds, kind) {
-			return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s is not supported yet", kind)}
+			return finding{severity: schema.Error, message: fmt.Sprintf("kind %s is not supported yet", kind)}
 		}
 	}
 	for _, e := range extensions {
 		if slices.Contains(e.kinds, kind) {
-			return verdict{severity: schema.Error, message: fmt.Sprintf("kind %s is not of %s but of %s, which is not supported", kind, apiVersion, e.name)}
+			return finding{severity: schema.Error, message: fmt.Sprintf("kind %s is not of %s but of %s, which is not supported", kind, apiVersion, e.name)}
 		}
 	}
-	v := verdict{severity: schema.Error, unclear: true, message: fmt.Sprintf("unknown kind %q", kind)}
+	v := finding{severity: schema.Error, unclear: true, message: fmt.Sprintf("unknown kind %q", kind)}
 	if of := strings.TrimSuffix(kind, "List"); of != kind && slices.Contains(knownKinds(), of) {
 		v.message, v.hint = fmt.Sprintf("a %s without items holds nothing", kind), "write items, a list of objects of kind "+of
 		return v

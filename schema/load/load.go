@@ -33,10 +33,10 @@ type Options struct {
 	ServiceRange netip.Prefix   // that services have their addresses from; invalid: not known, and not judged
 	CUE          *CUE           // evaluates CUE and remembers what came out; nil: this Load's own
 	Cache        *Cache         // remembers what YAML and JSON files were decoded to; nil remembers nothing
-	// VerdictOnly has no objects handed out: what is known of most is forgotten as
+	// DiagnosticsOnly has no objects handed out: what is known of most is forgotten as
 	// soon as they are judged, and their memory serves the next. It goes without a
 	// Cache.
-	VerdictOnly bool
+	DiagnosticsOnly bool
 	// Applied is the commit whose tree is what runs. With a Cache, objects that did
 	// not change since then may name the older commit that they have been the same
 	// since; all others name the tree's.
@@ -66,7 +66,7 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	if opts.NodePorts == (PortRange{}) {
 		opts.NodePorts = defaultNodePorts
 	}
-	if opts.VerdictOnly {
+	if opts.DiagnosticsOnly {
 		opts.Cache = nil
 	}
 	tree.Commit = tree.Commit.Fit() // objects name it
@@ -93,7 +93,7 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	}
 	sound := ctx.Err() == nil && l.soundAfter(&m, objects, fresh) || l.judge(objects)
 	if l.needsObjects {
-		opts.VerdictOnly = false
+		opts.DiagnosticsOnly = false
 		result := Load(ctx, tree, spec, opts)
 		result.Objects = nil
 		return result
@@ -102,7 +102,7 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 		l.remember(&m, objects, sound)
 	}
 	result := Result{Objects: objects, Diagnostics: shortened(selectionOf(l.spec).advise(l.diagnostics)).Sort(), Count: len(objects), Files: m.all.files}
-	if opts.VerdictOnly {
+	if opts.DiagnosticsOnly {
 		result.Objects = nil
 	}
 	return result
@@ -130,7 +130,7 @@ type loader struct {
 	makes       []leftOut // what objects that are not taken would make, in the order of files and documents
 	// outside is what namespaces that are not of this tree ask of its pods.
 	outside map[string]schema.NamespaceSecurity
-	// needsObjects is set when a verdict takes objects that VerdictOnly has forgotten.
+	// needsObjects is set when judging takes objects that DiagnosticsOnly has forgotten.
 	needsObjects bool
 	// hides is set when a part of the tree could not be read: it may hold any object, and
 	// what seems to be missing is not told.
@@ -429,7 +429,7 @@ func inParallel(ctx context.Context, n int, do func(i int)) {
 func (l *loader) decodeJob(j job) []decoded {
 	nodes, _ := l.arenas.Get().(*yaml.Arena)
 	if nodes == nil {
-		nodes = &yaml.Arena{Borrows: l.opts.VerdictOnly}
+		nodes = &yaml.Arena{Borrows: l.opts.DiagnosticsOnly}
 	}
 	defer l.arenas.Put(nodes)
 	out := make([]decoded, 0, j.last-j.first)

@@ -14,9 +14,9 @@ import (
 // often that this one is sound too. It never finds anything wrong: where it is not
 // sure, the whole tree is judged.
 
-// verdictOn is what judging a whole tree came to, and what it was told besides
+// judgement is what judging a whole tree came to, and what it was told besides
 // the tree.
-type verdictOn struct {
+type judgement struct {
 	sound      bool
 	namespaces []string
 	nodePorts  PortRange
@@ -29,7 +29,7 @@ type verdictOn struct {
 // soundAfter reports whether judging all objects would say nothing; fresh are
 // those that were decoded now, sorted too.
 func (l *loader) soundAfter(m *manifests, objects, fresh []*schema.Desired) bool {
-	last := l.last.verdict
+	last := l.last.judged
 	if !last.sound || m.lost || len(m.cues) > 0 || last.nodePorts != l.opts.NodePorts || last.services != l.opts.ServiceRange || last.rights != rightsOf(l.opts) || !slices.Equal(last.namespaces, l.opts.KnownNamespaces) {
 		return false
 	}

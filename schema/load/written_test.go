@@ -144,7 +144,7 @@ func TestSecurityOfNamespaces(t *testing.T) {
 		own := "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels:" + labels.String() + "\n---\n" + pod
 		for text, opts := range map[string]Options{
 			pod: {KnownNamespaces: []string{"shop"}, Known: known},
-			own: {VerdictOnly: true},
+			own: {DiagnosticsOnly: true},
 		} {
 			got := Load(t.Context(), treeOf("a.yaml", text), schema.SourceSpec{}, opts).Diagnostics
 			if wrong := len(errorsOf(got)); wrong != test.errors || len(got)-wrong != test.warnings {

@@ -48,9 +48,9 @@ func FuzzReadRequest(f *testing.F) {
 }
 
 // The hook's side: every answer ends, and a line is text, a sign of life, a
-// verdict or an error.
+// exit code or an error.
 func FuzzReadReply(f *testing.F) {
-	f.Add(Text("hello") + Working() + Verdict(1))
+	f.Add(Text("hello") + Working() + Exit(1))
 	f.Add("= 99999999999999999999\n")
 	f.Add("> " + strings.Repeat("x", MaxLine))
 	f.Fuzz(func(t *testing.T, text string) {
@@ -60,7 +60,7 @@ func FuzzReadReply(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if reply.Kind == IsText && Text(reply.Text) != "> "+reply.Text+"\n" || reply.Kind != IsText && reply.Kind != IsWorking && reply.Kind != IsVerdict {
+			if reply.Kind == IsText && Text(reply.Text) != "> "+reply.Text+"\n" || reply.Kind != IsText && reply.Kind != IsWorking && reply.Kind != IsExit {
 				t.Errorf("%+v", reply)
 			}
 		}

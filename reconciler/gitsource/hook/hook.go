@@ -1,6 +1,6 @@
 // Package hook is the conversation between git's hooks and the master: what
 // was pushed goes to the master over its unix socket, text for the pusher and
-// a verdict come back. It imports only the standard library, because the hook
+// an exit code come back. It imports only the standard library, because the hook
 // binary that speaks it is started for every push.
 //
 // A hook opens the conversation with one field a line, values quoted as Go
@@ -18,8 +18,7 @@
 //	option "wait"
 //	end
 //
-// and the master answers with lines until the verdict, which is the hook's exit
-// code:
+// and the master answers with lines, the last of which has the hook's exit code:
 //
 //	> text for the pusher
 //	.                       still working
@@ -229,7 +228,7 @@ func IsHash(s string) bool {
 	return strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// Text, Working and Verdict are the lines a master answers with.
+// Text, Working and Exit are the lines a master answers with.
 func Text(line string) string {
 	if most := MaxLine - len("> \n"); len(line) > most {
 		line = strings.ToValidUTF8(line[:most-len("...")], "") + "..."
@@ -240,8 +239,8 @@ func Text(line string) string {
 // Working is the line that says "still there".
 func Working() string { return ".\n" }
 
-// Verdict is the last line; code becomes the hook's exit code.
-func Verdict(code int) string { return "= " + strconv.Itoa(code) + "\n" }
+// Exit is the last line; code becomes the hook's exit code.
+func Exit(code int) string { return "= " + strconv.Itoa(code) + "\n" }
 
 // Reply is one line of the master's answer.
 type Reply struct {
@@ -257,7 +256,7 @@ type ReplyKind byte
 const (
 	IsText    ReplyKind = '>'
 	IsWorking ReplyKind = '.'
-	IsVerdict ReplyKind = '='
+	IsExit    ReplyKind = '='
 )
 
 // ReadReply reads one line of the answer. io.EOF and io.ErrUnexpectedEOF mean
@@ -276,7 +275,7 @@ func ReadReply(r *bufio.Reader) (Reply, error) {
 	if number, ok := strings.CutPrefix(line, "= "); ok {
 		code, err := strconv.Atoi(number)
 		if err == nil {
-			return Reply{Kind: IsVerdict, Code: code}, nil
+			return Reply{Kind: IsExit, Code: code}, nil
 		}
 	}
 	return Reply{}, fmt.Errorf("the master answered %q", line)

@@ -88,14 +88,14 @@ func TestRequestBounds(t *testing.T) {
 }
 
 func TestReplies(t *testing.T) {
-	sent := Text("hello") + Working() + Text("") + Text(strings.Repeat("é", MaxLine)) + Verdict(3)
+	sent := Text("hello") + Working() + Text("") + Text(strings.Repeat("é", MaxLine)) + Exit(3)
 	r := NewReader(strings.NewReader(sent))
 	for _, want := range []Reply{
 		{Kind: IsText, Text: "hello"},
 		{Kind: IsWorking},
 		{Kind: IsText},
 		{Kind: IsText, Text: strings.Repeat("é", (MaxLine-6)/2) + "..."},
-		{Kind: IsVerdict, Code: 3},
+		{Kind: IsExit, Code: 3},
 	} {
 		got, err := ReadReply(r)
 		if err != nil || got != want {
@@ -103,7 +103,7 @@ func TestReplies(t *testing.T) {
 		}
 	}
 	if _, err := ReadReply(r); !errors.Is(err, io.EOF) {
-		t.Errorf("after the verdict: %v", err)
+		t.Errorf("after the exit code: %v", err)
 	}
 	for _, raw := range []string{"= x\n", "hello\n", "> cut"} {
 		if got, err := ReadReply(NewReader(strings.NewReader(raw))); err == nil {

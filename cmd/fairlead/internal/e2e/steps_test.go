@@ -129,7 +129,7 @@ func (w worktree) write(t *testing.T, files map[string]string) {
 }
 
 // push commits everything and pushes it, with -o wait unless other options are
-// given. It returns what the remote said and git's verdict.
+// given. It returns what the remote said and git's error.
 func (w worktree) push(t *testing.T, subject string, options ...string) (string, error) {
 	t.Helper()
 	w.git(t, "add", "--all")

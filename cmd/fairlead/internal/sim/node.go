@@ -425,7 +425,7 @@ func (a *agent) attended() []nodeagent.Attended {
 	return out
 }
 
-func (a *agent) probe(c nodeagent.Attended, kind pod.ProbeKind, spec *corev1.Probe, count *pod.ProbeCount, last pod.Verdict) {
+func (a *agent) probe(c nodeagent.Attended, kind pod.ProbeKind, spec *corev1.Probe, count *pod.ProbeCount, last pod.ProbeResult) {
 	n := a.node
 	ctr := n.apps[c.ID]
 	if ctr == nil || !n.running(c.ID) {
