@@ -1,5 +1,5 @@
 // Package nodeagent answers how one node comes to run what the master bound to
-// it, and goes on running it when the master is away: its loop takes the node's
+// it, and keeps running it when the master is away: its loop takes the node's
 // work, looks at what truly runs, does the operations that package pod plans,
 // and reports. It does not schedule, and it never stops what it was not told to
 // stop. `fairlead agent` wires it; README.md tells a pod's way through it.
@@ -179,8 +179,8 @@ func (a *Agent) listAtStart(ctx context.Context) ([]pod.Found, []pod.Image, bool
 		if !told && ctx.Err() == nil {
 			a.log.WithError(err).Warn("waiting for the container runtime")
 		}
-		if time.Since(began) >= troubleAfter {
-			a.cfg.tellTrouble(ctx, silentRuntime(err))
+		if time.Since(began) >= problemAfter {
+			a.cfg.tellProblem(ctx, silentRuntime(err))
 		}
 		if !sleep(ctx, retryInterval/5) {
 			return nil, nil, false
@@ -297,7 +297,7 @@ func (a *Agent) run(ctx context.Context, t Task) {
 	}
 }
 
-// attend sees to it that every running container is watched and probed, and no
+// attend makes sure that every running container is watched and probed, and no
 // other is.
 func (a *Agent) attend(ctx context.Context) {
 	live := make(map[string]bool, len(a.running))
@@ -363,7 +363,7 @@ func (a *Agent) probe(at *attendance, c Attended) {
 				a.inbox <- func(now time.Time) { a.core.Unhealthy(uid, id, kind, message, now) }
 			},
 			warned: func(message string) {
-				a.inbox <- func(now time.Time) { a.core.Doubtful(uid, id, kind, message, now) }
+				a.inbox <- func(now time.Time) { a.core.Ambiguous(uid, id, kind, message, now) }
 			},
 		}
 		a.tasks.Go(func() { run.run(at.ctx) })

@@ -34,7 +34,7 @@ type Core struct {
 	unsaved    *Update // work that is not on disk yet
 	telling    []told  // output that the last report told of
 
-	trouble troubles
+	problem problems
 }
 
 // NetworkState is what the node's network should be. The zero value is that of
@@ -172,7 +172,7 @@ func (c *Core) Act(now time.Time) Todo {
 
 // InForce notes that a network state is programmed. The caller reports.
 func (c *Core) InForce(s NetworkState) {
-	c.trouble.networking.over()
+	c.problem.networking.over()
 	c.machine.setNetwork(s.tables)
 	if c.machine.tables == s.tables {
 		c.applied = c.machine.version
@@ -222,9 +222,9 @@ func (c *Core) Unhealthy(uid types.UID, id string, kind pod.ProbeKind, message s
 	c.machine.unhealthy(uid, id, kind, message, now)
 }
 
-// Doubtful notes one probe that passed and may not have asked what was meant.
-func (c *Core) Doubtful(uid types.UID, id string, kind pod.ProbeKind, message string, now time.Time) {
-	c.machine.doubtful(uid, id, kind, message, now)
+// Ambiguous notes one probe that passed and may not have asked what was meant.
+func (c *Core) Ambiguous(uid types.UID, id string, kind pod.ProbeKind, message string, now time.Time) {
+	c.machine.ambiguous(uid, id, kind, message, now)
 }
 
 // Listing marks the moment at which a listing of what runs begins.
@@ -236,7 +236,7 @@ func (c *Core) Listing() Listing { return c.machine.listing() }
 // Listed corrects what is believed by what the runtime lists. A pod of which
 // anything became known since the listing began is left for the next one.
 func (c *Core) Listed(l Listing, found []pod.Found, now time.Time) {
-	c.trouble.runtime.over()
+	c.problem.runtime.over()
 	c.machine.sync(found, l, now)
 }
 
@@ -247,7 +247,7 @@ func (c *Core) Report() (r *wire.Report, number uint64) {
 	c.addTails(pods, c.tailLines)
 	r = c.cfg.words()
 	r.AppliedVersion, r.Pods, r.Images, r.Events = c.applied, pods, c.images, events
-	r.Trouble = c.trouble.told()
+	r.Problem = c.problem.told()
 	return r, number
 }
 

@@ -162,7 +162,7 @@ func (x *Executor) prepareVolumes(t Task) Result {
 }
 
 // missing is the reason of a ConfigMap, Secret or key that is not there or cannot be
-// used, which a commit mends, and otherwise the other one.
+// used, which a commit corrects, and otherwise the other one.
 func missing(err error, otherwise string) string {
 	if errors.As(err, new(pod.MissingError)) || errors.As(err, new(pod.UnusableError)) {
 		return schema.ReasonContainerConfig

@@ -69,19 +69,19 @@ func AwaitFit(ctx context.Context, cfg Config) {
 			cfg.Log.Error("this machine cannot run containers: " + lacks)
 			told = lacks
 		}
-		cfg.tellTrouble(ctx, unfit(lacks))
+		cfg.tellProblem(ctx, unfit(lacks))
 		if !sleep(ctx, wire.ReportInterval) {
 			return
 		}
 	}
 }
 
-// tellTrouble tells the master why the node cannot work before it is known what runs.
-func (c Config) tellTrouble(ctx context.Context, trouble *wire.Trouble) {
+// tellProblem tells the master why the node cannot work before it is known what runs.
+func (c Config) tellProblem(ctx context.Context, problem *wire.NodeProblem) {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r := c.words()
-	r.Trouble = trouble
+	r.Problem = problem
 	if err := c.Master.Report(call, r); err != nil && ctx.Err() == nil {
 		c.Log.WithError(err).Debug("the master does not hear what the node lacks")
 	}

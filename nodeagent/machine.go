@@ -554,8 +554,8 @@ func (m *machine) unhealthy(uid types.UID, id string, kind pod.ProbeKind, messag
 	}
 }
 
-// doubtful notes one probe that passed with a warning.
-func (m *machine) doubtful(uid types.UID, id string, kind pod.ProbeKind, message string, now time.Time) {
+// ambiguous notes one probe that passed with a warning.
+func (m *machine) ambiguous(uid types.UID, id string, kind pod.ProbeKind, message string, now time.Time) {
 	if e, name, _ := m.container(uid, id); e != nil {
 		m.event(e, corev1.EventTypeWarning, schema.ReasonProbeWarning, name, fmt.Sprintf("%s probe warning: %s", kind, message), now)
 	}

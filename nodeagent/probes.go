@@ -36,7 +36,7 @@ type probe struct {
 	startedAt time.Time
 	exec      func(ctx context.Context, command []string, limit time.Duration) (pod.ExecResult, error)
 	// decided is called when the result changes; failing for each failure that counts,
-	// warned for each success that is doubtful.
+	// warned for each success that is ambiguous.
 	decided func(v pod.ProbeResult, message string)
 	failing func(message string)
 	warned  func(message string)

@@ -29,10 +29,10 @@ func (r *rig) condition(uid types.UID, kind corev1.PodConditionType) corev1.PodC
 func (r *rig) trouble() string {
 	r.master.mu.Lock()
 	defer r.master.mu.Unlock()
-	if r.master.report == nil || r.master.report.Trouble == nil {
+	if r.master.report == nil || r.master.report.Problem == nil {
 		return ""
 	}
-	return r.master.report.Trouble.Reason
+	return r.master.report.Problem.Reason
 }
 
 // What keeps a container from its start has the reason of whoever must act.

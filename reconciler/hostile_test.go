@@ -63,7 +63,7 @@ func hostileInput(r *rand.Rand, turn int) reconciler.Input {
 		return string(out)
 	}
 	if r.Intn(4) == 0 {
-		return reconciler.SourceTrouble{Source: "hostile", Reason: []string{"", "Rewound", "BranchGone", "BadRepository"}[r.Intn(4)], Message: noise(100_000), Observed: commitHash(turn)}
+		return reconciler.SourceReport{Source: "hostile", Reason: []string{"", "Rewound", "BranchGone", "BadRepository"}[r.Intn(4)], Message: noise(100_000), Observed: commitHash(turn)}
 	}
 	text := hostileText(r)
 	blob := &schema.Blob{Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}

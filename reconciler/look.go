@@ -11,41 +11,41 @@ import (
 )
 
 // Look asks the source's repository where its branch is and does what follows from
-// it; see package follow. open brings the repository, or a *follow.Trouble. The word
+// it; see package follow. open brings the repository, or a *follow.Problem. The word
 // that the Source has of its repository is told to the loop, and returned: said reports
 // whether it is new. pusher tells who pushed a commit, "" where that is not known. The
-// error is a *follow.Trouble where people have to do something about the repository.
+// error is a *follow.Problem where people have to do something about the repository.
 // A source has one look at a time.
-func (f *Follower) Look(ctx context.Context, source schema.SourceName, open func(context.Context) (Remote, error), pusher func(commit schema.Commit) string) (word SourceTrouble, said bool, err error) {
+func (f *Follower) Look(ctx context.Context, source schema.SourceName, open func(context.Context) (Remote, error), pusher func(commit schema.Commit) string) (word SourceReport, said bool, err error) {
 	// What is due for what runs does not wait for a remote: see Stay.
 	remote, tip, err := reach(ctx, open)
 	if ctx.Err() != nil {
-		return SourceTrouble{}, false, ctx.Err()
+		return SourceReport{}, false, ctx.Err()
 	}
 	release, lockErr := f.looking.lock(ctx, source)
 	if lockErr != nil {
-		return SourceTrouble{}, false, lockErr
+		return SourceReport{}, false, lockErr
 	}
 	defer release()
 	src, ok := state.Source(f.Feed.Snapshot(), source)
 	if !ok {
-		return SourceTrouble{}, false, nil // it is going: the feed says so presently
+		return SourceReport{}, false, nil // it is going: the feed says so presently
 	}
 	var observed schema.Commit
 	if remote != nil {
 		observed, err = f.bring(ctx, src, remote, tip, err, pusher)
 	}
 	if ctx.Err() != nil || errors.Is(err, ErrStopped) {
-		return SourceTrouble{}, false, err
+		return SourceReport{}, false, err
 	}
-	var trouble *follow.Trouble
+	var trouble *follow.Problem
 	switch {
 	case errors.As(err, &trouble):
-		word = SourceTrouble{Source: source, Reason: string(trouble.Reason), Message: trouble.Message, Observed: observed}
+		word = SourceReport{Source: source, Reason: string(trouble.Reason), Message: trouble.Message, Observed: observed}
 	case err != nil || observed == "":
-		return SourceTrouble{}, false, err
+		return SourceReport{}, false, err
 	default:
-		word = SourceTrouble{Source: source, Message: where(src.Spec), Observed: observed}
+		word = SourceReport{Source: source, Message: where(src.Spec), Observed: observed}
 	}
 	said, postErr := f.tell(ctx, word)
 	return word, said, errors.Join(err, postErr)
@@ -67,20 +67,20 @@ func (f *Follower) bring(ctx context.Context, src *schema.Source, remote Remote,
 	k := f.known(src)
 	seen := follow.Seen{}
 	if unread != nil {
-		seen.Trouble = follow.Unread(unread, follow.BadRepository, "")
+		seen.Problem = follow.Unread(unread, follow.BadRepository, "")
 	} else {
 		seen = follow.Ask(remote, k, tip)
 	}
 	step := follow.Next(k, seen)
 	err = f.do(ctx, src, remote, step, pusher)
-	if step.Trouble != nil {
-		err = errors.Join(step.Trouble, err)
+	if step.Problem != nil {
+		err = errors.Join(step.Problem, err)
 	}
 	return step.Observed, err
 }
 
 // tell posts how the repository was found unless the Source says so.
-func (f *Follower) tell(ctx context.Context, word SourceTrouble) (bool, error) {
+func (f *Follower) tell(ctx context.Context, word SourceReport) (bool, error) {
 	src, ok := state.Source(f.Feed.Snapshot(), word.Source)
 	if !ok || word.saidBy(src) {
 		return false, nil

@@ -410,7 +410,7 @@ func TestFailedRevisionSaysWhy(t *testing.T) {
 	}
 }
 
-func TestSilentNodeAndDoubt(t *testing.T) {
+func TestSilentNodeAndPause(t *testing.T) {
 	c := newCluster(t, 3)
 	readyNodes := func() (out []string) {
 		for n := range state.All[*corev1.Node](c.machine.Snapshot(), "") {
@@ -435,32 +435,32 @@ func TestSilentNodeAndDoubt(t *testing.T) {
 		c.step()
 	}
 	if got := readyNodes(); !slices.Equal(got, []string{"n1", "n2"}) {
-		t.Errorf("everybody is silent: the leader doubts itself, yet ready are %v", got)
+		t.Errorf("everybody is silent: evictions are paused, yet ready are %v", got)
 	}
-	doubted := func() (n int) {
+	paused := func() (n int) {
 		for node := range state.All[*corev1.Node](c.machine.Snapshot(), "") {
-			if slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == schema.ConditionDoubted }) {
+			if slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == schema.ConditionPaused }) {
 				n++
 			}
 		}
 		return n
 	}
-	if n := doubted(); n != 3 {
-		t.Errorf("%d nodes say that the master doubts itself, want 3", n)
+	if n := paused(); n != 3 {
+		t.Errorf("%d nodes say that evictions are paused, want 3", n)
 	}
 	c.nodes = all
 	c.step()
 	if got := readyNodes(); len(got) != 3 {
 		t.Errorf("all report again, ready are %v", got)
 	}
-	if n := doubted(); n != 0 {
-		t.Errorf("all report again, yet %d nodes are doubted", n)
+	if n := paused(); n != 0 {
+		t.Errorf("all report again, yet evictions are paused on %d nodes", n)
 	}
 }
 
-// Nodes come back from a doubt one after the other: who is the last has a while to
+// Nodes come back from a pause one after the other: who is the last has a while to
 // be heard, and is given up after it.
-func TestALateNodeAfterADoubt(t *testing.T) {
+func TestALateNodeAfterAPause(t *testing.T) {
 	c := newCluster(t, 3)
 	ready := func() string {
 		node, _ := state.Get[*corev1.Node](c.machine.Snapshot(), "", "n3")
@@ -479,14 +479,14 @@ func TestALateNodeAfterADoubt(t *testing.T) {
 	c.nodes = all[:2]
 	for range 15 {
 		if c.step(); ready() != "True" {
-			t.Fatalf("the doubt has ended and n3 is given up on the spot: %s", ready())
+			t.Fatalf("the pause has ended and n3 is given up on the spot: %s", ready())
 		}
 	}
 	for range 10 {
 		c.step()
 	}
 	if ready() != "Unknown" {
-		t.Errorf("n3 is silent for long after the doubt, and Ready is %q", ready())
+		t.Errorf("n3 is silent for long after the pause, and Ready is %q", ready())
 	}
 }
 

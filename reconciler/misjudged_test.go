@@ -19,7 +19,7 @@ import (
 type misjudged struct {
 	*followed
 	nodes   *cluster
-	trouble map[schema.NodeName]*wire.Trouble
+	trouble map[schema.NodeName]*wire.NodeProblem
 }
 
 const pairOf = `apiVersion: apps/v1
@@ -42,7 +42,7 @@ spec:
 func newMisjudged(t *testing.T, spec schema.SourceSpec, on ...string) *misjudged {
 	t.Helper()
 	f := newFollowed(t, own("main", spec))
-	m := &misjudged{followed: f, trouble: map[schema.NodeName]*wire.Trouble{}}
+	m := &misjudged{followed: f, trouble: map[schema.NodeName]*wire.NodeProblem{}}
 	m.nodes = &cluster{t: t, machine: f.machine, now: f.now, nodes: []schema.NodeName{"n1", "n2"}, started: map[types.UID]bool{}, tried: func(*corev1.Pod) bool { return false }}
 	m.nodes.broken = func(p *corev1.Pod) bool {
 		return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") && slices.Contains(on, p.Spec.NodeName)
@@ -62,7 +62,7 @@ func (m *misjudged) pass(d time.Duration) {
 		var in []reconciler.Input
 		for i, node := range m.nodes.nodes {
 			r := m.nodes.report(i, node)
-			r.Report.Trouble = m.trouble[node]
+			r.Report.Problem = m.trouble[node]
 			in = append(in, r, reconciler.Acknowledgement{Node: node, Version: m.machine.Snapshot().Counters().ResourceVersion})
 		}
 		m.round(in...)
@@ -96,7 +96,7 @@ func (m *misjudged) stay() {
 
 func (m *misjudged) due() bool { return reconciler.Due(m.machine.Snapshot(), m.source("main")) }
 
-var unfit = &wire.Trouble{Reason: schema.ReasonNodeUnfit, Message: "the node cannot run containers: no cgroups"}
+var unfit = &wire.NodeProblem{Reason: schema.ReasonNodeUnfit, Message: "the node cannot run containers: no cgroups"}
 
 // What failed only on a node that is found to be at fault is tried once more, on the
 // others.

@@ -30,7 +30,7 @@ type Question struct {
 // MaxNodesAsked bounds the nodes of one question.
 const MaxNodesAsked = 1_000
 
-// ErrBadQuestion is what errors of Answer wrap that are the asker's to mend.
+// ErrBadQuestion is what errors of Answer wrap that the asker has to correct.
 var ErrBadQuestion = errors.New("cannot be planned")
 
 // Answer plans what is asked on the cluster as it is now. Who asks reads, and could

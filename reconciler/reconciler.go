@@ -22,7 +22,7 @@ import (
 )
 
 // Input is one thing that happened outside: a Candidate, a NodeReport, an
-// Acknowledgement or a SourceTrouble. The time is an argument of Step.
+// Acknowledgement or a SourceReport. The time is an argument of Step.
 type Input interface{ input() }
 
 // Candidate is a fetched commit of a source, judged and planned: apply it, or
@@ -42,7 +42,7 @@ type Candidate struct {
 	// RollbackOf names the failed revision that this one, healthy before,
 	// replaces; "" for a commit that Git asks for.
 	RollbackOf schema.RevisionName
-	// Again has the commit that is applied made whole: nothing new is decided.
+	// Again completes what is applied of a commit: nothing new is decided.
 	Again bool
 	// Plan is what was computed for it; its placements are kept and preferred.
 	Plan *plan.Plan
@@ -99,7 +99,7 @@ type Machine struct {
 	allHeard  time.Time                                // until when no node's last word can be stale
 	said      map[schema.NodeName]said                 // by each node of itself, at last
 	refusals  map[schema.NodeName]map[string]time.Time // what each said and may not say: when it was told
-	doubting  bool                                     // most nodes are silent
+	paused    bool                                     // most nodes are silent
 	stale     map[schema.NodeName]bool                 // nodes whose pods are marked stale
 	acked     map[schema.NodeName]uint64
 	draining  map[string]uint64                 // UID of a terminating pod -> version its endpoints are out of
@@ -173,8 +173,8 @@ func (m *Machine) round(tx *state.Txn, now time.Time, inputs []Input) Output {
 			m.report(c, in)
 		case Acknowledgement:
 			m.acked[in.Node] = max(m.acked[in.Node], in.Version)
-		case SourceTrouble:
-			trouble(c, in)
+		case SourceReport:
+			reportSource(c, in)
 		}
 	}
 	m.judgeNodes(c)

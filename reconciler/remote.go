@@ -22,6 +22,6 @@ type Git interface {
 type Remote interface {
 	Git
 	// Tip asks where the branch is and makes its commits readable; "" where there is no
-	// such branch. A *follow.Trouble says why it cannot be told.
+	// such branch. A *follow.Problem says why it cannot be told.
 	Tip(ctx context.Context) (schema.Commit, error)
 }

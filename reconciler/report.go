@@ -91,7 +91,7 @@ func describeNode(next *corev1.Node, in *NodeReport) (refused []string) {
 		next.Status.Addresses = slices.Insert(next.Status.Addresses, 0, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: in.Address})
 	}
 	next.Status.Images = ownImages(r.Images)
-	next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == schema.ConditionDoubted })
+	next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == schema.ConditionPaused })
 	return slices.Concat(wrongLabels, wrongTaints)
 }
 
@@ -180,9 +180,9 @@ func (m *Machine) restartSilence(r state.Reader, now time.Time) {
 	}
 }
 
-// doubtReprieve is how long after a doubt a node that is still silent counts as
+// pauseReprieve is how long after a pause a node that is still silent counts as
 // lost at the earliest: an agent gives a report ten seconds, then dials anew.
-const doubtReprieve = 20 * time.Second
+const pauseReprieve = 20 * time.Second
 
 // judgeNodes does what follows from nodes' silence. It goes through all of them
 // only when one may have been silent for too long: a node's last word never becomes
@@ -231,7 +231,7 @@ func (m *Machine) markStale(c *control.Context) {
 }
 
 // judgeSilence marks nodes NotReady that were silent too long, unless most of
-// them are: then the leader doubts itself.
+// them are: then evictions are paused.
 func (m *Machine) judgeSilence(c *control.Context) {
 	var silent []*corev1.Node
 	total, quiet := 0, 0
@@ -247,16 +247,16 @@ func (m *Machine) judgeSilence(c *control.Context) {
 	}
 	// Who fell silent together does not reach the limit in the same round: all
 	// that do not keep up count.
-	doubt := 2*quiet > total && total > 1
-	if m.doubting && !doubt {
+	pause := 2*quiet > total && total > 1
+	if m.paused && !pause {
 		m.reprieve(c)
 		silent = nil
 	}
-	m.doubting = doubt
+	m.paused = pause
 	for _, node := range silent {
 		next := state.Edit(node)
-		if doubt {
-			setNodeCondition(next, schema.ConditionDoubted, corev1.ConditionTrue, schema.ReasonMostNodesSilent, fmt.Sprintf("%d of %d nodes stopped reporting at once; evictions are paused, check the master's network", quiet, total), c.Now)
+		if pause {
+			setNodeCondition(next, schema.ConditionPaused, corev1.ConditionTrue, schema.ReasonMostNodesSilent, fmt.Sprintf("%d of %d nodes stopped reporting at once; evictions are paused, check the master's network", quiet, total), c.Now)
 		} else {
 			setNodeReady(next, corev1.ConditionUnknown, schema.ReasonNodeSilent, fmt.Sprintf("no report for %s", NodeSilentAfter), c.Now)
 		}
@@ -266,13 +266,13 @@ func (m *Machine) judgeSilence(c *control.Context) {
 	}
 }
 
-// reprieve gives nodes that are still silent when a doubt ends a moment to be
+// reprieve gives nodes that are still silent when a pause ends a moment to be
 // heard: whatever kept most of them from the leader may have kept these too, and
 // they do not come back all at once.
 func (m *Machine) reprieve(c *control.Context) {
 	for node := range state.All[*corev1.Node](c.Tx, "") {
 		name := schema.NodeName(node.Name)
-		if latest := c.Now.Add(doubtReprieve - NodeSilentAfter); m.heard[name].Before(latest) {
+		if latest := c.Now.Add(pauseReprieve - NodeSilentAfter); m.heard[name].Before(latest) {
 			m.heard[name] = latest
 		}
 	}

@@ -139,15 +139,15 @@ func ownInfo(i corev1.NodeSystemInfo, bootID string) corev1.NodeSystemInfo {
 
 // ownTrouble is why the node cannot work: what it says, or that it says an address
 // that is not its own.
-func ownTrouble(in *NodeReport) *wire.Trouble {
+func ownTrouble(in *NodeReport) *wire.NodeProblem {
 	reported := cut(in.Report.NodeIPs.First(), maxReportedReason)
 	switch r := &in.Report; {
 	case in.NoAddress != "":
-		return &wire.Trouble{Reason: schema.ReasonBadAddress, Message: cut(in.NoAddress, maxReportedName)}
+		return &wire.NodeProblem{Reason: schema.ReasonBadAddress, Message: cut(in.NoAddress, maxReportedName)}
 	case len(r.NodeIPs) != 1 || r.NodeIPs[0] != in.Address:
-		return &wire.Trouble{Reason: schema.ReasonBadAddress, Message: fmt.Sprintf("the node reports address %s and is registered with %s, which stays in force; give it that one as nodeIP, or change it: make a token with `fairlead token --node %s`, remove pki in the agent's directory, restart the agent", reported, in.Address, r.Node)}
-	case r.Trouble != nil:
-		return &wire.Trouble{Reason: cut(r.Trouble.Reason, maxReportedReason), Message: cut(r.Trouble.Message, maxReportedMessage)}
+		return &wire.NodeProblem{Reason: schema.ReasonBadAddress, Message: fmt.Sprintf("the node reports address %s and is registered with %s, which stays in force; give it that one as nodeIP, or change it: make a token with `fairlead token --node %s`, remove pki in the agent's directory, restart the agent", reported, in.Address, r.Node)}
+	case r.Problem != nil:
+		return &wire.NodeProblem{Reason: cut(r.Problem.Reason, maxReportedReason), Message: cut(r.Problem.Message, maxReportedMessage)}
 	}
 	return nil
 }

@@ -219,12 +219,12 @@ func TestAChangedReasonOfANodeIsSeen(t *testing.T) {
 	}
 	var since metav1.Time
 	version := ""
-	for i, trouble := range []wire.Trouble{
+	for i, trouble := range []wire.NodeProblem{
 		{Reason: schema.ReasonRuntimeUnavailable, Message: "no socket"},
 		{Reason: schema.ReasonRuntimeUnavailable, Message: "no cgroups"},
 		{Reason: schema.ReasonNetworkUnavailable, Message: "no cgroups"},
 	} {
-		l.tell(func(r *reconciler.NodeReport) { r.Report.Trouble = &trouble })
+		l.tell(func(r *reconciler.NodeReport) { r.Report.Problem = &trouble })
 		cond, now := ready()
 		if cond.Status != corev1.ConditionFalse || cond.Reason != trouble.Reason || cond.Message != trouble.Message || now == version {
 			t.Errorf("after %v: %v at %s, before at %s", trouble, cond, now, version)
@@ -235,7 +235,7 @@ func TestAChangedReasonOfANodeIsSeen(t *testing.T) {
 			t.Errorf("after %v: not ready since %s, was since %s", trouble, cond.LastTransitionTime, since)
 		}
 		version = now
-		l.tell(func(r *reconciler.NodeReport) { r.Report.Trouble = &trouble })
+		l.tell(func(r *reconciler.NodeReport) { r.Report.Problem = &trouble })
 		if _, again := ready(); again != version {
 			t.Errorf("the same report again made version %s of %s", again, version)
 		}
@@ -334,7 +334,7 @@ func TestReportsAreBounded(t *testing.T) {
 	l.tell(func(in *reconciler.NodeReport) {
 		r := &in.Report
 		r.BootID, r.Info.OSImage, r.Info.KernelVersion, r.Info.Architecture = long, long, long, long
-		r.Trouble = &wire.Trouble{Reason: long, Message: long}
+		r.Problem = &wire.NodeProblem{Reason: long, Message: long}
 		r.Labels = map[string]string{}
 		for i := range 1000 {
 			name := fmt.Sprintf("%s-%d", strings.Repeat("x", 40), i)

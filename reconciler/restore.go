@@ -117,7 +117,7 @@ func incomplete(c *control.Context, src *schema.Source, message string) {
 	control.Event(c, next, corev1.EventTypeWarning, want.Reason, want.Message)
 }
 
-// isIncomplete reports whether what the source applied is to be made whole.
+// isIncomplete reports whether what the source applied is to be completed.
 func isIncomplete(src *schema.Source) bool {
 	return meta.IsStatusConditionFalse(src.Status.Conditions, schema.ConditionComplete)
 }

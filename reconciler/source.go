@@ -158,7 +158,7 @@ func (f *Follower) JudgeCommit(ctx context.Context, source schema.SourceName, gi
 	return cand, nil
 }
 
-// judgeAt is Judge of the tree of a commit; a *follow.Trouble says that it cannot be read.
+// judgeAt is Judge of the tree of a commit; a *follow.Problem says that it cannot be read.
 func (f *Follower) judgeAt(ctx context.Context, src *schema.Source, git Git, commit schema.Commit, overrides schema.Overrides) (Candidate, error) {
 	tree, err := git.Tree(commit, src.Spec.Path)
 	if err != nil {

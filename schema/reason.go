@@ -89,9 +89,9 @@ const ReasonPlannedNodeFull = "PlannedNodeFull"
 // its status is as last reported, not as it is.
 const ConditionStale corev1.PodConditionType = "Stale"
 
-// ConditionDoubted tells on a silent node that most nodes are silent, so that the
-// master trusts its own ears less than their word.
-const ConditionDoubted corev1.NodeConditionType = "Doubted"
+// ConditionPaused tells on a silent node that most nodes are silent at once, so that
+// nothing is evicted. Its type keeps the name that it was published under.
+const ConditionPaused corev1.NodeConditionType = "Doubted"
 
 // ConditionStartsFailing tells on a node that it keeps pods from being started though it
 // is ready. While it is true the node has the taint StartsFailing.
@@ -106,7 +106,7 @@ const (
 // StartsFailing is the taint of a node that new pods avoid where another takes them.
 var StartsFailing = corev1.Taint{Key: "fairlead/starts-failing", Effect: corev1.TaintEffectPreferNoSchedule}
 
-// Reasons of a node's condition Ready, and of ConditionDoubted. What a silent node
+// Reasons of a node's condition Ready, and of ConditionPaused. What a silent node
 // suffers from the master cannot know: a machine without power, one that is cut
 // off and an agent that does not run have one reason.
 const (

@@ -303,7 +303,7 @@ func (f *followed) repository() *gitsource.Repo {
 }
 
 // prepare opens the repository if it is not open yet; the error is a
-// *follow.Trouble.
+// *follow.Problem.
 func (f *followed) prepare(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -316,7 +316,7 @@ func (f *followed) prepare(ctx context.Context) error {
 			HookBinary: f.hookBinary, Socket: f.hookSocket, Source: f.name, Branch: f.spec.Branch,
 		})
 		if err != nil {
-			return &follow.Trouble{Reason: follow.NotStored, Message: err.Error()}
+			return &follow.Problem{Reason: follow.NotStored, Message: err.Error()}
 		}
 		return nil
 	}
@@ -347,7 +347,7 @@ func (f *followed) credentials() (string, error) {
 		return name, nil
 	}
 	if name != filepath.Base(name) || strings.HasPrefix(name, ".") {
-		return "", &follow.Trouble{Reason: follow.BadCredentials, Message: fmt.Sprintf(
+		return "", &follow.Problem{Reason: follow.BadCredentials, Message: fmt.Sprintf(
 			"auth.secretFile %q: want the name of a file in %s", name, filepath.Join(f.dir, "credentials"))}
 	}
 	return filepath.Join(f.dir, "credentials", name), nil

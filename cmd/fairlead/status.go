@@ -173,7 +173,7 @@ func readStatus(ctx context.Context, c *client.Client, source schema.SourceName,
 		}
 	}
 	now := time.Now()
-	st.lines, st.Trouble = progress.Lines(cluster, source, now), list(progress.Trouble(cluster, source, now))
+	st.lines, st.Trouble = progress.Lines(cluster, source, now), list(progress.Troubles(cluster, source, now))
 	st.Nodes = list(progress.Nodes(slices.Collect(state.All[*corev1.Node](cluster, ""))))
 	return st, nil
 }

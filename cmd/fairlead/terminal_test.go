@@ -174,7 +174,7 @@ func TestTextOfOthersSteersNoTerminal(t *testing.T) {
 			s := status{Source: new(filled[schema.Source](text)), Revision: new(filled[schema.Revision](text))}
 			s.Source.Status.Conditions = []metav1.Condition{{Reason: text, Message: text}}
 			cluster := podsThatSay(text)
-			s.lines, s.Trouble = progress.Lines(cluster, "main", now), progress.Trouble(cluster, "main", now)
+			s.lines, s.Trouble = progress.Lines(cluster, "main", now), progress.Troubles(cluster, "main", now)
 			if len(s.Trouble) != 2 {
 				t.Errorf("troubles: %q", s.Trouble)
 			}

@@ -86,7 +86,7 @@ func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string, i
 
 // failureReason is what a waiting container says: an image that failed more
 // than once is in back-off. That nobody answers stays the reason: it is for
-// somebody else to mend.
+// somebody else to repair.
 func failureReason(f Failure, image string) (reason, message string) {
 	backOff := fmt.Sprintf("back-off pulling image %q: %s", image, f.Message)
 	switch {

@@ -384,7 +384,7 @@ func (b *requestBody) drain() {
 	_, _ = io.CopyN(io.Discard, b.ReadCloser, drainBytes) // however it ends, so does the stream
 }
 
-// answer bounds how slowly a client takes what a handler writes, and sees to it
+// answer bounds how slowly a client takes what a handler writes, and makes sure
 // that an answer does not wait for the end of a body that nobody reads.
 type answer struct {
 	http.ResponseWriter

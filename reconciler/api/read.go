@@ -95,7 +95,7 @@ func (s *Server) serveCollection(w http.ResponseWriter, r *http.Request, t targe
 	s.serveList(w, r, t, sel, f)
 }
 
-// serveList answers with everything at once: limit is a client's wish, and no
+// serveList answers with everything at once: limit is what a client asks for, and no
 // continue token is ever handed out.
 func (s *Server) serveList(w http.ResponseWriter, r *http.Request, t target, sel selection, f format) {
 	q := r.URL.Query()
@@ -189,7 +189,7 @@ func (f format) object(obj schema.Object) ([]byte, error) {
 }
 
 // checkVersion judges resourceVersion of a get or list: the newest is answered,
-// which satisfies every wish but one for the future or for exactly the past.
+// which satisfies every request but one for the future or for exactly the past.
 func checkVersion(q url.Values, snapshot *state.Snapshot) *apierrors.StatusError {
 	text := q.Get("resourceVersion")
 	match := metav1.ResourceVersionMatch(q.Get("resourceVersionMatch"))

@@ -87,7 +87,7 @@ func reconcileNode(c *Context, key schema.Key) (wake time.Time) {
 	wake = earliest(wake, moveUnstarted(c, next))
 	if nodeCondition(next, corev1.NodeReady) == corev1.ConditionUnknown {
 		for pod := range state.By[*corev1.Pod](c.Tx, state.PodsByNode, key.Name) {
-			doubtReadiness(c, pod)
+			clearReadiness(c, pod)
 		}
 	}
 	taints := noExecute(next)
@@ -102,7 +102,8 @@ func reconcileNode(c *Context, key schema.Key) (wake time.Time) {
 	return wake
 }
 
-func doubtReadiness(c *Context, pod *corev1.Pod) {
+// clearReadiness makes a pod unready whose node says nothing any more.
+func clearReadiness(c *Context, pod *corev1.Pod) {
 	if !health.Ready(pod) {
 		return
 	}

@@ -28,22 +28,22 @@ type Known struct {
 
 // Seen is how the repository was found.
 type Seen struct {
-	// Trouble says why it could not be asked; nothing else is known then.
-	Trouble *Trouble
+	// Problem says why it could not be asked; nothing else is known then.
+	Problem *Problem
 	Tip     schema.Commit // commit of the branch, "" where there is no such branch
 
 	// Asked for where Tip is to be judged:
 	Commit  schema.CommitObject // Tip's
 	Applied Way                 // from the applied commit to Tip
 	Desired Way                 // from the commit judged last to Tip
-	Path    *Trouble            // the source's path is no directory of Tip
+	Path    *Problem            // the source's path is no directory of Tip
 }
 
 // Step is what to do next, in the order of its fields; empty fields are nothing to do.
 type Step struct {
-	// Trouble keeps the source at what is applied until somebody changes it. Where it
+	// Problem keeps the source at what is applied until somebody changes it. Where it
 	// is nil and the branch exists, Observed is the commit that the branch is at.
-	Trouble  *Trouble
+	Problem  *Problem
 	Observed schema.Commit
 
 	Open    schema.Commit // commit whose Secrets are to be opened again
@@ -57,13 +57,13 @@ type Step struct {
 // Next decides. Whatever is wrong with the repository, what is applied stays and is
 // looked after.
 func Next(k Known, s Seen) Step {
-	if s.Trouble == nil && s.Tip == "" && k.Desired == "" {
+	if s.Problem == nil && s.Tip == "" && k.Desired == "" {
 		return Step{} // nobody pushed yet
 	}
 	step := Stay(k)
 	step.Observed = s.Tip
-	if step.Trouble = refusal(k, s); step.Trouble != nil {
-		step.Observed = step.Trouble.Observed
+	if step.Problem = refusal(k, s); step.Problem != nil {
+		step.Observed = step.Problem.Observed
 	} else if judges(k, s.Tip) {
 		step.Judge, step.Overrides = s.Tip, Overrides(s)
 		step.Restore, step.GoBack = "", ""
@@ -92,16 +92,16 @@ func Stay(k Known) Step {
 func judges(k Known, tip schema.Commit) bool { return tip != "" && (tip != k.Desired || k.Rejudge) }
 
 // refusal says why the branch is not followed to where it is, or nil.
-func refusal(k Known, s Seen) *Trouble {
+func refusal(k Known, s Seen) *Problem {
 	switch {
-	case s.Trouble != nil:
-		return s.Trouble
+	case s.Problem != nil:
+		return s.Problem
 	case s.Tip == "" && k.Desired != "":
-		return &Trouble{Reason: BranchGone, Message: k.Where + " is gone; what was applied keeps running"}
+		return &Problem{Reason: BranchGone, Message: k.Where + " is gone; what was applied keeps running"}
 	case !judges(k, s.Tip):
 		return nil
 	case !forward(k, s):
-		return &Trouble{Reason: Rewound, Observed: s.Tip, Message: fmt.Sprintf(
+		return &Problem{Reason: Rewound, Observed: s.Tip, Message: fmt.Sprintf(
 			"the branch is at %s, which does not contain %s, the commit that runs; to mean it, push a commit with the trailer \"%s: %s\"",
 			s.Tip.Short(), k.Applied.Short(), schema.TrailerAllowRewind, k.Applied)}
 	}

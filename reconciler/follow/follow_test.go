@@ -27,7 +27,7 @@ func seen(contained bool, messages ...string) Seen {
 }
 
 func TestNext(t *testing.T) {
-	gone := &Trouble{Reason: Unreachable, Message: "no route to host"}
+	gone := &Problem{Reason: Unreachable, Message: "no route to host"}
 	for _, c := range []struct {
 		name  string
 		known Known
@@ -41,11 +41,11 @@ func TestNext(t *testing.T) {
 		{"nothing new under other rights", Known{Applied: ran, Desired: tip, Rejudge: true}, seen(true, "c"), Step{Observed: tip, Judge: tip}},
 		{"a prune that is allowed on the way", Known{Applied: ran, Desired: judged}, seen(true, "tip", "s\n\nFairlead-Allow-Prune: 4"),
 			Step{Observed: tip, Judge: tip, Overrides: schema.Overrides{AllowPrune: 4}}},
-		{"the repository is away", Known{Applied: ran, Desired: ran}, Seen{Trouble: gone}, Step{Trouble: gone}},
-		{"the repository is away and rights have changed", Known{Applied: ran, Desired: judged, Rejudge: true, FallBack: ran}, Seen{Trouble: gone},
-			Step{Trouble: gone, Judge: judged}},
-		{"the repository is away and a revision failed", Known{Applied: ran, Desired: ran, FallBack: judged}, Seen{Trouble: gone},
-			Step{Trouble: gone, GoBack: judged}},
+		{"the repository is away", Known{Applied: ran, Desired: ran}, Seen{Problem: gone}, Step{Problem: gone}},
+		{"the repository is away and rights have changed", Known{Applied: ran, Desired: judged, Rejudge: true, FallBack: ran}, Seen{Problem: gone},
+			Step{Problem: gone, Judge: judged}},
+		{"the repository is away and a revision failed", Known{Applied: ran, Desired: ran, FallBack: judged}, Seen{Problem: gone},
+			Step{Problem: gone, GoBack: judged}},
 		{"after a start", Known{Applied: ran, Desired: tip, Locked: true}, Seen{Tip: tip}, Step{Observed: tip, Open: ran}},
 		{"after a start, a new commit", Known{Applied: ran, Desired: ran, Locked: true}, seen(true, "next"), Step{Observed: tip, Open: ran, Judge: tip}},
 		{"records were lost", Known{Applied: ran, Desired: tip, Incomplete: true, FallBack: judged}, Seen{Tip: tip},
@@ -63,7 +63,7 @@ func TestNext(t *testing.T) {
 func TestRefused(t *testing.T) {
 	known := Known{Applied: ran, Desired: judged, FallBack: ran}
 	noPath := seen(true, "moved")
-	noPath.Path = &Trouble{Reason: PathGone, Observed: tip}
+	noPath.Path = &Problem{Reason: PathGone, Observed: tip}
 	for _, c := range []struct {
 		name string
 		seen Seen
@@ -79,8 +79,8 @@ func TestRefused(t *testing.T) {
 	} {
 		step := Next(known, c.seen)
 		var got Reason
-		if step.Trouble != nil {
-			got = step.Trouble.Reason
+		if step.Problem != nil {
+			got = step.Problem.Reason
 		}
 		if got != c.want || (step.Judge == "") != (c.want != "") || (step.GoBack == ran) != (c.want != "") {
 			t.Errorf("%s: %q, want %q: %+v", c.name, got, c.want, step)
@@ -93,13 +93,13 @@ func TestRefused(t *testing.T) {
 
 func TestPace(t *testing.T) {
 	p := Pace{Source: "shop", Interval: time.Hour}
-	for _, err := range []error{nil, &Trouble{Reason: Rewound}, errors.Join(&Trouble{Reason: PathGone}, errors.New("x"))} {
+	for _, err := range []error{nil, &Problem{Reason: Rewound}, errors.Join(&Problem{Reason: PathGone}, errors.New("x"))} {
 		if _, wait := p.After(err); wait != time.Hour {
 			t.Errorf("after %v: %s, want the interval", err, wait)
 		}
 	}
 	p, first := p.After(errors.New("down"))
-	p, second := p.After(&Trouble{Reason: Unreachable})
+	p, second := p.After(&Problem{Reason: Unreachable})
 	if first > 2*time.Second || second <= first {
 		t.Errorf("waits %s and %s", first, second)
 	}

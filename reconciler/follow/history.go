@@ -40,18 +40,18 @@ func (w Way) since(tip schema.CommitObject) []schema.CommitObject {
 }
 
 // Ask asks what Next has to know of a branch that is at tip. A history that cannot be
-// read is the repository's trouble: the commit that lifts a guard may be what is missing.
+// read is the repository's problem: the commit that lifts a guard may be what is missing.
 func Ask(h History, k Known, tip schema.Commit) Seen {
 	if !judges(k, tip) {
 		return Seen{Tip: tip}
 	}
 	seen, err := Ways(h, k, tip)
 	if err != nil {
-		return Seen{Trouble: Unread(err, BadRepository, tip)}
+		return Seen{Problem: Unread(err, BadRepository, tip)}
 	}
 	if _, err := h.TreeHash(tip, k.Path); err != nil {
 		if seen.Path = Unread(err, PathGone, tip); seen.Path.Reason != PathGone {
-			return Seen{Trouble: seen.Path}
+			return Seen{Problem: seen.Path}
 		}
 	}
 	return seen
@@ -86,16 +86,16 @@ func way(h History, old, tip schema.Commit) (w Way, err error) {
 	return w, err
 }
 
-// Unread turns an error of reading a commit into the source's trouble; refused is the
+// Unread turns an error of reading a commit into the source's problem; refused is the
 // reason where the tree itself is at fault.
-func Unread(err error, refused Reason, commit schema.Commit) *Trouble {
+func Unread(err error, refused Reason, commit schema.Commit) *Problem {
 	var diagnostics schema.Diagnostics
-	var trouble *Trouble
+	var problem *Problem
 	switch {
-	case errors.As(err, &trouble):
-		return trouble
+	case errors.As(err, &problem):
+		return problem
 	case errors.As(err, &diagnostics) && len(diagnostics) > 0:
-		return &Trouble{Reason: refused, Message: diagnostics[0].String(), Observed: commit}
+		return &Problem{Reason: refused, Message: diagnostics[0].String(), Observed: commit}
 	}
-	return &Trouble{Reason: BadRepository, Message: fmt.Sprint(err), Observed: commit}
+	return &Problem{Reason: BadRepository, Message: fmt.Sprint(err), Observed: commit}
 }

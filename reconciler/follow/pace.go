@@ -49,7 +49,7 @@ func SameRepository(a, b schema.SourceSpec) bool {
 }
 
 // After is how long the next look waits after one that ended with err. After an error
-// that is no standing trouble it is as backoff says; a hint ends the wait.
+// that is no standing problem it is as backoff says; a hint ends the wait.
 func (p Pace) After(err error) (Pace, time.Duration) {
 	if err == nil || IsStanding(err) {
 		p.failed = 0
@@ -59,7 +59,7 @@ func (p Pace) After(err error) (Pace, time.Duration) {
 	return p, backoff(p.Source, p.failed)
 }
 
-// Bounds of looking again after trouble.
+// Bounds of looking again after problem.
 const (
 	firstRetry = time.Second
 	lastRetry  = 5 * time.Minute

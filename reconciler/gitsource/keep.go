@@ -15,7 +15,7 @@ type Followed struct {
 }
 
 // Tip is where the branch is, "" where there is no such branch; the error is a
-// *follow.Trouble while ctx lasts.
+// *follow.Problem while ctx lasts.
 func (f Followed) Tip(ctx context.Context) (schema.Commit, error) { return f.tip(ctx) }
 
 // Followed follows a branch of a repository on this machine's disk.

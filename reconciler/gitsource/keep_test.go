@@ -41,7 +41,7 @@ func TestKeep(t *testing.T) {
 	if got := looks(t, follow.Pace{Source: "s", Interval: 30 * time.Second}, 95*time.Second, well); len(got) != 4 || got[3] != 90*time.Second {
 		t.Errorf("looked at %v", got)
 	}
-	standing := func(int) error { return &follow.Trouble{Reason: follow.Rewound} }
+	standing := func(int) error { return &follow.Problem{Reason: follow.Rewound} }
 	if got := looks(t, follow.Pace{Source: "s", Interval: 30 * time.Second}, 95*time.Second, standing); len(got) != 4 {
 		t.Errorf("in standing trouble looked at %v", got)
 	}

@@ -187,7 +187,7 @@ func sshCommand(key, hosts string) string {
 	return strings.Join(args, " ")
 }
 
-// prepare makes the cache, or mends one that a crash left.
+// prepare makes the cache, or repairs one that a crash left.
 func (o *outside) prepare(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(o.cache, "HEAD")); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(o.cache), 0o700); err != nil {

@@ -114,7 +114,7 @@ const commonFile = "fairlead.config"
 
 // checks are git's own of what is pushed: names that climb out of a tree or reach
 // for .git, trees out of order, commits without a head. Programs of long ago left
-// a few flaws in histories that harm nobody and that no push can mend.
+// a few flaws in histories that harm nobody and that no push can change.
 func checks() [][2]string {
 	out := [][2]string{{"receive.fsckObjects", "true"}}
 	for _, harmless := range []string{

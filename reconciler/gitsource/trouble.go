@@ -10,8 +10,8 @@ import (
 	"fairlead/schema"
 )
 
-func troublef(reason follow.Reason, format string, args ...any) *follow.Trouble {
-	return &follow.Trouble{Reason: reason, Message: fmt.Sprintf(format, args...)}
+func troublef(reason follow.Reason, format string, args ...any) *follow.Problem {
+	return &follow.Problem{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
 // signs are what git, curl and ssh say, looked for in this order; they speak
@@ -38,7 +38,7 @@ var signs = []struct {
 
 // classify reads git's complaint. stage is the reason where it says nothing
 // better.
-func classify(stage follow.Reason, what, complaint string) *follow.Trouble {
+func classify(stage follow.Reason, what, complaint string) *follow.Problem {
 	reason, ok := sign(complaint)
 	if !ok {
 		reason = stage

@@ -44,7 +44,7 @@ type Upstream struct {
 	fetches     int
 }
 
-// OpenUpstream opens the cache; nothing is fetched yet. The error is a *follow.Trouble.
+// OpenUpstream opens the cache; nothing is fetched yet. The error is a *follow.Problem.
 func OpenUpstream(ctx context.Context, c UpstreamConfig) (*Upstream, error) {
 	remote, err := schema.ParseRemote(c.URL)
 	if err != nil {
@@ -85,7 +85,7 @@ func (u *Upstream) Local() (dir string, ok bool) {
 }
 
 // Look asks the remote where the branch is and fetches it when the cache is not
-// there yet. On a *follow.Trouble, which is the only error while ctx lasts, the cache
+// there yet. On a *follow.Problem, which is the only error while ctx lasts, the cache
 // is as it was.
 func (u *Upstream) Look(ctx context.Context) (tip schema.Commit, err error) {
 	env, forget, err := u.authorise()
@@ -95,7 +95,7 @@ func (u *Upstream) Look(ctx context.Context) (tip schema.Commit, err error) {
 	defer forget()
 	tip, err = u.ask(ctx, env)
 	if err != nil {
-		return "", u.mend(ctx, err)
+		return "", u.unlessEnded(ctx, err)
 	}
 	have, ok, err := u.repo.Branch(u.branch)
 	if err != nil {
@@ -105,7 +105,7 @@ func (u *Upstream) Look(ctx context.Context) (tip schema.Commit, err error) {
 		return tip, nil
 	}
 	if err := u.fetch(ctx, env); err != nil {
-		return "", u.mend(ctx, err)
+		return "", u.unlessEnded(ctx, err)
 	}
 	if tip, ok, err = u.repo.Branch(u.branch); err != nil || !ok {
 		return "", troublef(follow.NotStored, "cache: branch %s is not there after its fetch: %v", u.branch, err)
@@ -114,8 +114,8 @@ func (u *Upstream) Look(ctx context.Context) (tip schema.Commit, err error) {
 	return tip, nil
 }
 
-// mend tells the end of ctx from the remote's trouble.
-func (u *Upstream) mend(ctx context.Context, err error) error {
+// unlessEnded is err, or the end of ctx where that is why.
+func (u *Upstream) unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -55,7 +55,7 @@ func troubled(t testing.TB, u *Upstream, reason follow.Reason, words string) {
 	var messages []string
 	for range 2 {
 		_, err := u.Look(t.Context())
-		var trouble *follow.Trouble
+		var trouble *follow.Problem
 		if !errors.As(err, &trouble) || trouble.Reason != reason || !strings.Contains(trouble.Message, words) {
 			t.Fatalf("%#v, want %s with %q", err, reason, words)
 		}
@@ -252,9 +252,9 @@ func TestForward(t *testing.T) {
 		return tip
 	}
 	// The commit judged last was elsewhere: nothing is known of it.
-	next := func(u *Upstream, applied, tip schema.Commit) *follow.Trouble {
+	next := func(u *Upstream, applied, tip schema.Commit) *follow.Problem {
 		known := follow.Known{Applied: applied, Desired: schema.Commit(strings.Repeat("0", 40)), Path: "."}
-		return follow.Next(known, follow.Ask(u.Repo(), known, tip)).Trouble
+		return follow.Next(known, follow.Ask(u.Repo(), known, tip)).Problem
 	}
 	if trouble := next(u, applied, later); trouble != nil {
 		t.Error(trouble)
@@ -331,7 +331,7 @@ func TestUpstreamIsMendedWhenItIsOpened(t *testing.T) {
 func TestUpstreamRefusesAddresses(t *testing.T) {
 	for _, url := range []string{"http://git.example.org/x", "ext::sh", "git@host"} {
 		_, err := OpenUpstream(t.Context(), UpstreamConfig{Dir: filepath.Join(t.TempDir(), "x.git"), URL: url, Branch: "main"})
-		var trouble *follow.Trouble
+		var trouble *follow.Problem
 		if !errors.As(err, &trouble) || trouble.Reason != follow.BadURL {
 			t.Errorf("%s: %v", url, err)
 		}

@@ -15,7 +15,7 @@ type Code string
 // The codes, from what matters most of several to what matters least.
 const (
 	Recovering          Code = "Recovering"          // the master gathers the cluster of a lost store
-	MostNodesSilent     Code = "MostNodesSilent"     // the leader doubts itself
+	MostNodesSilent     Code = "MostNodesSilent"     // evictions are paused
 	NodeSilent          Code = "NodeSilent"          // the node does not report
 	NodeUnfit           Code = "NodeUnfit"           // the node lacks what containers need
 	RuntimeUnavailable  Code = "RuntimeUnavailable"  // the node's container runtime does not answer

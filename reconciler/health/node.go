@@ -48,7 +48,7 @@ func OfNode(r state.Reader, name string) (Trouble, bool) {
 	if !ok {
 		return newTrouble(NodeSilent, "the cluster does not have"), true
 	}
-	if cond, ok := NodeCondition(node, schema.ConditionDoubted); ok && cond.Status == corev1.ConditionTrue {
+	if cond, ok := NodeCondition(node, schema.ConditionPaused); ok && cond.Status == corev1.ConditionTrue {
 		return newTrouble(MostNodesSilent, "does not report: "+cond.Message), true
 	}
 	cond, ok := NodeCondition(node, corev1.NodeReady)

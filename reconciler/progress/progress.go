@@ -95,9 +95,9 @@ func Lines(r state.Reader, source schema.SourceName, now time.Time) []string {
 // fail for one reason a few tell enough.
 const MaxTroubles = 5
 
-// Trouble tells what keeps a source's workloads from being complete, a line each, by
-// workload. What has merely not come up yet is no trouble.
-func Trouble(r state.Reader, source schema.SourceName, now time.Time) []string {
+// Troubles tells what keeps a source's workloads from being complete, a line each, by
+// workload. What has merely not come up yet is none.
+func Troubles(r state.Reader, source schema.SourceName, now time.Time) []string {
 	var out []string
 	for _, t := range troubles(r, source, now) {
 		out = append(out, t.line)
@@ -105,11 +105,11 @@ func Trouble(r state.Reader, source schema.SourceName, now time.Time) []string {
 	return out
 }
 
-// trouble is a line, and what makes it the same though a counter, a time or an address
+// toldLine is a line, and what makes it the same though a counter, a time or an address
 // in it is another: a probe may be answered something new every second.
-type trouble struct{ line, same string }
+type toldLine struct{ line, same string }
 
-func troubles(r state.Reader, source schema.SourceName, now time.Time) (out []trouble) {
+func troubles(r state.Reader, source schema.SourceName, now time.Time) (out []toldLine) {
 	for obj := range health.In(r, source) {
 		w := health.Of(r, obj, now)
 		told := 0
@@ -119,11 +119,11 @@ func troubles(r state.Reader, source schema.SourceName, now time.Time) (out []tr
 			}
 			if told++; told > MaxTroubles {
 				more := line("%s: and more pods like these", name(w))
-				out = append(out, trouble{more, more})
+				out = append(out, toldLine{more, more})
 				break
 			}
 			same := fmt.Sprint(name(w), "\x00", t.Pod, t.Container, "\x00", t.Code, "\x00", strings.Map(notDigit, t.Text))
-			out = append(out, trouble{line("%s: %s", name(w), t.Text), same})
+			out = append(out, toldLine{line("%s: %s", name(w), t.Text), same})
 		}
 	}
 	return out

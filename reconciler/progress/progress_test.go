@@ -90,7 +90,7 @@ func TestTrouble(t *testing.T) {
 		"pod shop/c: container app of pod c runs, but: readiness probe failed: HTTP 404 from /healthz",
 		"pod shop/d: no node takes pod d: no room",
 	}
-	if got := Trouble(cluster(starting, crashing, probed, unplaced, answer, node(corev1.ConditionTrue)), "main", now); !slices.Equal(got, want) {
+	if got := Troubles(cluster(starting, crashing, probed, unplaced, answer, node(corev1.ConditionTrue)), "main", now); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -102,13 +102,13 @@ type Report struct {
 	Taints         []corev1.Taint          `json:"taints,omitempty"`
 	Pods           []PodReport             `json:"pods"` // every pod of ours on the node, sorted by UID
 	Images         []corev1.ContainerImage `json:"images,omitempty"`
-	Trouble        *Trouble                `json:"trouble,omitempty"` // why the node cannot work, nil when it can
+	Problem        *NodeProblem            `json:"trouble,omitempty"` // why the node cannot work, nil when it can
 	Events         []Event                 `json:"events,omitempty"`  // new since the last report that was answered
 }
 
-// Trouble is what keeps a node from its work, in the words of its condition Ready:
+// NodeProblem is what keeps a node from its work, in the words of its condition Ready:
 // a reason of package schema, and the cause in all words.
-type Trouble struct {
+type NodeProblem struct {
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
 }

@@ -50,7 +50,7 @@ type host struct {
 	cpu     string
 	labels  map[string]string
 	taints  []corev1.Taint
-	trouble *wire.Trouble
+	trouble *wire.NodeProblem
 	address string // of its pods; "" is one of its range
 	pods    map[string]*pod.Observed
 	// ails changes what the agent knows of a pod; the zero value is a pod that
@@ -93,7 +93,7 @@ func (s *stage) report(i int, h *host) reconciler.NodeReport {
 	room := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(h.cpu), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("20")}
 	r := wire.Report{
 		Node: h.name, BootID: "b", NodeIPs: schema.List[string]{fmt.Sprintf("192.0.2.%d", i+1)}, Capacity: room, Allocatable: room,
-		Labels: h.labels, Taints: h.taints, Trouble: h.trouble,
+		Labels: h.labels, Taints: h.taints, Problem: h.trouble,
 	}
 	wanted := work.For(s.machine.Snapshot(), h.name, wire.ClusterInfo{}, func(string, string) (map[string][]byte, bool) { return nil, true })
 	for _, w := range sortedPods(wanted) {
@@ -366,7 +366,7 @@ var faults = []fault{
 	{"a revision is stalled for want of room", func(s *stage) { s.push(asking("cpu: 9")); s.pass(time.Minute) }, workload, health.NoCapacity, health.Operator, "cpu: wanted 9", false},
 	{"there is no node", func(s *stage) { s.push(base) }, []string{asDeployment, asPod}, health.NoCapacity, health.Operator, "the cluster has no node", false},
 	{"the only fitting node is not ready", func(s *stage) {
-		s.hosts[0].trouble = &wire.Trouble{Reason: schema.ReasonRuntimeUnavailable, Message: "no answer"}
+		s.hosts[0].trouble = &wire.NodeProblem{Reason: schema.ReasonRuntimeUnavailable, Message: "no answer"}
 		s.push(base)
 	}, []string{asDeployment, asPod, asRevision}, health.NoReadyNode, health.Operator, "not ready", false},
 	{"no node is what the pod asks for", func(s *stage) { s.push(with("nodeSelector: {disk: ssd}")) }, workload, health.NoFittingNode, health.Developer, "disk=ssd", false},
@@ -522,7 +522,7 @@ func stopped(why string) func(*pod.Container) {
 func troubled(reason string) func(*stage) {
 	return func(s *stage) {
 		s.push(base)
-		s.hosts[0].trouble = &wire.Trouble{Reason: reason, Message: "it is so"}
+		s.hosts[0].trouble = &wire.NodeProblem{Reason: reason, Message: "it is so"}
 		s.pass(3 * time.Second)
 	}
 }
@@ -530,7 +530,7 @@ func troubled(reason string) func(*stage) {
 func looked(reason follow.Reason) func(*stage) {
 	return func(s *stage) {
 		s.push(base)
-		s.pass(3*time.Second, reconciler.SourceTrouble{Source: "main", Reason: string(reason), Message: "it is so"})
+		s.pass(3*time.Second, reconciler.SourceReport{Source: "main", Reason: string(reason), Message: "it is so"})
 	}
 }
 

@@ -136,7 +136,7 @@ var lies = []func(l *liar, r *wire.Report){
 	},
 	func(l *liar, r *wire.Report) { r.Node = schema.NodeName(l.victim.Name) },
 	func(_ *liar, r *wire.Report) {
-		r.Trouble = &wire.Trouble{Reason: "x", Message: strings.Repeat("x", hugeReport)}
+		r.Problem = &wire.NodeProblem{Reason: "x", Message: strings.Repeat("x", hugeReport)}
 	},
 	func(_ *liar, r *wire.Report) {
 		for i := range 20_000 {

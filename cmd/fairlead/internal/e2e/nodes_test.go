@@ -208,7 +208,7 @@ func describe(pods []*corev1.Pod) string {
 const sureToNotice = 5 * time.Second
 
 // mostSilent cuts off two of three nodes for longer than it takes to lose a
-// node and its impatient pods: the leader doubts itself and nothing goes.
+// node and its impatient pods: evictions are paused and nothing goes.
 func (n *nodes) mostSilent(t *testing.T) {
 	before, uids := n.c.truth(), n.uids(t)
 	heal2, heal3 := n.cut(t, "n2"), n.cut(t, "n3")

@@ -18,7 +18,7 @@ import (
 const (
 	troubled  = 3 * time.Minute // while faults happen
 	mostFor   = 70 * time.Second
-	restWait  = 4 * time.Minute // for what was in the making to fail and be mended
+	restWait  = 4 * time.Minute // for what was in the making to fail and be repaired
 	quietTime = 20 * time.Second
 )
 

@@ -29,7 +29,7 @@ func TestSourceTroubleIsAConditionAndNothingElse(t *testing.T) {
 	}
 	applied := source().Status.Applied
 	pods := len(podNames(c))
-	down := reconciler.SourceTrouble{Source: "main", Reason: "Unreachable", Message: "nobody answers"}
+	down := reconciler.SourceReport{Source: "main", Reason: "Unreachable", Message: "nobody answers"}
 	if c.step(down) == 0 || fetched().Reason != "Unreachable" || fetched().Status != metav1.ConditionFalse || fetched().Message != "nobody answers" {
 		t.Errorf("told %+v", fetched())
 	}
@@ -37,11 +37,11 @@ func TestSourceTroubleIsAConditionAndNothingElse(t *testing.T) {
 	if n := c.step(down); n != 0 {
 		t.Errorf("the same trouble again wrote %d objects", n)
 	}
-	c.step(reconciler.SourceTrouble{Source: "main", Reason: "Rewound", Message: "elsewhere", Observed: "c9"})
+	c.step(reconciler.SourceReport{Source: "main", Reason: "Rewound", Message: "elsewhere", Observed: "c9"})
 	if fetched().Reason != "Rewound" || fetched().LastTransitionTime != since || source().Status.Observed != (schema.CommitRef{Commit: "c9"}) {
 		t.Errorf("told %+v, observed %+v", fetched(), source().Status.Observed)
 	}
-	well := reconciler.SourceTrouble{Source: "main", Message: "branch main", Observed: "c1"}
+	well := reconciler.SourceReport{Source: "main", Message: "branch main", Observed: "c1"}
 	c.step(well)
 	if fetched().Status != metav1.ConditionTrue || fetched().Reason != schema.ReasonFetched || source().Status.Observed != source().Status.Desired {
 		t.Errorf("told %+v, observed %+v", fetched(), source().Status.Observed)
@@ -49,7 +49,7 @@ func TestSourceTroubleIsAConditionAndNothingElse(t *testing.T) {
 	if n := c.step(well); n != 0 {
 		t.Errorf("being well again wrote %d objects", n)
 	}
-	if c.step(reconciler.SourceTrouble{Source: "none", Reason: "Unreachable"}) != 0 {
+	if c.step(reconciler.SourceReport{Source: "none", Reason: "Unreachable"}) != 0 {
 		t.Error("a source that is not there was written")
 	}
 	if source().Status.Applied != applied || len(podNames(c)) != pods {

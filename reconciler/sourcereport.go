@@ -10,21 +10,21 @@ import (
 	"fairlead/schema"
 )
 
-// SourceTrouble is how looking at a source's repository went. It changes what
+// SourceReport is how looking at a source's repository went. It changes what
 // the Source says of itself and nothing else: what was applied stays.
-type SourceTrouble struct {
+type SourceReport struct {
 	Source  schema.SourceName
 	Reason  string // of schema.ConditionFetched, "" when all is well
-	Message string // for a person, the same for the same trouble
+	Message string // for a person, the same for the same problem
 	// Observed is the commit the repository is at, "" when that is not known.
 	Observed schema.Commit
 }
 
-func (SourceTrouble) input() {}
+func (SourceReport) input() {}
 
-// trouble records how a source's repository was found. The same word again
+// reportSource records how a source's repository was found. The same report again
 // writes nothing.
-func trouble(c *control.Context, in SourceTrouble) {
+func reportSource(c *control.Context, in SourceReport) {
 	src, ok := state.Source(c.Tx, in.Source)
 	if !ok || in.saidBy(src) {
 		return
@@ -45,7 +45,7 @@ func trouble(c *control.Context, in SourceTrouble) {
 }
 
 // says is the condition that a Source has of its repository, and the commit that it is at.
-func (in SourceTrouble) says(src *schema.Source) (metav1.Condition, schema.CommitRef) {
+func (in SourceReport) says(src *schema.Source) (metav1.Condition, schema.CommitRef) {
 	want := metav1.Condition{Type: schema.ConditionFetched, Status: metav1.ConditionTrue, Reason: schema.ReasonFetched}
 	want.Message = schema.FitText(in.Message, schema.MaxReasonText)
 	if in.Reason != "" {
@@ -61,7 +61,7 @@ func (in SourceTrouble) says(src *schema.Source) (metav1.Condition, schema.Commi
 }
 
 // saidBy reports whether the Source says so already.
-func (in SourceTrouble) saidBy(src *schema.Source) bool {
+func (in SourceReport) saidBy(src *schema.Source) bool {
 	want, observed := in.says(src)
 	have := fetched(src)
 	return have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message && observed == src.Status.Observed

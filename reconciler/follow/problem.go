@@ -25,18 +25,18 @@ const (
 	TreeRefused    Reason = schema.ReasonTreeRefused
 )
 
-// Trouble is why a source stays at its last good state.
-type Trouble struct {
+// Problem is why a source stays at its last good state.
+type Problem struct {
 	Reason   Reason
-	Message  string        // the same for the same trouble
+	Message  string        // the same for the same problem
 	Observed schema.Commit // commit the branch is at, "" if that is not known
 }
 
-func (t *Trouble) Error() string { return t.Message }
+func (t *Problem) Error() string { return t.Message }
 
 // Standing reports whether the repository was read and it is for people to
 // change it: looking again soon is of no use, looking as usual is no burden.
-func (t *Trouble) Standing() bool {
+func (t *Problem) Standing() bool {
 	switch t.Reason {
 	case BranchGone, Rewound, PathGone, TreeRefused:
 		return true
@@ -44,8 +44,8 @@ func (t *Trouble) Standing() bool {
 	return false
 }
 
-// IsStanding reports whether err is a Trouble that is Standing.
+// IsStanding reports whether err is a Problem that is Standing.
 func IsStanding(err error) bool {
-	var t *Trouble
+	var t *Problem
 	return errors.As(err, &t) && t.Standing()
 }
