@@ -65,18 +65,8 @@ func (f *authorityFlags) read() (config.Master, error) {
 	return c, err
 }
 
-func tokenCommand() *cobra.Command {
-	var (
-		authority authorityFlags
-		join      joinToken
-		push      pushToken
-		hook      schema.SourceName
-		output    string
-	)
-	cmd := &cobra.Command{
-		Use:   "token",
-		Short: "Print a token: to join the cluster, to push, or for webhooks",
-		Long: `Print a token with which machines join the cluster as nodes.
+const (
+	tokenLong = `Print a token with which machines join the cluster as nodes.
 
 With --label the registry gives the nodes that join with it labels that no node
 can give itself: those below kubernetes.io and k8s.io, as
@@ -92,52 +82,81 @@ master look at once: https://<master>/hooks/<source>, with GitHub's signature
 (X-Hub-Signature-256) or the secret itself (X-Fairlead-Token, X-Gitlab-Token).
 
 It runs on the master's machine. What it prints is a secret; a join token also
-tells the machine that joins how to recognise the cluster.`,
-		Example: `  fairlead token --ttl 1h > /etc/fairlead/token
+tells the machine that joins how to recognise the cluster.`
+	tokenExample = `  fairlead token --ttl 1h > /etc/fairlead/token
   fairlead token --node n2     # for a machine that takes the place of node n2
   fairlead token --node n3 --label node-restriction.kubernetes.io/pool=payments
   fairlead token --push main --name ada --ref refs/heads/main --ca fairlead-ca.crt
   git -c http.sslCAInfo=fairlead-ca.crt clone https://master:6443/git/main
-  fairlead token --hook shop`,
-		Args: cobra.NoArgs,
+  fairlead token --hook shop`
+)
+
+func tokenCommand() *cobra.Command {
+	var f tokenFlags
+	cmd := &cobra.Command{
+		Use:     "token",
+		Short:   "Print a token: to join the cluster, to push, or for webhooks",
+		Long:    tokenLong,
+		Example: tokenExample,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := join.check(cmd); err != nil {
+			if err := f.join.check(cmd); err != nil {
 				return err
 			}
-			c, a, err := authority.open()
+			made, err := f.make(time.Now())
 			if err != nil {
 				return err
 			}
-			made := madeToken{Expires: new(time.Now().UTC().Add(join.ttl).Truncate(time.Second))}
-			switch {
-			case push.source != "":
-				made.Kind, made.Source, made.Refs, made.Name = "push", push.source, push.refs, push.name
-				made.Token, err = push.make(c, a, join.ttl)
-			case hook != "":
-				made.Kind, made.Source, made.Expires = "hook", hook, nil
-				made.Token, err = hookSecret(c, a, hook)
-			default:
-				made.Kind, made.Node, made.Uses, made.Labels = "join", join.node, join.uses, join.labels
-				made.Token, err = join.make(a)
-			}
-			if err != nil {
-				return err
-			}
-			return made.write(cmd.OutOrStdout(), output)
+			return made.write(cmd.OutOrStdout(), f.output)
 		},
 	}
-	authority.register(cmd)
-	join.register(cmd)
-	push.register(cmd)
-	outputFlag(cmd, &output, "text", "json", "yaml")
-	offer(cmd, "push", authority.sources)
-	cmd.Flags().StringVar((*string)(&hook), "hook", "", "print the webhook secret of this source instead")
-	offer(cmd, "hook", authority.sources)
+	f.register(cmd)
+	return cmd
+}
+
+// tokenFlags say which token is wanted: one to push with, a webhook's, or else one to
+// join with.
+type tokenFlags struct {
+	authority authorityFlags
+	join      joinToken
+	push      pushToken
+	hook      schema.SourceName
+	output    string
+}
+
+func (f *tokenFlags) register(cmd *cobra.Command) {
+	f.authority.register(cmd)
+	f.join.register(cmd)
+	f.push.register(cmd)
+	outputFlag(cmd, &f.output, "text", "json", "yaml")
+	offer(cmd, "push", f.authority.sources)
+	cmd.Flags().StringVar((*string)(&f.hook), "hook", "", "print the webhook secret of this source instead")
+	offer(cmd, "hook", f.authority.sources)
 	cmd.MarkFlagsMutuallyExclusive("push", "hook", "node")
 	cmd.MarkFlagsMutuallyExclusive("push", "hook", "uses")
 	cmd.MarkFlagsMutuallyExclusive("push", "hook", "label")
 	cmd.MarkFlagsMutuallyExclusive("hook", "ttl")
-	return cmd
+}
+
+// make makes the token that the flags ask for.
+func (f *tokenFlags) make(now time.Time) (made madeToken, err error) {
+	c, a, err := f.authority.open()
+	if err != nil {
+		return made, err
+	}
+	made.Expires = new(now.UTC().Add(f.join.ttl).Truncate(time.Second))
+	switch {
+	case f.push.source != "":
+		made.Kind, made.Source, made.Refs, made.Name = "push", f.push.source, f.push.refs, f.push.name
+		made.Token, err = f.push.make(c, a, f.join.ttl)
+	case f.hook != "":
+		made.Kind, made.Source, made.Expires = "hook", f.hook, nil
+		made.Token, err = hookSecret(c, a, f.hook)
+	default:
+		made.Kind, made.Node, made.Uses, made.Labels = "join", f.join.node, f.join.uses, f.join.labels
+		made.Token, err = f.join.make(a)
+	}
+	return made, err
 }
 
 // madeToken is what token made, and its JSON.
