@@ -143,37 +143,64 @@ func (m *machine) syncPod(e *entry, found []pod.Found, now time.Time) {
 	var left []pod.Leftover
 	for _, f := range found {
 		listed[f.ID] = true
-		name := f.Labels[pod.LabelContainer]
-		c, known := e.obs.Containers[name]
-		switch {
-		case f.State == pod.StateStray:
-			left = append(left, pod.Leftover{ID: f.ID, Alive: true, Reason: "a live container that Podman never finished making"})
-		case known && c.ID == f.ID:
-			n := seenAgain(c, f, now)
-			if n.State == pod.StateRunning && f.Unmonitored && n.Unmonitored.IsZero() {
-				n.Unmonitored = now
-				m.event(e, corev1.EventTypeWarning, schema.ReasonConmonDied, name, "the conmon of container "+name+" died: its output is lost, it is replaced", now)
-			}
-			if n != c {
-				e.obs.Containers[name], changed = n, true
-			}
-			if c.State != pod.StateExited {
-				e.markExit(name, n, now)
-			}
-		case f.State == pod.StateUnknown && e.obs.Name != "":
-			left = append(left, pod.Leftover{ID: f.ID, Alive: true, Reason: "its start was cut short"})
-		case !known || c.ID == "" || attempt(f) > c.Attempt:
-			if c.Present {
-				left = append(left, pod.Leftover{ID: c.ID, Reason: "replaced by attempt " + f.Labels[pod.LabelAttempt]})
-			}
-			n := adopted(c, f)
-			e.obs.Containers[name], changed = n, true
-			e.markExit(name, n, now)
-			m.adoptLabels(e, f)
-		default:
-			left = append(left, pod.Leftover{ID: f.ID, Reason: "older attempt of " + name})
-		}
+		news, rest := m.syncContainer(e, f, now)
+		changed, left = changed || news, append(left, rest...)
 	}
+	if e.missed(listed, now) || !slices.Equal(left, e.obs.Leftovers) {
+		e.obs.Leftovers, changed = left, true
+	}
+	if changed {
+		m.gate(e)
+		e.touch()
+	}
+}
+
+// syncContainer takes in one container that the runtime lists: whether it changes what is known
+// of the pod, and what of it or before it is to be removed.
+func (m *machine) syncContainer(e *entry, f pod.Found, now time.Time) (changed bool, left []pod.Leftover) {
+	name := f.Labels[pod.LabelContainer]
+	c, known := e.obs.Containers[name]
+	switch {
+	case f.State == pod.StateStray:
+		left = append(left, pod.Leftover{ID: f.ID, Alive: true, Reason: "a live container that Podman never finished making"})
+	case known && c.ID == f.ID:
+		changed = m.syncKnown(e, f, now)
+	case f.State == pod.StateUnknown && e.obs.Name != "":
+		left = append(left, pod.Leftover{ID: f.ID, Alive: true, Reason: "its start was cut short"})
+	case !known || c.ID == "" || attempt(f) > c.Attempt:
+		if c.Present {
+			left = append(left, pod.Leftover{ID: c.ID, Reason: "replaced by attempt " + f.Labels[pod.LabelAttempt]})
+		}
+		n := adopted(c, f)
+		e.obs.Containers[name], changed = n, true
+		e.markExit(name, n, now)
+		m.adoptLabels(e, f)
+	default:
+		left = append(left, pod.Leftover{ID: f.ID, Reason: "older attempt of " + name})
+	}
+	return changed, left
+}
+
+// syncKnown takes in what the runtime says of a container that is known, and reports
+// whether it is news.
+func (m *machine) syncKnown(e *entry, f pod.Found, now time.Time) bool {
+	name := f.Labels[pod.LabelContainer]
+	c := e.obs.Containers[name]
+	n := seenAgain(c, f, now)
+	if n.State == pod.StateRunning && f.Unmonitored && n.Unmonitored.IsZero() {
+		n.Unmonitored = now
+		m.event(e, corev1.EventTypeWarning, schema.ReasonConmonDied, name, "the conmon of container "+name+" died: its output is lost, it is replaced", now)
+	}
+	e.obs.Containers[name] = n
+	if c.State != pod.StateExited {
+		e.markExit(name, n, now)
+	}
+	return n != c
+}
+
+// missed notes which of the pod's containers the runtime no longer lists, and reports
+// whether there are any.
+func (e *entry) missed(listed map[string]bool, now time.Time) (changed bool) {
 	for name, c := range e.obs.Containers {
 		if c.ID == "" || listed[c.ID] || !c.Present && c.State != pod.StateRunning {
 			continue
@@ -188,13 +215,7 @@ func (m *machine) syncPod(e *entry, found []pod.Found, now time.Time) {
 		e.obs.Containers[name], changed = c, true
 		e.markExit(name, c, now)
 	}
-	if !slices.Equal(left, e.obs.Leftovers) {
-		e.obs.Leftovers, changed = left, true
-	}
-	if changed {
-		m.gate(e)
-		e.touch()
-	}
+	return changed
 }
 
 // seenAgain is a known container with what the runtime says of it. A death that
