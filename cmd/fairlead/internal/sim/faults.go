@@ -35,43 +35,51 @@ func (f Fault) String() string {
 	return fmt.Sprintf("%s (node n%d, for %v, n %d)", f.Kind, f.Node+1, f.For.Round(time.Millisecond), f.N)
 }
 
-// faultKinds lists what can go wrong and how often it does among all.
+// strike lets a fault happen to the world, where it is one's to node n.
+type strike func(w *World, n *node, f Fault)
+
+// faultKinds lists what can go wrong, how often it does among all, and how.
 var faultKinds = []struct {
 	kind   string
 	weight int
+	strike strike
 }{
-	{"the master is killed", 4},
-	{"an agent is killed", 4},
-	{"an agent is killed amid its work", 4},
-	{"the supervisor is paused", 1},
-	{"the master is paused", 3},
-	{"an agent is paused", 3},
-	{"a node is cut off", 3},
-	{"a node is not heard", 2},
-	{"a node does not hear", 2},
-	{"most nodes are cut off", 2},
-	{"a node programs slowly", 2},
-	{"a node boots", 2},
-	{"a clock jumps", 2},
-	{"a container dies", 3},
-	{"a conmon dies", 2},
-	{"a container is sick", 1},
-	{"the runtime hangs", 2},
-	{"the runtime is killed", 2},
-	{"the runtime is killed amid a call", 3},
-	{"the runtime's answers are lost", 3},
-	{"a container dies and its next start has no answer", 2},
-	{"the runtime forgets", 1},
-	{"the registry fails", 1},
-	{"a store write is lost", 2},
-	{"a store write has an unknown end", 2},
-	{"a store write comes late", 2},
-	{"the store is wiped", 1},
-	{"git cannot be read", 1},
-	{"git is cut short", 1},
-	{"the branch vanishes", 1},
-	{"the branch is rewritten", 1},
-	{"the tree is empty", 2},
+	{"the master is killed", 4, func(w *World, _ *node, _ Fault) { w.master.end("killed") }},
+	{"an agent is killed", 4, func(_ *World, n *node, _ Fault) { n.agent.end("killed") }},
+	{"an agent is killed amid its work", 4, func(_ *World, n *node, f Fault) { n.agent.fatal = f.N }},
+	{"the supervisor is paused", 1, func(w *World, _ *node, f Fault) { w.supervisor.pause(f.For / 4) }},
+	{"the master is paused", 3, func(w *World, _ *node, f Fault) { w.master.pause(f.For) }},
+	{"an agent is paused", 3, func(_ *World, n *node, f Fault) { n.agent.pause(f.For) }},
+	{"a node is cut off", 3, func(_ *World, n *node, f Fault) { n.cut(true, true, f.For) }},
+	{"a node is not heard", 2, func(_ *World, n *node, f Fault) { n.cut(true, false, f.For) }},
+	{"a node does not hear", 2, func(_ *World, n *node, f Fault) { n.cut(false, true, f.For) }},
+	{"most nodes are cut off", 2, cutMost},
+	{"a node programs slowly", 2, programSlowly},
+	{"a node boots", 2, func(_ *World, n *node, _ Fault) { n.reboot() }},
+	{"a clock jumps", 2, func(w *World, _ *node, f Fault) { w.jump(f) }},
+	{"a container dies", 3, killContainer},
+	{"a conmon dies", 2, killConmon},
+	{"a container is sick", 1, sicken},
+	{"the runtime hangs", 2, hangRuntime},
+	{"the runtime is killed", 2, killRuntime},
+	{"the runtime is killed amid a call", 3, func(_ *World, n *node, f Fault) { n.runtime.KillServiceAmid([]string{"create", "start"}[f.N%2], 1) }},
+	{"the runtime's answers are lost", 3, func(_ *World, n *node, f Fault) {
+		n.runtime.Lose([]string{"create", "start", "remove", "signal"}[f.N%4], f.N)
+	}},
+	{"a container dies and its next start has no answer", 2, killAndLoseStart},
+	{"the runtime forgets", 1, forgetContainers},
+	{"the registry fails", 1, failRegistry},
+	{"a store write is lost", 2, func(w *World, _ *node, f Fault) { w.failWrites(store.FaultLost, f.N) }},
+	{"a store write has an unknown end", 2, func(w *World, _ *node, f Fault) { w.failWrites(store.FaultSent, f.N) }},
+	{"a store write comes late", 2, delayWrites},
+	{"the store is wiped", 1, func(w *World, _ *node, _ Fault) { w.wipe() }},
+	{"git cannot be read", 1, failGit},
+	{"git is cut short", 1, func(w *World, _ *node, f Fault) { w.cutShort(f.For) }},
+	{"the branch vanishes", 1, func(w *World, _ *node, f Fault) { w.moveBranch("", f.For) }},
+	{"the branch is rewritten", 1, func(w *World, _ *node, f Fault) {
+		w.moveBranch(w.commit("", "another history", w.team.asked[:1]), f.For)
+	}},
+	{"the tree is empty", 2, func(w *World, _ *node, _ Fault) { w.emptyTree() }},
 }
 
 func (w *World) drawFaults(seed uint64) []Fault {
@@ -206,99 +214,86 @@ func (w *World) strike(f Fault) {
 		return
 	}
 	w.note("FAULT %s", f)
-	n := w.nodes[f.Node]
-	switch f.Kind {
-	case "the master is killed":
-		w.master.end("killed")
-	case "an agent is killed":
-		n.agent.end("killed")
-	case "an agent is killed amid its work":
-		n.agent.fatal = f.N
-	case "the supervisor is paused":
-		w.supervisor.pause(f.For / 4)
-	case "the master is paused":
-		w.master.pause(f.For)
-	case "an agent is paused":
-		n.agent.pause(f.For)
-	case "a node is cut off":
-		n.cut(true, true, f.For)
-	case "a node is not heard":
-		n.cut(true, false, f.For)
-	case "a node does not hear":
-		n.cut(false, true, f.For)
-	case "most nodes are cut off":
-		for i := range len(w.nodes)/2 + 1 {
-			w.nodes[(f.Node+i)%len(w.nodes)].cut(true, true, f.For)
+	for _, k := range faultKinds {
+		if k.kind == f.Kind {
+			k.strike(w, w.nodes[f.Node], f)
 		}
-	case "a node programs slowly":
-		n.slow = time.Duration(f.N) * time.Second
-		w.after(f.For, func() { n.slow = 0 })
-	case "a node boots":
-		n.reboot()
-	case "a clock jumps":
-		w.jump(f)
-	case "a container dies":
-		if id := n.some(f.N); id != "" {
-			n.dies(id, pod.Exit{Code: 137})
-		}
-	case "a conmon dies":
-		if id := n.some(f.N); id != "" {
-			n.apps[id].killed = true
-			n.runtime.KillConmon(n.apps[id].spec.Name)
-		}
-	case "a container is sick":
-		if id := n.some(f.N); id != "" {
-			n.apps[id].sick = true
-		}
-	case "the runtime hangs":
-		n.hung = true
-		n.runtime.Hang()
-		w.after(f.For/2, n.recover)
-	case "the runtime is killed":
-		n.runtime.KillService()
-		w.after(f.For/4, n.recover)
-	case "the runtime is killed amid a call":
-		n.runtime.KillServiceAmid([]string{"create", "start"}[f.N%2], 1)
-	case "the runtime's answers are lost":
-		n.runtime.Lose([]string{"create", "start", "remove", "signal"}[f.N%4], f.N)
-	case "a container dies and its next start has no answer":
-		if id := n.some(f.N); id != "" {
-			n.runtime.Lose("start", 1)
-			n.dies(id, pod.Exit{Code: 1})
-		}
-	case "the runtime forgets":
-		n.runtime.Forget()
-		w.after(f.For/2, n.recover)
-	case "the registry fails":
-		n.runtime.Fail("image", nodeagent.ErrNoImage)
-		n.runtime.Fail("create", nodeagent.ErrNoImage)
-		n.runtime.Fail("pull", errRegistry)
-		w.after(f.For, func() {
-			for _, method := range []string{"image", "create", "pull"} {
-				n.runtime.Fail(method, nil)
-			}
-		})
-	case "a store write is lost":
-		w.failWrites(store.FaultLost, f.N)
-	case "a store write has an unknown end":
-		w.failWrites(store.FaultSent, f.N)
-	case "a store write comes late":
-		w.failWrites(store.FaultLate, f.N)
-		w.after(f.For/8, w.store.Deliver)
-	case "the store is wiped":
-		w.wipe()
-	case "git cannot be read":
-		w.git.Fail(errors.New("input/output error"))
-		w.after(f.For, func() { w.git.Fail(nil) })
-	case "git is cut short":
-		w.cutShort(f.For)
-	case "the branch vanishes":
-		w.moveBranch("", f.For)
-	case "the branch is rewritten":
-		w.moveBranch(w.commit("", "another history", w.team.asked[:1]), f.For)
-	case "the tree is empty":
-		w.emptyTree()
 	}
+}
+
+// cutMost cuts more than half of the nodes off, from the fault's own on.
+func cutMost(w *World, _ *node, f Fault) {
+	for i := range len(w.nodes)/2 + 1 {
+		w.nodes[(f.Node+i)%len(w.nodes)].cut(true, true, f.For)
+	}
+}
+
+func programSlowly(w *World, n *node, f Fault) {
+	n.slow = time.Duration(f.N) * time.Second
+	w.after(f.For, func() { n.slow = 0 })
+}
+
+func killContainer(_ *World, n *node, f Fault) {
+	if id := n.some(f.N); id != "" {
+		n.dies(id, pod.Exit{Code: 137})
+	}
+}
+
+func killConmon(_ *World, n *node, f Fault) {
+	if id := n.some(f.N); id != "" {
+		n.apps[id].killed = true
+		n.runtime.KillConmon(n.apps[id].spec.Name)
+	}
+}
+
+func sicken(_ *World, n *node, f Fault) {
+	if id := n.some(f.N); id != "" {
+		n.apps[id].sick = true
+	}
+}
+
+func hangRuntime(w *World, n *node, f Fault) {
+	n.hung = true
+	n.runtime.Hang()
+	w.after(f.For/2, n.recover)
+}
+
+func killRuntime(w *World, n *node, f Fault) {
+	n.runtime.KillService()
+	w.after(f.For/4, n.recover)
+}
+
+func killAndLoseStart(_ *World, n *node, f Fault) {
+	if id := n.some(f.N); id != "" {
+		n.runtime.Lose("start", 1)
+		n.dies(id, pod.Exit{Code: 1})
+	}
+}
+
+func forgetContainers(w *World, n *node, f Fault) {
+	n.runtime.Forget()
+	w.after(f.For/2, n.recover)
+}
+
+func failRegistry(w *World, n *node, f Fault) {
+	n.runtime.Fail("image", nodeagent.ErrNoImage)
+	n.runtime.Fail("create", nodeagent.ErrNoImage)
+	n.runtime.Fail("pull", errRegistry)
+	w.after(f.For, func() {
+		for _, method := range []string{"image", "create", "pull"} {
+			n.runtime.Fail(method, nil)
+		}
+	})
+}
+
+func delayWrites(w *World, _ *node, f Fault) {
+	w.failWrites(store.FaultLate, f.N)
+	w.after(f.For/8, w.store.Deliver)
+}
+
+func failGit(w *World, _ *node, f Fault) {
+	w.git.Fail(errors.New("input/output error"))
+	w.after(f.For, func() { w.git.Fail(nil) })
 }
 
 // jump sets the clock of a node, or of the master's host, forward or back by
