@@ -355,17 +355,15 @@ func (m *master) tellPush(ctx context.Context, p gitsource.Push, out io.Writer) 
 	if err == nil && p.Wait() {
 		v, err = reconciler.Follow(ctx, look, time.Now, out)
 	}
-	src, _ := state.Source(m.feed.Snapshot(), p.Source)
-	switch {
-	case err != nil && src != nil && src.Status.Desired.Commit != p.Tip():
-		fmt.Fprintf(out, "SUPERSEDED %s: it was not judged, the branch is at %s by now; see fairlead status\n", revision, src.Status.Desired.Commit.Short())
-	case err != nil:
-		fmt.Fprintln(out, "FAILED "+err.Error())
-	case !p.Wait() && progress.OutcomeOf(v.Source, v.Revision) == progress.UnderWay:
-		fmt.Fprintf(out, "%s is rolling out; follow it with: fairlead status --wait\n", revision)
-	default:
-		reconciler.Tell(v, out)
+	if err != nil {
+		v.Source, _ = state.Source(m.feed.Snapshot(), p.Source)
 	}
+	pushed := progress.Pushed{Name: revision, Commit: p.Tip(), Waited: p.Wait(), Source: v.Source, Revision: v.Revision, Err: err}
+	if last := pushed.Last(); last != "" {
+		fmt.Fprintln(out, last)
+		return nil
+	}
+	reconciler.Tell(v, out)
 	return nil
 }
 

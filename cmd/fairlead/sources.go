@@ -160,10 +160,11 @@ func (s *sources) run(ctx context.Context) error {
 	var seen uint64
 	for {
 		changes, snapshot, moved, known := s.feed.Since(seen)
-		if !known || slices.ContainsFunc(changes, aboutSource) {
+		others, again := reconciler.FollowingAfter(changes)
+		if !known || others {
 			s.adjust(ctx, snapshot)
 		}
-		if slices.ContainsFunc(changes, changesSource) {
+		if again {
 			s.hintAll()
 		}
 		seen = snapshot.Counters().ResourceVersion
@@ -173,14 +174,6 @@ func (s *sources) run(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-func aboutSource(c state.Change) bool { return c.Key.Kind == schema.KindSource }
-
-// changesSource reports whether what a source is to be has changed: its trees, and those
-// of the sources that it declares, may have to be judged again.
-func changesSource(c state.Change) bool {
-	return aboutSource(c) && c.Old != nil && c.New != nil && !schema.Equal(c.Old, c.New)
 }
 
 func (s *sources) hintAll() {
