@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"fairlead/schema/layout"
 )
 
 // maxBriefLines bounds what WriteBrief writes: a push is told no more of its plan.
@@ -43,5 +45,5 @@ func briefly(lines []string) []string {
 		last = len(lines) - 1
 	}
 	kept := lines[:maxBriefLines-(len(lines)-last)-1]
-	return slices.Concat(kept, []string{fmt.Sprintf("... and %s: see `fairlead plan`", count(last-len(kept), "more line"))}, lines[last:])
+	return slices.Concat(kept, []string{fmt.Sprintf("... and %s: see `fairlead plan`", layout.Count(last-len(kept), "more line"))}, lines[last:])
 }

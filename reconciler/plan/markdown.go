@@ -11,6 +11,7 @@ import (
 
 	"fairlead/reconciler/settle"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // Bounds of the Markdown form. Forges refuse a comment of more than 65,536
@@ -38,7 +39,7 @@ func (p *Plan) WriteMarkdown(w io.Writer) {
 	fmt.Fprintln(&head, sentence(strings.ToUpper(summary[:1])+summary[1:]))
 	for i, note := range p.notes() {
 		if head.Len() > maxHead {
-			fmt.Fprintf(&head, "\n> ... and %s.\n", count(len(p.notes())-i, "more note"))
+			fmt.Fprintf(&head, "\n> ... and %s.\n", layout.Count(len(p.notes())-i, "more note"))
 			break
 		}
 		fmt.Fprintf(&head, "\n> %s\n", sentence(note))
@@ -90,7 +91,7 @@ func (p *Plan) markdownDiagnostics() section {
 		}
 		rows[i] = []markup{markdownText(string(d.Severity)), code(d.Position.String()), markdownText(shorten(message, maxCell))}
 	}
-	return section{true, count(len(rows), "diagnostic"), []markup{"Severity", "Where", "What"}, rows}
+	return section{true, layout.Count(len(rows), "diagnostic"), []markup{"Severity", "Where", "What"}, rows}
 }
 
 func (p *Plan) markdownObjects() []section {
@@ -104,13 +105,13 @@ func (p *Plan) markdownObjects() []section {
 			fields = append(fields, append([]markup{name}, fieldCells(o, f)...))
 		}
 	}
-	title := count(len(objects), "object")
+	title := layout.Count(len(objects), "object")
 	if p.Prune.Count > 0 {
 		title += fmt.Sprintf("; %d of %d are pruned, the limit is %s", p.Prune.Count, p.Prune.Of, p.Prune.Limit)
 	}
 	return []section{
 		{true, title, []markup{"Action", "Object", "Where", "Why"}, objects},
-		{true, count(len(fields), "changed field"), []markup{"Object", "Field", "From", "To"}, fields},
+		{true, layout.Count(len(fields), "changed field"), []markup{"Object", "Field", "From", "To"}, fields},
 	}
 }
 
@@ -136,7 +137,7 @@ func (p *Plan) markdownPods() section {
 	for i, pod := range p.Pods {
 		rows[i] = []string{pod.Action, pod.Namespace + "/" + pod.Name, strings.TrimPrefix(pod.place(), "on "), pod.Reason}
 	}
-	return section{false, count(len(rows), "pod"), []markup{"Action", "Pod", "Node", "Why"}, texts(rows)}
+	return section{false, layout.Count(len(rows), "pod"), []markup{"Action", "Pod", "Node", "Why"}, texts(rows)}
 }
 
 // section is a table that folds.
@@ -215,7 +216,9 @@ func writeSections(w io.Writer, all []section, room int) {
 	}
 }
 
-func leftOut(tables int) string { return fmt.Sprintf("\n... and %s more\n", count(tables, "table")) }
+func leftOut(tables int) string {
+	return fmt.Sprintf("\n... and %s more\n", layout.Count(tables, "table"))
+}
 
 // shares gives each what it needs, or an equal part of what the others leave.
 func shares(needs []int, room int) []int {

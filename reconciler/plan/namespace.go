@@ -6,6 +6,7 @@ import (
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // tellLeftBehind tells of Namespaces that go while objects stay in them.
@@ -16,7 +17,7 @@ func (p *Plan) tellLeftBehind(f *fork) {
 			continue
 		}
 		if n := objectsIn(f.tx, o.Name); n > 0 {
-			p.note("Namespace %s goes, and %s stay in it", o.Name, count(n, "object"))
+			p.note("Namespace %s goes, and %s stay in it", o.Name, layout.Count(n, "object"))
 		}
 	}
 }

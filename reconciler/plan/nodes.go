@@ -11,6 +11,7 @@ import (
 	"fairlead/reconciler/control"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // drain does to a node what an operator does before work on it: it takes no new
@@ -73,7 +74,7 @@ func (p *Plan) stranded(f *fork) (n int) {
 			}
 		}
 		if len(pods) > 0 {
-			p.Reasons = append(p.Reasons, fmt.Sprintf("%s stay on node %s, whose loss they tolerate for good: %s", count(len(pods), "pod"), name, someOf(pods)))
+			p.Reasons = append(p.Reasons, fmt.Sprintf("%s stay on node %s, whose loss they tolerate for good: %s", layout.Count(len(pods), "pod"), name, someOf(pods)))
 		}
 		n += len(pods)
 	}

@@ -18,6 +18,7 @@ import (
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // APIVersion is the version of the JSON form.
@@ -242,7 +243,7 @@ func (p *Plan) refused(of string) bool {
 		return false
 	}
 	p.Verdict = Refused
-	p.Reasons = append(p.Reasons, count(n, "error")+" in "+of)
+	p.Reasons = append(p.Reasons, layout.Count(n, "error")+" in "+of)
 	return true
 }
 
@@ -310,7 +311,7 @@ func (p *Plan) counts() string {
 	for _, pod := range p.Pods {
 		pods[pod.Action]++
 	}
-	s := fmt.Sprintf("%s to start, %d to stop", count(pods["start"], "pod"), pods["stop"])
+	s := fmt.Sprintf("%s to start, %d to stop", layout.Count(pods["start"], "pod"), pods["stop"])
 	if p.Source != "" {
 		s = fmt.Sprintf("%d to create, %d to change, %d to prune; %s", objects[settle.Create], objects[settle.Update]+objects[settle.Replace], objects[settle.Prune], s)
 	}
@@ -341,11 +342,4 @@ func joinNodes(names []schema.NodeName) string {
 		parts[i] = string(n)
 	}
 	return strings.Join(parts, ", ")
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

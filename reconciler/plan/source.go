@@ -4,6 +4,7 @@ import (
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/settle"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // tellUnfollowed tells of Sources that go: what they put stays.
@@ -14,7 +15,7 @@ func (p *Plan) tellUnfollowed(f *fork) {
 			continue
 		}
 		if n := health.CountObjects(f.base, schema.SourceName(o.Name)); n > 0 {
-			p.note("source %s is followed no more: its %s stay as they are, and no commit changes them", o.Name, count(n, "object"))
+			p.note("source %s is followed no more: its %s stay as they are, and no commit changes them", o.Name, layout.Count(n, "object"))
 		}
 	}
 }

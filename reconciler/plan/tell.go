@@ -15,6 +15,7 @@ import (
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 func (p *Plan) tellObjects(changes []settle.ObjectChange) {
@@ -37,7 +38,7 @@ func objectReason(ch settle.ObjectChange) string {
 	case len(ch.Fields) == 0:
 		return "taken over by the source"
 	}
-	return count(len(ch.Fields), "field") + " changed"
+	return layout.Count(len(ch.Fields), "field") + " changed"
 }
 
 // tellPods compares the fork's end with its beginning. It returns how many pods are

@@ -153,7 +153,7 @@ func writeLines(w io.Writer, indent, from, to string) {
 			layout.Fprintf(w, "%s%s %s\n", indent, part.sign, cut(schema.Printable(l)))
 		}
 		if more := len(part.lines) - told; more > 0 {
-			schema.Fprintf(w, "%s%s ... %s more\n", indent, part.sign, count(more, "line"))
+			schema.Fprintf(w, "%s%s ... %s more\n", indent, part.sign, layout.Count(more, "line"))
 		}
 		left -= told
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -272,4 +273,12 @@ func cellsOf(r rune) int {
 // isMark reports whether r is drawn over the character before it.
 func isMark(r rune) bool {
 	return r >= 0x300 && (r == plainStyle || r == pictureStyle || unicode.In(r, unicode.Mn, unicode.Me))
+}
+
+// Count is a number of things, "1 object" and "3 objects".
+func Count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
 }
