@@ -8,7 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"fairlead/cmd/fairlead/internal/place"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // maxBehind is how many commits a note names that a tree lacks.
@@ -35,7 +37,7 @@ func (co checkout) behind(ctx context.Context, src *schema.Source) string {
 		return fmt.Sprintf(unknown, "the history of this clone is cut off")
 	}
 	lacks := []string{string(head) + ".." + string(tip), "--"}
-	if reads := sourcePath(src.Spec); reads != "" {
+	if reads := place.SourcePath(src.Spec); reads != "" {
 		lacks = append(lacks, ":(top,literal)"+reads)
 	}
 	n, err := strconv.Atoi(co.git.ask(ctx, append([]string{"rev-list", "--count"}, lacks...)...))
@@ -48,7 +50,7 @@ func (co checkout) behind(ctx context.Context, src *schema.Source) string {
 		names = append(names, fmt.Sprintf("%d more", more))
 	}
 	return fmt.Sprintf("this tree is behind %s: the plan takes back %s of it: %s. Merge %s into it, or rebase it, to see what it changes itself",
-		branch, plural(n, "commit"), strings.Join(names, ", "), branch)
+		branch, layout.Count(n, "commit"), strings.Join(names, ", "), branch)
 }
 
 // parents are a commit's as it was written: in a shallow clone git walks none of them.

@@ -3,23 +3,22 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"fairlead/cmd/fairlead/internal/place"
 	"fairlead/schema"
 	"fairlead/schema/load"
 )
 
 // checkout is a place in the work tree of a clone.
 type checkout struct {
-	git   clone    // of the clone
-	top   string   // of the work tree
-	below string   // the place below it, slash-separated; "" for the top itself
-	urls  []string // of the clone's remotes
+	git clone  // of the clone
+	top string // of the work tree
+	place.Place
 }
 
 // checkoutAt finds the clone that a directory or file is in; false where there is none.
@@ -37,107 +36,13 @@ func checkoutAt(ctx context.Context, name string) (checkout, bool) {
 	if err != nil || top == "" {
 		return checkout{}, false
 	}
-	co := checkout{git: git, top: top, below: path.Join(git.ask(ctx, "rev-parse", "--show-prefix"), file)}
+	co := checkout{git: git, top: top, Place: place.Place{Below: path.Join(git.ask(ctx, "rev-parse", "--show-prefix"), file)}}
 	for line := range strings.Lines(git.ask(ctx, "remote", "-v")) {
-		if fields := strings.Fields(line); len(fields) > 1 && !slices.Contains(co.urls, fields[1]) {
-			co.urls = append(co.urls, fields[1])
+		if fields := strings.Fields(line); len(fields) > 1 && !slices.Contains(co.URLs, fields[1]) {
+			co.URLs = append(co.URLs, fields[1])
 		}
 	}
 	return co, true
-}
-
-// isOf reports whether one of the clone's remotes is a source's repository.
-func (co checkout) isOf(src *schema.Source) bool {
-	return slices.ContainsFunc(co.urls, func(url string) bool { return followsRemote(src, url) })
-}
-
-// followsRemote reports whether a source follows the repository that a clone has as a
-// remote. One may be reached in several ways: scheme, user, port and the suffix .git
-// do not tell repositories apart. An embedded one is known by how its path ends.
-func followsRemote(src *schema.Source, url string) bool {
-	its, _ := schema.ParseRemote(url) // what it refuses as a Source's is taken apart all the same
-	place := repositoryPath(its)
-	if src.Spec.Embedded {
-		return place == "git/"+src.Name || strings.HasSuffix(place, "/git/"+src.Name)
-	}
-	mine, err := schema.ParseRemote(src.Spec.URL)
-	return err == nil && place != "" && hostOf(mine) == hostOf(its) && strings.EqualFold(repositoryPath(mine), place)
-}
-
-func repositoryPath(r schema.Remote) string {
-	return strings.TrimSuffix(strings.Trim(path.Clean("/"+r.Path), "/"), ".git")
-}
-
-func hostOf(r schema.Remote) string {
-	if host, _, err := net.SplitHostPort(r.Host); err == nil {
-		return host
-	}
-	return r.Host
-}
-
-// sourceOf is the one of the cluster's sources that the place belongs to, nil for none.
-// Of several with the same repository it is the one whose path is nearest.
-func (co checkout) sourceOf(sources []*schema.Source) (*schema.Source, error) {
-	var found []*schema.Source
-	for _, src := range sources {
-		if co.isOf(src) {
-			found = append(found, src)
-		}
-	}
-	if len(found) > 1 {
-		found = nearest(found, co.below)
-	}
-	if len(found) > 1 {
-		var names []string
-		for _, src := range found {
-			names = append(names, src.Name)
-		}
-		slices.Sort(names)
-		return nil, fmt.Errorf("sources %s follow this repository: name the one that is meant with --source", joinAnd(names))
-	}
-	if len(found) == 0 {
-		return nil, nil
-	}
-	return found[0], nil
-}
-
-// nearest are the sources whose path holds a place, those with the longest path; if
-// none does, all.
-func nearest(sources []*schema.Source, below string) []*schema.Source {
-	longest := -1
-	var out []*schema.Source
-	for _, src := range sources {
-		p := sourcePath(src.Spec)
-		if !holds(p, below) || len(p) < longest {
-			continue
-		}
-		if len(p) > longest {
-			longest, out = len(p), nil
-		}
-		out = append(out, src)
-	}
-	if out == nil {
-		return sources
-	}
-	return out
-}
-
-func joinAnd(words []string) string {
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " and " + words[last]
-}
-
-// sourcePath is a source's path as a prefix of names: "" for the whole repository.
-func sourcePath(spec schema.SourceSpec) string {
-	if p := path.Clean(spec.Path); p != "." {
-		return p
-	}
-	return ""
-}
-
-// holds reports whether a directory of the repository is a place or above it.
-func holds(dir, place string) bool {
-	return dir == "" || place == dir || strings.HasPrefix(place, dir+"/")
 }
 
 // portion is what of a tree is read, and what of it was asked about.
@@ -191,7 +96,7 @@ func (p portion) holdsNamed() func(dir string) bool {
 func (p portion) reads(tree schema.Tree, spec schema.SourceSpec) (count int) {
 	isRead := load.Reads(spec)
 	for i := range tree.Files {
-		if name := tree.Files[i].Path; holds(p.at, name) && isRead(name) {
+		if name := tree.Files[i].Path; place.Holds(p.at, name) && isRead(name) {
 			count++
 		}
 	}
@@ -207,7 +112,7 @@ func (p portion) told(diagnostics schema.Diagnostics) schema.Diagnostics {
 	}
 	out := schema.Diagnostics{}
 	for _, d := range diagnostics {
-		if place := path.Clean(d.Path); p.at != "" && place != "." && !holds(p.at, place) && !holds(place, p.at) {
+		if at := path.Clean(d.Path); p.at != "" && at != "." && !place.Holds(p.at, at) && !place.Holds(at, p.at) {
 			continue
 		}
 		if below, err := filepath.Rel(at, path.Clean(d.Path)); err == nil {
@@ -248,8 +153,8 @@ func notIgnored(ctx context.Context, dir, prefix string) map[string]bool {
 // repository: it stands for what the source reads, unless it is the top of a work tree
 // that has the source's path in it.
 func elsewhere(ctx context.Context, src *schema.Source, name string) portion {
-	reads := sourcePath(src.Spec)
-	if co, ok := checkoutAt(ctx, name); ok && co.below == "" && reads != "" {
+	reads := place.SourcePath(src.Spec)
+	if co, ok := checkoutAt(ctx, name); ok && co.Below == "" && reads != "" {
 		if info, err := os.Stat(filepath.Join(co.top, filepath.FromSlash(reads))); err == nil && info.IsDir() {
 			dir := filepath.Join(name, filepath.FromSlash(reads))
 			return portion{dir: dir, prefix: reads, asked: name, named: notIgnored(ctx, dir, reads)}
@@ -265,15 +170,15 @@ func elsewhere(ctx context.Context, src *schema.Source, name string) portion {
 // whole is all that the source reads in the clone that a place is in: a push brings all
 // of it, and a part alone would lack what it refers to.
 func (co checkout) whole(ctx context.Context, src *schema.Source, name string) (portion, error) {
-	reads := sourcePath(src.Spec)
-	if !holds(reads, co.below) && !holds(co.below, reads) {
+	reads := place.SourcePath(src.Spec)
+	if !place.Holds(reads, co.Below) && !place.Holds(co.Below, reads) {
 		return portion{}, fmt.Errorf("%s is outside of what source %s reads, which is %s", name, src.Name, reads)
 	}
 	named, err := co.named(ctx, reads)
 	if err != nil {
 		return portion{}, err
 	}
-	return portion{dir: filepath.Join(co.top, filepath.FromSlash(reads)), prefix: reads, asked: name, at: co.below, named: named}, nil
+	return portion{dir: filepath.Join(co.top, filepath.FromSlash(reads)), prefix: reads, asked: name, at: co.Below, named: named}, nil
 }
 
 // named are the files below a directory of the work tree that a push may bring: those
@@ -298,4 +203,4 @@ func (co checkout) named(ctx context.Context, dir string) (map[string]bool, erro
 const maxNamed = 1_000_000
 
 // isPart reports whether less was asked about than is read.
-func (p portion) isPart() bool { return !holds(p.at, p.prefix) }
+func (p portion) isPart() bool { return !place.Holds(p.at, p.prefix) }

@@ -179,7 +179,7 @@ func (f *planFlags) askTree(ctx context.Context, c *client.Client, req api.PlanR
 		return nil, err
 	}
 	part := elsewhere(ctx, src, name)
-	if co.isOf(src) {
+	if co.IsOf(src) {
 		if part, err = co.whole(ctx, src, name); err != nil {
 			return nil, err
 		}
@@ -195,7 +195,7 @@ func (f *planFlags) askTree(ctx context.Context, c *client.Client, req api.PlanR
 	if isUnknown(err) && req.Against != "" && co.top != "" {
 		p, err = co.askAgainst(ctx, c, req, src, err)
 	}
-	if err != nil || !co.isOf(src) {
+	if err != nil || !co.IsOf(src) {
 		return p, err
 	}
 	if note := co.behind(ctx, src); note != "" && req.Against == "" {
@@ -209,7 +209,7 @@ func (f *planFlags) askTree(ctx context.Context, c *client.Client, req api.PlanR
 func (f *planFlags) meant(ctx context.Context, sources []*schema.Source, name string) (checkout, *schema.Source, error) {
 	co, isClone := checkoutAt(ctx, name)
 	if isClone && !f.isNamed() {
-		src, err := co.sourceOf(sources)
+		src, err := co.SourceOf(sources)
 		if src != nil || err != nil {
 			return co, src, err
 		}

@@ -20,12 +20,14 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"fairlead/cmd/fairlead/internal/validation"
 	"fairlead/reconciler/plan"
 	"fairlead/reconciler/progress"
 	"fairlead/reconciler/progress/why"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/chance"
+	"fairlead/schema/layout"
 )
 
 // hostile is what a name, a subject or a line of a log may hold: an escape
@@ -160,8 +162,7 @@ func TestTextOfOthersSteersNoTerminal(t *testing.T) {
 	now := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 	for name, write := range map[string]func(w io.Writer, text string){
 		"validate": func(w io.Writer, text string) {
-			v := validation{Diagnostics: filled[schema.Diagnostics](text)}
-			v.writeText(w)
+			layout.WriteText(w, validation.Report{Diagnostics: filled[schema.Diagnostics](text)}.Text())
 		},
 		"plan":             func(w io.Writer, text string) { p := planOf(text); p.WriteText(w) },
 		"plan in Markdown": func(w io.Writer, text string) { p := planOf(text); p.WriteMarkdown(w) },

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/cmd/fairlead/internal/validation"
 	"fairlead/schema"
 	"fairlead/schema/layout"
 	"fairlead/schema/load"
@@ -83,20 +83,15 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 		return &exitError{code: 2, err: err}
 	}
 	result := load.Load(cmd.Context(), tree, spec, load.Options{DiagnosticsOnly: true})
-	report := validation{
-		Files: result.Files, Objects: result.Count,
-		Diagnostics: part.told(result.Diagnostics),
-	}
-	elsewhere := len(result.Diagnostics) - len(report.Diagnostics)
-	report.notEmpty(name, part.reads(tree, spec))
-	report.count()
-	if elsewhere > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "note: %s elsewhere in what the source reads\n", plural(elsewhere, "diagnostic"))
+	told := part.told(result.Diagnostics)
+	report := validation.Of(name, validation.Checked{Files: result.Files, Objects: result.Count, Below: part.reads(tree, spec)}, told)
+	if elsewhere := len(result.Diagnostics) - len(told); elsewhere > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "note: %s elsewhere in what the source reads\n", layout.Count(elsewhere, "diagnostic"))
 	}
 	if f.output != "text" {
 		err = writeAs(cmd.OutOrStdout(), f.output, report)
 	} else {
-		report.writeText(cmd.OutOrStdout())
+		layout.WriteText(cmd.OutOrStdout(), report.Text())
 	}
 	if err == nil && !report.Valid {
 		return &exitError{code: 1}
@@ -116,7 +111,7 @@ func (f *validateFlags) settings(cmd *cobra.Command, name string) (portion, sche
 	part := defaults
 	switch {
 	case err != nil:
-	case co.isOf(src):
+	case co.IsOf(src):
 		part, err = co.whole(cmd.Context(), src, name)
 	default:
 		part = elsewhere(cmd.Context(), src, name)
@@ -152,7 +147,7 @@ func (f *validateFlags) ask(ctx context.Context, co checkout) (*schema.Source, e
 	if f.source != "" {
 		return sourceNamed(sources, f.source)
 	}
-	src, err := co.sourceOf(sources)
+	src, err := co.SourceOf(sources)
 	if src == nil && err == nil {
 		err = errors.New("no source of the cluster follows this repository")
 	}
@@ -205,68 +200,4 @@ func checkSourceFlags(spec schema.SourceSpec) error {
 		return &exitError{code: 2, err: errors.Join(problems...)}
 	}
 	return nil
-}
-
-// validation is what validate says, and its JSON.
-type validation struct {
-	Valid       bool               `json:"valid"`
-	Files       int                `json:"files"`
-	Objects     int                `json:"objects"`
-	Errors      int                `json:"errors"`
-	Warnings    int                `json:"warnings"`
-	Diagnostics schema.Diagnostics `json:"diagnostics"`
-}
-
-// notEmpty tells of a path below which there was nothing to check: most often it is
-// the wrong one.
-func (v *validation) notEmpty(path string, read int) {
-	switch {
-	case len(v.Diagnostics) > 0 || read > 0 && v.Objects > 0:
-	case read == 0:
-		v.Diagnostics = append(v.Diagnostics, schema.Diagnostic{
-			Position: schema.Position{Path: path}, Severity: schema.Error, Message: "there are no manifests here, so nothing was checked",
-			Hint: "manifests are the files named .yaml, .yml, .json and .cue that are not left out",
-		})
-	default:
-		v.Diagnostics = append(v.Diagnostics, schema.Diagnostic{
-			Position: schema.Position{Path: path}, Severity: schema.Warning, Message: "there are no objects in the manifests here",
-		})
-	}
-}
-
-func (v *validation) count() {
-	for _, d := range v.Diagnostics {
-		if d.Severity == schema.Error {
-			v.Errors++
-		} else {
-			v.Warnings++
-		}
-	}
-	v.Valid = v.Errors == 0
-}
-
-func (v *validation) writeText(w io.Writer) {
-	var b strings.Builder
-	for _, d := range v.Diagnostics {
-		fmt.Fprintln(&b, d)
-	}
-	in := " in " + plural(v.Files, "file")
-	switch {
-	case v.Errors > 0 && v.Warnings > 0:
-		fmt.Fprintf(&b, "%s, %s%s\n", plural(v.Errors, "error"), plural(v.Warnings, "warning"), in)
-	case v.Errors > 0:
-		fmt.Fprintf(&b, "%s%s\n", plural(v.Errors, "error"), in)
-	case v.Warnings > 0:
-		fmt.Fprintf(&b, "%s%s, valid, %s\n", plural(v.Objects, "object"), in, plural(v.Warnings, "warning"))
-	default:
-		fmt.Fprintf(&b, "%s%s, valid\n", plural(v.Objects, "object"), in)
-	}
-	layout.WriteText(w, b.String())
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
