@@ -292,6 +292,49 @@ var contract = map[string]func(t *testing.T, b backend){
 			}
 		}
 	},
+	"what is damaged again is kept beside what was": func(t *testing.T, b backend) {
+		s := b.open(t)
+		fill(t, s, 20)
+		record := wire.StoreKey(load(t, s).Records[3].Key)
+		values := func(key string) (out []string) {
+			for n := range maxAside + 1 {
+				e, found, err := s.raw().get(t.Context(), asideKey(key, n+1))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if found {
+					out = append(out, string(e.value))
+				}
+			}
+			return out
+		}
+		var want []string
+		for i := range maxAside + 2 {
+			value := fmt.Sprintf("damaged %d", i)
+			if want = append(want, value); len(want) > maxAside {
+				want = slices.Delete(want, maxAside-1, maxAside) // the last one makes way
+			}
+			for _, key := range []string{record, keyTerm} {
+				if _, _, err := s.raw().apply(t.Context(), condition{}, []op{{key, []byte(value)}, {keyRound, decimal(uint64(1 + 2*i))}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			heir := s.another()
+			got := load(t, heir)
+			if err := heir.SetAside(t.Context(), got.Unreadable); err != nil {
+				t.Fatal(err)
+			}
+			if len(got.Unreadable) != 2 || got.Aside != 2*min(i, maxAside) && i < maxAside {
+				t.Errorf("after damage %d: told of %v, %d set aside before", i, got.Unreadable, got.Aside)
+			}
+			commit(t, heir, wire.Batch{Round: got.Round + 1, ResourceVersion: got.ResourceVersion, Creations: got.Creations})
+			for _, key := range []string{record, keyTerm} {
+				if have := values(key); !slices.Equal(have, want) {
+					t.Fatalf("after damage %d of %s there are %q, want %q", i, key, have, want)
+				}
+			}
+		}
+	},
 	"a setting aside that failed is done again": func(t *testing.T, b backend) {
 		s := b.open(t)
 		fill(t, s, 300)

@@ -22,7 +22,7 @@ const (
 	keyCounter    = metaPrefix + "counter" // counters; moved with the round
 	keyMissing    = metaPrefix + "missing" // lines: keys of records set aside that no round knows of yet
 	objectPrefix  = wire.ObjectPrefix
-	asidePrefix   = prefix + "aside/" // records that could not be read, each behind what its key was under objectPrefix, one of meta/ under prefix
+	asidePrefix   = prefix + "aside/" // records that could not be read, each behind what its key was under objectPrefix, one of meta/ under prefix; further values of the same key behind it and a number
 	schemaVersion = "2"
 	// schemaJSON is of stores that hold JSON objects only. They are read as they
 	// are and are of schemaVersion from the next load on.
@@ -43,12 +43,29 @@ func (c counters) encode() []byte {
 	return data
 }
 
-// asideKey is where the value of a key that cannot be read is kept.
-func asideKey(key string) string {
-	if object, ok := strings.CutPrefix(key, objectPrefix); ok {
-		return asidePrefix + object
+// asideKey is where the nth value of a key that cannot be read is kept, from 1 on.
+func asideKey(key string, n int) string {
+	object, ok := strings.CutPrefix(key, objectPrefix)
+	if !ok {
+		object = strings.TrimPrefix(key, prefix)
 	}
-	return asidePrefix + strings.TrimPrefix(key, prefix)
+	if n > 1 {
+		object += "/" + strconv.Itoa(n)
+	}
+	return asidePrefix + object
+}
+
+// firstAside is where the first value is kept of the key of which at keeps one.
+func firstAside(at string) string {
+	parts := strings.Split(strings.TrimPrefix(at, asidePrefix), "/")
+	key := 3 // <kind>/<namespace>/<name>
+	if parts[0]+"/" == strings.TrimPrefix(metaPrefix, prefix) {
+		key = 2
+	}
+	if n, err := strconv.Atoi(parts[len(parts)-1]); err == nil && n > 1 && n <= maxAside && len(parts) == key+1 {
+		return asidePrefix + strings.Join(parts[:key], "/")
+	}
+	return at
 }
 
 func decimal(n uint64) []byte { return strconv.AppendUint(nil, n, 10) }

@@ -185,28 +185,34 @@ func (l *ledger) putBack(ctx context.Context, entries []entry) error {
 	if len(ops) > 0 {
 		l.log.WithFields(logrus.Fields{"round": l.round, "keys": len(ops)}).Warn("an unfinished round is undone")
 	}
-	return l.write(ctx, ops, append(l.remade(), op{keyRound, decimal(l.round)}))
+	last, err := l.remade(ctx)
+	if err != nil {
+		return err
+	}
+	return l.write(ctx, ops, append(last, op{keyRound, decimal(l.round)}))
 }
 
 // readAside tells of the keys of meta/ that this load made anew, and counts what earlier
 // starts set aside. What was set aside by one that ended before its first round is told
 // of again, for nobody has acted on it.
 func (l *ledger) readAside(ctx context.Context, out *wire.Loaded) error {
-	untold := map[string]bool{}
+	untold := map[string]bool{} // by the place of a key's first value
 	for _, d := range l.damaged {
 		out.Unreadable = append(out.Unreadable, d.Unreadable)
-		untold[asideKey(d.Key)] = true
+		untold[asideKey(d.Key, 1)] = true
 	}
 	for _, key := range l.missing {
-		if !untold[asideKey(key)] {
-			untold[asideKey(key)] = true
+		if !untold[asideKey(key, 1)] {
+			untold[asideKey(key, 1)] = true
 			out.Unreadable = append(out.Unreadable, wire.Unreadable{Key: key, Why: "it was set aside by a start that did not get further"})
 		}
 	}
 	return l.engine.scan(ctx, asidePrefix, 0, true, func(e entry) error {
-		if !untold[e.key] {
+		place := firstAside(e.key)
+		if !untold[place] {
 			out.Aside++
 		}
+		delete(untold, place) // what else is kept of the key was told of before
 		return nil
 	})
 }
@@ -230,7 +236,11 @@ func (l *ledger) SetAside(ctx context.Context, records []wire.Unreadable) error 
 			return fmt.Errorf("set %s aside: %w", r.Key, err)
 		}
 		if found {
-			ops = append(ops, op{asideKey(r.Key), append([]byte{}, e.value...)}, op{key: r.Key})
+			at, err := l.freeAside(ctx, r.Key, e.value)
+			if err != nil {
+				return err
+			}
+			ops = append(ops, op{at, append([]byte{}, e.value...)}, op{key: r.Key})
 		}
 	}
 	missing := make([]string, 0, len(records))

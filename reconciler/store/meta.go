@@ -121,7 +121,11 @@ func (l *ledger) empty(ctx context.Context) (bool, error) {
 // freeTerm clears the way for a term where the one that is there cannot be read, and
 // is one that is above all there have been. Whoever took one meanwhile is fenced.
 func (l *ledger) freeTerm(ctx context.Context) (uint64, error) {
-	_, revision, err := l.apply(ctx, condition{}, append(l.asides(), op{key: keyTerm}))
+	ops, err := l.asides(ctx)
+	if err != nil {
+		return 0, err
+	}
+	_, revision, err := l.apply(ctx, condition{}, append(ops, op{key: keyTerm}))
 	return uint64(revision), err
 }
 
@@ -203,9 +207,9 @@ func (l *ledger) isDamaged(key string) bool {
 // remade are the writes that set aside what was damaged, and put in its place what was
 // made anew. The round key is written with them, as always; a later load tells of the
 // damage again until a round is committed.
-func (l *ledger) remade() []op {
+func (l *ledger) remade(ctx context.Context) ([]op, error) {
 	if len(l.damaged) == 0 {
-		return nil
+		return nil, nil
 	}
 	keys := make([]string, 0, len(l.damaged)+len(l.missing))
 	for _, d := range l.damaged {
@@ -213,7 +217,8 @@ func (l *ledger) remade() []op {
 		keys = append(keys, d.Key)
 	}
 	// Those of earlier starts, of which no round has told yet, stay.
-	return append(l.asides(), op{keyCounter, l.counters.encode()}, op{keyMissing, missingLines(append(keys, l.missing...))})
+	ops, err := l.asides(ctx)
+	return append(ops, op{keyCounter, l.counters.encode()}, op{keyMissing, missingLines(append(keys, l.missing...))}), err
 }
 
 // maxMissing bounds the keys in keyMissing: that some are missing is what counts.
@@ -244,11 +249,39 @@ func (l *ledger) readMissing(ctx context.Context) error {
 }
 
 // asides are the writes that keep the damaged values for a person to look at.
-func (l *ledger) asides() (ops []op) {
+func (l *ledger) asides(ctx context.Context) (ops []op, err error) {
 	for _, d := range l.damaged {
-		if d.value != nil {
-			ops = append(ops, op{asideKey(d.Key), d.value})
+		if d.value == nil {
+			continue
+		}
+		at, err := l.freeAside(ctx, d.Key, d.value)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, op{at, d.value})
+	}
+	return ops, nil
+}
+
+// maxAside bounds the values that are kept of one key: one that is damaged at every start
+// must not fill the store.
+const maxAside = 10
+
+// freeAside is where a damaged value of a key is kept: what was kept of that key before
+// stays. Beyond maxAside the last one makes way.
+func (l *ledger) freeAside(ctx context.Context, key string, value []byte) (string, error) {
+	for n := 1; ; n++ {
+		at := asideKey(key, n)
+		e, found, err := l.get(ctx, at)
+		if err != nil {
+			return "", fmt.Errorf("read %s: %w", at, err)
+		}
+		if !found || bytes.Equal(e.value, value) {
+			return at, nil
+		}
+		if n == maxAside {
+			l.log.WithFields(logrus.Fields{"key": key, "values": maxAside}).Error("a key of the store was damaged more often than values are kept: the last value that was set aside is replaced")
+			return at, nil
 		}
 	}
-	return ops
 }
