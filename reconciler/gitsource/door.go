@@ -81,11 +81,13 @@ func HTTPHandler(root string, programs *Programs, authorize func(token string, s
 		defer busy.end(source)
 		entry := ""
 		if r.Method == http.MethodPost {
+			body := &slowBody{ReadCloser: r.Body}
+			r.Body = body
 			ctx, cancel := context.WithTimeout(r.Context(), programWait)
-			leave, err := programs.enter(ctx, source)
+			leave, err := programs.enterDoor(ctx, source, pusher.Name, body)
 			cancel()
 			if err != nil {
-				http.Error(w, fmt.Sprintf("fairlead: %d git requests are at work already, and none ended within %s; try again", maxPrograms, programWait), http.StatusServiceUnavailable)
+				http.Error(w, fmt.Sprintf("fairlead: %d git requests are at work already, or %d of yours, and none ended within %s; try again", maxPrograms, maxPusherPrograms, programWait), http.StatusServiceUnavailable)
 				return
 			}
 			defer leave()
@@ -212,7 +214,11 @@ func backend(w http.ResponseWriter, r *http.Request, root string, source schema.
 		Stderr: &complaint,
 		Logger: log.New(&complaint, "", 0),
 	}
-	handler.ServeHTTP(&flushed{ResponseWriter: w, flush: http.NewResponseController(w).Flush}, inner)
+	answer := &flushed{ResponseWriter: w, flush: http.NewResponseController(w).Flush}
+	if body, ok := r.Body.(*slowBody); ok {
+		answer.lines.also = body.complaint
+	}
+	handler.ServeHTTP(answer, inner)
 	if text := strings.TrimSpace(string(complaint.text)); text != "" {
 		logrus.WithFields(logrus.Fields{"source": source, "call": call, "pusher": pusher.Name, "git": text}).Warn("git request")
 	}

@@ -34,7 +34,7 @@ const (
 	// fetchMemory is each process's of a fetch: fetch, its transport, index-pack.
 	fetchMemory = requestMemory / 3
 	// lookMemory is each process's that asks a remote for its branch. A remote of
-	// 100,000 refs needs a third of it. It waits for no place among Programs.
+	// 100,000 refs needs a third of it. It takes no place among Programs, but a turn.
 	lookMemory = 64 << 20
 	// gitProcessor is ten times what indexing the largest push takes.
 	gitProcessor = 10 * time.Minute

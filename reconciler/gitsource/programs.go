@@ -3,6 +3,7 @@ package gitsource
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,9 +22,24 @@ const (
 	// doorPrograms are never a fetch's: a remote that answers slowly keeps the place of its
 	// fetch until the fetch's time is over, and pushes and clones do not wait for that.
 	doorPrograms = 2
+	// maxPusherPrograms are one pusher's, whatever sources they push to.
+	maxPusherPrograms = 2
+	// localPlaces are those of a fetch from a path: the gits of the other side are ours too.
+	localPlaces = 2
 	// programWait is how long a request at the door waits for its place: the gits before
 	// it end by gitProcessor or by the door's own time.
 	programWait = 2 * time.Minute
+	// A push that has had its place for slowAfter and came at less than slowPace bytes a
+	// second on average gives it up when another has waited for slowPatience: nobody waits
+	// in vain for those that send a little now and then. While nobody waits, it goes on.
+	slowAfter    = time.Minute
+	slowPace     = 64 << 10
+	slowPatience = 20 * time.Second
+	// maxLooks ask remotes for their branch at once, each with two processes of lookMemory:
+	// 1 GiB. slowLooks of them are of sources whose remote last took longer than slowLook.
+	maxLooks  = 8
+	slowLooks = 4
+	slowLook  = 5 * time.Second
 )
 
 // Programs gives places to gits that work on what others sent, over pushes, clones and
@@ -34,14 +50,29 @@ type Programs struct {
 	all     int
 	of      map[schema.SourceName]int // by source
 	waiting []*place                  // in the order in which they came
+	by      map[string]int            // by pusher
+	inside  []*place                  // those with a body that may be slow
 	pushes  map[string]func()
 	named   uint64 // pushes so far
+	looks   turnstile
 }
 
 type place struct {
 	source  schema.SourceName
-	fetches bool // from a remote, which may be slow
+	pusher  string // "" for none
+	fetches bool   // from a remote, which may be slow
+	local   bool   // from a path
+	body    *slowBody
+	began   time.Time // when it was granted
 	granted chan struct{}
+}
+
+// size is how many places it takes.
+func (w *place) size() int {
+	if w.local {
+		return localPlaces
+	}
+	return 1
 }
 
 // enter waits for a place of the door until ctx ends. leave may be called more than once.
@@ -49,9 +80,14 @@ func (p *Programs) enter(ctx context.Context, source schema.SourceName) (leave f
 	return p.await(ctx, &place{source: source, granted: make(chan struct{})})
 }
 
+// enterDoor is enter for what a pusher sends.
+func (p *Programs) enterDoor(ctx context.Context, source schema.SourceName, pusher string, body *slowBody) (leave func(), err error) {
+	return p.await(ctx, &place{source: source, pusher: pusher, body: body, granted: make(chan struct{})})
+}
+
 // enterFetch is enter for a fetch from a source's remote.
-func (p *Programs) enterFetch(ctx context.Context, source schema.SourceName) (leave func(), err error) {
-	return p.await(ctx, &place{source: source, fetches: true, granted: make(chan struct{})})
+func (p *Programs) enterFetch(ctx context.Context, source schema.SourceName, local bool) (leave func(), err error) {
+	return p.await(ctx, &place{source: source, fetches: true, local: local, granted: make(chan struct{})})
 }
 
 func (p *Programs) await(ctx context.Context, w *place) (leave func(), err error) {
@@ -68,19 +104,40 @@ func (p *Programs) await(ctx context.Context, w *place) (leave func(), err error
 		return leave, nil
 	default:
 	}
-	select {
-	case <-w.granted:
-		return leave, nil
-	case <-ctx.Done():
-		leave()
-		return nil, fmt.Errorf("%d gits are at work: %w", maxPrograms, ctx.Err())
+	patience := time.NewTicker(slowPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case <-w.granted:
+			return leave, nil
+		case <-ctx.Done():
+			leave()
+			return nil, fmt.Errorf("%d gits are at work: %w", maxPrograms, ctx.Err())
+		case now := <-patience.C:
+			p.turnOut(now)
+		}
+	}
+}
+
+// turnOut ends the slowest of the pushes that are too slow, if one is: somebody waits.
+func (p *Programs) turnOut(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var slowest *place
+	for _, w := range p.inside {
+		if w.body.pace(now.Sub(w.began)) < slowPace && (slowest == nil || w.body.pace(now.Sub(w.began)) < slowest.body.pace(now.Sub(slowest.began))) {
+			slowest = w
+		}
+	}
+	if slowest != nil {
+		slowest.body.end()
 	}
 }
 
 // grant lets in whoever may; mu is held.
 func (p *Programs) grant() {
 	if p.of == nil {
-		p.of = map[schema.SourceName]int{}
+		p.of, p.by = map[schema.SourceName]int{}, map[string]int{}
 	}
 	rest := p.waiting[:0]
 	for _, w := range p.waiting {
@@ -88,8 +145,15 @@ func (p *Programs) grant() {
 			rest = append(rest, w)
 			continue
 		}
-		p.all++
-		p.of[w.source]++
+		p.all += w.size()
+		p.of[w.source] += w.size()
+		if w.pusher != "" {
+			p.by[w.pusher]++
+		}
+		if w.body != nil {
+			w.began = time.Now()
+			p.inside = append(p.inside, w)
+		}
 		close(w.granted)
 	}
 	clear(p.waiting[len(rest):])
@@ -101,10 +165,13 @@ func (p *Programs) mayEnter(w *place) bool {
 	if w.fetches {
 		free -= doorPrograms
 	}
-	if p.of[w.source] == 0 {
-		return free > 0
+	if w.pusher != "" && p.by[w.pusher] == maxPusherPrograms {
+		return false
 	}
-	return p.of[w.source] < maxSourcePrograms && free > sparePrograms
+	if p.of[w.source] == 0 {
+		return free >= w.size()
+	}
+	return p.of[w.source]+w.size() <= maxSourcePrograms && free > sparePrograms
 }
 
 func (p *Programs) leave(w *place) {
@@ -116,10 +183,16 @@ func (p *Programs) leave(w *place) {
 			return
 		}
 	}
-	p.all--
-	if p.of[w.source]--; p.of[w.source] == 0 {
+	p.all -= w.size()
+	if p.of[w.source] -= w.size(); p.of[w.source] == 0 {
 		delete(p.of, w.source)
 	}
+	if w.pusher != "" {
+		if p.by[w.pusher]--; p.by[w.pusher] == 0 {
+			delete(p.by, w.pusher)
+		}
+	}
+	p.inside = slices.DeleteFunc(p.inside, func(other *place) bool { return other == w })
 	p.grant()
 }
 

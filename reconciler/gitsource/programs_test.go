@@ -2,8 +2,14 @@ package gitsource
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -38,7 +44,8 @@ func TestProgramsHaveBounds(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			if rapid.IntRange(0, 2).Draw(t, "do") > 0 || len(guests) == 0 {
-				w := &place{source: schema.SourceName(rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "source")), fetches: rapid.Bool().Draw(t, "fetches"), granted: make(chan struct{})}
+				w := &place{source: schema.SourceName(rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "source")), fetches: rapid.Bool().Draw(t, "fetches"), pusher: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "pusher"), granted: make(chan struct{})}
+				w.local = w.fetches && rapid.Bool().Draw(t, "local")
 				p.waiting = append(p.waiting, w)
 				p.grant()
 				guests = append(guests, &guest{w: w})
@@ -46,12 +53,16 @@ func TestProgramsHaveBounds(t *testing.T) {
 				g.gone = true
 				p.leave(g.w)
 			}
-			all, of := 0, map[schema.SourceName]int{}
+			all, of, by := 0, map[schema.SourceName]int{}, map[string]int{}
 			for _, g := range guests {
 				if !g.gone && inside(g.w) {
-					all++
-					of[g.w.source]++
+					all += g.w.size()
+					of[g.w.source] += g.w.size()
+					by[g.w.pusher]++
 				}
+			}
+			if by["x"] > maxPusherPrograms || by["y"] > maxPusherPrograms {
+				t.Fatalf("pushers have %v", by)
 			}
 			if all != p.all || all > maxPrograms {
 				t.Fatalf("%d at work, %d counted", all, p.all)
@@ -94,7 +105,7 @@ func TestFetchesLeaveRoomToTheDoor(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range 2 * maxPrograms {
-		_, _ = p.enterFetch(ended, schema.SourceName(fmt.Sprint("slow", i))) // whoever is not let in at once gives up
+		_, _ = p.enterFetch(ended, schema.SourceName(fmt.Sprint("slow", i)), false) // whoever is not let in at once gives up
 	}
 	if p.all != maxPrograms-doorPrograms {
 		t.Errorf("%d fetches are at work, want %d", p.all, maxPrograms-doorPrograms)
@@ -129,6 +140,102 @@ func TestAPushThatIsTakenInGivesItsPlaceUp(t *testing.T) {
 	leave()
 	none.received("x")
 	if err != nil {
+		t.Error(err)
+	}
+}
+
+// tell is a body of which so many bytes have come.
+func tell(t *testing.T, bytes int) *slowBody {
+	t.Helper()
+	body := &slowBody{ReadCloser: io.NopCloser(strings.NewReader(strings.Repeat("x", bytes+16)))}
+	if _, err := io.ReadFull(body, make([]byte, bytes)); err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// Where somebody waits, the slowest of the pushes that come too slowly makes way, and no
+// other one: neither one that is fast enough, nor one that has just begun, nor one that
+// has come and is worked on.
+func TestTheSlowestPushMakesWay(t *testing.T) {
+	var p Programs
+	const minute = int(slowPace) * 60
+	whole := tell(t, 10)
+	if _, err := io.ReadAll(whole); err != nil {
+		t.Fatal(err)
+	}
+	bodies := map[string]*slowBody{
+		"slow": tell(t, minute), "slowest": tell(t, minute/10), "fast": tell(t, 3*minute), "new": tell(t, 0), "whole": whole,
+	}
+	leaves := map[string]func(){}
+	for _, name := range slices.Sorted(maps.Keys(bodies)) {
+		leave, err := p.enterDoor(t.Context(), schema.SourceName(name), name, bodies[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves[name] = leave
+	}
+	now := time.Now().Add(2 * time.Minute)
+	for _, w := range p.inside {
+		if w.began = now.Add(-2 * time.Minute); w.source == "new" {
+			w.began = now.Add(-slowAfter / 2)
+		}
+	}
+	for _, want := range []string{"slowest", "slow", "", ""} {
+		p.turnOut(now)
+		for name, body := range bodies {
+			if _, err := body.Read(make([]byte, 1)); errors.Is(err, errTooSlow) != (name == want) {
+				t.Fatalf("%s: %v, when %q was to make way", name, err, want)
+			}
+		}
+		if want != "" {
+			leaves[want]()
+			delete(bodies, want)
+		}
+	}
+	for _, leave := range leaves {
+		leave()
+		leave()
+	}
+	if p.all != 0 || len(p.of)+len(p.by)+len(p.inside) != 0 {
+		t.Errorf("when all have left, %d places are taken: %v, %v, %d", p.all, p.of, p.by, len(p.inside))
+	}
+}
+
+// Remotes that take long to say where their branch is wait for each other and not for
+// those that say it at once; all hold a bounded number of programs.
+func TestSlowRemotesAreAskedBesideOthers(t *testing.T) {
+	var p Programs
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 2 * maxLooks {
+		if leave, err := p.look(t.Context(), schema.SourceName(fmt.Sprint("slow", i))); err == nil {
+			leave(2 * slowLook)
+		}
+	}
+	var inside []func(time.Duration)
+	ask := func(kind string, n int) (let int) {
+		for i := range n {
+			if leave, err := p.look(ended, schema.SourceName(fmt.Sprint(kind, i))); err == nil {
+				inside = append(inside, leave)
+				let++
+			}
+		}
+		return let
+	}
+	if n := ask("slow", 2*maxLooks); n != slowLooks {
+		t.Errorf("%d slow remotes are asked at once, want %d", n, slowLooks)
+	}
+	if n := ask("quick", 2*maxLooks); n != maxLooks-slowLooks {
+		t.Errorf("beside them %d quick ones are, want %d", n, maxLooks-slowLooks)
+	}
+	waits := make(chan error)
+	go func() {
+		_, err := p.look(t.Context(), "another")
+		waits <- err
+	}()
+	inside[0](0)
+	if err := <-waits; err != nil {
 		t.Error(err)
 	}
 }

@@ -18,6 +18,7 @@ type sideband struct {
 	want   int    // its bytes, once its head is known
 	broken bool   // what passes is no packets
 	told   bool
+	also   func() string // what the push was ended for, "" while it was not; nil for nothing
 }
 
 // packetHead is a packet's length in hexadecimal digits, itself included.
@@ -44,6 +45,9 @@ func (s *sideband) explained(p []byte) []byte {
 			continue
 		}
 		why := metLimit(s.packet)
+		if why == "" && s.also != nil {
+			why = s.also()
+		}
 		s.packet = s.packet[:0]
 		if why != "" {
 			s.told = true

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"fairlead/reconciler/follow"
 	"fairlead/reconciler/gitsource/hook"
@@ -146,6 +147,12 @@ func (u *Upstream) ask(ctx context.Context, env []string) (schema.Commit, error)
 		return tip, nil
 	}
 	ref := "refs/heads/" + u.branch
+	leave, err := u.programs.look(ctx, u.source)
+	if err != nil {
+		return "", err
+	}
+	began := time.Now()
+	defer func() { leave(time.Since(began)) }()
 	asks := u.outside
 	asks.bounds.memory = min(lookMemory, u.bounds.memory)
 	out, err := asks.run(ctx, u.bounds.look, env, "ls-remote", "--quiet", "--", u.remote.String(), ref)
@@ -180,7 +187,7 @@ func (u *Upstream) peek() schema.Commit {
 }
 
 func (u *Upstream) fetch(ctx context.Context, env []string) error {
-	leave, err := u.programs.enterFetch(ctx, u.source)
+	leave, err := u.programs.enterFetch(ctx, u.source, u.remote.Scheme == "file")
 	if err != nil {
 		return err
 	}
@@ -210,7 +217,7 @@ func (u *Upstream) classify(stage follow.Reason, what string, err error) error {
 // tidy packs the cache once in a while; it goes on as it is when that fails.
 func (u *Upstream) tidy(ctx context.Context) {
 	if u.fetches%tidyEvery == 0 {
-		leave, err := u.programs.enterFetch(ctx, u.source)
+		leave, err := u.programs.enterFetch(ctx, u.source, false)
 		if err != nil {
 			return
 		}
