@@ -194,7 +194,7 @@ func supersede(c *control.Context, by *schema.Revision, spared schema.Commit) {
 // now on nor the one to go back to from it. The source is as it was until now.
 func forgetRevisions(c *control.Context, src *schema.Source, applied schema.Commit) {
 	revs := slices.Collect(state.Revisions(c.Tx, src.SourceName()))
-	over := len(revs) - KeptRevisions
+	over := len(revs) - schema.KeptRevisions
 	if over <= 0 {
 		return
 	}

@@ -83,9 +83,6 @@ const (
 	Tick = time.Second
 )
 
-// KeptRevisions is how many revisions of a source are kept.
-const KeptRevisions = 50
-
 // Machine is the leader's memory: the cluster, what waits to be looked at, and
 // what only this leader knows. Not for concurrent use.
 type Machine struct {

@@ -194,7 +194,7 @@ func TestWhatRanWellIsKept(t *testing.T) {
 	c.pass(61 * time.Second)
 	bad := shop(t, commitHash(2), "v2", nil)
 	bad.Diagnostics = schema.Diagnostics{{Position: schema.Position{Path: "api.yaml", Line: 3, Column: 1}, Severity: schema.Error, Message: "bad"}}
-	for i := range reconciler.KeptRevisions + 5 {
+	for i := range schema.KeptRevisions + 5 {
 		bad.Commit.Hash = schema.Commit(fmt.Sprintf("2%011d%028d", i, 0))
 		c.step(bad)
 	}

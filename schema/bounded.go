@@ -22,17 +22,28 @@ const (
 )
 
 // Bounds on what is delivered to one node. A node gets, in one frame of at most 256 MiB,
-// a sealed record of every object (four thirds of its size as stored), the pods bound to
-// it as JSON, and the values of the ConfigMaps and Secrets that they use, in base64; what
-// it keeps of that for a master that lost its store is at most 128 MiB. With 250 pods what
-// is counted comes to 223 MiB of the first at most, and to 117 MiB of the second.
 //
-// Not counted is what the cluster derives: the templates that old ReplicaSets keep, beyond
-// the two of a rollout; the endpoints of Services, which are as many as the Services times
-// the pods that they select; the placements that each of a source's revisions keeps.
+//   - records of what it keeps for a master that lost its store: MaxKeptBytes and
+//     MaxSpareBytes, sealed and as text, four thirds of it: 96 MiB;
+//   - the pods bound to it as JSON: 32 MiB for 250 of the largest;
+//   - the values of the ConfigMaps and Secrets that these use, in base64: 86 and 22 MiB;
+//   - Services and their endpoints: MaxToldBytes;
+//   - the addresses of the other nodes, 100 bytes each.
+//
+// The records and the pods, 128 MiB, are what it gives back to that master.
 const (
-	// MaxDeliveredBytes bounds the objects of all sources together, by wire.Delivered.
+	// MaxDeliveredBytes bounds what all sources ask for, by wire.Takes.Asked.
 	MaxDeliveredBytes = 64 << 20
+	// MaxKeptBytes bounds the records of that and of what was made from it, without
+	// history. What is asked for has room for two templates of a workload; Jobs side by
+	// side, and the replica sets of rollouts that replaced each other, need more.
+	MaxKeptBytes = 64 << 20
+	// MaxSpareBytes bounds the history: of what the sources have that have most, only what
+	// the cluster needs is kept by nodes.
+	MaxSpareBytes = 8 << 20
+	// MaxToldBytes bounds what nodes are told of Services and their endpoints, as JSON:
+	// 200,000 endpoints.
+	MaxToldBytes = 18 << 20
 	// MaxSecretBytes bounds the values of all Secrets together.
 	MaxSecretBytes = 16 << 20
 	// MaxPodBytes bounds one pod, or the template of one, as JSON.

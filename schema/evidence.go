@@ -111,21 +111,27 @@ func FitEvidence(all []Evidence) []Evidence {
 	for i := range out {
 		e := &out[i]
 		e.fitTexts()
-		for _, text := range []string{e.Pod, e.Workload, string(e.Node), e.Container, e.Code, e.Reason} {
-			left -= jsonBytes(text)
-		}
-		for _, node := range e.Also {
-			left -= jsonBytes(string(node))
-		}
-		if e.Exit != nil {
-			left -= jsonBytes(e.Exit.Signal) + jsonBytes(e.Exit.Reason) + jsonBytes(e.Exit.Message)
-		}
-		if e.Probe != nil {
-			left -= jsonBytes(e.Probe.Kind) + jsonBytes(e.Probe.Answer)
-		}
+		left -= e.textBytes()
 	}
 	shareLogs(out, max(0, left))
 	return out
+}
+
+// textBytes is what the texts take, without the log.
+func (e *Evidence) textBytes() (n int) {
+	for _, text := range []string{e.Pod, e.Workload, string(e.Node), e.Container, e.Code, e.Reason} {
+		n += jsonBytes(text)
+	}
+	for _, node := range e.Also {
+		n += jsonBytes(string(node))
+	}
+	if e.Exit != nil {
+		n += jsonBytes(e.Exit.Signal) + jsonBytes(e.Exit.Reason) + jsonBytes(e.Exit.Message)
+	}
+	if e.Probe != nil {
+		n += jsonBytes(e.Probe.Kind) + jsonBytes(e.Probe.Answer)
+	}
+	return n
 }
 
 // fitTexts makes every text of e one that can be kept and shown. What e points to is
@@ -163,15 +169,15 @@ func logBytes(lines []string) (n int) {
 	return n
 }
 
-// jsonBytes is the length of a printable text as encoding/json writes it, with its
-// quotes and the comma behind it.
+// jsonBytes is the length of a text as encoding/json writes it, with its quotes and the
+// comma behind it.
 func jsonBytes(s string) int {
 	n := len(s) + len(`"",`)
 	for i := range len(s) {
-		switch s[i] {
-		case '"', '\\':
+		switch c := s[i]; {
+		case c == '"', c == '\\':
 			n++
-		case '<', '>', '&':
+		case c < ' ', c == '<', c == '>', c == '&':
 			n += len(`\u003c`) - 1
 		}
 	}

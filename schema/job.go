@@ -10,6 +10,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -36,7 +37,7 @@ var jobRow = Row{
 	Rights:     rightsCell{None: noRights},
 	Owns:       ownsCell{Do: []Kind{KindPod}},
 	Carry:      carryCell{Do: carryJob},
-	Memory:     memoryCell{Do: Memory{Lean: all}},
+	Memory:     memoryCell{Do: Memory{Lean: all, Brief: unfinishedJob, Room: roomOfJob}},
 	Whole:      wholeCell{Do: wholeJob},
 }
 
@@ -381,6 +382,31 @@ func placesPods(field string) bool {
 func carryJob(live, next Object) {
 	was, is := live.(*batchv1.Job), next.(*batchv1.Job)
 	is.Status, is.Spec.Selector = was.Status, was.Spec.Selector
+}
+
+// unfinishedJob is nil for a Job that a CronJob made and that is over: the CronJob's status
+// tells when it ran.
+func unfinishedJob(obj Object) Object {
+	job := obj.(*batchv1.Job)
+	over := slices.ContainsFunc(job.Status.Conditions, func(c batchv1.JobCondition) bool {
+		return (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue
+	})
+	if over && metav1.GetControllerOfNoCopy(job) != nil {
+		return nil
+	}
+	return job
+}
+
+// indexRoom is what one index takes in the status at most, where every other one
+// succeeded: "123456,".
+const indexRoom = 7
+
+func roomOfJob(obj Object) int64 {
+	spec := &obj.(*batchv1.Job).Spec
+	if !isIndexed(spec) || spec.Completions == nil {
+		return 0
+	}
+	return indexRoom * int64(*spec.Completions)
 }
 
 func wholeJob(obj Object) bool {

@@ -31,7 +31,7 @@ var replicaSetRow = Row{
 	Rights:     rightsCell{None: notInGit},
 	Owns:       ownsCell{Do: []Kind{KindPod}},
 	Carry:      carryCell{None: notInGit},
-	Memory:     memoryCell{Do: Memory{Lean: leanReplicaSet}},
+	Memory:     memoryCell{Do: Memory{Lean: leanReplicaSet, Brief: runningReplicaSet}},
 	Whole:      wholeCell{Do: wholeReplicaSet},
 }
 
@@ -94,6 +94,16 @@ func leanReplicaSet(obj Object) Object {
 	out := *obj.(*appsv1.ReplicaSet)
 	out.Status, out.ResourceVersion = appsv1.ReplicaSetStatus{}, ""
 	return &out
+}
+
+// runningReplicaSet is nil for one that has no pods and wants none: its Deployment makes
+// it again when it needs it.
+func runningReplicaSet(obj Object) Object {
+	rs := obj.(*appsv1.ReplicaSet)
+	if rs.Spec.Replicas != nil && *rs.Spec.Replicas == 0 && rs.Status.Replicas == 0 {
+		return nil
+	}
+	return leanReplicaSet(rs)
 }
 
 func wholeReplicaSet(obj Object) bool {

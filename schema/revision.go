@@ -32,7 +32,7 @@ var revisionRow = Row{
 	Rights:     rightsCell{None: notInGit},
 	Owns:       ownsCell{None: ownsNothing},
 	Carry:      carryCell{None: notInGit},
-	Memory:     memoryCell{Do: Memory{Lean: all}},
+	Memory:     memoryCell{Do: Memory{Lean: all, Brief: briefRevision, Size: sizeOfRevision}},
 	Whole:      wholeCell{Do: wholeRevision},
 }
 
@@ -132,6 +132,9 @@ const (
 // HealthWords are all of them.
 var HealthWords = []string{Healthy, Progressing, Degraded, Failed}
 
+// KeptRevisions is how many revisions of a source are kept.
+const KeptRevisions = 50
+
 // MaxRevisionDiagnostics bounds RevisionStatus.Diagnostics.
 const MaxRevisionDiagnostics = 100
 
@@ -168,6 +171,95 @@ func (r *Revision) DeepCopyObject() runtime.Object {
 	out.Status.JudgedAgain = clonePtr(r.Status.JudgedAgain)
 	out.Status.Conditions = slices.Clone(r.Status.Conditions)
 	return &out
+}
+
+const (
+	// MaxBriefRevision bounds what briefRevision leaves, as stored.
+	MaxBriefRevision = 2 << 10
+	briefText        = 60 // bytes of each text as JSON
+	briefPhases      = 3
+)
+
+// briefRevision is what a revision was and what became of it, without its plan, its
+// evidence and all but one diagnostic, and with texts cut short.
+func briefRevision(obj Object) Object {
+	r := obj.(*Revision)
+	out := &Revision{TypeMeta: r.TypeMeta, Spec: r.Spec, ObjectMeta: metav1.ObjectMeta{
+		Name: r.Name, UID: r.UID, ResourceVersion: r.ResourceVersion, Generation: r.Generation, CreationTimestamp: r.CreationTimestamp,
+	}}
+	out.Spec.Author, out.Spec.Subject, out.Spec.Pusher = brief(r.Spec.Author), brief(r.Spec.Subject), brief(r.Spec.Pusher)
+	out.Status = RevisionStatus{
+		Phase: r.Status.Phase, Seen: r.Status.Seen, Sync: r.Status.Sync.brief(), Health: r.Status.Health.brief(), ProvenAt: r.Status.ProvenAt,
+		Counts: r.Status.Counts, RolledBackTo: r.Status.RolledBackTo, Quarantined: r.Status.Quarantined,
+	}
+	for _, p := range r.Status.Phases[max(0, len(r.Status.Phases)-briefPhases):] {
+		p.Reason = brief(p.Reason)
+		out.Status.Phases = append(out.Status.Phases, p)
+	}
+	if j := r.Status.JudgedAgain; j != nil {
+		out.Status.JudgedAgain = &JudgedAgain{At: j.At, Reason: brief(j.Reason)}
+	}
+	if d := Diagnostics(r.Status.Diagnostics).firstError(); d != (Diagnostic{}) {
+		d.Path, d.Message, d.Hint = brief(d.Path), brief(d.Message), brief(d.Hint)
+		out.Status.Diagnostics = []Diagnostic{d}
+	}
+	return out
+}
+
+// brief is the start of a text.
+func brief(text string) string {
+	for most := briefText; ; most /= 2 {
+		if out := FitText(text, most); jsonBytes(out) <= briefText+len(`"",`) {
+			return out
+		}
+	}
+}
+
+// sizeOfRevision adds up what may be long: the JSON of one with a large plan takes longer
+// than the round that changes it.
+func sizeOfRevision(obj Object) int64 {
+	const (
+		field           = len(`"":"",`)
+		phaseFrame      = len(`{"name":"RolledBack","at":"2006-01-02T15:04:05Z","reason":}`)
+		diagnosticFrame = len(`{"path":,"line":12345,"column":12345,"severity":"warning","message":,"hint":}`)
+		evidenceFrame   = 200 // names of fields, an exit code, a time
+	)
+	status := &obj.(*Revision).Status
+	size := MaxBriefRevision
+	for pod, node := range status.Placements {
+		size += field + len(pod) + len(node)
+	}
+	for _, p := range status.Phases {
+		size += phaseFrame + jsonBytes(p.Reason)
+	}
+	for _, d := range status.Diagnostics {
+		size += diagnosticFrame + jsonBytes(d.Path) + jsonBytes(d.Message) + jsonBytes(d.Hint)
+	}
+	for _, c := range status.Conditions {
+		size += phaseFrame + jsonBytes(c.Type) + jsonBytes(c.Reason) + jsonBytes(c.Message)
+	}
+	for i := range status.Evidence {
+		size += evidenceFrame + status.Evidence[i].textBytes() + logBytes(status.Evidence[i].Log)
+	}
+	for _, note := range status.Differs {
+		size += jsonBytes(note)
+	}
+	return int64(size)
+}
+
+func (s *Standing) brief() *Standing {
+	if s == nil {
+		return nil
+	}
+	return &Standing{Word: s.Word, Reason: brief(s.Reason), Since: s.Since}
+}
+
+// BelongsTo is the source that an object comes from or tells of, "" for none.
+func BelongsTo(obj Object) SourceName {
+	if r, ok := obj.(*Revision); ok {
+		return r.Spec.Source
+	}
+	return SourceOf(obj)
 }
 
 func wholeRevision(obj Object) bool {

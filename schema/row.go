@@ -80,8 +80,22 @@ type Memory struct {
 	// Kept reports whether an object is kept; nil for all.
 	Kept func(obj Object) bool
 	// Lean is a copy without what is found out anew, or obj itself where all of it is
-	// kept and its resourceVersion tells how fresh the record is.
+	// kept and its resourceVersion tells how fresh the record is; nil where nothing is
+	// kept.
 	Lean func(obj Object) Object
+	// Brief is the least that is kept of an object, in place of Lean's copy, where the
+	// history of its source takes too much: nil when the cluster can do without it. A row
+	// without Brief has no history.
+	Brief func(obj Object) Object
+	// Size is about how many bytes Lean's copy takes as stored, where that can be told more
+	// quickly than by encoding it; nil where it cannot.
+	Size func(obj Object) int64
+	// Told is how many bytes every node is told of it at most, beside what is kept; nil
+	// for nothing.
+	Told func(obj Object) int64
+	// Room is how many bytes more than now an object of a source may come to, with the
+	// records of what the cluster writes about it; nil for none.
+	Room func(obj Object) int64
 }
 
 // Data is what pods take from the objects of a kind.

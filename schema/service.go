@@ -33,7 +33,7 @@ var serviceRow = Row{
 	Rights:     rightsCell{None: noRights},
 	Owns:       ownsCell{Do: []Kind{KindEndpointSlice}},
 	Carry:      carryCell{Do: carryService},
-	Memory:     memoryCell{Do: Memory{Lean: unversioned}},
+	Memory:     memoryCell{Do: Memory{Lean: unversioned, Told: toldOfService}},
 	Whole:      wholeCell{None: anyIsWhole},
 }
 
@@ -261,4 +261,18 @@ func carryService(before, after Object) {
 			}
 		}
 	}
+}
+
+// toldOfService is the JSON of a service as nodes get it, without its endpoints.
+func toldOfService(obj Object) int64 {
+	const (
+		frame = len(`"services//":{"clusterIP":["255.255.255.255"],"headless":false,"ports":[],"endpoints":[]},`)
+		port  = len(`{"name":"","protocol":"SCTP","port":65535,"nodePort":65535,"externalLocal":true},`)
+	)
+	svc := obj.(*corev1.Service)
+	told := frame + len(svc.Namespace) + len(svc.Name)
+	for i := range svc.Spec.Ports {
+		told += port + len(svc.Spec.Ports[i].Name)
+	}
+	return int64(told)
 }

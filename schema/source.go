@@ -37,7 +37,7 @@ var sourceRow = Row{
 	Rights:     rightsCell{Do: rightsOfSource},
 	Owns:       ownsCell{None: "what it declared is orphaned where it goes, or pruned by its trees"},
 	Carry:      carryCell{Do: func(live, next Object) { next.(*Source).Status = live.(*Source).Status }},
-	Memory:     memoryCell{Do: Memory{Lean: all}},
+	Memory:     memoryCell{Do: Memory{Lean: all, Room: roomOfSource}},
 	Whole:      wholeCell{Do: wholeSource},
 }
 
@@ -115,6 +115,9 @@ type SourceStatus struct {
 
 // SourceName is its name as other objects give it.
 func (s *Source) SourceName() SourceName { return SourceName(s.Name) }
+
+// roomOfSource is for the revisions of a source, each as brief as it can be kept.
+func roomOfSource(Object) int64 { return KeptRevisions * MaxBriefRevision }
 
 // DeepCopyObject implements runtime.Object.
 func (s *Source) DeepCopyObject() runtime.Object {

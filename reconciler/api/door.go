@@ -63,8 +63,9 @@ type Door struct {
 	records   bool            // shared has records, as it does from the first connection on
 	shared    wire.Items      // "services/...", "peers/..." and "records/..."
 	sharedSum wire.Sum
-	sharedLog []sharedChange // by version
-	floor     uint64         // changes at or below it are not in sharedLog
+	sharedLog []sharedChange             // by version
+	briefly   map[schema.SourceName]bool // sources of which only briefs are in records
+	floor     uint64                     // changes at or below it are not in sharedLog
 	nodes     map[schema.NodeName]*nodeDoor
 }
 
@@ -216,6 +217,7 @@ func (d *Door) rebuildShared(snapshot *state.Snapshot) []string {
 		keys["peers/"+n.Name] = true
 	}
 	d.addRecords(keys)
+	d.addHistory(keys)
 	if d.shared == nil {
 		d.shared = wire.Items{}
 		d.floor = snapshot.Counters().ResourceVersion
@@ -232,6 +234,7 @@ func (d *Door) makeRecords() {
 	d.records = true
 	keys := map[string]bool{}
 	d.addRecords(keys)
+	d.addHistory(keys)
 	d.renewShared(keys)
 }
 
@@ -269,7 +272,36 @@ func (d *Door) applyShared(changes []state.Change) []string {
 			}
 		}
 	}
+	d.addHistory(keys)
 	return d.renewShared(keys)
+}
+
+// addHistory decides anew of which sources nodes keep the history, and adds the records of
+// those of which they did not and now do, or the other way round.
+func (d *Door) addHistory(keys map[string]bool) {
+	if !d.records {
+		return
+	}
+	briefly := work.Briefly(d.snapshot, d.briefly)
+	differ := map[schema.SourceName]bool{}
+	for source := range briefly {
+		if !d.briefly[source] {
+			differ[source] = true
+			d.log.WithFields(logrus.Fields{"source": source, "most": schema.MaxSpareBytes}).Warn("the history of this source takes more than nodes keep with that of the other sources: if the master's store is lost, its replica sets and Jobs without pods, and what its revisions tell in detail, will be lost too")
+		}
+	}
+	for source := range d.briefly {
+		if !briefly[source] {
+			differ[source] = true
+			d.log.WithField("source", source).Info("the history of this source is kept by nodes again")
+		}
+	}
+	if d.briefly = briefly; len(differ) == 0 {
+		return
+	}
+	for _, key := range work.History(d.snapshot, differ) {
+		keys[key] = true
+	}
 }
 
 func (d *Door) renewShared(keys map[string]bool) []string {
@@ -310,6 +342,9 @@ func (d *Door) record(key string) (json.RawMessage, bool) {
 	}
 	if _, kept := work.RecordKey(obj); !kept {
 		return nil, false
+	}
+	if d.briefly[schema.BelongsTo(obj)] {
+		return d.cfg.Keeper.Brief(key, obj)
 	}
 	return d.cfg.Keeper.Record(key, obj), true
 }

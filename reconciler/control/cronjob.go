@@ -19,6 +19,7 @@ import (
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/wire"
 )
 
 var cronJobRow = Row{
@@ -199,6 +200,10 @@ func (v *cronVisit) start(due time.Time) {
 				v.remove(job)
 			}
 		}
+	}
+	if need := wire.TakesOf(v.jobOf(name, due)).Kept; need > keptRoom(v.Tx, v.cj, need) {
+		v.warn(due, "NoRoom", "Not starting job %s: the Jobs of source %s, or of all sources, take as much as the nodes can keep for the master; let Jobs end before others start, or remove some", name, schema.SourceOf(v.cj))
+		return
 	}
 	at := metav1.NewTime(due.UTC())
 	status.LastScheduleTime = &at

@@ -43,6 +43,10 @@ const (
 	labelHash                 = appsv1.DefaultDeploymentUniqueLabelKey
 )
 
+// maxRevisionNumber bounds what a Deployment may say that its number was: anybody can
+// write the annotation.
+const maxRevisionNumber = 1 << 30
+
 // defaultRevisionHistoryLimit is how many old replica sets are kept, as in
 // Kubernetes.
 const defaultRevisionHistoryLimit = 10
@@ -255,6 +259,11 @@ func createReplicaSet(c *Context, d *appsv1.Deployment, olds []*appsv1.ReplicaSe
 		Spec: appsv1.ReplicaSetSpec{Replicas: &replicas, MinReadySeconds: d.Spec.MinReadySeconds, Selector: selector, Template: template},
 	}
 	annotate(c, d, rs, olds)
+	// A number never comes twice, nor a UID made from it, where older sets were lost with
+	// the store.
+	if n, err := strconv.Atoi(d.Annotations[annotationRevision]); err == nil && revisionNumber(rs) <= n && n < maxRevisionNumber {
+		setAnnotation(rs, annotationRevision, strconv.Itoa(n+1))
+	}
 	setSizeAnnotations(d, rs)
 	rs.UID = schema.OwnedUID(schema.KeyOf(rs), d.UID, revisionNumber(rs))
 	c.Tx.Put(rs)

@@ -17,6 +17,7 @@ import (
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/wire"
 )
 
 var endpointSliceRow = Row{
@@ -112,7 +113,9 @@ func reconcileEndpoints(c *Context, key schema.Key) (wake time.Time) {
 		have[slice.Name] = slice
 	}
 	if svc, ok := state.Get[*corev1.Service](c.Tx, key.Namespace, key.Name); ok {
-		for _, want := range slicesOf(c, svc) {
+		var wanted []*discoveryv1.EndpointSlice
+		wanted, wake = fitEndpoints(c, svc, have, slicesOf(c, svc))
+		for _, want := range wanted {
 			putSlice(c, have[want.Name], want)
 			delete(have, want.Name)
 		}
@@ -121,6 +124,44 @@ func reconcileEndpoints(c *Context, key schema.Key) (wake time.Time) {
 		c.Tx.Delete(schema.KeyOf(have[name]))
 	}
 	return wake
+}
+
+// fitEndpoints leaves out the last of the wanted endpoints for which every node would be
+// told more than its bound, and tells so. As many as there are now always have room.
+func fitEndpoints(c *Context, svc *corev1.Service, have map[string]*discoveryv1.EndpointSlice, want []*discoveryv1.EndpointSlice) (fit []*discoveryv1.EndpointSlice, wake time.Time) {
+	var had, wants int64
+	for _, slice := range have {
+		had += wire.TakesOf(slice).Told
+	}
+	for _, slice := range want {
+		wants += wire.TakesOf(slice).Told
+	}
+	if wants <= had {
+		return want, wake
+	}
+	left := had + max(0, toldRoom(c.Tx, svc, wants-had))
+	if wants <= left {
+		return want, wake
+	}
+	all, out := 0, 0
+	for i, slice := range want {
+		all += len(slice.Endpoints)
+		n := 0
+		for ; n < len(slice.Endpoints); n++ {
+			one := &discoveryv1.EndpointSlice{Ports: slice.Ports, Endpoints: slice.Endpoints[n : n+1]}
+			if left -= wire.TakesOf(one).Told; left < 0 {
+				break
+			}
+		}
+		out += len(slice.Endpoints) - n
+		if slice.Endpoints = slice.Endpoints[:n]; n > 0 || i == 0 {
+			fit = append(fit, slice)
+		}
+	}
+	eventOnce(c, c.Now.Add(-roomTold), svc, corev1.EventTypeWarning, "EndpointsLeftOut", fmt.Sprintf(
+		"%d of %d endpoints are left out: the Services of source %s, or of all sources, take as much as every node can be told; let Services select fewer pods, or remove some",
+		out, all, schema.SourceOf(svc)))
+	return fit, c.Now.Add(roomRetry)
 }
 
 func putSlice(c *Context, have, want *discoveryv1.EndpointSlice) {

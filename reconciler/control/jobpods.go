@@ -14,6 +14,7 @@ import (
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/wire"
 )
 
 // completionIndexEnv is where a container of an Indexed Job finds its index.
@@ -191,7 +192,21 @@ func (v *jobVisit) manage() {
 			return
 		}
 	}
-	v.create(min(missing, MaxPodsPerVisit))
+	v.create(v.fit(min(missing, MaxPodsPerVisit)))
+}
+
+// fit is how many of the pods have room among what nodes keep for the master, which are
+// these pods until a node has them; the others are made when some are bound.
+func (v *jobVisit) fit(pods int) int {
+	each := wire.TakesOf(v.job).Kept // it holds the template
+	fit := min(pods, int(max(0, keptRoom(v.Tx, v.job, int64(pods)*each))/max(1, each)))
+	if fit < pods {
+		eventOnce(v.Context, v.Now.Add(-roomTold), v.job, corev1.EventTypeWarning, "NoRoom", fmt.Sprintf(
+			"%d pods are not made yet: the pods of source %s, or of all sources, that wait for a node take as much as the nodes can keep for the master",
+			pods-fit, schema.SourceOf(v.job)))
+		v.wake = earliest(v.wake, v.Now.Add(roomRetry))
+	}
+	return fit
 }
 
 func (v *jobVisit) endSurplus(surplus []*corev1.Pod, want int) {

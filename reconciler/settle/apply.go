@@ -109,7 +109,7 @@ func difference(r state.Reader, source schema.SourceName, desired []*schema.Desi
 	}
 	changes = append(changes, homes.made()...)
 	slices.SortFunc(changes, func(a, b ObjectChange) int { return a.Key.Compare(b.Key) })
-	return changes, append(diags, tooMuch(r, source, changes)...)
+	return changes, append(diags, tooMuch(r, source, changes, back)...)
 }
 
 // changed is what becomes of a live object that is to be next: where it may not become

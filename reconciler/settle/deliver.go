@@ -6,66 +6,69 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"fairlead/reconciler/control"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
-// share bounds what some sources take together of what every node is sent.
-type share struct {
-	most  int64
-	whose string // before what they take, for people
-	hint  string
-	of    func(source schema.SourceName, declared bool) bool // which sources count
+// deliveryBound is one of those on what every node is sent.
+type deliveryBound struct {
+	most int64
+	of   func(wire.Takes) int64
+	what string // that sources take of it
+	hint string // before where
+	// passes is set where it becomes less by itself.
+	passes bool
 }
 
-// shares are those that concern a source. A source that a tree declares can leave neither
-// the master's own nor another such source without room.
-func shares(source schema.SourceName, declared bool) []share {
-	out := []share{{
-		most: schema.MaxDeliveredBytes, whose: "the objects of all sources", hint: "remove objects or make them smaller, here or in the largest source",
-		of: func(schema.SourceName, bool) bool { return true },
-	}}
-	if !declared {
-		return out
-	}
-	return append(out,
-		share{
-			most: schema.MaxDeliveredBytes / schema.DeclaredShare, whose: "the objects of source " + string(source) + ", which a tree declares,", hint: "remove objects or make them smaller",
-			of: func(other schema.SourceName, _ bool) bool { return other == source },
-		},
-		share{
-			most: schema.MaxDeliveredBytes - schema.MaxDeliveredBytes/schema.ReservedShare, whose: "the objects of the sources that trees declare",
-			hint: "remove objects or make them smaller, here or in the largest of these sources",
-			of:   func(_ schema.SourceName, declared bool) bool { return declared },
-		})
+var deliveryBounds = []deliveryBound{
+	{schema.MaxDeliveredBytes, func(t wire.Takes) int64 { return t.Asked }, "of what every node is sent", "remove objects or make them smaller", false},
+	{schema.MaxKeptBytes, func(t wire.Takes) int64 { return t.Kept }, "of what every node keeps for the master", "wait until rollouts and Jobs that run side by side have ended, or remove objects", true},
+	{schema.MaxToldBytes, func(t wire.Takes) int64 { return t.Told }, "of what every node is told of Services", "remove Services, or let them select fewer pods", false},
 }
 
 // tooMuch refuses changes after which every node would be sent more than fits. Its cost
 // follows the changes and the number of sources. What takes no more than before is never
 // refused, so that there is a way back from too much.
-func tooMuch(r state.Reader, source schema.SourceName, changes []ObjectChange) schema.Diagnostics {
-	grows, at := growth(changes)
-	if grows <= 0 {
-		return nil
+// Nor is a tree that ran before and takes a failed one's place, for what it will no longer
+// keep.
+func tooMuch(r state.Reader, source schema.SourceName, changes []ObjectChange, back bool) (diags schema.Diagnostics) {
+	for _, b := range deliveryBounds {
+		if back && b.passes {
+			continue
+		}
+		grows, at := b.growth(changes)
+		if grows > 0 {
+			diags = append(diags, b.check(r, source, grows, at)...)
+		}
+		if len(diags) > 0 {
+			break // one reason is enough: the bounds go together
+		}
 	}
+	return diags
+}
+
+func (b deliveryBound) check(r state.Reader, source schema.SourceName, grows int64, at schema.Position) schema.Diagnostics {
 	takes := map[schema.SourceName]int64{source: grows}
-	for other, bytes := range r.Delivered() {
-		takes[other] += bytes
+	for other, t := range r.Delivered() {
+		takes[other] += b.of(t)
 	}
-	for _, s := range shares(source, isDeclared(r, source)) {
+	for _, s := range control.SharesOf(source, control.IsDeclared(r, source)) {
 		total := int64(0)
 		counted := map[schema.SourceName]int64{}
 		for other, bytes := range takes {
-			if s.of(other, isDeclared(r, other)) {
+			if s.Of(other, control.IsDeclared(r, other)) {
 				counted[other] = bytes
 				total += bytes
 			}
 		}
-		if total > s.most {
+		if most := s.Most(b.most); total > most {
 			return schema.Diagnostics{{
-				Position: at, Severity: schema.Error, Hint: s.hint,
-				Message: fmt.Sprintf("%s would take %d bytes of what every node is sent, at most %d: %s", s.whose, total, s.most, largest(counted)),
+				Position: at, Severity: schema.Error, Hint: b.hint + ", " + s.Where,
+				Message: fmt.Sprintf("%s would take %d bytes %s, at most %d: %s", s.Whose, total, b.what, most, largest(counted)),
 			}}
 		}
 	}
@@ -74,15 +77,15 @@ func tooMuch(r state.Reader, source schema.SourceName, changes []ObjectChange) s
 
 // growth is how much more the changes take than what they replace, and where the object
 // stands that adds most.
-func growth(changes []ObjectChange) (grows int64, at schema.Position) {
+func (b deliveryBound) growth(changes []ObjectChange) (grows int64, at schema.Position) {
 	most := int64(0)
 	for _, c := range changes {
 		adds := int64(0)
 		if c.next != nil {
-			adds += wire.Delivered(c.next)
+			adds += b.of(takesNext(c))
 		}
 		if c.live != nil && schema.SourceOf(c.live) != "" {
-			adds -= wire.Delivered(c.live)
+			adds -= b.of(wire.TakesOf(c.live))
 		}
 		if grows += adds; adds > most {
 			most, at = adds, c.Position
@@ -91,11 +94,28 @@ func growth(changes []ObjectChange) (grows int64, at schema.Position) {
 	return grows, at
 }
 
-// isDeclared reports whether a source is not one of the master's configuration. What is
-// left of one that is gone counts as declared.
-func isDeclared(r state.Reader, source schema.SourceName) bool {
-	src, ok := state.Source(r, source)
-	return !ok || schema.SourceOf(src) != ""
+// takesNext is what an object is to take, with what is made from a template that is new:
+// the templates before it stay until their pods are gone.
+func takesNext(c ObjectChange) wire.Takes {
+	takes := wire.TakesOf(c.next)
+	if makesAnother(c.live, c.next) {
+		takes.Kept *= 2
+	}
+	return takes
+}
+
+// makesAnother reports whether the object makes others that hold its template, as a
+// Deployment does, and the template is not the one that it had.
+func makesAnother(live, next schema.Object) bool {
+	is, ok := schema.PodTemplateOf(next)
+	if !ok || is.Between == 0 {
+		return false
+	}
+	if live == nil {
+		return true
+	}
+	was, ok := schema.PodTemplateOf(live)
+	return !ok || !equality.Semantic.DeepEqual(was.Meta, is.Meta) || !equality.Semantic.DeepEqual(was.Spec, is.Spec)
 }
 
 // toldSources are named with their sizes where they take too much together.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -99,7 +100,7 @@ func TestDeliveredIsTheSumOfWhatIsThere(t *testing.T) {
 	sums := func(r state.Reader) map[schema.SourceName]int64 {
 		out := map[schema.SourceName]int64{}
 		for source, bytes := range r.Delivered() {
-			out[source] = bytes
+			out[source] = bytes.Asked
 		}
 		return out
 	}
@@ -124,10 +125,99 @@ func TestDeliveredIsTheSumOfWhatIsThere(t *testing.T) {
 	for _, d := range asked("main", 2) {
 		tx.Delete(schema.KeyOf(d.Object))
 	}
-	if got := sums(tx.Commit()); slices.ContainsFunc([]schema.SourceName{"main", "other"}, func(s schema.SourceName) bool { return got[s] > 4<<10 }) {
+	if got := sums(tx.Commit()); slices.ContainsFunc([]schema.SourceName{"main", "other"}, func(s schema.SourceName) bool { return got[s] > 4<<10+2*schema.KeptRevisions*schema.MaxBriefRevision }) {
 		t.Errorf("of what is gone there are %v", got)
 	}
 	if again := sums(before); fmt.Sprint(again) != fmt.Sprint(was) {
 		t.Errorf("the snapshot has %v, had %v", again, was)
+	}
+}
+
+// replicaSets puts n of a Deployment's, each with pods and a template of 100 KiB: what
+// rollouts leave that replaced each other.
+func replicaSets(tx *state.Txn, source string, n int) {
+	for i := range n {
+		tx.Put(&appsv1.ReplicaSet{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "shop", Name: fmt.Sprintf("%s-%d", source, i), Annotations: map[string]string{schema.AnnotationSource: source},
+				OwnerReferences: []metav1.OwnerReference{{Kind: "Deployment", Name: "d", Controller: new(true)}},
+			},
+			Spec: appsv1.ReplicaSetSpec{Replicas: new(int32(1)), Template: templateOf("old")},
+		})
+	}
+}
+
+func templateOf(value string) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "localhost/c", Args: []string{value + strings.Repeat("x", 100<<10)}}}}}
+}
+
+// A source whose rollouts replace each other before they end can have no more templates
+// in what nodes keep than its share, and is told so; another source's new template passes,
+// and so does whatever adds no template.
+func TestTemplatesThatPileUpAreBounded(t *testing.T) {
+	deployment := func(source, value string, replicas int32) []*schema.Desired {
+		d := &appsv1.Deployment{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: source, Annotations: map[string]string{schema.AnnotationSource: source}},
+			Spec:       appsv1.DeploymentSpec{Replicas: &replicas, Template: templateOf(value)},
+		}
+		return []*schema.Desired{{Object: d, Position: schema.Position{Path: "d.yaml", Line: 1}}}
+	}
+	const many = schema.MaxKeptBytes / schema.DeclaredShare / (100 << 10) // a declared source's share
+	for name, c := range map[string]struct {
+		olds   int
+		source string
+		value  string
+		count  int32
+		back   bool
+		want   string
+	}{
+		"a few":                         {3, "team", "new", 1, false, ""},
+		"as many as fit":                {many - 3, "team", "new", 1, false, ""},
+		"one more":                      {many - 1, "team", "new", 1, false, "the objects of source team, which a tree declares, would take "},
+		"no template more":              {many + 9, "team", "was", 7, false, ""},
+		"back to one that ran":          {many + 9, "team", "new", 1, true, ""},
+		"another source's new template": {many + 9, "main", "new", 1, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx := holding(nil).Begin()
+			for _, source := range []string{"main", "team"} {
+				tx.Put(deployment(source, "was", 1)[0].Object)
+			}
+			replicaSets(tx, "team", c.olds)
+			compare := Difference
+			if c.back {
+				compare = DifferenceBack
+			}
+			_, diags := compare(tx.Commit(), schema.SourceName(c.source), deployment(c.source, c.value, c.count))
+			switch {
+			case c.want == "" && len(diags) > 0:
+				t.Errorf("refused: %v", diags)
+			case c.want != "" && (len(diags) != 1 || !strings.HasPrefix(diags[0].Message, c.want) || !strings.Contains(diags[0].Message, "keeps for the master") || diags[0].Path != "d.yaml"):
+				t.Errorf("got %v, want %q", diags, c.want)
+			}
+		})
+	}
+}
+
+// What nodes are told of Services is bounded as well.
+func TestServicesAreBounded(t *testing.T) {
+	services := func(source string, n int) (out []*schema.Desired) {
+		for i := range n {
+			s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("%s-%d", source, i), Annotations: map[string]string{schema.AnnotationSource: source}}}
+			for p := range 1000 {
+				s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: fmt.Sprintf("a-long-name-%d", p), Port: 1})
+			}
+			out = append(out, &schema.Desired{Object: s, Position: schema.Position{Path: "s.yaml", Line: i + 1}})
+		}
+		return out
+	}
+	const each = 95 << 10 // about
+	most := schema.MaxToldBytes / schema.DeclaredShare / each
+	if _, diags := Difference(holding(nil), "team", services("team", most-2)); len(diags) > 0 {
+		t.Errorf("refused: %v", diags)
+	}
+	_, diags := Difference(holding(nil), "team", services("team", most+4))
+	if len(diags) != 1 || !strings.Contains(diags[0].Message, "source team") || !strings.Contains(diags[0].Message, "told of Services") {
+		t.Errorf("got %v", diags)
 	}
 }

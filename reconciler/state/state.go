@@ -108,9 +108,9 @@ type Reader interface {
 	By(ix Index, value string) iter.Seq[schema.Object]
 	// BySource yields a kind's objects whose origin is that source, in key order.
 	BySource(kind schema.Kind, source schema.SourceName) iter.Seq[schema.Object]
-	// Delivered yields, in no order, the sources that have objects, and what those that
-	// they ask for themselves take together, by wire.Delivered.
-	Delivered() iter.Seq2[schema.SourceName, int64]
+	// Delivered yields, in no order, the sources that have objects, and what all of theirs
+	// take together of what every node is sent.
+	Delivered() iter.Seq2[schema.SourceName, wire.Takes]
 	// Len counts a kind's objects.
 	Len(kind schema.Kind) int
 	// Counters returns the counters at this instant.
@@ -119,7 +119,7 @@ type Reader interface {
 
 type view struct {
 	tables    []*table
-	delivered map[schema.SourceName]int64 // by source; a Txn's own copy once it differs
+	delivered map[schema.SourceName]wire.Takes // by source; a Txn's own copy once it differs
 	counters  Counters
 }
 
@@ -155,7 +155,7 @@ func (v *view) bySource(kind schema.Kind, source schema.SourceName) (*btree.Map[
 	return &v.tables[schema.Index(kind)].bySource, string(source) + "\x00"
 }
 
-func (v *view) Delivered() iter.Seq2[schema.SourceName, int64] { return maps.All(v.delivered) }
+func (v *view) Delivered() iter.Seq2[schema.SourceName, wire.Takes] { return maps.All(v.delivered) }
 
 func (v *view) Len(kind schema.Kind) int { return v.tables[schema.Index(kind)].objects.Len() }
 
@@ -342,8 +342,7 @@ func (t *Txn) store(tab *table, key schema.Key, tk string, old, obj schema.Objec
 	if has != "" {
 		tab.bySource.Set(string(has)+"\x00"+tk, obj)
 	}
-	t.weigh(had, old, -1)
-	t.weigh(has, obj, +1)
+	t.weigh(old, obj)
 	if obj == nil {
 		tab.objects.Delete(tk)
 		return
@@ -351,21 +350,32 @@ func (t *Txn) store(tab *table, key schema.Key, tk string, old, obj schema.Objec
 	tab.objects.Set(tk, obj)
 }
 
-// weigh adds what an object of the source takes, or takes it away again. What is made from
-// another object counts with that one.
-func (t *Txn) weigh(source schema.SourceName, obj schema.Object, sign int64) {
-	if source == "" || metav1.GetControllerOfNoCopy(obj) != nil {
-		return
-	}
+// weigh takes away what the old object took, and adds what the new one takes.
+func (t *Txn) weigh(old, obj schema.Object) {
 	if !t.weighed {
 		t.weighed, t.delivered = true, maps.Clone(t.delivered)
 		if t.delivered == nil {
-			t.delivered = map[schema.SourceName]int64{}
+			t.delivered = map[schema.SourceName]wire.Takes{}
 		}
 	}
-	if t.delivered[source] += sign * wire.Delivered(obj); t.delivered[source] == 0 {
-		delete(t.delivered, source)
+	if old != nil {
+		if source := schema.BelongsTo(old); source != "" {
+			t.setTakes(source, t.delivered[source].Minus(wire.TakesOf(old)))
+		}
 	}
+	if obj != nil {
+		if source := schema.BelongsTo(obj); source != "" {
+			t.setTakes(source, t.delivered[source].Plus(wire.TakesOf(obj)))
+		}
+	}
+}
+
+func (t *Txn) setTakes(source schema.SourceName, takes wire.Takes) {
+	if takes == (wire.Takes{}) {
+		delete(t.delivered, source)
+		return
+	}
+	t.delivered[source] = takes
 }
 
 // sourceOf is "" for an object that is not there or comes from no source.

@@ -81,7 +81,23 @@ func KeyOfRecord(key string) (schema.Key, error) {
 
 // Record is the sealed value of obj's item.
 func (k *Keeper) Record(key string, obj schema.Object) json.RawMessage {
-	plain, err := wire.EncodeObject(lean(obj))
+	return k.seal(key, lean(obj))
+}
+
+// Brief is the sealed value of the least that is kept of obj; false for nothing.
+func (k *Keeper) Brief(key string, obj schema.Object) (json.RawMessage, bool) {
+	if row := schema.Of(schema.KindOf(obj)); row != nil && row.Memory.Do.Brief != nil {
+		obj = row.Memory.Do.Brief(obj)
+		if obj == nil {
+			return nil, false
+		}
+		return k.seal(key, obj), true
+	}
+	return k.Record(key, obj), true
+}
+
+func (k *Keeper) seal(key string, obj schema.Object) json.RawMessage {
+	plain, err := wire.EncodeObject(obj)
 	if err != nil {
 		panic(fmt.Sprintf("work: encode %s: %v", key, err))
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/schema"
 )
@@ -29,15 +30,82 @@ func EncodedSize(obj schema.Object) int {
 	return len(data)
 }
 
-// Delivered is what an object that a source asks for takes of what every node is sent, in
-// bytes as stored. What makes pods counts three times: while a rollout lasts it has two
-// replica sets, each with the template.
-func Delivered(obj schema.Object) int64 {
-	size := int64(EncodedSize(obj))
-	if _, ok := schema.PodTemplateOf(obj); ok {
-		return 3 * size
+// Takes is what objects take of what every node is sent, in bytes.
+type Takes struct {
+	// Asked is what a source asks for, with room for what becomes of it: two templates of
+	// what makes pods, which it has while a rollout lasts.
+	Asked int64
+	// Kept are the records that nodes keep of it and of what was made from it, without
+	// the history.
+	Kept int64
+	// Spare is the history: what the cluster can do without.
+	Spare int64
+	// Told is what nodes are told of services and their endpoints, as JSON.
+	Told int64
+}
+
+// Plus is the sum of both.
+func (t Takes) Plus(o Takes) Takes {
+	return Takes{t.Asked + o.Asked, t.Kept + o.Kept, t.Spare + o.Spare, t.Told + o.Told}
+}
+
+// Minus is without o.
+func (t Takes) Minus(o Takes) Takes {
+	return Takes{t.Asked - o.Asked, t.Kept - o.Kept, t.Spare - o.Spare, t.Told - o.Told}
+}
+
+// recordFrame is what a record takes beside the object and its key: its seal, as JSON.
+const recordFrame = 48
+
+// TakesOf is what one object takes. What is made from another one has been asked for with
+// that one.
+func TakesOf(obj schema.Object) (t Takes) {
+	row := schema.Of(schema.KindOf(obj))
+	if row == nil {
+		return Takes{Kept: recordSize(obj)}
 	}
-	return size
+	m := &row.Memory.Do
+	if m.Told != nil {
+		t.Told = m.Told(obj)
+	}
+	size := int64(0)
+	switch {
+	case m.Lean == nil || m.Kept != nil && !m.Kept(obj):
+	case m.Size != nil:
+		size = m.Size(obj) + recordFrame
+	default:
+		size = recordSize(obj)
+	}
+	t.Kept = size
+	if m.Brief != nil {
+		t.Kept = 0
+		if brief := m.Brief(obj); brief != nil {
+			t.Kept = min(size, recordSize(brief))
+		}
+		t.Spare = size - t.Kept
+	}
+	if obj.GetAnnotations()[schema.AnnotationSource] == "" || metav1.GetControllerOfNoCopy(obj) != nil {
+		return t
+	}
+	t.Asked = recordSize(obj)
+	if _, ok := schema.PodTemplateOf(obj); ok {
+		t.Asked *= 3
+	}
+	if m.Room != nil {
+		t.Asked += m.Room(obj)
+	}
+	return t
+}
+
+// recordSize is what the record of an object takes, before it becomes text.
+func recordSize(obj schema.Object) int64 {
+	size := EncodedSize(obj) + recordFrame + len(obj.GetNamespace()) + len(obj.GetName())
+	if row := schema.Of(schema.KindOf(obj)); row != nil && row.Data.Do.Keys != nil {
+		for _, key := range row.Data.Do.Keys(obj) { // they are told a second time to say which values are binary
+			size += len(key)
+		}
+	}
+	return int64(size)
 }
 
 // maxJSONGrowth is how many bytes of JSON a byte as stored becomes at most: a control
