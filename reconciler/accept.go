@@ -43,7 +43,7 @@ func accept(c *control.Context, cand Candidate) {
 	}
 	rev := newRevision(c, cand)
 	supersede(c, rev, src.Status.Applied.Commit)
-	rev.Status.Diagnostics = schema.Diagnostics(slices.Concat(cand.Diagnostics, diags)).Fit()
+	rev.Status.Diagnostics = schema.Diagnostics(slices.Concat(cand.Diagnostics, diags, secretsTooMuch(c.Tx, cand))).Fit()
 	if bad := schema.Diagnostics(rev.Status.Diagnostics); bad.HasErrors() {
 		refuse(c, next, rev, schema.PhaseInvalid, firstError(bad))
 		return
@@ -66,7 +66,7 @@ func accept(c *control.Context, cand Candidate) {
 		rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied again: "+rev.Status.JudgedAgain.Reason)
 	}
 	rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied")
-	next.Status.Applied = ref
+	next.Status.Applied, next.Status.SecretKiB = ref, secretKiB(cand.secrets.size())
 	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes, false)
 	completed(c, next, len(changes))
 	tell(c, next, metav1.ConditionTrue, "Applied", "commit "+ref.Commit.Short()+" is applied")
@@ -119,7 +119,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	back.Enter(schema.PhaseRollingOut, c.Stamp(), "rolling back from "+failed.Name)
 	c.Tx.Put(back)
 	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes, true)
-	next.Status.Applied = schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
+	next.Status.Applied, next.Status.SecretKiB = schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}, secretKiB(cand.secrets.size())
 	tell(c, next, metav1.ConditionFalse, string(schema.PhaseRolledBack), wentBack(c.Tx, src, failed, to))
 	c.Tx.Put(next)
 	settle.Apply(c, changes)

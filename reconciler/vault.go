@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/reconciler/control"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -25,7 +26,6 @@ type Vault struct {
 
 	mu     sync.Mutex
 	values Values
-	bytes  int64             // of values
 	held   uint64            // how often Hold was called
 	coming map[uint64]Values // what was held and is not settled, by that count
 }
@@ -86,7 +86,6 @@ func (v *Vault) Hold(values Values) (settled func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for sum, value := range values {
-		v.bytes += int64(len(value) - len(v.values[sum]))
 		v.values[sum] = value
 	}
 	v.held++
@@ -132,67 +131,101 @@ func (v *Vault) Forget(newest func() *state.Snapshot) {
 			kept[sum] = true
 		}
 	}
-	maps.DeleteFunc(v.values, func(sum string, value []byte) bool {
-		if !kept[sum] {
-			v.bytes -= int64(len(value))
-		}
-		return !kept[sum]
-	})
+	maps.DeleteFunc(v.values, func(sum string, _ []byte) bool { return !kept[sum] })
 }
 
-// tooMuch refuses values that, with those of other sources' Secrets, are more than may be
-// delivered, or more than a source may have that a tree declares. What the cluster's
-// Secrets have is added up only where it could be too much. Values that take no more than
-// the source's did are never refused.
-func (v *Vault) tooMuch(r state.Reader, source schema.SourceName, sealed []*schema.Desired, values Values) schema.Diagnostics {
-	own := int64(0)
-	for _, value := range values {
-		own += int64(len(value))
+// size is that of all values.
+func (v Values) size() (n int64) {
+	for _, value := range v {
+		n += int64(len(value))
 	}
-	share := int64(schema.MaxSecretBytes)
-	if src, ok := state.Source(r, source); ok && schema.SourceOf(src) != "" {
-		share /= schema.DeclaredShare
-	}
-	if v.fits(own, share) {
-		return nil
-	}
-	before, others := v.sizes(r, source)
-	diag := schema.Diagnostic{Position: largestSecret(sealed, values), Severity: schema.Error, Hint: "remove Secrets or make them smaller"}
-	switch {
-	case own <= before:
-		return nil
-	case own > share:
-		diag.Message = fmt.Sprintf("the values of the Secrets of source %s take %d bytes, at most %d can be delivered", source, own, share)
-	case own+others > schema.MaxSecretBytes:
-		diag.Message = fmt.Sprintf("the values of all Secrets would take %d bytes, at most %d can be delivered: source %s %d, other sources %d", own+others, schema.MaxSecretBytes, source, own, others)
-		diag.Hint += ", here or in another source"
-	default:
-		return nil
-	}
-	return schema.Diagnostics{diag}
+	return n
 }
 
-// fits reports whether values of that size are certainly not too much.
-func (v *Vault) fits(own, share int64) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return own == 0 || own <= share && own+v.bytes <= schema.MaxSecretBytes
+// secretKiB is a size as SourceStatus.SecretKiB has it.
+func secretKiB(size int64) int64 {
+	const unit = schema.SecretUnit << 10
+	return (size + unit - 1) / unit * schema.SecretUnit
 }
 
-// sizes is what the values take of the source's Secrets, and of all others.
-func (v *Vault) sizes(r state.Reader, source schema.SourceName) (own, others int64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for s := range state.All[*corev1.Secret](r, "") {
-		of := &others
-		if schema.SourceOf(s) == source {
-			of = &own
-		}
-		for _, sum := range s.Data {
-			*of += int64(len(v.values[string(sum)]))
+// secretShare is what the values of one source's Secrets may take.
+func secretShare(r state.Reader, source schema.SourceName) int64 {
+	if control.IsDeclared(r, source) {
+		return schema.MaxSecretBytes / schema.DeclaredShare
+	}
+	return schema.MaxSecretBytes
+}
+
+// secretsBefore is what the values take of the source's applied Secrets, and of those of all
+// other sources; opened are those known besides, by source: what an earlier version
+// applied has no size noted.
+func secretsBefore(r state.Reader, source schema.SourceName, opened map[schema.SourceName]int64) (own, others int64) {
+	for src := range state.All[*schema.Source](r, "") {
+		opened[src.SourceName()] = max(opened[src.SourceName()], src.Status.SecretKiB<<10)
+	}
+	for other, size := range opened {
+		if other == source {
+			own = size
+		} else {
+			others += size
 		}
 	}
 	return own, others
+}
+
+// tooManySecrets refuses values that, with those of other sources' Secrets, are more than
+// may be delivered, or more than a source may have that a tree declares. Values that take
+// no more than the source's did are never refused.
+func tooManySecrets(source schema.SourceName, share, own, before, others int64) (message, hint string) {
+	const less = "remove Secrets or make them smaller"
+	switch {
+	case own <= before:
+		return "", ""
+	case own > share:
+		return fmt.Sprintf("the values of the Secrets of source %s take %d bytes, at most %d can be delivered", source, own, share), less
+	case own+others > schema.MaxSecretBytes:
+		return fmt.Sprintf("the values of all Secrets would take %d bytes, at most %d can be delivered: source %s %d, other sources %d", own+others, schema.MaxSecretBytes, source, own, others),
+			less + ", here or in another source"
+	}
+	return "", ""
+}
+
+// tooMuch is tooManySecrets of a candidate.
+func (v *Vault) tooMuch(r state.Reader, source schema.SourceName, sealed []*schema.Desired, values Values) schema.Diagnostics {
+	own := values.size()
+	if own == 0 {
+		return nil
+	}
+	before, others := secretsBefore(r, source, v.sizes(r))
+	return secretDiagnostics(r, source, sealed, values, before, others)
+}
+
+// secretsTooMuch is the same as the loop judges it, from what it knows alone: two
+// candidates may have been judged side by side.
+func secretsTooMuch(r state.Reader, cand Candidate) schema.Diagnostics {
+	before, others := secretsBefore(r, cand.Source, map[schema.SourceName]int64{})
+	return secretDiagnostics(r, cand.Source, cand.Objects, cand.secrets, before, others)
+}
+
+func secretDiagnostics(r state.Reader, source schema.SourceName, sealed []*schema.Desired, values Values, before, others int64) schema.Diagnostics {
+	message, hint := tooManySecrets(source, secretShare(r, source), values.size(), before, others)
+	if message == "" {
+		return nil
+	}
+	return schema.Diagnostics{{Position: largestSecret(sealed, values), Severity: schema.Error, Message: message, Hint: hint}}
+}
+
+// sizes is what the values that are known take, by source.
+func (v *Vault) sizes(r state.Reader) map[schema.SourceName]int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out := map[schema.SourceName]int64{}
+	for s := range state.All[*corev1.Secret](r, "") {
+		for _, sum := range s.Data {
+			out[schema.SourceOf(s)] += int64(len(v.values[string(sum)]))
+		}
+	}
+	return out
 }
 
 // largestSecret is where the Secret stands whose values take most.

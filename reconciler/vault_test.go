@@ -3,6 +3,7 @@ package reconciler_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,19 +97,23 @@ func TestSecretsFitTogether(t *testing.T) {
 	}
 	const all, share = schema.MaxSecretBytes >> 20, schema.MaxSecretBytes >> 20 / schema.DeclaredShare
 	for name, c := range map[string]struct {
-		has    map[string]int
+		has    map[string]int // negative where it was not read since the master's start
 		source schema.SourceName
 		asks   int
 		want   string
 	}{
-		"all that fits":            {nil, "main", all, ""},
-		"too much":                 {nil, "main", all + 1, "the values of the Secrets of source main take "},
-		"too much with another's":  {map[string]int{"second": all - 2}, "main", 3, "the values of all Secrets would take "},
-		"instead of as many":       {map[string]int{"main": all - 1}, "main", all - 1, ""},
-		"less, and still too much": {map[string]int{"main": all + 4}, "main", all + 2, ""},
-		"a declared one's share":   {nil, "team", share, ""},
-		"more than its share":      {nil, "team", share + 1, "the values of the Secrets of source team take "},
-		"none":                     {map[string]int{"second": all}, "main", 0, ""},
+		"too much with what was not read":   {map[string]int{"second": 2 - all}, "main", 3, "the values of all Secrets would take "},
+		"fits beside what was not read":     {map[string]int{"second": 3 - all}, "main", 3, ""},
+		"instead of as much, not read":      {map[string]int{"main": 1 - all, "second": -1}, "main", all - 1, ""},
+		"more than before, which is unread": {map[string]int{"main": 1 - all, "second": -1}, "main", all, "the values of all Secrets would take "},
+		"all that fits":                     {nil, "main", all, ""},
+		"too much":                          {nil, "main", all + 1, "the values of the Secrets of source main take "},
+		"too much with another's":           {map[string]int{"second": all - 2}, "main", 3, "the values of all Secrets would take "},
+		"instead of as many":                {map[string]int{"main": all - 1}, "main", all - 1, ""},
+		"less, and still too much":          {map[string]int{"main": all + 4}, "main", all + 2, ""},
+		"a declared one's share":            {nil, "team", share, ""},
+		"more than its share":               {nil, "team", share + 1, "the values of the Secrets of source team take "},
+		"none":                              {map[string]int{"second": all}, "main", 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vault := reconciler.NewVault([]byte("k"))
@@ -118,9 +123,13 @@ func TestSecretsFitTogether(t *testing.T) {
 				if name == "team" {
 					src.Annotations = map[string]string{schema.AnnotationSource: "main"}
 				}
+				n := c.has[name]
+				src.Status.SecretKiB = int64(max(0, -n)) << 10
 				tx.Put(src)
-				sealed, values := vault.Seal(secrets(schema.SourceName(name), c.has[name]))
-				vault.Hold(values)()
+				sealed, values := vault.Seal(secrets(schema.SourceName(name), max(n, -n)))
+				if n > 0 {
+					vault.Hold(values)()
+				}
 				for _, d := range sealed {
 					tx.Put(d.Object)
 				}
@@ -142,6 +151,48 @@ func TestSecretsFitTogether(t *testing.T) {
 				t.Errorf("%s: %v, want %q", cand.Plan.Verdict, cand.Diagnostics, c.want)
 			}
 		})
+	}
+}
+
+// Two trees that were judged side by side, neither of which knows of the other, are not
+// both applied where their values are too much together.
+func TestSecretsJudgedSideBySideFitTogether(t *testing.T) {
+	vault, engine := reconciler.NewVault([]byte("k")), settle.NewEngine(control.Config{})
+	sources := []schema.Source{{ObjectMeta: metav1.ObjectMeta{Name: "main"}}, {ObjectMeta: metav1.ObjectMeta{Name: "second"}}}
+	machine := reconciler.NewMachine(engine, state.Empty(state.Counters{}), sources)
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	machine.Step(now, nil)
+	var inputs []reconciler.Input
+	for i, source := range sources {
+		f := &reconciler.Follower{
+			Loop: at{snapshot: machine.Snapshot()}, Engine: engine, Vault: vault, Now: func() time.Time { return now },
+			Load: func(context.Context, schema.SourceName, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
+				var out []*schema.Desired
+				for n := range schema.MaxSecretBytes>>20/2 + 1 {
+					s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("%s-%d", source.Name, n), Annotations: map[string]string{schema.AnnotationSource: source.Name}}, Data: map[string][]byte{"k": make([]byte, 1<<20)}}
+					out = append(out, &schema.Desired{Object: s, Position: schema.Position{Path: "s.yaml", Line: 1}})
+				}
+				return out, nil
+			},
+		}
+		cand, err := f.Judge(t.Context(), source.SourceName(), schema.Tree{Hash: schema.TreeHash(fmt.Sprintf("%040x", i+1)), Commit: schema.CommitObject{Hash: schema.Commit(fmt.Sprintf("%040x", i+1))}}, schema.Overrides{}, nil)
+		if err != nil || cand.Diagnostics.HasErrors() {
+			t.Fatal(err, cand.Diagnostics)
+		}
+		inputs = append(inputs, cand)
+	}
+	s := machine.Step(now.Add(time.Second), inputs).Snapshot
+	phases := map[schema.Phase]int{}
+	for rev := range state.All[*schema.Revision](s, "") {
+		phases[rev.Status.Phase]++
+	}
+	if phases[schema.PhaseInvalid] != 1 || s.Len(schema.KindSecret) != schema.MaxSecretBytes>>20/2+1 {
+		t.Errorf("phases %v, %d Secrets", phases, s.Len(schema.KindSecret))
+	}
+	for src := range state.All[*schema.Source](s, "") {
+		if has := s.BySource(schema.KindSecret, src.SourceName()); src.Status.SecretKiB == 0 != (len(slices.Collect(has)) == 0) {
+			t.Errorf("source %s says it has %d KiB of Secrets", src.Name, src.Status.SecretKiB)
+		}
 	}
 }
 

@@ -107,6 +107,10 @@ type SourceStatus struct {
 	// JudgedUnder is the rights under which Desired was judged, as Rights.String
 	// has them. What was judged under others is judged again.
 	JudgedUnder string `json:"judgedUnder,omitempty"`
+	// SecretKiB is what the values of the applied Secrets take, rounded up to SecretUnit:
+	// it bounds them all also while those of other sources have not been read yet, after a
+	// start, and tells nobody how long a value is.
+	SecretKiB int64 `json:"secretKiB,omitempty"`
 	// Finished are objects that did their work and are no longer there, sorted by
 	// object: they are not made again until what they ask for changes.
 	Finished   []FinishedRecord   `json:"finished,omitempty"`
@@ -118,6 +122,9 @@ func (s *Source) SourceName() SourceName { return SourceName(s.Name) }
 
 // roomOfSource is for the revisions of a source, each as brief as it can be kept.
 func roomOfSource(Object) int64 { return KeptRevisions * MaxBriefRevision }
+
+// SecretUnit is what SourceStatus.SecretKiB is a multiple of.
+const SecretUnit = 4
 
 // DeepCopyObject implements runtime.Object.
 func (s *Source) DeepCopyObject() runtime.Object {
