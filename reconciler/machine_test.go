@@ -44,7 +44,7 @@ type cluster struct {
 	broken  func(*corev1.Pod) bool                             // pods that never become ready
 	tried   func(*corev1.Pod) bool                             // pods whose container was restarted
 	output  func(*corev1.Pod) []string                         // last lines that a pod's node tells with its status, nil for none
-	ended   func(*corev1.Pod) *corev1.ContainerStateTerminated // how a broken pod's container ended last
+	ended   func(*corev1.Pod) *corev1.ContainerStateTerminated // how the container of a pod that is broken or was restarted ended last
 	works   func(*corev1.Pod) *corev1.ContainerStateTerminated // how the work of a pod ended, nil for one that runs on
 	started map[types.UID]bool
 	given   int // addresses
@@ -144,7 +144,7 @@ func (c *cluster) podStatus(pod *corev1.Pod, node int) corev1.PodStatus {
 		}
 	}
 	var last *corev1.ContainerStateTerminated
-	if c.broken(pod) && c.ended != nil {
+	if c.ended != nil && (c.broken(pod) || c.tried(pod)) {
 		last = c.ended(pod)
 	}
 	started := true

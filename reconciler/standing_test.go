@@ -125,6 +125,31 @@ func TestARestartedPodMustRunForAWhile(t *testing.T) {
 	}
 }
 
+// What a booted node started again did not end by itself: it is well as soon as it is
+// ready. A crash loop that the boot interrupted is not over by that.
+func TestAfterABootPodsAreWellAtOnce(t *testing.T) {
+	for _, crashed := range []bool{false, true} {
+		c := newCluster(t, 3)
+		c.push(shop(t, commitHash(1), "v1", nil))
+		c.broken, c.tried = ofTag("v1"), ofTag("v1")
+		if crashed {
+			c.pass(5 * time.Second)
+		}
+		c.ended = func(*corev1.Pod) *corev1.ContainerStateTerminated {
+			return &corev1.ContainerStateTerminated{ExitCode: 137, Reason: schema.ReasonNodeRebooted}
+		}
+		c.pass(5 * time.Second)
+		c.expect(commitHash(1), "Synced Degraded")
+		c.broken = func(*corev1.Pod) bool { return false }
+		c.pass(3 * time.Second)
+		if crashed {
+			c.expect(commitHash(1), "Synced Degraded")
+			c.pass(60 * time.Second)
+		}
+		c.expect(commitHash(1), "Synced Healthy")
+	}
+}
+
 func TestALostNodeDegrades(t *testing.T) {
 	c := newCluster(t, 3)
 	c.push(shop(t, commitHash(1), "v1", nil))

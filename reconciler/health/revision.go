@@ -186,7 +186,7 @@ func (s *Standing) judgeWorkloads(r state.Reader, src *schema.Source, rev *schem
 	case of != nil && rev.Entered(schema.PhaseHealthy).IsZero():
 		s.Health, s.Code, s.HealthReason = schema.Progressing, RollingOut, lastReason(rev)
 	case of == nil && s.Health == schema.Degraded:
-		if s.Again = restless(r, src, now); s.Again.After(now) {
+		if s.Again = restless(r, src, s.blamesRevision(), now); s.Again.After(now) {
 			return
 		}
 		fallthrough
@@ -242,12 +242,17 @@ func worstIn(r state.Reader, source schema.SourceName, now time.Time) (worst Tro
 }
 
 // restless is until when a pod of the source that was restarted has not been ready for
-// the source's healthyFor; zero when there is none.
-func restless(r state.Reader, src *schema.Source, now time.Time) (until time.Time) {
+// the source's healthyFor; zero when there is none. What was started again because its
+// node booted did not end by itself; it counts only where the pods were to blame before,
+// for then the boot interrupted a crash loop and did not end it.
+func restless(r state.Reader, src *schema.Source, blamed bool, now time.Time) (until time.Time) {
+	restarted := func(s corev1.ContainerStatus) bool {
+		last := s.LastTerminationState.Terminated
+		return s.RestartCount > 0 && (blamed || last == nil || last.Reason != schema.ReasonNodeRebooted)
+	}
 	for obj := range In(r, src.SourceName()) {
 		for pod := range Of(r, obj, now).Pods {
-			restarted := slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.RestartCount > 0 })
-			if at := ReadySince(pod).Add(HealthyFor(src)); restarted && at.After(until) {
+			if at := ReadySince(pod).Add(HealthyFor(src)); slices.ContainsFunc(pod.Status.ContainerStatuses, restarted) && at.After(until) {
 				until = at
 			}
 		}
