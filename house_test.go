@@ -128,7 +128,7 @@ var rooms = []room{
 	{path: "cmd/fairlead/internal/place", may: leaf, reason: "whose a place is follows from the sources and the clone, and nobody is asked", pure: true},
 	{path: "cmd/fairlead/internal/validation", may: leaf, reason: "a verdict is made from what judging said, and read by whoever asked", pure: true},
 	{path: "cmd/fairlead/internal/local", may: hosting, reason: "it starts and stops the daemons of one machine by their configuration, and runs none of them", pure: true, shell: []string{
-		"cgroup.go", "down.go", "examine.go", "host.go", "namespace.go", "process.go", "role.go", "slot.go", "supervise.go", "up.go",
+		"cgroup.go", "down.go", "examine.go", "host.go", "namespace.go", "process.go", "role.go", "serving.go", "slot.go", "supervise.go", "up.go",
 	}},
 	{path: "cmd/fairlead/internal/sim", may: simulated, reason: "it drives the pure steps over fakes: nothing in it reaches a kernel, a network or a database"},
 	{path: "cmd/fairlead/internal/e2e", may: []string{"schema", "schema/wire", "cmd/fairlead/internal/client", "nodeagent/join"}, tests: true, reason: "it uses the product from outside, as its users and its nodes do"},

@@ -120,6 +120,7 @@ type result struct {
 		Name    string `json:"name"`
 		Address string `json:"address"`
 	} `json:"nodes"`
+	NotServing []string `json:"notServing"`
 }
 
 // command prepares a call of fairlead as this cluster's user.

@@ -57,6 +57,10 @@ type Result struct {
 	API        string       `json:"api"`
 	Kubeconfig string       `json:"kubeconfig"`
 	Nodes      []ResultNode `json:"nodes"`
+	// NotServing tells what of the cluster's workloads does not serve, a line each.
+	NotServing []string `json:"notServing,omitempty"`
+
+	started time.Time // when the cluster was started; zero for one that was up
 }
 
 // ResultNode is one node of a Result.
@@ -80,7 +84,7 @@ func Up(ctx context.Context, o UpOptions) (Result, error) {
 		return Result{}, err
 	}
 	defer held.Close()
-	before := supervisorOf(dir)
+	before, began := supervisorOf(dir), time.Now()
 	c, supervisor, err := launch(dir, o)
 	if err != nil {
 		return Result{}, err
@@ -93,7 +97,11 @@ func Up(ctx context.Context, o UpOptions) (Result, error) {
 	if err := awaitReady(ctx, c, supervisor, supervisor == before, o.Progress); err != nil {
 		return Result{}, err
 	}
-	return c.result(), makeCurrent(c)
+	result := c.result()
+	if supervisor != before {
+		result.started = began
+	}
+	return result, makeCurrent(c)
 }
 
 // supervisorOf is the supervisor that the cluster of a directory had last, zero where
