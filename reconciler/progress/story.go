@@ -202,7 +202,7 @@ func Evidence(evidence []schema.Evidence, lines int) []string {
 	for _, e := range evidence {
 		where := ""
 		if e.Node != "" {
-			where = " on " + string(e.Node)
+			where = " on " + Where(e)
 		}
 		silent := ""
 		if e.Exit != nil && len(e.Log) == 0 {
@@ -214,4 +214,17 @@ func Evidence(evidence []schema.Evidence, lines int) []string {
 		}
 	}
 	return out
+}
+
+// Where is the node on which a piece of evidence was seen, with the others that showed
+// the same: what shows on one node alone may be the node's fault.
+func Where(e schema.Evidence) string {
+	if len(e.Also) == 0 {
+		return string(e.Node)
+	}
+	var others []string
+	for _, node := range e.Also {
+		others = append(others, string(node))
+	}
+	return fmt.Sprintf("%s (pods on %s showed the same)", e.Node, strings.Join(others, ", "))
 }

@@ -190,14 +190,14 @@ func TestEvidenceInLines(t *testing.T) {
 	rev := &schema.Revision{}
 	rev.Status.Evidence = []schema.Evidence{
 		{Pod: "shop/api-1", Node: "n2", Reason: "container api of pod api-1 ends with exit code 1, 3 restarts", Exit: &schema.EvidenceExit{Code: 1}, Log: []string{"one", "two", `\x1b[31mthree`, "four"}},
-		{Pod: "shop/web-1", Node: "n1", Reason: "container web of pod web-1 ended with exit code 139 (SIGSEGV)", Exit: &schema.EvidenceExit{Code: 139}},
+		{Pod: "shop/web-1", Node: "n1", Also: []schema.NodeName{"n2", "n3"}, Reason: "container web of pod web-1 ended with exit code 139 (SIGSEGV)", Exit: &schema.EvidenceExit{Code: 139}},
 		{Pod: "shop/db-1", Reason: "pod db-1 cannot be set up: no ConfigMap x"},
 	}
 	want := []string{
 		"seen in namespace shop on n2: container api of pod api-1 ends with exit code 1, 3 restarts",
 		`  | \x1b[31mthree`,
 		"  | four",
-		"seen in namespace shop on n1: container web of pod web-1 ended with exit code 139 (SIGSEGV); no lines of its log are known",
+		"seen in namespace shop on n1 (pods on n2, n3 showed the same): container web of pod web-1 ended with exit code 139 (SIGSEGV); no lines of its log are known",
 		"seen in namespace shop: pod db-1 cannot be set up: no ConfigMap x",
 	}
 	if diff := cmp.Diff(want, Evidence(rev.Status.Evidence, 2)); diff != "" {

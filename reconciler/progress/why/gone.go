@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"fairlead/reconciler/health"
+	"fairlead/reconciler/progress"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -62,7 +63,7 @@ func (c *chain) gone(key schema.Key, rev *schema.Revision, evidence []schema.Evi
 	reason, at := lastPhase(rev)
 	c.add(rev, Link{Step: "revision", State: string(rev.Status.Phase) + ": " + reason, At: at})
 	first := evidence[0]
-	c.Links = append(c.Links, Link{Step: schema.Info(key.Kind).Singular, Name: key.Namespace + "/" + key.Name, State: "gone; it was on " + string(first.Node), At: &first.At})
+	c.Links = append(c.Links, Link{Step: schema.Info(key.Kind).Singular, Name: key.Namespace + "/" + key.Name, State: "gone; it was on " + progress.Where(first), At: &first.At})
 	c.Evidence = evidence
 	found := cause{code: codeOf(first), text: fmt.Sprintf("it is gone with revision %s, which is %s; while it was there: %s", rev.Name, rev.Status.Phase, first.Reason)}
 	if len(first.Log) > 0 {

@@ -26,7 +26,7 @@ func rolledBack() state.Reader {
 	bad.Enter(schema.PhaseRolledBack, at, "went back to aaaaaaaaaaaa: no progress for 30s")
 	bad.Status.Evidence = []schema.Evidence{
 		{Pod: "shop/api-7-x", Workload: "Deployment shop/api", Node: "n2", Container: "api", Code: "CrashLoop", Reason: "container api of pod api-7-x ends with exit code 1, 3 restarts", Exit: &schema.EvidenceExit{Code: 1}, At: at, Log: []string{"begin", "panic: no database"}},
-		{Pod: "shop/new-1-y", Workload: "Deployment shop/new", Node: "n1", Container: "new", Code: "OfALaterVersion", Reason: "container new of pod new-1-y hums", At: at},
+		{Pod: "shop/new-1-y", Workload: "Deployment shop/new", Node: "n1", Also: []schema.NodeName{"n3"}, Container: "new", Code: "OfALaterVersion", Reason: "container new of pod new-1-y hums", At: at},
 	}
 	zero := int32(0)
 	api := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "api", UID: "d"}, Spec: appsv1.DeploymentSpec{Replicas: &zero}}
@@ -55,7 +55,7 @@ func TestWhatIsGoneIsStillExplained(t *testing.T) {
 			"Last lines of container api of pod shop/api-7-x:\n  | begin\n  | panic: no database\n",
 			"gone; it was on n2",
 		}},
-		{schema.Key{Kind: schema.KindDeployment, Namespace: "shop", Name: "new"}, health.Failed, []string{"while it was there: container new of pod new-1-y hums"}},
+		{schema.Key{Kind: schema.KindDeployment, Namespace: "shop", Name: "new"}, health.Failed, []string{"while it was there: container new of pod new-1-y hums", "gone; it was on n1 (pods on n3 showed the same)"}},
 		{schema.Key{Kind: schema.KindDeployment, Namespace: "shop", Name: "api"}, health.Quarantined, []string{
 			"What was seen of it:\n  seen in namespace shop on n2: container api of pod api-7-x ends with exit code 1, 3 restarts\n    | begin\n    | panic: no database\n",
 		}},
