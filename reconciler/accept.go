@@ -31,21 +31,23 @@ func accept(c *control.Context, cand Candidate) {
 	ref := schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}
 	again := src.Status.Desired == ref
 	misjudged := again && settle.JudgesAgain(c.Tx, src)
-	if again && !misjudged && !judgedUnderOthers(c.Tx, src) {
+	if again && !misjudged && !waitsForOthers(c.Tx, src) && !judgedUnderOthers(c.Tx, src) {
 		return
 	}
 	next := state.Edit(src)
 	next.Status.Observed, next.Status.Desired, next.Status.JudgedUnder = ref, ref, cand.JudgedUnder
 	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
 	if again && staysAsJudged(c.Tx, src, len(changes), slices.Concat(cand.Diagnostics, diags)) {
-		c.Tx.Put(next)
+		if next.Status.JudgedUnder != src.Status.JudgedUnder {
+			c.Tx.Put(next)
+		}
 		return
 	}
 	rev := newRevision(c, cand)
 	supersede(c, rev, src.Status.Applied.Commit)
 	rev.Status.Diagnostics = schema.Diagnostics(slices.Concat(cand.Diagnostics, diags, secretsTooMuch(c.Tx, cand))).Fit()
 	if bad := schema.Diagnostics(rev.Status.Diagnostics); bad.HasErrors() {
-		refuse(c, next, rev, schema.PhaseInvalid, firstError(bad))
+		refuse(c, next, rev, schema.PhaseInvalid, firstError(bad)+untilOthersChange(bad))
 		return
 	}
 	rev.Enter(schema.PhaseValid, c.Stamp(), countObjects(len(cand.Objects)))
@@ -100,13 +102,14 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 		return
 	}
 	next := state.Edit(src)
-	why := phaseReason(failed)
+	why := failure(failed)
 	changes, diags := settle.DifferenceBack(c.Tx, cand.Source, cand.Objects)
 	if bad := slices.Concat(cand.Diagnostics, diags); bad.HasErrors() {
-		hold(c, next, state.Edit(failed), schema.ReasonNoWayBack, fmt.Sprintf("%s; going back to %s is not possible: %s", why, to.Spec.Commit.Short(), firstError(bad)))
+		holdFailed(c, next, failed, fmt.Sprintf("%s; going back to %s is not possible: %s", why, to.Spec.Commit.Short(), firstError(bad)))
 		return
 	}
 	gone := state.Edit(failed)
+	gone.Release()
 	gone.Status.Quarantined = true
 	gone.Status.RolledBackTo = to.Spec.Commit
 	gone.Enter(schema.PhaseRolledBack, c.Stamp(), "went back to "+to.Spec.Commit.Short()+": "+why)
@@ -125,10 +128,32 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	settle.Apply(c, changes)
 }
 
+// holdFailed holds a failed revision that cannot be gone back from now. Every look tries
+// again: what is in the way may go.
+func holdFailed(c *control.Context, src *schema.Source, failed *schema.Revision, why string) {
+	why = schema.FitText(why, schema.MaxReasonText)
+	if failed.Status.Phase == schema.PhaseHeld && phaseReason(failed) == why {
+		return
+	}
+	next := state.Edit(failed)
+	next.Leave(schema.PhaseHeld)
+	hold(c, src, next, schema.ReasonNoWayBack, why)
+}
+
+// failure is why a revision failed.
+func failure(rev *schema.Revision) string {
+	for _, p := range slices.Backward(rev.Status.Phases) {
+		if p.Name == schema.PhaseFailed {
+			return p.Reason
+		}
+	}
+	return phaseReason(rev)
+}
+
 // wentBack tells which commit runs after going back, which one Git asks for, and why
 // they differ.
 func wentBack(r state.Reader, src *schema.Source, failed, to *schema.Revision) string {
-	why := phaseReason(failed)
+	why := failure(failed)
 	asked, ok := health.Asked(r, src)
 	if !ok || asked.Name == failed.Name {
 		return fmt.Sprintf("Git asks for %s, which failed (%s); %s runs", failed.Spec.Commit.Short(), why, to.Spec.Commit.Short())
@@ -185,7 +210,7 @@ func supersede(c *control.Context, by *schema.Revision, spared schema.Commit) {
 		}
 		next := state.Edit(rev)
 		next.Enter(schema.PhaseSuperseded, c.Stamp(), "by "+by.Name)
-		next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(c metav1.Condition) bool { return c.Type == schema.ConditionHeld })
+		next.Release()
 		c.Tx.Put(next)
 	}
 }

@@ -98,7 +98,8 @@ func (f *Follower) submit(ctx context.Context, cand Candidate) error {
 // that failed is to be judged again.
 func Due(r state.Reader, src *schema.Source) bool {
 	failed, _ := settle.GoesBackTo(r, src)
-	return failed != nil || settle.JudgesAgain(r, src)
+	// One that found no way back is tried again at the source's pace.
+	return failed != nil && failed.Status.Phase == schema.PhaseFailed || settle.JudgesAgain(r, src)
 }
 
 // AwaitDue waits until something is Due for the source, or ctx ends.

@@ -1,12 +1,14 @@
 package reconciler_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/reconciler"
@@ -41,18 +43,37 @@ spec:
 // newMisjudged has the second commit fail for its pods on the nodes named.
 func newMisjudged(t *testing.T, spec schema.SourceSpec, on ...string) *misjudged {
 	t.Helper()
-	f := newFollowed(t, own("main", spec))
+	m := newProven(t, "", on, own("main", spec))
+	m.push("main", 2, strings.ReplaceAll(pairOf, "VERSION", "v2"))
+	m.until(2, schema.PhaseFailed)
+	return m
+}
+
+// newProven has a first commit that ran well, with more beside its pods, and fails the
+// pods of a second one on the nodes named.
+func newProven(t *testing.T, more string, on []string, configured ...schema.Source) *misjudged {
+	t.Helper()
+	f := newFollowed(t, configured...)
 	m := &misjudged{followed: f, trouble: map[schema.NodeName]*wire.NodeProblem{}}
 	m.nodes = &cluster{t: t, machine: f.machine, now: f.now, nodes: []schema.NodeName{"n1", "n2"}, started: map[types.UID]bool{}, tried: func(*corev1.Pod) bool { return false }}
 	m.nodes.broken = func(p *corev1.Pod) bool {
 		return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") && slices.Contains(on, p.Spec.NodeName)
 	}
 	m.pass(3 * time.Second)
-	m.push("main", 1, strings.ReplaceAll(pairOf, "VERSION", "v1"))
+	m.push("main", 1, strings.ReplaceAll(pairOf, "VERSION", "v1")+more)
 	m.until(1, schema.PhaseHealthy)
 	m.pass(61 * time.Second)
+	return m
+}
+
+// newHeld is a failed revision whose way back another source is in.
+func newHeld(t *testing.T, on ...string) *misjudged {
+	t.Helper()
+	m := newProven(t, "---\n"+aConfig, on, own("main", schema.SourceSpec{}), own("other", schema.SourceSpec{}))
 	m.push("main", 2, strings.ReplaceAll(pairOf, "VERSION", "v2"))
+	m.push("other", 3, aConfig+more)
 	m.until(2, schema.PhaseFailed)
+	m.stay()
 	return m
 }
 
@@ -170,4 +191,103 @@ func TestAMisjudgedRevisionThatRunsResumes(t *testing.T) {
 	m.until(2, schema.PhaseStalled)
 	m.trouble["n1"], m.nodes.broken = nil, func(*corev1.Pod) bool { return false }
 	m.until(2, schema.PhaseHealthy)
+}
+
+const (
+	aConfig = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shared}\ndata: {a: b}\n"
+	more    = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\ndata: {a: b}\n"
+)
+
+// What was refused for what another source has, or lacks, is judged again without a
+// commit once that has changed; while nothing has, nothing is written.
+func TestWhatWaitsForAnotherSourceIsJudgedAgain(t *testing.T) {
+	service := func(name, spec string) string {
+		return "apiVersion: v1\nkind: Service\nmetadata: {name: " + name + "}\nspec: {selector: {a: b}, ports: [{port: 80" + spec + "\n"
+	}
+	const restricted = "apiVersion: v1\nkind: Namespace\nmetadata: {name: lab, labels: {pod-security.kubernetes.io/enforce: baseline}}\n"
+	hostPort := strings.Replace(aHostPort, "{name: p}", "{name: p, namespace: lab}", 1)
+	const other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\ndata: {a: b}\n"
+	for name, tt := range map[string]struct{ first, second, freed, says string }{
+		"a cluster address": {service("a", "}], clusterIP: 10.96.0.50}"), service("b", "}], clusterIP: 10.96.0.50}"), other, "is taken by Service default/a of source first"},
+		"a node port":       {service("a", ", nodePort: 30001}], type: NodePort}"), service("b", ", nodePort: 30001}], type: NodePort}"), other, "is taken by Service default/a of source first"},
+		"an object":         {aConfig, aConfig, other, "belongs to source first"},
+		"a namespace":       {other, strings.Replace(aConfig, "{name: shared}", "{name: shared, namespace: lab}", 1), aNamespace, `no namespace "lab" is declared`},
+		"pod security":      {restricted, hostPort, aNamespace, `namespace "lab" enforces baseline`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFollowed(t, own("first", schema.SourceSpec{}), own("second", schema.SourceSpec{}))
+			f.push("first", 1, tt.first+more)
+			f.push("second", 1, tt.second)
+			phase, said := f.phase("second", 1)
+			if phase != schema.PhaseInvalid || !strings.Contains(said, tt.says) {
+				t.Fatalf("%s: %s", phase, said)
+			}
+			version := f.machine.Snapshot().Counters().ResourceVersion
+			f.look("second")
+			if now := f.machine.Snapshot().Counters().ResourceVersion; now != version {
+				t.Errorf("judged again with nothing new, it was written")
+			}
+			f.push("first", 2, tt.freed+more)
+			f.look("second")
+			if phase, said := f.phase("second", 1); phase != schema.PhaseRollingOut && phase != schema.PhaseHealthy {
+				t.Errorf("after it is free: %s: %s", phase, said)
+			}
+		})
+	}
+}
+
+// What is wrong with the tree itself waits for a commit.
+func TestWhatIsWrongByItselfIsNotJudgedAgain(t *testing.T) {
+	f := newFollowed(t, own("first", schema.SourceSpec{}), own("second", schema.SourceSpec{}))
+	f.push("first", 1, aConfig)
+	f.push("second", 1, aConfig+"---\nkind: Nonsense\n")
+	judged := 0
+	read := f.Load
+	f.Load = func(ctx context.Context, source schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
+		judged++
+		return read(ctx, source, tree, spec, rights, namespaces)
+	}
+	f.look("second")
+	if phase, said := f.phase("second", 1); phase != schema.PhaseInvalid || judged > 0 {
+		t.Errorf("%s, judged %d times: %s", phase, judged, said)
+	}
+}
+
+// A failed revision that could not be gone back from is, as soon as what was in the way
+// has gone; until then nothing is written.
+func TestAFailedRevisionGoesBackOnceThereIsAWay(t *testing.T) {
+	m := newHeld(t, "n1", "n2")
+	held := m.revision(2)
+	if why := held.Phases[len(held.Phases)-1].Reason; held.Phase != schema.PhaseHeld || m.due() || !strings.Contains(why, "going back to 100000000000 is not possible") || !strings.Contains(why, "belongs to source other") {
+		t.Fatalf("%s, due %v: %s", held.Phase, m.due(), why)
+	}
+	version := m.machine.Snapshot().Counters().ResourceVersion
+	m.look("main")
+	if now := m.machine.Snapshot().Counters().ResourceVersion; now != version {
+		t.Errorf("tried again with nothing new, it was written: %+v", m.revision(2))
+	}
+	m.push("other", 4, more)
+	m.look("main")
+	back := m.revision(2)
+	if back.Phase != schema.PhaseRolledBack || len(back.Conditions) == 0 || slices.ContainsFunc(back.Conditions, func(c metav1.Condition) bool { return c.Type == schema.ConditionHeld }) {
+		t.Fatalf("with the way free it is %s, %+v", back.Phase, back.Conditions)
+	}
+	if why := back.Phases[len(back.Phases)-1].Reason; !strings.HasPrefix(why, "went back to 100000000000: Deployment default/web") || strings.Contains(why, "not possible") {
+		t.Errorf("it says: %s", why)
+	}
+	m.until(1, schema.PhaseHealthy)
+}
+
+// One that is held for want of a way back is judged again too where its nodes were at
+// fault.
+func TestAMisjudgedRevisionWithoutAWayBackResumes(t *testing.T) {
+	m := newHeld(t, "n1")
+	if got := m.revision(2); got.Phase != schema.PhaseHeld {
+		t.Fatalf("it is %s", got.Phase)
+	}
+	m.trouble["n1"] = unfit
+	m.pass(2 * time.Second)
+	if got := m.revision(2); got.Phase != schema.PhaseRollingOut && got.Phase != schema.PhaseStalled && got.Phase != schema.PhaseHealthy || got.JudgedAgain == nil {
+		t.Fatalf("%s, judged again %+v", got.Phase, got.JudgedAgain)
+	}
 }

@@ -114,6 +114,31 @@ func (f *Follower) read(ctx context.Context, base state.Reader, source schema.So
 	return sealed, secrets, diags, nil
 }
 
+// KnownOutside finds what does not come from a source.
+func KnownOutside(r state.Reader, source schema.SourceName) func(schema.Key) schema.Object {
+	return func(key schema.Key) schema.Object {
+		if obj := r.Get(key); obj != nil && schema.SourceOf(obj) != source {
+			return obj
+		}
+		return nil
+	}
+}
+
+// HolderOutside finds the service of another source than this one that has an address or
+// a node port.
+func HolderOutside(r state.Reader, source schema.SourceName) func(claim string) schema.Object {
+	return func(claim string) schema.Object {
+		for _, index := range []state.Index{state.ServicesByClusterIP, state.ServicesByNodePort} {
+			for obj := range r.By(index, claim) {
+				if schema.SourceOf(obj) != source {
+					return obj
+				}
+			}
+		}
+		return nil
+	}
+}
+
 // foreignNamespaces are the namespaces that do not come from this source.
 func foreignNamespaces(r state.Reader, source schema.SourceName) []string {
 	var out []string

@@ -46,7 +46,10 @@ func newFollowed(t *testing.T, configured ...schema.Source) *followed {
 	snapshot := state.Empty(state.Counters{ResourceVersion: 1 << 40})
 	f := &followed{t: t, machine: reconciler.NewMachine(engine, snapshot, configured), feed: state.NewFeed(snapshot), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), repos: map[schema.SourceName]repository{}}
 	read := func(ctx context.Context, source schema.SourceName, tree schema.Tree, spec schema.SourceSpec, rights schema.Rights, namespaces []string) ([]*schema.Desired, schema.Diagnostics) {
-		r := load.Load(ctx, tree, spec, load.Options{Source: source, Rights: &rights, KnownNamespaces: namespaces})
+		r := load.Load(ctx, tree, spec, load.Options{
+			Source: source, Rights: &rights, KnownNamespaces: namespaces,
+			Known: reconciler.KnownOutside(f.feed.Snapshot(), source), Holder: reconciler.HolderOutside(f.feed.Snapshot(), source),
+		})
 		return r.Objects, r.Diagnostics
 	}
 	f.Follower = &reconciler.Follower{Loop: f, Feed: f.feed, Engine: engine, Load: read, Vault: reconciler.NewVault([]byte("k")), Now: func() time.Time { return f.now }}

@@ -212,7 +212,9 @@ func secretDiagnostics(r state.Reader, source schema.SourceName, sealed []*schem
 	if message == "" {
 		return nil
 	}
-	return schema.Diagnostics{{Position: largestSecret(sealed, values), Severity: schema.Error, Message: message, Hint: hint}}
+	return schema.Diagnostics{{
+		Position: largestSecret(sealed, values), Severity: schema.Error, Message: message, Hint: hint, Elsewhere: values.size() <= secretShare(r, source),
+	}}
 }
 
 // sizes is what the values that are known take, by source.

@@ -52,6 +52,9 @@ type Diagnostic struct {
 	Severity Severity `json:"severity"`
 	Message  string   `json:"message"`        // what is wrong and why, no full stop
 	Hint     string   `json:"hint,omitempty"` // what to write instead
+	// Elsewhere says that it is wrong for what other sources have or do not have: it may
+	// be right without a change of this tree.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
 // String is "path:line:col: message (hint)"; a warning says so. It is one line,
@@ -76,6 +79,12 @@ type Diagnostics []Diagnostic
 // HasErrors reports whether any of them refuses the tree.
 func (ds Diagnostics) HasErrors() bool {
 	return slices.ContainsFunc(ds, func(d Diagnostic) bool { return d.Severity == Error })
+}
+
+// WaitForOthers reports whether the tree is refused, and for nothing but what other
+// sources have or do not have.
+func (ds Diagnostics) WaitForOthers() bool {
+	return ds.HasErrors() && !slices.ContainsFunc(ds, func(d Diagnostic) bool { return d.Severity == Error && !d.Elsewhere })
 }
 
 // Sort orders by position, errors before warnings at one place, and drops

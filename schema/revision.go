@@ -278,6 +278,20 @@ func (r *Revision) Entered(phase Phase) time.Time {
 	return at
 }
 
+// Release takes the hold of a guard away.
+func (r *Revision) Release() {
+	r.Status.Conditions = slices.DeleteFunc(r.Status.Conditions, func(c metav1.Condition) bool { return c.Type == ConditionHeld })
+}
+
+// Leave forgets that the revision is in a phase, so that it can be entered for another
+// reason. In any other phase it changes nothing.
+func (r *Revision) Leave(phase Phase) {
+	if n := len(r.Status.Phases); r.Status.Phase == phase && n > 1 {
+		r.Status.Phases = slices.Delete(r.Status.Phases, n-1, n)
+		r.Status.Phase = r.Status.Phases[n-2].Name
+	}
+}
+
 // Enter records phase at the given time, the reason as far as it is kept; entering
 // the phase it is in already changes nothing and reports false.
 func (r *Revision) Enter(phase Phase, at metav1.Time, reason string) bool {

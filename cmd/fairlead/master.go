@@ -168,23 +168,7 @@ func (m *master) load(ctx context.Context, source schema.SourceName, tree schema
 	}
 	r := load.Load(ctx, tree, spec, load.Options{
 		CUE: m.cue, Cache: m.loaded, Applied: applied, Source: source, Rights: &rights, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
-		ServiceRange: services,
-		Known: func(key schema.Key) schema.Object {
-			if obj := snapshot.Get(key); obj != nil && schema.SourceOf(obj) != source {
-				return obj
-			}
-			return nil
-		},
-		Holder: func(claim string) schema.Object {
-			for _, index := range []state.Index{state.ServicesByClusterIP, state.ServicesByNodePort} {
-				for obj := range snapshot.By(index, claim) {
-					if schema.SourceOf(obj) != source {
-						return obj
-					}
-				}
-			}
-			return nil
-		},
+		ServiceRange: services, Known: reconciler.KnownOutside(snapshot, source), Holder: reconciler.HolderOutside(snapshot, source),
 	})
 	return r.Objects, r.Diagnostics
 }

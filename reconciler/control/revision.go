@@ -184,7 +184,8 @@ func judgeAgain(c *Context, src *schema.Source, rev *schema.Revision) (wake time
 	next := state.Edit(rev)
 	next.Status.Quarantined = false
 	next.Status.JudgedAgain = &schema.JudgedAgain{At: c.Stamp(), Reason: schema.FitText(why, schema.MaxReasonText)}
-	if rev.Status.Phase == schema.PhaseFailed {
+	if rev.Status.Phase != schema.PhaseRolledBack {
+		next.Release()
 		next.Enter(schema.PhaseRollingOut, c.Stamp(), "judged again: "+why)
 	}
 	c.Tx.Put(next)

@@ -18,7 +18,7 @@ type Known struct {
 	Applied schema.Commit // commit that runs, "" before the first
 	Desired schema.Commit // commit that was judged last, "" before the first
 
-	Rejudge    bool // that was under rights which have changed since, or it failed for what its nodes were at fault
+	Rejudge    bool // that was under rights which have changed since, it was refused for what other sources have, or it failed for what its nodes were at fault
 	Locked     bool // values of Secrets that run are not known: the master started
 	Incomplete bool // records of what runs could not be read
 	// FallBack is the commit to go back to where the applied revision failed, "" where

@@ -133,7 +133,7 @@ var rules = []Rule{
 	{Invalid, Developer, Revision, "correct the tree and commit"},
 	{TreeEmpty, Developer, Revision, "bring the tree back, or have the source read the right directory; to let everything go, commit with the trailer " + schema.TrailerAllowPrune},
 	{PruneGuard, Developer, Revision, "bring back what is missing, or let it go by a commit with the trailer " + schema.TrailerAllowPrune},
-	{NoWayBack, Developer, Revision, "commit a fix: the revision before can no longer be applied"},
+	{NoWayBack, Developer, Revision, "commit a fix, or take away what the reason names: it then goes back by itself"},
 	{Held, Developer, Revision, "commit a tree that goes ahead, or one with the trailer that lifts the guard"},
 	{Quarantined, Developer, Revision, "commit a fix; the same tree is not tried again without the trailer " + schema.TrailerRetry},
 	{NothingToGoBackTo, Developer, Revision, "commit a fix: no revision before it has run well for long enough to go back to"},

@@ -59,7 +59,7 @@ func MayBeMisjudged(src *schema.Source, rev *schema.Revision) bool {
 	case rev.Status.Phase == schema.PhaseRolledBack:
 		return rev.Status.Quarantined && src.Status.Desired.Commit == rev.Spec.Commit
 	}
-	return rev.Status.Phase == schema.PhaseFailed && src.Status.Applied.Commit == rev.Spec.Commit
+	return (rev.Status.Phase == schema.PhaseFailed || LacksWayBack(rev)) && src.Status.Applied.Commit == rev.Spec.Commit
 }
 
 // faultOfNode is what is wrong with a node that would make containers on it fail, and

@@ -71,7 +71,7 @@ func GoBackTo(src *schema.Source, revs []*schema.Revision) *schema.Revision {
 	var proven, unproven *schema.Revision
 	for _, rev := range revs {
 		switch {
-		case rev.Status.Quarantined, rev.Status.Phase == schema.PhaseFailed, rev.Entered(schema.PhaseHealthy).IsZero():
+		case rev.Status.Quarantined, rev.Status.Phase == schema.PhaseFailed, LacksWayBack(rev), rev.Entered(schema.PhaseHealthy).IsZero():
 		case ranWell(src, rev):
 			proven = later(proven, rev)
 		case wasWell(rev):
@@ -137,6 +137,12 @@ func HeldCode(rev *schema.Revision) Code {
 		}
 	}
 	return Held
+}
+
+// LacksWayBack reports whether a revision failed and is held because what was healthy
+// before it could not be applied.
+func LacksWayBack(rev *schema.Revision) bool {
+	return rev.Status.Phase == schema.PhaseHeld && HeldCode(rev) == NoWayBack
 }
 
 // Standing is how a revision stands now. An empty word is none: it neither runs nor

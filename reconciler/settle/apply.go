@@ -229,6 +229,7 @@ func foreign(source schema.SourceName, live schema.Object, d *schema.Desired) (s
 	case owner.Source != "":
 		diag.Message = key.String() + " belongs to source " + string(owner.Source) + " (" + schema.Position{Path: owner.Path, Line: owner.Line}.String() + ")"
 		diag.Hint = "an object may stand in one source only"
+		diag.Elsewhere = true
 	default: // made by the cluster, as namespace default is: the source takes it over
 		row := control.Of(key.Kind)
 		if row == nil || row.Configured.Do == "" {

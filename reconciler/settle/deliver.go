@@ -67,7 +67,7 @@ func (b deliveryBound) check(r state.Reader, source schema.SourceName, grows int
 		}
 		if most := s.Most(b.most); total > most {
 			return schema.Diagnostics{{
-				Position: at, Severity: schema.Error, Hint: b.hint + ", " + s.Where,
+				Position: at, Severity: schema.Error, Hint: b.hint + ", " + s.Where, Elsewhere: counted[source] <= most,
 				Message: fmt.Sprintf("%s would take %d bytes %s, at most %d: %s", s.Whose, total, b.what, most, largest(counted)),
 			}}
 		}

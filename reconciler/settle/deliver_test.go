@@ -85,6 +85,9 @@ func TestWhatIsAdmittedCanBeDelivered(t *testing.T) {
 			case c.want != "" && (len(diags) != 1 || !strings.HasPrefix(diags[0].Message, c.want) || diags[0].Path != "big.yaml" || diags[0].Hint == ""):
 				t.Errorf("got %v, want %q", diags, c.want)
 			}
+			if others := c.has != nil && c.want != ""; len(diags) == 1 && diags[0].Elsewhere != others {
+				t.Errorf("%v waits for other sources: %v, want %v", diags, diags[0].Elsewhere, others)
+			}
 			for source, n := range c.has {
 				if c.want != "" && n > 1 && strings.Contains(c.want, "all") && !strings.Contains(diags[0].Message, "source "+source+" ") {
 					t.Errorf("%s does not say what source %s takes", diags[0].Message, source)

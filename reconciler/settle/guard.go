@@ -88,13 +88,14 @@ func quarantined(r state.Reader, source schema.SourceName, tree schema.TreeHash)
 }
 
 // GoesBackTo is the revision that a source's failed one makes way for, nil when
-// nothing failed, the source holds, or there is nothing to go back to.
+// nothing failed, the source holds, or there is nothing to go back to. A failed one that
+// is held because there was no way back makes way too, as soon as there is one.
 func GoesBackTo(r state.Reader, src *schema.Source) (failed, to *schema.Revision) {
 	if src.Status.Applied.Commit == "" || src.Spec.OnFailure == "hold" {
 		return nil, nil
 	}
 	rev, ok := health.Applied(r, src)
-	if !ok || rev.Status.Phase != schema.PhaseFailed {
+	if !ok || rev.Status.Phase != schema.PhaseFailed && !health.LacksWayBack(rev) {
 		return nil, nil
 	}
 	to = health.GoBackTo(src, slices.Collect(state.Revisions(r, src.SourceName())))

@@ -70,6 +70,12 @@ func (t *wholeTree) at(o object, severity schema.Severity, field, message, hint 
 	})
 }
 
+// elsewhere refuses what may become right when another source changes.
+func (t *wholeTree) elsewhere(o object, field, message, hint string) {
+	t.at(o, schema.Error, field, message, hint)
+	t.diagnostics[len(t.diagnostics)-1].Elsewhere = true
+}
+
 // namespaces refuses objects in a namespace that nobody declares. Where a part of the
 // tree could not be read, that may be what declares it.
 func (t *wholeTree) namespaces() {
@@ -105,7 +111,7 @@ func (t *wholeTree) namespaces() {
 		if best != "" {
 			hint = fmt.Sprintf("did you mean %q? Otherwise %s", best, hint)
 		}
-		t.at(o, schema.Error, "metadata.namespace", fmt.Sprintf("no namespace %q is declared", o.key.Namespace), hint)
+		t.elsewhere(o, "metadata.namespace", fmt.Sprintf("no namespace %q is declared", o.key.Namespace), hint)
 	}
 }
 
@@ -373,7 +379,7 @@ func (t *wholeTree) heldElsewhere(o object, field, what string) {
 	if origin := schema.OriginOf(holder); origin.Source != "" {
 		by += fmt.Sprintf(" of source %s, %s:%d", origin.Source, origin.Path, origin.Line)
 	}
-	t.at(o, schema.Error, field, fmt.Sprintf("%s is taken by %s", what, by), leaveToCluster)
+	t.elsewhere(o, field, fmt.Sprintf("%s is taken by %s", what, by), leaveToCluster)
 }
 
 // backends warns of an object that can never reach a pod. Where something was refused,

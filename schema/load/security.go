@@ -35,8 +35,12 @@ func (t *wholeTree) podSecurity() {
 func (t *wholeTree) heldTo(o object, asked schema.NamespaceSecurity) {
 	template, _ := schema.PodTemplateOf(o.Object)
 	if rights := t.opts.Rights; asked.Enforce != "" && (rights == nil || rights.PodSecurity.Exceeds(asked.Enforce)) { // else it was told as the source's
+		refuse := t.elsewhere
+		if t.first(schema.Key{Kind: schema.KindNamespace, Name: o.key.Namespace}).exists() {
+			refuse = func(o object, field, message, hint string) { t.at(o, schema.Error, field, message, hint) }
+		}
 		for _, p := range schema.JudgePodSecurity(template, asked.Enforce) {
-			t.at(o, schema.Error, p.Field, fmt.Sprintf("%s, and namespace %q enforces %s", p.Message, o.key.Namespace, asked.Enforce), hintOf(o.key.Kind, p))
+			refuse(o, p.Field, fmt.Sprintf("%s, and namespace %q enforces %s", p.Message, o.key.Namespace, asked.Enforce), hintOf(o.key.Kind, p))
 		}
 	}
 	if asked.Warn == "" || asked.Enforce != "" && !asked.Enforce.Exceeds(asked.Warn) {
