@@ -1,11 +1,10 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/local"
+	"fairlead/schema/layout"
 )
 
 func downCommand() *cobra.Command {
@@ -17,7 +16,7 @@ func downCommand() *cobra.Command {
 		Short: "Stop the cluster that `up` started and leave no trace of it but its data",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := local.Down(dir, purge, func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), what) }); err != nil || output == "text" {
+			if err := local.Down(dir, purge, func(what string) { layout.Fprintf(cmd.ErrOrStderr(), "%s\n", what) }); err != nil || output == "text" {
 				return err
 			}
 			return writeAs(cmd.OutOrStdout(), output, map[string]any{"dir": dir, "purged": purge})

@@ -93,6 +93,7 @@ func root(out, complaints io.Writer) *cobra.Command {
 		Version:       thisBuild().String(),
 	}
 	cmd.SetVersionTemplate("{{.Version}}\n")
+	cmd.SetHelpFunc(help)
 	cmd.SetOut(out)
 	cmd.SetErr(complaints)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{code: 2, err: err} })

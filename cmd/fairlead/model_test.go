@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"maps"
 	"net"
@@ -19,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/cmd/fairlead/internal/client"
 	"fairlead/cmd/fairlead/internal/config"
@@ -187,10 +189,18 @@ func modelReport(m *master, i int, name schema.NodeName) reconciler.NodeReport {
 		p := w.Pods[uid]
 		pr := wire.PodReport{UID: uid, Namespace: p.Pod.Namespace, Name: p.Pod.Name, Epoch: p.Epoch, Gone: p.Drained}
 		live, _ := state.PodByUID(snapshot, uid)
-		pr.Status = modelStatus(p.Pod, live, fmt.Sprintf("10.112.%d.%d", 4*i, 1+live.CreationTimestamp.Second()))
+		pr.Status = modelStatus(p.Pod, live, modelAddress(i, uid))
 		r.Pods = append(r.Pods, pr)
 	}
 	return reconciler.NodeReport{PodCIDR: fmt.Sprintf("10.112.%d.0/22", 4*i), Address: r.NodeIPs.First(), Report: r}
+}
+
+// modelAddress is one of the node's: a pod's own, as far as a hash can tell.
+func modelAddress(node int, uid types.UID) string {
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, string(uid))
+	n := h.Sum32()
+	return fmt.Sprintf("10.112.%d.%d", 4*node+int(n>>8)%4, 1+n%254)
 }
 
 // modelStatus is the status of a pod whose containers run, or wait for an image

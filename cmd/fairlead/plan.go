@@ -17,6 +17,7 @@ import (
 	"fairlead/reconciler/api"
 	"fairlead/reconciler/plan"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 // planFlags are the flags of plan and diff.
@@ -184,7 +185,7 @@ func (f *planFlags) askTree(ctx context.Context, c *client.Client, req api.PlanR
 			return nil, err
 		}
 		if part.isPart() {
-			fmt.Fprintf(f.aside, "note: planned is all that source %s reads, %s, not %s alone\n", src.Name, cmp.Or(part.prefix, "the whole repository"), name)
+			layout.Fprintf(f.aside, "note: planned is all that source %s reads, %s, not %s alone\n", src.Name, cmp.Or(part.prefix, "the whole repository"), name)
 		}
 	}
 	req.Source = src.SourceName()

@@ -19,6 +19,7 @@ import (
 	"fairlead/cmd/fairlead/internal/client"
 	"fairlead/reconciler/health"
 	"fairlead/schema"
+	"fairlead/schema/layout"
 )
 
 const (
@@ -261,11 +262,15 @@ func plainLine(s string) string {
 
 func (r *rollback) write(w io.Writer) {
 	remote := cmp.Or(r.Remote, "<remote>")
-	schema.Fprintf(w, "Branch %s is at %s: the files of %s over %s.\n", r.Branch, r.Commit.Short(), r.To.Short(), r.Parent.Short())
-	fmt.Fprint(w, "Your work tree is as it was, and nothing was pushed.\n\n")
-	schema.Fprintf(w, "To look at it:\n  git show --stat %s\n", r.Branch)
-	schema.Fprintf(w, "To have it reviewed, push the branch and open a pull request into %s:\n  git push %s %s\n", r.Followed, remote, r.Branch)
-	schema.Fprintf(w, "To deploy it now:\n  git push -o wait %s %s:%s\n", remote, r.Branch, r.Followed)
+	layout.Fprintf(w, "Branch %s is at %s: the files of %s over %s.\n", r.Branch, r.Commit.Short(), r.To.Short(), r.Parent.Short())
+	layout.Fprintf(w, "Your work tree is as it was, and nothing was pushed.\n\n")
+	// Commands are copied: they stay on one line, however long that is.
+	layout.Fprintf(w, "To look at it:\n")
+	schema.Fprintf(w, "  git show --stat %s\n", r.Branch)
+	layout.Fprintf(w, "To have it reviewed, push the branch and open a pull request into %s:\n", r.Followed)
+	schema.Fprintf(w, "  git push %s %s\n", remote, r.Branch)
+	layout.Fprintf(w, "To deploy it now:\n")
+	schema.Fprintf(w, "  git push -o wait %s %s:%s\n", remote, r.Branch, r.Followed)
 }
 
 // clone runs git in the repository around a directory. Variables that point git

@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 				RequireExplicitExec: true,
 				RequireUniqueNames:  true,
 				Setup:               setUp,
-				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "cluster": startCluster, "deliver": deliver, "authority": makeAuthority},
+				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "cluster": startCluster, "deliver": deliver, "authority": makeAuthority, "screen": onScreen},
 			})
 		})
 	}

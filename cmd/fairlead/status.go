@@ -66,7 +66,9 @@ of a commit that never came).`,
 			defer cancel()
 			ask := func() (*status, error) { return readStatus(ctx, c, flags.source, want) }
 			if wait {
-				ask = func() (*status, error) { return followStatus(ctx, c, flags.source, want, cmd.ErrOrStderr()) }
+				ask = func() (*status, error) {
+					return followStatus(ctx, c, flags.source, want, layout.Lines(cmd.ErrOrStderr()))
+				}
 			}
 			st, err := ask()
 			if err != nil {
@@ -275,9 +277,9 @@ func (s *status) write(w io.Writer) {
 		layout.Fprintf(w, "  %s\n", d)
 	}
 	for _, line := range slices.Concat(s.lines, s.Trouble, s.Nodes, r.Status.Differs, progress.Evidence(r.Status.Evidence, schema.MaxEvidenceLines)) {
-		layout.Fprintf(w, "  %s\n", line)
+		layout.Fprintf(w, "  %s\n", once.Tell(line))
 	}
-	layout.Fprintf(w, "%s\n", progress.LastLine(s.Source, r))
+	layout.Fprintf(w, "%s\n", once.Tell(progress.LastLine(s.Source, r)))
 }
 
 // applied is the commit that runs, with how far it is where the status is that of

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,32 +88,36 @@ func TestTerminalShowsCharactersThatComeInPieces(t *testing.T) {
 }
 
 // openTerminal is a terminal of that many columns and what it was sent.
-func openTerminal(t *testing.T, columns uint16) (*terminal, func() string) {
-	t.Helper()
+func openTerminal(columns uint16) (*terminal, func() string, error) {
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
-	t.Cleanup(func() { screen.Close() })
 	number, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns})
+	}
+	var program *os.File
+	if err == nil {
+		program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	}
 	if err != nil {
-		t.Fatal(err)
+		screen.Close()
+		return nil, nil, err
 	}
-	if err := unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	shown := make(chan string, 1)
+	go func() { // what nobody reads would stop the program
+		text, _ := io.ReadAll(screen) // ends with an error when the other side is closed
+		screen.Close()
+		shown <- strings.ReplaceAll(string(text), "\r\n", "\n")
+	}()
 	return newTerminal(program), func() string {
 		program.Close()
-		shown, _ := io.ReadAll(screen) // ends with an error when the other side is closed
-		return strings.ReplaceAll(string(shown), "\r\n", "\n")
-	}
+		return <-shown
+	}, nil
 }
 
 func TestWidthOfTheTerminal(t *testing.T) {
@@ -130,7 +135,10 @@ func TestWidthOfTheTerminal(t *testing.T) {
 		{12, "", leastColumns},
 	} {
 		t.Setenv("COLUMNS", c.asked)
-		term, end := openTerminal(t, c.columns)
+		term, end, err := openTerminal(c.columns)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if got := term.Columns(); got != c.want {
 			t.Errorf("a terminal of %d columns, COLUMNS=%q: %d columns, want %d", c.columns, c.asked, got, c.want)
 		}
@@ -156,11 +164,14 @@ func TestColoursAreOursAlone(t *testing.T) {
 	}
 }
 
-// TestTextOfOthersSteersNoTerminal fills everything that commands show with hostile
-// text, each string of it, and wants the lines and columns that harmless text has.
-func TestTextOfOthersSteersNoTerminal(t *testing.T) {
+// renderers are what commands show to people, with text in every string of it.
+func renderers(t *testing.T) map[string]func(w io.Writer, text string) {
 	now := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
-	for name, write := range map[string]func(w io.Writer, text string){
+	return map[string]func(w io.Writer, text string){
+		"up": func(w io.Writer, text string) {
+			printResult(w, resultOf(text))
+			tellNotServing(w, slices.Repeat([]string{text}, maxNotServing+2))
+		},
 		"validate": func(w io.Writer, text string) {
 			layout.WriteText(w, validation.Report{Diagnostics: filled[schema.Diagnostics](text)}.Text())
 		},
@@ -183,7 +194,13 @@ func TestTextOfOthersSteersNoTerminal(t *testing.T) {
 			s.write(w)
 		},
 		"rollback": func(w io.Writer, text string) { r := filled[rollback](text); r.write(w) },
-	} {
+	}
+}
+
+// TestTextOfOthersSteersNoTerminal fills everything that commands show with hostile
+// text, each string of it, and wants the lines and columns that harmless text has.
+func TestTextOfOthersSteersNoTerminal(t *testing.T) {
+	for name, write := range renderers(t) {
 		t.Run(name, func(t *testing.T) {
 			var plain bytes.Buffer
 			write(&plain, strings.Repeat("harmless ", len(hostile)/8))

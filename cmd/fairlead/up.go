@@ -31,7 +31,7 @@ does not, and returns with exit code 0 all the same. Run again, it changes nothi
 prints the same. ` + "`fairlead down`" + ` takes it away.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.Progress = func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), what) }
+			o.Progress = func(what string) { layout.Fprintf(cmd.ErrOrStderr(), "%s\n", what) }
 			result, err := local.Up(cmd.Context(), o)
 			if err != nil {
 				return err

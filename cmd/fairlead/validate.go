@@ -86,7 +86,7 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 	told := part.told(result.Diagnostics)
 	report := validation.Of(name, validation.Checked{Files: result.Files, Objects: result.Count, Below: part.reads(tree, spec)}, told)
 	if elsewhere := len(result.Diagnostics) - len(told); elsewhere > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "note: %s elsewhere in what the source reads\n", layout.Count(elsewhere, "diagnostic"))
+		layout.Fprintf(cmd.ErrOrStderr(), "note: %s elsewhere in what the source reads\n", layout.Count(elsewhere, "diagnostic"))
 	}
 	if f.output != "text" {
 		err = writeAs(cmd.OutOrStdout(), f.output, report)
@@ -121,7 +121,7 @@ func (f *validateFlags) settings(cmd *cobra.Command, name string) (portion, sche
 		return defaults, f.spec, err
 	case err != nil:
 		if !f.saysAny(cmd) {
-			fmt.Fprintf(cmd.ErrOrStderr(), "note: judged by the defaults of a Source: %v\n", err)
+			layout.Fprintf(cmd.ErrOrStderr(), "note: judged by the defaults of a Source: %v\n", err)
 		}
 		return defaults, f.spec, nil
 	}

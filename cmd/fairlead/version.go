@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 
+	"fairlead/schema/layout"
 	"github.com/spf13/cobra"
 )
 
@@ -34,7 +35,7 @@ func versionCommand() *cobra.Command {
 			if output != "text" {
 				return writeAs(cmd.OutOrStdout(), output, thisBuild())
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), thisBuild())
+			layout.Fprintf(cmd.OutOrStdout(), "%s\n", thisBuild())
 			return nil
 		},
 	}

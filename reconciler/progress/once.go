@@ -13,8 +13,11 @@ const asAbove = "as above"
 // zero Once has told nothing.
 type Once struct{ told []string }
 
-// Tell is the text without what was told before.
+// Tell is the text without what was told before. A line of a log stays as it is.
 func (o *Once) Tell(text string) string {
+	if strings.HasPrefix(text, LogMark) {
+		return text
+	}
 	whole := text
 	for _, told := range o.told {
 		if len(text) > briefReason && strings.Contains(told, text) {

@@ -24,7 +24,7 @@ func Restarted(r state.Reader, at, now time.Time) (awaited, lacking []string) {
 		was := rev.Status.Health
 		start := restart{r: r, at: at, unwell: was != nil && was.Word != schema.Healthy && was.Since.Time.Before(at)}
 		before := len(awaited) + len(lacking)
-		for obj := range health.In(r, src.Name) {
+		for obj := range health.In(r, src.SourceName()) {
 			told, back := start.lacks(health.Of(r, obj, now))
 			awaited, lacking = file(awaited, lacking, told, back)
 		}

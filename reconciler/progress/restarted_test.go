@@ -54,7 +54,7 @@ func TestRestarted(t *testing.T) {
 		{"has done its work", schema.Healthy, before, bare("a", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), "", ""},
 	} {
 		src, rev := running(schema.PhaseHealthy, "")
-		rev.Name = schema.RevisionName("main", "c1")
+		rev.Name = string(schema.RevisionOf("main", "c1"))
 		rev.Status.Health = &schema.Standing{Word: tt.word, Reason: "why", Since: metav1.NewTime(tt.since)}
 		awaited, lacking := Restarted(cluster(src, rev, node(corev1.ConditionTrue), tt.object), now.Add(300*time.Millisecond), after)
 		if !slices.Equal(awaited, some(tt.awaited)) || !slices.Equal(lacking, some(tt.lacking)) {
@@ -78,7 +78,7 @@ func TestRestartedTellsWhatCanBeAwaited(t *testing.T) {
 	if awaited, lacking := Restarted(cluster(src, bare("a", func(*corev1.Pod) {})), now, now); len(awaited)+len(lacking) > 0 {
 		t.Errorf("of a source without a revision: %q, %q", awaited, lacking)
 	}
-	rev.Name = schema.RevisionName("main", "c1")
+	rev.Name = string(schema.RevisionOf("main", "c1"))
 	early := bare("a", func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now.Add(-time.Hour)) })
 	late := bare("b", func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now) })
 	awaited, lacking := Restarted(cluster(src, rev, node(corev1.ConditionTrue), early, late), now, now)

@@ -195,6 +195,9 @@ func release(rev *schema.Revision) string {
 	return "; to release it: " + rule.Todo
 }
 
+// LogMark stands before a line of a log.
+const LogMark = "  | "
+
 // Evidence tells what pods showed, each with the last lines of its log, as many as
 // asked for.
 func Evidence(evidence []schema.Evidence, lines int) []string {
@@ -210,7 +213,7 @@ func Evidence(evidence []schema.Evidence, lines int) []string {
 		}
 		out = append(out, line("seen in namespace %s%s: %s%s", e.Namespace(), where, e.Reason, silent))
 		for _, l := range e.Log[max(0, len(e.Log)-lines):] {
-			out = append(out, line("  | %s", l))
+			out = append(out, line("%s%s", LogMark, l))
 		}
 	}
 	return out

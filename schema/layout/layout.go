@@ -26,6 +26,11 @@ const (
 	leastColumn = 2
 	// hang is how much deeper the second line of a folded one stands than the first.
 	hang = 2
+	// readable is how wide a column of sentences should be: one that has less than that,
+	// and half of what it needs, is a tower of words.
+	readable = 24
+	// below is how deep the last column's text stands where it is below its row.
+	below = 4
 )
 
 // Columns is how many cells a line of w has; 0 is any number.
@@ -51,6 +56,17 @@ func Fprintf(w io.Writer, format string, args ...any) {
 	var b strings.Builder
 	schema.Fprintf(&b, format, args...)
 	WriteText(w, b.String())
+}
+
+// Lines is w for a writer of whole lines that knows no screens, such as one that tells
+// of progress: those too long for w are folded.
+func Lines(w io.Writer) io.Writer { return linesOf{w} }
+
+type linesOf struct{ io.Writer }
+
+func (l linesOf) Write(p []byte) (int, error) {
+	WriteText(l.Writer, string(p))
+	return len(p), nil
 }
 
 // WriteText writes lines of text, those too long for w folded.
@@ -84,10 +100,62 @@ func WriteTable(w io.Writer, indent string, rows [][]string) {
 
 // Table aligns rows of cells: for each row the lines it takes, without spaces at
 // their ends. A table that is wider than columns (0: any width) has its widest cells
-// folded, sentences before names.
+// folded, sentences before names; where there is no room for the sentences of its last
+// column, they stand below their rows.
 func Table(rows [][]string, columns int) [][]string {
-	shown := make([][]string, len(rows))
-	var natural, floors []int
+	shown, natural, floors := measure(rows)
+	widths := natural
+	if columns > 0 {
+		widths = fit(natural, floors, columns-gap*(len(natural)-1))
+	}
+	last := len(natural) - 1
+	if last > 0 && crowded(shown, natural, floors, widths) {
+		return apart(rows, last, columns)
+	}
+	out := make([][]string, len(rows))
+	for i, row := range shown {
+		out[i] = lines(row, widths)
+	}
+	return out
+}
+
+// crowded reports whether the last column is one of sentences that leaves the names
+// before it no room, or has none itself.
+func crowded(shown [][]string, natural, floors, widths []int) bool {
+	last := len(natural) - 1
+	if natural[last] <= widths[last] || !slices.ContainsFunc(shown, func(row []string) bool { return len(row) > last && strings.Contains(row[last], " ") }) {
+		return false
+	}
+	for j := range last {
+		if widths[j] < floors[j] {
+			return true
+		}
+	}
+	return widths[last] < readable && natural[last] > 2*widths[last]
+}
+
+// apart is the table with the cells of its last column below their rows.
+func apart(rows [][]string, last, columns int) [][]string {
+	heads := make([][]string, len(rows))
+	for i, row := range rows {
+		heads[i] = row[:min(last, len(row))]
+	}
+	out := Table(heads, columns)
+	for i, row := range rows {
+		if len(row) <= last || row[last] == "" {
+			continue
+		}
+		for _, line := range Fold(schema.Printable(row[last]), max(1, columns-below), 0) {
+			out[i] = append(out[i], strings.Repeat(" ", below)+line)
+		}
+	}
+	return out
+}
+
+// measure is what the cells show, how wide each column is by nature, and how wide it
+// must be so that no word breaks.
+func measure(rows [][]string) (shown [][]string, natural, floors []int) {
+	shown = make([][]string, len(rows))
 	for i, row := range rows {
 		shown[i] = make([]string, len(row))
 		for j, cell := range row {
@@ -99,15 +167,7 @@ func Table(rows [][]string, columns int) [][]string {
 			floors[j] = max(floors[j], longestWord(shown[i][j]), min(natural[j], leastColumn))
 		}
 	}
-	widths := natural
-	if columns > 0 {
-		widths = fit(natural, floors, columns-gap*(len(natural)-1))
-	}
-	out := make([][]string, len(rows))
-	for i, row := range shown {
-		out[i] = lines(row, widths)
-	}
-	return out
+	return shown, natural, floors
 }
 
 // fit is how wide each column becomes so that all have room: none wider than it is by
@@ -200,13 +260,20 @@ func split(s string, columns int) (line, rest string) {
 	}
 	start := indentation(s)
 	at := end
-	if i := strings.LastIndexByte(s[:end+1], ' '); i > start {
-		at = i
-	} else if i := strings.LastIndexAny(s[:end], breaks); i > end/2 {
+	space := strings.LastIndexByte(s[:end+1], ' ')
+	if i := strings.LastIndexAny(s[:end], breaks); i > end/2 && i > space {
 		at = i + 1
+	}
+	// A word that no line has room for begins on this one where that breaks it well.
+	word, _, _ := strings.Cut(s[space+1:], " ")
+	if space > start && (Width(word) <= columns || at == end && space > lone) {
+		at = space
 	}
 	return strings.TrimRight(s[:at], " "), strings.TrimLeft(s[at:], " ")
 }
+
+// lone is how far a line reaches at most that would hold nothing but a sign.
+const lone = 2
 
 // breaks are characters after which a word too long for a line is rather broken.
 const breaks = "/,;:=&?-_."

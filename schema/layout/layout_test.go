@@ -34,6 +34,9 @@ func TestFold(t *testing.T) {
 		"keeps its indentation":     {"    one two three", 11, 6, []string{"    one two", "three"}},
 		"a long word":               {"abcdefghijklmnop", 10, 2, []string{"abcdefghij", "  klmnop"}},
 		"a path at its slash":       {"deploy/shop/base.yaml", 14, 0, []string{"deploy/shop/", "base.yaml"}},
+		"a long word after others":  {"of pod deploy/shop/base.yaml/too/long", 16, 0, []string{"of pod deploy/", "shop/base.yaml/", "too/long"}},
+		"a long word after a sign":  {"+ abcdefghijklmnop", 10, 2, []string{"+ abcdefgh", "  ijklmnop"}},
+		"a word for the next line":  {"of pod deploy/shop/base", 16, 0, []string{"of pod", "deploy/shop/base"}},
 		"wide characters":           {"東京東京東京", 5, 0, []string{"東京", "東京", "東京"}},
 		"marks stay with theirs":    {"e\u0301e\u0301e\u0301", 2, 0, []string{"e\u0301e\u0301", "e\u0301"}},
 		"wider than there is room":  {"東京", 1, 0, []string{"東", "京"}},
@@ -62,24 +65,21 @@ podman          ok     4.3.1 at /usr/bin/podman
 address ranges  ok     no route of this host overlaps pods or services
 東京
 `,
-		45: `
+		50: `
 CHECK           LEVEL  FOUND
-podman          ok     4.3.1 at
-                       /usr/bin/podman
+podman          ok     4.3.1 at /usr/bin/podman
 address ranges  ok     no route of this host
-                       overlaps pods or
-                       services
+                       overlaps pods or services
 東京
 `,
 		30: `
-CHECK    LEVEL  FOUND
-podman   ok     4.3.1 at
-                /usr/bin/
-                podman
-address  ok     no route of
-ranges          this host
-                overlaps pods
-                or services
+CHECK           LEVEL
+    FOUND
+podman          ok
+    4.3.1 at /usr/bin/podman
+address ranges  ok
+    no route of this host
+    overlaps pods or services
 東京
 `,
 	} {

@@ -17,14 +17,15 @@ import (
 
 // WriteText writes the chain for a person; ages count from now.
 func (c *Chain) WriteText(w io.Writer, now time.Time) {
-	layout.Fprintf(w, "%s: %s\n  %s\n\n", c.Object, c.Code, c.Reason)
-	layout.WriteTable(w, "  ", c.linkRows(now))
+	var once progress.Once
+	layout.Fprintf(w, "%s: %s\n  %s\n\n", c.Object, c.Code, once.Tell(c.Reason))
+	layout.WriteTable(w, "  ", c.linkRows(&once, now))
 	if len(c.Events) > 0 {
 		fmt.Fprintln(w, "\nEvents, newest first:")
 	}
-	layout.WriteTable(w, "  ", c.eventRows(now))
+	layout.WriteTable(w, "  ", c.eventRows(&once, now))
 	c.writeLog(w)
-	c.writeEvidence(w)
+	c.writeEvidence(w, &once)
 	who := string(c.Actor)
 	if c.Actor == health.Developer && c.Author != "" {
 		who += " (" + c.Author + " changed it last, at " + c.File + ")"
@@ -32,28 +33,28 @@ func (c *Chain) WriteText(w io.Writer, now time.Time) {
 	layout.Fprintf(w, "\nWho must act: %s.\nTo do: %s.\n", who, c.Todo)
 }
 
-func (c *Chain) linkRows(now time.Time) (rows [][]string) {
+func (c *Chain) linkRows(once *progress.Once, now time.Time) (rows [][]string) {
 	for _, l := range c.Links {
 		mark := "ok"
 		if !l.OK {
 			mark = "!!"
 		}
-		state := l.State
+		state := once.Tell(l.State)
 		if l.At != nil && !l.At.IsZero() {
 			state += " (" + age(*l.At, now) + ")"
 		}
-		rows = append(rows, []string{mark + "  " + l.Step, l.Name, state})
+		rows = append(rows, []string{mark, l.Step, l.Name, state})
 	}
 	return rows
 }
 
-func (c *Chain) eventRows(now time.Time) (rows [][]string) {
+func (c *Chain) eventRows(once *progress.Once, now time.Time) (rows [][]string) {
 	for _, e := range c.Events {
 		when := age(e.At, now)
 		if e.Count > 1 {
 			when += fmt.Sprintf(" (x%d)", e.Count)
 		}
-		rows = append(rows, []string{when, e.Object, e.Reason, e.Message})
+		rows = append(rows, []string{when, e.Object, e.Reason, once.Tell(e.Message)})
 	}
 	return rows
 }
@@ -82,7 +83,7 @@ func (c *Chain) writeLog(w io.Writer) {
 // evidenceLines is how much of each log the text shows.
 const evidenceLines = 12
 
-func (c *Chain) writeEvidence(w io.Writer) {
+func (c *Chain) writeEvidence(w io.Writer, once *progress.Once) {
 	evidence := c.Evidence
 	if c.Log != nil { // the log above is the first one's
 		evidence = slices.DeleteFunc(slices.Clone(evidence), func(e schema.Evidence) bool { return slices.Equal(e.Log, c.Log.Lines) && len(e.Log) > 0 })
@@ -92,7 +93,7 @@ func (c *Chain) writeEvidence(w io.Writer) {
 	}
 	fmt.Fprintln(w, "\nWhat was seen of it:")
 	for _, l := range progress.Evidence(evidence, evidenceLines) {
-		layout.Fprintf(w, "  %s\n", l)
+		layout.Fprintf(w, "  %s\n", once.Tell(l))
 	}
 }
 
