@@ -106,7 +106,7 @@ func TestTheHistoryOfOneSourceIsNotKeptAtTheCostOfOthers(t *testing.T) {
 			t.Errorf("the record of revision %d has %d bytes", i, n)
 		}
 	}
-	if n := len(told.AllEntries()); n != 1 || told.LastEntry().Data["source"] != "hostile" {
+	if n := len(told.AllEntries()); n != 1 || fmt.Sprint(told.LastEntry().Data["source"]) != "hostile" {
 		t.Errorf("told %d things, last %v", n, told.LastEntry())
 	}
 
