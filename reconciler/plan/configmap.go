@@ -42,6 +42,25 @@ func (p *Plan) tellReadAtStart(f *fork) {
 	}
 }
 
+// waitsFor is the first ConfigMap or Secret without which a pod's containers cannot start
+// and that is not there.
+func (f *fork) waitsFor(pod *corev1.Pod) (schema.Key, bool) {
+	for ref := range schema.References(&pod.Spec) {
+		key := schema.Key{Kind: ref.Kind, Namespace: pod.Namespace, Name: ref.Name}
+		if !ref.Optional && ref.Name != "" && f.tx.Get(key) == nil {
+			return key, true
+		}
+	}
+	return schema.Key{}, false
+}
+
+// tellAwaited tells which pods wait for what nobody declares.
+func (p *Plan) tellAwaited(f *fork) {
+	for key, makers := range f.awaited {
+		p.note("pods of %s wait until %s is there", someOf(slices.Compact(slices.Sorted(slices.Values(makers)))), key)
+	}
+}
+
 // reader is a workload that reads an object when its containers start: one key, or all
 // of it.
 type reader struct{ workload, key string }

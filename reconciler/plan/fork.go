@@ -49,6 +49,9 @@ type fork struct {
 	rows    schema.Rows[row]
 	// unforeseen are the makers of pods of which no row says what becomes of them.
 	unforeseen map[string]bool
+	// awaited are the ConfigMaps and Secrets that are not there, with whose pods wait for
+	// them.
+	awaited map[schema.Key][]string
 }
 
 func newFork(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, now time.Time) *fork {
@@ -57,7 +60,7 @@ func newFork(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, n
 	f := &fork{
 		engine: engine.Foreseeing(), base: base, tx: base.Begin(), queue: q, now: now,
 		ready: map[schema.Key]time.Time{}, going: map[schema.Key]time.Time{}, causes: map[types.UID]string{},
-		rows: rows, unforeseen: map[string]bool{},
+		rows: rows, unforeseen: map[string]bool{}, awaited: map[schema.Key][]string{},
 	}
 	for pod := range state.All[*corev1.Pod](base, "") {
 		f.hand(pod)
@@ -75,7 +78,7 @@ func rested(engine *settle.Engine, base *state.Snapshot, queue *settle.Queue, no
 // next is a fork of what f came to; f is used up.
 func (f *fork) next() *fork {
 	next := newFork(f.engine, f.tx.Commit(), f.queue, f.now)
-	next.bound, next.unforeseen = f.bound, f.unforeseen
+	next.bound, next.unforeseen, next.awaited = f.bound, f.unforeseen, f.awaited
 	return next
 }
 

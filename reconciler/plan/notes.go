@@ -19,6 +19,7 @@ func (p *Plan) tellNotes(f *fork) {
 	p.tellNextRuns(f)
 	p.tellReadAtStart(f)
 	p.tellAvoided(f)
+	p.tellAwaited(f)
 	gaps := p.tellGaps(f)
 	p.tellRenames(f, gaps)
 	slices.Sort(p.Notes)

@@ -247,3 +247,33 @@ func TestAvoidedNodesAreTold(t *testing.T) {
 		t.Errorf("a plan without pods notes: %q", p.Notes)
 	}
 }
+
+// A pod that needs what nobody declares is not foretold to get ready: the old pods stay
+// until there are new ones, and the plan says what is waited for.
+func TestPodsThatWaitAreNotForetold(t *testing.T) {
+	c := newCluster(t, uniform(2, "1", "1Gi")...)
+	web := plainDeployment("web", 2)
+	c.push(c.of("main", 1, web))
+	next := plainDeployment("web", 2)
+	next.Spec.Template.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{
+		{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "db"}}},
+	}
+	p := c.plan(planned(c.of("main", 2, next)))
+	if want := "pods of Deployment web wait until Secret default/db is there"; !slices.Contains(p.Notes, want) {
+		t.Errorf("notes %q, want %q", p.Notes, want)
+	}
+	stops := 0
+	for _, pod := range p.Pods {
+		if pod.Action == "stop" {
+			stops++
+		}
+	}
+	if stops > 0 {
+		t.Errorf("%d old pods are foretold to stop though no new one gets ready: %+v", stops, p.Pods)
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "default"}}
+	p = c.plan(planned(c.of("main", 2, next, secret)))
+	if slices.ContainsFunc(p.Notes, func(n string) bool { return strings.Contains(n, "wait until") }) || len(p.Pods) != 4 {
+		t.Errorf("with the Secret: notes %q, pods %+v", p.Notes, p.Pods)
+	}
+}

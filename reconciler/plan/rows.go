@@ -61,7 +61,7 @@ func (f *fork) isCurrent(owner, made schema.Object) bool {
 }
 
 // reported is the pod as its agent reports it once everything went well; false when
-// nobody knows, which the plan then tells.
+// nobody knows, or it waits for what is not there, which the plan then tells.
 func (f *fork) reported(pod *corev1.Pod) (*corev1.Pod, bool) {
 	kind, name := schema.KindPod, "Pod "+pod.Name
 	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {
@@ -70,6 +70,10 @@ func (f *fork) reported(pod *corev1.Pod) (*corev1.Pod, bool) {
 	row := f.rows.Of(kind)
 	if row == nil || row.report.Do == nil {
 		f.unforeseen[name] = true
+		return nil, false
+	}
+	if missing, ok := f.waitsFor(pod); ok {
+		f.awaited[missing] = append(f.awaited[missing], f.maker(pod))
 		return nil, false
 	}
 	return row.report.Do(pod, f.now), true
