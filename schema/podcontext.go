@@ -66,8 +66,8 @@ func (p *problems) escalation(at string, s *corev1.SecurityContext) {
 	switch {
 	case isTrue(s.Privileged):
 		p.add(field, "must not be false for a container that is privileged")
-	case s.Capabilities != nil && slices.ContainsFunc(s.Capabilities.Add, func(c corev1.Capability) bool { return CapabilityName(c) == "SYS_ADMIN" }):
-		p.add(field, "must not be false for a container that has the capability SYS_ADMIN")
+	case s.Capabilities != nil && slices.Contains(s.Capabilities.Add, "CAP_SYS_ADMIN"): // Kubernetes looks for this spelling alone
+		p.add(field, "must not be false for a container that has the capability CAP_SYS_ADMIN")
 	}
 }
 
@@ -131,7 +131,7 @@ func (p *problems) seccomp(at string, s *corev1.SeccompProfile) {
 		p.add(at+".localhostProfile", "must name a file with a profile of type Localhost")
 	case !isLocal && name != nil:
 		p.add(at+".localhostProfile", "must be left out unless type is Localhost")
-	case isLocal && (path.IsAbs(*name) || strings.ContainsRune(*name, 0) || slices.Contains(strings.Split(*name, "/"), "..")):
-		p.add(at+".localhostProfile", "%q must be a relative path without \"..\"", *name)
+	case isLocal && (path.IsAbs(*name) || path.Clean(*name) == "." || strings.ContainsRune(*name, 0) || slices.Contains(strings.Split(*name, "/"), "..")):
+		p.add(at+".localhostProfile", "%q must be the relative path of a file, without \"..\"", *name)
 	}
 }

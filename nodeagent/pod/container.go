@@ -80,11 +80,14 @@ type Security struct {
 	Privileged      bool
 	ReadOnlyRoot    bool
 	NoNewPrivileges bool
-	Seccomp         string // a file with a profile, or Unconfined; empty is the runtime's own
+	Seccomp         string // a file with a profile, RuntimeDefault or Unconfined; empty is RuntimeDefault where the kernel has seccomp
 }
 
-// Unconfined is the Seccomp of a container that may make any system call.
-const Unconfined = "unconfined"
+// What Seccomp may be besides a file.
+const (
+	RuntimeDefault = "runtime/default" // the runtime's own, which the container does not run without
+	Unconfined     = "unconfined"      // any system call may be made
+)
 
 // State of a container by the agent's own truth, not the runtime's word alone.
 type State string

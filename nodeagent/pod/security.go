@@ -3,6 +3,7 @@ package pod
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,10 +33,14 @@ func security(pod *corev1.Pod, c *corev1.Container, f Frame) (Security, error) {
 	if err != nil {
 		return Security{}, err
 	}
+	profile, err := seccomp(or(cs.SeccompProfile, ps.SeccompProfile), f.Profiles)
+	if err != nil {
+		return Security{}, err
+	}
 	s := Security{
 		User: user, Privileged: isTrue(cs.Privileged), ReadOnlyRoot: isTrue(cs.ReadOnlyRootFilesystem),
 		NoNewPrivileges: cs.AllowPrivilegeEscalation != nil && !*cs.AllowPrivilegeEscalation,
-		Seccomp:         seccomp(or(cs.SeccompProfile, ps.SeccompProfile), f.Profiles),
+		Seccomp:         profile,
 	}
 	for _, g := range ps.SupplementalGroups {
 		s.Groups = append(s.Groups, strconv.FormatInt(g, 10))
@@ -44,7 +49,10 @@ func security(pod *corev1.Pod, c *corev1.Container, f Frame) (Security, error) {
 		s.Groups = append(s.Groups, strconv.FormatInt(*ps.FSGroup, 10))
 	}
 	if cs.Capabilities != nil {
-		s.CapAdd, s.CapDrop = capabilities(cs.Capabilities.Add), capabilities(cs.Capabilities.Drop)
+		s.CapAdd, s.CapDrop = capabilities(cs.Capabilities)
+	}
+	if s.Privileged {
+		s.Seccomp = Unconfined // whatever is written, as in Kubernetes
 	}
 	return s, nil
 }
@@ -78,23 +86,37 @@ func runsAs(ps *corev1.PodSecurityContext, cs *corev1.SecurityContext, image str
 	return "", nil
 }
 
-func capabilities(all []corev1.Capability) (out []string) {
-	for _, c := range all {
-		out = append(out, schema.CapabilityName(c))
+// capabilities are those to add and to drop so that none is in both: what is dropped by
+// name is not had, what is added by name is had though all are dropped.
+func capabilities(c *corev1.Capabilities) (add, drop []string) {
+	for _, d := range c.Drop {
+		drop = append(drop, schema.CapabilityName(d))
 	}
-	return out
+	for _, a := range c.Add {
+		if name := schema.CapabilityName(a); !slices.Contains(drop, name) {
+			add = append(add, name)
+		}
+	}
+	if slices.Contains(drop, schema.AllCapabilities) {
+		drop = []string{schema.AllCapabilities}
+	}
+	return add, drop
 }
 
 // seccomp is the profile that Security has. One of a file is below the node's directory:
-// its name has no "..".
-func seccomp(p *corev1.SeccompProfile, profiles string) string {
+// its name has no "..". What is not known is not taken for less.
+func seccomp(p *corev1.SeccompProfile, profiles string) (string, error) {
 	switch {
-	case p == nil || p.Type == corev1.SeccompProfileTypeRuntimeDefault:
-		return ""
-	case p.Type == corev1.SeccompProfileTypeLocalhost && p.LocalhostProfile != nil:
-		return filepath.Join(profiles, filepath.Join("/", *p.LocalhostProfile))
+	case p == nil:
+		return "", nil
+	case p.Type == corev1.SeccompProfileTypeRuntimeDefault:
+		return RuntimeDefault, nil
+	case p.Type == corev1.SeccompProfileTypeUnconfined:
+		return Unconfined, nil
+	case p.Type == corev1.SeccompProfileTypeLocalhost && p.LocalhostProfile != nil && *p.LocalhostProfile != "":
+		return filepath.Join(profiles, filepath.Join("/", *p.LocalhostProfile)), nil
 	}
-	return Unconfined
+	return "", UnusableError(fmt.Sprintf("seccompProfile of type %q is not supported", p.Type))
 }
 
 func or[T any](a, b *T) *T {

@@ -276,11 +276,20 @@ func (p *Podman) generate(s pod.ContainerSpec) *specgen.SpecGenerator {
 	gen.Privileged = s.Security.Privileged
 	gen.ReadOnlyFilesystem = s.Security.ReadOnlyRoot
 	gen.NoNewPrivileges = s.Security.NoNewPrivileges
-	gen.SeccompProfilePath = s.Security.Seccomp
-	if !seccompWorks() {
-		gen.SeccompProfilePath = pod.Unconfined
-	}
+	gen.SeccompProfilePath = seccompPath(s.Security.Seccomp, seccompWorks())
 	return gen
+}
+
+// seccompPath is what Podman is told: "" for its own profile. A profile that somebody
+// wrote is never left out.
+func seccompPath(asked string, works bool) string {
+	switch {
+	case asked == "" && !works:
+		return pod.Unconfined
+	case asked == pod.RuntimeDefault:
+		return ""
+	}
+	return asked
 }
 
 // joined is the namespace at path; without one (only tests) a private one.

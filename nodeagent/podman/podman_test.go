@@ -262,3 +262,20 @@ func additionalStore(t *testing.T, first *Podman) {
 		t.Errorf("got %+v, %v, want code 5", e, err)
 	}
 }
+
+// A profile that somebody wrote is never left out, also where the kernel has no seccomp.
+func TestSeccompPath(t *testing.T) {
+	for _, tc := range []struct {
+		asked string
+		works bool
+		want  string
+	}{
+		{"", true, ""}, {"", false, pod.Unconfined},
+		{pod.RuntimeDefault, true, ""}, {pod.RuntimeDefault, false, ""},
+		{pod.Unconfined, true, pod.Unconfined}, {"/p/x.json", false, "/p/x.json"},
+	} {
+		if got := seccompPath(tc.asked, tc.works); got != tc.want {
+			t.Errorf("%q, %t: got %q, want %q", tc.asked, tc.works, got, tc.want)
+		}
+	}
+}
