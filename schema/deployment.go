@@ -15,8 +15,8 @@ var deploymentRow = Row{
 	KindInfo: KindInfo{
 		Kind: KindDeployment, Group: "apps", Version: "v1", Resource: "deployments", Singular: "deployment", Short: []string{"deploy"},
 		Older: []Older{
-			{"extensions/v1beta1", "write spec.selector, which was the template's labels by default, and leave out spec.rollbackTo"},
-			{"apps/v1beta1", "write spec.selector, which was the template's labels by default, and leave out spec.rollbackTo"},
+			{"extensions/v1beta1", "write spec.selector, which was the template's labels by default, and leave out spec.rollbackTo; by default maxSurge and maxUnavailable were 1 and are 25%, and progressDeadlineSeconds was none and is 600"},
+			{"apps/v1beta1", "write spec.selector, which was the template's labels by default, and leave out spec.rollbackTo; by default revisionHistoryLimit was 2 and is 10"},
 			{"apps/v1beta2", ""},
 		},
 		Namespaced: true, Desired: true, All: true, New: func() Object { return &appsv1.Deployment{} },

@@ -144,6 +144,9 @@ func (l *loader) decodeInto(out *decoded, doc yaml.Document, n *yaml.Node, in pl
 			at = apiVersion
 		}
 		out.hides = out.hides || found.unclear
+		if in.kind == kind {
+			at = n // an item that does not say its kind
+		}
 		told := schema.Diagnostic{Position: doc.Position(at), Severity: found.severity, Message: found.message, Hint: found.hint}
 		if told.Severity == schema.Warning {
 			out.ignored = append(out.ignored, told)
