@@ -21,7 +21,7 @@ func accept(c *control.Context, cand Candidate) {
 	if !ok {
 		return
 	}
-	if cand.JudgedUnder != "" && cand.JudgedUnder != EffectiveRights(c.Tx, cand.Source).String() {
+	if cand.JudgedUnder != "" && cand.JudgedUnder != settle.JudgedUnder(c.Tx, cand.Source) {
 		return
 	}
 	if cand.RollbackOf != "" {

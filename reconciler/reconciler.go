@@ -203,8 +203,8 @@ func (m *Machine) wake(now time.Time) time.Time {
 	return wake
 }
 
-// configure holds the objects that come from no repository: namespace default
-// and the sources of the master's configuration.
+// configure holds the objects that come from no repository: namespace default and
+// the sources of the master's configuration.
 func (m *Machine) configure(c *control.Context) {
 	control.KeepDefaultNamespace(c)
 	for i := range m.sources {

@@ -9,36 +9,12 @@ import (
 	"fairlead/schema"
 )
 
-// maxSourceDepth bounds how deep sources declare sources: a chain that is longer, or
-// goes round in a circle, has no rights.
-const maxSourceDepth = 32
-
-// EffectiveRights are those of a source that are in force: what it names itself, and
-// every source above it, each declared by the next, to the master's configuration. Who
-// is narrowed narrows all below. A source that is declared by none that is there has
-// at most what one that names nothing has.
-func EffectiveRights(r state.Reader, source schema.SourceName) schema.Rights {
-	rights := schema.AllRights()
-	for range maxSourceDepth {
-		src, ok := state.Source(r, source)
-		if !ok {
-			narrow := schema.DefaultSourceSpec(schema.SourceSpec{})
-			return rights.And(narrow.Rights())
-		}
-		rights = rights.And(src.Spec.Rights())
-		if source = schema.SourceOf(src); source == "" {
-			return rights
-		}
-	}
-	return schema.Rights{PodSecurity: schema.RestrictedLevel}
-}
-
 // judgedUnderOthers reports whether what Git asks for was judged under other rights
 // than those in force. What a version that knew no rights judged stays as it is until
 // the next commit.
 func judgedUnderOthers(r state.Reader, src *schema.Source) bool {
 	under := src.Status.JudgedUnder
-	return under != "" && under != EffectiveRights(r, src.SourceName()).String()
+	return under != "" && under != settle.JudgedUnder(r, src.SourceName())
 }
 
 // waitsForOthers reports whether what Git asks for was refused for nothing but what other

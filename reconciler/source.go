@@ -99,7 +99,7 @@ func (f *Follower) judge(ctx context.Context, source schema.SourceName, tree sch
 	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Tree: tree.Hash, Objects: objects, Overrides: how.overrides, Back: how.back, Diagnostics: diags}, f.Now())
 	return Candidate{
 		Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Overrides: how.overrides, Diagnostics: diags, Plan: p,
-		JudgedUnder: EffectiveRights(base.Snapshot, source).String(), secrets: secrets,
+		JudgedUnder: settle.JudgedUnder(base.Snapshot, source), secrets: secrets,
 	}, nil
 }
 
@@ -109,7 +109,7 @@ func (f *Follower) read(ctx context.Context, base state.Reader, source schema.So
 	if !ok {
 		return nil, nil, nil, fmt.Errorf("there is no source %q", source)
 	}
-	objects, diags := f.Load(ctx, source, tree, src.Spec, EffectiveRights(base, source), foreignNamespaces(base, source))
+	objects, diags := f.Load(ctx, source, tree, src.Spec, settle.EffectiveRights(base, source), foreignNamespaces(base, source))
 	sealed, secrets := f.Vault.Seal(objects)
 	return sealed, secrets, diags, nil
 }
@@ -117,11 +117,19 @@ func (f *Follower) read(ctx context.Context, base state.Reader, source schema.So
 // KnownOutside finds what does not come from a source.
 func KnownOutside(r state.Reader, source schema.SourceName) func(schema.Key) schema.Object {
 	return func(key schema.Key) schema.Object {
-		if obj := r.Get(key); obj != nil && schema.SourceOf(obj) != source {
-			return obj
+		obj := r.Get(key)
+		if obj == nil || schema.SourceOf(obj) == source && !staysUndeclared(r, source, key) {
+			return nil
 		}
-		return nil
+		return obj
 	}
+}
+
+// staysUndeclared reports whether an object of the source stays when its tree declares it
+// no more: a namespace that it would have made for its objects.
+func staysUndeclared(r state.Reader, source schema.SourceName, key schema.Key) bool {
+	src, ok := state.Source(r, source)
+	return ok && key == schema.NamespaceKey(key.Name) && src.Spec.Makes(key.Name)
 }
 
 // HolderOutside finds the service of another source than this one that has an address or
@@ -198,7 +206,7 @@ func (f *Follower) candidate(ctx context.Context, src *schema.Source, git Git, c
 	cand, ok := f.judged[src.SourceName()]
 	delete(f.judged, src.SourceName())
 	f.mu.Unlock()
-	if ok && cand.Commit.Hash == commit && cand.JudgedUnder == EffectiveRights(f.Feed.Snapshot(), src.SourceName()).String() {
+	if ok && cand.Commit.Hash == commit && cand.JudgedUnder == settle.JudgedUnder(f.Feed.Snapshot(), src.SourceName()) {
 		return cand, nil
 	}
 	return f.judgeAt(ctx, src, git, commit, overrides)

@@ -395,7 +395,7 @@ func TestRightsOfSourcesWithoutParent(t *testing.T) {
 		"unknown": "namespaces any, cluster kinds [], pod security baseline, hostPath false",
 		"a":       "namespaces [], cluster kinds [], pod security restricted, hostPath false",
 	} {
-		if got := reconciler.EffectiveRights(tx, source).String(); got != want {
+		if got := settle.EffectiveRights(tx, source).String(); got != want {
 			t.Errorf("%s has %s, want %s", source, got, want)
 		}
 	}

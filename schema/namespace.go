@@ -39,6 +39,10 @@ var namespaceRow = Row{
 // NamespaceKey is the key of the Namespace object of that name.
 func NamespaceKey(name string) Key { return Key{Kind: KindNamespace, Name: name} }
 
+// MayMakeNamespaces reports whether a source may have namespaces made that nobody
+// declares: it could declare them itself.
+func (r Rights) MayMakeNamespaces() bool { return r.MayDeclare(KindNamespace) }
+
 // NewNamespace is one that nobody has written.
 func NewNamespace(name string) *corev1.Namespace {
 	ns := &corev1.Namespace{}

@@ -104,8 +104,8 @@ type SourceStatus struct {
 	Observed CommitRef `json:"observed,omitempty"` // what the remote has
 	Applied  CommitRef `json:"applied,omitempty"`  // what the cluster's objects come from
 	Desired  CommitRef `json:"desired,omitempty"`  // what Git asks for
-	// JudgedUnder is the rights under which Desired was judged, as Rights.String
-	// has them. What was judged under others is judged again.
+	// JudgedUnder is what Desired was judged by: the source's rights, as Rights.String
+	// has them, and SourceSpec.Reading. What was judged by others is judged again.
 	JudgedUnder string `json:"judgedUnder,omitempty"`
 	// SecretKiB is what the values of the applied Secrets take, rounded up to SecretUnit:
 	// it bounds them all also while those of other sources have not been read yet, after a
@@ -166,6 +166,25 @@ func DefaultSourceSpec(spec SourceSpec) SourceSpec {
 	setPointer(&spec.ProgressDeadline, metav1.Duration{Duration: DefaultProgressDeadline})
 	setPointer(&spec.HealthyFor, metav1.Duration{Duration: DefaultHealthyFor})
 	return spec
+}
+
+// Reading tells what a defaulted spec says of how its trees are read and judged, where
+// that is not the default; "" where all is.
+func (s *SourceSpec) Reading() string {
+	var b strings.Builder
+	tell := func(is bool, format string, args ...any) {
+		if is {
+			fmt.Fprintf(&b, ", "+format, args...)
+		}
+	}
+	plain := DefaultSourceSpec(SourceSpec{})
+	tell(s.Namespace != plain.Namespace, "namespace %s", s.Namespace)
+	tell(s.Unsupported != plain.Unsupported, "unsupported: %s", s.Unsupported)
+	tell(s.CreateNamespaces, "createNamespaces")
+	tell(s.MissingReferences != "" && s.MissingReferences != plain.MissingReferences, "missingReferences: %s", s.MissingReferences)
+	tell(len(s.Include) > 0, "include %q", s.Include)
+	tell(len(s.Exclude) > 0, "exclude %q", s.Exclude)
+	return b.String()
 }
 
 func (p *problems) source(s *SourceSpec) {

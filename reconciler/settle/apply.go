@@ -107,7 +107,8 @@ func difference(r state.Reader, source schema.SourceName, desired []*schema.Desi
 	if !isSet || stays != health.CountObjects(r, source) {
 		changes = append(changes, homes.kept(pruned(r, source, desired))...)
 	}
-	changes = append(changes, homes.made()...)
+	made, refused := homes.made()
+	changes, diags = append(changes, made...), append(diags, refused...)
 	slices.SortFunc(changes, func(a, b ObjectChange) int { return a.Key.Compare(b.Key) })
 	return changes, append(diags, tooMuch(r, source, changes, back)...)
 }

@@ -1,6 +1,7 @@
 package settle
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -15,6 +16,7 @@ import (
 type homes struct {
 	r        state.Reader
 	spec     schema.SourceSpec
+	mayMake  bool
 	last     string                     // the namespace that was looked at last
 	used     map[string]bool            // by objects of the tree
 	declared map[string]bool            // by the tree itself
@@ -24,7 +26,7 @@ type homes struct {
 func newHomes(r state.Reader, source schema.SourceName) homes {
 	h := homes{r: r, used: map[string]bool{}, declared: map[string]bool{}, missing: map[string]*schema.Desired{}}
 	if src, ok := state.Source(r, source); ok {
-		h.spec = src.Spec
+		h.spec, h.mayMake = src.Spec, EffectiveRights(r, source).MayMakeNamespaces()
 	}
 	return h
 }
@@ -49,20 +51,49 @@ func (h *homes) see(key schema.Key, d *schema.Desired) {
 	}
 }
 
+// maxMade bounds the namespaces that nobody declares. None of them goes by itself, and a
+// source could name others with each commit.
+const maxMade = 1000
+
 // made are the creations of those that the source has made. They name no source, so
 // that they do not go with its trees; one that declares them later takes them over.
-func (h *homes) made() (out []ObjectChange) {
+// What may not be made, as the source's rights were narrowed or another source took the
+// declaration away meanwhile, is refused.
+func (h *homes) made() (out []ObjectChange, diags schema.Diagnostics) {
+	room := -1 // not counted yet
 	for _, name := range slices.Sorted(maps.Keys(h.missing)) {
 		if h.declared[name] || !h.spec.Makes(name) {
 			continue
 		}
 		d := h.missing[name]
+		if room < 0 {
+			room = maxMade - h.undeclared()
+		}
+		if room--; room < 0 || !h.mayMake && !slices.Contains(schema.GivenNamespaces, name) {
+			diag := schema.Diagnostic{Position: d.Position, Severity: schema.Error, Message: fmt.Sprintf("no namespace %q is declared, and this source may not make it", name)}
+			if h.mayMake {
+				diag.Message = fmt.Sprintf("namespace %q is not made: there are %d already that nobody declares", name, maxMade)
+			}
+			diag.Hint = "declare it with a Namespace object"
+			diags = append(diags, diag)
+			continue
+		}
 		ns := schema.NewNamespace(name)
 		out = append(out, ObjectChange{
 			Action: Create, Key: schema.KeyOf(ns), Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, next: ns,
 		})
 	}
-	return out
+	return out, diags
+}
+
+// undeclared counts the namespaces that belong to no source.
+func (h *homes) undeclared() (n int) {
+	for ns := range h.r.List(schema.NamespaceKey("").Kind, "") {
+		if schema.SourceOf(ns) == "" {
+			n++
+		}
+	}
+	return n
 }
 
 // kept has namespaces stay that the tree declares no more and that would be made for its

@@ -52,7 +52,7 @@ func TestNamespacesAreMade(t *testing.T) {
 	}
 	spec := func(change func(*schema.SourceSpec)) {
 		tx := at.Begin()
-		src := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
+		src := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: schema.OwnSourceSpec(schema.SourceSpec{})}
 		change(&src.Spec)
 		tx.Put(src)
 		at = tx.Commit()
@@ -81,6 +81,36 @@ func TestNamespacesAreMade(t *testing.T) {
 		slices.Sort(step.want)
 		if !slices.Equal(got, step.want) {
 			t.Errorf("%s: %q, want %q", step.name, got, step.want)
+		}
+	}
+}
+
+// What a source may not make is refused also where the tree was judged before its rights,
+// or the declaration of another source, went; and nobody fills the cluster with namespaces.
+func TestNamespacesAreNotMade(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		kinds []string
+		there int // that nobody declares
+		want  string
+	}{
+		{"without the right", nil, 0, `no namespace "shop" is declared, and this source may not make it`},
+		{"without room", []string{"Namespace"}, maxMade, `namespace "shop" is not made: there are 1000 already that nobody declares`},
+		{"with both", []string{"Namespace"}, maxMade - 1, ""},
+	} {
+		tx := state.Empty(state.Counters{}).Begin()
+		spec := schema.DefaultSourceSpec(schema.SourceSpec{CreateNamespaces: true, ClusterKinds: c.kinds})
+		tx.Put(&schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: spec})
+		for i := range c.there {
+			tx.Put(schema.NewNamespace(fmt.Sprint("n", i)))
+		}
+		_, diags := Difference(tx.Commit(), "main", []*schema.Desired{{Object: configMap("shop", "a")}})
+		got := ""
+		for _, d := range diags {
+			got += d.Message
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
 }

@@ -119,7 +119,7 @@ func (t *wholeTree) namespaces() {
 func (l *loader) makesNamespaces() bool { return l.spec.CreateNamespaces && l.mayMakeNamespaces() }
 
 func (l *loader) mayMakeNamespaces() bool {
-	return l.opts.Rights == nil || l.opts.Rights.MayDeclare(schema.KindNamespace)
+	return l.opts.Rights == nil || l.opts.Rights.MayMakeNamespaces()
 }
 
 func (l *loader) namespaceHint(name string) string {
