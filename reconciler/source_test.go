@@ -475,3 +475,38 @@ func TestStayingWaitsForNoRemote(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A Source that says otherwise how its trees are read has what Git asks for judged again,
+// without a new commit.
+func TestWhatIsReadOtherwiseIsJudgedAgain(t *testing.T) {
+	f := newFollowed(t, own("main", schema.SourceSpec{}))
+	f.push("main", 1, sourceOf("team", ""))
+	f.push("team", 1, "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: localhost/c:1, envFrom: [{secretRef: {name: late}}]}]}\n")
+	if phase, said := f.phase("team", 1); phase != schema.PhaseInvalid || !strings.Contains(said, "no Secret default/late is declared") {
+		t.Fatalf("%s: %s", phase, said)
+	}
+	f.push("main", 2, sourceOf("team", ", missingReferences: wait"))
+	f.look("team")
+	if phase, said := f.phase("team", 1); phase != schema.PhaseRollingOut {
+		t.Errorf("%s: %s", phase, said)
+	}
+	counters := f.machine.Snapshot().Counters()
+	f.look("team")
+	if now := f.machine.Snapshot().Counters(); now != counters {
+		t.Errorf("looked at again with nothing new, it was written: %+v, then %+v", counters, now)
+	}
+}
+
+// A namespace that its tree declares no more and that stays for what stands in it asks of
+// pods what it asked before.
+func TestAnUndeclaredNamespaceAsksAsBefore(t *testing.T) {
+	const strict = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {pod-security.kubernetes.io/enforce: baseline}}\n"
+	const loose = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop}\nspec: {containers: [{name: c, image: localhost/c:1, securityContext: {privileged: true}}]}\n"
+	const plain = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: shop}\n"
+	f := newFollowed(t, own("main", schema.SourceSpec{CreateNamespaces: true}))
+	f.push("main", 1, strict+"---\n"+plain)
+	f.push("main", 2, loose+"---\n"+plain)
+	if phase, said := f.phase("main", 2); phase != schema.PhaseInvalid || !strings.Contains(said, `namespace "shop" enforces baseline`) {
+		t.Errorf("%s: %s", phase, said)
+	}
+}
