@@ -6,16 +6,19 @@ import (
 	"strings"
 )
 
-// FinishedRecord says of an object that it did its work.
+// FinishedRecord says of an object that it did its work, or failed for good.
 type FinishedRecord struct {
 	Object string `json:"object"` // its key, "Job shop/migrate"
 	// Spec is the hash of its work: of what it was asked for, without what may change while
 	// the work stays the same, and without what Default fills in: a later version fills in
-	// more, and the work is the same.
+	// more, and the work is the same. Of one that failed it is the hash of all that it was
+	// asked for.
 	Spec string `json:"spec"`
 	// Whole is the hash of its work with what was filled in when it was done: where it is
 	// the same nothing else needs to be compared.
 	Whole string `json:"whole"`
+	// Failed is set where it failed: any change of what it is asked for is another try.
+	Failed bool `json:"failed,omitempty"`
 	// Left is set where the tree that is applied does not ask for it: the one before may
 	// be gone back to.
 	Left bool `json:"left,omitempty"`
@@ -27,6 +30,11 @@ type FinishedRecord struct {
 // FinishedRecordOf says of an object that it did its work.
 func FinishedRecordOf(obj Object) FinishedRecord {
 	return FinishedRecord{Object: KeyOf(obj).String(), Spec: Hash(writtenWork(obj)), Whole: Hash(workOf(obj))}
+}
+
+// FailedRecordOf says of an object that it was at its work and failed.
+func FailedRecordOf(obj Object) FinishedRecord {
+	return FinishedRecord{Object: KeyOf(obj).String(), Spec: Hash(asWritten(obj)), Whole: Hash(specOf(obj)), Failed: true}
 }
 
 // MaxFinished bounds SourceStatus.Finished: at some 150 bytes each they take a third of
@@ -60,15 +68,15 @@ func Finished(records []FinishedRecord, obj Object) (r FinishedRecord, ok bool) 
 	if len(same) == 0 {
 		return r, false // most objects: nothing is hashed
 	}
-	whole := Hash(workOf(obj))
-	if at := slices.IndexFunc(same, func(r FinishedRecord) bool { return r.Whole == whole }); at >= 0 {
-		return same[at], true
+	done, failed := FinishedRecordOf(obj), FailedRecordOf(obj)
+	at = slices.IndexFunc(same, func(r FinishedRecord) bool {
+		// What an earlier version remembers of work that is done has the hashes of all of it.
+		return r.Whole == failed.Whole || r.Spec == failed.Spec || !r.Failed && (r.Whole == done.Whole || r.Spec == done.Spec)
+	})
+	if at < 0 {
+		return r, false
 	}
-	written := Hash(writtenWork(obj))
-	if at := slices.IndexFunc(same, func(r FinishedRecord) bool { return r.Spec == written }); at >= 0 {
-		return same[at], true
-	}
-	return r, false
+	return same[at], true
 }
 
 // MayBeReplaced reports whether an object may ask to be replaced where it cannot change:

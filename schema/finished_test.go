@@ -96,3 +96,29 @@ func TestWorkIsTheSameWhereAJobMayChangeInPlace(t *testing.T) {
 		}
 	}
 }
+
+// A Job that failed is tried again once anything that it is asked for changes: to give it
+// more time is the fix. What an earlier version remembers of one that did its work counts.
+func TestAFailedJobIsTriedAgainForAnyChange(t *testing.T) {
+	job := func(change func(*batchv1.JobSpec)) *batchv1.Job {
+		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "migrate", Namespace: "shop"}}
+		job.Spec.Template.Spec = corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "localhost/migrate:1"}}}
+		change(&job.Spec)
+		Default(job)
+		return job
+	}
+	plain := job(func(*batchv1.JobSpec) {})
+	failed := []FinishedRecord{FailedRecordOf(plain)}
+	if _, ok := Finished(failed, plain); !ok {
+		t.Error("it is made again though nothing changed")
+	}
+	for name, change := range map[string]func(*batchv1.JobSpec){
+		"activeDeadlineSeconds": func(s *batchv1.JobSpec) { setPointer(&s.ActiveDeadlineSeconds, 9) },
+		"backoffLimit":          func(s *batchv1.JobSpec) { setPointer(&s.BackoffLimit, 9) },
+		"the image":             func(s *batchv1.JobSpec) { s.Template.Spec.Containers[0].Image = "localhost/migrate:2" },
+	} {
+		if _, ok := Finished(failed, job(change)); ok {
+			t.Errorf("with another %s it is not tried again", name)
+		}
+	}
+}

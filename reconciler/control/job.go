@@ -305,7 +305,11 @@ func expireJob(c *Context, job *batchv1.Job) (wake time.Time) {
 	if due := over.Add(time.Duration(*seconds) * time.Second); due.After(c.Now) {
 		return due
 	}
-	if noteFinished(c, job) {
+	record := schema.FailedRecordOf(job)
+	if jobSucceeded(job) {
+		record = schema.FinishedRecordOf(job)
+	}
+	if noteFinished(c, job, record) {
 		Event(c, job, corev1.EventTypeNormal, "Deleted", "its ttlSecondsAfterFinished is over")
 		c.Tx.Delete(schema.KeyOf(job))
 	}
