@@ -58,7 +58,7 @@ test:
     . scripts/timed
     step build {{ just_executable() }} build
     step lint {{ just_executable() }} lint
-    step 'tests with the race detector' env {{ race }} go test -race {{ longest }} $(go list ./... | grep -vx -e {{ e2e }} -e {{ sim }}/planted)
+    step 'tests with the race detector' env {{ race }} go test -race -timeout 30m {{ longest }} $(go list ./... | grep -vx -e {{ e2e }} -e {{ sim }}/planted)
     step simulation {{ just_executable() }} sim
     step 'end to end' go test {{ build_flags }} -count=1 -timeout 30m -v {{ e2e }}
 
