@@ -119,7 +119,8 @@ func known(src *schema.Source) follow.Known {
 func (f *Follower) known(src *schema.Source) follow.Known {
 	snapshot := f.Feed.Snapshot()
 	k := known(src)
-	k.Rejudge = judgedUnderOthers(snapshot, src) || waitsForOthers(snapshot, src) || settle.JudgesAgain(snapshot, src)
+	k.Rejudge = judgedUnderOthers(snapshot, src) || settle.JudgesAgain(snapshot, src)
+	k.Waits = waitsForOthers(snapshot, src)
 	k.Incomplete = isIncomplete(src)
 	k.Locked = f.isLocked(snapshot, src)
 	if failed, to := settle.GoesBackTo(snapshot, src); failed != nil {

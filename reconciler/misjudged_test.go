@@ -253,6 +253,34 @@ func TestWhatIsWrongByItselfIsNotJudgedAgain(t *testing.T) {
 	}
 }
 
+// A commit that waits for another source keeps nobody from going back: the revision before
+// it failed and makes way at once.
+func TestWhatWaitsForAnotherSourceDoesNotHoldUpGoingBack(t *testing.T) {
+	const port = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {selector: {a: b}, ports: [{port: 80, nodePort: 30001}], type: NodePort}\n"
+	m := newProven(t, "", []string{"n1", "n2"}, own("main", schema.SourceSpec{}), own("other", schema.SourceSpec{}))
+	m.push("other", 9, strings.ReplaceAll(port, "NAME", "first")+more)
+	web := strings.ReplaceAll(pairOf, "VERSION", "v2")
+	m.push("main", 2, web)
+	m.push("main", 3, web+"---\n"+strings.ReplaceAll(port, "NAME", "second"))
+	if phase, said := m.phase("main", 3); phase != schema.PhaseInvalid || !strings.Contains(said, "of source other") {
+		t.Fatalf("%s: %s", phase, said)
+	}
+	m.until(2, schema.PhaseFailed)
+	if !m.due() {
+		t.Fatal("a failed revision is not due to make way")
+	}
+	m.stay()
+	if got := m.revision(2); got.Phase != schema.PhaseRolledBack || m.due() {
+		t.Fatalf("%s, due %v", got.Phase, m.due())
+	}
+	m.until(1, schema.PhaseHealthy)
+	m.push("other", 10, more)
+	m.look("main")
+	if phase, said := m.phase("main", 3); phase == schema.PhaseInvalid {
+		t.Errorf("with the port free it is %s: %s", phase, said)
+	}
+}
+
 // A failed revision that could not be gone back from is, as soon as what was in the way
 // has gone; until then nothing is written.
 func TestAFailedRevisionGoesBackOnceThereIsAWay(t *testing.T) {

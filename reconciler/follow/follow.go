@@ -18,7 +18,10 @@ type Known struct {
 	Applied schema.Commit // commit that runs, "" before the first
 	Desired schema.Commit // commit that was judged last, "" before the first
 
-	Rejudge    bool // that was under rights which have changed since, it was refused for what other sources have, or it failed for what its nodes were at fault
+	Rejudge bool // that was under rights which have changed since, or it failed for what its nodes were at fault
+	// Waits is set where the commit judged last was refused for nothing but what other
+	// sources have or lack. Unlike Rejudge it stays true after it was judged again.
+	Waits      bool
 	Locked     bool // values of Secrets that run are not known: the master started
 	Incomplete bool // records of what runs could not be read
 	// FallBack is the commit to go back to where the applied revision failed, "" where
@@ -61,6 +64,9 @@ func Next(k Known, s Seen) Step {
 		return Step{} // nobody pushed yet
 	}
 	step := Stay(k)
+	if retries(k) {
+		step.Judge = k.Desired
+	}
 	step.Observed = s.Tip
 	if step.Problem = refusal(k, s); step.Problem != nil {
 		step.Observed = step.Problem.Observed
@@ -71,7 +77,8 @@ func Next(k Known, s Seen) Step {
 	return step
 }
 
-// Stay is what is to be done for what was judged last, whatever the repository says.
+// Stay is what is to be done at once for what was judged last, whatever the repository
+// says. What waits for other sources is left to the next look.
 func Stay(k Known) Step {
 	var step Step
 	if k.Locked {
@@ -89,7 +96,13 @@ func Stay(k Known) Step {
 }
 
 // judges reports whether a tip is to be judged: it was not yet, or is to be again.
-func judges(k Known, tip schema.Commit) bool { return tip != "" && (tip != k.Desired || k.Rejudge) }
+func judges(k Known, tip schema.Commit) bool {
+	return tip != "" && (tip != k.Desired || k.Rejudge || retries(k))
+}
+
+// retries reports whether a look judges again what waits for other sources: first comes
+// what is to be done for what runs, which it may wait beside for ever.
+func retries(k Known) bool { return k.Waits && k.FallBack == "" && !k.Incomplete }
 
 // refusal says why the branch is not followed to where it is, or nil.
 func refusal(k Known, s Seen) *Problem {

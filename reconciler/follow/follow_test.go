@@ -46,6 +46,11 @@ func TestNext(t *testing.T) {
 			Step{Problem: gone, Judge: judged}},
 		{"the repository is away and a revision failed", Known{Applied: ran, Desired: ran, FallBack: judged}, Seen{Problem: gone},
 			Step{Problem: gone, GoBack: judged}},
+		{"nothing new, and it waits for other sources", Known{Applied: ran, Desired: tip, Waits: true}, seen(true, "c"), Step{Observed: tip, Judge: tip}},
+		{"the repository is away and it waits for other sources", Known{Applied: ran, Desired: judged, Waits: true}, Seen{Problem: gone}, Step{Problem: gone, Judge: judged}},
+		{"it waits for other sources and what runs failed", Known{Applied: ran, Desired: tip, Waits: true, FallBack: judged}, Seen{Tip: tip}, Step{Observed: tip, GoBack: judged}},
+		{"it waits for other sources and records were lost", Known{Applied: ran, Desired: tip, Waits: true, Incomplete: true}, Seen{Tip: tip}, Step{Observed: tip, Restore: ran}},
+		{"it waits for other sources, what runs failed, and a new commit is there", Known{Applied: ran, Desired: judged, Waits: true, FallBack: ran}, seen(true, "next"), Step{Observed: tip, Judge: tip}},
 		{"after a start", Known{Applied: ran, Desired: tip, Locked: true}, Seen{Tip: tip}, Step{Observed: tip, Open: ran}},
 		{"after a start, a new commit", Known{Applied: ran, Desired: ran, Locked: true}, seen(true, "next"), Step{Observed: tip, Open: ran, Judge: tip}},
 		{"records were lost", Known{Applied: ran, Desired: tip, Incomplete: true, FallBack: judged}, Seen{Tip: tip},
@@ -55,6 +60,24 @@ func TestNext(t *testing.T) {
 	} {
 		if diff := cmp.Diff(c.want, Next(c.known, c.seen)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
+
+// Without a look at the repository nothing is judged that waits for other sources: what
+// runs is looked after.
+func TestStayLeavesWhatWaits(t *testing.T) {
+	for name, tt := range map[string]struct {
+		known Known
+		want  Step
+	}{
+		"what runs is well":      {Known{Applied: ran, Desired: judged, Waits: true}, Step{}},
+		"what runs failed":       {Known{Applied: judged, Desired: tip, Waits: true, FallBack: ran}, Step{GoBack: ran}},
+		"records were lost":      {Known{Applied: ran, Desired: judged, Waits: true, Incomplete: true}, Step{Restore: ran}},
+		"rights changed as well": {Known{Applied: ran, Desired: judged, Waits: true, Rejudge: true}, Step{Judge: judged}},
+	} {
+		if diff := cmp.Diff(tt.want, Stay(tt.known)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }
