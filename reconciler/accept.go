@@ -37,7 +37,8 @@ func accept(c *control.Context, cand Candidate) {
 	next := state.Edit(src)
 	next.Status.Observed, next.Status.Desired, next.Status.JudgedUnder = ref, ref, cand.JudgedUnder
 	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
-	if again && staysAsJudged(c.Tx, src, len(changes), slices.Concat(cand.Diagnostics, diags)) {
+	diags = slices.Concat(cand.Diagnostics, diags, cand.alsoRefused(c.Tx))
+	if again && staysAsJudged(c.Tx, src, len(changes), diags) {
 		if next.Status.JudgedUnder != src.Status.JudgedUnder {
 			c.Tx.Put(next)
 		}
@@ -45,7 +46,7 @@ func accept(c *control.Context, cand Candidate) {
 	}
 	rev := newRevision(c, cand)
 	supersede(c, rev, src.Status.Applied.Commit)
-	rev.Status.Diagnostics = schema.Diagnostics(slices.Concat(cand.Diagnostics, diags, secretsTooMuch(c.Tx, cand))).Fit()
+	rev.Status.Diagnostics = diags.Fit()
 	if bad := schema.Diagnostics(rev.Status.Diagnostics); bad.HasErrors() {
 		refuse(c, next, rev, schema.PhaseInvalid, firstError(bad)+untilOthersChange(bad))
 		return
@@ -101,6 +102,10 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	if failed == nil || schema.RevisionName(failed.Name) != cand.RollbackOf || to.Spec.Commit != cand.Commit.Hash {
 		return
 	}
+	if health.LacksWayBack(failed) && health.WellAgain(c.Tx, src, c.Now) {
+		resume(c, src, failed)
+		return
+	}
 	next := state.Edit(src)
 	why := failure(failed)
 	changes, diags := settle.DifferenceBack(c.Tx, cand.Source, cand.Objects)
@@ -126,6 +131,23 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	tell(c, next, metav1.ConditionFalse, string(schema.PhaseRolledBack), wentBack(c.Tx, src, failed, to))
 	c.Tx.Put(next)
 	settle.Apply(c, changes)
+}
+
+// resume judges the rollout of a failed revision again that could not be gone back from
+// and runs well by now: going back from it would only do harm.
+func resume(c *control.Context, src *schema.Source, failed *schema.Revision) {
+	const why = "judged again: everything runs well by now"
+	next := state.Edit(failed)
+	next.Release()
+	next.Enter(schema.PhaseRollingOut, c.Stamp(), why)
+	c.Tx.Put(next)
+	control.Event(c, next, "Normal", "JudgedAgain", "it is "+why)
+	if src.Status.Desired.Commit != failed.Spec.Commit {
+		return // the source tells of what Git asks for
+	}
+	told := state.Edit(src)
+	tell(c, told, metav1.ConditionTrue, "Applied", "commit "+failed.Spec.Commit.Short()+" is applied")
+	c.Tx.Put(told)
 }
 
 // holdFailed holds a failed revision that cannot be gone back from now. Every look tries

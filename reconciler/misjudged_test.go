@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -236,6 +237,42 @@ func TestWhatWaitsForAnotherSourceIsJudgedAgain(t *testing.T) {
 	}
 }
 
+// What is refused for a total of all sources is written once, also when the others' part
+// of the total moves.
+func TestWhatWaitsForRoomIsWrittenOnce(t *testing.T) {
+	sources := []schema.Source{own("second", schema.SourceSpec{})}
+	for i := range 8 {
+		sources = append(sources, own(fmt.Sprintf("first-%d", i), schema.SourceSpec{}))
+	}
+	f := newFollowed(t, sources...)
+	pair := func(name string, kib int) string {
+		return secretOf(name, strings.Repeat("x", 1000<<10)) + "---\n" + secretOf(name+"-b", strings.Repeat("x", kib<<10))
+	}
+	for _, src := range sources[1:] {
+		f.push(src.SourceName(), 1, pair(src.Name, 1000))
+		if phase, said := f.phase(src.SourceName(), 1); phase == schema.PhaseInvalid {
+			t.Fatal(said)
+		}
+	}
+	f.push("second", 1, pair("second", 1000))
+	phase, said := f.phase("second", 1)
+	if phase != schema.PhaseInvalid || strings.Count(said, "the values of all Secrets would take ") != 1 {
+		t.Fatalf("%s: %s", phase, said)
+	}
+	unwritten := func(when string) {
+		t.Helper()
+		version := f.machine.Snapshot().Counters().ResourceVersion
+		f.look("second")
+		if now := f.machine.Snapshot().Counters().ResourceVersion; now != version {
+			_, said := f.phase("second", 1)
+			t.Errorf("judged again %s, it was written: %s", when, said)
+		}
+	}
+	unwritten("with nothing new")
+	f.push("first-0", 2, pair("first-0", 700))
+	unwritten("with a smaller total")
+}
+
 // What is wrong with the tree itself waits for a commit.
 func TestWhatIsWrongByItselfIsNotJudgedAgain(t *testing.T) {
 	f := newFollowed(t, own("first", schema.SourceSpec{}), own("second", schema.SourceSpec{}))
@@ -317,5 +354,29 @@ func TestAMisjudgedRevisionWithoutAWayBackResumes(t *testing.T) {
 	m.pass(2 * time.Second)
 	if got := m.revision(2); got.Phase != schema.PhaseRollingOut && got.Phase != schema.PhaseStalled && got.Phase != schema.PhaseHealthy || got.JudgedAgain == nil {
 		t.Fatalf("%s, judged again %+v", got.Phase, got.JudgedAgain)
+	}
+}
+
+// One that is held for want of a way back and runs well by now is not gone back from when
+// there is a way: it is judged again, and is healthy.
+func TestAHeldRevisionThatRunsWellResumes(t *testing.T) {
+	m := newHeld(t, "n1", "n2")
+	m.nodes.broken = func(*corev1.Pod) bool { return false }
+	m.pass(5 * time.Minute)
+	if got := m.revision(2); got.Phase != schema.PhaseHeld {
+		t.Fatalf("it is %s", got.Phase)
+	}
+	m.push("other", 4, more)
+	m.look("main")
+	m.until(2, schema.PhaseHealthy)
+	src := m.source("main")
+	if src.Status.Applied.Commit != commitHash(2) || m.due() {
+		t.Errorf("applied %s, due %v", src.Status.Applied.Commit, m.due())
+	}
+	if ready := src.Status.Conditions[slices.IndexFunc(src.Status.Conditions, func(c metav1.Condition) bool { return c.Type == "Ready" })]; ready.Status != metav1.ConditionTrue || ready.Reason != "Applied" {
+		t.Errorf("the source is ready: %s, %s: %s", ready.Status, ready.Reason, ready.Message)
+	}
+	if got := m.revision(2); got.Quarantined || slices.ContainsFunc(got.Conditions, func(c metav1.Condition) bool { return c.Type == schema.ConditionHeld }) {
+		t.Errorf("it is quarantined %v: %+v", got.Quarantined, got.Conditions)
 	}
 }

@@ -35,7 +35,7 @@ func untilOthersChange(bad schema.Diagnostics) string {
 
 // staysAsJudged reports whether judging a revision again changes nothing: it is what
 // runs and there is nothing to say of it, it has failed and that stands, or it is refused
-// for what it was refused for.
+// for what it was refused for: totals that move while it waits keep their first text.
 func staysAsJudged(r state.Reader, src *schema.Source, changes int, diags schema.Diagnostics) bool {
 	rev, ok := state.Revision(r, schema.RevisionOf(src.SourceName(), src.Status.Desired.Commit))
 	if !ok {
@@ -47,7 +47,7 @@ func staysAsJudged(r state.Reader, src *schema.Source, changes int, diags schema
 	case schema.PhaseRollingOut, schema.PhaseStalled, schema.PhaseHealthy:
 		return changes == 0 && !diags.HasErrors() && src.Status.Applied == src.Status.Desired
 	case schema.PhaseInvalid:
-		return slices.Equal(diags.Fit(), rev.Status.Diagnostics)
+		return slices.EqualFunc(diags.Fit(), rev.Status.Diagnostics, schema.Diagnostic.Alike)
 	}
 	return false
 }

@@ -207,6 +207,13 @@ func secretsTooMuch(r state.Reader, cand Candidate) schema.Diagnostics {
 	return secretDiagnostics(r, cand.Source, cand.Objects, cand.secrets, before, others)
 }
 
+// alsoRefused is secretsTooMuch where the candidate was not refused for that already.
+func (cand Candidate) alsoRefused(r state.Reader) schema.Diagnostics {
+	return slices.DeleteFunc(secretsTooMuch(r, cand), func(d schema.Diagnostic) bool {
+		return slices.ContainsFunc(cand.Diagnostics, d.Alike)
+	})
+}
+
 func secretDiagnostics(r state.Reader, source schema.SourceName, sealed []*schema.Desired, values Values, before, others int64) schema.Diagnostics {
 	message, hint := tooManySecrets(source, secretShare(r, source), values.size(), before, others)
 	if message == "" {

@@ -73,6 +73,30 @@ func (d Diagnostic) String() string {
 	return Printable(b.String())
 }
 
+// Alike reports whether two diagnostics say the same, whatever a total has come to that is
+// over its bound, and whoever takes which part of it.
+func (d Diagnostic) Alike(o Diagnostic) bool {
+	d.Message, o.Message = withoutTotal(d.Message), withoutTotal(o.Message)
+	return d == o
+}
+
+// withoutTotal is a message without what moves of one that is "N ..., at most BOUND: the
+// parts of N".
+func withoutTotal(message string) string {
+	total, bound, ok := strings.Cut(message, ", at most ")
+	if !ok {
+		return message
+	}
+	total = strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, total)
+	bound, _, _ = strings.Cut(bound, ": ")
+	return total + ", at most " + bound
+}
+
 // Diagnostics is a list of them; it is an error when it holds an Error.
 type Diagnostics []Diagnostic
 

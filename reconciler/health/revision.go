@@ -247,6 +247,13 @@ func worstIn(r state.Reader, source schema.SourceName, now time.Time) (worst Tro
 	return worst, of
 }
 
+// WellAgain reports whether all workloads of a source are complete, and have been for long
+// enough where their pods were restarted.
+func WellAgain(r state.Reader, src *schema.Source, now time.Time) bool {
+	_, of := worstIn(r, src.SourceName(), now)
+	return of == nil && !restless(r, src, true, now).After(now)
+}
+
 // restless is until when a pod of the source that was restarted has not been ready for
 // the source's healthyFor; zero when there is none. What was started again because its
 // node booted did not end by itself; it counts only where the pods were to blame before,

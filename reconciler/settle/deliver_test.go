@@ -97,6 +97,35 @@ func TestWhatIsAdmittedCanBeDelivered(t *testing.T) {
 	}
 }
 
+// What is too much stays the same diagnostic while other sources' parts of it move, and is
+// another one against another bound.
+func TestTooMuchIsAlikeWhateverTheTotalIs(t *testing.T) {
+	const all = schema.MaxDeliveredBytes >> 20
+	refused := func(has map[string]int, source schema.SourceName, n int) schema.Diagnostic {
+		_, diags := Difference(holding(has), source, asked(source, n))
+		if len(diags) != 1 {
+			t.Fatalf("%v", diags)
+		}
+		return diags[0]
+	}
+	one := refused(map[string]int{"second": all - 9}, "main", 10)
+	for name, has := range map[string]map[string]int{
+		"others take more":   {"second": all - 8},
+		"other sources take": {"second": all - 20, "other": 15},
+	} {
+		if d := refused(has, "main", 10); !d.Alike(one) || d.Message == one.Message {
+			t.Errorf("%s: %s; before: %s", name, d, one)
+		}
+	}
+	if d := refused(nil, "main", all); d.Alike(one) {
+		t.Errorf("what is too much by itself is like what waits for others: %s", d)
+	}
+	other := one
+	if other.Message = strings.Replace(one.Message, "at most ", "at most 1", 1); other.Alike(one) {
+		t.Errorf("another bound is alike: %s", other)
+	}
+}
+
 // The sums follow every change, and a transaction that is not kept leaves none.
 func TestDeliveredIsTheSumOfWhatIsThere(t *testing.T) {
 	before := holding(map[string]int{"main": 2})
