@@ -70,9 +70,14 @@ func (t *wholeTree) at(o object, severity schema.Severity, field, message, hint 
 	})
 }
 
+// refuse is for what only this tree can put right.
+func (t *wholeTree) refuse(o object, field, message, hint string) {
+	t.at(o, schema.Error, field, message, hint)
+}
+
 // elsewhere refuses what may become right when another source changes.
 func (t *wholeTree) elsewhere(o object, field, message, hint string) {
-	t.at(o, schema.Error, field, message, hint)
+	t.refuse(o, field, message, hint)
 	t.diagnostics[len(t.diagnostics)-1].Elsewhere = true
 }
 
@@ -108,10 +113,12 @@ func (t *wholeTree) namespaces() {
 		if t.hints++; t.hints <= maxHints {
 			best = schema.Nearest(o.key.Namespace, names)
 		}
-		if best != "" {
+		refuse := t.elsewhere
+		if best != "" { // most likely it is mistyped here
 			hint = fmt.Sprintf("did you mean %q? Otherwise %s", best, hint)
+			refuse = t.refuse
 		}
-		t.elsewhere(o, "metadata.namespace", fmt.Sprintf("no namespace %q is declared", o.key.Namespace), hint)
+		refuse(o, "metadata.namespace", fmt.Sprintf("no namespace %q is declared", o.key.Namespace), hint)
 	}
 }
 

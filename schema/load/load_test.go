@@ -259,6 +259,18 @@ spec:
 	}
 }
 
+// A namespace that nobody declares may yet come from another source, unless it looks like
+// a mistyped one that is there.
+func TestAMistypedNamespaceWaitsForNobody(t *testing.T) {
+	for name, elsewhere := range map[string]bool{"monitoring": true, "shp": false, "defualt": false} {
+		text := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: " + name + "}\n"
+		got := Load(t.Context(), treeOf("a.yaml", text), schema.SourceSpec{}, Options{Source: "main", KnownNamespaces: []string{"shop"}}).Diagnostics
+		if len(got) != 1 || got[0].Elsewhere != elsewhere || got.WaitForOthers() != elsewhere || strings.Contains(got[0].Hint, "did you mean") == elsewhere {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 func TestDirectory(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"b/a.yaml": configYAML, ".git/x.yaml": "x", "a.yaml": configYAML} {

@@ -37,7 +37,7 @@ func (t *wholeTree) heldTo(o object, asked schema.NamespaceSecurity) {
 	if rights := t.opts.Rights; asked.Enforce != "" && (rights == nil || rights.PodSecurity.Exceeds(asked.Enforce)) { // else it was told as the source's
 		refuse := t.elsewhere
 		if t.first(schema.Key{Kind: schema.KindNamespace, Name: o.key.Namespace}).exists() {
-			refuse = func(o object, field, message, hint string) { t.at(o, schema.Error, field, message, hint) }
+			refuse = t.refuse
 		}
 		for _, p := range schema.JudgePodSecurity(template, asked.Enforce) {
 			refuse(o, p.Field, fmt.Sprintf("%s, and namespace %q enforces %s", p.Message, o.key.Namespace, asked.Enforce), hintOf(o.key.Kind, p))
