@@ -13,7 +13,7 @@ import (
 // far as one can know: it was ready before. Lacking is the rest: what was not ready
 // before the start either, and what cannot start for the fault of a revision that was
 // not well before. A source none of whose pods is missing and which is not well is told
-// by its revision's word.
+// by its revision's word, unless all its workloads are complete: then the word follows.
 func Restarted(r state.Reader, at, now time.Time) (awaited, lacking []string) {
 	at = at.Truncate(time.Second) // as conditions are dated
 	for src := range state.All[*schema.Source](r, "") {
@@ -23,13 +23,15 @@ func Restarted(r state.Reader, at, now time.Time) (awaited, lacking []string) {
 		}
 		was := rev.Status.Health
 		start := restart{r: r, at: at, unwell: was != nil && was.Word != schema.Healthy && was.Since.Time.Before(at)}
-		before := len(awaited) + len(lacking)
+		before, complete := len(awaited)+len(lacking), true
 		for obj := range health.In(r, src.SourceName()) {
-			told, back := start.lacks(health.Of(r, obj, now))
+			w := health.Of(r, obj, now)
+			complete = complete && (w.Complete || w.Leaving)
+			told, back := start.lacks(w)
 			awaited, lacking = file(awaited, lacking, told, back)
 		}
 		bad := was != nil && (was.Word == schema.Degraded || was.Word == schema.Failed)
-		if bad && len(awaited)+len(lacking) == before {
+		if bad && !complete && len(awaited)+len(lacking) == before {
 			told := line("source %s is %s: %s", src.Name, was.Word, was.Reason)
 			awaited, lacking = file(awaited, lacking, told, !start.unwell)
 		}

@@ -29,6 +29,7 @@ func TestRestarted(t *testing.T) {
 	})
 	unseen := deployment("d", appsv1.DeploymentStatus{})
 	unseen.Generation = 2
+	short := deployment("d", appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1, AvailableReplicas: 1})
 	const comes, crashed = "pod shop/a: Pending; container c of pod a ended with exit code 137, NodeRebooted", "pod shop/a: Pending; container c of pod a waits: CrashLoopBackOff"
 	for _, tt := range []struct {
 		name             string
@@ -47,8 +48,10 @@ func TestRestarted(t *testing.T) {
 		{"was not ready", schema.Degraded, before, pod("a", before, rebooted), "", comes},
 		{"was not ready in a rollout", schema.Progressing, before, pod("a", before, crashes), "", crashed},
 		{"after a lost store", schema.Healthy, before, unseen, "deployment shop/d: not looked at yet", ""},
-		{"a word that has not followed yet", schema.Degraded, after, ready, "source main is Degraded: why", ""},
-		{"not well for reasons of its own", schema.Failed, before, ready, "", "source main is Failed: why"},
+		{"all serves, and one was started again not long ago", schema.Degraded, after, ready, "", ""},
+		{"all serves of what failed before", schema.Failed, before, ready, "", ""},
+		{"not all is there and no pod is missing", schema.Degraded, after, short, "source main is Degraded: why", ""},
+		{"not all was there before and no pod is missing", schema.Failed, before, short, "", "source main is Failed: why"},
 		{"rolls out", schema.Progressing, before, ready, "", ""},
 		{"on its way out", schema.Healthy, before, bare("a", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: before} }), "", ""},
 		{"has done its work", schema.Healthy, before, bare("a", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), "", ""},
