@@ -36,7 +36,10 @@ prints the same. ` + "`fairlead down`" + ` takes it away.`,
 			if err != nil {
 				return err
 			}
-			result.NotServing = result.AwaitServing(cmd.Context(), serving(result.Kubeconfig), o.Progress)
+			result.NotServing, err = result.AwaitServing(cmd.Context(), serving(result.Kubeconfig), o.Progress)
+			if err != nil {
+				return err
+			}
 			tellNotServing(cmd.ErrOrStderr(), result.NotServing)
 			if output != "text" {
 				return writeAs(cmd.OutOrStdout(), output, result)

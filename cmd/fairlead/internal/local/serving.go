@@ -20,34 +20,37 @@ const (
 type Serving func(ctx context.Context, started time.Time) (awaited, lacking []string, err error)
 
 // AwaitServing returns once nothing is awaited any more, when ctx ends, or after
-// ServeTimeout, with what does not serve then. Of a cluster that was up already nothing
+// ServeTimeout, with what does not serve then; the error is ctx's. Of a cluster that was up already nothing
 // is awaited but what has just stopped.
-func (r Result) AwaitServing(ctx context.Context, look Serving, progress func(string)) []string {
+func (r Result) AwaitServing(ctx context.Context, look Serving, progress func(string)) ([]string, error) {
 	started := r.started
 	if started.IsZero() {
 		started = time.Now()
 	}
-	ctx, cancel := context.WithTimeout(ctx, ServeTimeout)
+	waits, cancel := context.WithTimeout(ctx, ServeTimeout)
 	defer cancel()
 	ticker := time.NewTicker(serveInterval)
 	defer ticker.Stop()
 	say := waiting{progress: progress, began: time.Now()}
 	lacking := []string{"what serves is not known: the master gave no answer"}
 	for {
-		awaited, others, err := look(ctx, started)
+		awaited, others, err := look(waits, started)
 		if err == nil && len(awaited) == 0 {
-			return others
+			return others, nil
 		}
 		if err == nil {
 			lacking = append(awaited, others...)
 			say.forThing(firstOf(awaited), time.Now())
-		} else if ctx.Err() == nil {
+		} else if waits.Err() == nil {
 			lacking = []string{fmt.Sprintf("what serves is not known: %v", err)}
 		}
 		select {
 		case <-ticker.C:
-		case <-ctx.Done():
-			return lacking
+		case <-waits.Done():
+			if err := ctx.Err(); err != nil {
+				return lacking, fmt.Errorf("the cluster is up; wait for what ran before to serve: %w", err)
+			}
+			return lacking, nil
 		}
 	}
 }

@@ -44,12 +44,30 @@ func TestAwaitServing(t *testing.T) {
 				return awaited, slices.DeleteFunc(slices.Clone(tt.lacking), func(l string) bool { return l == "web: 0 of 1" }), nil
 			}
 			var said []string
-			got := Result{started: began}.AwaitServing(t.Context(), look, func(s string) { said = append(said, s) })
-			if took := time.Since(began); !slices.Equal(got, tt.lacking) || took != tt.returns {
-				t.Errorf("%s: %q after %s, want %q after %s", tt.name, got, took, tt.lacking, tt.returns)
+			got, err := Result{started: began}.AwaitServing(t.Context(), look, func(s string) { said = append(said, s) })
+			if took := time.Since(began); err != nil || !slices.Equal(got, tt.lacking) || took != tt.returns {
+				t.Errorf("%s: %q after %s, %v; want %q after %s", tt.name, got, took, err, tt.lacking, tt.returns)
 			}
 			if tt.back == never && fmt.Sprint(said[:2]) != "[waiting for web: 0 of 1 still waiting for web: 0 of 1 after 10s]" {
 				t.Errorf("%s: said %q", tt.name, said)
+			}
+		})
+	}
+}
+
+// Who interrupts the wait gets an error, whatever is known by then.
+func TestAwaitServingIsInterrupted(t *testing.T) {
+	for name, answer := range map[string]error{"something is awaited": nil, "the master gives no answer": errors.New("no answer")} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, interrupt := context.WithCancel(t.Context())
+			time.AfterFunc(3*time.Second, interrupt)
+			look := func(context.Context, time.Time) (awaited, lacking []string, err error) {
+				return []string{"web: 0 of 1"}, nil, answer
+			}
+			began := time.Now()
+			_, err := Result{started: began}.AwaitServing(ctx, look, func(string) {})
+			if took := time.Since(began); !errors.Is(err, context.Canceled) || took != 3*time.Second {
+				t.Errorf("%s: %v after %s", name, err, took)
 			}
 		})
 	}
