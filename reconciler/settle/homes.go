@@ -34,8 +34,8 @@ func newHomes(r state.Reader, source schema.SourceName) homes {
 // see takes the desired objects one after the other. Neighbours share their namespace
 // most of the time: it is looked up once for a run of them.
 func (h *homes) see(key schema.Key, d *schema.Desired) {
-	if declares := schema.Of(key.Kind).Declares.Do; declares != nil {
-		h.declared[declares(d.Object).Namespace] = true
+	if row := schema.Of(key.Kind); row != nil && row.Declares.Do != nil {
+		h.declared[row.Declares.Do(d.Object).Namespace] = true
 	}
 	name := key.Namespace
 	if name == h.last {

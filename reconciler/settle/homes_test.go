@@ -114,3 +114,13 @@ func TestNamespacesAreNotMade(t *testing.T) {
 		}
 	}
 }
+
+// What declares namespaces is asked of the kind's row; a kind that this version does not
+// know declares none.
+func TestUnknownKindsDeclareNoNamespace(t *testing.T) {
+	h := newHomes(state.Empty(state.Counters{}), "main")
+	h.see(schema.Key{Kind: "Later", Namespace: "shop", Name: "a"}, &schema.Desired{})
+	if len(h.declared) > 0 || !h.used["shop"] {
+		t.Errorf("declared %v, used %v", h.declared, h.used)
+	}
+}
