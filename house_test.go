@@ -85,7 +85,8 @@ var rooms = []room{
 	{path: "schema/load/yaml", may: leaf, reason: "it reads what a document says, and knows neither trees nor evaluators"},
 	{path: "schema/load/child", may: documents, reason: "it bounds what it runs and knows no language"},
 	{path: "schema/load/cue", may: append([]string{"schema/load/child"}, documents...), reason: "a language knows what it is written as and the child it runs in, and no other language"},
-	{path: "schema/load", may: append([]string{"schema/load/child", "schema/load/cue", "schema/load/yaml"}, adapter...), reason: adapters},
+	{path: "schema/load/kustomize", may: append([]string{"schema/load/child"}, documents...), reason: "a language knows what it is written as and the child it runs in, and no other language"},
+	{path: "schema/load", may: append([]string{"schema/load/child", "schema/load/cue", "schema/load/kustomize", "schema/load/yaml"}, adapter...), reason: adapters},
 	{path: "schema/chance", reason: "tests of every floor draw from it"},
 	{path: "schema/rowtest", may: leaf, reason: "tests of every floor hold their rows of kinds to it"},
 
@@ -147,6 +148,7 @@ var doors = []struct {
 	reason  string
 }{
 	{"cuelang.org/go", []string{"schema/load/cue"}, "CUE has no cost limit of its own: it is evaluated where that is taken care of"},
+	{"sigs.k8s.io/kustomize", []string{"schema/load/kustomize"}, "kustomize has no cost limit of its own: it builds where that is taken care of"},
 	{"go.etcd.io/etcd", []string{"reconciler/store"}, "durability, terms and fencing are kept in one place"},
 	{"github.com/go-git", []string{"reconciler/gitsource"}, "trees are read in one place, never through a checkout"},
 	{"go.etcd.io/bbolt", []string{"nodeagent/podman"}, "a database file is opened by whom it belongs to: Podman's is wiped where Podman is known"},

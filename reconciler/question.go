@@ -49,10 +49,11 @@ func (f *Follower) Answer(ctx context.Context, q Question) (*plan.Plan, error) {
 	}
 	cand := plan.Candidate{Drain: q.Drain, Lose: q.Lose}
 	if q.Tree != nil {
-		cand.Source, cand.Commit, cand.Tree = q.Source, q.Tree.Commit.Hash, q.Tree.Hash
+		cand.Source, cand.Commit = q.Source, q.Tree.Commit.Hash
 		if cand.Objects, _, cand.Diagnostics, err = f.read(ctx, base.Snapshot, q.Source, *q.Tree); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrBadQuestion, err)
 		}
+		cand.Tree = q.Tree.Identity()
 	}
 	if q.Against != "" {
 		if cand.Against, err = f.against(ctx, base.Snapshot, q); err != nil {
@@ -103,8 +104,9 @@ func (f *Follower) against(ctx context.Context, r state.Reader, q Question) (*pl
 	if err != nil {
 		return nil, fmt.Errorf("%w: read %s: %w", ErrBadQuestion, q.Against, err)
 	}
-	out := &plan.Against{Commit: commit, Tree: tree.Hash}
+	out := &plan.Against{Commit: commit}
 	out.Objects, _, out.Diagnostics, err = f.read(ctx, r, q.Source, tree)
+	out.Tree = tree.Identity()
 	return out, err
 }
 

@@ -96,9 +96,9 @@ func (f *Follower) judge(ctx context.Context, source schema.SourceName, tree sch
 	}
 	diags = append(diags, f.Vault.tooMuch(base.Snapshot, source, objects, secrets)...)
 	how.doing.tell(fmt.Sprintf("planning %s", countObjects(len(objects))))
-	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Tree: tree.Hash, Objects: objects, Overrides: how.overrides, Back: how.back, Diagnostics: diags}, f.Now())
+	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, plan.Candidate{Source: source, Commit: tree.Commit.Hash, Tree: tree.Identity(), Objects: objects, Overrides: how.overrides, Back: how.back, Diagnostics: diags}, f.Now())
 	return Candidate{
-		Source: source, Commit: tree.Commit, Tree: tree.Hash, Objects: objects, Overrides: how.overrides, Diagnostics: diags, Plan: p,
+		Source: source, Commit: tree.Commit, Tree: tree.Identity(), Objects: objects, Overrides: how.overrides, Diagnostics: diags, Plan: p,
 		JudgedUnder: settle.JudgedUnder(base.Snapshot, source), secrets: secrets,
 	}, nil
 }

@@ -16,6 +16,8 @@ type Tree struct {
 	Commit CommitObject
 	Hash   TreeHash // of the tree object below the source's path; "" for a directory
 	Files  []File   // sorted by path
+	// Outside is the rest of the repository; nil where there is none.
+	Outside *Outside
 	// Refused are entries that are not among Files, unless the source's include and
 	// exclude leave them out: submodules, files over the size bound, names that are
 	// almost a manifest's, symlinks. The only warnings are symlinks that have no

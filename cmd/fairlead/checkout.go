@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"fairlead/cmd/fairlead/internal/place"
 	"fairlead/schema"
@@ -54,27 +55,101 @@ type portion struct {
 	// named are the files in the repository that Git does not ignore; nil where it
 	// cannot be asked, and then all are read.
 	named map[string]bool
+	top   string // of the work tree that it is in; "" where it is in none
+	// around are the files of the whole work tree that Git does not ignore; nil where
+	// there is no top.
+	around func() (map[string]bool, error)
+}
+
+// in says which work tree a portion is in.
+func (p portion) in(ctx context.Context, top string) portion {
+	p.top = top
+	p.around = sync.OnceValues(func() (map[string]bool, error) { return checkout{top: top}.named(ctx, "") })
+	return p
 }
 
 // tree reads the portion, its files named as the repository names them.
 func (p portion) tree() (schema.Tree, error) {
+	if err := p.refusePart(); err != nil {
+		return schema.Tree{}, err
+	}
 	tree, err := load.DirectoryOf(p.dir, p.holdsNamed())
 	if err != nil {
 		return tree, err
 	}
+	tree = placed(tree, p.prefix, p.named)
+	if p.top != "" && p.prefix != "" {
+		tree.Outside = schema.NewOutside(p.prefix, p.outside)
+	}
+	return tree, nil
+}
+
+// refusePart refuses a single file that is part of a kustomization: alone it is not what
+// a push makes of it.
+func (p portion) refusePart() error {
+	real, err := filepath.EvalSymlinks(p.dir)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if info, statErr := os.Stat(p.dir); err != nil || statErr != nil || info.IsDir() {
+		return nil // reading it tells
+	}
+	below, up := filepath.Base(real), filepath.Dir(p.asked)
+	for dir := filepath.Dir(real); ; dir, up = filepath.Dir(dir), filepath.Join(up, "..") {
+		if load.IsKustomized(dir, filepath.ToSlash(below)) {
+			return fmt.Errorf("%s is part of the kustomization in %s, which is built as a whole: name that directory instead", p.asked, up)
+		}
+		if dir == p.top || p.top == "" || dir == filepath.Dir(dir) {
+			return nil
+		}
+		below = filepath.Join(filepath.Base(dir), below)
+	}
+}
+
+// placed names what was read in a directory as the repository does, and leaves out what
+// is not among the named; nil names all.
+func placed(tree schema.Tree, dir string, named map[string]bool) schema.Tree {
 	for i := range tree.Files {
-		tree.Files[i].Path = path.Join(p.prefix, tree.Files[i].Path)
+		tree.Files[i].Path = path.Join(dir, tree.Files[i].Path)
 	}
 	for _, diagnostics := range []schema.Diagnostics{tree.Refused, tree.Faults} {
 		for i := range diagnostics {
-			diagnostics[i].Path = path.Join(p.prefix, diagnostics[i].Path)
+			diagnostics[i].Path = path.Join(dir, diagnostics[i].Path)
 		}
 	}
-	if p.named != nil {
-		tree.Files = slices.DeleteFunc(tree.Files, func(f schema.File) bool { return !p.named[f.Path] })
-		tree.Refused = slices.DeleteFunc(tree.Refused, func(d schema.Diagnostic) bool { return !p.named[d.Path] })
+	if named != nil {
+		tree.Files = slices.DeleteFunc(tree.Files, func(f schema.File) bool { return !named[f.Path] })
+		tree.Refused = slices.DeleteFunc(tree.Refused, func(d schema.Diagnostic) bool { return !named[d.Path] })
 	}
-	return tree, nil
+	return tree
+}
+
+// outside is one directory of the work tree, outside of the portion. Where the portion
+// has what Git does not ignore, so has the directory.
+func (p portion) outside(dir string) (schema.Tree, error) {
+	real := filepath.Join(p.top, filepath.FromSlash(dir))
+	if resolved, err := filepath.EvalSymlinks(real); err != nil || resolved != real {
+		return schema.Tree{}, nil // it is not there, or behind a symlink, which none follows
+	}
+	if info, err := os.Stat(real); err != nil || !info.IsDir() {
+		return schema.Tree{}, nil
+	}
+	tree, err := load.Listing(real)
+	if err != nil || p.named == nil {
+		return placed(tree, dir, nil), err
+	}
+	named, err := p.around()
+	if err != nil {
+		return schema.Tree{}, err
+	}
+	tree = placed(tree, dir, named)
+	entries, err := os.ReadDir(real)
+	for _, entry := range entries {
+		if at := path.Join(dir, entry.Name()); entry.IsDir() && named[at] { // a clone in it, or a submodule
+			tree.Refused = append(tree.Refused, *schema.SubmoduleRefusal(at))
+		}
+	}
+	return tree, err
 }
 
 // holdsNamed reports of a directory below the portion's whether Git has anything in it.
@@ -112,7 +187,9 @@ func (p portion) told(diagnostics schema.Diagnostics) schema.Diagnostics {
 	}
 	out := schema.Diagnostics{}
 	for _, d := range diagnostics {
-		if at := path.Clean(d.Path); p.at != "" && at != "." && !place.Holds(p.at, at) && !place.Holds(at, p.at) {
+		at := path.Clean(d.Path)
+		isOutside := !place.Holds(p.prefix, at) && !place.Holds(at, p.prefix) // what a kustomization uses from there
+		if p.at != "" && at != "." && !place.Holds(p.at, at) && !place.Holds(at, p.at) && !isOutside {
 			continue
 		}
 		if below, err := filepath.Rel(at, path.Clean(d.Path)); err == nil {
@@ -123,9 +200,19 @@ func (p portion) told(diagnostics schema.Diagnostics) schema.Diagnostics {
 	return out
 }
 
-// alone is a place by itself, of no source that is known.
+// alone is a place by itself, of no source that is known. In a clone its files are named
+// as the repository names them.
 func alone(ctx context.Context, name string) portion {
-	return portion{dir: name, asked: name, named: notIgnored(ctx, name, "")}
+	p := portion{dir: name, asked: name}
+	if co, ok := checkoutAt(ctx, name); ok {
+		p = p.in(ctx, co.top)
+		p.prefix, p.at = co.Below, co.Below
+		if info, err := os.Stat(name); err == nil && !info.IsDir() {
+			p.prefix = strings.TrimPrefix(path.Dir("/"+co.Below), "/")
+		}
+	}
+	p.named = notIgnored(ctx, name, p.prefix)
+	return p
 }
 
 // notIgnored are the files below a directory that Git does not ignore, as a portion with
@@ -157,7 +244,7 @@ func elsewhere(ctx context.Context, src *schema.Source, name string) portion {
 	if co, ok := checkoutAt(ctx, name); ok && co.Below == "" && reads != "" {
 		if info, err := os.Stat(filepath.Join(co.top, filepath.FromSlash(reads))); err == nil && info.IsDir() {
 			dir := filepath.Join(name, filepath.FromSlash(reads))
-			return portion{dir: dir, prefix: reads, asked: name, named: notIgnored(ctx, dir, reads)}
+			return portion{dir: dir, prefix: reads, asked: name, named: notIgnored(ctx, dir, reads)}.in(ctx, co.top)
 		}
 	}
 	at := reads
@@ -178,7 +265,7 @@ func (co checkout) whole(ctx context.Context, src *schema.Source, name string) (
 	if err != nil {
 		return portion{}, err
 	}
-	return portion{dir: filepath.Join(co.top, filepath.FromSlash(reads)), prefix: reads, asked: name, at: co.Below, named: named}, nil
+	return portion{dir: filepath.Join(co.top, filepath.FromSlash(reads)), prefix: reads, asked: name, at: co.Below, named: named}.in(ctx, co.top), nil
 }
 
 // named are the files below a directory of the work tree that a push may bring: those

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -97,6 +98,102 @@ func TestExclusionIsTheSameInGitAndInAClone(t *testing.T) {
 			}
 			if got := judged(t, tree, spec); got != want {
 				t.Errorf("path %q, include %q, exclude %q, asked at %s:\n%s\nin Git:\n%s", spec.Path, spec.Include, spec.Exclude, place, got, want)
+			}
+		}
+	}
+}
+
+// What a kustomization finds outside of its source's path is what a push brings, and what
+// is not found is told as for a push. What Git ignores is not sent to the master either.
+func TestOutsideIsTheSameInGitAndInAClone(t *testing.T) {
+	for _, v := range [][2]string{{"GIT_CONFIG_GLOBAL", "/dev/null"}, {"GIT_AUTHOR_NAME", "Ada"}, {"GIT_AUTHOR_EMAIL", "a@example.org"}, {"GIT_COMMITTER_NAME", "Ada"}, {"GIT_COMMITTER_EMAIL", "a@example.org"}} {
+		t.Setenv(v[0], v[1])
+	}
+	top := t.TempDir()
+	gitIn(t, top, "init", "-q", "-b", "main")
+	plain := "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}\n"
+	for name, text := range map[string]string{
+		".gitignore":                      "secret.env\nlocal.yaml\n/made/\n",
+		"base/kustomization.yaml":         "resources: [a.yaml]\n",
+		"base/a.yaml":                     plain,
+		"base/local.yaml":                 plain,
+		"ignored/kustomization.yaml":      "resources: [local.yaml]\n",
+		"ignored/local.yaml":              plain,
+		"made/kustomization.yaml":         "resources: [a.yaml]\n",
+		"made/a.yaml":                     plain,
+		"linked/kustomization.yaml":       "resources: [link.yaml]\n",
+		"almost/kustomization.yaml":       "configMapGenerator: [{name: c, files: [a.YAML]}]\n",
+		"almost/a.YAML":                   plain,
+		"large/kustomization.yaml":        "configMapGenerator: [{name: c, files: [large.bin]}]\n",
+		"large/large.bin":                 strings.Repeat("0", schema.MaxFileSize+1),
+		"long/kustomization.yaml":         "resources: [long.yaml]\n",
+		"long/long.yaml":                  plain + strings.Repeat("#", schema.MaxFileSize),
+		".deploy/base/kustomization.yaml": "resources: [a.yaml]\n",
+		".deploy/base/a.yaml":             plain,
+		".deploy/o/kustomization.yaml":    "resources: [../base]\n",
+		"o/own/kustomization.yaml":        "secretGenerator: [{name: s, envs: [secret.env]}]\n",
+		"o/own/secret.env":                "PASSWORD=correct-horse-battery\n",
+		"o/dot/kustomization.yaml":        "resources: [../../.deploy/base]\n",
+	} {
+		put(t, filepath.Join(top, name), text)
+	}
+	for _, name := range []string{"base", "ignored", "made", "linked", "almost", "large", "long", "sub", "way", "none"} {
+		put(t, filepath.Join(top, "o", name, "kustomization.yaml"), "resources: [../../"+name+"]\n")
+	}
+	for from, to := range map[string]string{"linked/link.yaml": "../base/a.yaml", "way": "base"} {
+		if err := os.Symlink(to, filepath.Join(top, from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, filepath.Join(top, "sub/kustomization.yaml"), "resources: [a.yaml]\n")
+	put(t, filepath.Join(top, "sub/a.yaml"), plain)
+	gitIn(t, filepath.Join(top, "sub"), "init", "-q", "-b", "main")
+	gitIn(t, filepath.Join(top, "sub"), "add", ".")
+	gitIn(t, filepath.Join(top, "sub"), "commit", "-q", "-m", "all")
+	gitIn(t, top, "-c", "advice.addEmbeddedRepo=false", "add", ".")
+	gitIn(t, top, "commit", "-q", "-m", "all")
+	repo, err := gitsource.Open(filepath.Join(top, ".git"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := schema.Commit(strings.TrimSpace(gitIn(t, top, "rev-parse", "HEAD")))
+	for place, want := range map[string]string{
+		"o/base": "base/a.yaml", "o/own": "secretGenerator[0].envs[0]: there is no such file", "o/ignored": "there is no file or directory ignored/local.yaml",
+		"o/made": "there is no file or directory made", "o/linked": "linked/link.yaml is not read: a symlink", "o/almost": "almost/a.YAML is not read: ",
+		"o/large": "large/large.bin", "o/long": "long/long.yaml", "o/sub": "sub is not read: a submodule", "o/way": "way is not read: a symlink",
+		"o/none": "there is no file or directory none", ".deploy/o": ".deploy/base/a.yaml", "o/dot": "there is no file or directory .deploy/base",
+	} {
+		spec := schema.SourceSpec{Embedded: true, Path: place}
+		tree, err := repo.Tree(commit, place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pushed := judged(t, tree, spec)
+		if !strings.Contains(pushed, want) {
+			t.Errorf("%s in Git: %q, want %q", place, pushed, want)
+		}
+		co, _ := checkoutAt(t.Context(), filepath.Join(top, place))
+		part, err := co.whole(t.Context(), &schema.Source{Spec: spec}, filepath.Join(top, place))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := []portion{part}
+		if place == "o/base" || place == "o/ignored" {
+			parts = append(parts, alone(t.Context(), filepath.Join(top, place)))
+		}
+		for _, part := range parts {
+			tree, err := part.tree()
+			if err != nil {
+				t.Fatal(err)
+			}
+			// How long a file on disk is only reading it tells.
+			if got := judged(t, tree, spec); got != pushed && place != "o/large" && place != "o/long" || !strings.Contains(got, want) {
+				t.Errorf("%s in the clone: %q, in Git: %q", place, got, pushed)
+			}
+			for _, f := range load.Sent(t.Context(), tree) {
+				if base := filepath.Base(f.Path); base == "secret.env" || base == "local.yaml" || strings.HasPrefix(f.Path, "made/") {
+					t.Errorf("%s: %s is sent", place, f.Path)
+				}
 			}
 		}
 	}

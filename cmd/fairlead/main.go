@@ -103,6 +103,7 @@ func root(out, complaints io.Writer) *cobra.Command {
 		doctorCommand(),
 		superviseCommand(),
 		validateCommand(),
+		renderCommand(),
 		tokenCommand(),
 		kubeconfigCommand(),
 		masterCommand(),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"path"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"fairlead/cmd/fairlead/internal/config"
+	"fairlead/cmd/fairlead/internal/place"
 	"fairlead/reconciler"
 	"fairlead/reconciler/api"
 	"fairlead/reconciler/control"
@@ -73,13 +75,14 @@ type master struct {
 	refusals  sync.Map     // by node: why what it kept was not taken
 	aside     atomic.Int64 // records that could not be read
 	cue       *load.CUE
+	kustomize *load.Kustomize
 	loaded    *load.Cache
 	api       *api.Server
 	sources   *sources
 }
 
 func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *master, err error) {
-	m = &master{config: c, log: log, cue: load.NewCUE(load.CUEConfig{}), loaded: load.NewCache(0)}
+	m = &master{config: c, log: log, cue: load.NewCUE(load.CUEConfig{}), kustomize: load.NewKustomize(load.CUEConfig{}), loaded: load.NewCache(0)}
 	defer func() {
 		if err != nil {
 			m.close()
@@ -167,7 +170,7 @@ func (m *master) load(ctx context.Context, source schema.SourceName, tree schema
 		applied = src.Status.Applied.Commit
 	}
 	r := load.Load(ctx, tree, spec, load.Options{
-		CUE: m.cue, Cache: m.loaded, Applied: applied, Source: source, Rights: &rights, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
+		CUE: m.cue, Kustomize: m.kustomize, Cache: m.loaded, Applied: applied, Source: source, Rights: &rights, KnownNamespaces: namespaces, NodePorts: load.PortRange{First: int32(first), Last: int32(last)},
 		ServiceRange: services, Known: reconciler.KnownOutside(snapshot, source), Holder: reconciler.HolderOutside(snapshot, source),
 	})
 	return r.Objects, r.Diagnostics
@@ -238,10 +241,10 @@ func (m *master) report(ctx context.Context, node schema.NodeName, r wire.Report
 func (m *master) plan(ctx context.Context, req api.PlanRequest) (any, error) {
 	q := reconciler.Question{Source: req.Source, Against: req.Against, Drain: req.Drain, Lose: req.Lose}
 	if len(req.Files) > 0 || len(req.Drain)+len(req.Lose) == 0 {
-		q.Tree = &schema.Tree{Commit: schema.CommitObject{Hash: req.Commit}, Refused: req.Refused, Faults: req.Faults}
+		q.Tree = &schema.Tree{Commit: schema.CommitObject{Hash: req.Commit}, Faults: req.Faults}
 	}
-	for _, f := range req.Files {
-		q.Tree.Files = append(q.Tree.Files, schema.File{Path: f.Path, Blob: &schema.Blob{Size: int64(len(f.Data)), Open: func() ([]byte, error) { return f.Data, nil }}})
+	if q.Tree != nil {
+		m.putFiles(q.Tree, req)
 	}
 	if f := m.sources.get(req.Source); f != nil {
 		if repo := f.repository(); repo != nil {
@@ -253,6 +256,39 @@ func (m *master) plan(ctx context.Context, req api.PlanRequest) (any, error) {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	return p, err
+}
+
+// putFiles puts the files of a request, and what is refused, into its tree: what is outside of the source's path
+// is there for kustomizations below it.
+func (m *master) putFiles(tree *schema.Tree, req api.PlanRequest) {
+	reads := ""
+	if src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", string(req.Source)); ok {
+		reads = place.SourcePath(src.Spec)
+	}
+	outside := make(map[string]schema.Tree)
+	at := func(name string, put func(*schema.Tree)) {
+		of := outside[path.Dir(name)]
+		put(&of)
+		outside[path.Dir(name)] = of
+	}
+	for _, f := range req.Files {
+		file := schema.File{Path: f.Path, Blob: &schema.Blob{Size: int64(len(f.Data)), Open: func() ([]byte, error) { return f.Data, nil }}}
+		if place.Holds(reads, f.Path) {
+			tree.Files = append(tree.Files, file)
+		} else {
+			at(f.Path, func(t *schema.Tree) { t.Files = append(t.Files, file) })
+		}
+	}
+	for _, d := range req.Refused {
+		if place.Holds(reads, d.Path) {
+			tree.Refused = append(tree.Refused, d)
+		} else {
+			at(d.Path, func(t *schema.Tree) { t.Refused = append(t.Refused, d) })
+		}
+	}
+	if len(outside) > 0 {
+		tree.Outside = schema.NewOutside(reads, func(dir string) (schema.Tree, error) { return outside[dir], nil })
+	}
 }
 
 // run serves until ctx ends or a part fails; then everything ends.

@@ -18,6 +18,7 @@ import (
 	"fairlead/reconciler/plan"
 	"fairlead/schema"
 	"fairlead/schema/layout"
+	"fairlead/schema/load"
 )
 
 // planFlags are the flags of plan and diff.
@@ -189,7 +190,7 @@ func (f *planFlags) askTree(ctx context.Context, c *client.Client, req api.PlanR
 		}
 	}
 	req.Source = src.SourceName()
-	if err := sendTree(&req, part); err != nil {
+	if err := sendTree(ctx, &req, part); err != nil {
 		return nil, err
 	}
 	p, err := ask(ctx, c, req)
@@ -257,16 +258,16 @@ func nodeNames(names []string) (out []schema.NodeName) {
 
 // sendTree puts a portion's manifests into a request, and what stands there that is no
 // manifest and should be: which of it the source leaves out the master knows.
-func sendTree(req *api.PlanRequest, part portion) error {
+func sendTree(ctx context.Context, req *api.PlanRequest, part portion) error {
 	tree, err := part.tree()
 	if err != nil {
 		return err
 	}
 	req.Refused, req.Faults = tree.Refused, tree.Faults
-	for _, f := range tree.Files {
-		if !schema.IsManifest(f.Path) {
-			continue
-		}
+	sent := load.Sent(ctx, tree)
+	req.Refused = append(req.Refused, tree.Outside.Told()...)
+	req.Faults = append(req.Faults, tree.Outside.Faults()...)
+	for _, f := range sent {
 		data, err := f.Open()
 		if err != nil {
 			return err

@@ -42,6 +42,7 @@ if the cluster can be asked; flags override it. All that the Source reads is jud
 at or below PATH. If the cluster cannot be asked, a Source's defaults hold, and a
 line says so.
 
+A file that is part of a kustomization is not checked alone: name its directory.
 A PATH without manifests is invalid: nothing was checked.
 
 Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
@@ -56,18 +57,24 @@ Exit code 0 means valid, 1 invalid, 2 that the command was called wrongly.`,
 	}
 	f := cmd.Flags()
 	outputFlag(cmd, &flags.output, "text", "json", "yaml")
-	f.StringVarP(&flags.spec.Namespace, "namespace", "n", "default", "namespace of objects that name none")
-	f.StringVar(&flags.spec.Unsupported, "unsupported", "error", "what becomes of fields that are not acted on yet and only add behaviour: error or warn")
-	f.BoolVar(&flags.spec.CreateNamespaces, "create-namespaces", false, "take objects in namespaces that nobody declares, which are made then")
-	f.StringVar(&flags.spec.MissingReferences, "missing-references", "error", "what becomes of pods that name a ConfigMap or Secret that nobody declares: error or wait")
-	f.StringSliceVar(&flags.spec.Include, "include", nil, "read only files that match a glob; may be repeated")
-	f.StringSliceVar(&flags.spec.Exclude, "exclude", nil, "leave out files that match a glob; may be repeated")
+	specFlags(cmd, &flags.spec)
 	f.StringVar((*string)(&flags.source), "source", "", "source that the tree is of (default the one whose repository PATH is a clone of)")
 	offer(cmd, "source", func(cmd *cobra.Command) []string { return (&clusterFlags{kubeconfig: flags.kubeconfig}).sources(cmd) })
-	offer(cmd, "unsupported", func(*cobra.Command) []string { return []string{"error", "warn"} })
-	offer(cmd, "missing-references", func(*cobra.Command) []string { return []string{schema.ErrorOnMissing, schema.WaitForMissing} })
 	f.StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster that is asked (default $KUBECONFIG, else the cluster that up made last)")
 	return cmd
+}
+
+// specFlags registers flags that say what a Source says.
+func specFlags(cmd *cobra.Command, spec *schema.SourceSpec) {
+	f := cmd.Flags()
+	f.StringVarP(&spec.Namespace, "namespace", "n", "default", "namespace of objects that name none")
+	f.StringVar(&spec.Unsupported, "unsupported", "error", "what becomes of fields that are not acted on yet and only add behaviour: error or warn")
+	f.BoolVar(&spec.CreateNamespaces, "create-namespaces", false, "take objects in namespaces that nobody declares, which are made then")
+	f.StringVar(&spec.MissingReferences, "missing-references", "error", "what becomes of pods that name a ConfigMap or Secret that nobody declares: error or wait")
+	f.StringSliceVar(&spec.Include, "include", nil, "read only files that match a glob; may be repeated")
+	f.StringSliceVar(&spec.Exclude, "exclude", nil, "leave out files that match a glob; may be repeated")
+	offer(cmd, "unsupported", func(*cobra.Command) []string { return []string{"error", "warn"} })
+	offer(cmd, "missing-references", func(*cobra.Command) []string { return []string{schema.ErrorOnMissing, schema.WaitForMissing} })
 }
 
 func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
@@ -103,9 +110,10 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 // had, with what flags say in its place.
 func (f *validateFlags) settings(cmd *cobra.Command, name string) (portion, schema.SourceSpec, error) {
 	co, isClone := checkoutAt(cmd.Context(), name)
-	defaults := alone(cmd.Context(), name)
+	defaults, own := alone(cmd.Context(), name), f.spec
+	own.Path = defaults.prefix
 	if !isClone && f.source == "" {
-		return defaults, f.spec, nil
+		return defaults, own, nil
 	}
 	src, err := f.ask(cmd.Context(), co)
 	part := defaults
@@ -118,12 +126,12 @@ func (f *validateFlags) settings(cmd *cobra.Command, name string) (portion, sche
 	}
 	switch {
 	case err != nil && (f.source != "" || f.kubeconfig != ""):
-		return defaults, f.spec, err
+		return defaults, own, err
 	case err != nil:
 		if !f.saysAny(cmd) {
 			layout.Fprintf(cmd.ErrOrStderr(), "note: judged by the defaults of a Source: %v\n", err)
 		}
-		return defaults, f.spec, nil
+		return defaults, own, nil
 	}
 	return part, f.over(cmd, src.Spec), nil
 }

@@ -25,7 +25,7 @@ const (
 // repository keeps it. What is listed must not be changed: unchanged
 // directories share it. Dot-directories below root are left out. Symlinks,
 // submodules, manifests over schema.MaxFileSize and names that are almost a
-// manifest's are in Refused, and what git itself would not write is in Faults, not
+// manifest's are in Refused; other files over it are listed and cannot be opened, and what git itself would not write is in Faults, not
 // in Files. A root that does not exist or a tree beyond the bounds is an error of
 // type schema.Diagnostics.
 func (r *Repo) Tree(commit schema.Commit, root string) (schema.Tree, error) {
@@ -46,7 +46,32 @@ func (r *Repo) Tree(commit schema.Commit, root string) (schema.Tree, error) {
 	if !slices.IsSortedFunc(w.tree.Files, byPath) {
 		slices.SortFunc(w.tree.Files, byPath)
 	}
+	if root != "" {
+		w.tree.Outside = schema.NewOutside(root, func(dir string) (schema.Tree, error) { return r.listing(commit, dir) })
+	}
 	return w.tree, nil
+}
+
+// listing is one directory of a commit; empty where there is no such directory.
+func (r *Repo) listing(commit schema.Commit, dir string) (schema.Tree, error) {
+	_, at, prefix, err := r.find(commit, dir)
+	if errors.As(err, new(schema.Diagnostics)) {
+		return schema.Tree{}, nil
+	}
+	if err != nil {
+		return schema.Tree{}, err
+	}
+	d, err := r.directory(prefix, at)
+	if err != nil {
+		return schema.Tree{}, fmt.Errorf("read tree of commit %s: %w", commit, err)
+	}
+	out := schema.Tree{Refused: d.refused, Faults: d.faults}
+	for _, i := range d.items {
+		if !i.isDir() {
+			out.Files = append(out.Files, i.file)
+		}
+	}
+	return out, nil
 }
 
 // TreeHash is Tree's Hash without listing anything: equal hashes are equal
@@ -237,9 +262,15 @@ func (d *directory) addFile(r *Repo, full string, hash plumbing.Hash) error {
 		return err
 	}
 	if size > schema.MaxFileSize {
+		tooLarge := fmt.Sprintf("%d bytes, a file has at most %d", size, schema.MaxFileSize)
 		if schema.IsManifest(full) {
-			d.refused = append(d.refused, refuse(full, fmt.Sprintf("%d bytes, a file has at most %d", size, schema.MaxFileSize), "exclude it, or split it")...)
+			d.refused = append(d.refused, refuse(full, tooLarge, "exclude it, or split it")...)
+			return nil
 		}
+		d.items = append(d.items, item{file: schema.File{
+			Path: full,
+			Blob: &schema.Blob{Hash: hash.String(), Size: size, Open: func() ([]byte, error) { return nil, errors.New(tooLarge) }},
+		}})
 		return nil
 	}
 	d.bytes += size

@@ -2,6 +2,7 @@ package gittest
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ func Contract(t *testing.T, fresh func(t *testing.T) Subject) {
 		"branches":                    branches,
 		"commits":                     commits,
 		"a tree":                      trees,
+		"outside of a path":           outside,
 		"a tree that holds nothing":   emptyTree,
 		"a path that is no directory": noDirectory,
 		"equal content, equal hash":   hashes,
@@ -154,6 +156,47 @@ func trees(t *testing.T, s Subject) {
 	}
 }
 
+// What stands outside of a source's path is listed a directory at a time.
+func outside(t *testing.T, s Subject) {
+	commit := s.Add(t, Commit{Message: "tree", Time: at(1), Files: map[string]string{
+		"top.yaml": "top\n", "base/a.yaml": "a\n", "base/deep/b.yaml": "b\n", "base/.hidden/c.yaml": "c\n", "overlays/prod/d.yaml": "d\n",
+	}})
+	if whole := list(t, s, commit, "."); whole.Outside != nil {
+		t.Error("something is outside of the whole repository")
+	}
+	tree := list(t, s, commit, "overlays/prod")
+	hidden := s.Add(t, Commit{Message: "tree", Time: at(1), Files: map[string]string{".deploy/base/a.yaml": "a\n", ".deploy/o/b.yaml": "b\n", ".deploy/.x/c.yaml": "c\n", ".other/d.yaml": "d\n"}})
+	for dir, want := range map[string]int{".deploy/base": 1, ".deploy/o": 0, ".deploy/.x": 0, ".other": 0, ".deploy": 0} {
+		if files, err := list(t, s, hidden, ".deploy/o").Outside.Files(dir); err != nil || len(files) != want {
+			t.Errorf("path .deploy/o: %d files of %s, %v; want %d", len(files), dir, err, want)
+		}
+	}
+	for dir, want := range map[string][]string{
+		"overlays/prod": nil, "overlays/prod/x": nil,
+		".": {"top.yaml"}, "base": {"base/a.yaml"}, "./base/": {"base/a.yaml"}, "base/deep": {"base/deep/b.yaml"},
+		"base/.hidden": nil, "base/a.yaml": nil, "nowhere": nil, "..": nil, "../base": nil, "/base": nil, "overlays": nil,
+	} {
+		files, err := tree.Outside.Files(dir)
+		if err != nil {
+			t.Errorf("%s: %v", dir, err)
+		}
+		if diff := cmp.Diff(append([]string{}, want...), paths(schema.Tree{Files: files})); diff != "" {
+			t.Errorf("files of %q (-want +got):\n%s", dir, diff)
+		}
+	}
+	if tree.Identity() != tree.Hash {
+		t.Errorf("nothing outside was used, and the tree is %s, not %s", tree.Identity(), tree.Hash)
+	}
+	files, _ := tree.Outside.Files("base")
+	if text, err := files[0].Open(); err != nil || string(text) != "a\n" {
+		t.Errorf("read %q, %v", text, err)
+	}
+	tree.Outside.Use(files[0])
+	if tree.Identity() == tree.Hash {
+		t.Error("what was used outside does not tell trees apart")
+	}
+}
+
 func emptyTree(t *testing.T, s Subject) {
 	const hash = "4b825dc642cb6eb9a060e54bf8d69288fbee4904" // git's name for it
 	commit := s.Add(t, Commit{Message: "nothing", Time: at(1)})
@@ -200,10 +243,24 @@ func hashes(t *testing.T, s Subject) {
 func tooLarge(t *testing.T, s Subject) {
 	commit := s.Add(t, Commit{Message: "big", Time: at(1), Files: map[string]string{
 		"ok.yaml": strings.Repeat("#", schema.MaxFileSize), "big.yaml": strings.Repeat("#", schema.MaxFileSize+1),
+		"big.bin": strings.Repeat("0", schema.MaxFileSize+1), "o/k.yaml": "k\n", "b/big.yaml": strings.Repeat("#", schema.MaxFileSize+1),
 	}})
+	outside := list(t, s, commit, "o").Outside
+	for name, want := range map[string]bool{"b/big.yaml": true, "big.yaml": true, "b/big.yaml/x": true, "b": false, "b/none.yaml": false, "ok.yaml": false, "../x": false, ".": false} {
+		if d, got := outside.Withheld(name); got != want || got && (d.Message == "" || !strings.HasPrefix(name, d.Path)) {
+			t.Errorf("%s is withheld: %v, %v; want %v", name, got, d, want)
+		}
+	}
+	if told := outside.Told(); len(told) != 2 {
+		t.Errorf("told of what is withheld: %v", told)
+	}
 	tree := list(t, s, commit, ".")
-	if diff := cmp.Diff([]string{"ok.yaml"}, paths(tree)); diff != "" {
+	tree.Refused = slices.DeleteFunc(tree.Refused, func(d schema.Diagnostic) bool { return d.Path == "b/big.yaml" })
+	if diff := cmp.Diff([]string{"big.bin", "o/k.yaml", "ok.yaml"}, paths(tree)); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	if text, err := tree.Files[0].Open(); err == nil {
+		t.Errorf("read %d bytes of a file that is too large", len(text))
 	}
 	if len(tree.Refused) != 1 || tree.Refused[0].Position.Path != "big.yaml" || !tree.Refused.HasErrors() {
 		t.Errorf("refused: %v, want an error at big.yaml", tree.Refused)

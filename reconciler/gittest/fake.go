@@ -216,8 +216,8 @@ func (f *Fake) commit(hash schema.Commit) (schema.CommitObject, error) {
 	return c, nil
 }
 
-// Tree implements reconciler.Git. A file over schema.MaxFileSize is refused by
-// name; a path that is no directory is an error of type schema.Diagnostics.
+// Tree implements reconciler.Git. A manifest over schema.MaxFileSize is refused by
+// name, and another file cannot be opened; a path that is no directory is an error of type schema.Diagnostics.
 func (f *Fake) Tree(commit schema.Commit, root string) (schema.Tree, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -226,11 +226,27 @@ func (f *Fake) Tree(commit schema.Commit, root string) (schema.Tree, error) {
 		return schema.Tree{}, err
 	}
 	out := schema.Tree{Commit: c, Hash: hash}
+	if prefix != "" {
+		out.Outside = schema.NewOutside(prefix, func(dir string) (schema.Tree, error) { return f.listing(commit, dir) })
+	}
 	if err := f.list(&out, prefix, hash); err != nil {
 		return schema.Tree{}, fmt.Errorf("read tree of commit %s: %w", commit, err)
 	}
 	slices.SortFunc(out.Files, func(a, b schema.File) int { return strings.Compare(a.Path, b.Path) })
 	return out, nil
+}
+
+// listing is one directory of a commit.
+func (f *Fake) listing(commit schema.Commit, dir string) (schema.Tree, error) {
+	tree, err := f.Tree(commit, dir)
+	if errors.As(err, new(schema.Diagnostics)) {
+		return schema.Tree{}, nil
+	}
+	isBelow := func(name string) bool { return path.Dir(name) != path.Clean(dir) }
+	return schema.Tree{
+		Files:   slices.DeleteFunc(tree.Files, func(file schema.File) bool { return isBelow(file.Path) }),
+		Refused: slices.DeleteFunc(tree.Refused, func(d schema.Diagnostic) bool { return isBelow(d.Path) }),
+	}, err
 }
 
 // TreeHash implements reconciler.Git.
@@ -291,6 +307,11 @@ func (f *Fake) list(out *schema.Tree, prefix string, hash schema.TreeHash) error
 		switch {
 		case err != nil:
 			return err
+		case len(content) > schema.MaxFileSize && !schema.IsManifest(at):
+			out.Files = append(out.Files, schema.File{Path: at, Blob: &schema.Blob{Hash: e.hash, Size: int64(len(content)), Open: func() ([]byte, error) {
+				return nil, fmt.Errorf("%d bytes, a file has at most %d", len(content), schema.MaxFileSize)
+			}}})
+			continue
 		case len(content) > schema.MaxFileSize:
 			out.Refused = append(out.Refused, refuse(at, fmt.Sprintf("%d bytes, a file has at most %d", len(content), schema.MaxFileSize))...)
 			continue

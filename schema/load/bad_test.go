@@ -131,13 +131,13 @@ func (c *badTree) load(ctx context.Context) schema.Diagnostics {
 func TestBadTrees(t *testing.T) {
 	for _, c := range readBadTrees(t) {
 		t.Run(c.name, func(t *testing.T) {
-			if strings.HasPrefix(c.name, "cue/") {
+			if c.isEvaluated() {
 				t.Parallel() // most of it is starting the child
 			}
 			for _, line := range mismatches(c.want, errorsOf(inTime(t, c.deadline(), c.load))) {
 				t.Error(line)
 			}
-			if len(c.before) == 0 && !strings.HasPrefix(c.name, "cue/") {
+			if len(c.before) == 0 && !c.isEvaluated() {
 				tree, opts := treeOf(c.files...), Options{Source: "main"}
 				if diff := verdictDiffers(Load(t.Context(), tree, schema.SourceSpec{}, opts), tree, opts); diff != "" {
 					t.Error(diff)
@@ -164,10 +164,15 @@ func TestBadTreesDiffer(t *testing.T) {
 	}
 }
 
-// deadline is what a small tree may cost, whatever stands in it; for CUE it
-// leaves room for the start of a child.
+// isEvaluated reports whether what is read comes out of a child.
+func (c *badTree) isEvaluated() bool {
+	return strings.HasPrefix(c.name, "cue/") || strings.HasPrefix(c.name, "kustomize/")
+}
+
+// deadline is what a small tree may cost, whatever stands in it; for what is evaluated
+// it leaves room for the start of a child.
 func (c *badTree) deadline() time.Duration {
-	if strings.HasPrefix(c.name, "cue/") {
+	if c.isEvaluated() {
 		return 30 * time.Second
 	}
 	return time.Second

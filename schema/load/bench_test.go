@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -81,6 +83,43 @@ func BenchmarkAgain(b *testing.B) {
 		tree.Files[5_000].Blob = &changed
 		result := Load(context.Background(), tree, schema.SourceSpec{}, Options{Source: "main", Cache: cache, Applied: applied})
 		if len(result.Objects) != 10_000 || len(result.Diagnostics) != 0 {
+			b.Fatalf("%d objects, %v", len(result.Objects), result.Diagnostics)
+		}
+	}
+}
+
+// overlays is a tree of Git with a base and so many overlays of it, each with an image, a
+// count and a ConfigMap of its own.
+func overlays(n int) schema.Tree {
+	text := map[string]string{
+		"base/kustomization.yaml": "resources: [deployment.yaml, service.yaml]\n",
+		"base/deployment.yaml":    strings.ReplaceAll(deploymentYAML(0), "app-00000", "web"),
+		"base/service.yaml":       "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  selector: {app: web}\n  ports: [{port: 80}]\n",
+	}
+	for i := range n {
+		dir := fmt.Sprintf("overlays/%04d/", i)
+		text[dir+"kustomization.yaml"] = fmt.Sprintf("resources: [../../base]\nnamePrefix: o%d-\nimages: [{name: localhost/web, newTag: v%d}]\npatches: [{path: patch.yaml}]\nconfigMapGenerator: [{name: settings, literals: [N=%d]}]\n", i, i, i)
+		text[dir+"patch.yaml"] = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 2}\n"
+	}
+	var tree schema.Tree
+	for _, name := range slices.Sorted(maps.Keys(text)) {
+		f := memoryFile(name, text[name])
+		f.Hash = "hash of " + name
+		tree.Files = append(tree.Files, f)
+	}
+	return tree
+}
+
+// BenchmarkOverlays is 100 overlays of which a file changed since the last Load.
+func BenchmarkOverlays(b *testing.B) {
+	tree := overlays(100)
+	opts := Options{Source: "main", Cache: NewCache(0), Kustomize: NewKustomize(CUEConfig{})}
+	for n := 0; b.Loop(); n++ {
+		tree.Files = slices.Clone(tree.Files)
+		changed := *tree.Files[50].Blob
+		changed.Hash = fmt.Sprint("changed ", n)
+		tree.Files[50].Blob = &changed
+		if result := Load(context.Background(), tree, schema.SourceSpec{}, opts); len(result.Objects) != 300 || result.Diagnostics.HasErrors() {
 			b.Fatalf("%d objects, %v", len(result.Objects), result.Diagnostics)
 		}
 	}

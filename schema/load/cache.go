@@ -87,10 +87,15 @@ var unwanted, unkept = new(rememberedFile), new(rememberedFile)
 
 func (r *rememberedFile) isKept() bool { return r != nil && r != unwanted && r != unkept }
 
-// reading is all of the spec that a tree is decoded and judged by.
-func reading(spec schema.SourceSpec) string {
-	return fmt.Sprintf("%q %q %q %q %q %t %q", spec.Path, spec.Namespace, spec.Unsupported, spec.Include, spec.Exclude, spec.CreateNamespaces, spec.MissingReferences)
+// reading is all that decoding and judging a tree depends on, besides its files.
+func (l *loader) reading() string {
+	s := &l.spec
+	return fmt.Sprintf("%q %q %q %q %q %t %q %s", s.Path, s.Namespace, s.Unsupported, s.Include, s.Exclude, s.CreateNamespaces, s.MissingReferences, l.digest())
 }
+
+// isEvaluated reports whether objects of the tree come out of a child: which of them are
+// as they were the Cache does not know.
+func (l *loader) isEvaluated(m *manifests) bool { return len(m.cues)+len(l.survey.Units) > 0 }
 
 // recall is the last tree of a source that was read in the same way; it is empty
 // when there is none.
@@ -269,8 +274,8 @@ func (l *loader) stamped(obj schema.Object) schema.Object {
 // was.
 func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	t := &rememberedTree{
-		reading: reading(l.spec), commit: l.tree.Commit.Hash, listing: l.tree.Files, files: m.files, kept: m.all, telling: slices.Clone(m.telling),
-		judged: judgement{sound: sound && len(m.cues) == 0, namespaces: slices.Clone(l.opts.KnownNamespaces), nodePorts: l.opts.NodePorts, services: l.opts.ServiceRange, rights: rightsOf(l.opts), outside: l.outside},
+		reading: l.reading(), commit: l.tree.Commit.Hash, listing: l.tree.Files, files: m.files, kept: m.all, telling: slices.Clone(m.telling),
+		judged: judgement{sound: sound && !l.isEvaluated(m), namespaces: slices.Clone(l.opts.KnownNamespaces), nodePorts: l.opts.NodePorts, services: l.opts.ServiceRange, rights: rightsOf(l.opts), outside: l.outside},
 	}
 	var dropped []*facts
 	silent := make(map[*rememberedFile]bool)
@@ -313,7 +318,7 @@ func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	}
 	t.telling = slices.DeleteFunc(t.telling, func(r *rememberedFile) bool { return silent[r] })
 	places := placesOf(objects, dropped, nil)
-	if len(m.cues) > 0 {
+	if l.isEvaluated(m) {
 		for i, d := range objects {
 			if objectOf(d).file == nil {
 				places = append(places, i)

@@ -9,6 +9,7 @@ import (
 	"fairlead/schema"
 	"fairlead/schema/load/child"
 	"fairlead/schema/load/cue"
+	"fairlead/schema/load/kustomize"
 )
 
 // What is evaluated in a child, and how: see package child.
@@ -21,7 +22,9 @@ type (
 const ChildSubcommand = child.Subcommand
 
 // RunChild is the whole of a child process, which evaluates what a loader asks it to.
-func RunChild(in io.Reader, out io.Writer) error { return child.Serve(in, out, cue.Language) }
+func RunChild(in io.Reader, out io.Writer) error {
+	return child.Serve(in, out, cue.Language, kustomize.Language)
+}
 
 // NewCUE makes what evaluates CUE and remembers what came out.
 func NewCUE(config CUEConfig) *CUE { return child.New(cue.Language, config) }
@@ -60,7 +63,7 @@ func (l *loader) decodeEvaluated(ctx context.Context, evaluator *child.Evaluator
 func (l *loader) decodeFlat(encoded []byte, at schema.Position) decoded {
 	doc, err := child.Document(encoded)
 	if err != nil {
-		return decoded{hides: true, diagnostics: schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("CUE cannot be evaluated: %v", err)}}}
+		return decoded{hides: true, diagnostics: schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("what was evaluated cannot be read: %v", err)}}}
 	}
 	return l.decodeDocument(*doc)
 }

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -58,6 +59,28 @@ func DirectoryOf(path string, wants func(dir string) bool) (schema.Tree, error) 
 		return schema.Tree{}, fmt.Errorf("read tree: %w", err)
 	}
 	slices.SortFunc(tree.Files, func(a, b schema.File) int { return strings.Compare(a.Path, b.Path) })
+	return tree, nil
+}
+
+// Listing is one directory on disk, as DirectoryOf reads it, without what is in those
+// below it.
+func Listing(dir string) (schema.Tree, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return schema.Tree{}, err
+	}
+	if len(entries) > schema.MaxFiles {
+		return schema.Tree{}, fmt.Errorf("more than %d files", schema.MaxFiles)
+	}
+	var tree schema.Tree
+	for _, entry := range entries {
+		if entry.IsDir() {
+			continue
+		}
+		if err := visit(&tree, entry.Name(), filepath.Join(dir, entry.Name()), entry); err != nil && !errors.Is(err, filepath.SkipDir) {
+			return schema.Tree{}, err
+		}
+	}
 	return tree, nil
 }
 

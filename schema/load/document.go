@@ -194,7 +194,7 @@ func (d *decoded) ofNoKind(doc yaml.Document, n *yaml.Node, isItem bool) {
 		d.diagnostics = append(d.diagnostics, schema.Diagnostic{Position: doc.Position(n), Severity: schema.Error, Message: message, Hint: hint})
 	}
 	switch sops := sopsKey(n); {
-	case !isItem && isNoManifest(doc.Path, n):
+	case !isItem && isNoManifest(n):
 		d.passedOver = doc.Path
 	case apiVersion == nil && kind == nil:
 		d.hides = true

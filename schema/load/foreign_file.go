@@ -71,18 +71,15 @@ func sopsKey(n *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// kustomizationFields are of what kustomize builds from, which may go without a kind.
-var kustomizationFields = []string{"resources", "bases", "patches", "patchesStrategicMerge", "configMapGenerator", "secretGenerator", "namePrefix", "commonLabels", "images"}
-
 // isNoManifest reports whether a document has nothing of an object: it says neither of
 // what kind nor which one it is, nor is it what would yet become objects.
-func isNoManifest(name string, n *yaml.Node) bool {
+func isNoManifest(n *yaml.Node) bool {
 	for _, field := range []string{"apiVersion", "kind", "metadata"} {
 		if hasKeyLike(n, field) || yaml.Child(n, field) != nil {
 			return false
 		}
 	}
-	return !yaml.IsUnrendered(n) && !isKustomization(path.Base(name), n) && !isListOfObjects(n)
+	return !yaml.IsUnrendered(n) && !isListOfObjects(n)
 }
 
 // notAnObject tells what a document without apiVersion and kind is.
@@ -93,8 +90,6 @@ func notAnObject(at schema.Position, n *yaml.Node) schema.Diagnostic {
 		out.Message = yaml.SOPSMessage
 	case yaml.IsUnrendered(n):
 		out.Message, out.Hint = "this is a template, not an object", "render it first, and commit what comes out"
-	case isKustomization(path.Base(at.Path), n):
-		out.Message, out.Hint = "this is a kustomization, which is not built yet", kustomizeHint
 	case isListOfObjects(n):
 		out.Message, out.Hint = "this is a list, not an object", "write its objects as documents, with --- between them, or as the items of a List"
 	case hasKeyLike(n, "apiVersion") && hasKeyLike(n, "kind"):
@@ -118,18 +113,6 @@ func isListOfObjects(n *yaml.Node) bool {
 func hasKeyLike(n *yaml.Node, name string) bool {
 	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 		if strings.EqualFold(n.Content[i].Value, name) {
-			return true
-		}
-	}
-	return false
-}
-
-func isKustomization(base string, n *yaml.Node) bool {
-	if base != "kustomization.yaml" && base != "kustomization.yml" {
-		return false
-	}
-	for _, name := range kustomizationFields {
-		if yaml.Child(n, name) != nil {
 			return true
 		}
 	}

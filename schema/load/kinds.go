@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"fairlead/schema"
+	"fairlead/schema/load/kustomize"
 	"fairlead/schema/load/yaml"
 )
 
@@ -79,6 +80,7 @@ var extensions = []struct {
 	{".crossplane.io", "Crossplane", nil},
 	{"external-secrets.io", "External Secrets", []string{"ClusterExternalSecret", "ClusterSecretStore", "ExternalSecret", "PushSecret", "SecretStore"}},
 	{"externaldns.k8s.io", "ExternalDNS", []string{"DNSEndpoint"}},
+	{"helm.cattle.io", "the Helm controller", nil},
 	{".fluxcd.io", "Flux", []string{"GitRepository", "HelmRelease", "HelmRepository", "OCIRepository"}},
 	{".gatekeeper.sh", "Gatekeeper", []string{"ConstraintTemplate"}},
 	{"gateway.networking.k8s.io", "the Gateway API", []string{"BackendTLSPolicy", "GRPCRoute", "Gateway", "GatewayClass", "HTTPRoute", "ReferenceGrant", "TCPRoute", "TLSRoute", "UDPRoute"}},
@@ -114,10 +116,7 @@ var (
 )
 
 // kustomizeGroup is of files that kustomize builds from.
-const kustomizeGroup = "kustomize.config.k8s.io"
-
-// kustomizeHint is what to do with them.
-const kustomizeHint = "commit what kustomize build prints, and exclude the directory that it is built from"
+const kustomizeGroup = kustomize.Group
 
 // judgeKind finds the kind of a document or says why it is not one of ours.
 func judgeKind(apiVersion, kind, unsupported string) (schema.KindInfo, finding) {
@@ -197,7 +196,7 @@ func foreign(group, kind, unsupported string) finding {
 	restricts := !slices.Contains(harmlessKinds[group], kind) && slices.ContainsFunc(restrictingWords, func(word string) bool { return strings.Contains(kind, word) }) ||
 		slices.ContainsFunc(restrictingGroups, func(pattern string) bool { return isOfGroup(group, pattern) })
 	if group == kustomizeGroup {
-		return finding{severity: schema.Error, message: fmt.Sprintf("kind %s is not supported yet", kind), hint: kustomizeHint}
+		return finding{severity: schema.Error, message: fmt.Sprintf("kind %s is kustomize's, and a file of this name is not built", kind), hint: "name it kustomization.yaml, in a directory of its own"}
 	}
 	if meant := misspeltGroup(group, kind); meant != "" {
 		return finding{severity: schema.Error, atVersion: true, unclear: true, message: fmt.Sprintf("unknown API group %q", group), hint: fmt.Sprintf("did you mean %q?", meant)}

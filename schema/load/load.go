@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 
 	"fairlead/schema"
+	"fairlead/schema/load/kustomize"
 	"fairlead/schema/load/yaml"
 )
 
@@ -32,6 +33,7 @@ type Options struct {
 	NodePorts    PortRange      // that services may ask for; zero is 30000-32767
 	ServiceRange netip.Prefix   // that services have their addresses from; invalid: not known, and not judged
 	CUE          *CUE           // evaluates CUE and remembers what came out; nil: this Load's own
+	Kustomize    *Kustomize     // builds kustomizations and remembers what came out; nil: this Load's own
 	Cache        *Cache         // remembers what YAML and JSON files were decoded to; nil remembers nothing
 	// DiagnosticsOnly has no objects handed out: what is known of most is forgotten as
 	// soon as they are judged, and their memory serves the next. It goes without a
@@ -71,7 +73,10 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	}
 	tree.Commit = tree.Commit.Fit() // objects name it
 	l := loader{tree: tree, spec: schema.DefaultSourceSpec(spec), opts: opts}
-	l.last = opts.Cache.recall(opts.Source, reading(l.spec))
+	selection := selectionOf(l.spec)
+	l.survey = kustomize.Look(ctx, tree, selection.covers)
+	charts := l.findCharts(&selection)
+	l.last = opts.Cache.recall(opts.Source, l.reading())
 	m := l.selectFiles()
 	readable := !l.diagnostics.HasErrors()
 	var fresh, objects []*schema.Desired
@@ -79,10 +84,11 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	if readable {
 		all, readable = l.decodeFiles(ctx, &m)
 	}
+	l.diagnostics = append(l.diagnostics, charts...)
 	if readable {
-		cues := l.decodeCUE(ctx, m.cues)
-		l.checkStored(&m, cues)
-		fresh = l.gather(&m, append(all, cues...))
+		evaluated := append(l.decodeCUE(ctx, m.cues), l.decodeUnits(ctx)...)
+		l.checkStored(&m, evaluated)
+		fresh = l.gather(&m, append(all, evaluated...))
 		objects = edited(l.reuse(ctx), l.last.places(m.gone), fresh)
 	}
 	if ctx.Err() != nil {
@@ -101,7 +107,7 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	if opts.Cache != nil && readable && ctx.Err() == nil {
 		l.remember(&m, objects, sound)
 	}
-	result := Result{Objects: objects, Diagnostics: shortened(selectionOf(l.spec).advise(l.diagnostics)).Sort(), Count: len(objects), Files: m.all.files}
+	result := Result{Objects: objects, Diagnostics: shortened(selection.advise(l.diagnostics)).Sort(), Count: len(objects), Files: m.all.files + l.survey.Files()}
 	if opts.DiagnosticsOnly {
 		result.Objects = nil
 	}
@@ -123,10 +129,13 @@ func shortened(ds schema.Diagnostics) schema.Diagnostics {
 type loader struct {
 	tree        schema.Tree
 	spec        schema.SourceSpec
+	survey      *kustomize.Survey
+	charts      map[string]bool // directories of Helm charts
 	opts        Options
 	last        *rememberedTree // what the source's last Load left
 	diagnostics schema.Diagnostics
 	arenas      sync.Pool // of *arena, that nobody uses
+	passedOver  []string  // files in a kustomization's directory that hold what is no manifest
 	makes       []leftOut // what objects that are not taken would make, in the order of files and documents
 	// outside is what namespaces that are not of this tree ask of its pods.
 	outside map[string]schema.NamespaceSecurity
@@ -197,11 +206,12 @@ func (l *loader) selectFiles() manifests {
 		m.files = append(m.files, part)
 	}
 	seen.end()
-	if m.all.files > schema.MaxFiles {
-		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d manifests, at most %d are read", m.all.files, schema.MaxFiles), "")
+	files, bytes := l.survey.Size()
+	if files += m.all.files; files > schema.MaxFiles {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree has %d manifests, at most %d are read", files, schema.MaxFiles), "")
 	}
-	if m.all.bytes > schema.MaxTreeBytes {
-		l.fail(schema.Position{}, fmt.Sprintf("the tree's manifests have %d bytes, at most %d are read", m.all.bytes, schema.MaxTreeBytes), "")
+	if bytes += m.all.bytes; bytes > schema.MaxTreeBytes {
+		l.fail(schema.Position{}, fmt.Sprintf("the tree's manifests have %d bytes, at most %d are read", bytes, schema.MaxTreeBytes), "")
 	}
 	return m
 }
@@ -210,7 +220,7 @@ func (l *loader) selectFiles() manifests {
 // what the source does not leave out.
 func (l *loader) refuse(selection *selection) {
 	l.diagnostics = append(l.diagnostics, l.tree.Faults...)
-	l.hides = l.tree.Faults.HasErrors()
+	l.hides = l.hides || l.tree.Faults.HasErrors()
 	var links schema.Diagnostics
 	for _, d := range l.tree.Refused {
 		switch {
@@ -292,7 +302,7 @@ func (l *loader) selectPart(files []schema.File, place int, seen *listing, selec
 		f := &files[i]
 		known := seen.find(f)
 		switch {
-		case known == unwanted || known == nil && !selection.wants(f.Path):
+		case known == unwanted || known == nil && (!selection.wants(f.Path) || l.claims(f.Path)):
 			out[i] = unwanted
 			continue
 		case known != nil && known != unkept:
@@ -466,7 +476,7 @@ const panicMessage = "this document cannot be read, which is a bug of Fairlead's
 // now, sorted by key and, for one key, by position.
 func (l *loader) gather(m *manifests, fresh []decoded) []*schema.Desired {
 	var objects []*schema.Desired
-	var passedOver []string
+	passedOver := l.passedOver
 	var ignored schema.Diagnostics
 	nameless := make(map[string]bool)
 	tell := func(diagnostics schema.Diagnostics, first *schema.Diagnostic) {

@@ -30,7 +30,7 @@ type judgement struct {
 // those that were decoded now, sorted too.
 func (l *loader) soundAfter(m *manifests, objects, fresh []*schema.Desired) bool {
 	last := l.last.judged
-	if !last.sound || m.lost || len(m.cues) > 0 || last.nodePorts != l.opts.NodePorts || last.services != l.opts.ServiceRange || last.rights != rightsOf(l.opts) || !slices.Equal(last.namespaces, l.opts.KnownNamespaces) {
+	if !last.sound || m.lost || l.isEvaluated(m) || last.nodePorts != l.opts.NodePorts || last.services != l.opts.ServiceRange || last.rights != rightsOf(l.opts) || !slices.Equal(last.namespaces, l.opts.KnownNamespaces) {
 		return false
 	}
 	t := &wholeTree{loader: l, objects: objects}

@@ -53,9 +53,9 @@ func measure(d *yaml.Decoder, obj schema.Object, n *yaml.Node) stored {
 }
 
 // checkStored refuses a tree whose objects, each of which fits, do not fit together.
-func (l *loader) checkStored(m *manifests, cues []decoded) {
+func (l *loader) checkStored(m *manifests, evaluated []decoded) {
 	all := m.all.stored
-	for _, d := range cues {
+	for _, d := range evaluated {
 		for _, desired := range d.objects {
 			all.add(objectOf(desired).stored)
 		}

@@ -2,6 +2,7 @@ package child
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -23,7 +24,7 @@ import (
 
 // words is a language of tests.
 var words = Language{
-	Name: "words", Called: "Words", Simplify: "say less", Recursion: "say it once",
+	Name: "words", Called: "Words", OfTree: "the tree's words", Simplify: "say less", Recursion: "say it once",
 	Evaluate: func(files []File) func(string) Response {
 		return func(dir string) Response { return Response{Directory: dir} }
 	},
@@ -56,6 +57,15 @@ var testChildren = map[string]func(args []string) error{
 			}
 		}
 		return Serve(os.Stdin, os.Stdout, told)
+	},
+	"objects": func([]string) error { // two for each directory
+		made := words
+		made.Evaluate = func([]File) func(string) Response {
+			return func(dir string) Response {
+				return Response{Directory: dir, Objects: []json.RawMessage{[]byte(`"0123456789"`), []byte(`"0123456789"`)}}
+			}
+		}
+		return Serve(os.Stdin, os.Stdout, made)
 	},
 	"costly": func(args []string) error {
 		costly := words
@@ -234,8 +244,8 @@ func TestBrokenChild(t *testing.T) {
 	}
 	slow := evaluatorOf(t, Limits{Tree: 300 * time.Millisecond}, "hanging")
 	want := []string{
-		"a/a.txt: not evaluated: the tree's Words takes longer than 300ms (simplify what takes long, or split the source)",
-		"b/a.txt: not evaluated: the tree's Words takes longer than 300ms (simplify what takes long, or split the source)",
+		"a/a.txt: not evaluated: evaluating the tree's words takes longer than 300ms (simplify what takes long, or split the source)",
+		"b/a.txt: not evaluated: evaluating the tree's words takes longer than 300ms (simplify what takes long, or split the source)",
 	}
 	if diff := cmp.Diff(want, told(t.Context(), slow, "a/a.txt", "b/a.txt")); diff != "" {
 		t.Errorf("a slow tree (-want +got):\n%s", diff)
@@ -245,7 +255,7 @@ func TestBrokenChild(t *testing.T) {
 	for i := range 20 {
 		files = append(files, fmt.Sprintf("%02d/a.txt", i))
 	}
-	if got := told(t.Context(), slow, files...); len(got) < 15 || !strings.HasPrefix(got[len(got)-1], "19/a.txt: not evaluated: the tree's Words takes longer than 1s") {
+	if got := told(t.Context(), slow, files...); len(got) < 15 || !strings.HasPrefix(got[len(got)-1], "19/a.txt: not evaluated: evaluating the tree's words takes longer than 1s") {
 		t.Errorf("a slow tree of many directories: %q", got)
 	}
 	missing := New(words, Config{Command: []string{"/nonexistent/fairlead"}})
@@ -325,5 +335,103 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	if m.count != 3 || m.size != 3*entryOverhead {
 		t.Errorf("%d entries of %d bytes", m.count, m.size)
+	}
+}
+
+// Where it is known what a directory reads, its result depends on that alone, and only
+// that is sent. What has a Secret in it is not remembered.
+func TestNeeds(t *testing.T) {
+	var m memory
+	m.bound = 1 << 20
+	input := func(changed string) *Input {
+		in := inputOf("a/a.txt", "b/b.txt", "c/c.txt")
+		for i := range in.files {
+			if in.files[i].Hash = "same"; in.files[i].Path == changed {
+				in.files[i].Hash = "another"
+			}
+		}
+		in.Needs("a", "a/a.txt", []schema.File{in.files[0], in.files[2]})
+		in.Needs("b", "b/b.txt", []schema.File{in.files[1]})
+		return in
+	}
+	m.keep(Response{Directory: "a"}, input(""))
+	m.keep(Response{Directory: "b", Private: true}, input(""))
+	for changed, want := range map[string]bool{"": true, "a/a.txt": false, "b/b.txt": true, "c/c.txt": false} {
+		if _, got := m.recall("a", input(changed)); got != want {
+			t.Errorf("with %q changed, a is remembered: %v", changed, got)
+		}
+	}
+	if _, ok := m.recall("b", input("")); ok {
+		t.Error("a Secret is remembered")
+	}
+	files, readable := input("").read(words, []string{"b"}, nil)
+	if len(files) != 1 || files[0].Path != "b/b.txt" || len(readable) != 1 {
+		t.Errorf("sent %v for %v", files, readable)
+	}
+	if at := input("").First("a"); at.Path != "a/a.txt" {
+		t.Errorf("a begins at %v", at)
+	}
+}
+
+// A directory for which a file cannot be read is refused, each of them: a result without
+// objects would look like one that comes to nothing. The others are evaluated.
+func TestUnreadableFiles(t *testing.T) {
+	broken := func(in *Input) *Input {
+		in.files[1].Blob = &schema.Blob{Open: func() ([]byte, error) { return nil, os.ErrPermission }}
+		in.files[2].Blob = &schema.Blob{Size: schema.MaxFileSize + 1, Open: func() ([]byte, error) { panic("it is opened") }}
+		return in
+	}
+	told := func(in *Input) (out []string) {
+		for _, r := range evaluatorOf(t, Limits{}, Subcommand).Eval(t.Context(), in) {
+			out = append(out, r.Directory)
+			for _, d := range r.Diagnostics {
+				out = append(out, d.String())
+			}
+		}
+		return out
+	}
+	in := broken(inputOf("a/a.txt", "b/b.txt", "c/c.txt", "d/d.txt"))
+	in.Needs("a", "a/a.txt", in.files[:1])
+	in.Needs("b", "b/b.txt", in.files[:2])
+	in.Needs("c", "c/c.txt", in.files[1:3])
+	in.Needs("d", "d/d.txt", in.files[3:])
+	const unreadable, large = "b/b.txt: cannot be read: permission denied", "c/c.txt: 3145729 bytes, at most 3145728 are read"
+	if diff := cmp.Diff([]string{"a", "b", unreadable, "c", unreadable, large, "d"}, told(in)); diff != "" {
+		t.Errorf("with needs (-want +got):\n%s", diff)
+	}
+	in = broken(inputOf("a/a.txt", "b/b.txt", "c/c.txt"))
+	if diff := cmp.Diff([]string{"a", unreadable, large, "b", unreadable, "c", unreadable}, told(in)); diff != "" {
+		t.Errorf("where any file may be needed (-want +got):\n%s", diff)
+	}
+}
+
+// What a tree comes to is held at once, and has a bound; what is beyond is refused, also
+// if it is remembered.
+func TestRoom(t *testing.T) {
+	for _, test := range []struct {
+		room room
+		want string
+	}{
+		{room{bytes: 1000, objects: 5, name: words.OfTree}, "c/a.txt: not evaluated: evaluating the tree's words gives more than 100000 objects (split the source)"},
+		{room{bytes: 60, objects: 100, name: words.OfTree}, "c/a.txt: not evaluated: evaluating the tree's words gives more than 256 MiB (split the source)"},
+	} {
+		in, results := inputOf("a/a.txt", "b/a.txt", "c/a.txt", "d/a.txt"), make(map[string]Response)
+		evaluatorOf(t, Limits{}, "objects").evalMissing(t.Context(), in, []string{"a", "b", "c", "d"}, &test.room, results)
+		for _, dir := range []string{"a", "b"} {
+			if len(results[dir].Objects) != 2 || len(results[dir].Diagnostics) > 0 {
+				t.Errorf("%s: %v", dir, results[dir])
+			}
+		}
+		if len(results["d"].Diagnostics) != 1 || len(results["d"].Objects) > 0 {
+			t.Errorf("d: %v", results["d"])
+		}
+		if got := fmt.Sprint(results["c"].Diagnostics); got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+	r := newRoom(words)
+	r.objects = 1
+	if r.take(Response{Objects: make([]json.RawMessage, 2)}) == nil || r.take(Response{}) == nil {
+		t.Error("a result beyond the bound is taken")
 	}
 }

@@ -11,12 +11,15 @@ import (
 	"os"
 	"os/exec"
 	"time"
+
+	"fairlead/schema"
 )
 
 // Language is one that is evaluated in a child, and how that is told.
 type Language struct {
 	Name      string // of it in requests
-	Called    string // in messages
+	Called    string // one directory of it in messages
+	OfTree    string // all of a tree, in messages
 	Simplify  string // what to do about a directory that costs too much
 	Recursion string // what to look for in one that never ends
 	// Evaluate takes the files of a request and is what evaluates one directory of them.
@@ -33,6 +36,35 @@ type Config struct {
 	// Remember is how many bytes of results are kept, so that unchanged
 	// directories are not evaluated again. Zero is 64 MiB, negative none.
 	Remember int64
+}
+
+// room is what the results of one tree may still take: they are all held until they are
+// decoded.
+type room struct {
+	bytes, objects int
+	name           string   // of what is evaluated
+	full           *failure // why nothing more is taken
+}
+
+// newRoom is for as many objects as a tree may have, and as many bytes as its files.
+func newRoom(language Language) *room {
+	return &room{bytes: schema.MaxTreeBytes, objects: schema.MaxObjects, name: language.OfTree}
+}
+
+// take counts a result; it returns why it is one too many.
+func (r *room) take(resp Response) *failure {
+	for _, o := range resp.Objects {
+		r.bytes -= len(o)
+	}
+	r.objects -= len(resp.Objects)
+	switch {
+	case r.full != nil:
+	case r.objects < 0:
+		r.full = &failure{fmt.Sprintf("not evaluated: evaluating %s gives more than %d objects", r.name, schema.MaxObjects), "split the source"}
+	case r.bytes < 0:
+		r.full = &failure{fmt.Sprintf("not evaluated: evaluating %s gives more than %d MiB", r.name, schema.MaxTreeBytes>>20), "split the source"}
+	}
+	return r.full
 }
 
 // Evaluator evaluates directories of one language, each in a child process that can be
@@ -66,19 +98,25 @@ func (e *Evaluator) command() *exec.Cmd {
 	return cmd
 }
 
-// Eval evaluates the input's directories and returns the results in their order.
+// Eval evaluates the input's directories and returns the results in their order. Those
+// that do not fit into what one tree may come to are refused.
 func (e *Evaluator) Eval(ctx context.Context, in *Input) []Response {
 	results := make(map[string]Response)
+	room := newRoom(e.language)
 	var missing []string
 	for _, dir := range in.directories {
-		if remembered, ok := e.memory.recall(dir, in); ok {
-			results[dir] = remembered
-		} else {
+		remembered, ok := e.memory.recall(dir, in)
+		if !ok {
 			missing = append(missing, dir)
+			continue
 		}
+		if why := room.take(remembered); why != nil {
+			remembered = in.refused(dir, why)
+		}
+		results[dir] = remembered
 	}
 	if len(missing) > 0 {
-		e.evalMissing(ctx, in, missing, results)
+		e.evalMissing(ctx, in, missing, room, results)
 	}
 	out := make([]Response, 0, len(in.directories))
 	for _, dir := range in.directories {
@@ -87,23 +125,19 @@ func (e *Evaluator) Eval(ctx context.Context, in *Input) []Response {
 	return out
 }
 
-func (e *Evaluator) evalMissing(ctx context.Context, in *Input, missing []string, results map[string]Response) {
-	files, problems := in.read(e.language)
-	if len(problems) > 0 {
-		results[missing[0]] = Response{Directory: missing[0], Diagnostics: problems}
-		return
-	}
+func (e *Evaluator) evalMissing(ctx context.Context, in *Input, missing []string, room *room, results map[string]Response) {
+	files, missing := in.read(e.language, missing, results)
 	req := Request{Version: version, Language: e.language.Name, Limits: e.limits, Files: files}
 	ends := time.Now().Add(e.limits.Tree)
 	for children := 0; len(missing) > 0; children++ {
-		if why := e.givenUp(ctx, children, ends); why != nil {
+		if why := e.givenUp(ctx, children, ends, room); why != nil {
 			for _, dir := range missing {
 				results[dir] = in.refused(dir, why)
 			}
 			return
 		}
 		req.Directories = missing
-		answers, why := e.runChild(ctx, req, ends)
+		answers, why := e.runChild(ctx, req, ends, room)
 		for _, answer := range answers {
 			in.place(answer.Diagnostics, answer.Directory)
 			results[answer.Directory] = answer
@@ -117,8 +151,10 @@ func (e *Evaluator) evalMissing(ctx context.Context, in *Input, missing []string
 }
 
 // givenUp is why no child is started any more.
-func (e *Evaluator) givenUp(ctx context.Context, children int, ends time.Time) *failure {
+func (e *Evaluator) givenUp(ctx context.Context, children int, ends time.Time, room *room) *failure {
 	switch {
+	case room.full != nil:
+		return room.full
 	case ctx.Err() != nil:
 		return stopped(ctx)
 	case !time.Now().Before(ends):

@@ -50,8 +50,11 @@ func (m *memory) recall(dir string, in *Input) (Response, bool) {
 	return Response{}, false
 }
 
-// keep remembers a result and forgets what was not used for longest.
+// keep remembers a result without Secrets and forgets what was not used for longest.
 func (m *memory) keep(r Response, in *Input) {
+	if r.Private {
+		return
+	}
 	e := &entry{response: r, inputs: in.sum(r), size: entryOverhead}
 	for _, o := range r.Objects {
 		e.size += int64(len(o))
@@ -96,11 +99,16 @@ func (m *memory) forgetOldest() {
 	m.size -= oldest.size
 }
 
-// sum hashes all that a result depends on: the files of the directories it used
-// and those that all depend on, or the whole input.
+// sum hashes all that a result depends on: the files that its directory needs; where that
+// is not known beforehand, those of the directories it used and those that all depend on,
+// or the whole input.
 func (in *Input) sum(r Response) [sha256.Size]byte {
 	h := sha256.New()
-	if r.Whole {
+	if n, ok := in.needs[r.Directory]; ok {
+		for _, i := range n.files {
+			in.hashInto(h, i)
+		}
+	} else if r.Whole {
 		for i := range in.files {
 			in.hashInto(h, i)
 		}

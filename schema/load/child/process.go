@@ -55,6 +55,7 @@ type session struct {
 	language Language
 	limits   Limits
 	ends     time.Time // when the tree's time is over
+	room     *room
 	cmd      *exec.Cmd
 	stderr   complaint
 
@@ -68,13 +69,13 @@ type session struct {
 // runChild evaluates directories in one child until the tree's time ends. It
 // returns the answers of the first ones, and why the one after them has none,
 // nil if all have.
-func (e *Evaluator) runChild(ctx context.Context, req Request, ends time.Time) ([]Response, *failure) {
+func (e *Evaluator) runChild(ctx context.Context, req Request, ends time.Time, room *room) ([]Response, *failure) {
 	scratch, err := os.MkdirTemp("", "fairlead-child-")
 	if err != nil {
 		return nil, &failure{message: e.language.cannot(err)}
 	}
 	defer os.RemoveAll(scratch)
-	s := &session{language: e.language, limits: req.Limits, ends: ends}
+	s := &session{language: e.language, limits: req.Limits, ends: ends, room: room}
 	stdin, stdout, err := s.start(e.command, scratch)
 	if err != nil {
 		return nil, &failure{message: e.language.cannot(err)}
@@ -126,7 +127,7 @@ func (l Language) cannot(err error) string {
 }
 
 func (l Language) outOfTime(limits Limits) failure {
-	return failure{fmt.Sprintf("not evaluated: the tree's %s takes longer than %v", l.Called, limits.Tree), "simplify what takes long, or split the source"}
+	return failure{fmt.Sprintf("not evaluated: evaluating %s takes longer than %v", l.OfTree, limits.Tree), "simplify what takes long, or split the source"}
 }
 
 func stopped(ctx context.Context) *failure {
@@ -164,6 +165,12 @@ func (s *session) read(stdout io.Reader, directories []string) ([]Response, erro
 		}
 		if err != nil {
 			return answers, err
+		}
+		if why := s.room.take(answer); why != nil {
+			s.mu.Lock()
+			s.kill(why)
+			s.mu.Unlock()
+			return answers, nil
 		}
 		answers = append(answers, answer)
 		if !s.advance() {
@@ -246,8 +253,9 @@ func (s *session) start(command func() *exec.Cmd, dir string) (io.WriteCloser, i
 }
 
 // isolations are the ways to start a child, best first. A network namespace of
-// its own takes root, or a kernel that gives users one; without, nothing in the
-// evaluator opens a connection, but nothing else keeps it from doing so.
+// its own takes root, or a kernel that gives users one; without, it is the language
+// alone that opens no connection: CUE has none to open, and kustomize's transport
+// refuses every request.
 func isolations() []*syscall.SysProcAttr {
 	alone := &syscall.SysProcAttr{Setpgid: true, Cloneflags: syscall.CLONE_NEWNET}
 	if uid := os.Getuid(); uid != 0 {

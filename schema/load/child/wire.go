@@ -44,8 +44,9 @@ type Response struct {
 	Directory   string             `json:"directory"`
 	Objects     []json.RawMessage  `json:"objects,omitempty"` // each a Writer's
 	Diagnostics schema.Diagnostics `json:"diagnostics,omitempty"`
-	Used        []string           `json:"used,omitempty"`  // directories whose files or absence mattered
-	Whole       bool               `json:"whole,omitempty"` // any file of the tree may have mattered
+	Used        []string           `json:"used,omitempty"`    // directories whose files or absence mattered
+	Whole       bool               `json:"whole,omitempty"`   // any file of the tree may have mattered
+	Private     bool               `json:"private,omitempty"` // there is a Secret in it: it is not remembered
 }
 
 func readRequest(r io.Reader) (Request, error) {

@@ -14,7 +14,7 @@ import (
 
 // Language is CUE as a child evaluates it.
 var Language = child.Language{
-	Name: "cue", Called: "CUE",
+	Name: "cue", Called: "CUE", OfTree: "the tree's CUE",
 	Simplify:  "split the directory, or simplify its disjunctions: each one multiplies the work",
 	Recursion: "look for definitions that refer to themselves, or for very deep nesting",
 	Evaluate: func(files []child.File) func(dir string) child.Response {

@@ -22,6 +22,7 @@ const (
 	SequenceNode = yaml.SequenceNode
 	AliasNode    = yaml.AliasNode
 	FlowStyle    = yaml.FlowStyle
+	LiteralStyle = yaml.LiteralStyle
 	QuotedStyle  = yaml.DoubleQuotedStyle
 )
 
@@ -89,6 +90,11 @@ func (d *Decoder) Object(n *Node, into schema.Object, support *schema.FieldSuppo
 	d.object(n, reflect.ValueOf(into).Elem(), support)
 	d.dropAnnotations(into, n)
 	d.summarise()
+}
+
+// Struct reads what is no object, but written like one.
+func (d *Decoder) Struct(n *Node, into any, support *schema.FieldSupport) {
+	d.object(n, reflect.ValueOf(into).Elem(), support)
 }
 
 // List reads a List but for its items, which are documents.
