@@ -187,9 +187,9 @@ func (p portion) told(diagnostics schema.Diagnostics) schema.Diagnostics {
 	}
 	out := schema.Diagnostics{}
 	for _, d := range diagnostics {
-		at := path.Clean(d.Path)
-		isOutside := !place.Holds(p.prefix, at) && !place.Holds(at, p.prefix) // what a kustomization uses from there
-		if p.at != "" && at != "." && !place.Holds(p.at, at) && !place.Holds(at, p.at) && !isOutside {
+		of := path.Clean(d.Path)
+		isOutside := !place.Holds(p.prefix, of) && !place.Holds(of, p.prefix) // what a kustomization uses from there
+		if p.at != "" && of != "." && !place.Holds(p.at, of) && !place.Holds(of, p.at) && !isOutside {
 			continue
 		}
 		if below, err := filepath.Rel(at, path.Clean(d.Path)); err == nil {
