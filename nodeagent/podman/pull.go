@@ -15,9 +15,8 @@ import (
 )
 
 // answerWait is how long a registry may take before it tells what an image consists
-// of. Podman asks one that is busy (code 429) again for longer than that. Tests
-// shorten it.
-var answerWait = time.Minute
+// of. Podman asks one that is busy (code 429) again for longer than that.
+const answerWait = time.Minute
 
 // errSilent ends a pull of which the registry tells nothing.
 var errSilent = errors.New("the registry does not tell what the image consists of")
@@ -33,7 +32,7 @@ func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
 	// The bindings read on for ever behind an answer that broke off, unless the
 	// request's context ends.
 	c.Value(callKey{}).(*fate).broken = func() { end(errNoService) }
-	w := watch{timer: time.AfterFunc(answerWait, func() { end(errSilent) })}
+	w := watch{timer: time.AfterFunc(p.answerWait, func() { end(errSilent) })}
 	defer w.timer.Stop()
 	_, err = images.Pull(c, ref, p.pullOptions().WithProgressWriter(&w))
 	why := context.Cause(bounded)
@@ -45,7 +44,7 @@ func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
 	case errors.Is(why, errNoService):
 		return pod.Image{}, fmt.Errorf("%w: it went away during the pull", p.cfg.Unavailable)
 	case errors.Is(why, errSilent):
-		return pod.Image{}, fmt.Errorf("%w: within %s it has not told what the image consists of: it does not answer, or says that it is too busy (HTTP 429)", p.cfg.NoRegistry, answerWait)
+		return pod.Image{}, fmt.Errorf("%w: within %s it has not told what the image consists of: it does not answer, or says that it is too busy (HTTP 429)", p.cfg.NoRegistry, p.answerWait)
 	case errors.Is(why, context.Canceled):
 		return pod.Image{}, fmt.Errorf("%w: the pull was given up: %w", p.cfg.Unavailable, why)
 	}

@@ -178,9 +178,8 @@ func TestWhoseFaultAPullIs(t *testing.T) {
 		pulls.Wait()
 	})
 	t.Run("no answer", func(t *testing.T) {
-		wait := answerWait
-		answerWait = time.Second
-		defer func() { answerWait = wait }()
+		defer func() { p.answerWait = answerWait }()
+		p.answerWait = time.Second
 		for _, ref := range []string{at + "/hangs/x:1", at + "/busy/x:1"} {
 			_, err := p.Pull(t.Context(), ref)
 			expect(t, err, nodeagent.ErrNoRegistry)

@@ -45,14 +45,12 @@ const (
 	offerTimeout = 15 * time.Second
 	// logTaken is how long the reader of a whole log may take it.
 	logTaken = 5 * time.Minute
+	// stalled is how long the master may take nothing of a log: it lets its reader
+	// take nothing for half as long.
+	stalled = 20 * time.Second
+	// answerTimeout bounds reading an answer, once it has begun.
+	answerTimeout = 10 * time.Second
 )
-
-// stalled is how long the master may take nothing of a log: it lets its reader
-// take nothing for half as long. Tests shorten it.
-var stalled = 20 * time.Second
-
-// answerTimeout bounds reading an answer, once it has begun. Tests shorten it.
-var answerTimeout = 10 * time.Second
 
 // Config is what a Client needs.
 type Config struct {
@@ -68,6 +66,8 @@ type Client struct {
 	http   *http.Client
 	logs   *http.Client
 	log    *logrus.Entry
+
+	stalled, answerTimeout time.Duration // a test's clients have less than the constants
 }
 
 // New makes a client; nothing is dialled yet.
@@ -77,7 +77,8 @@ func New(cfg Config) *Client {
 		log:    cfg.Log,
 		http:   &http.Client{Transport: transport(cfg.TLS, silence)},
 		// A log is answered when its reader has it, however slowly that one reads.
-		logs: &http.Client{Transport: transport(cfg.TLS, 0)},
+		logs:    &http.Client{Transport: transport(cfg.TLS, 0)},
+		stalled: stalled, answerTimeout: answerTimeout,
 	}
 }
 
@@ -240,9 +241,9 @@ func (c *Client) SendLog(ctx context.Context, id string, body io.Reader, why err
 	defer cancel()
 	if why != nil {
 		body = http.NoBody
-		defer time.AfterFunc(stalled, cancel).Stop()
+		defer time.AfterFunc(c.stalled, cancel).Stop()
 	} else {
-		taken := &takenBody{body: body, late: time.AfterFunc(stalled, cancel)}
+		taken := &takenBody{body: body, stalled: c.stalled, late: time.AfterFunc(c.stalled, cancel)}
 		defer taken.late.Stop()
 		body = taken
 	}
@@ -256,7 +257,7 @@ func (c *Client) SendLog(ctx context.Context, id string, body io.Reader, why err
 	if errors.Is(why, wire.ErrLogsBusy) {
 		req.Header.Set(wire.HeaderLogBusy, "true")
 	}
-	if err := do(c.logs, req); err != nil {
+	if err := c.do(c.logs, req); err != nil {
 		return fmt.Errorf("send log: %w", err)
 	}
 	return nil
@@ -266,8 +267,9 @@ func (c *Client) SendLog(ctx context.Context, id string, body io.Reader, why err
 // nothing to say itself, what was read of it is sent on within stalled, and after
 // its end the answer comes within logTaken.
 type takenBody struct {
-	body io.Reader
-	late *time.Timer
+	body    io.Reader
+	stalled time.Duration
+	late    *time.Timer
 }
 
 func (b *takenBody) Read(p []byte) (int, error) {
@@ -276,7 +278,7 @@ func (b *takenBody) Read(p []byte) (int, error) {
 	if err != nil {
 		b.late.Reset(logTaken)
 	} else {
-		b.late.Reset(stalled)
+		b.late.Reset(b.stalled)
 	}
 	return n, err
 }
@@ -286,7 +288,7 @@ func (c *Client) post(ctx context.Context, path string, body io.Reader) error {
 	if err != nil {
 		return err
 	}
-	return do(c.http, req)
+	return c.do(c.http, req)
 }
 
 func (c *Client) request(ctx context.Context, path string, body io.Reader, contentType string) (*http.Request, error) {
@@ -298,15 +300,15 @@ func (c *Client) request(ctx context.Context, path string, body io.Reader, conte
 	return req, nil
 }
 
-func do(c *http.Client, req *http.Request) error {
+func (c *Client) do(through *http.Client, req *http.Request) error {
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
-	res, err := c.Do(req.WithContext(ctx))
+	res, err := through.Do(req.WithContext(ctx))
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
-	defer time.AfterFunc(answerTimeout, cancel).Stop()
+	defer time.AfterFunc(c.answerTimeout, cancel).Stop()
 	if res.StatusCode/100 != 2 {
 		return refusal(res)
 	}

@@ -212,8 +212,6 @@ func TestReportAndLog(t *testing.T) {
 // The reader of a followed log leaves before the agent's answer: the master says
 // so while the body goes on, and the agent's slot is free again.
 func TestALogEndsWithTheMastersAnswer(t *testing.T) {
-	defer func(d time.Duration) { answerTimeout = d }(answerTimeout)
-	answerTimeout = 100 * time.Millisecond
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+wire.PathLogs+"{id}", func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
@@ -225,6 +223,7 @@ func TestALogEndsWithTheMastersAnswer(t *testing.T) {
 		}
 	})
 	c := master(t, mux)
+	c.answerTimeout = 100 * time.Millisecond
 	for _, id := range []string{"closed", "open"} {
 		body, log := io.Pipe() // of a container that says nothing
 		err := c.SendLog(t.Context(), id, body, nil)
@@ -238,12 +237,11 @@ func TestALogEndsWithTheMastersAnswer(t *testing.T) {
 
 // A master that is there but takes nothing does not hold a slot either.
 func TestALogThatIsNotTakenEnds(t *testing.T) {
-	defer func(d time.Duration) { stalled = d }(stalled)
-	stalled = 50 * time.Millisecond
 	ended := make(chan struct{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+wire.PathLogs+"{id}", func(http.ResponseWriter, *http.Request) { <-ended })
 	c := master(t, mux)
+	c.stalled = 50 * time.Millisecond
 	defer close(ended)
 	if err := c.SendLog(t.Context(), "a", endless{}, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want it given up", err)

@@ -84,7 +84,7 @@ type visit struct {
 
 func (s *Server) visit(w http.ResponseWriter, r *http.Request) *visit {
 	rc := http.NewResponseController(w)
-	body := &requestBody{ReadCloser: r.Body, rc: rc, announced: r.ContentLength, ended: r.ContentLength == 0}
+	body := &requestBody{ReadCloser: r.Body, rc: rc, announced: r.ContentLength, ended: r.ContentLength == 0, waits: &s.waits}
 	v := &visit{server: s, r: r, body: body, answer: &answer{ResponseWriter: w, rc: rc, body: body, old: r.ProtoMajor < 2}}
 	if v.conn = connectionOf(r.Context()); v.conn != nil {
 		v.conn.begin()
@@ -108,6 +108,8 @@ func (v *visit) end() {
 // serve lets the caller's request in, calls next and lets it out again. Whoever would be
 // somebody else is refused instead, at every door.
 func (v *visit) serve(l *Limit, c caller, next http.HandlerFunc) {
+	t := v.server.turnstiles[l]
+	l = t.Limit
 	ctx := v.r.Context()
 	if v.conn != nil && !v.conn.prove(c) {
 		v.refuse(l, connectionsFull, c.String())
@@ -118,7 +120,6 @@ func (v *visit) serve(l *Limit, c caller, next http.HandlerFunc) {
 		v.refuse(l, guessing, address)
 		return
 	}
-	t := v.server.turnstiles[l]
 	if refused := t.enter(ctx, c.String()); refused != admitted {
 		v.refuse(l, refused, c.String())
 		return
@@ -149,7 +150,7 @@ func (v *visit) serve(l *Limit, c caller, next http.HandlerFunc) {
 
 // guarded reports whether a door asks nothing of an address that was wrong too
 // often. Whoever has a token or a secret for the others proves it first.
-func (l *Limit) guarded() bool { return l == doorStrangers }
+func (l *Limit) guarded() bool { return l.Door == doorStrangers.Door }
 
 // refuse answers for a door that has no room.
 func (v *visit) refuse(l *Limit, why refusal, who string) {
@@ -227,10 +228,8 @@ type requestBody struct {
 	extended  time.Time // when the deadline was set last
 	ended     bool      // there is nothing more to read
 	pace      pace      // of a paced door
+	waits     *waits
 }
-
-// paceTime is a variable for tests.
-var paceTime = 20 * time.Second
 
 // pace tells whether a body comes fast enough. Its zero value is that of a new body.
 type pace struct {
@@ -238,14 +237,14 @@ type pace struct {
 	waited time.Duration // for these
 }
 
-// left is how long the next piece may be waited for.
-func (p *pace) left() time.Duration { return max(0, paceTime-p.waited) }
+// left is how long the next piece may be waited for, of what paceBytes have.
+func (p *pace) left(all time.Duration) time.Duration { return max(0, all-p.waited) }
 
-// took counts a piece, and reports whether the sender is in time.
-func (p *pace) took(bytes int, waited time.Duration) bool {
+// took counts a piece, and reports whether the sender is in time, of what paceBytes have.
+func (p *pace) took(bytes int, waited, all time.Duration) bool {
 	p.bytes += int64(bytes)
 	p.waited += waited
-	inTime := p.waited < paceTime
+	inTime := p.waited < all
 	if p.bytes >= paceBytes {
 		*p = pace{}
 	}
@@ -301,8 +300,8 @@ func (b *requestBody) next(p []byte) (int, error) {
 		b.extended = began
 		_ = b.rc.SetReadDeadline(b.end)
 	}
-	n, err := b.readFor(b.pace.left(), p)
-	if !b.pace.took(n, time.Since(began)) && err == nil {
+	n, err := b.readFor(b.pace.left(b.waits.pace), p)
+	if !b.pace.took(n, time.Since(began), b.waits.pace) && err == nil {
 		err = os.ErrDeadlineExceeded
 	}
 	return n, err
@@ -380,7 +379,7 @@ func (b *requestBody) lift() {
 // the reset that follows for what it is, an answer that came early.
 func (b *requestBody) drain() {
 	_ = b.rc.Flush()
-	_ = b.rc.SetReadDeadline(time.Now().Add(drainTime))
+	_ = b.rc.SetReadDeadline(time.Now().Add(b.waits.drain))
 	_, _ = io.CopyN(io.Discard, b.ReadCloser, drainBytes) // however it ends, so does the stream
 }
 
@@ -435,7 +434,7 @@ func (a *answer) FlushError() error {
 func (a *answer) rest() { _ = a.rc.SetWriteDeadline(a.until) }
 
 func (a *answer) extend() {
-	deadline := time.Now().Add(writeTimeout)
+	deadline := time.Now().Add(a.body.waits.write)
 	if !a.until.IsZero() && a.until.Before(deadline) {
 		deadline = a.until
 	}
@@ -451,7 +450,7 @@ func (a *answer) settle() {
 	}
 	a.settled = true
 	if !a.body.ended && a.old {
-		_ = a.rc.SetReadDeadline(time.Now().Add(drainTime))
+		_ = a.rc.SetReadDeadline(time.Now().Add(a.body.waits.drain))
 	}
 }
 

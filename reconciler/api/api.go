@@ -78,6 +78,10 @@ type Config struct {
 	// Now is the clock ages are counted from; nil is time.Now.
 	Now func() time.Time
 	Log logrus.FieldLogger
+
+	// What a test's server has instead of the usual; nil elsewhere.
+	waits *waits
+	doors map[*Limit]Limit
 }
 
 // DoorConfig is what the agents' door needs.
@@ -129,7 +133,8 @@ type Server struct {
 	kinds    map[string]*resource // by "group/version/resource"
 	encoding chan struct{}        // holds a token for each answer that is being encoded
 
-	turnstiles map[*Limit]*turnstile
+	waits      waits
+	turnstiles map[*Limit]*turnstile // by what Limits has
 	attempts   *attempts
 	listening  atomic.Pointer[connections] // nil before Run
 
@@ -150,10 +155,17 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, kinds: resourceIndex(), encoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		turnstiles: map[*Limit]*turnstile{}, attempts: newAttempts(time.Now),
+		waits: usualWaits(), turnstiles: map[*Limit]*turnstile{}, attempts: newAttempts(time.Now),
+	}
+	if cfg.waits != nil {
+		s.waits = *cfg.waits
 	}
 	for _, l := range Limits() {
-		s.turnstiles[l] = newTurnstile(l)
+		own, ok := cfg.doors[l]
+		if !ok {
+			own = *l
+		}
+		s.turnstiles[l] = newTurnstile(&own)
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.door = NewDoor(cfg.Feed, cfg.Door, s.log)
@@ -221,7 +233,7 @@ func (s *Server) httpServer() *http.Server {
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameBytes,
 			MaxReceiveBufferPerConnection: maxUnreadTogether, MaxReceiveBufferPerStream: maxUnreadBytes,
-			SendPingTimeout: pingAfter, WriteByteTimeout: writeTimeout,
+			SendPingTimeout: pingAfter, WriteByteTimeout: s.waits.write,
 		},
 	}
 }

@@ -77,22 +77,23 @@ func TestSmallReportsWaitForNoLargeOne(t *testing.T) {
 // is not counted.
 func TestPace(t *testing.T) {
 	const piece, of = paceBytes / 8, 8
+	all := usualWaits().pace
 	for name, c := range map[string]struct {
 		bytes  int
 		waited time.Duration // for each of a thousand pieces
 		late   int           // the first piece that is; 0 is none
 	}{
 		"at once":                {piece, 0, 0},
-		"as slow as it may be":   {piece, paceTime/of - 1, 0},
-		"a little slower":        {piece, paceTime/of + paceTime/(of*of), of},
-		"a byte now and then":    {1, paceTime / 10, 10},
-		"large pieces, just yet": {paceBytes, paceTime - 1, 0},
-		"nothing":                {0, paceTime, 1},
+		"as slow as it may be":   {piece, all/of - 1, 0},
+		"a little slower":        {piece, all/of + all/(of*of), of},
+		"a byte now and then":    {1, all / 10, 10},
+		"large pieces, just yet": {paceBytes, all - 1, 0},
+		"nothing":                {0, all, 1},
 	} {
 		var p pace
 		got := 0
 		for i := range 1000 {
-			if !p.took(c.bytes, c.waited) {
+			if !p.took(c.bytes, c.waited, all) {
 				got = i + 1
 				break
 			}
@@ -106,8 +107,6 @@ func TestPace(t *testing.T) {
 // Who stalls amid a push, or sends a byte now and then, is given up long before the time
 // of the whole body, over both protocols.
 func TestAStalledPushIsGivenUp(t *testing.T) {
-	defer func(d time.Duration) { paceTime = d }(paceTime)
-	paceTime = 200 * time.Millisecond
 	for name, trickles := range map[string]bool{"nothing more": false, "a byte now and then": true} {
 		for _, protocols := range []int{1, 2} {
 			t.Run(fmt.Sprint(name, " HTTP/", protocols), func(t *testing.T) {
@@ -151,7 +150,7 @@ func pacedHandler(ended chan<- error) (context.Context, http.Handler) {
 	done, cancel := context.WithCancel(context.Background())
 	door := newTurnstile(doorGit)
 	return done, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b := &requestBody{ReadCloser: r.Body, announced: -1, rc: http.NewResponseController(w)}
+		b := &requestBody{ReadCloser: r.Body, announced: -1, rc: http.NewResponseController(w), waits: &waits{pace: 200 * time.Millisecond}}
 		b.begin(r.Context(), door, "mallory")
 		_, err := io.Copy(io.Discard, b)
 		cancel()
@@ -162,9 +161,7 @@ func pacedHandler(ended chan<- error) (context.Context, http.Handler) {
 // Nodes that send large reports slowly cost the others none of theirs: small ones are
 // taken beside them, large ones when their turn comes.
 func TestSlowReportsLeaveOthersTheirs(t *testing.T) {
-	defer func(d time.Duration) { doorReport.BodyTime = d }(doorReport.BodyTime)
-	doorReport.BodyTime = patience
-	ts := startServer(t)
+	ts := startServer(t, withDoor(doorReport, func(l *Limit) { l.BodyTime = patience }))
 	slow, cancel := context.WithCancel(t.Context())
 	var hostile sync.WaitGroup
 	defer hostile.Wait()

@@ -32,8 +32,7 @@ func (cs *connections) aged() {
 // Strangers whose requests never end, on as many connections as there are, keep
 // nobody out: not nodes, readers or those who join, nor do they cost a pusher theirs.
 func TestBusyStrangersMakeWay(t *testing.T) {
-	defer func(l Limit) { *doorHooks = l }(*doorHooks)
-	doorHooks.AtOnce, doorHooks.ByCaller, doorHooks.Lasts = 64, 64, 100*patience
+	lasting := func(l *Limit) { l.AtOnce, l.ByCaller, l.Lasts = 64, 64, 100*patience }
 	begun, broken := make(chan struct{}, 64), make(chan struct{}, 64)
 	endless := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		begun <- struct{}{}
@@ -42,7 +41,7 @@ func TestBusyStrangersMakeWay(t *testing.T) {
 			broken <- struct{}{}
 		}
 	})
-	ts := startServer(t, func(c *Config) {
+	ts := startServer(t, withDoor(doorHooks, lasting), func(c *Config) {
 		c.Descriptors = 400
 		c.Beside = map[string]Beside{
 			"/hooks/": {Handler: endless},

@@ -276,9 +276,7 @@ func TestAnswersDoNotWaitForEndlessBodies(t *testing.T) {
 // Over HTTP/2 a sender that has only a little left to say may say it: not every
 // client takes a reset in its midst for what it is.
 func TestAnEarlyAnswerLetsTheBodyEnd(t *testing.T) {
-	defer func(d time.Duration) { drainTime = d }(drainTime)
-	drainTime = patience
-	ts := startServer(t, func(c *Config) {
+	ts := startServer(t, withWaits(func(w *waits) { w.drain = patience }), func(c *Config) {
 		c.Beside = map[string]Beside{"/hooks/": {Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })}}
 	})
 	body, feed := io.Pipe()
@@ -299,11 +297,8 @@ func TestAnEarlyAnswerLetsTheBodyEnd(t *testing.T) {
 // A body that comes byte by byte is given up when its time is over, not when its
 // sender pleases, and the connection with it.
 func TestSlowBodiesEnd(t *testing.T) {
-	for _, l := range []*Limit{doorJoin, doorReport, doorHooks} {
-		defer func(d time.Duration) { l.BodyTime = d }(l.BodyTime)
-		l.BodyTime = 300 * time.Millisecond
-	}
-	ts := startServer(t, func(c *Config) {
+	soon := func(l *Limit) { l.BodyTime = 300 * time.Millisecond }
+	ts := startServer(t, withDoor(doorJoin, soon), withDoor(doorReport, soon), withDoor(doorHooks, soon), func(c *Config) {
 		c.Door.Join = func(context.Context, wire.JoinRequest) (wire.JoinResponse, error) { return wire.JoinResponse{}, nil }
 		c.Beside = map[string]Beside{"/hooks/": {Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if _, err := io.Copy(io.Discard, r.Body); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -686,9 +681,7 @@ func TestAttemptsWearOff(t *testing.T) {
 
 // A reader has so many watches; another reader has theirs.
 func TestWatchesByReader(t *testing.T) {
-	defer func(n int) { doorWatches.ByCaller = n }(doorWatches.ByCaller)
-	doorWatches.ByCaller = 5
-	ts := startServer(t)
+	ts := startServer(t, withDoor(doorWatches, func(l *Limit) { l.ByCaller = 5 }))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	watch := func(cn string) int {
@@ -763,9 +756,8 @@ func TestListsAreNotHeldWhole(t *testing.T) {
 // A push's answer begins before its pack has come, and pauses while git works: what
 // ends an answer that nobody takes, or a body that nobody reads, must not end it.
 func TestAPushIsAConversation(t *testing.T) {
-	defer func(d time.Duration) { drainTime = d }(drainTime)
-	drainTime = time.Millisecond
-	ts := startServer(t, func(c *Config) {
+	const drain = time.Millisecond
+	ts := startServer(t, withWaits(func(w *waits) { w.drain = drain }), func(c *Config) {
 		c.Beside = map[string]Beside{"/git/": {
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.WriteHeader(http.StatusOK)
@@ -783,7 +775,7 @@ func TestAPushIsAConversation(t *testing.T) {
 			t.Fatal(protocol, err)
 		}
 		for range 3 { // the first is read at once, the others find whatever deadline there is
-			time.Sleep(20 * drainTime)
+			time.Sleep(20 * drain)
 			if _, err := feed.Write(make([]byte, 1000)); err != nil {
 				t.Errorf("%s: %v", protocol, err)
 			}
@@ -811,7 +803,7 @@ func (d *deadlines) SetReadDeadline(time.Time) error    { return nil }
 // to write for longer.
 func TestAnswersMayPause(t *testing.T) {
 	d := &deadlines{ResponseRecorder: httptest.NewRecorder()}
-	a := &answer{ResponseWriter: d, rc: http.NewResponseController(d), body: &requestBody{ended: true}}
+	a := &answer{ResponseWriter: d, rc: http.NewResponseController(d), body: &requestBody{ended: true, waits: new(waits)}}
 	for what, do := range map[string]func(){
 		"its header": func() { a.WriteHeader(http.StatusOK) },
 		"a piece":    func() { _, _ = a.Write([]byte("x")) },

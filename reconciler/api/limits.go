@@ -52,7 +52,7 @@ type Limit struct {
 	Queue, QueueByCaller int
 	Waits                time.Duration
 	// Lasts bounds a whole request, its answer included; each piece of the
-	// answer is taken within writeTimeout. 0 is no bound.
+	// answer is taken within waits.write. 0 is no bound.
 	Lasts time.Duration
 }
 
@@ -145,15 +145,15 @@ func Limits() []*Limit {
 const (
 	// BodyStall is how long a client may send nothing amid a body.
 	BodyStall = 10 * time.Second
-	// paceBytes of a paced body come within paceTime, or what is left of it: 13 KiB a
+	// paceBytes of a paced body come within waits.pace, or what is left of it: 13 KiB a
 	// second, which any line has on which half a gigabyte could come in BodyTime.
 	paceBytes = 256 << 10
-	// drainBytes, and what comes within drainTime, are read on of a body that
+	// drainBytes, and what comes within waits.drain, are read on of a body that
 	// nobody wants, so that its sender finds the connection in order. With more
 	// than that the connection, or over HTTP/2 the stream, is closed behind the
 	// answer.
 	drainBytes = 256 << 10 // net/http's own bound for HTTP/1
-	// answerPiece bytes of an answer are taken within writeTimeout.
+	// answerPiece bytes of an answer are taken within waits.write.
 	answerPiece = 64 << 10
 	// ReadHeaderTimeout bounds a handshake, and each request's header.
 	ReadHeaderTimeout = 10 * time.Second
@@ -165,8 +165,21 @@ const (
 	ShutdownTimeout = 5 * time.Second
 )
 
-// drainTime: see drainBytes. Tests lengthen it.
-var drainTime = 250 * time.Millisecond
+// waits are how long one server waits for its clients. Those of two servers may differ:
+// a test gives its own their times, and changes nobody else's while they run.
+type waits struct {
+	drain time.Duration // see drainBytes
+	pace  time.Duration // for paceBytes
+	// write is how long a client may take for one piece of an answer: a watcher or
+	// agent that takes nothing for that long is cut off.
+	write time.Duration
+	log   time.Duration // how long a node may take to begin its answer
+}
+
+// usualWaits are those of every server but a test's.
+func usualWaits() waits {
+	return waits{drain: 250 * time.Millisecond, pace: 20 * time.Second, write: 10 * time.Second, log: 5 * time.Second}
+}
 
 // Bounds of HTTP/2, where one connection carries many requests.
 const (

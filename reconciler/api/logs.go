@@ -32,10 +32,6 @@ const (
 	logChunk    = 32 << 10
 )
 
-// logAnswerTimeout is how long a node may take to begin its answer. Tests
-// shorten it.
-var logAnswerTimeout = 5 * time.Second
-
 // logDesk brings readers of logs and agents' answers together: the master never
 // dials a node, so a request goes out in the node's work stream and the log
 // comes back as the body of a POST.
@@ -149,7 +145,7 @@ func (s *Server) serveLog(w http.ResponseWriter, r *http.Request, t target) {
 	defer cancel()
 	defer context.AfterFunc(s.stopping, cancel)()
 	s.door.ask(node, wire.LogRequest{ID: call.id, Pod: pod.UID, Container: opts.Container, Options: opts})
-	timeout := time.NewTimer(logAnswerTimeout)
+	timeout := time.NewTimer(s.waits.log)
 	defer timeout.Stop()
 	select {
 	case answer := <-call.answer:
@@ -157,7 +153,7 @@ func (s *Server) serveLog(w http.ResponseWriter, r *http.Request, t target) {
 		relay(w, ctx, answer, opts.LimitBytes)
 	case <-timeout.C:
 		s.door.unask(node, call.id)
-		writeError(w, newStatus(http.StatusGatewayTimeout, metav1.StatusReasonTimeout, fmt.Sprintf("node %s has not answered for %s", node, logAnswerTimeout)))
+		writeError(w, newStatus(http.StatusGatewayTimeout, metav1.StatusReasonTimeout, fmt.Sprintf("node %s has not answered for %s", node, s.waits.log)))
 	case <-ctx.Done():
 		s.door.unask(node, call.id)
 	}

@@ -18,9 +18,7 @@ import (
 const podLog = "/api/v1/namespaces/shop/pods/api-5d9c7b-aaaaa/log"
 
 func TestALogNobodyAnswersTimesOut(t *testing.T) {
-	defer func(d time.Duration) { logAnswerTimeout = d }(logAnswerTimeout)
-	logAnswerTimeout = 20 * time.Millisecond
-	ts := startServer(t)
+	ts := startServer(t, withWaits(func(w *waits) { w.log = 20 * time.Millisecond }))
 	code, body, _ := do(t, ts.client("reader:ada"), "GET", ts.url+podLog, nil)
 	if code != http.StatusGatewayTimeout || !strings.Contains(string(body), "node n1 has not answered for 20ms") {
 		t.Errorf("got %d %s", code, body)

@@ -18,10 +18,6 @@ import (
 	"fairlead/schema"
 )
 
-// writeTimeout is how long a client may take for one piece of an answer: a watcher
-// or agent that takes nothing for that long is cut off. Tests shorten it.
-var writeTimeout = 10 * time.Second
-
 func writeJSON(w http.ResponseWriter, code int, v any) {
 	data, err := marshal(v)
 	if err != nil {

@@ -156,6 +156,27 @@ func startServer(t testing.TB, change ...func(*Config)) *testServer {
 	return ts
 }
 
+// withWaits changes how long a test's server waits.
+func withWaits(change func(*waits)) func(*Config) {
+	return func(c *Config) {
+		w := usualWaits()
+		change(&w)
+		c.waits = &w
+	}
+}
+
+// withDoor changes one door of a test's server.
+func withDoor(door *Limit, change func(*Limit)) func(*Config) {
+	return func(c *Config) {
+		if c.doors == nil {
+			c.doors = map[*Limit]Limit{}
+		}
+		own := *door
+		change(&own)
+		c.doors[door] = own
+	}
+}
+
 // client speaks with the certificate of cn, or without one.
 func (ts *testServer) client(cn string) *http.Client {
 	cfg := &tls.Config{RootCAs: ts.ca.pool()}

@@ -247,9 +247,7 @@ func TestWatchOfEndpoints(t *testing.T) {
 // TestSlowWatcherIsCutOff: a client that reads nothing loses its watch and holds
 // nothing of the server.
 func TestSlowWatcherIsCutOff(t *testing.T) {
-	defer func(d time.Duration) { writeTimeout = d }(writeTimeout)
-	writeTimeout = 50 * time.Millisecond
-	ts := startServer(t)
+	ts := startServer(t, withWaits(func(w *waits) { w.write = 50 * time.Millisecond }))
 	startWatch(t, ts, configMaps)
 	await(t, func() bool { return ts.watches.Load() == 1 })
 	big := strings.Repeat("x", 1<<20)
