@@ -452,6 +452,82 @@ func TestTestsHaveFixedSeeds(t *testing.T) {
 	}
 }
 
+// What a test changes and puts back is read by what it started, which may end a moment
+// later than the test: such values belong to the thing under test.
+func TestTestsChangeNoVariablesOfPackages(t *testing.T) {
+	for _, p := range packages(t) {
+		variables := map[string]bool{}
+		for _, file := range p.GoFiles {
+			_, f := parsed(t, p, file)
+			declaredVariables(f, variables)
+		}
+		for _, file := range p.TestGoFiles {
+			fset := token.NewFileSet()
+			f, err := parser.ParseFile(fset, filepath.Join(p.Dir, file), nil, 0) // with objects: locals are told apart by them
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range changes(f, variables) {
+				t.Errorf("%s changes %s, which the package's own code reads: give it to what the test makes", fset.Position(c.Pos()), c.Name)
+			}
+		}
+	}
+}
+
+func declaredVariables(f *ast.File, into map[string]bool) {
+	for _, d := range f.Decls {
+		if d, ok := d.(*ast.GenDecl); ok && d.Tok == token.VAR {
+			for _, spec := range d.Specs {
+				for _, n := range spec.(*ast.ValueSpec).Names {
+					into[n.Name] = n.Name != "_"
+				}
+			}
+		}
+	}
+}
+
+// changes finds where a file assigns to variables of its package, or to what they hold.
+func changes(f *ast.File, variables map[string]bool) (out []*ast.Ident) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		var to []ast.Expr
+		switch n := n.(type) {
+		case *ast.AssignStmt:
+			if n.Tok != token.DEFINE {
+				to = n.Lhs
+			}
+		case *ast.IncDecStmt:
+			to = []ast.Expr{n.X}
+		}
+		for _, e := range to {
+			if root := rootOf(e); root != nil && root.Obj == nil && variables[root.Name] {
+				out = append(out, root)
+			}
+		}
+		return true
+	})
+	return out
+}
+
+// rootOf is the variable that an expression one can assign to begins with.
+func rootOf(e ast.Expr) *ast.Ident {
+	for {
+		switch on := e.(type) {
+		case *ast.Ident:
+			return on
+		case *ast.SelectorExpr:
+			e = on.X
+		case *ast.IndexExpr:
+			e = on.X
+		case *ast.StarExpr:
+			e = on.X
+		case *ast.ParenExpr:
+			e = on.X
+		default:
+			return nil
+		}
+	}
+}
+
 // clockSeeds finds sources of chance that are made from the time.
 func clockSeeds(fset *token.FileSet, f *ast.File) (out []string) {
 	imported := importedNames(f)
@@ -742,6 +818,19 @@ func shout(w any) {
 	want = []string{"shout.go:9:2 uses fmt.Println", "shout.go:10:15 uses io.Stderr", "shout.go:11:2 uses println"}
 	if diff := cmp.Diff(want, uses(fset, shout, speech)); diff != "" {
 		t.Errorf("speech: %s", diff)
+	}
+
+	fset = token.NewFileSet()
+	hasty, err := parser.ParseFile(fset, "hasty_test.go", "package hasty\n\nfunc try() {\n\tpatience = 1\n\tdoor.AtOnce, _ = 1, patience\n\tdoors[0]++\n\tpatience := 2\n\tpatience = 3\n\tother = patience\n}\n", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at []string
+	for _, c := range changes(hasty, map[string]bool{"patience": true, "door": true, "doors": true, "_": false}) {
+		at = append(at, fmt.Sprint(c.Name, " ", fset.Position(c.Pos()).Line))
+	}
+	if diff := cmp.Diff([]string{"patience 4", "door 5", "doors 6"}, at); diff != "" {
+		t.Errorf("variables of packages: %s", diff)
 	}
 
 	fset = token.NewFileSet()

@@ -30,10 +30,11 @@ func openAndExit(dir string) {
 			panic(err)
 		}
 	}
+	c := Config{Dir: dir, SocketDir: os.Getenv("STORE_TEST_SOCKETS"), Log: quiet(), Now: start}
 	if os.Getenv("STORE_TEST_IMPATIENT") != "" {
-		startTimeout = time.Second
+		c.startTimeout = time.Second
 	}
-	e, err := OpenEtcd(context.Background(), Config{Dir: dir, SocketDir: os.Getenv("STORE_TEST_SOCKETS"), Log: quiet(), Now: start})
+	e, err := OpenEtcd(context.Background(), c)
 	if err == nil {
 		var l wire.Loaded
 		if l, err = e.Load(context.Background()); err == nil {

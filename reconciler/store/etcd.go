@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ type Config struct {
 	SocketDir string        // for etcd's unix socket, made if missing; etcd.sock in it serves etcdctl
 	Log       *logrus.Entry // etcd's warnings and errors go here too, those of its start at level debug
 	Now       time.Time     // where a new store's resourceVersion starts
+
+	startTimeout time.Duration // a test's; 0 is the constant
 }
 
 // Etcd is the durable store: an etcd of one member in this process.
@@ -71,9 +74,8 @@ const (
 )
 
 // startTimeout covers what comes after booting and takes a member that is alone a
-// fraction of a second: electing itself and applying the log's last entries. Tests
-// shorten it.
-var startTimeout = 25 * time.Second
+// fraction of a second: electing itself and applying the log's last entries.
+const startTimeout = 25 * time.Second
 
 // OpenEtcd locks the directory, starts etcd on it and waits until it serves.
 // Load comes next. A directory in use by another process is refused at once.
@@ -131,7 +133,7 @@ func startEtcd(ctx context.Context, c Config, socket string) (*embed.Etcd, error
 	if err != nil {
 		return nil, advised(c.Dir, err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errNotReady)
+	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(c.startTimeout, startTimeout), errNotReady)
 	defer cancel()
 	select {
 	case <-server.Server.ReadyNotify():
