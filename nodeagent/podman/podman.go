@@ -64,7 +64,7 @@ type Podman struct {
 	starts turns        // of commands run in containers
 	dirty  atomic.Bool  // the database has rests of containers that are gone
 
-	answerWait time.Duration // the constant, but in a test
+	answerWait time.Duration // a test's; 0 is the constant
 
 	mu    sync.Mutex
 	conn  context.Context // carries the bindings' connection; nil before the first
@@ -76,8 +76,7 @@ type Podman struct {
 func New(cfg Config) (*Podman, error) {
 	p := &Podman{
 		cfg: cfg, cgroup: findCgroups(cfg.CgroupParent), memory: handover.Dir(filepath.Join(cfg.RunDir, "oci")), starts: make(turns, execStarts),
-		answerWait: answerWait,
-		procs:      map[string]*process{}, lost: map[string]pod.Exit{},
+		procs: map[string]*process{}, lost: map[string]pod.Exit{},
 	}
 	if err := p.openMemory(); err != nil {
 		return nil, fmt.Errorf("configure podman: %w", err)

@@ -2,6 +2,7 @@ package podman
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,8 @@ func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
 	// The bindings read on for ever behind an answer that broke off, unless the
 	// request's context ends.
 	c.Value(callKey{}).(*fate).broken = func() { end(errNoService) }
-	w := watch{timer: time.AfterFunc(p.answerWait, func() { end(errSilent) })}
+	within := cmp.Or(p.answerWait, answerWait)
+	w := watch{timer: time.AfterFunc(within, func() { end(errSilent) })}
 	defer w.timer.Stop()
 	_, err = images.Pull(c, ref, p.pullOptions().WithProgressWriter(&w))
 	why := context.Cause(bounded)
@@ -44,7 +46,7 @@ func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
 	case errors.Is(why, errNoService):
 		return pod.Image{}, fmt.Errorf("%w: it went away during the pull", p.cfg.Unavailable)
 	case errors.Is(why, errSilent):
-		return pod.Image{}, fmt.Errorf("%w: within %s it has not told what the image consists of: it does not answer, or says that it is too busy (HTTP 429)", p.cfg.NoRegistry, p.answerWait)
+		return pod.Image{}, fmt.Errorf("%w: within %s it has not told what the image consists of: it does not answer, or says that it is too busy (HTTP 429)", p.cfg.NoRegistry, within)
 	case errors.Is(why, context.Canceled):
 		return pod.Image{}, fmt.Errorf("%w: the pull was given up: %w", p.cfg.Unavailable, why)
 	}

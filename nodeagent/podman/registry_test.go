@@ -178,7 +178,7 @@ func TestWhoseFaultAPullIs(t *testing.T) {
 		pulls.Wait()
 	})
 	t.Run("no answer", func(t *testing.T) {
-		defer func() { p.answerWait = answerWait }()
+		defer func() { p.answerWait = 0 }()
 		p.answerWait = time.Second
 		for _, ref := range []string{at + "/hangs/x:1", at + "/busy/x:1"} {
 			_, err := p.Pull(t.Context(), ref)
