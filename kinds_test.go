@@ -35,6 +35,7 @@ var ownFiles = map[string]schema.Kind{
 	"reconciler/control/endpoints.go": schema.KindEndpointSlice,
 	"reconciler/control/rollout.go":   schema.KindDeployment,
 	"reconciler/api/endpoints.go":     schema.KindService, // what older clients read of one
+	"reconciler/vault.go":             schema.KindSecret,  // it holds their values
 }
 
 // namers are the other files that name kinds, each with its reason. A directory stands
@@ -52,21 +53,13 @@ var namers = map[string]string{
 	"reconciler/settle/place.go":   "it places pods on nodes",
 	"reconciler/recover.go":        "it gathers nodes, and their pods from them",
 	"reconciler/plan/tell.go":      "it tells which pods come and go",
-	"cmd/fairlead/why.go":          "it reads the log of a pod",
+	"cmd/fairlead/why.go":          "it reads the log of a pod, and the events about one object",
 
-	// What nodes need: the families of the wire, and the values of Secrets.
-	"reconciler/api/door.go":              "it makes the items of the wire's families",
-	"reconciler/work/work.go":             "it makes the items of the wire's families",
-	"reconciler/vault.go":                 "it holds the values of Secrets",
-	"reconciler/unlock.go":                "it reads the values of Secrets again",
-	"reconciler/question.go":              "it keeps the values of Secrets from who asks",
-	"cmd/fairlead/master.go":              "it opens the values of Secrets for nodes",
-	"cmd/fairlead/internal/sim/master.go": "it opens the values of Secrets for nodes",
+	// What nodes need: the families of the wire.
+	"reconciler/api/door.go":  "it makes the items of the wire's families",
+	"reconciler/work/work.go": "it makes the items of the wire's families",
 
 	"cmd/fairlead/internal/bench/validate.go": "it measures how long a tree of Deployments takes to be judged",
-
-	// Still to become rows.
-	"schema/load": "the judgement of a tree knows Namespaces, ConfigMaps and its own Source",
 }
 
 func TestKindsAreNamedInTheirOwnFiles(t *testing.T) {

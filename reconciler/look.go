@@ -122,7 +122,7 @@ func (f *Follower) known(src *schema.Source) follow.Known {
 	k.Rejudge = judgedUnderOthers(snapshot, src) || settle.JudgesAgain(snapshot, src)
 	k.Waits = waitsForOthers(snapshot, src)
 	k.Incomplete = isIncomplete(src)
-	k.Locked = f.isLocked(snapshot, src)
+	k.Locked = f.Vault.isLocked(snapshot, src.SourceName())
 	if failed, to := settle.GoesBackTo(snapshot, src); failed != nil {
 		k.FallBack = to.Spec.Commit
 	}

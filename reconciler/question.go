@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/plan"
 	"fairlead/reconciler/state"
@@ -64,28 +62,6 @@ func (f *Follower) Answer(ctx context.Context, q Question) (*plan.Plan, error) {
 	p := plan.Compute(f.Engine, base.Snapshot, base.Queue, cand, f.Now())
 	p.Uncompared = secrets
 	return p, nil
-}
-
-// compareNoSecrets gives the candidate's Secrets the values that the live ones have,
-// and those of what it is compared with, and names them.
-func compareNoSecrets(r state.Reader, cand *plan.Candidate) (names []string) {
-	live := func(key schema.Key) *corev1.Secret {
-		secret, _ := state.Get[*corev1.Secret](r, key.Namespace, key.Name)
-		return secret
-	}
-	if cand.Against != nil {
-		other := map[schema.Key]*corev1.Secret{}
-		for _, d := range cand.Against.Objects {
-			if secret, ok := d.Object.(*corev1.Secret); ok {
-				other[schema.KeyOf(secret)] = secret
-			}
-		}
-		cand.Objects, names = uncompared(cand.Objects, func(key schema.Key) *corev1.Secret { return other[key] })
-		cand.Against.Objects, _ = uncompared(cand.Against.Objects, live)
-	}
-	objects, more := uncompared(cand.Objects, live)
-	cand.Objects = objects
-	return slices.Compact(slices.Sorted(slices.Values(append(names, more...))))
 }
 
 func (f *Follower) against(ctx context.Context, r state.Reader, q Question) (*plan.Against, error) {

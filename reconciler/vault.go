@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"fairlead/reconciler/control"
+	"fairlead/reconciler/plan"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -112,6 +113,26 @@ func (v *Vault) Open(s *corev1.Secret) (map[string][]byte, bool) {
 		out[k] = value
 	}
 	return out, true
+}
+
+// OpenAt is Open for the Secret of that name.
+func (v *Vault) OpenAt(r state.Reader, namespace, name string) (map[string][]byte, bool) {
+	secret, ok := state.Get[*corev1.Secret](r, namespace, name)
+	if !ok {
+		return nil, false
+	}
+	return v.Open(secret)
+}
+
+// isLocked reports whether a value of one of the source's Secrets is not known: after a
+// start.
+func (v *Vault) isLocked(r state.Reader, source schema.SourceName) bool {
+	for obj := range r.BySource(schema.KindSecret, source) {
+		if _, ok := v.Open(obj.(*corev1.Secret)); !ok {
+			return true
+		}
+	}
+	return false
 }
 
 // Forget drops the values that no Secret of the newest snapshot has, and that are not
@@ -254,6 +275,28 @@ func largestSecret(sealed []*schema.Desired, values Values) (at schema.Position)
 		}
 	}
 	return at
+}
+
+// compareNoSecrets gives the candidate's Secrets the values that the live ones have,
+// and those of what it is compared with, and names them.
+func compareNoSecrets(r state.Reader, cand *plan.Candidate) (names []string) {
+	live := func(key schema.Key) *corev1.Secret {
+		secret, _ := state.Get[*corev1.Secret](r, key.Namespace, key.Name)
+		return secret
+	}
+	if cand.Against != nil {
+		other := map[schema.Key]*corev1.Secret{}
+		for _, d := range cand.Against.Objects {
+			if secret, ok := d.Object.(*corev1.Secret); ok {
+				other[schema.KeyOf(secret)] = secret
+			}
+		}
+		cand.Objects, names = uncompared(cand.Objects, func(key schema.Key) *corev1.Secret { return other[key] })
+		cand.Against.Objects, _ = uncompared(cand.Against.Objects, live)
+	}
+	objects, more := uncompared(cand.Objects, live)
+	cand.Objects = objects
+	return slices.Compact(slices.Sorted(slices.Values(append(names, more...))))
 }
 
 // uncompared is sealed objects with the values that a Secret of known has, whatever

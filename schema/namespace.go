@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +44,19 @@ func NamespaceKey(name string) Key { return Key{Kind: KindNamespace, Name: name}
 // declares: it could declare them itself.
 func (r Rights) MayMakeNamespaces() bool { return r.MayDeclare(KindNamespace) }
 
+// UndeclaredHint tells what to do about a namespace that nobody declares and that an
+// object of the source stands in; r is what the source may do, nil for all.
+func (s *SourceSpec) UndeclaredHint(namespace string, r *Rights) string {
+	mayMake := r == nil || r.MayMakeNamespaces()
+	switch {
+	case s.CreateNamespaces:
+		return fmt.Sprintf("declare it in a source that may; this one may not make it: name %s in spec.clusterKinds where the source is declared", KindNamespace)
+	case !mayMake || r != nil && !r.MayUse(namespace):
+		return "declare it with a Namespace object"
+	}
+	return `declare it with a Namespace object, or have it made by "createNamespaces: true" in the Source`
+}
+
 // NewNamespace is one that nobody has written.
 func NewNamespace(name string) *corev1.Namespace {
 	ns := &corev1.Namespace{}
@@ -62,7 +76,7 @@ func (s *SourceSpec) Makes(namespace string) bool {
 
 func declaredByNamespace(obj Object) Declared {
 	labels := obj.GetLabels()
-	return Declared{Namespace: obj.GetName(), Security: NamespaceSecurityOf(labels), Aged: AgedSecurityLabels(labels)}
+	return Declared{Namespace: obj.GetName(), Security: namespaceSecurityOf(labels), Aged: agedSecurityLabels(labels)}
 }
 
 func defaultNamespace(ns *corev1.Namespace) {
@@ -90,8 +104,8 @@ const (
 	newestVersion  = "latest"
 )
 
-// NamespaceSecurityOf reads the labels.
-func NamespaceSecurityOf(labels map[string]string) NamespaceSecurity {
+// namespaceSecurityOf reads the labels.
+func namespaceSecurityOf(labels map[string]string) NamespaceSecurity {
 	out := NamespaceSecurity{Enforce: SecurityLevel(labels[enforceLabel]), Warn: SecurityLevel(labels[warnLabel])}
 	if audit := SecurityLevel(labels[auditLabel]); audit != "" && (out.Warn == "" || out.Warn.Exceeds(audit)) {
 		out.Warn = audit
@@ -99,9 +113,9 @@ func NamespaceSecurityOf(labels map[string]string) NamespaceSecurity {
 	return out
 }
 
-// AgedSecurityLabels are the labels that ask for the rules of a version: there are the
+// agedSecurityLabels are the labels that ask for the rules of a version: there are the
 // newest only.
-func AgedSecurityLabels(labels map[string]string) (out []string) {
+func agedSecurityLabels(labels map[string]string) (out []string) {
 	for _, label := range []string{enforceLabel, warnLabel, auditLabel} {
 		if version := labels[label+versionSuffix]; version != "" && version != newestVersion {
 			out = append(out, label+versionSuffix)

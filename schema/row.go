@@ -145,6 +145,21 @@ type Declared struct {
 	Aged      []string // labels that ask for the rules of a version: there are the newest only
 }
 
+// DeclaredBy is the namespace that an object declares, nil for most kinds.
+func DeclaredBy(obj Object) *Declared {
+	declares := rowOf(obj).Declares.Do
+	if declares == nil {
+		return nil
+	}
+	d := declares(obj)
+	return &d
+}
+
+// AsksOfPods reports whether it says anything about the pods in the namespace.
+func (d *Declared) AsksOfPods() bool {
+	return d.Security != (NamespaceSecurity{}) || len(d.Aged) > 0
+}
+
 // rows is the table of kinds. It is filled by init, so that what a row does may ask for
 // another.
 var rows Rows[Row]

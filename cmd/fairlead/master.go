@@ -216,11 +216,7 @@ func (m *master) identify(cs *tls.ConnectionState) (kind, name string) {
 }
 
 func (m *master) openSecret(namespace, name string) (map[string][]byte, bool) {
-	secret, ok := state.Get[*corev1.Secret](m.feed.Snapshot(), namespace, name)
-	if !ok {
-		return nil, false
-	}
-	return m.follower.Vault.Open(secret)
+	return m.follower.Vault.OpenAt(m.feed.Snapshot(), namespace, name)
 }
 
 func (m *master) report(ctx context.Context, node schema.NodeName, r wire.Report) error {

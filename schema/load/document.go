@@ -41,6 +41,8 @@ type facts struct {
 	stored stored
 	// pods are those that it makes, nil for an object that makes none.
 	pods *podFacts
+	// declares is the namespace that it declares, nil for most.
+	declares *schema.Declared
 }
 
 // podFacts are what the pods of an object are known for, and what they need.
@@ -292,7 +294,7 @@ func (l *loader) decodeObject(out *decoded, doc yaml.Document, n *yaml.Node, pre
 	if obj.GetName() == "" {
 		return
 	}
-	known := &facts{key: schema.KeyOf(obj), flawed: d.Refused(), pods: podsOf(obj), stored: size}
+	known := &facts{key: schema.KeyOf(obj), flawed: d.Refused(), pods: podsOf(obj), declares: schema.DeclaredBy(obj), stored: size}
 	o := &schema.Desired{Object: obj, Position: at, Locate: yaml.Locator(doc.Again, at, prefix), Facts: known}
 	if known.pods != nil && l.opts.DiagnosticsOnly {
 		o.Object = nil // its facts say it all

@@ -47,7 +47,38 @@ type wholeTree struct {
 	partial bool // some of it was refused: what seems to be missing may be there
 	makers  map[schema.Key]*leftOut
 	asked   map[string]schema.NamespaceSecurity // by namespace, of those that were looked at
-	carried map[*facts]carried                  // of ConfigMaps and Secrets that environments were made from as a whole
+	carried map[*facts]carried                  // of what environments were made from as a whole
+
+	declares map[string]*schema.Declared // see declared; nil before it was asked
+}
+
+// Kinds of which a tree as a whole is asked for those that it has.
+var (
+	declaring  = kindsWith(func(r *schema.Row) bool { return r.Declares.Do != nil })
+	followed   = kindsWith(func(r *schema.Row) bool { return r.Followed })
+	connecting = kindsWith(func(r *schema.Row) bool { return r.Backends.Do != nil || r.Claims.Do != nil })
+)
+
+func kindsWith(has func(*schema.Row) bool) (out []schema.Kind) {
+	for _, info := range schema.Kinds() {
+		if has(schema.Of(info.Kind)) {
+			out = append(out, info.Kind)
+		}
+	}
+	return out
+}
+
+// ofKind are the tree's objects of a kind.
+func (t *wholeTree) ofKind(kind schema.Kind) []*schema.Desired {
+	from, _ := slices.BinarySearchFunc(t.objects, schema.Key{Kind: kind}, byKey)
+	rest := t.objects[from:]
+	n, _ := slices.BinarySearchFunc(rest, kind, func(d *schema.Desired, kind schema.Kind) int {
+		if objectOf(d).key.Kind == kind {
+			return -1
+		}
+		return 1
+	})
+	return rest[:n]
 }
 
 // maxHints is for how many names the nearest one is looked for: that goes through
@@ -91,10 +122,8 @@ func (t *wholeTree) namespaces() {
 	for _, name := range slices.Concat(schema.GivenNamespaces, t.opts.KnownNamespaces) {
 		declared[name] = true
 	}
-	for i := range t.objects {
-		if key := objectOf(t.objects[i]).key; key.Kind == schema.KindNamespace {
-			declared[key.Name] = true
-		}
+	for name := range t.declared() {
+		declared[name] = true
 	}
 	names := slices.Sorted(maps.Keys(declared))
 	last := ""
@@ -108,7 +137,7 @@ func (t *wholeTree) namespaces() {
 		if o.flawed && len(validation.IsDNS1123Label(o.key.Namespace)) > 0 {
 			continue // nobody can declare it, which was told
 		}
-		hint := t.namespaceHint(o.key.Namespace)
+		hint := t.spec.UndeclaredHint(o.key.Namespace, t.opts.Rights)
 		best := ""
 		if t.hints++; t.hints <= maxHints {
 			best = schema.Nearest(o.key.Namespace, names)
@@ -123,20 +152,25 @@ func (t *wholeTree) namespaces() {
 }
 
 // makesNamespaces reports whether namespaces that nobody declares are made.
-func (l *loader) makesNamespaces() bool { return l.spec.CreateNamespaces && l.mayMakeNamespaces() }
-
-func (l *loader) mayMakeNamespaces() bool {
-	return l.opts.Rights == nil || l.opts.Rights.MayMakeNamespaces()
+func (l *loader) makesNamespaces() bool {
+	return l.spec.CreateNamespaces && (l.opts.Rights == nil || l.opts.Rights.MayMakeNamespaces())
 }
 
-func (l *loader) namespaceHint(name string) string {
-	if l.spec.CreateNamespaces {
-		return fmt.Sprintf("declare it in a source that may; this one may not make it: name %s in spec.clusterKinds where the source is declared", schema.KindNamespace)
+// declared are the namespaces that the tree declares, by name; of several objects that
+// declare one, the first counts.
+func (t *wholeTree) declared() map[string]*schema.Declared {
+	if t.declares != nil {
+		return t.declares
 	}
-	if !l.mayMakeNamespaces() || l.opts.Rights != nil && !l.opts.Rights.MayUse(name) {
-		return "declare it with a Namespace object"
+	t.declares = make(map[string]*schema.Declared)
+	for _, kind := range declaring {
+		for _, d := range t.ofKind(kind) {
+			if by := objectOf(d).declares; t.declares[by.Namespace] == nil {
+				t.declares[by.Namespace] = by
+			}
+		}
 	}
-	return `declare it with a Namespace object, or have it made by "createNamespaces: true" in the Source`
+	return t.declares
 }
 
 // sources keeps a tree from changing the source it came from.
@@ -144,9 +178,16 @@ func (t *wholeTree) sources() {
 	if t.opts.Source == "" {
 		return
 	}
-	if o := t.first(schema.Key{Kind: schema.KindSource, Name: string(t.opts.Source)}); o.exists() {
-		t.at(o, schema.Error, "metadata.name", fmt.Sprintf("this tree comes from the source %q and cannot change it", t.opts.Source), "change it where it is configured")
+	for _, kind := range followed {
+		if o := t.first(schema.Key{Kind: kind, Name: string(t.opts.Source)}); o.exists() {
+			t.at(o, schema.Error, "metadata.name", fmt.Sprintf("this tree comes from the source %q and cannot change it", t.opts.Source), "change it where it is configured")
+		}
 	}
+}
+
+// isItsSource reports whether a key is that of the source that the tree comes from.
+func (t *wholeTree) isItsSource(key schema.Key) bool {
+	return slices.Contains(followed, key.Kind) && key.Name == string(t.opts.Source)
 }
 
 // podsOf is what there is to know of the pods an object makes.
@@ -296,10 +337,7 @@ func (t *wholeTree) nearest(key schema.Key) string {
 
 // connects reports whether objects of a kind claim something for themselves, or lead to
 // pods: that is judged of all of them together.
-func connects(kind schema.Kind) bool {
-	row := schema.Of(kind)
-	return row != nil && (row.Backends.Do != nil || row.Claims.Do != nil)
-}
+func connects(kind schema.Kind) bool { return slices.Contains(connecting, kind) }
 
 // connections judges ports and addresses that only one object can have, and whether
 // there are the pods that objects lead to.

@@ -25,7 +25,7 @@ import (
 type Options struct {
 	Source          schema.SourceName              // name of the source, for origins; a tree may not redefine it
 	KnownNamespaces []string                       // declared outside this tree
-	Known           func(schema.Key) schema.Object // ConfigMaps and Secrets of other sources, nil for one that does not exist; may be nil
+	Known           func(schema.Key) schema.Object // objects of other sources, nil for one that does not exist; may be nil
 	// Holder is the service of another source that has an address, "10.96.0.50", or a node
 	// port, "30080/TCP"; nil where none has it. May be nil.
 	Holder       func(claim string) schema.Object
@@ -415,7 +415,7 @@ func (r *rememberedFile) note(all []decoded) {
 			o := objectOf(desired)
 			o.file = r
 			r.facts = append(r.facts, o.facts)
-			r.secret = r.secret || o.key.Kind == schema.KindSecret
+			r.secret = r.secret || schema.Info(o.key.Kind).Sealed
 			r.stored.add(o.stored)
 		}
 	}

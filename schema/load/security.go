@@ -12,8 +12,8 @@ import (
 func (t *wholeTree) podSecurity() {
 	for i := range t.objects {
 		o := objectOf(t.objects[i])
-		if o.key.Kind == schema.KindNamespace {
-			for _, label := range schema.AgedSecurityLabels(o.Object.GetLabels()) {
+		if o.declares != nil {
+			for _, label := range o.declares.Aged {
 				t.at(o, schema.Warning, "metadata.labels["+label+"]", "pods are held to the newest rules, whatever version is named", "")
 			}
 		}
@@ -36,7 +36,7 @@ func (t *wholeTree) heldTo(o object, asked schema.NamespaceSecurity) {
 	template, _ := schema.PodTemplateOf(o.Object)
 	if rights := t.opts.Rights; asked.Enforce != "" && (rights == nil || rights.PodSecurity.Exceeds(asked.Enforce)) { // else it was told as the source's
 		refuse := t.elsewhere
-		if t.first(schema.Key{Kind: schema.KindNamespace, Name: o.key.Namespace}).exists() {
+		if t.declared()[o.key.Namespace] != nil {
 			refuse = t.refuse
 		}
 		for _, p := range schema.JudgePodSecurity(template, asked.Enforce) {
@@ -75,12 +75,11 @@ func (t *wholeTree) securityOf(namespace string) schema.NamespaceSecurity {
 	if known {
 		return asked
 	}
-	key := schema.Key{Kind: schema.KindNamespace, Name: namespace}
-	if o := t.first(key); o.exists() {
-		asked = schema.NamespaceSecurityOf(o.Object.GetLabels())
+	if declared := t.declared()[namespace]; declared != nil {
+		asked = declared.Security
 	} else if t.opts.Known != nil {
-		if declared := t.opts.Known(key); declared != nil {
-			asked = schema.NamespaceSecurityOf(declared.GetLabels())
+		if other := t.opts.Known(schema.NamespaceKey(namespace)); other != nil {
+			asked = schema.DeclaredBy(other).Security
 		}
 		if t.outside == nil {
 			t.outside = make(map[string]schema.NamespaceSecurity)

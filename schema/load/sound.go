@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"fairlead/schema"
 )
 
@@ -55,25 +53,18 @@ func (l *loader) soundAfter(m *manifests, objects, fresh []*schema.Desired) bool
 	return true
 }
 
-// leadsToPods reports whether the tree has an object that does, looking for the first
-// that there could be of each kind.
+// leadsToPods reports whether the tree has an object that does.
 func (t *wholeTree) leadsToPods() bool {
-	return slices.ContainsFunc(schema.Kinds(), func(info schema.KindInfo) bool {
-		if !connects(info.Kind) {
-			return false
-		}
-		i, _ := slices.BinarySearchFunc(t.objects, schema.Key{Kind: info.Kind}, byKey)
-		return i < len(t.objects) && objectOf(t.objects[i]).key.Kind == info.Kind
-	})
+	return slices.ContainsFunc(connecting, func(kind schema.Kind) bool { return len(t.ofKind(kind)) > 0 })
 }
 
 // replaces reports whether nobody who leaned on an object can miss it now that
 // another has its key, or none.
 func replaces(now, was object, isLedTo bool) bool {
 	switch {
-	case was.key.Kind == schema.KindNamespace:
-		return now.exists()
-	case was.key.Kind == schema.KindConfigMap:
+	case was.declares != nil:
+		return now.exists() && now.declares.Namespace == was.declares.Namespace
+	case schema.MayTake(was.key.Kind):
 		return now.exists() && !was.flawed && containsKeys(now.Object, was.Object)
 	case was.pods == nil || !isLedTo:
 		return true
@@ -94,14 +85,14 @@ func containsAllPorts(now, was []namedPort) bool {
 // is right where it is. Of one that leads to pods, which all need to be known, it does
 // not tell.
 func (t *wholeTree) addsNothingToSay(o object) bool {
-	if connects(o.key.Kind) || o.key.Kind == schema.KindSource && o.key.Name == string(t.opts.Source) || t.isDouble(o.key) {
+	if connects(o.key.Kind) || t.isItsSource(o.key) || t.isDouble(o.key) {
 		return false
 	}
 	if !t.isDeclared(o.key.Namespace) || !t.isWithinRights(o) {
 		return false
 	}
 	if o.pods == nil {
-		return isCarried(o) && (o.key.Kind != schema.KindNamespace || !asksOfPods(o.Object))
+		return isCarried(o) && (o.declares == nil || !o.declares.AsksOfPods())
 	}
 	if t.securityOf(o.key.Namespace) != (schema.NamespaceSecurity{}) {
 		return false
@@ -124,13 +115,12 @@ func (t *wholeTree) addsNothingToSay(o object) bool {
 }
 
 // isCarried reports whether whoever makes an environment from any of an object's keys
-// can: of a ConfigMap or Secret, anyone may.
+// can: of what pods take data from, anyone may.
 func isCarried(o object) bool {
-	if config, ok := o.Object.(*corev1.ConfigMap); ok && len(config.BinaryData) > 0 {
-		return false
-	}
-	_, why := schema.NoEnvironment(o.Object, "")
-	return why == ""
+	return !slices.ContainsFunc(schema.DataKeys(o.Object), func(key string) bool {
+		_, why := schema.NoEnvironment(o.Object, key)
+		return why != ""
+	})
 }
 
 // isDouble reports whether several objects have the key.
@@ -142,11 +132,5 @@ func (t *wholeTree) isDouble(key schema.Key) bool {
 // isDeclared reports whether objects may stand in a namespace.
 func (t *wholeTree) isDeclared(namespace string) bool {
 	return namespace == "" || t.makesNamespaces() || slices.Contains(schema.GivenNamespaces, namespace) || slices.Contains(t.opts.KnownNamespaces, namespace) ||
-		t.first(schema.Key{Kind: schema.KindNamespace, Name: namespace}).exists()
-}
-
-// asksOfPods reports whether a Namespace's labels say anything about its pods.
-func asksOfPods(namespace schema.Object) bool {
-	labels := namespace.GetLabels()
-	return schema.NamespaceSecurityOf(labels) != (schema.NamespaceSecurity{}) || len(schema.AgedSecurityLabels(labels)) > 0
+		t.declared()[namespace] != nil
 }

@@ -147,11 +147,7 @@ func (m *master) load(ctx context.Context, name schema.SourceName, tree schema.T
 }
 
 func (m *master) openSecret(namespace, name string) (map[string][]byte, bool) {
-	secret, ok := state.Get[*corev1.Secret](m.feed.Snapshot(), namespace, name)
-	if !ok {
-		return nil, false
-	}
-	return m.follower.Vault.Open(secret)
+	return m.follower.Vault.OpenAt(m.feed.Snapshot(), namespace, name)
 }
 
 // rounds is the loop as the follower knows it, without a goroutine: what is
