@@ -88,6 +88,7 @@ var rooms = []room{
 	{path: "schema/load/kustomize", may: append([]string{"schema/load/child"}, documents...), reason: "a language knows what it is written as and the child it runs in, and no other language"},
 	{path: "schema/load", may: append([]string{"schema/load/child", "schema/load/cue", "schema/load/kustomize", "schema/load/yaml"}, adapter...), reason: adapters},
 	{path: "schema/chance", reason: "tests of every floor draw from it"},
+	{path: "schema/objecttest", may: leaf, reason: "tests of every floor start from its objects"},
 	{path: "schema/rowtest", may: leaf, reason: "tests of every floor hold their rows of kinds to it"},
 
 	{path: "reconciler/state", may: adapter, reason: "the tables lie below every room that decides", pure: true},

@@ -13,6 +13,7 @@ import (
 	"fairlead/reconciler"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/wire"
 )
 
@@ -52,13 +53,13 @@ func (c *cluster) evidence(commit schema.Commit) (out []string) {
 
 func TestAFailedRevisionKeepsItsEvidence(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	c.pass(61 * time.Second)
 	c.crashes("v2")
-	c.step(shop(t, commitHash(2), "v2", nil))
+	c.step(shop(t, objecttest.Commit(2), "v2", nil))
 	writes, last := 0, ""
 	for range 1000 {
-		rev := c.revision(commitHash(2))
+		rev := c.revision(objecttest.Commit(2))
 		if rev.ResourceVersion != last {
 			writes, last = writes+1, rev.ResourceVersion
 		}
@@ -75,30 +76,30 @@ func TestAFailedRevisionKeepsItsEvidence(t *testing.T) {
 	for _, name := range []string{"api", "store", "web"} {
 		want = append(want, fmt.Sprintf("Deployment shop/%s: CrashLoop, exit code 3: panic at %s", name, failed.Format("15:04:05")))
 	}
-	got := c.evidence(commitHash(2))
+	got := c.evidence(objecttest.Commit(2))
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("evidence (-want +got):\n%s", diff)
 	}
-	if reason := c.revision(commitHash(2)).Status.Health.Reason; !strings.Contains(reason, "exit code 3") || !strings.Contains(reason, "; last log line: panic at ") {
+	if reason := c.revision(objecttest.Commit(2)).Status.Health.Reason; !strings.Contains(reason, "exit code 3") || !strings.Contains(reason, "; last log line: panic at ") {
 		t.Errorf("it failed because: %s", reason)
 	}
-	kept := c.revision(commitHash(2)).Status.Evidence
-	c.goBack(shop(t, commitHash(1), "v1", nil))
+	kept := c.revision(objecttest.Commit(2)).Status.Evidence
+	c.goBack(shop(t, objecttest.Commit(1), "v1", nil))
 	for _, e := range kept {
 		if _, ok := state.Get[*corev1.Pod](c.machine.Snapshot(), e.Namespace(), e.PodName()); ok {
 			t.Errorf("pod %s is still there", e.Pod)
 		}
 	}
-	c.push(shop(t, commitHash(3), "v3", nil))
+	c.push(shop(t, objecttest.Commit(3), "v3", nil))
 	c.restart()
 	c.rest()
-	if diff := cmp.Diff(kept, c.revision(commitHash(2)).Status.Evidence); diff != "" {
+	if diff := cmp.Diff(kept, c.revision(objecttest.Commit(2)).Status.Evidence); diff != "" {
 		t.Errorf("after a rollback, another commit and a restart (-want +got):\n%s", diff)
 	}
 	c.hear(c.wipe(), c.nodes...)
 	c.rest()
-	if diff := cmp.Diff(kept, c.revision(commitHash(2)).Status.Evidence); diff != "" {
+	if diff := cmp.Diff(kept, c.revision(objecttest.Commit(2)).Status.Evidence); diff != "" {
 		t.Errorf("after the store was lost (-want +got):\n%s", diff)
 	}
 }
@@ -107,15 +108,15 @@ func TestAFailedRevisionKeepsItsEvidence(t *testing.T) {
 func TestAHealthyRevisionHasNoEvidence(t *testing.T) {
 	c := newCluster(t, 3)
 	c.crashes("v1")
-	c.step(shop(t, commitHash(1), "v1", nil))
+	c.step(shop(t, objecttest.Commit(1), "v1", nil))
 	c.pass(5 * time.Second)
-	if len(c.evidence(commitHash(1))) == 0 {
+	if len(c.evidence(objecttest.Commit(1))) == 0 {
 		t.Error("while it crashes there is no evidence")
 	}
 	c.broken = func(*corev1.Pod) bool { return false }
 	c.pass(10 * time.Second)
-	c.expect(commitHash(1), "Synced Healthy")
-	if got := c.evidence(commitHash(1)); len(got) > 0 {
+	c.expect(objecttest.Commit(1), "Synced Healthy")
+	if got := c.evidence(objecttest.Commit(1)); len(got) > 0 {
 		t.Errorf("it is healthy, with evidence %q", got)
 	}
 }
@@ -123,20 +124,20 @@ func TestAHealthyRevisionHasNoEvidence(t *testing.T) {
 // What got well before its revision failed is no evidence.
 func TestEvidenceIsOfWhatFailed(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	c.pass(61 * time.Second)
 	c.crashes("v2")
 	began := c.now
 	c.broken = func(p *corev1.Pod) bool {
 		return ofTag("v2")(p) && (p.Labels["app"] != "web" || c.now.Sub(began) < 30*time.Second)
 	}
-	c.step(shop(t, commitHash(2), "v2", nil))
+	c.step(shop(t, objecttest.Commit(2), "v2", nil))
 	c.pass(10 * time.Second)
-	if got := c.evidence(commitHash(2)); len(got) != 3 {
+	if got := c.evidence(objecttest.Commit(2)); len(got) != 3 {
 		t.Errorf("while all crash: %q", got)
 	}
-	c.untilPhase(commitHash(2), schema.PhaseFailed)
-	if got := c.evidence(commitHash(2)); len(got) != 2 || strings.Contains(strings.Join(got, " "), "shop/web") {
+	c.untilPhase(objecttest.Commit(2), schema.PhaseFailed)
+	if got := c.evidence(objecttest.Commit(2)); len(got) != 2 || strings.Contains(strings.Join(got, " "), "shop/web") {
 		t.Errorf("once it failed: %q", got)
 	}
 }
@@ -145,24 +146,24 @@ func TestEvidenceIsOfWhatFailed(t *testing.T) {
 // place, and the crash loop writes nothing.
 func TestADegradedRevisionHasEvidence(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	c.crashes("v1")
 	c.pass(2 * time.Second)
-	c.expect(commitHash(1), "Synced Degraded")
-	if got := c.evidence(commitHash(1)); len(got) != 3 {
+	c.expect(objecttest.Commit(1), "Synced Degraded")
+	if got := c.evidence(objecttest.Commit(1)); len(got) != 3 {
 		t.Errorf("evidence is %q", got)
 	}
-	kept := c.revision(commitHash(1))
+	kept := c.revision(objecttest.Commit(1))
 	c.pass(5 * time.Minute)
-	if c.revision(commitHash(1)) != kept {
+	if c.revision(objecttest.Commit(1)) != kept {
 		t.Error("a crash loop rewrote the revision")
 	}
 	if !strings.Contains(kept.Status.Health.Reason, "last log line: panic at ") {
 		t.Errorf("it is degraded because: %s", kept.Status.Health.Reason)
 	}
-	c.push(shop(t, commitHash(2), "v2", nil))
-	c.expect(commitHash(2), "Synced Healthy")
-	if diff := cmp.Diff(kept.Status.Evidence, c.revision(commitHash(1)).Status.Evidence); diff != "" {
+	c.push(shop(t, objecttest.Commit(2), "v2", nil))
+	c.expect(objecttest.Commit(2), "Synced Healthy")
+	if diff := cmp.Diff(kept.Status.Evidence, c.revision(objecttest.Commit(1)).Status.Evidence); diff != "" {
 		t.Errorf("once it was replaced (-want +got):\n%s", diff)
 	}
 }
@@ -170,21 +171,21 @@ func TestADegradedRevisionHasEvidence(t *testing.T) {
 // The revision that a source went back to may fail as well.
 func TestARollbackThatFailsHasItsOwnEvidence(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	c.pass(61 * time.Second)
 	c.crashes("v2", "v1")
-	c.step(shop(t, commitHash(2), "v2", nil))
-	c.untilPhase(commitHash(2), schema.PhaseFailed)
+	c.step(shop(t, objecttest.Commit(2), "v2", nil))
+	c.untilPhase(objecttest.Commit(2), schema.PhaseFailed)
 	c.step(func() reconciler.Candidate {
-		back := shop(t, commitHash(1), "v1", nil)
-		back.RollbackOf = schema.RevisionOf("main", commitHash(2))
+		back := shop(t, objecttest.Commit(1), "v1", nil)
+		back.RollbackOf = schema.RevisionOf("main", objecttest.Commit(2))
 		return back
 	}())
 	c.pass(10 * time.Second)
-	if got := c.evidence(commitHash(1)); len(got) != 3 {
+	if got := c.evidence(objecttest.Commit(1)); len(got) != 3 {
 		t.Errorf("evidence of what was gone back to: %q", got)
 	}
-	if got := c.evidence(commitHash(2)); len(got) == 0 {
+	if got := c.evidence(objecttest.Commit(2)); len(got) == 0 {
 		t.Errorf("evidence of what failed: %q", got)
 	}
 }
@@ -197,9 +198,9 @@ func TestANodesWordOfLogsIsHeldToItsBounds(t *testing.T) {
 	c.output = func(*corev1.Pod) []string {
 		return append(slices.Repeat([]string{strings.Repeat("\xff\x1b\u202e", 1<<16)}, 200), "\x00")
 	}
-	c.step(shop(t, commitHash(1), "v1", nil))
+	c.step(shop(t, objecttest.Commit(1), "v1", nil))
 	c.pass(3 * time.Second)
-	rev := c.revision(commitHash(1))
+	rev := c.revision(objecttest.Commit(1))
 	if err := wire.CheckStorable(rev); err != nil || len(rev.Status.Evidence) == 0 {
 		t.Fatalf("%d pieces: %v", len(rev.Status.Evidence), err)
 	}
@@ -221,7 +222,7 @@ func TestANodesWordOfLogsIsHeldToItsBounds(t *testing.T) {
 		liar.Report.Pods[i].UID = c.podOn("n2").UID
 	}
 	c.machine.Step(c.now, []reconciler.Input{liar})
-	if got := c.revision(commitHash(1)); got != rev {
+	if got := c.revision(objecttest.Commit(1)); got != rev {
 		t.Errorf("a node told of another's pod: %+v", got.Status.Evidence)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"fairlead/reconciler/store"
 	"fairlead/schema"
 	"fairlead/schema/load"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/wire"
 )
 
@@ -63,12 +64,12 @@ func hostileInput(r *rand.Rand, turn int) reconciler.Input {
 		return string(out)
 	}
 	if r.Intn(4) == 0 {
-		return reconciler.SourceReport{Source: "hostile", Reason: []string{"", "Rewound", "BranchGone", "BadRepository"}[r.Intn(4)], Message: noise(100_000), Observed: commitHash(turn)}
+		return reconciler.SourceReport{Source: "hostile", Reason: []string{"", "Rewound", "BranchGone", "BadRepository"}[r.Intn(4)], Message: noise(100_000), Observed: objecttest.Commit(turn)}
 	}
 	text := hostileText(r)
 	blob := &schema.Blob{Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}
 	tree := schema.Tree{
-		Commit: schema.CommitObject{Hash: commitHash(1000 + turn), Author: noise(1 << 20), Subject: strings.Repeat(noise(100), 9_000), Time: time.Unix(r.Int63()-r.Int63(), 0)},
+		Commit: schema.CommitObject{Hash: objecttest.Commit(1000 + turn), Author: noise(1 << 20), Subject: strings.Repeat(noise(100), 9_000), Time: time.Unix(r.Int63()-r.Int63(), 0)},
 		Hash:   schema.TreeHash(fmt.Sprintf("tree-%d", turn)),
 		Files:  []schema.File{{Path: strings.Repeat("d", 1+r.Intn(300)) + "/a.yaml", Blob: blob}},
 	}
@@ -128,7 +129,7 @@ func (s *stored) round(inputs ...reconciler.Input) {
 // healthy.
 func (s *stored) rollOut(n int, beside func() []reconciler.Input) (rounds int) {
 	s.t.Helper()
-	commit := commitHash(n)
+	commit := objecttest.Commit(n)
 	s.round(append(beside(), shop(s.t, commit, fmt.Sprintf("v%d", n), nil))...)
 	for rounds = 1; s.revision(commit).Status.Phase != schema.PhaseHealthy; rounds++ {
 		if rounds > 300 {
@@ -195,11 +196,11 @@ func newStored(t *testing.T) *stored {
 // taken as far as it can be kept, and the next start reads it.
 func TestHostileCommitsAreKeptAsFarAsTheyFit(t *testing.T) {
 	s := newStored(t)
-	cand := shop(t, commitHash(1), "v1", nil)
+	cand := shop(t, objecttest.Commit(1), "v1", nil)
 	cand.Commit.Time = time.Unix(253402300800, 0)
 	cand.Commit.Subject, cand.Commit.Author = strings.Repeat("x", 900_000), "Ren\xe9\r\n <r@example.org>"
 	s.round(cand)
-	rev := s.revision(commitHash(1))
+	rev := s.revision(objecttest.Commit(1))
 	if err := wire.CheckStorable(rev); err != nil {
 		t.Error(err)
 	}
@@ -207,7 +208,7 @@ func TestHostileCommitsAreKeptAsFarAsTheyFit(t *testing.T) {
 		t.Errorf("the revision is %s, of %s, with a subject of %d bytes", rev.Status.Phase, rev.Spec.Time, len(rev.Spec.Subject))
 	}
 	s.start()
-	if got := s.revision(commitHash(1)).Spec; !got.Time.Equal(&rev.Spec.Time) || got.Author != rev.Spec.Author {
+	if got := s.revision(objecttest.Commit(1)).Spec; !got.Time.Equal(&rev.Spec.Time) || got.Author != rev.Spec.Author {
 		t.Errorf("read back: %+v", got)
 	}
 }
@@ -216,7 +217,7 @@ func TestHostileCommitsAreKeptAsFarAsTheyFit(t *testing.T) {
 func TestObjectsThatCannotBeStoredAreInvalid(t *testing.T) {
 	s := newStored(t)
 	s.rollOut(1, func() []reconciler.Input { return nil })
-	cand := shop(t, commitHash(2), "v2", func(objects []*schema.Desired) []*schema.Desired {
+	cand := shop(t, objecttest.Commit(2), "v2", func(objects []*schema.Desired) []*schema.Desired {
 		big := *objects[0]
 		big.Object = state.Edit(objects[0].Object)
 		a := big.Object.GetAnnotations()
@@ -225,11 +226,11 @@ func TestObjectsThatCannotBeStoredAreInvalid(t *testing.T) {
 		return append([]*schema.Desired{&big}, objects[1:]...)
 	})
 	s.round(cand)
-	rev := s.revision(commitHash(2))
+	rev := s.revision(objecttest.Commit(2))
 	if rev.Status.Phase != schema.PhaseInvalid || len(rev.Status.Diagnostics) == 0 || !strings.Contains(rev.Status.Diagnostics[0].String(), "cannot be stored: ") {
 		t.Errorf("the revision is %s: %v", rev.Status.Phase, rev.Status.Diagnostics)
 	}
-	if got := s.source().Status.Applied.Commit; got != commitHash(1) {
+	if got := s.source().Status.Applied.Commit; got != objecttest.Commit(1) {
 		t.Errorf("commit %s is applied", got)
 	}
 }

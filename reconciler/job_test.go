@@ -15,6 +15,7 @@ import (
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 const migrateJob = `
@@ -108,9 +109,9 @@ func TestWipedStoreRunsNoJobTwice(t *testing.T) {
 	c := newCluster(t, 3)
 	c.workers(map[string]int32{"localhost/migrate:v1": 0, "localhost/tick:v1": 0})
 	tree := with(t, migrateJob, tickCronJob, strings.NewReplacer("migrate,", "seed,", "backoffLimit: 0", "ttlSecondsAfterFinished: 60").Replace(migrateJob))
-	cand := shop(t, commitHash(1), "v1", tree)
+	cand := shop(t, objecttest.Commit(1), "v1", tree)
 	c.step(cand)
-	c.untilPhase(commitHash(1), schema.PhaseHealthy)
+	c.untilPhase(objecttest.Commit(1), schema.PhaseHealthy)
 	c.pass(7 * time.Minute) // a tick at 03:05 and one at 03:10
 	before := jobs(c.machine.Snapshot())
 	if len(before) != 3 || len(c.source().Status.Finished) != 1 {
@@ -142,7 +143,7 @@ func TestWipedStoreRunsNoJobTwice(t *testing.T) {
 // A Job that fails takes its revision back, which keeps what its pod showed.
 func TestARevisionFailedByAJobKeepsItsEvidence(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	c.pass(61 * time.Second)
 	c.workers(map[string]int32{"localhost/migrate:v1": 3})
 	c.output = func(p *corev1.Pod) []string {
@@ -151,16 +152,16 @@ func TestARevisionFailedByAJobKeepsItsEvidence(t *testing.T) {
 		}
 		return []string{"begin", "no such table: orders"}
 	}
-	c.step(shop(t, commitHash(2), "v1", with(t, migrateJob)))
-	c.untilPhase(commitHash(2), schema.PhaseFailed)
-	if got, want := c.evidence(commitHash(2)), []string{"Job shop/migrate: CrashLoop, exit code 3: no such table: orders"}; !slices.Equal(got, want) {
+	c.step(shop(t, objecttest.Commit(2), "v1", with(t, migrateJob)))
+	c.untilPhase(objecttest.Commit(2), schema.PhaseFailed)
+	if got, want := c.evidence(objecttest.Commit(2)), []string{"Job shop/migrate: CrashLoop, exit code 3: no such table: orders"}; !slices.Equal(got, want) {
 		t.Errorf("evidence: %q, want %q", got, want)
 	}
-	if reason := c.revision(commitHash(2)).Status.Health.Reason; !strings.Contains(reason, "job migrate failed: BackoffLimitExceeded") || !strings.Contains(reason, "exit code 3") {
+	if reason := c.revision(objecttest.Commit(2)).Status.Health.Reason; !strings.Contains(reason, "job migrate failed: BackoffLimitExceeded") || !strings.Contains(reason, "exit code 3") {
 		t.Errorf("it failed because: %s", reason)
 	}
-	c.goBack(shop(t, commitHash(1), "v1", nil))
-	if rev := c.revision(commitHash(2)); rev.Status.Phase != schema.PhaseRolledBack || len(rev.Status.Evidence) != 1 {
+	c.goBack(shop(t, objecttest.Commit(1), "v1", nil))
+	if rev := c.revision(objecttest.Commit(2)); rev.Status.Phase != schema.PhaseRolledBack || len(rev.Status.Evidence) != 1 {
 		t.Errorf("gone back: %s with evidence %v", rev.Status.Phase, rev.Status.Evidence)
 	}
 }
@@ -171,16 +172,16 @@ func TestASuspendedJobIsHealthy(t *testing.T) {
 	c := newCluster(t, 3)
 	c.workers(map[string]int32{"localhost/migrate:v1": 0})
 	suspended := strings.Replace(migrateJob, "backoffLimit: 0", "suspend: true", 1)
-	c.step(shop(t, commitHash(1), "v1", with(t, suspended)))
-	c.untilPhase(commitHash(1), schema.PhaseHealthy)
-	c.expect(commitHash(1), "Synced Healthy")
+	c.step(shop(t, objecttest.Commit(1), "v1", with(t, suspended)))
+	c.untilPhase(objecttest.Commit(1), schema.PhaseHealthy)
+	c.expect(objecttest.Commit(1), "Synced Healthy")
 	if job := c.job("migrate"); job.Status.StartTime != nil {
 		t.Errorf("it ran: %+v", job.Status)
 	}
-	c.step(shop(t, commitHash(2), "v1", with(t, strings.Replace(suspended, "true", "false", 1))))
+	c.step(shop(t, objecttest.Commit(2), "v1", with(t, strings.Replace(suspended, "true", "false", 1))))
 	c.step()
-	c.expect(commitHash(2), "Synced Progressing")
-	c.untilPhase(commitHash(2), schema.PhaseHealthy)
+	c.expect(objecttest.Commit(2), "Synced Progressing")
+	c.untilPhase(objecttest.Commit(2), schema.PhaseHealthy)
 	if job := c.job("migrate"); job.Status.Succeeded != 1 {
 		t.Errorf("healthy before it succeeded: %+v", job.Status)
 	}

@@ -28,6 +28,7 @@ import (
 	"fairlead/reconciler/work"
 	"fairlead/schema"
 	"fairlead/schema/load"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/wire"
 )
 
@@ -200,8 +201,6 @@ func shop(t *testing.T, commit schema.Commit, version string, edit func([]*schem
 	return reconciler.Candidate{Source: "main", Commit: tree.Commit, Tree: schema.TreeHash("tree-" + string(commit)), Objects: r.Objects}
 }
 
-func commitHash(n int) schema.Commit { return schema.Commit(fmt.Sprintf("%d%039d", n, 0)) }
-
 // push plans a candidate on the cluster as it is and applies it.
 func (c *cluster) push(cand reconciler.Candidate) *plan.Plan {
 	p := plan.Compute(c.engine, c.machine.Snapshot(), c.machine.Queue(), plan.Candidate{Source: cand.Source, Commit: cand.Commit.Hash, Tree: cand.Tree, Objects: cand.Objects, Overrides: cand.Overrides}, c.now)
@@ -262,11 +261,11 @@ func expected(before []string, p *plan.Plan) []string {
 func TestWhatIsPlannedHappens(t *testing.T) {
 	c := newCluster(t, 3)
 	steps := []reconciler.Candidate{
-		shop(t, commitHash(1), "v1", nil),
-		shop(t, commitHash(2), "v2", nil),
-		shop(t, commitHash(3), "v2", scale("api", 5)),
-		shop(t, commitHash(4), "v2", without("web")),
-		shop(t, commitHash(5), "v1", nil),
+		shop(t, objecttest.Commit(1), "v1", nil),
+		shop(t, objecttest.Commit(2), "v2", nil),
+		shop(t, objecttest.Commit(3), "v2", scale("api", 5)),
+		shop(t, objecttest.Commit(4), "v2", without("web")),
+		shop(t, objecttest.Commit(5), "v1", nil),
 	}
 	for _, cand := range steps {
 		before := c.placed()
@@ -303,7 +302,7 @@ func without(name string) func([]*schema.Desired) []*schema.Desired {
 
 func TestServiceEndpointsFollowReadyPods(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	var ips []string
 	for slice := range state.All[*discoveryv1.EndpointSlice](c.machine.Snapshot(), "shop") {
 		if slice.Labels[discoveryv1.LabelServiceName] != "api" {
@@ -326,7 +325,7 @@ func TestServiceEndpointsFollowReadyPods(t *testing.T) {
 
 func TestRestRoundsWriteNothing(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	c.writes = 0
 	for range 120 {
 		c.step()
@@ -338,7 +337,7 @@ func TestRestRoundsWriteNothing(t *testing.T) {
 
 func TestRestartChangesNothing(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	before := c.placed()
 	c.writes = 0
 	c.restart()
@@ -350,31 +349,31 @@ func TestRestartChangesNothing(t *testing.T) {
 
 func TestInvalidCandidateChangesNothing(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	before := c.placed()
-	bad := shop(t, commitHash(2), "v2", nil)
+	bad := shop(t, objecttest.Commit(2), "v2", nil)
 	bad.Diagnostics = schema.Diagnostics{{Position: schema.Position{Path: "api.yaml", Line: 3, Column: 1}, Severity: schema.Error, Message: "bad"}}
 	c.push(bad)
 	if got := c.placed(); !slices.Equal(got, before) {
 		t.Errorf("pods changed to %v", got)
 	}
-	rev := c.revision(commitHash(2))
+	rev := c.revision(objecttest.Commit(2))
 	src, _ := state.Source(c.machine.Snapshot(), "main")
-	if rev.Status.Phase != schema.PhaseInvalid || src.Status.Applied.Commit != commitHash(1) || src.Status.Desired.Commit != commitHash(2) {
+	if rev.Status.Phase != schema.PhaseInvalid || src.Status.Applied.Commit != objecttest.Commit(1) || src.Status.Desired.Commit != objecttest.Commit(2) {
 		t.Errorf("phase %s, applied %s, desired %s", rev.Status.Phase, src.Status.Applied.Commit, src.Status.Desired.Commit)
 	}
 }
 
 func TestNewerCommitSupersedesAStuckOne(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	c.broken = func(p *corev1.Pod) bool { return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") }
-	stuck := shop(t, commitHash(2), "v2", nil)
+	stuck := shop(t, objecttest.Commit(2), "v2", nil)
 	c.step(stuck)
 	for range 10 {
 		c.step()
 	}
-	if phase := c.revision(commitHash(2)).Status.Phase; phase != schema.PhaseRollingOut {
+	if phase := c.revision(objecttest.Commit(2)).Status.Phase; phase != schema.PhaseRollingOut {
 		t.Fatalf("a revision with crashing pods is %s after ten seconds", phase)
 	}
 	ready := 0
@@ -386,24 +385,24 @@ func TestNewerCommitSupersedesAStuckOne(t *testing.T) {
 	if ready != 3 {
 		t.Errorf("%d old pods of api serve beside the crashing ones, want all 3 (maxUnavailable 0)", ready)
 	}
-	c.push(shop(t, commitHash(3), "v3", nil))
-	if got := c.revision(commitHash(2)).Status.Phase; got != schema.PhaseSuperseded {
-		t.Errorf("the stuck revision is %s: %+v", got, c.revision(commitHash(2)).Status.Phases)
+	c.push(shop(t, objecttest.Commit(3), "v3", nil))
+	if got := c.revision(objecttest.Commit(2)).Status.Phase; got != schema.PhaseSuperseded {
+		t.Errorf("the stuck revision is %s: %+v", got, c.revision(objecttest.Commit(2)).Status.Phases)
 	}
-	if got := c.revision(commitHash(3)).Status.Phase; got != schema.PhaseHealthy {
+	if got := c.revision(objecttest.Commit(3)).Status.Phase; got != schema.PhaseHealthy {
 		t.Errorf("its successor is %s", got)
 	}
 }
 
 func TestFailedRevisionSaysWhy(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	c.broken = func(p *corev1.Pod) bool { return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") }
-	c.step(shop(t, commitHash(2), "v2", nil))
+	c.step(shop(t, objecttest.Commit(2), "v2", nil))
 	for range 700 {
 		c.step()
 	}
-	rev := c.revision(commitHash(2))
+	rev := c.revision(objecttest.Commit(2))
 	last := rev.Status.Phases[len(rev.Status.Phases)-1]
 	if rev.Status.Phase != schema.PhaseFailed || !strings.Contains(last.Reason, "CrashLoopBackOff") {
 		t.Errorf("phase %s: %s", rev.Status.Phase, last.Reason)
@@ -492,7 +491,7 @@ func TestALateNodeAfterAPause(t *testing.T) {
 
 func TestSilenceIsTold(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	marked := func() (out []string) {
 		for p := range state.All[*corev1.Pod](c.machine.Snapshot(), "") {
 			if slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == schema.ConditionStale }) {
@@ -528,7 +527,7 @@ func TestWhatWasPublishedStays(t *testing.T) {
 	c := newCluster(t, 3)
 	all := c.nodes
 	c.nodes = nil
-	inputs := []reconciler.Input{shop(t, commitHash(1), "v1", func(objects []*schema.Desired) []*schema.Desired {
+	inputs := []reconciler.Input{shop(t, objecttest.Commit(1), "v1", func(objects []*schema.Desired) []*schema.Desired {
 		return scale("web", 60)(objects)
 	})}
 	refused, bound := 0, 0
@@ -568,8 +567,8 @@ func TestWhatWasPublishedStays(t *testing.T) {
 
 func TestPruneLeavesNothing(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
-	empty := shop(t, commitHash(2), "v1", func([]*schema.Desired) []*schema.Desired { return nil })
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
+	empty := shop(t, objecttest.Commit(2), "v1", func([]*schema.Desired) []*schema.Desired { return nil })
 	empty.Overrides.AllowPrune = 9
 	c.push(empty)
 	for _, k := range schema.Kinds() {
@@ -599,7 +598,7 @@ func TestPlanRefusesWhatBelongsToOthers(t *testing.T) {
 
 func TestUnplacedPodNamesEveryNode(t *testing.T) {
 	c := newCluster(t, 3)
-	p := c.push(shop(t, commitHash(1), "v1", func(objects []*schema.Desired) []*schema.Desired {
+	p := c.push(shop(t, objecttest.Commit(1), "v1", func(objects []*schema.Desired) []*schema.Desired {
 		for i := range objects {
 			if d, ok := objects[i].Object.(*appsv1.Deployment); ok && d.Name == "store" {
 				d.Spec.Template.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU] = resource.MustParse("3")
@@ -614,40 +613,40 @@ func TestUnplacedPodNamesEveryNode(t *testing.T) {
 	if got := strings.Join(p.Unplaced[0].Nodes[0].Reasons, ";"); !strings.Contains(got, "cpu") || !strings.Contains(got, "3") {
 		t.Errorf("n1 refuses with %q", got)
 	}
-	if phase := c.revision(commitHash(1)).Status.Phase; phase != schema.PhaseStalled && phase != schema.PhaseRollingOut {
+	if phase := c.revision(objecttest.Commit(1)).Status.Phase; phase != schema.PhaseStalled && phase != schema.PhaseRollingOut {
 		t.Errorf("phase %s", phase)
 	}
 }
 
 func TestMassDeletionIsHeldUntilACommitAllowsIt(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	before := c.placed()
 	most := func(objects []*schema.Desired) []*schema.Desired {
 		return without("web")(without("api")(without("store")(objects)))
 	}
-	p := c.push(shop(t, commitHash(2), "v1", most))
+	p := c.push(shop(t, objecttest.Commit(2), "v1", most))
 	if p.Verdict != plan.Held || !strings.Contains(p.Summary(), "Fairlead-Allow-Prune: 6") {
 		t.Errorf("planned: %s %s", p.Verdict, p.Summary())
 	}
-	if rev := c.revision(commitHash(2)); rev.Status.Phase != schema.PhaseHeld {
+	if rev := c.revision(objecttest.Commit(2)); rev.Status.Phase != schema.PhaseHeld {
 		t.Errorf("phase %s", rev.Status.Phase)
 	}
-	if got := c.placed(); !slices.Equal(got, before) || c.source().Status.Applied.Commit != commitHash(1) {
+	if got := c.placed(); !slices.Equal(got, before) || c.source().Status.Applied.Commit != objecttest.Commit(1) {
 		t.Errorf("applied %s, pods %v", c.source().Status.Applied.Commit, got)
 	}
-	little := shop(t, commitHash(3), "v1", most)
+	little := shop(t, objecttest.Commit(3), "v1", most)
 	little.Overrides.AllowPrune = 5
 	if p := c.push(little); p.Verdict != plan.Held {
 		t.Errorf("5 allowed, 6 go: %s", p.Summary())
 	}
-	enough := shop(t, commitHash(4), "v1", most)
+	enough := shop(t, objecttest.Commit(4), "v1", most)
 	enough.Overrides.AllowPrune = 6
 	c.push(enough)
-	if rev := c.revision(commitHash(4)); rev.Status.Phase != schema.PhaseHealthy || len(c.placed()) != 0 {
+	if rev := c.revision(objecttest.Commit(4)); rev.Status.Phase != schema.PhaseHealthy || len(c.placed()) != 0 {
 		t.Errorf("phase %s, pods %v", rev.Status.Phase, c.placed())
 	}
-	if got := c.revision(commitHash(3)).Status.Phase; got != schema.PhaseSuperseded {
+	if got := c.revision(objecttest.Commit(3)).Status.Phase; got != schema.PhaseSuperseded {
 		t.Errorf("the held revision is %s", got)
 	}
 }
@@ -655,10 +654,10 @@ func TestMassDeletionIsHeldUntilACommitAllowsIt(t *testing.T) {
 // failing is a cluster that runs v1 and was asked for v2, whose pods crash.
 func failing(t *testing.T) *cluster {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	c.broken = func(p *corev1.Pod) bool { return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") }
-	c.step(shop(t, commitHash(2), "v2", nil))
-	c.untilPhase(commitHash(2), schema.PhaseFailed)
+	c.step(shop(t, objecttest.Commit(2), "v2", nil))
+	c.untilPhase(objecttest.Commit(2), schema.PhaseFailed)
 	return c
 }
 
@@ -674,15 +673,15 @@ func (c *cluster) goBack(cand reconciler.Candidate) {
 
 func TestFailedRevisionGoesBackAndStaysBack(t *testing.T) {
 	c := failing(t)
-	c.goBack(shop(t, commitHash(1), "v1", nil))
-	rev, src := c.revision(commitHash(2)), c.source()
-	if rev.Status.Phase != schema.PhaseRolledBack || !rev.Status.Quarantined || rev.Status.RolledBackTo != commitHash(1) {
+	c.goBack(shop(t, objecttest.Commit(1), "v1", nil))
+	rev, src := c.revision(objecttest.Commit(2)), c.source()
+	if rev.Status.Phase != schema.PhaseRolledBack || !rev.Status.Quarantined || rev.Status.RolledBackTo != objecttest.Commit(1) {
 		t.Errorf("failed revision: %s quarantined %v, back to %s", rev.Status.Phase, rev.Status.Quarantined, rev.Status.RolledBackTo)
 	}
-	if src.Status.Applied.Commit != commitHash(1) || src.Status.Desired.Commit != commitHash(2) || !strings.Contains(src.Status.Conditions[0].Message, "CrashLoopBackOff") {
+	if src.Status.Applied.Commit != objecttest.Commit(1) || src.Status.Desired.Commit != objecttest.Commit(2) || !strings.Contains(src.Status.Conditions[0].Message, "CrashLoopBackOff") {
 		t.Errorf("source: applied %s desired %s, %s", src.Status.Applied.Commit, src.Status.Desired.Commit, src.Status.Conditions[0].Message)
 	}
-	if got := c.revision(commitHash(1)).Status.Phase; got != schema.PhaseHealthy {
+	if got := c.revision(objecttest.Commit(1)).Status.Phase; got != schema.PhaseHealthy {
 		t.Errorf("the revision that runs again is %s", got)
 	}
 	for p := range state.All[*corev1.Pod](c.machine.Snapshot(), "shop") {
@@ -697,27 +696,27 @@ func TestFailedRevisionGoesBackAndStaysBack(t *testing.T) {
 
 func TestFailedTreeIsHeldUntilACommitRetriesIt(t *testing.T) {
 	c := failing(t)
-	c.goBack(shop(t, commitHash(1), "v1", nil))
-	same := shop(t, commitHash(3), "v2", nil)
-	same.Tree = schema.TreeHash("tree-" + string(commitHash(2)))
+	c.goBack(shop(t, objecttest.Commit(1), "v1", nil))
+	same := shop(t, objecttest.Commit(3), "v2", nil)
+	same.Tree = schema.TreeHash("tree-" + string(objecttest.Commit(2)))
 	if p := c.push(same); p.Verdict != plan.Held || !strings.Contains(p.Summary(), "Fairlead-Retry") {
 		t.Errorf("the failed tree again: %s", p.Summary())
 	}
 	c.broken = func(*corev1.Pod) bool { return false }
 	again := same
-	again.Commit.Hash = commitHash(4)
+	again.Commit.Hash = objecttest.Commit(4)
 	again.Overrides.Retry = "the registry was wrong"
 	c.push(again)
-	if got := c.revision(commitHash(4)).Status.Phase; got != schema.PhaseHealthy {
+	if got := c.revision(objecttest.Commit(4)).Status.Phase; got != schema.PhaseHealthy {
 		t.Errorf("retried: %s", got)
 	}
 }
 
 func TestFixAfterRollbackGoesAhead(t *testing.T) {
 	c := failing(t)
-	c.goBack(shop(t, commitHash(1), "v1", nil))
-	c.push(shop(t, commitHash(3), "v3", nil))
-	if got := c.revision(commitHash(3)).Status.Phase; got != schema.PhaseHealthy {
+	c.goBack(shop(t, objecttest.Commit(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(3), "v3", nil))
+	if got := c.revision(objecttest.Commit(3)).Status.Phase; got != schema.PhaseHealthy {
 		t.Errorf("the fix is %s", got)
 	}
 }
@@ -725,8 +724,8 @@ func TestFixAfterRollbackGoesAhead(t *testing.T) {
 func TestNothingToGoBackTo(t *testing.T) {
 	c := newCluster(t, 3)
 	c.broken = func(*corev1.Pod) bool { return true }
-	c.step(shop(t, commitHash(1), "v1", nil))
-	c.untilPhase(commitHash(1), schema.PhaseFailed)
+	c.step(shop(t, objecttest.Commit(1), "v1", nil))
+	c.untilPhase(objecttest.Commit(1), schema.PhaseFailed)
 	if failed, _ := settle.GoesBackTo(c.machine.Snapshot(), c.source()); failed != nil {
 		t.Error("a first revision that failed has nothing to go back to")
 	}
@@ -744,9 +743,9 @@ func TestProbelessPodsMustLiveAWhile(t *testing.T) {
 		return objects
 	}
 	c := newCluster(t, 3)
-	c.step(shop(t, commitHash(1), "v1", probeless))
+	c.step(shop(t, objecttest.Commit(1), "v1", probeless))
 	began := c.now
-	c.untilPhase(commitHash(1), schema.PhaseHealthy)
+	c.untilPhase(objecttest.Commit(1), schema.PhaseHealthy)
 	if took := c.now.Sub(began); took < control.DefaultProofOfLife {
 		t.Errorf("healthy %s after its pods began", took)
 	}
@@ -754,6 +753,6 @@ func TestProbelessPodsMustLiveAWhile(t *testing.T) {
 	c.broken = func(p *corev1.Pod) bool {
 		return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") && c.now.After(dies)
 	}
-	c.step(shop(t, commitHash(2), "v2", probeless))
-	c.untilPhase(commitHash(2), schema.PhaseFailed)
+	c.step(shop(t, objecttest.Commit(2), "v2", probeless))
+	c.untilPhase(objecttest.Commit(2), schema.PhaseFailed)
 }

@@ -14,6 +14,7 @@ import (
 
 	"fairlead/reconciler"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/wire"
 )
 
@@ -104,7 +105,7 @@ func (m *misjudged) until(commit int, phase schema.Phase) {
 
 func (m *misjudged) revision(commit int) schema.RevisionStatus {
 	m.nodes.t.Helper()
-	return m.nodes.revision(commitHash(commit)).Status
+	return m.nodes.revision(objecttest.Commit(commit)).Status
 }
 
 // stay does what is due, as the shell does when it is told to.
@@ -143,7 +144,7 @@ func TestAMisjudgedRevisionIsJudgedAgain(t *testing.T) {
 			t.Errorf("rolling out: %s", p.Reason)
 		}
 	}
-	if src := m.source("main"); src.Status.Applied.Commit != commitHash(2) {
+	if src := m.source("main"); src.Status.Applied.Commit != objecttest.Commit(2) {
 		t.Errorf("applied %s", src.Status.Applied.Commit)
 	}
 }
@@ -370,7 +371,7 @@ func TestAHeldRevisionThatRunsWellResumes(t *testing.T) {
 	m.look("main")
 	m.until(2, schema.PhaseHealthy)
 	src := m.source("main")
-	if src.Status.Applied.Commit != commitHash(2) || m.due() {
+	if src.Status.Applied.Commit != objecttest.Commit(2) || m.due() {
 		t.Errorf("applied %s, due %v", src.Status.Applied.Commit, m.due())
 	}
 	if ready := src.Status.Conditions[slices.IndexFunc(src.Status.Conditions, func(c metav1.Condition) bool { return c.Type == "Ready" })]; ready.Status != metav1.ConditionTrue || ready.Reason != "Applied" {

@@ -20,6 +20,7 @@ import (
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/work"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/wire"
 )
 
@@ -122,7 +123,7 @@ func facts(t *testing.T, s *state.Snapshot) map[string]string {
 
 func TestWipedStoreIsRecovered(t *testing.T) {
 	c := failing(t)
-	c.goBack(shop(t, commitHash(1), "v1", nil))
+	c.goBack(shop(t, objecttest.Commit(1), "v1", nil))
 	c.rest()
 	l := c.wipe()
 	out := c.hear(l, c.nodes...)
@@ -147,21 +148,21 @@ func TestWipedStoreIsRecovered(t *testing.T) {
 	if c.writes > 0 {
 		t.Errorf("%d changes in a quiet minute after it", c.writes)
 	}
-	if rev := c.revision(commitHash(2)); !rev.Status.Quarantined || c.source().Status.Applied.Commit != commitHash(1) || c.source().Status.Desired.Commit != commitHash(2) {
+	if rev := c.revision(objecttest.Commit(2)); !rev.Status.Quarantined || c.source().Status.Applied.Commit != objecttest.Commit(1) || c.source().Status.Desired.Commit != objecttest.Commit(2) {
 		t.Errorf("quarantined %v, source %+v", rev.Status.Quarantined, c.source().Status)
 	}
 }
 
 func TestRecoveredClusterTakesTheNextCommitAsPlanned(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	identities := map[string]bool{}
 	for p := range state.All[*corev1.Pod](c.machine.Snapshot(), "") {
 		identities[p.Name], identities[string(p.UID)] = true, true
 	}
 	c.hear(c.wipe(), c.nodes...)
 	before := c.placed()
-	p := c.push(shop(t, commitHash(2), "v2", nil))
+	p := c.push(shop(t, objecttest.Commit(2), "v2", nil))
 	if got, want := c.placed(), expected(before, p); p.Verdict != plan.Changes || !slices.Equal(got, want) {
 		t.Errorf("%s; pods\n  %s\nplanned were\n  %s", p.Summary(), strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 	}
@@ -170,14 +171,14 @@ func TestRecoveredClusterTakesTheNextCommitAsPlanned(t *testing.T) {
 			t.Errorf("pod %s (%s) has the identity of one from before", pod.Name, pod.UID)
 		}
 	}
-	if got := c.revision(commitHash(2)).Status.Phase; got != schema.PhaseHealthy {
+	if got := c.revision(objecttest.Commit(2)).Status.Phase; got != schema.PhaseHealthy {
 		t.Errorf("phase %s", got)
 	}
 }
 
 func TestNothingIsDecidedWhileANodeIsSilent(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	l := c.wipe()
 	for range 600 {
 		out := c.hear(l, "n1", "n3")
@@ -185,7 +186,7 @@ func TestNothingIsDecidedWhileANodeIsSilent(t *testing.T) {
 			t.Fatalf("with n2 silent: %d changes, next look in %s", len(out.Changes), out.Wake.Sub(c.now))
 		}
 	}
-	if out := c.machine.Step(c.now, []reconciler.Input{shop(t, commitHash(2), "v2", nil), l.answers["n2"]}); len(out.Changes) > 0 || !slices.Equal(c.machine.Awaited(), []reconciler.Awaited{{Node: "n2"}}) {
+	if out := c.machine.Step(c.now, []reconciler.Input{shop(t, objecttest.Commit(2), "v2", nil), l.answers["n2"]}); len(out.Changes) > 0 || !slices.Equal(c.machine.Awaited(), []reconciler.Awaited{{Node: "n2"}}) {
 		t.Fatalf("n2 has not reported yet: %d changes, awaited %v", len(out.Changes), c.machine.Awaited())
 	}
 	out := c.hear(l, "n2")
@@ -196,7 +197,7 @@ func TestNothingIsDecidedWhileANodeIsSilent(t *testing.T) {
 
 func TestNodeWithAFreshDiskCountsAsAnswered(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	l := c.wipe()
 	empty := l.reports["n2"].(reconciler.NodeReport)
 	empty.Report.Pods = nil
@@ -221,7 +222,7 @@ func TestNodeWithAFreshDiskCountsAsAnswered(t *testing.T) {
 // An operator who takes a dead node out of the registry has its pods made anew.
 func TestNodeTakenOutOfTheRegistryIsNotAwaited(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	c.nodes = []schema.NodeName{"n1", "n2"}
 	l := c.wipe()
 	c.hear(l, c.nodes...)
@@ -237,7 +238,7 @@ func TestNodeTakenOutOfTheRegistryIsNotAwaited(t *testing.T) {
 // A node that runs pods but cannot say what they are is not a node without pods.
 func TestPodsNobodyRemembersAreNotStopped(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	l := c.wipe()
 	remembered := l.answers["n2"]
 	l.answers["n2"] = reconciler.Recovered{Node: "n2"}
@@ -257,14 +258,14 @@ func TestPodsNobodyRemembersAreNotStopped(t *testing.T) {
 // freshest node has it.
 func TestFreshestNodeIsBelieved(t *testing.T) {
 	c := newCluster(t, 3)
-	c.push(shop(t, commitHash(1), "v1", nil))
+	c.push(shop(t, objecttest.Commit(1), "v1", nil))
 	old := map[schema.NodeName]reconciler.Input{"n1": recall(t, c.machine.Snapshot(), "n1")}
-	c.push(shop(t, commitHash(2), "v2", nil))
+	c.push(shop(t, objecttest.Commit(2), "v2", nil))
 	l := c.wipe()
 	maps.Copy(l.answers, old)
 	c.hear(l, c.nodes...)
-	if got := c.source().Status.Applied.Commit; got != commitHash(2) {
-		t.Errorf("applied is %s, n2 and n3 know %s", got, commitHash(2))
+	if got := c.source().Status.Applied.Commit; got != objecttest.Commit(2) {
+		t.Errorf("applied is %s, n2 and n3 know %s", got, objecttest.Commit(2))
 	}
 	c.rest()
 	ready := 0
@@ -292,8 +293,8 @@ func TestRolloutGoesOnAfterARecovery(t *testing.T) {
 	}
 	for steps := 0; steps <= 40; steps += 3 {
 		c := newCluster(t, 3)
-		c.push(shop(t, commitHash(1), "v1", slow))
-		c.step(shop(t, commitHash(2), "v2", slow))
+		c.push(shop(t, objecttest.Commit(1), "v1", slow))
+		c.step(shop(t, objecttest.Commit(2), "v2", slow))
 		for range steps {
 			c.step()
 		}
@@ -304,8 +305,8 @@ func TestRolloutGoesOnAfterARecovery(t *testing.T) {
 			}
 			c.step()
 		}
-		if got := c.revision(commitHash(2)).Status.Phase; got != schema.PhaseHealthy {
-			t.Fatalf("lost %d steps into the rollout: phase %s: %v", steps, got, c.revision(commitHash(2)).Status.Phases)
+		if got := c.revision(objecttest.Commit(2)).Status.Phase; got != schema.PhaseHealthy {
+			t.Fatalf("lost %d steps into the rollout: phase %s: %v", steps, got, c.revision(objecttest.Commit(2)).Status.Phases)
 		}
 	}
 }
@@ -327,15 +328,15 @@ func readyOf(s *state.Snapshot, app string) (n int) {
 // not keep the cluster from being recovered.
 func TestRecoveryWithoutWhatCannotBeRead(t *testing.T) {
 	c := newCluster(t, 3)
-	cand := shop(t, commitHash(1), "v1", nil)
+	cand := shop(t, objecttest.Commit(1), "v1", nil)
 	c.push(cand)
-	c.untilPhase(commitHash(1), schema.PhaseHealthy)
+	c.untilPhase(objecttest.Commit(1), schema.PhaseHealthy)
 	c.rest()
 	placed := c.placed()
 	l := c.wipe()
 	for _, node := range c.nodes {
 		all := kept(l.before, node)
-		poison := state.Edit(revisionIn(t, l.before, commitHash(1)))
+		poison := state.Edit(revisionIn(t, l.before, objecttest.Commit(1)))
 		poison.Spec.Time = metav1.Unix(253402300800, 0)
 		key, _ := work.RecordKey(poison)
 		all.Items[key] = keeper.Record(key, poison)

@@ -14,6 +14,7 @@ import (
 	"fairlead/reconciler"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/wire"
 )
 
@@ -70,9 +71,9 @@ func TestUnreadableRecordsKeepNothingFromStarting(t *testing.T) {
 		t.Run(string(info.Kind), func(t *testing.T) {
 			for _, damage := range slices.Sorted(maps.Keys(damages)) {
 				c := newCluster(t, 2)
-				cand := shop(t, commitHash(1), "v1", withIdleJobs)
+				cand := shop(t, objecttest.Commit(1), "v1", withIdleJobs)
 				c.push(cand)
-				c.untilPhase(commitHash(1), schema.PhaseHealthy)
+				c.untilPhase(objecttest.Commit(1), schema.PhaseHealthy)
 				before := c.machine.Snapshot()
 				all := records(t, before)
 				i := slices.IndexFunc(all, func(r wire.Record) bool { return r.Key.Kind == info.Kind })
@@ -172,9 +173,9 @@ func (c *cluster) again(cand reconciler.Candidate) {
 // The pods of a node whose record cannot be read stay as they are.
 func TestPodsOfAnUnreadableNodeStay(t *testing.T) {
 	c := newCluster(t, 2)
-	cand := shop(t, commitHash(1), "v1", nil)
+	cand := shop(t, objecttest.Commit(1), "v1", nil)
 	c.push(cand)
-	c.untilPhase(commitHash(1), schema.PhaseHealthy)
+	c.untilPhase(objecttest.Commit(1), schema.PhaseHealthy)
 	placed := c.placed()
 	before := c.machine.Snapshot()
 	all := records(t, before)
@@ -201,9 +202,9 @@ func TestPodsOfAnUnreadableNodeStay(t *testing.T) {
 // is done.
 func TestApplyingAgainWhatIsInvalid(t *testing.T) {
 	c := newCluster(t, 2)
-	cand := shop(t, commitHash(1), "v1", nil)
+	cand := shop(t, objecttest.Commit(1), "v1", nil)
 	c.push(cand)
-	c.untilPhase(commitHash(1), schema.PhaseHealthy)
+	c.untilPhase(objecttest.Commit(1), schema.PhaseHealthy)
 	c.startAgain(c.machine.Snapshot(), []wire.Unreadable{{Key: "/fairlead/v1/o/nothing", Why: "a test"}})
 	cand.Again = true
 	cand.Diagnostics = schema.Diagnostics{{Severity: schema.Error, Position: schema.Position{Path: "a.yaml", Line: 3}, Message: "a mistake"}}

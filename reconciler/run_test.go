@@ -19,6 +19,7 @@ import (
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/wire"
 )
 
@@ -90,7 +91,7 @@ func (r *running) pods() (n int) {
 
 // many asks for more pods than one round makes.
 func many(t *testing.T) reconciler.Candidate {
-	return shop(t, commitHash(1), "v1", scale("web", 4_000))
+	return shop(t, objecttest.Commit(1), "v1", scale("web", 4_000))
 }
 
 // A round that carries work over is decided on while it is written, so that the
@@ -113,7 +114,7 @@ func TestRoundsAreDecidedWhileOthersAreWritten(t *testing.T) {
 			t.Errorf("%d rounds are begun and %d written, %d pods are seen and %d on the disk", begun, written, r.pods(), pods)
 		}
 		start = time.Now()
-		if err := r.Submit(t.Context(), shop(t, commitHash(2), "v2", nil)); err != nil {
+		if err := r.Submit(t.Context(), shop(t, objecttest.Commit(2), "v2", nil)); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(start); took != 2500*time.Millisecond {
@@ -215,7 +216,7 @@ func TestValuesOutliveWhoHandedThemOver(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		if _, _, err := f.Look(ctx, "main", opened(oneRepo{commit: commitHash(1)}), nil); !errors.Is(err, context.DeadlineExceeded) {
+		if _, _, err := f.Look(ctx, "main", opened(oneRepo{commit: objecttest.Commit(1)}), nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("it was waited for: %v", err)
 		}
 		f.Vault.Forget(r.feed.Snapshot) // as another source's push does
@@ -250,7 +251,7 @@ func TestDeliveriesAreSettledOnce(t *testing.T) {
 		if settled.Load() != 1 {
 			t.Errorf("after its round it is settled %d times", settled.Load())
 		}
-		if err := r.Deliver(t.Context(), shop(t, commitHash(2), "v2", nil), count); err != nil || settled.Load() != 2 {
+		if err := r.Deliver(t.Context(), shop(t, objecttest.Commit(2), "v2", nil), count); err != nil || settled.Load() != 2 {
 			t.Errorf("waited for: %v, settled %d times", err, settled.Load())
 		}
 		r.stop()

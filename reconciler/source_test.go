@@ -20,6 +20,7 @@ import (
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/load"
+	"fairlead/schema/objecttest"
 )
 
 // followed is a Follower over a Machine whose rounds happen when something is
@@ -89,7 +90,7 @@ func (f *followed) commit(source schema.SourceName, n int, text string) schema.C
 	if !ok {
 		repo.trees = map[schema.Commit]string{}
 	}
-	repo.tip = commitHash(n)
+	repo.tip = objecttest.Commit(n)
 	repo.trees[repo.tip] = text
 	f.repos[source] = repo
 	return repo.tip
@@ -148,7 +149,7 @@ func (f *followed) source(name schema.SourceName) *schema.Source {
 }
 
 func (f *followed) phase(source schema.SourceName, n int) (schema.Phase, string) {
-	rev, ok := state.Revision(f.machine.Snapshot(), schema.RevisionOf(source, commitHash(n)))
+	rev, ok := state.Revision(f.machine.Snapshot(), schema.RevisionOf(source, objecttest.Commit(n)))
 	if !ok {
 		return "", ""
 	}
@@ -180,7 +181,7 @@ func TestReadersCannotTestGuesses(t *testing.T) {
 	f := newFollowed(t, own("main", schema.SourceSpec{}))
 	f.push("main", 1, secretOf("old", "rosebud")+"---\n"+secretOf("s", "rosebud"))
 	f.push("main", 2, secretOf("s", "sesame")+"immutable: true\n")
-	for name, against := range map[string]string{"what runs": "", "another revision": string(commitHash(1))} {
+	for name, against := range map[string]string{"what runs": "", "another revision": string(objecttest.Commit(1))} {
 		for _, tree := range []func(guess string) string{
 			func(guess string) string { return secretOf("s", guess) + "immutable: true\n" },
 			func(guess string) string { return secretOf("s", guess) },
@@ -213,7 +214,7 @@ func TestReadersAreNotToldThatAValueChanged(t *testing.T) {
 		f := newFollowed(t, own("main", schema.SourceSpec{}))
 		f.push("main", 1, secretOf("s", before))
 		f.push("main", 2, secretOf("s", "sesame")+"---\n"+aNamespace)
-		answers[f.asked(secretOf("s", "guess"), string(commitHash(1)))] = true
+		answers[f.asked(secretOf("s", "guess"), string(objecttest.Commit(1)))] = true
 	}
 	if len(answers) != 1 {
 		t.Errorf("where the value changed the answer is another: %q", slices.Sorted(maps.Keys(answers)))
@@ -248,7 +249,7 @@ func TestPushersSeeWhatChanges(t *testing.T) {
 	f := newFollowed(t, own("main", schema.SourceSpec{}))
 	f.push("main", 1, secretOf("s", "sesame"))
 	for n, value := range map[int]string{2: "sesame", 3: "another"} {
-		cand, err := f.JudgeCommit(t.Context(), "main", repository{trees: map[schema.Commit]string{commitHash(n): secretOf("s", value)}}, commitHash(n), nil)
+		cand, err := f.JudgeCommit(t.Context(), "main", repository{trees: map[schema.Commit]string{objecttest.Commit(n): secretOf("s", value)}}, objecttest.Commit(n), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -330,7 +331,7 @@ func TestRightsFollowTheChain(t *testing.T) {
 	if phase, said := f.phase("sub", 1); phase != schema.PhaseRollingOut {
 		t.Fatalf("sub is %s: %s", phase, said)
 	}
-	before, _ := state.Revision(f.machine.Snapshot(), schema.RevisionOf("sub", commitHash(1)))
+	before, _ := state.Revision(f.machine.Snapshot(), schema.RevisionOf("sub", objecttest.Commit(1)))
 
 	f.push("main", 2, sourceOf("team", `, clusterKinds: [Source, Namespace], podSecurity: privileged, namespaces: [default, lab]`))
 	f.look("sub")
@@ -344,7 +345,7 @@ func TestRightsFollowTheChain(t *testing.T) {
 	if phase != schema.PhaseInvalid || !strings.Contains(said, "all.yaml:2:7: kind: ") || !strings.Contains(said, "baseline: Host Ports") {
 		t.Errorf("narrowed: %s: %s", phase, said)
 	}
-	if got := f.source("sub").Status.Applied.Commit; got != commitHash(1) {
+	if got := f.source("sub").Status.Applied.Commit; got != objecttest.Commit(1) {
 		t.Errorf("narrowed, sub runs %s", got)
 	}
 	f.look("team")

@@ -12,6 +12,7 @@ import (
 	"fairlead/reconciler"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 // oneRepo is a repository whose branch is at one commit.
@@ -64,7 +65,7 @@ func manySources(t *testing.T, hostile int, read func(ctx context.Context, sourc
 	for i := range hostile {
 		objects = append(objects, &schema.Desired{Object: named(schema.Source{Spec: schema.DefaultSourceSpec(schema.SourceSpec{Embedded: true})}, fmt.Sprintf("hostile-%d", i))})
 	}
-	if err := rounds.Deliver(t.Context(), reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: commitHash(1)}, Tree: "sources", Objects: objects}, func() {}); err != nil {
+	if err := rounds.Deliver(t.Context(), reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: objecttest.Commit(1)}, Tree: "sources", Objects: objects}, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	return &reconciler.Follower{
@@ -78,7 +79,7 @@ func manySources(t *testing.T, hostile int, read func(ctx context.Context, sourc
 
 func named(src schema.Source, name string) *schema.Source {
 	src.Name = name
-	schema.SetOrigin(&src, schema.Origin{Source: "main", Path: "sources.yaml", Line: 1, Commit: commitHash(1)})
+	schema.SetOrigin(&src, schema.Origin{Source: "main", Path: "sources.yaml", Line: 1, Commit: objecttest.Commit(1)})
 	return &src
 }
 
@@ -106,7 +107,7 @@ func TestSlowSourcesHoldUpNoOther(t *testing.T) {
 			mu.Unlock()
 		})
 		sync1 := func(ctx context.Context, source schema.SourceName, commit int) error {
-			_, _, err := f.Look(ctx, source, opened(oneRepo{commit: commitHash(commit)}), nil)
+			_, _, err := f.Look(ctx, source, opened(oneRepo{commit: objecttest.Commit(commit)}), nil)
 			return err
 		}
 		ctx, stop := context.WithCancel(t.Context())
@@ -163,14 +164,14 @@ func TestSlowSourceIsJudged(t *testing.T) {
 		var all sync.WaitGroup
 		for n := range 3 {
 			all.Go(func() {
-				if _, err := f.JudgeCommit(t.Context(), "hostile-0", oneRepo{}, commitHash(n+2), nil); err != nil {
+				if _, err := f.JudgeCommit(t.Context(), "hostile-0", oneRepo{}, objecttest.Commit(n+2), nil); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := f.JudgeCommit(ctx, "hostile-0", oneRepo{}, commitHash(9), nil); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := f.JudgeCommit(ctx, "hostile-0", oneRepo{}, objecttest.Commit(9), nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("who gives up waiting gets %v", err)
 		}
 		all.Wait()

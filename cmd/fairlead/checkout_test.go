@@ -12,13 +12,8 @@ import (
 	"fairlead/schema"
 	"fairlead/schema/chance"
 	"fairlead/schema/load"
+	"fairlead/schema/objecttest"
 )
-
-func sourceAt(name, url, path string) *schema.Source {
-	src := &schema.Source{Spec: schema.DefaultSourceSpec(schema.SourceSpec{URL: url, Embedded: url == "", Path: path})}
-	src.Name = name
-	return src
-}
 
 // What is told is what was asked about, called as it was called.
 func TestToldPathsAreFromWhereOneStands(t *testing.T) {
@@ -210,7 +205,7 @@ func TestWhatIsReadOfAClone(t *testing.T) {
 		put(t, filepath.Join(top, name), "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}\n")
 	}
 	gitIn(t, top, "add", "deploy/a.yaml")
-	src := sourceAt("main", "https://git.example.org/team/shop.git", "deploy")
+	src := objecttest.Source("main", "https://git.example.org/team/shop.git", "deploy")
 	src.Spec.Exclude = []string{"charts/"}
 	for place, want := range map[string]int{".": 2, "deploy": 2, "deploy/a.yaml": 1, "deploy/charts": 0, "deploy/node_modules": 0} {
 		name := filepath.Join(top, place)

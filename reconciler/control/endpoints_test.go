@@ -14,19 +14,17 @@ import (
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 func backend(name, ip string, change ...func(*corev1.Pod)) *corev1.Pod {
-	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "shop", Labels: map[string]string{"app": "api"}},
-		Spec:       corev1.PodSpec{NodeName: "n1", Containers: []corev1.Container{{Name: "c", Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}}}}},
-		Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip},
+	serves := func(p *corev1.Pod) {
+		p.Labels = map[string]string{"app": "api"}
+		p.Spec.Containers = []corev1.Container{{Name: "c", Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}}}}
+		p.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip}
+		setCondition(p, corev1.PodReady, corev1.ConditionTrue, start)
 	}
-	setCondition(p, corev1.PodReady, corev1.ConditionTrue, start)
-	for _, f := range change {
-		f(p)
-	}
-	return p
+	return objecttest.Pod(name, "n1", append([]func(*corev1.Pod){serves}, change...)...)
 }
 
 func slicesOfService(w *world, name string) []*discoveryv1.EndpointSlice {

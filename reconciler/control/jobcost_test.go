@@ -7,16 +7,14 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 func countedJob(change func(*batchv1.Job)) *batchv1.Job {
-	never := corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "localhost/c:1"}}}
-	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "many", Namespace: "shop", UID: "many"}, Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: never}}}
-	change(job)
+	job := objecttest.Job("many", func(j *batchv1.Job) { j.Namespace, j.UID = "shop", "many" }, change)
 	schema.Default(job)
 	return job
 }

@@ -12,6 +12,7 @@ import (
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 // rollingOut is a world in which commit c2 of source main was just applied.
@@ -38,11 +39,8 @@ func revision(w *world) string {
 }
 
 func barePod(change ...func(*corev1.Pod)) *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "job", Namespace: "shop", CreationTimestamp: metav1.NewTime(start)}, Spec: corev1.PodSpec{NodeName: "n1"}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
-	for _, f := range change {
-		f(p)
-	}
-	return from(p, "c2")
+	made := func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(start) }
+	return from(objecttest.Pod("job", "n1", append([]func(*corev1.Pod){made}, change...)...), "c2")
 }
 
 func containers(statuses ...corev1.ContainerStatus) func(*corev1.Pod) {

@@ -12,6 +12,7 @@ import (
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/rowtest"
 )
 
@@ -32,11 +33,7 @@ func nodeWith(conditions ...corev1.NodeCondition) *corev1.Node {
 var readyNode = nodeWith(corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue})
 
 func podWith(changes ...func(*corev1.Pod)) *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "job"}, Spec: corev1.PodSpec{NodeName: "n1"}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
-	for _, f := range changes {
-		f(p)
-	}
-	return p
+	return objecttest.Pod("job", "n1", changes...)
 }
 
 func status(s ...corev1.ContainerStatus) func(*corev1.Pod) {

@@ -21,6 +21,7 @@ import (
 	"fairlead/reconciler/work"
 	"fairlead/schema"
 	"fairlead/schema/load"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/wire"
 )
 
@@ -148,9 +149,6 @@ func (c *cluster) running(node int, pod *corev1.Pod) corev1.PodStatus {
 	return status
 }
 
-// commit is the n-th commit's hash.
-func commit(n int) schema.Commit { return schema.Commit(fmt.Sprintf("%d%039d", n, 0)) }
-
 // tree reads a directory as the n-th commit.
 func (c *cluster) tree(dir string, n int) reconciler.Candidate {
 	c.t.Helper()
@@ -158,14 +156,14 @@ func (c *cluster) tree(dir string, n int) reconciler.Candidate {
 	if err != nil {
 		c.t.Fatalf("%v", err)
 	}
-	tree.Commit = schema.CommitObject{Hash: commit(n), Subject: "a change", Author: "A <a@example.org>"}
+	tree.Commit = schema.CommitObject{Hash: objecttest.Commit(n), Subject: "a change", Author: "A <a@example.org>"}
 	r := load.Load(context.Background(), tree, schema.DefaultSourceSpec(schema.SourceSpec{}), load.Options{Source: "main"})
 	return c.sealed(n, r.Objects, r.Diagnostics)
 }
 
 func (c *cluster) sealed(n int, objects []*schema.Desired, diags schema.Diagnostics) reconciler.Candidate {
 	objects, _ = reconciler.NewVault([]byte("k")).Seal(objects)
-	return reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: commit(n)}, Tree: schema.TreeHash("tree-" + string(commit(n))), Objects: objects, Diagnostics: diags}
+	return reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: objecttest.Commit(n)}, Tree: schema.TreeHash("tree-" + string(objecttest.Commit(n))), Objects: objects, Diagnostics: diags}
 }
 
 func (c *cluster) plan(cand plan.Candidate) *plan.Plan {

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -17,6 +16,7 @@ import (
 	"fairlead/reconciler/settle"
 	"fairlead/schema"
 	"fairlead/schema/chance"
+	"fairlead/schema/objecttest"
 )
 
 // of makes a candidate of objects for any source.
@@ -30,16 +30,6 @@ func configMap(name string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Data: map[string]string{"a": name}}
 }
 
-func plainDeployment(name string, replicas int32) *appsv1.Deployment {
-	labels := map[string]string{"app": name}
-	return &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
-		Spec: appsv1.DeploymentSpec{Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "localhost/c:v1"}}},
-		}},
-	}
-}
-
 // A Source that goes leaves its objects where they are: they neither count as pruned
 // nor do their pods stop, and the plan says so.
 func TestRemovedSourceCountsWhatGoes(t *testing.T) {
@@ -47,7 +37,7 @@ func TestRemovedSourceCountsWhatGoes(t *testing.T) {
 	team := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "team"}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{URL: "https://git.example.org/team.git"})}
 	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
 	c.push(c.of("main", 1, team, space, configMap("a"), configMap("b"), configMap("c")))
-	web := plainDeployment("web", 2)
+	web := objecttest.Deployment("web", 2)
 	c.push(c.of("team", 2, web, service("web", 80), configMap("d")))
 
 	p := c.plan(planned(c.of("main", 3, configMap("a"), configMap("b"), configMap("c"))))
@@ -76,8 +66,8 @@ func TestOnlyTheSourcesOwnPodsAreTold(t *testing.T) {
 	c := newCluster(t, uniform(2, "1", "1Gi")...)
 	team := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "team"}, Spec: schema.DefaultSourceSpec(schema.SourceSpec{URL: "https://git.example.org/team.git"})}
 	c.push(c.of("main", 1, team, configMap("a")))
-	c.push(c.of("team", 2, plainDeployment("theirs", 3)))
-	next := plainDeployment("theirs", 3)
+	c.push(c.of("team", 2, objecttest.Deployment("theirs", 3)))
+	next := objecttest.Deployment("theirs", 3)
 	next.Spec.Template.Spec.Containers[0].Image = "localhost/c:v2"
 	c.step(c.of("team", 3, next)) // under way: pod by pod
 	for _, test := range []struct {
@@ -86,7 +76,7 @@ func TestOnlyTheSourcesOwnPodsAreTold(t *testing.T) {
 		pods    int
 	}{
 		{[]schema.Object{team, configMap("a")}, plan.None, 0},
-		{[]schema.Object{team, configMap("a"), plainDeployment("ours", 2)}, plan.Changes, 2},
+		{[]schema.Object{team, configMap("a"), objecttest.Deployment("ours", 2)}, plan.Changes, 2},
 	} {
 		p := c.plan(planned(c.of("main", 4, test.objects...)))
 		if p.Verdict != test.verdict || len(p.Pods) != test.pods || slices.ContainsFunc(p.Pods, func(pod plan.Pod) bool { return pod.Owner == "" || !strings.HasPrefix(pod.Name, "ours") }) {
@@ -106,9 +96,9 @@ func TestSurvival(t *testing.T) {
 		lose    []schema.NodeName
 		want    bool
 	}{
-		{"there is room elsewhere", []schema.Object{plainDeployment("web", 2)}, []schema.NodeName{"n1"}, true},
+		{"there is room elsewhere", []schema.Object{objecttest.Deployment("web", 2)}, []schema.NodeName{"n1"}, true},
 		{"nothing ran there", []schema.Object{configMap("a")}, []schema.NodeName{"n1"}, true},
-		{"nothing is left", []schema.Object{plainDeployment("web", 2)}, []schema.NodeName{"n1", "n2"}, false},
+		{"nothing is left", []schema.Object{objecttest.Deployment("web", 2)}, []schema.NodeName{"n1", "n2"}, false},
 		{"a pod that nothing makes again", []schema.Object{bare}, []schema.NodeName{"n1", "n2"}, false},
 		{"a pod that stays bound", []schema.Object{stays}, []schema.NodeName{"n1", "n2"}, false},
 	} {
@@ -127,7 +117,7 @@ func TestSurvival(t *testing.T) {
 // big is a plan with more of everything than a comment holds, of texts that grow when
 // they are escaped.
 func big(n int, text func(int) string) *plan.Plan {
-	p := &plan.Plan{Source: "main", Verdict: plan.Held, Base: commit(1), Candidate: commit(2)}
+	p := &plan.Plan{Source: "main", Verdict: plan.Held, Base: objecttest.Commit(1), Candidate: objecttest.Commit(2)}
 	for i := range n {
 		s := text(i)
 		p.Objects = append(p.Objects, plan.Object{
@@ -210,7 +200,7 @@ func TestManyObjectsFitIntoAComment(t *testing.T) {
 		objects = append(objects, configMap(fmt.Sprintf("settings-%03d", i)))
 	}
 	for i := range 200 {
-		objects = append(objects, plainDeployment(fmt.Sprintf("application-with-a-name-%03d", i), 2))
+		objects = append(objects, objecttest.Deployment(fmt.Sprintf("application-with-a-name-%03d", i), 2))
 	}
 	p := c.plan(planned(c.of("main", 1, objects...)))
 	out := markdown(p)
@@ -238,12 +228,12 @@ func TestAvoidedNodesAreTold(t *testing.T) {
 	nodes := uniform(2, "1", "1Gi")
 	nodes[0].full = true
 	c := newCluster(t, nodes...)
-	c.push(c.of("main", 1, plainDeployment("web", 2)))
+	c.push(c.of("main", 1, objecttest.Deployment("web", 2)))
 	const want = "pods could not be started on n1 lately: new ones are placed there only where no other node takes them"
-	if p := c.plan(planned(c.of("main", 2, plainDeployment("web", 3)))); !slices.Contains(p.Notes, want) {
+	if p := c.plan(planned(c.of("main", 2, objecttest.Deployment("web", 3)))); !slices.Contains(p.Notes, want) {
 		t.Errorf("notes: %q", p.Notes)
 	}
-	if p := c.plan(planned(c.of("main", 2, plainDeployment("web", 2), configMap("a")))); slices.Contains(p.Notes, want) {
+	if p := c.plan(planned(c.of("main", 2, objecttest.Deployment("web", 2), configMap("a")))); slices.Contains(p.Notes, want) {
 		t.Errorf("a plan without pods notes: %q", p.Notes)
 	}
 }
@@ -252,9 +242,9 @@ func TestAvoidedNodesAreTold(t *testing.T) {
 // until there are new ones, and the plan says what is waited for.
 func TestPodsThatWaitAreNotForetold(t *testing.T) {
 	c := newCluster(t, uniform(2, "1", "1Gi")...)
-	web := plainDeployment("web", 2)
+	web := objecttest.Deployment("web", 2)
 	c.push(c.of("main", 1, web))
-	next := plainDeployment("web", 2)
+	next := objecttest.Deployment("web", 2)
 	next.Spec.Template.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{
 		{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "db"}}},
 	}

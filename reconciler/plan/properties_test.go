@@ -18,6 +18,7 @@ import (
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/chance"
+	"fairlead/schema/objecttest"
 )
 
 // drawNodes is a small cluster with two zones.
@@ -57,7 +58,7 @@ func asDesired(source schema.SourceName, n int, objects []schema.Object) []*sche
 		o = state.Edit(o)
 		schema.Default(o)
 		at := schema.Position{Path: "all.yaml", Line: i + 1, Column: 1}
-		schema.SetOrigin(o, schema.Origin{Source: source, Path: at.Path, Line: at.Line, Commit: commit(n)})
+		schema.SetOrigin(o, schema.Origin{Source: source, Path: at.Path, Line: at.Line, Commit: objecttest.Commit(n)})
 		out[i] = &schema.Desired{Object: o, Position: at, Locate: func(string) schema.Position { return at }}
 	}
 	return out
@@ -178,7 +179,7 @@ func TestForkLeavesTheClusterAlone(t *testing.T) {
 		case 2:
 			cand.Lose = []schema.NodeName{"n1"}
 		case 3:
-			cand.Against = &plan.Against{Commit: commit(3), Objects: drawTree(t, 3, true)}
+			cand.Against = &plan.Against{Commit: objecttest.Commit(3), Objects: drawTree(t, 3, true)}
 		}
 		base := c.machine.Snapshot()
 		before := checksum(t, base)

@@ -11,6 +11,7 @@ import (
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 var now = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -30,12 +31,6 @@ func deployment(name string, status appsv1.DeploymentStatus) *appsv1.Deployment 
 	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Generation: 1}, Spec: appsv1.DeploymentSpec{Replicas: &three}, Status: status}
 }
 
-func bare(name string, change func(*corev1.Pod)) *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, Spec: corev1.PodSpec{NodeName: "n1"}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
-	change(p)
-	return p
-}
-
 func node(ready corev1.ConditionStatus) *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
 		{Type: corev1.NodeReady, Status: ready, Reason: schema.ReasonRuntimeUnavailable, Message: "Podman does not answer"},
@@ -51,7 +46,7 @@ func TestLines(t *testing.T) {
 		deployment("c", appsv1.DeploymentStatus{Replicas: 5, UpdatedReplicas: 3, AvailableReplicas: 4}),
 		deployment("d", appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 2}),
 		unseen,
-		bare("job", func(*corev1.Pod) {}),
+		objecttest.Pod("job", "n1"),
 	), "main", now)
 	want := []string{
 		"deployment shop/a: not looked at yet",
@@ -74,14 +69,14 @@ func TestTrouble(t *testing.T) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{s}
 		}
 	}
-	starting := bare("a", container(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}))
-	crashing := bare("b", container(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}))
-	probed := bare("c", container(corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}))
+	starting := objecttest.Pod("a", "n1", container(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}))
+	crashing := objecttest.Pod("b", "n1", container(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}))
+	probed := objecttest.Pod("c", "n1", container(corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}))
 	answer := &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, InvolvedObject: corev1.ObjectReference{UID: "u", FieldPath: schema.ContainerField(probed, "app")},
 		Reason: schema.ReasonUnhealthy, Message: "readiness probe failed: HTTP 404 from /healthz",
 	}
-	unplaced := bare("d", func(p *corev1.Pod) {
+	unplaced := objecttest.Pod("d", "n1", func(p *corev1.Pod) {
 		p.Spec.NodeName = ""
 		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "no room"}}
 	})

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 // What ran before a start of the nodes is awaited; what did not, or cannot start for the
@@ -17,14 +18,14 @@ import (
 func TestRestarted(t *testing.T) {
 	before, after := now.Add(-time.Minute), now.Add(time.Second)
 	pod := func(name string, unreadySince time.Time, s corev1.ContainerStatus) *corev1.Pod {
-		return bare(name, func(p *corev1.Pod) {
+		return objecttest.Pod(name, "n1", func(p *corev1.Pod) {
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(unreadySince)}}
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{s}
 		})
 	}
 	rebooted := corev1.ContainerStatus{Name: "c", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: schema.ReasonNodeRebooted}}}
 	crashes := corev1.ContainerStatus{Name: "c", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: schema.ReasonCrashLoop}}}
-	ready := bare("a", func(p *corev1.Pod) {
+	ready := objecttest.Pod("a", "n1", func(p *corev1.Pod) {
 		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	})
 	unseen := deployment("d", appsv1.DeploymentStatus{})
@@ -53,8 +54,8 @@ func TestRestarted(t *testing.T) {
 		{"not all is there and no pod is missing", schema.Degraded, after, short, "source main is Degraded: why", ""},
 		{"not all was there before and no pod is missing", schema.Failed, before, short, "", "source main is Failed: why"},
 		{"rolls out", schema.Progressing, before, ready, "", ""},
-		{"on its way out", schema.Healthy, before, bare("a", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: before} }), "", ""},
-		{"has done its work", schema.Healthy, before, bare("a", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), "", ""},
+		{"on its way out", schema.Healthy, before, objecttest.Pod("a", "n1", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: before} }), "", ""},
+		{"has done its work", schema.Healthy, before, objecttest.Pod("a", "n1", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), "", ""},
 	} {
 		src, rev := running(schema.PhaseHealthy, "")
 		rev.Name = string(schema.RevisionOf("main", "c1"))
@@ -78,12 +79,12 @@ func some(line string) []string {
 // applied nothing is.
 func TestRestartedTellsWhatCanBeAwaited(t *testing.T) {
 	src, rev := running(schema.PhaseHealthy, "")
-	if awaited, lacking := Restarted(cluster(src, bare("a", func(*corev1.Pod) {})), now, now); len(awaited)+len(lacking) > 0 {
+	if awaited, lacking := Restarted(cluster(src, objecttest.Pod("a", "n1")), now, now); len(awaited)+len(lacking) > 0 {
 		t.Errorf("of a source without a revision: %q, %q", awaited, lacking)
 	}
 	rev.Name = string(schema.RevisionOf("main", "c1"))
-	early := bare("a", func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now.Add(-time.Hour)) })
-	late := bare("b", func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now) })
+	early := objecttest.Pod("a", "n1", func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now.Add(-time.Hour)) })
+	late := objecttest.Pod("b", "n1", func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now) })
 	awaited, lacking := Restarted(cluster(src, rev, node(corev1.ConditionTrue), early, late), now, now)
 	if want := []string{"pod shop/b: Pending; pod b has not started on n1 yet"}; !slices.Equal(awaited, want) || len(lacking) != 1 {
 		t.Errorf("awaited %q, want %q; lacking %q", awaited, want, lacking)

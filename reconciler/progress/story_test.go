@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 // running is a source whose commit c1 is applied and in a phase.
@@ -46,7 +47,7 @@ func TestAStoryIsNotLongForWhatChangesInDigits(t *testing.T) {
 	var story Story
 	told := 0
 	for i := range 60 {
-		probed := bare("c", func(p *corev1.Pod) {
+		probed := objecttest.Pod("c", "n1", func(p *corev1.Pod) {
 			p.UID = "u"
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
 		})
@@ -66,7 +67,7 @@ func TestAStoryIsNotLongForWhatChangesInDigits(t *testing.T) {
 // told, and a stalled rollout is not called one that rolls out.
 func TestAStorySaysWhatItWaitsFor(t *testing.T) {
 	half := deployment("a", appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 2})
-	probed := bare("c", func(p *corev1.Pod) {
+	probed := objecttest.Pod("c", "n1", func(p *corev1.Pod) {
 		p.UID = "u"
 		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
 	})
@@ -115,7 +116,7 @@ func TestPatienceOutlastsEveryDeadline(t *testing.T) {
 	seconds := func(n int32) func(*appsv1.Deployment) {
 		return func(d *appsv1.Deployment) { d.Spec.ProgressDeadlineSeconds = &n }
 	}
-	late := bare("late", func(p *corev1.Pod) {
+	late := objecttest.Pod("late", "n1", func(p *corev1.Pod) {
 		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(time.Hour))}}
 	})
 	for name, tt := range map[string]struct {
@@ -123,7 +124,7 @@ func TestPatienceOutlastsEveryDeadline(t *testing.T) {
 		due  time.Duration
 	}{
 		"nothing to wait for":     {nil, 2 * time.Minute},
-		"the source's own":        {[]schema.Object{bare("x", func(*corev1.Pod) {})}, 2 * time.Minute},
+		"the source's own":        {[]schema.Object{objecttest.Pod("x", "n1", func(*corev1.Pod) {})}, 2 * time.Minute},
 		"a longer one":            {[]schema.Object{half(seconds(3000))}, 50 * time.Minute},
 		"a shorter one":           {[]schema.Object{half(seconds(30))}, 2 * time.Minute},
 		"none at all":             {[]schema.Object{half(seconds(math.MaxInt32))}, 2 * time.Minute},

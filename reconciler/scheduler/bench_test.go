@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/reconciler/state"
+	"fairlead/schema/objecttest"
 )
 
 // benchNodes is n nodes in three zones, each a bit busy so that no two are quite
@@ -17,7 +18,7 @@ func benchNodes(n int) *state.Txn {
 	tx := cluster()
 	for i := range n {
 		name := fmt.Sprintf("n%04d", i)
-		tx.Put(node(name, "64", "256Gi", label("zone", string(rune('a'+i%3))), func(n *corev1.Node) { n.Status.Allocatable["pods"] = resource.MustParse("1000000") }))
+		tx.Put(objecttest.Node(name, "64", "256Gi", label("zone", string(rune('a'+i%3))), func(n *corev1.Node) { n.Status.Allocatable["pods"] = resource.MustParse("1000000") }))
 		tx.Put(pod("busy-"+name, fmt.Sprintf("%dm", 10*(i%97)), "1Gi", on(name)))
 	}
 	return tx

@@ -15,10 +15,11 @@ import (
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/chance"
+	"fairlead/schema/objecttest"
 )
 
 func genNode(t *rapid.T, name string) *corev1.Node {
-	n := node(name, fmt.Sprintf("%dm", rapid.IntRange(0, 8).Draw(t, "cpu")*500), fmt.Sprintf("%dMi", rapid.IntRange(0, 8).Draw(t, "memory")*512))
+	n := objecttest.Node(name, fmt.Sprintf("%dm", rapid.IntRange(0, 8).Draw(t, "cpu")*500), fmt.Sprintf("%dMi", rapid.IntRange(0, 8).Draw(t, "memory")*512))
 	n.Labels["zone"] = rapid.SampledFrom([]string{"a", "b"}).Draw(t, "zone")
 	if rapid.IntRange(0, 9).Draw(t, "sick") == 0 {
 		notReady("")(n)
@@ -31,7 +32,7 @@ func genNode(t *rapid.T, name string) *corev1.Node {
 
 func genPod(t *rapid.T, name string) *corev1.Pod {
 	p := pod(name, fmt.Sprintf("%dm", rapid.IntRange(0, 6).Draw(t, "cpu")*250), fmt.Sprintf("%dMi", rapid.IntRange(0, 4).Draw(t, "memory")*256))
-	switch rapid.IntRange(0, 5).Draw(t, "wish") {
+	switch rapid.IntRange(0, 5).Draw(t, "asks") {
 	case 0:
 		hostPort80(rapid.SampledFrom([]string{"", "10.0.0.1", "10.0.0.2"}).Draw(t, "ip"))(p)
 	case 1:

@@ -13,28 +13,10 @@ import (
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
-func node(name, cpu, memory string, change ...func(*corev1.Node)) *corev1.Node {
-	n := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}},
-		Status: corev1.NodeStatus{
-			Allocatable: corev1.ResourceList{"cpu": resource.MustParse(cpu), "memory": resource.MustParse(memory), "pods": resource.MustParse("110")},
-			Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
-		},
-	}
-	for _, f := range change {
-		f(n)
-	}
-	return n
-}
-
 func pod(name, cpu, memory string, change ...func(*corev1.Pod)) *corev1.Pod {
-	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "shop"},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}}},
-		Status:     corev1.PodStatus{Phase: corev1.PodPending},
-	}
 	requests := corev1.ResourceList{}
 	if cpu != "" {
 		requests["cpu"] = resource.MustParse(cpu)
@@ -42,11 +24,10 @@ func pod(name, cpu, memory string, change ...func(*corev1.Pod)) *corev1.Pod {
 	if memory != "" {
 		requests["memory"] = resource.MustParse(memory)
 	}
-	p.Spec.Containers[0].Resources.Requests = requests
-	for _, f := range change {
-		f(p)
+	asks := func(p *corev1.Pod) {
+		p.Spec.Containers = []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{Requests: requests}}}
 	}
-	return p
+	return objecttest.Pod(name, "", append([]func(*corev1.Pod){asks}, change...)...)
 }
 
 func on(node string) func(*corev1.Pod)           { return func(p *corev1.Pod) { p.Spec.NodeName = node } }
@@ -121,7 +102,7 @@ func preferZone(zone string) func(*corev1.Pod) {
 }
 
 func TestSchedulePicks(t *testing.T) {
-	two := []schema.Object{node("n1", "2", "2Gi"), node("n2", "2", "2Gi")}
+	two := []schema.Object{objecttest.Node("n1", "2", "2Gi"), objecttest.Node("n2", "2", "2Gi")}
 	tests := []struct {
 		name    string
 		cluster []schema.Object
@@ -142,12 +123,12 @@ func TestSchedulePicks(t *testing.T) {
 		{"pods that end do not count for spread",
 			append(two, pod("a", "", "", on("n1"), ownedBy("rs"), func(p *corev1.Pod) { now := metav1.Now(); p.DeletionTimestamp = &now }), pod("b", "1", "", on("n2"))), pod("p", "500m", "", ownedBy("rs")), "", "n1"},
 		{"ended pods hold nothing", append(two, pod("a", "2", "", on("n1"), phase(corev1.PodFailed)), pod("b", "2", "", on("n2"), phase(corev1.PodSucceeded))), pod("p", "2", ""), "", "n1"},
-		{"no node that avoids it", []schema.Object{node("n1", "2", "2Gi", taint("old", corev1.TaintEffectPreferNoSchedule)), node("n2", "2", "2Gi"), pod("a", "1", "", on("n2"))}, pod("p", "1", ""), "", "n2"},
-		{"preferred affinity before spread", []schema.Object{node("n1", "2", "2Gi"), node("n2", "2", "2Gi", label("zone", "b")), pod("a", "1", "", on("n2"), ownedBy("rs"))}, pod("p", "1", "", ownedBy("rs"), preferZone("b")), "", "n2"},
-		{"required affinity", []schema.Object{node("n1", "2", "2Gi", label("zone", "a")), node("n2", "2", "2Gi", label("zone", "b"))}, pod("p", "", "", requireZone("b", "c")), "", "n2"},
-		{"a node whose taint it tolerates", []schema.Object{node("n1", "2", "2Gi", taint("gpu", corev1.TaintEffectNoSchedule))}, pod("p", "", "", tolerate("gpu")), "", "n1"},
-		{"a node with the host port on another address", []schema.Object{node("n1", "2", "2Gi"), pod("a", "", "", on("n1"), hostPort80("10.0.0.1"))}, pod("p", "", "", hostPort80("10.0.0.2")), "", "n1"},
-		{"a full node for one that asks for nothing", []schema.Object{node("n1", "1", "1Gi"), pod("a", "1", "1Gi", on("n1"))}, pod("p", "", ""), "", "n1"},
+		{"no node that avoids it", []schema.Object{objecttest.Node("n1", "2", "2Gi", taint("old", corev1.TaintEffectPreferNoSchedule)), objecttest.Node("n2", "2", "2Gi"), pod("a", "1", "", on("n2"))}, pod("p", "1", ""), "", "n2"},
+		{"preferred affinity before spread", []schema.Object{objecttest.Node("n1", "2", "2Gi"), objecttest.Node("n2", "2", "2Gi", label("zone", "b")), pod("a", "1", "", on("n2"), ownedBy("rs"))}, pod("p", "1", "", ownedBy("rs"), preferZone("b")), "", "n2"},
+		{"required affinity", []schema.Object{objecttest.Node("n1", "2", "2Gi", label("zone", "a")), objecttest.Node("n2", "2", "2Gi", label("zone", "b"))}, pod("p", "", "", requireZone("b", "c")), "", "n2"},
+		{"a node whose taint it tolerates", []schema.Object{objecttest.Node("n1", "2", "2Gi", taint("gpu", corev1.TaintEffectNoSchedule))}, pod("p", "", "", tolerate("gpu")), "", "n1"},
+		{"a node with the host port on another address", []schema.Object{objecttest.Node("n1", "2", "2Gi"), pod("a", "", "", on("n1"), hostPort80("10.0.0.1"))}, pod("p", "", "", hostPort80("10.0.0.2")), "", "n1"},
+		{"a full node for one that asks for nothing", []schema.Object{objecttest.Node("n1", "1", "1Gi"), pod("a", "1", "1Gi", on("n1"))}, pod("p", "", ""), "", "n1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -168,21 +149,21 @@ func TestScheduleRefuses(t *testing.T) {
 	}{
 		{"an empty cluster", nil, pod("p", "", ""), "0/0 nodes can take it: the cluster has no node"},
 		{"every reason of every node",
-			[]schema.Object{node("n1", "2", "1Gi"), pod("a", "1800m", "512Mi", on("n1")), node("n2", "8", "8Gi", taint("gpu", corev1.TaintEffectNoSchedule)), node("n3", "8", "8Gi", notReady("silent for 40s"), taint(corev1.TaintNodeUnreachable, corev1.TaintEffectNoSchedule))},
+			[]schema.Object{objecttest.Node("n1", "2", "1Gi"), pod("a", "1800m", "512Mi", on("n1")), objecttest.Node("n2", "8", "8Gi", taint("gpu", corev1.TaintEffectNoSchedule)), objecttest.Node("n3", "8", "8Gi", notReady("silent for 40s"), taint(corev1.TaintNodeUnreachable, corev1.TaintEffectNoSchedule))},
 			pod("p", "500m", "768Mi"),
 			"0/3 nodes can take it: n1: cpu: wanted 500m, used 1800m of 2, memory: wanted 768Mi, used 512Mi of 1Gi; n2: taint gpu:NoSchedule not tolerated; n3: not ready (silent for 40s)"},
 		{"a host port",
-			[]schema.Object{node("n1", "2", "2Gi"), pod("a", "", "", on("n1"), hostPort80("10.0.0.1"))}, pod("p", "", "", hostPort80("")),
+			[]schema.Object{objecttest.Node("n1", "2", "2Gi"), pod("a", "", "", on("n1"), hostPort80("10.0.0.1"))}, pod("p", "", "", hostPort80("")),
 			"0/1 nodes can take it: n1: host port 80/TCP is used by shop/a"},
-		{"a cordoned node", []schema.Object{node("n1", "2", "2Gi", func(n *corev1.Node) { n.Spec.Unschedulable = true }, taint(corev1.TaintNodeUnschedulable, corev1.TaintEffectNoSchedule))}, pod("p", "", ""),
+		{"a cordoned node", []schema.Object{objecttest.Node("n1", "2", "2Gi", func(n *corev1.Node) { n.Spec.Unschedulable = true }, taint(corev1.TaintNodeUnschedulable, corev1.TaintEffectNoSchedule))}, pod("p", "", ""),
 			"0/1 nodes can take it: n1: unschedulable"},
-		{"a node selector", []schema.Object{node("n1", "2", "2Gi", label("disk", "hdd"))}, pod("p", "", "", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"disk": "ssd", "zone": "a"} }),
+		{"a node selector", []schema.Object{objecttest.Node("n1", "2", "2Gi", label("disk", "hdd"))}, pod("p", "", "", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"disk": "ssd", "zone": "a"} }),
 			"0/1 nodes can take it: n1: node selector: not disk=ssd, zone=a"},
-		{"required affinity", []schema.Object{node("n1", "2", "2Gi")}, pod("p", "", "", requireZone("a")),
+		{"required affinity", []schema.Object{objecttest.Node("n1", "2", "2Gi")}, pod("p", "", "", requireZone("a")),
 			"0/1 nodes can take it: n1: required node affinity does not match"},
-		{"the count of pods", []schema.Object{node("n1", "2", "2Gi", func(n *corev1.Node) { n.Status.Allocatable["pods"] = resource.MustParse("1") }), pod("a", "", "", on("n1"))}, pod("p", "", ""),
+		{"the count of pods", []schema.Object{objecttest.Node("n1", "2", "2Gi", func(n *corev1.Node) { n.Status.Allocatable["pods"] = resource.MustParse("1") }), pod("a", "", "", on("n1"))}, pod("p", "", ""),
 			"0/1 nodes can take it: n1: pods: used 1 of 1"},
-		{"a resource the node does not have", []schema.Object{node("n1", "2", "2Gi")}, pod("p", "", "", func(p *corev1.Pod) {
+		{"a resource the node does not have", []schema.Object{objecttest.Node("n1", "2", "2Gi")}, pod("p", "", "", func(p *corev1.Pod) {
 			p.Spec.Containers[0].Resources.Requests["example.com/gpu"] = resource.MustParse("1")
 		}),
 			"0/1 nodes can take it: n1: example.com/gpu: wanted 1, used 0 of 0"},
@@ -201,7 +182,7 @@ func TestScheduleRefuses(t *testing.T) {
 }
 
 func TestScheduleTellsWhyNotThePreferred(t *testing.T) {
-	d := schedule(cluster(node("n1", "2", "2Gi"), node("n2", "1", "2Gi")), pod("p", "2", ""), "n2")
+	d := schedule(cluster(objecttest.Node("n1", "2", "2Gi"), objecttest.Node("n2", "1", "2Gi")), pod("p", "2", ""), "n2")
 	want := Decision{Node: "n1", Against: []string{"cpu: wanted 2, used 0 of 1"}}
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Errorf("decision (-want +got):\n%s", diff)
@@ -211,7 +192,7 @@ func TestScheduleTellsWhyNotThePreferred(t *testing.T) {
 func TestMessageIsBounded(t *testing.T) {
 	tx := cluster()
 	for i := range 3 * MaxMessageNodes {
-		tx.Put(node(fmt.Sprintf("n%03d", i), "1", "1Gi"))
+		tx.Put(objecttest.Node(fmt.Sprintf("n%03d", i), "1", "1Gi"))
 	}
 	d := schedule(tx, pod("p", "2", ""), "")
 	if got, want := len(NewView(tx).Against(pod("p", "2", ""))), 3*MaxMessageNodes; got != want {
@@ -244,11 +225,11 @@ func names(v *View) []schema.NodeName {
 }
 
 func TestUpdateFollowsNodes(t *testing.T) {
-	tx := cluster(node("n2", "2", "2Gi"))
+	tx := cluster(objecttest.Node("n2", "2", "2Gi"))
 	tx.TakeDirty()
 	v := NewView(tx)
-	tx.Put(node("n1", "1", "1Gi"))
-	tx.Put(node("n3", "1", "1Gi"))
+	tx.Put(objecttest.Node("n1", "1", "1Gi"))
+	tx.Put(objecttest.Node("n3", "1", "1Gi"))
 	tx.Delete(schema.Key{Kind: schema.KindNode, Name: "n2"})
 	for _, c := range tx.TakeDirty() {
 		v.Update(tx, c)

@@ -11,6 +11,7 @@ import (
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 // big is a cluster of deployments with a service each, all in one namespace, and
@@ -28,9 +29,7 @@ func newBig(b *testing.B, nodes int) *big {
 	c := &big{b: b, engine: engine(), queue: NewQueue(), at: state.Empty(state.Counters{})}
 	c.round(func(tx *state.Txn) {
 		for i := range nodes {
-			n := node(fmt.Sprintf("n%04d", i), "64")
-			n.Status.Allocatable[corev1.ResourceMemory] = resource.MustParse("256Gi")
-			tx.Put(n)
+			tx.Put(objecttest.Node(fmt.Sprintf("n%04d", i), "64", "256Gi", roomy))
 		}
 	})
 	return c

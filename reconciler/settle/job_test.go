@@ -12,19 +12,12 @@ import (
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 func job(change ...func(*batchv1.Job)) *batchv1.Job {
 	ttl := int32(60)
-	j := &batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{Name: "migrate", Namespace: "default"},
-		Spec: batchv1.JobSpec{TTLSecondsAfterFinished: &ttl, Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "localhost/migrate:1"}},
-		}}},
-	}
-	for _, f := range change {
-		f(j)
-	}
+	j := objecttest.Job("migrate", append([]func(*batchv1.Job){func(j *batchv1.Job) { j.Spec.TTLSecondsAfterFinished = &ttl }}, change...)...)
 	schema.Default(j)
 	return j
 }
@@ -40,7 +33,7 @@ type jobWorld struct {
 func newJobWorld(t *testing.T) *jobWorld {
 	w := &jobWorld{t: t, at: state.Empty(state.Counters{}), queue: NewQueue(), now: now}
 	w.round(func(tx *state.Txn) {
-		tx.Put(node("n1", "8"))
+		tx.Put(objecttest.Node("n1", "8", "1Gi"))
 		tx.Put(&schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}})
 	})
 	return w

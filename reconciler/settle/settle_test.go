@@ -17,6 +17,7 @@ import (
 	"fairlead/reconciler/control"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -26,14 +27,7 @@ func engine() *Engine {
 }
 
 func deployment(name string, replicas int32) *appsv1.Deployment {
-	labels := map[string]string{"app": name}
-	d := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Generation: 1},
-		Spec: appsv1.DeploymentSpec{
-			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "localhost/c:v1"}}}},
-		},
-	}
+	d := objecttest.Deployment(name, replicas, func(d *appsv1.Deployment) { d.Generation = 1 })
 	schema.Default(d)
 	return d
 }
@@ -88,7 +82,7 @@ func TestSettlesDownToPods(t *testing.T) {
 func TestPodsAreMadeOnTheirNode(t *testing.T) {
 	e, q := engine(), NewQueue()
 	tx := state.Empty(state.Counters{}).Begin()
-	small := node("n1", "1")
+	small := objecttest.Node("n1", "1", "1Gi", roomy)
 	small.Status.Allocatable[corev1.ResourcePods] = resource.MustParse("2")
 	tx.Put(small)
 	changes, _ := Difference(tx, "main", desired(deployment("api", 3)))
@@ -241,7 +235,7 @@ func TestFightIsParked(t *testing.T) {
 func TestLongRolloutIsNotParked(t *testing.T) {
 	e, s, q := settled(t, deployment("api", 1))
 	tx := s.Begin()
-	tx.Put(node("n1", "10"))
+	tx.Put(objecttest.Node("n1", "10", "1Gi", roomy))
 	e.Run(tx, q, now)
 	for range 3 * MaxVisits {
 		for pod := range state.All[*corev1.Pod](tx, "") {
@@ -274,9 +268,9 @@ func TestKeptViewPlacesAsANewOne(t *testing.T) {
 			}
 			e.Run(tx, q, now)
 		}
-		tx.Put(node("n1", "1"))
+		tx.Put(objecttest.Node("n1", "1", "1Gi", roomy))
 		run()
-		tx.Put(node("n2", "1"))
+		tx.Put(objecttest.Node("n2", "1", "1Gi", roomy))
 		for i, pod := range slices.Collect(state.All[*corev1.Pod](tx, "")) {
 			if i < 3 {
 				tx.Delete(schema.KeyOf(pod))
@@ -310,7 +304,7 @@ func TestPodsArePlacedInTheRoundThatMakesThem(t *testing.T) {
 	e, q := engine(), NewQueue()
 	tx := state.Empty(state.Counters{}).Begin()
 	for _, name := range []string{"n1", "n2", "n3"} {
-		tx.Put(node(name, "100"))
+		tx.Put(objecttest.Node(name, "100", "1Gi", roomy))
 	}
 	changes, _ := Difference(tx, "main", desired(deployment("api", MaxChanged), deployment("web", 200)))
 	Apply(e.Context(tx, now), changes)
@@ -384,7 +378,7 @@ func TestAPodWaitsForRoomWhereItWasPlanned(t *testing.T) {
 			src.Status.Applied.Commit = "c1"
 			rev := &schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: string(schema.RevisionOf("main", "c1"))}}
 			rev.Status.Placements = map[string]schema.NodeName{"default/new": "n1"}
-			for _, obj := range []schema.Object{node("n1", "1"), node("n2", "1"), old, src, rev, pod("new")} {
+			for _, obj := range []schema.Object{objecttest.Node("n1", "1", "1Gi", roomy), objecttest.Node("n2", "1", "1Gi"), old, src, rev, pod("new")} {
 				tx.Put(obj)
 			}
 			bound := func() string {
@@ -422,12 +416,5 @@ func TestAPodWaitsForRoomWhereItWasPlanned(t *testing.T) {
 	}
 }
 
-func node(name, cpu string) *corev1.Node {
-	return &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Status: corev1.NodeStatus{
-			Allocatable: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("500")},
-			Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
-		},
-	}
-}
+// roomy lets a node take what these tests make at once.
+func roomy(n *corev1.Node) { n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse("500") }

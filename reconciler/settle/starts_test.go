@@ -11,6 +11,7 @@ import (
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
 
 // failingNode is a cluster of one deployment whose pods cannot be started on n1.
@@ -25,7 +26,7 @@ type failingNode struct {
 func newFailingNode(t *testing.T, nodes ...string) *failingNode {
 	f := &failingNode{t: t, e: engine(), q: NewQueue(), tx: state.Empty(state.Counters{}).Begin()}
 	for _, name := range nodes {
-		f.tx.Put(node(name, "1"))
+		f.tx.Put(objecttest.Node(name, "1", "1Gi"))
 	}
 	changes, _ := Difference(f.tx, "main", desired(deployment("api", 1)))
 	Apply(f.e.Context(f.tx, now), changes)

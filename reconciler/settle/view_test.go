@@ -12,6 +12,7 @@ import (
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/chance"
+	"fairlead/schema/objecttest"
 )
 
 // The view that a queue keeps from round to round decides as one made anew for
@@ -59,7 +60,7 @@ func happen(t *rapid.T, label string, tx *state.Txn) {
 		name := fmt.Sprint(rapid.IntRange(0, 3).Draw(t, label+" name"))
 		switch rapid.IntRange(0, 4).Draw(t, label+" what") {
 		case 0:
-			tx.Put(node("n"+name, rapid.SampledFrom([]string{"1", "2"}).Draw(t, label+" cpu")))
+			tx.Put(objecttest.Node("n"+name, rapid.SampledFrom([]string{"1", "2"}).Draw(t, label+" cpu"), "1Gi"))
 		case 1:
 			tx.Delete(schema.Key{Kind: schema.KindNode, Name: "n" + name})
 		case 2:

@@ -26,6 +26,7 @@ import (
 	"fairlead/reconciler/work"
 	"fairlead/schema"
 	"fairlead/schema/load"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/wire"
 )
 
@@ -226,7 +227,7 @@ data: {v: "1"}
 func (s *stage) push(tree string) (commit schema.Commit) {
 	s.t.Helper()
 	s.commits++
-	commit = schema.Commit(fmt.Sprintf("%d%039d", s.commits, 0))
+	commit = objecttest.Commit(s.commits)
 	files := schema.Tree{Commit: schema.CommitObject{Hash: commit, Subject: fmt.Sprint("commit ", s.commits), Author: "Ada <ada@example.org>"}}
 	if tree != "" {
 		files.Files = []schema.File{{Path: "shop.yaml", Blob: &schema.Blob{Size: int64(len(tree)), Open: func() ([]byte, error) { return []byte(tree), nil }}}}
@@ -291,7 +292,7 @@ func (s *stage) key(r state.Reader, who string) schema.Key {
 		}
 		s.t.Fatal("no pod")
 	case asRevision:
-		return schema.Key{Kind: schema.KindRevision, Name: string(schema.RevisionOf("main", schema.Commit(fmt.Sprintf("%d%039d", s.commits, 0))))}
+		return schema.Key{Kind: schema.KindRevision, Name: string(schema.RevisionOf("main", objecttest.Commit(s.commits)))}
 	}
 	kind, name, _ := strings.Cut(who, " ")
 	key := schema.Key{Kind: schema.Kind(kind), Name: name}
@@ -481,7 +482,7 @@ var faults = []fault{
 		s.push(base)
 		s.push("")
 		s.edits = append(s.edits, func(tx *state.Txn) {
-			rev, _ := state.Revision(tx, schema.RevisionOf("main", schema.Commit(fmt.Sprintf("%d%039d", 2, 0))))
+			rev, _ := state.Revision(tx, schema.RevisionOf("main", objecttest.Commit(2)))
 			next := state.Edit(rev)
 			next.Status.Conditions[0].Reason = "Moonstruck"
 			tx.Put(next)
@@ -604,7 +605,7 @@ func (s *stage) leave(d time.Duration, events ...wire.Event) {
 	s.commits++
 	files := schema.Tree{Files: []schema.File{{Path: "shop.yaml", Blob: &schema.Blob{Open: func() ([]byte, error) { return []byte(tree), nil }}}}}
 	r := load.Load(context.Background(), files, schema.DefaultSourceSpec(schema.SourceSpec{}), load.Options{Source: "main"})
-	s.pass(time.Second, reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: schema.Commit(fmt.Sprintf("%d%039d", s.commits, 0))}, Tree: "t", Objects: r.Objects})
+	s.pass(time.Second, reconciler.Candidate{Source: "main", Commit: schema.CommitObject{Hash: objecttest.Commit(s.commits)}, Tree: "t", Objects: r.Objects})
 	s.hosts[0].events = events
 	s.pass(d)
 }

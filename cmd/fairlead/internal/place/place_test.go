@@ -5,13 +5,8 @@ import (
 	"testing"
 
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 )
-
-func sourceAt(name, url, path string) *schema.Source {
-	src := &schema.Source{Spec: schema.DefaultSourceSpec(schema.SourceSpec{URL: url, Embedded: url == "", Path: path})}
-	src.Name = name
-	return src
-}
 
 // A repository is the same however it is reached, and no other one is.
 func TestWhichSourceARemoteIs(t *testing.T) {
@@ -45,7 +40,7 @@ func TestWhichSourceARemoteIs(t *testing.T) {
 		{embedded, "/var/lib/fairlead/up/git/team.git", false},
 		{embedded, "https://git.example.org/org/main.git", false},
 	} {
-		if got := followsRemote(sourceAt("main", test.follows, "."), test.remote); got != test.want {
+		if got := followsRemote(objecttest.Source("main", test.follows, "."), test.remote); got != test.want {
 			t.Errorf("a source that follows %q, a clone of %q: %v", test.follows, test.remote, got)
 		}
 	}
@@ -55,8 +50,8 @@ func TestWhichSourceARemoteIs(t *testing.T) {
 func TestWhichOfSeveralSources(t *testing.T) {
 	const url = "https://git.example.org/team/shop.git"
 	sources := []*schema.Source{
-		sourceAt("production", url, "deploy/production"), sourceAt("staging", url, "deploy/staging"), sourceAt("deep", url, "deploy/staging/deep"),
-		sourceAt("other", "https://git.example.org/other.git", "."), sourceAt("twin", url, "twin"), sourceAt("twin2", url, "./twin/"),
+		objecttest.Source("production", url, "deploy/production"), objecttest.Source("staging", url, "deploy/staging"), objecttest.Source("deep", url, "deploy/staging/deep"),
+		objecttest.Source("other", "https://git.example.org/other.git", "."), objecttest.Source("twin", url, "twin"), objecttest.Source("twin2", url, "./twin/"),
 	}
 	for below, want := range map[string]string{
 		"deploy/production": "production", "deploy/production/apps/a.yaml": "production", "deploy/staging": "staging", "deploy/staging/deep/x": "deep",
