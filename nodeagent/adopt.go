@@ -103,6 +103,12 @@ func (m *machine) listing() map[types.UID]uint64 {
 	return seen
 }
 
+// listed is sync with a listing that the runtime answered.
+func (m *machine) listed(found []pod.Found, seen map[types.UID]uint64, now time.Time) {
+	m.problem.runtime.over()
+	m.sync(found, seen, now)
+}
+
 // sync corrects what the agent believes by what the runtime lists. A pod that
 // changed since the listing began (seen, from listing) is left for the next
 // one; seen nil believes the list for every pod.

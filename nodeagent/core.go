@@ -14,10 +14,11 @@ import (
 	"fairlead/schema/wire"
 )
 
-// Core is one life of an agent without its goroutines: the machine, which decides,
-// and the files that outlive it. Agent drives it with the clock, the simulation with a
-// clock of its own. Inputs come through its methods with the time they happened; Act
-// then tells what to do. One goroutine owns it.
+// Core is one life of an agent without its goroutines: the machine, which is the pure
+// step and decides, and the files that outlive it, which Core reads and writes. Agent
+// drives it with the clock, the simulation with a clock of its own. Inputs come through
+// its methods with the time they happened; Act then tells what to do. One goroutine owns
+// it.
 //
 // What follows from an input is on disk before Act hands out anything to do
 // about it: whoever dies in between must not orphan a container.
@@ -27,14 +28,7 @@ type Core struct {
 	dirs    podDirs
 	disk    *workFile
 	machine *machine
-
-	programmed NetworkState // as last handed out
-	applied    uint64       // version of a work all of whose tables are in force
-	images     []corev1.ContainerImage
-	unsaved    *Update // work that is not on disk yet
-	telling    []told  // output that the last report told of
-
-	problem problems
+	unsaved *Update // work that is not on disk yet
 }
 
 // NetworkState is what the node's network should be. The zero value is that of
@@ -110,8 +104,7 @@ func (c *Core) Adopt(found []pod.Found, images []pod.Image, now time.Time) (Upda
 	}
 	if last.Work != nil {
 		last.Changed = everyFamily
-		c.machine.tables++
-		c.machine.setWork(last, now)
+		c.machine.take(last, now)
 	}
 	c.log.WithFields(logrus.Fields{"pods": len(records), "containers": len(found), "workVersion": last.Version}).Info("agent begins")
 	return last, nil
@@ -122,15 +115,8 @@ func (c *Core) Take(u Update, now time.Time) {
 	if u.Work == nil {
 		return
 	}
-	m := c.machine
-	if u.Changed.Head || u.Changed.Peers || u.Changed.Services {
-		m.tables++
-	} else if m.tables == m.tablesDone {
-		c.applied = u.Version
-	}
-	m.setWork(u, now)
 	c.unsaved = &u
-	if u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records {
+	if c.machine.take(u, now) {
 		c.saveWork()
 	}
 }
@@ -147,16 +133,14 @@ func (c *Core) saveWork() {
 }
 
 // TakeImages fills the report's list and the references known to be present.
-func (c *Core) TakeImages(images []pod.Image) {
-	c.images = c.machine.takeImages(images)
-}
+func (c *Core) TakeImages(images []pod.Image) { c.machine.takeImages(images) }
 
 // Act decides, keeps on disk what must be there before anything is done, and
 // tells what to do.
 func (c *Core) Act(now time.Time) Todo {
 	c.hear()
 	fx := c.machine.step(now)
-	do := Todo{Network: c.machine.network(&c.programmed), Tasks: fx.tasks, Pulls: fx.pulls, Report: fx.changed, List: fx.list, Wake: fx.wake}
+	do := Todo{Network: c.machine.network(), Tasks: fx.tasks, Pulls: fx.pulls, Report: fx.changed, List: fx.list, Wake: fx.wake}
 	if fx.saveAddresses {
 		if err := c.machine.addresses.save(c.addressFile()); err != nil {
 			c.log.WithError(err).Error("pod addresses could not be kept on disk")
@@ -172,11 +156,7 @@ func (c *Core) Act(now time.Time) Todo {
 
 // InForce notes that a network state is programmed. The caller reports.
 func (c *Core) InForce(s NetworkState) {
-	c.problem.networking.over()
-	c.machine.setNetwork(s.tables)
-	if c.machine.tables == s.tables {
-		c.applied = c.machine.version
-	}
+	c.machine.inForce(s.tables)
 	c.saveWork()
 }
 
@@ -195,19 +175,7 @@ func (c *Core) Done(r Result) {
 func (c *Core) Finished(t Task) { c.machine.finished(t.Pod) }
 
 // Attended lists the containers that run, in no order.
-func (c *Core) Attended() []Attended {
-	var out []Attended
-	for _, e := range c.machine.pods {
-		for name, ctr := range e.obs.Containers {
-			if ctr.State == pod.StateRunning {
-				out = append(out, Attended{
-					Pod: e.obs.UID, ID: ctr.ID, IP: e.obs.IPs.First(), Spec: containerSpec(e.wanted, name), StartedAt: ctr.StartedAt, Started: ctr.Started,
-				})
-			}
-		}
-	}
-	return out
-}
+func (c *Core) Attended() []Attended { return c.machine.attended() }
 
 // Exited notes the death of an attended container.
 func (c *Core) Exited(uid types.UID, id string, exit pod.Exit) { c.machine.exited(uid, id, exit) }
@@ -236,26 +204,27 @@ func (c *Core) Listing() Listing { return c.machine.listing() }
 // Listed corrects what is believed by what the runtime lists. A pod of which
 // anything became known since the listing began is left for the next one.
 func (c *Core) Listed(l Listing, found []pod.Found, now time.Time) {
-	c.problem.runtime.over()
-	c.machine.sync(found, l, now)
+	c.machine.listed(found, l, now)
 }
+
+// Refused notes that a network state could not be programmed. The caller tries on.
+func (c *Core) Refused(err error, now time.Time) { c.machine.problem.refused(err, now) }
+
+// Unlisted notes that the runtime did not list what runs. The caller tries on.
+func (c *Core) Unlisted(err error, now time.Time) { c.machine.problem.unlisted(err, now) }
+
+// Checked notes what the machine lacks to run containers, "" for nothing, and reports
+// whether that is news.
+func (c *Core) Checked(lacks string) (news bool) { return c.machine.problem.checked(lacks) }
 
 // Report tells the node as it is; number is that after the last event in it.
 func (c *Core) Report() (r *wire.Report, number uint64) {
-	events, number := c.machine.events.next()
-	pods := c.machine.podReports()
-	c.addTails(pods, c.tailLines)
 	r = c.cfg.words()
-	r.AppliedVersion, r.Pods, r.Images, r.Events = c.applied, pods, c.images, events
-	r.Problem = c.problem.told()
-	return r, number
+	return r, c.machine.report(r, c.tailLines)
 }
 
 // Heard notes that the master took a report, whose number it is. It tells
 // whether there is more to say at once.
 func (c *Core) Heard(number uint64, now time.Time) (more bool) {
-	c.machine.masterHeard(now)
-	c.machine.events.heard(number)
-	more = c.tailsHeard()
-	return more || len(c.machine.events.waiting) > 0
+	return c.machine.reportHeard(number, now)
 }

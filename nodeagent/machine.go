@@ -42,6 +42,12 @@ type machine struct {
 	// heard is when the master last answered a report; zero before it did in
 	// this life.
 	heard time.Time
+
+	programmed NetworkState            // as last handed out
+	applied    uint64                  // version of a work all of whose tables are in force
+	imageList  []corev1.ContainerImage // what a report lists
+	telling    []told                  // output that the last report told of
+	problem    problems
 }
 
 // entry is one pod the agent knows: wanted, left over, or both.
@@ -121,7 +127,19 @@ func (m *machine) entry(uid types.UID, now time.Time) *entry {
 // strayGrace is the time to end for a pod of which nothing is known.
 const strayGrace = 30 * time.Second
 
-// setWork takes over a new work; changed says what may differ from the last.
+// take takes over a new work. It reports whether that must be on disk before anything
+// follows from it: tables may be kept once they are in force.
+func (m *machine) take(u Update, now time.Time) (urgent bool) {
+	if u.Changed.Head || u.Changed.Peers || u.Changed.Services {
+		m.tables++
+	} else if m.tables == m.tablesDone {
+		m.applied = u.Version
+	}
+	m.setWork(u, now)
+	return u.Changed.Pods || u.Changed.Data || u.Changed.Head || u.Changed.Records
+}
+
+// setWork is the work itself; changed says what may differ from the last.
 func (m *machine) setWork(u Update, now time.Time) {
 	first := m.work == nil
 	m.work, m.version = u.Work, u.Version
@@ -375,6 +393,15 @@ func (m *machine) tell(e *entry, now time.Time) bool {
 	return true
 }
 
+// inForce notes that a network state with some tables is programmed.
+func (m *machine) inForce(tables uint64) {
+	m.problem.networking.over()
+	m.setNetwork(tables)
+	if m.tables == tables {
+		m.applied = m.version
+	}
+}
+
 // setNetwork notes that the node's network is programmed, up to some tables.
 func (m *machine) setNetwork(tables uint64) {
 	first, before := !m.networkSet, m.tablesDone
@@ -614,13 +641,83 @@ func (m *machine) podReports() []wire.PodReport {
 	return out
 }
 
+// ending is a container that ended, and whose message was not looked for yet.
+type ending struct {
+	uid       types.UID
+	name      string
+	spec      *corev1.Container // nil for one that is not wanted
+	container pod.Container
+}
+
+// unheard lists such containers. Where a message is kept a container's spec says, so that
+// there must be work first.
+func (m *machine) unheard() (out []ending) {
+	if m.work == nil {
+		return nil
+	}
+	for uid, e := range m.pods {
+		if !e.touched {
+			continue
+		}
+		for name, c := range e.obs.Containers {
+			if c.State == pod.StateExited && !c.Heard {
+				out = append(out, ending{uid, name, containerSpec(e.wanted, name), c})
+			}
+		}
+	}
+	return out
+}
+
+// hear takes over what an ended container left to be said.
+func (m *machine) hear(end ending, message string) {
+	e := m.pods[end.uid]
+	c := end.container
+	c.Message, c.Heard = message, true
+	e.obs.Containers[end.name] = c
+	e.unsaved = true
+}
+
+// attended lists the containers that run, in no order.
+func (m *machine) attended() (out []Attended) {
+	for _, e := range m.pods {
+		for name, c := range e.obs.Containers {
+			if c.State == pod.StateRunning {
+				out = append(out, Attended{
+					Pod: e.obs.UID, ID: c.ID, IP: e.obs.IPs.First(), Spec: containerSpec(e.wanted, name), StartedAt: c.StartedAt, Started: c.Started,
+				})
+			}
+		}
+	}
+	return out
+}
+
+// report writes into r what there is to tell; read gives the last lines of an attempt's
+// output. It returns the number after the last event in it.
+func (m *machine) report(r *wire.Report, read func(uid types.UID, container string, attempt int) []string) (number uint64) {
+	r.Events, number = m.events.next()
+	r.Pods = m.podReports()
+	m.addTails(r.Pods, read)
+	r.AppliedVersion, r.Images, r.Problem = m.applied, m.imageList, m.problem.told()
+	return number
+}
+
+// reportHeard notes that the master took a report, up to that number. It tells whether
+// there is more to say at once.
+func (m *machine) reportHeard(number uint64, now time.Time) (more bool) {
+	m.masterHeard(now)
+	m.events.heard(number)
+	more = m.tailsHeard()
+	return more || len(m.events.waiting) > 0
+}
+
 // network is the state to program, if it differs from the last one handed out, which it
 // then is.
-func (m *machine) network(last *NetworkState) *NetworkState {
+func (m *machine) network() *NetworkState {
 	if m.work == nil || len(m.work.PodCIDRs) == 0 {
 		return nil // the master has not registered this node yet
 	}
 	want := NetworkState{tables: m.tables, Work: m.work, HostPorts: m.hostPorts()}
+	last := &m.programmed
 	if last.Work != nil && last.tables == want.tables && slices.Equal(last.HostPorts, want.HostPorts) {
 		return nil
 	}
@@ -628,9 +725,9 @@ func (m *machine) network(last *NetworkState) *NetworkState {
 	return &want
 }
 
-// takeImages notes which references are present, and returns what a report lists: the
-// largest.
-func (m *machine) takeImages(images []pod.Image) (listed []corev1.ContainerImage) {
+// takeImages notes which references are present, and what a report lists: the largest.
+func (m *machine) takeImages(images []pod.Image) {
+	m.imageList = nil
 	images = slices.Clone(images)
 	slices.SortFunc(images, func(x, y pod.Image) int {
 		return cmp.Or(cmp.Compare(y.Bytes, x.Bytes), slices.Compare(x.Names, y.Names))
@@ -639,9 +736,8 @@ func (m *machine) takeImages(images []pod.Image) (listed []corev1.ContainerImage
 		for _, n := range i.Names {
 			m.images[n] = i.ID
 		}
-		if len(listed) < imagesReported && len(i.Names) > 0 {
-			listed = append(listed, corev1.ContainerImage{Names: i.Names, SizeBytes: i.Bytes})
+		if len(m.imageList) < imagesReported && len(i.Names) > 0 {
+			m.imageList = append(m.imageList, corev1.ContainerImage{Names: i.Names, SizeBytes: i.Bytes})
 		}
 	}
-	return listed
 }

@@ -14,23 +14,10 @@ import (
 )
 
 // hear looks for what containers that ended left to be said of it, once for each end,
-// before anything follows from it. Where a message is kept a container's spec says, so
-// that there must be work first.
+// before anything follows from it.
 func (c *Core) hear() {
-	if c.machine.work == nil {
-		return
-	}
-	for uid, e := range c.machine.pods {
-		if !e.touched {
-			continue
-		}
-		for name, ctr := range e.obs.Containers {
-			if ctr.State == pod.StateExited && !ctr.Heard {
-				ctr.Message, ctr.Heard = c.message(uid, containerSpec(e.wanted, name), name, ctr), true
-				e.obs.Containers[name] = ctr
-				e.unsaved = true
-			}
-		}
+	for _, end := range c.machine.unheard() {
+		c.machine.hear(end, c.message(end.uid, end.spec, end.name, end.container))
 	}
 }
 

@@ -66,23 +66,20 @@ func (t *problems) told() *wire.NodeProblem {
 	return cmp.Or(t.unfit, t.runtime.told, t.networking.told)
 }
 
-// Refused notes that a network state could not be programmed. The caller tries on.
-func (c *Core) Refused(err error, now time.Time) {
-	c.problem.networking.again(now, refusingNetwork(err))
+// refused notes that a network state could not be programmed.
+func (t *problems) refused(err error, now time.Time) {
+	t.networking.again(now, refusingNetwork(err))
 }
 
-// Unlisted notes that the runtime did not list what runs. The caller tries on.
-func (c *Core) Unlisted(err error, now time.Time) {
-	c.problem.runtime.again(now, silentRuntime(err))
-}
+// unlisted notes that the runtime did not list what runs.
+func (t *problems) unlisted(err error, now time.Time) { t.runtime.again(now, silentRuntime(err)) }
 
-// Checked notes what the machine lacks to run containers, "" for nothing, and reports
-// whether that is news.
-func (c *Core) Checked(lacks string) (news bool) {
-	was := c.problem.unfit
-	if c.problem.unfit = nil; lacks != "" {
-		c.problem.unfit = unfit(lacks)
+// checked notes what the machine lacks, and reports whether that is news.
+func (t *problems) checked(lacks string) (news bool) {
+	was := t.unfit
+	if t.unfit = nil; lacks != "" {
+		t.unfit = unfit(lacks)
 	}
-	is := c.problem.unfit
+	is := t.unfit
 	return (was == nil) != (is == nil) || was != nil && *was != *is
 }

@@ -92,11 +92,11 @@ type told struct {
 
 // addTails puts the lines that are due into the reports, the same lines once; read gives
 // the last lines of an attempt.
-func (c *Core) addTails(reports []wire.PodReport, read func(uid types.UID, container string, attempt int) []string) {
-	c.telling = nil
+func (m *machine) addTails(reports []wire.PodReport, read func(uid types.UID, container string, attempt int) []string) {
+	m.telling = nil
 	for i := range reports {
 		r := &reports[i]
-		e := c.machine.pods[r.UID]
+		e := m.pods[r.UID]
 		for _, name := range slices.Sorted(maps.Keys(e.tails)) {
 			t := e.tails[name]
 			if t.marks == t.heard || t.ended && !tellsEnd(&r.Status, name, t.attempt) {
@@ -107,21 +107,21 @@ func (c *Core) addTails(reports []wire.PodReport, read func(uid types.UID, conta
 				t.heard = t.marks
 				continue
 			}
-			if len(c.telling) == tailsSent {
+			if len(m.telling) == tailsSent {
 				return
 			}
-			c.telling = append(c.telling, told{t, t.marks, lines})
+			m.telling = append(m.telling, told{t, t.marks, lines})
 			r.Logs = append(r.Logs, wire.LogTail{Container: name, Lines: lines})
 		}
 	}
 }
 
 // tailsHeard notes that the master has the lines of the last report.
-func (c *Core) tailsHeard() (more bool) {
-	for _, t := range c.telling {
+func (m *machine) tailsHeard() (more bool) {
+	for _, t := range m.telling {
 		t.tail.heard, t.tail.lines = t.marks, t.lines
 	}
-	more = len(c.telling) == tailsSent
-	c.telling = nil
+	more = len(m.telling) == tailsSent
+	m.telling = nil
 	return more
 }
