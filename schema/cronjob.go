@@ -95,7 +95,7 @@ func (p *problems) schedule(s *batchv1.CronJobSpec) {
 	}
 	if s.TimeZone != nil {
 		if _, err := timeZoneOf(*s.TimeZone); err != nil {
-			p.add("spec.timeZone", "%v", err)
+			p.hint("spec.timeZone", timeZoneHint(*s.TimeZone), "%v", err)
 			return
 		}
 	}

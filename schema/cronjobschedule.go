@@ -64,3 +64,19 @@ func timeZoneOf(name string) (*time.Location, error) {
 	}
 	return zone, nil
 }
+
+// leapSeconds begins the names of time zones, in the databases of some machines, that are
+// off from all other clocks by the leap seconds there were.
+const leapSeconds = "right/"
+
+// timeZoneHint tells what to write instead of the name of a time zone that is not known.
+func timeZoneHint(name string) string {
+	if name == "" || strings.EqualFold(name, "Local") {
+		return "" // which is told with it
+	}
+	name = strings.TrimPrefix(name, leapSeconds)
+	if best := Nearest(name, timezone.Names()); best != "" && editDistance(name, best, 2) < 2 { // many cities differ in two letters
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return "name one of https://www.iana.org/time-zones, as Europe/Vienna"
+}

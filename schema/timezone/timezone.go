@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,9 +33,14 @@ var files = sync.OnceValue(func() map[string]*zip.File {
 	return out
 })
 
-// Load is the time zone of that name, as Europe/Vienna; false where there is none.
+// posix begins the names of the same time zones in the databases of some machines, which
+// have others beside them that count leap seconds.
+const posix = "posix/"
+
+// Load is the time zone of that name, as Europe/Vienna or posix/Europe/Vienna; false where
+// there is none.
 func Load(name string) (zone *time.Location, ok bool) {
-	f := files()[name]
+	f := files()[strings.TrimPrefix(name, posix)]
 	if f == nil || f.FileInfo().IsDir() {
 		return nil, false
 	}
@@ -43,6 +49,17 @@ func Load(name string) (zone *time.Location, ok bool) {
 		panic(fmt.Sprintf("timezone: %s in the database that the program was built with: %v", name, err))
 	}
 	return zone, true
+}
+
+// Names are those of all time zones, sorted.
+func Names() (names []string) {
+	for name, f := range files() {
+		if !f.FileInfo().IsDir() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func read(f *zip.File) (*time.Location, error) {
