@@ -14,6 +14,10 @@ type FinishedRecord struct {
 	// more, and the work is the same. Of one that failed it is the hash of all that it was
 	// asked for.
 	Spec string `json:"spec"`
+	// Sized is Spec's hash without how much of the work there is, where that may change in
+	// place; empty where it may not. What an earlier version remembers has it in Spec, where
+	// the size was one that may change.
+	Sized string `json:"sized,omitempty"`
 	// Whole is the hash of its work with what was filled in when it was done: where it is
 	// the same nothing else needs to be compared.
 	Whole string `json:"whole"`
@@ -29,7 +33,23 @@ type FinishedRecord struct {
 
 // FinishedRecordOf says of an object that it did its work.
 func FinishedRecordOf(obj Object) FinishedRecord {
-	return FinishedRecord{Object: KeyOf(obj).String(), Spec: Hash(writtenWork(obj)), Whole: Hash(workOf(obj))}
+	sized, _ := sizedWork(obj)
+	return FinishedRecord{Object: KeyOf(obj).String(), Spec: Hash(writtenWork(obj)), Sized: sized, Whole: Hash(workOf(obj))}
+}
+
+// sizedWork is the hash of an object's work without its size, empty where that may not
+// change, and whether any other size may change to its own.
+func sizedWork(obj Object) (hash string, mayCome bool) {
+	size := rowOf(obj).Work.Do.Size
+	if size == nil {
+		return "", false
+	}
+	spec := writtenWork(obj)
+	has, mayCome := size(obj, spec)
+	if !has {
+		return "", false
+	}
+	return Hash(spec), mayCome
 }
 
 // FailedRecordOf says of an object that it was at its work and failed.
@@ -54,7 +74,9 @@ func Remember(have []FinishedRecord, r FinishedRecord) (out []FinishedRecord, ok
 	return out, len(out) <= MaxFinished
 }
 
-// Finished is the record among sorted ones of the work that an object asks for.
+// Finished is the record among sorted ones of the work that an object asks for: of several
+// one of what is asked for now, and rather of the same size than of one that may have
+// changed to it.
 func Finished(records []FinishedRecord, obj Object) (r FinishedRecord, ok bool) {
 	name := KeyOf(obj).String()
 	at, _ := slices.BinarySearchFunc(records, FinishedRecord{Object: name}, FinishedRecord.compare)
@@ -69,19 +91,49 @@ func Finished(records []FinishedRecord, obj Object) (r FinishedRecord, ok bool) 
 		return r, false // most objects: nothing is hashed
 	}
 	done, failed := FinishedRecordOf(obj), FailedRecordOf(obj)
-	at = slices.IndexFunc(same, func(r FinishedRecord) bool {
+	best := 0
+	for _, had := range same {
 		// What an earlier version remembers of work that is done has the hashes of all of it.
-		return r.Whole == failed.Whole || r.Spec == failed.Spec || !r.Failed && (r.Whole == done.Whole || r.Spec == done.Spec)
-	})
-	if at < 0 {
-		return r, false
+		isSame := had.Whole == failed.Whole || had.Spec == failed.Spec || !had.Failed && (had.Whole == done.Whole || had.Spec == done.Spec)
+		fits := 0
+		switch {
+		case isSame:
+			fits = 2
+		case had.resized(obj, done):
+			fits = 1
+		default:
+			continue
+		}
+		if !had.Left {
+			fits += 2
+		}
+		if fits > best {
+			r, best = had, fits
+		}
 	}
-	return same[at], true
+	return r, best > 0
+}
+
+// resized reports whether an object, whose work is now, asks for work that is done in
+// another size, which may have changed in place to its own.
+func (r FinishedRecord) resized(obj Object, now FinishedRecord) bool {
+	if r.Failed || now.Sized == "" || r.Spec == now.Spec {
+		return false
+	}
+	_, mayCome := sizedWork(obj)
+	return r.Sized == now.Sized && mayCome || r.Sized == "" && r.Spec == now.Sized
+}
+
+// Resized is the record of the work that an object asks for, where r is of the same work
+// in another size; false where it is of what the object asks for.
+func (r FinishedRecord) Resized(obj Object) (now FinishedRecord, ok bool) {
+	now = FinishedRecordOf(obj)
+	return now, r.resized(obj, now)
 }
 
 // MayBeReplaced reports whether an object may ask to be replaced where it cannot change:
 // one whose work has an end.
-func MayBeReplaced(obj Object) bool { return rowOf(obj).Work.Do != nil }
+func MayBeReplaced(obj Object) bool { return rowOf(obj).Work.Do.Same != nil }
 
 // Replaceable reports whether an object asks for that.
 func Replaceable(obj Object) bool {
@@ -95,8 +147,8 @@ func workOf(obj Object) map[string]any { return onlyWork(obj, specOf(obj)) }
 func writtenWork(obj Object) map[string]any { return onlyWork(obj, asWritten(obj)) }
 
 func onlyWork(obj Object, spec map[string]any) map[string]any {
-	if row := rowOf(obj); row.Work.Do != nil {
-		row.Work.Do(obj, spec)
+	if same := rowOf(obj).Work.Do.Same; same != nil {
+		same(obj, spec)
 	}
 	return spec
 }

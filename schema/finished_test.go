@@ -72,6 +72,10 @@ func TestWorkIsTheSameWhereAJobMayChangeInPlace(t *testing.T) {
 			setPointer(&s.MaxFailedIndexes, 2)
 		}), true},
 		"the size of an Indexed Job": {indexed(size(3, 3)), indexed(size(5, 5)), true},
+		"its parallelism, up to all": {indexed(size(5, 2)), indexed(size(5, 5)), true},
+		"its parallelism, from all":  {indexed(size(5, 5)), indexed(size(5, 2)), true},
+		"both of an Indexed Job":     {indexed(size(5, 2)), indexed(size(7, 7)), true},
+		"both, to fewer at once":     {indexed(size(5, 5)), indexed(size(7, 2)), false},
 		"completions":                {size(3, 3), size(5, 5), false},
 		"indexes alone":              {indexed(size(5, 2)), indexed(size(6, 2)), false},
 		"its mode":                   {size(3, 3), indexed(size(3, 3)), false},
@@ -119,6 +123,33 @@ func TestAFailedJobIsTriedAgainForAnyChange(t *testing.T) {
 	} {
 		if _, ok := Finished(failed, job(change)); ok {
 			t.Errorf("with another %s it is not tried again", name)
+		}
+	}
+}
+
+// An earlier version left the size of an Indexed Job out of what it remembers, where it
+// could be resized.
+func TestResizedWorkOfAnEarlierVersionIsKnown(t *testing.T) {
+	job := func(completions, parallelism int32, change func(*batchv1.JobSpec)) *batchv1.Job {
+		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "migrate", Namespace: "shop"}, Spec: batchv1.JobSpec{Completions: &completions, Parallelism: &parallelism}}
+		setPointer(&job.Spec.CompletionMode, batchv1.IndexedCompletion)
+		job.Spec.Template.Spec = corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "localhost/migrate:1"}}}
+		change(&job.Spec)
+		Default(job)
+		return job
+	}
+	plain := func(*batchv1.JobSpec) {}
+	earlier := FinishedRecordOf(job(5, 5, plain))
+	earlier.Spec, earlier.Sized, earlier.Whole = earlier.Sized, "", "without its size"
+	for name, c := range map[string]struct {
+		asks *batchv1.Job
+		want bool
+	}{
+		"as it was": {job(5, 5, plain), true}, "fewer at once": {job(5, 2, plain), true}, "resized": {job(7, 7, plain), true},
+		"another": {job(5, 5, func(s *batchv1.JobSpec) { s.Template.Spec.Containers[0].Image = "localhost/migrate:2" }), false},
+	} {
+		if _, ok := Finished([]FinishedRecord{earlier}, c.asks); ok != c.want {
+			t.Errorf("%s: known %v, want %v", name, ok, c.want)
 		}
 	}
 }

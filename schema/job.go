@@ -27,7 +27,7 @@ var jobRow = Row{
 	Defaults:   defaultsCell{Do: func(obj Object) { defaultJob(obj.(*batchv1.Job)) }},
 	Judge:      judgeCell{Do: judgeJob},
 	Update:     updateCell{Do: updateJob},
-	Work:       workCell{Do: workOfJob},
+	Work:       workCell{Do: Work{Same: sameJob, Size: sizeOfJob}},
 	Pods:       podsCell{Do: podsOfJob},
 	References: referencesCell{Do: referencesOf(podsOfJob)},
 	Data:       dataCell{None: noData},
@@ -351,7 +351,7 @@ func updateJob(p *problems, old, new Object) {
 		field, ok := strings.CutPrefix(c.Path, "spec.")
 		switch {
 		case !ok || slices.Contains(jobFieldsInPlace, field):
-		case field == "completions" && isIndexed(&is.Spec) && is.Spec.Completions != nil && was.Spec.Completions != nil && *is.Spec.Completions == *is.Spec.Parallelism:
+		case field == "completions" && isSized(&was.Spec) && isResized(&is.Spec):
 		case was.Status.StartTime == nil && was.Spec.Suspend != nil && *was.Spec.Suspend && placesPods(field):
 		default:
 			p.hint(c.Path, replaceHint, "cannot change once the Job exists: %s", c.words())
@@ -362,16 +362,26 @@ func updateJob(p *problems, old, new Object) {
 // jobFieldsInPlace may change of any Job.
 var jobFieldsInPlace = []string{"parallelism", "suspend", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "maxFailedIndexes", "podReplacementPolicy"}
 
-// workOfJob leaves what no change in place could have come to: the Job would be there
-// with it, and its work still done. An Indexed Job that may be resized is one.
-func workOfJob(obj Object, spec map[string]any) {
-	if s := &obj.(*batchv1.Job).Spec; isIndexed(s) && s.Completions != nil && *s.Completions == *s.Parallelism {
-		delete(spec, "completions")
-	}
+// sameJob leaves what no change in place could have come to: the Job would be there with
+// it, and its work still done.
+func sameJob(_ Object, spec map[string]any) {
 	for _, field := range jobFieldsInPlace {
 		delete(spec, field)
 	}
 }
+
+// sizeOfJob is how many indexes an Indexed Job has.
+func sizeOfJob(obj Object, spec map[string]any) (has, mayCome bool) {
+	s := &obj.(*batchv1.Job).Spec
+	delete(spec, "completions")
+	return isSized(s), isResized(s)
+}
+
+func isSized(s *batchv1.JobSpec) bool { return isIndexed(s) && s.Completions != nil }
+
+// isResized reports whether a Job may be what became of one with any other number of
+// indexes: that may change together with parallelism.
+func isResized(s *batchv1.JobSpec) bool { return isSized(s) && *s.Completions == *s.Parallelism }
 
 // placesPods reports whether a field says where pods run, or what they are called.
 func placesPods(field string) bool {

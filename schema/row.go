@@ -25,8 +25,7 @@ type Row struct {
 	Judge judgeCell
 	// Update tells which fields of new differ from old and may not.
 	Update updateCell
-	// Work takes out of spec, which is of an object whose work has an end, what may change
-	// while the work stays the same.
+	// Work is what an object whose work has an end is asked to do.
 	Work workCell
 	// Pods is the pods that an object makes. Pods are defaulted, judged by the standards
 	// of pod security, and searched for references wherever they stand.
@@ -61,7 +60,7 @@ type (
 	defaultsCell   = Cell[func(obj Object)]
 	judgeCell      = Cell[func(p *problems, obj Object)]
 	updateCell     = Cell[func(p *problems, old, new Object)]
-	workCell       = Cell[func(obj Object, spec map[string]any)]
+	workCell       = Cell[Work]
 	podsCell       = Cell[func(obj Object) PodTemplate]
 	referencesCell = Cell[func(obj Object) iter.Seq[Reference]]
 	dataCell       = Cell[Data]
@@ -96,6 +95,17 @@ type Memory struct {
 	// Room is how many bytes more than now an object of a source may come to, with the
 	// records of what the cluster writes about it; nil for none.
 	Room func(obj Object) int64
+}
+
+// Work is what tells whether two objects of a kind ask for the same.
+type Work struct {
+	// Same takes out of spec, which is of an object, what may change while the work stays
+	// the same.
+	Same func(obj Object, spec map[string]any)
+	// Size takes out of spec how much of the work there is, where that may change in place
+	// of an object that is there, and reports whether any other size may change to that of
+	// obj; nil for a kind whose work has one size.
+	Size func(obj Object, spec map[string]any) (has, mayCome bool)
 }
 
 // Data is what pods take from the objects of a kind.

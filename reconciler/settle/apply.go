@@ -161,18 +161,19 @@ func didItsWork(obj schema.Object) bool {
 // applied with these changes: those that it asks for and does not make anew; and those
 // that go, while the tree before may be gone back to. back says that the tree is.
 func Finished(r state.Reader, src *schema.Source, desired []*schema.Desired, changes []ObjectChange, back bool) (kept []schema.FinishedRecord) {
-	asked, anew := askedAgain(src.Status.Finished, desired), map[string]bool{}
+	records, asked := askedAgain(src.Status.Finished, desired)
+	anew := map[string]bool{}
 	for _, ch := range changes {
 		if ch.Action != Create && ch.Action != Replace {
 			continue
 		}
-		if did, ok := schema.Finished(src.Status.Finished, ch.next); ok {
+		if did, ok := schema.Finished(records, ch.next); ok {
 			anew[did.String()] = true
 		}
 	}
 	rev, ok := health.Applied(r, src)
 	proven := ok && rev.Status.ProvenAt != nil
-	for _, did := range src.Status.Finished {
+	for _, did := range records {
 		isAsked := asked[did.String()]
 		if anew[did.String()] || !isAsked && did.Left && !did.Back && proven {
 			continue
@@ -193,18 +194,27 @@ func Finished(r state.Reader, src *schema.Source, desired []*schema.Desired, cha
 	return kept
 }
 
-// askedAgain are the records of what is desired.
-func askedAgain(records []schema.FinishedRecord, desired []*schema.Desired) map[string]bool {
-	asked := map[string]bool{}
-	if len(records) == 0 {
-		return asked
+// askedAgain tells which of the records are of what is desired. Where that is done work in
+// another size it is remembered as well: the next size may follow from it, and the one
+// before is gone back to.
+func askedAgain(had []schema.FinishedRecord, desired []*schema.Desired) (records []schema.FinishedRecord, asked map[string]bool) {
+	records, asked = had, map[string]bool{}
+	if len(had) == 0 {
+		return records, asked
 	}
 	for _, d := range desired {
-		if did, ok := schema.Finished(records, d.Object); ok {
-			asked[did.String()] = true
+		did, ok := schema.Finished(had, d.Object)
+		if !ok {
+			continue
 		}
+		if now, ok := did.Resized(d.Object); ok {
+			if more, ok := schema.Remember(records, now); ok {
+				records, did = more, now
+			}
+		}
+		asked[did.String()] = true
 	}
-	return asked
+	return records, asked
 }
 
 // unknownKind refuses a change that could lose what the cluster knows of an object.

@@ -117,6 +117,55 @@ func TestAJobThatWentIsNotMadeAgain(t *testing.T) {
 	}
 }
 
+// An Indexed Job that went may be resized step by step as if it were there, and back
+// again; what could not have come of it runs.
+func TestAResizedJobThatWentIsNotMadeAgain(t *testing.T) {
+	indexed := func(completions, parallelism int32) *batchv1.Job {
+		return job(func(j *batchv1.Job) {
+			mode := batchv1.IndexedCompletion
+			j.Spec.CompletionMode, j.Spec.Completions, j.Spec.Parallelism = &mode, &completions, &parallelism
+		})
+	}
+	w := newJobWorld(t)
+	w.apply(indexed(5, 2))
+	for range 3 { // two, two and one
+		w.succeed()
+	}
+	w.now = w.now.Add(2 * time.Minute)
+	w.round(func(*state.Txn) {})
+	if _, ok := state.Get[*batchv1.Job](w.at, "default", "migrate"); ok {
+		t.Fatal("its time to live is over and it is there")
+	}
+	for _, step := range []struct{ completions, parallelism int32 }{{5, 5}, {7, 7}, {7, 2}, {7, 7}, {3, 3}, {3, 1}, {9, 9}} {
+		if got := w.apply(indexed(step.completions, step.parallelism)); len(got) != 0 {
+			t.Errorf("%d, %d at once: got %v, want nothing", step.completions, step.parallelism, got)
+		}
+		src, _ := state.Source(w.at, "main")
+		asked := 0
+		for _, did := range src.Status.Finished {
+			if !did.Left {
+				asked++
+			}
+		}
+		if asked != 1 {
+			t.Errorf("%d, %d at once: %d records are of what is asked for: %v", step.completions, step.parallelism, asked, src.Status.Finished)
+		}
+	}
+	back := desired(indexed(5, 2))
+	if changes, _ := DifferenceBack(w.at, "main", back); len(changes) != 0 {
+		t.Errorf("going back to where it ran: got %v, want nothing", changes)
+	}
+	if got := w.apply(indexed(10, 2)); !slices.Equal(got, []Action{Create}) {
+		t.Errorf("more indexes, two at once: got %v, want it created", got)
+	}
+	src, _ := state.Source(w.at, "main")
+	for _, did := range src.Status.Finished {
+		if !did.Left {
+			t.Errorf("it runs, and is remembered as done: %v", did)
+		}
+	}
+}
+
 func TestAChangedTemplateReplacesAJobThatAsksForIt(t *testing.T) {
 	w := newJobWorld(t)
 	w.apply(job())
