@@ -37,7 +37,7 @@ var jobRow = Row{
 	Rights:     rightsCell{None: noRights},
 	Owns:       ownsCell{Do: []Kind{KindPod}},
 	Carry:      carryCell{Do: carryJob},
-	Memory:     memoryCell{Do: Memory{Lean: all, Brief: unfinishedJob, Room: roomOfJob}},
+	Memory:     memoryCell{Do: Memory{Lean: all, Brief: unfinishedJob, Ahead: podOfJob, Room: roomOfJob}},
 	Whole:      wholeCell{Do: wholeJob},
 }
 
@@ -394,17 +394,38 @@ func carryJob(live, next Object) {
 	is.Status, is.Spec.Selector = was.Status, was.Spec.Selector
 }
 
+func jobIsOver(job *batchv1.Job) bool {
+	return slices.ContainsFunc(job.Status.Conditions, func(c batchv1.JobCondition) bool {
+		return (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue
+	})
+}
+
 // unfinishedJob is nil for a Job that a CronJob made and that is over: the CronJob's status
 // tells when it ran.
 func unfinishedJob(obj Object) Object {
 	job := obj.(*batchv1.Job)
-	over := slices.ContainsFunc(job.Status.Conditions, func(c batchv1.JobCondition) bool {
-		return (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue
-	})
-	if over && metav1.GetControllerOfNoCopy(job) != nil {
+	if jobIsOver(job) && metav1.GetControllerOfNoCopy(job) != nil {
 		return nil
 	}
 	return job
+}
+
+// What the record of a Job's pod takes beyond the Job's own, which holds the template: its
+// names, owner, labels and tolerations, and in each container the number of its completion.
+const (
+	podBeyondJob       = 1 << 10
+	containerBeyondJob = 160
+)
+
+// podOfJob is room for one pod that no node has yet: a Job always comes to its end, if only
+// with one pod after the other.
+func podOfJob(obj Object, record int64) int64 {
+	job := obj.(*batchv1.Job)
+	if jobIsOver(job) {
+		return 0
+	}
+	spec := &job.Spec.Template.Spec
+	return record + podBeyondJob + containerBeyondJob*int64(len(spec.InitContainers)+len(spec.Containers))
 }
 
 // indexRoom is what one index takes in the status at most, where every other one

@@ -89,6 +89,10 @@ type Memory struct {
 	// Size is about how many bytes Lean's copy takes as stored, where that can be told more
 	// quickly than by encoding it; nil where it cannot.
 	Size func(obj Object) int64
+	// Ahead is how many bytes the records of what the object must be able to make may take,
+	// where its own takes record: there is room for them from the start, so that objects do
+	// not wait for each other's. Nil is for nothing.
+	Ahead func(obj Object, record int64) int64
 	// Told is how many bytes every node is told of it at most, beside what is kept; nil
 	// for nothing.
 	Told func(obj Object) int64

@@ -177,46 +177,89 @@ func (v *cronVisit) run() (wake time.Time) {
 	case many:
 		v.warn(due, "TooManyMissedTimes", "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew")
 	}
-	v.start(due)
-	return nextRun(v.next, v.Now, schedule)
+	wake = v.start(due)
+	return earliest(wake, nextRun(v.next, v.Now, schedule))
 }
 
-// start makes the Job of a time, unless something speaks against it.
-func (v *cronVisit) start(due time.Time) {
+// start makes the Job of a time, unless something speaks against it; it returns when to
+// try again what may have passed by then, before another run is due.
+func (v *cronVisit) start(due time.Time) (wake time.Time) {
 	spec, status := &v.cj.Spec, &v.next.Status
-	name := v.cj.Name + "-" + strconv.FormatInt(due.Unix()/60, 10)
 	switch {
 	case spec.StartingDeadlineSeconds != nil && due.Add(time.Duration(*spec.StartingDeadlineSeconds)*time.Second).Before(v.Now):
 		v.warn(due, "MissSchedule", "Missed scheduled time to start a job: %s", due.UTC().Format(time.RFC1123Z))
-		return
+		return wake
 	case status.LastScheduleTime != nil && !due.After(status.LastScheduleTime.Time):
-		return
+		return wake
 	case spec.ConcurrencyPolicy == batchv1.ForbidConcurrent && len(status.Active) > 0:
 		eventOnce(v.Context, due, v.cj, corev1.EventTypeNormal, "JobAlreadyActive", "Not starting job because prior execution is running and concurrency policy is Forbid")
-		return
-	case spec.ConcurrencyPolicy == batchv1.ReplaceConcurrent:
-		for _, ref := range slices.Clone(status.Active) {
-			if job, ok := state.Get[*batchv1.Job](v.Tx, ref.Namespace, ref.Name); ok && job.UID == ref.UID {
-				v.remove(job)
-			}
-		}
-	}
-	if need := wire.TakesOf(v.jobOf(name, due)).Kept; need > keptRoom(v.Tx, v.cj, need) {
-		v.warn(due, "NoRoom", "Not starting job %s: the Jobs of source %s, or of all sources, take as much as the nodes can keep for the master; let Jobs end before others start, or remove some", name, schema.SourceOf(v.cj))
-		return
+		return wake
 	}
 	at := metav1.NewTime(due.UTC())
-	status.LastScheduleTime = &at
-	if have, ok := state.Get[*batchv1.Job](v.Tx, v.cj.Namespace, name); ok {
+	name := v.cj.Name + "-" + strconv.FormatInt(due.Unix()/60, 10)
+	replaced := v.replaced()
+	if have, ok := state.Get[*batchv1.Job](v.Tx, v.cj.Namespace, name); ok && !slices.Contains(replaced, have) {
+		status.LastScheduleTime = &at
 		if !metav1.IsControlledBy(have, v.cj) {
 			v.tell(corev1.EventTypeWarning, "FailedCreate", "Error creating job: there is another job %s", name)
 		}
-		return
+		return wake
 	}
 	job := v.jobOf(name, due)
+	if !v.hasRoom(job, replaced) {
+		v.warn(due, "NoRoom", "Not starting job %s: the Jobs of source %s, or of all sources, take as much as the nodes can keep for the master; let Jobs end before others start, or remove some", name, schema.SourceOf(v.cj))
+		return v.Now.Add(roomRetry)
+	}
+	for _, old := range replaced {
+		v.remove(old)
+	}
+	status.LastScheduleTime = &at
 	v.Tx.Put(job)
 	status.Active = append(status.Active, referenceTo(job))
 	v.tell(corev1.EventTypeNormal, "SuccessfulCreate", "Created job %s", name)
+	return wake
+}
+
+// active are the Jobs that run.
+func (v *cronVisit) active() (jobs []*batchv1.Job) {
+	for _, ref := range v.next.Status.Active {
+		if job, ok := state.Get[*batchv1.Job](v.Tx, ref.Namespace, ref.Name); ok && job.UID == ref.UID {
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs
+}
+
+// replaced are the Jobs that end for another one to start.
+func (v *cronVisit) replaced() []*batchv1.Job {
+	if v.cj.Spec.ConcurrencyPolicy != batchv1.ReplaceConcurrent {
+		return nil
+	}
+	return v.active()
+}
+
+// hasRoom reports whether the nodes can keep one Job more, in place of those that are
+// replaced. Beside one that waits for a node it has less room: others would wait as well.
+func (v *cronVisit) hasRoom(job *batchv1.Job, replaced []*batchv1.Job) bool {
+	need := wire.TakesOf(job).Kept
+	for _, old := range replaced {
+		need -= wire.TakesOf(old).Kept
+	}
+	if need <= 0 || need <= aheadRoom(v.Tx, v.cj, need) {
+		return true
+	}
+	waits := len(replaced) == 0 && slices.ContainsFunc(v.active(), func(job *batchv1.Job) bool { return waitsForNode(v.Tx, job) })
+	return !waits && need <= keptRoom(v.Tx, v.cj, need)
+}
+
+// waitsForNode reports whether a pod of the Job has no node.
+func waitsForNode(r state.Reader, job *batchv1.Job) bool {
+	for pod := range state.By[*corev1.Pod](r, state.PodsByOwner, string(job.UID)) {
+		if pod.Spec.NodeName == "" && active(pod) {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *cronVisit) jobOf(name string, due time.Time) *batchv1.Job {

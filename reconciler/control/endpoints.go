@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"fairlead/reconciler/health"
@@ -126,16 +128,11 @@ func reconcileEndpoints(c *Context, key schema.Key) (wake time.Time) {
 	return wake
 }
 
-// fitEndpoints leaves out the last of the wanted endpoints for which every node would be
-// told more than its bound, and tells so. As many as there are now always have room.
+// fitEndpoints leaves out endpoints for which every node would be told more than its
+// bound, and tells so: those that take no traffic before those that do, and what is new
+// before what is listed. As many as there are now always have room.
 func fitEndpoints(c *Context, svc *corev1.Service, have map[string]*discoveryv1.EndpointSlice, want []*discoveryv1.EndpointSlice) (fit []*discoveryv1.EndpointSlice, wake time.Time) {
-	var had, wants int64
-	for _, slice := range have {
-		had += wire.TakesOf(slice).Told
-	}
-	for _, slice := range want {
-		wants += wire.TakesOf(slice).Told
-	}
+	had, wants := toldOf(maps.Values(have)), toldOf(slices.Values(want))
 	if wants <= had {
 		return want, wake
 	}
@@ -143,25 +140,85 @@ func fitEndpoints(c *Context, svc *corev1.Service, have map[string]*discoveryv1.
 	if wants <= left {
 		return want, wake
 	}
-	all, out := 0, 0
-	for i, slice := range want {
-		all += len(slice.Endpoints)
-		n := 0
-		for ; n < len(slice.Endpoints); n++ {
-			one := &discoveryv1.EndpointSlice{Ports: slice.Ports, Endpoints: slice.Endpoints[n : n+1]}
-			if left -= wire.TakesOf(one).Told; left < 0 {
-				break
-			}
+	fit, out := leaveOut(want, listedIn(have), left)
+	eventOnce(c, c.Now.Add(-roomTold), svc, corev1.EventTypeWarning, "EndpointsLeftOut", fmt.Sprintf(
+		"%s are left out: the Services of source %s, or of all sources, take as much as every node can be told; let Services select fewer pods, or remove some",
+		out, schema.SourceOf(svc)))
+	return fit, c.Now.Add(roomRetry)
+}
+
+// toldOf is what nodes are told of endpoints.
+func toldOf(all iter.Seq[*discoveryv1.EndpointSlice]) (told int64) {
+	for slice := range all {
+		told += wire.TakesOf(slice).Told
+	}
+	return told
+}
+
+// listedIn are the pods of endpoints.
+func listedIn(have map[string]*discoveryv1.EndpointSlice) map[types.UID]bool {
+	out := map[types.UID]bool{}
+	for _, slice := range have {
+		for i := range slice.Endpoints {
+			out[podOfEndpoint(&slice.Endpoints[i])] = true
 		}
-		out += len(slice.Endpoints) - n
-		if slice.Endpoints = slice.Endpoints[:n]; n > 0 || i == 0 {
+	}
+	return out
+}
+
+func podOfEndpoint(ep *discoveryv1.Endpoint) types.UID {
+	if ep.TargetRef == nil {
+		return ""
+	}
+	return ep.TargetRef.UID
+}
+
+// leftOut counts what is left out.
+type leftOut struct{ out, all, ready int }
+
+func (l leftOut) String() string {
+	if l.ready == 0 {
+		return fmt.Sprintf("%d of %d endpoints, none of them ready,", l.out, l.all)
+	}
+	return fmt.Sprintf("%d of %d endpoints, %d of them ready,", l.out, l.all, l.ready)
+}
+
+// leaveOut is the slices, which it changes in place, with as many of their endpoints as
+// take the bytes: those that are missed most.
+func leaveOut(want []*discoveryv1.EndpointSlice, listed map[types.UID]bool, bytes int64) (fit []*discoveryv1.EndpointSlice, out leftOut) {
+	var all []*discoveryv1.Endpoint
+	ports := map[*discoveryv1.Endpoint][]discoveryv1.EndpointPort{}
+	for _, slice := range want {
+		for i := range slice.Endpoints {
+			ep := &slice.Endpoints[i]
+			all, ports[ep] = append(all, ep), slice.Ports
+		}
+	}
+	out.all = len(all)
+	slices.SortStableFunc(all, func(a, b *discoveryv1.Endpoint) int {
+		return cmp.Or(
+			compareBool(*b.Conditions.Ready, *a.Conditions.Ready), compareBool(*b.Conditions.Serving, *a.Conditions.Serving),
+			compareBool(listed[podOfEndpoint(b)], listed[podOfEndpoint(a)]),
+		)
+	})
+	gone := map[types.UID]bool{}
+	for _, ep := range all {
+		one := &discoveryv1.EndpointSlice{Ports: ports[ep], Endpoints: []discoveryv1.Endpoint{*ep}}
+		if bytes -= wire.TakesOf(one).Told; bytes >= 0 {
+			continue
+		}
+		gone[podOfEndpoint(ep)] = true
+		if out.out++; *ep.Conditions.Ready {
+			out.ready++
+		}
+	}
+	for i, slice := range want {
+		slice.Endpoints = slices.DeleteFunc(slice.Endpoints, func(ep discoveryv1.Endpoint) bool { return gone[podOfEndpoint(&ep)] })
+		if len(slice.Endpoints) > 0 || i == 0 {
 			fit = append(fit, slice)
 		}
 	}
-	eventOnce(c, c.Now.Add(-roomTold), svc, corev1.EventTypeWarning, "EndpointsLeftOut", fmt.Sprintf(
-		"%d of %d endpoints are left out: the Services of source %s, or of all sources, take as much as every node can be told; let Services select fewer pods, or remove some",
-		out, all, schema.SourceOf(svc)))
-	return fit, c.Now.Add(roomRetry)
+	return fit, out
 }
 
 func putSlice(c *Context, have, want *discoveryv1.EndpointSlice) {

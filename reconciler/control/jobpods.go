@@ -192,21 +192,28 @@ func (v *jobVisit) manage() {
 			return
 		}
 	}
-	v.create(v.fit(min(missing, MaxPodsPerVisit)))
+	v.create(min(missing, MaxPodsPerVisit))
 }
 
-// fit is how many of the pods have room among what nodes keep for the master, which are
-// these pods until a node has them; the others are made when some are bound.
-func (v *jobVisit) fit(pods int) int {
-	each := wire.TakesOf(v.job).Kept // it holds the template
-	fit := min(pods, int(max(0, keptRoom(v.Tx, v.job, int64(pods)*each))/max(1, each)))
-	if fit < pods {
-		eventOnce(v.Context, v.Now.Add(-roomTold), v.job, corev1.EventTypeWarning, "NoRoom", fmt.Sprintf(
-			"%d pods are not made yet: the pods of source %s, or of all sources, that wait for a node take as much as the nodes can keep for the master",
-			pods-fit, schema.SourceOf(v.job)))
-		v.wake = earliest(v.wake, v.Now.Add(roomRetry))
+// aheadPods is how many pods of so many may be made and left without a node: there is room
+// for one from the Job's start, and for others where nothing else needs it.
+func (v *jobVisit) aheadPods(pods int) int {
+	each := wire.AheadOf(v.job)
+	fit := int(max(0, aheadRoom(v.Tx, v.job, int64(pods)*each)) / each)
+	for _, pod := range v.active {
+		if pod.Spec.NodeName == "" {
+			return fit
+		}
 	}
-	return fit
+	return max(1, fit)
+}
+
+// tellNoRoom says that more pods are to be made as soon as nodes take those that wait.
+func (v *jobVisit) tellNoRoom() {
+	eventOnce(v.Context, v.Now.Add(-roomTold), v.job, corev1.EventTypeWarning, "NoRoom", fmt.Sprintf(
+		"not all pods are made yet: the objects of source %s, or of all sources, and pods that wait for a node take as much as the nodes can keep for the master; the others are made one after the other, as nodes take them",
+		schema.SourceOf(v.job)))
+	v.wake = earliest(v.wake, v.Now.Add(roomRetry))
 }
 
 func (v *jobVisit) endSurplus(surplus []*corev1.Pod, want int) {
@@ -286,19 +293,28 @@ func (v *jobVisit) predecessor() bool {
 }
 
 // create makes n pods: of an Indexed Job for the first indexes that none works on and
-// that are not in back-off.
+// that are not in back-off. Where there is no room for pods that wait, it ends with the
+// first that no node takes at once.
 func (v *jobVisit) create(n int) {
 	indexes := make([]int, n)
 	if isIndexed(v.job) {
 		indexes = v.pending(n)
 	}
+	ahead := v.aheadPods(len(indexes))
 	for _, index := range indexes {
+		if ahead <= 0 {
+			v.tellNoRoom()
+			break
+		}
 		pod := v.podOf(index)
 		PreparePod(v.Context, pod)
 		if v.made++; v.made <= MaxPodEvents {
 			Event(v.Context, v.job, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: "+pod.Name)
 		}
 		v.putPod(pod)
+		if stored, ok := state.Get[*corev1.Pod](v.Tx, pod.Namespace, pod.Name); ok && stored.Spec.NodeName == "" {
+			ahead--
+		}
 	}
 	if v.made > MaxPodEvents {
 		Event(v.Context, v.job, corev1.EventTypeNormal, "SuccessfulCreate", fmt.Sprintf("Created %d more pods", v.made-MaxPodEvents))

@@ -15,6 +15,11 @@ const (
 	roomRetry = 30 * time.Second
 	// roomTold is how often it is told that something has no room.
 	roomTold = 10 * time.Minute
+	// aheadPart is which part of a bound on records those may fill that nothing needs to
+	// get on: more than one pod of a Job without a node, more Jobs of a CronJob beside one
+	// that waits for a node. Of what a source asks for it takes a third itself, and two for
+	// what is to be made of it one at a time: that much stays free, whatever waits.
+	aheadPart = 3
 )
 
 // Share bounds what some sources take together of what every node is sent.
@@ -91,6 +96,11 @@ func room(r state.Reader, obj schema.Object, most, need int64, of func(wire.Take
 // object's source.
 func keptRoom(r state.Reader, obj schema.Object, need int64) int64 {
 	return room(r, obj, schema.MaxKeptBytes, need, func(t wire.Takes) int64 { return t.Kept })
+}
+
+// aheadRoom is the same for what is not needed to get on.
+func aheadRoom(r state.Reader, obj schema.Object, need int64) int64 {
+	return room(r, obj, schema.MaxKeptBytes/aheadPart, need, func(t wire.Takes) int64 { return t.Kept })
 }
 
 // toldRoom is how many of the needed bytes more nodes may be told of an object's source.

@@ -36,7 +36,7 @@ type Takes struct {
 	// what makes pods, which it has while a rollout lasts.
 	Asked int64
 	// Kept are the records that nodes keep of it and of what was made from it, without
-	// the history.
+	// the history, and room for what it must be able to make.
 	Kept int64
 	// Spare is the history: what the cluster can do without.
 	Spare int64
@@ -68,26 +68,20 @@ func TakesOf(obj schema.Object) (t Takes) {
 	if m.Told != nil {
 		t.Told = m.Told(obj)
 	}
-	size := int64(0)
-	switch {
-	case m.Lean == nil || m.Kept != nil && !m.Kept(obj):
-	case m.Size != nil:
-		size = m.Size(obj) + recordFrame
-	default:
-		size = recordSize(obj)
-	}
+	record := sizing{of: obj}
+	size := record.kept(m)
 	t.Kept = size
 	if m.Brief != nil {
-		t.Kept = 0
-		if brief := m.Brief(obj); brief != nil {
-			t.Kept = min(size, recordSize(brief))
-		}
+		t.Kept = record.brief(m.Brief(obj), size)
 		t.Spare = size - t.Kept
+	}
+	if m.Ahead != nil {
+		t.Kept += m.Ahead(obj, size)
 	}
 	if obj.GetAnnotations()[schema.AnnotationSource] == "" || metav1.GetControllerOfNoCopy(obj) != nil {
 		return t
 	}
-	t.Asked = recordSize(obj)
+	t.Asked = record.size()
 	if _, ok := schema.PodTemplateOf(obj); ok {
 		t.Asked *= 3
 	}
@@ -95,6 +89,52 @@ func TakesOf(obj schema.Object) (t Takes) {
 		t.Asked += m.Room(obj)
 	}
 	return t
+}
+
+// sizing takes the size of an object's record once, whoever needs it: every change of an
+// object asks for it.
+type sizing struct {
+	of    schema.Object
+	bytes int64 // 0 is not taken yet
+}
+
+func (s *sizing) size() int64 {
+	if s.bytes == 0 {
+		s.bytes = recordSize(s.of)
+	}
+	return s.bytes
+}
+
+// kept is what the record takes that nodes keep of the object.
+func (s *sizing) kept(m *schema.Memory) int64 {
+	switch {
+	case m.Lean == nil || m.Kept != nil && !m.Kept(s.of):
+		return 0
+	case m.Size != nil:
+		return m.Size(s.of) + recordFrame
+	}
+	return s.size()
+}
+
+// brief is what the least takes that is kept of the object, of which all takes kept.
+func (s *sizing) brief(least schema.Object, kept int64) int64 {
+	switch least {
+	case nil:
+		return 0
+	case s.of:
+		return kept
+	}
+	return min(kept, recordSize(least))
+}
+
+// AheadOf is how much of what an object takes is for what it has yet to make.
+func AheadOf(obj schema.Object) int64 {
+	row := schema.Of(schema.KindOf(obj))
+	if row == nil || row.Memory.Do.Ahead == nil {
+		return 0
+	}
+	record := sizing{of: obj}
+	return row.Memory.Do.Ahead(obj, record.kept(&row.Memory.Do))
 }
 
 // recordSize is what the record of an object takes, before it becomes text.
