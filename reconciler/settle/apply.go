@@ -110,7 +110,7 @@ func difference(r state.Reader, source schema.SourceName, desired []*schema.Desi
 	made, refused := homes.made()
 	changes, diags = append(changes, made...), append(diags, refused...)
 	slices.SortFunc(changes, func(a, b ObjectChange) int { return a.Key.Compare(b.Key) })
-	return changes, append(diags, tooMuch(r, source, changes, back)...)
+	return changes, append(diags, weighing{r, source, changes, back}.tooMuch()...)
 }
 
 // changed is what becomes of a live object that is to be next: where it may not become

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/reconciler/control"
 	"fairlead/reconciler/state"
@@ -20,7 +22,7 @@ type deliveryBound struct {
 	of   func(wire.Takes) int64
 	what string // that sources take of it
 	hint string // before where
-	// passes is set where it becomes less by itself.
+	// passes is set where nothing of a tree that ran before can be too much for long.
 	passes bool
 }
 
@@ -30,49 +32,109 @@ var deliveryBounds = []deliveryBound{
 	{schema.MaxToldBytes, func(t wire.Takes) int64 { return t.Told }, "of what every node is told of Services", "remove Services, or let them select fewer pods", false},
 }
 
+// weighing is of what a source's changes make of what every node is sent.
+type weighing struct {
+	r       state.Reader
+	source  schema.SourceName
+	changes []ObjectChange
+	back    bool // to a tree that ran before, in place of one that failed
+}
+
 // tooMuch refuses changes after which every node would be sent more than fits. Its cost
 // follows the changes and the number of sources. What takes no more than before is never
 // refused, so that there is a way back from too much.
 // Nor is a tree that ran before and takes a failed one's place, for what it will no longer
 // keep.
-func tooMuch(r state.Reader, source schema.SourceName, changes []ObjectChange, back bool) (diags schema.Diagnostics) {
+func (w weighing) tooMuch() schema.Diagnostics {
 	for _, b := range deliveryBounds {
-		if back && b.passes {
+		if w.back && b.passes {
 			continue
 		}
-		grows, at := b.growth(changes)
-		if grows > 0 {
-			diags = append(diags, b.check(r, source, grows, at)...)
-		}
-		if len(diags) > 0 {
-			break // one reason is enough: the bounds go together
+		if grows, at := b.growth(w.changes); grows > 0 {
+			if diags := w.check(b, grows, at); len(diags) > 0 {
+				return diags // one reason is enough: the bounds go together
+			}
 		}
 	}
-	return diags
+	return nil
 }
 
-func (b deliveryBound) check(r state.Reader, source schema.SourceName, grows int64, at schema.Position) schema.Diagnostics {
-	takes := map[schema.SourceName]int64{source: grows}
-	for other, t := range r.Delivered() {
+// check refuses what grows by so many bytes. What others take may become less, and so may
+// what the cluster made of the source's own objects: what is refused for that waits for it.
+func (w weighing) check(b deliveryBound, grows int64, at schema.Position) schema.Diagnostics {
+	takes := map[schema.SourceName]int64{w.source: grows}
+	for other, t := range w.r.Delivered() {
 		takes[other] += b.of(t)
 	}
-	for _, s := range control.SharesOf(source, control.IsDeclared(r, source)) {
+	for _, s := range control.SharesOf(w.source, control.IsDeclared(w.r, w.source)) {
 		total := int64(0)
 		counted := map[schema.SourceName]int64{}
 		for other, bytes := range takes {
-			if s.Of(other, control.IsDeclared(r, other)) {
+			if s.Of(other, control.IsDeclared(w.r, other)) {
 				counted[other] = bytes
 				total += bytes
 			}
 		}
-		if most := s.Most(b.most); total > most {
+		most := s.Most(b.most)
+		if total <= most {
+			continue
+		}
+		goes, made := w.derived(b)
+		if total -= goes; total > most {
+			lasts := counted[w.source] - made
+			counted[w.source] -= goes
 			return schema.Diagnostics{{
-				Position: at, Severity: schema.Error, Hint: b.hint + ", " + s.Where, Elsewhere: counted[source] <= most,
+				Position: at, Severity: schema.Error, Hint: b.hint + ", " + s.Where, Elsewhere: lasts <= most,
 				Message: fmt.Sprintf("%s would take %d bytes %s, at most %d: %s", s.Whose, total, b.what, most, largest(counted)),
 			}}
 		}
 	}
 	return nil
+}
+
+// derived is what is taken by all that the cluster made of the source's objects, and by
+// what of that the changes end. It takes what there is, not what changes: it is asked
+// where something is about to be refused.
+func (w weighing) derived(b deliveryBound) (goes, all int64) {
+	going := map[types.UID]bool{}
+	for _, c := range w.changes {
+		// Going back undoes what the failed tree made of an object as well.
+		if c.live != nil && (c.next == nil || c.Action == Replace || w.back) {
+			going[c.live.GetUID()] = true
+		}
+	}
+	for _, info := range schema.Kinds() {
+		for obj := range w.r.BySource(info.Kind, w.source) {
+			if metav1.GetControllerOfNoCopy(obj) == nil {
+				continue
+			}
+			takes := b.of(wire.TakesOf(obj))
+			if all += takes; takes > 0 && goesWith(w.r, obj, going) {
+				goes += takes
+			}
+		}
+	}
+	return goes, all
+}
+
+// maxOwners bounds how far up owners are looked for: a CronJob's Job's pod has two.
+const maxOwners = 4
+
+// goesWith reports whether one of those that own the object, or their owners, goes.
+func goesWith(r state.Reader, obj schema.Object, going map[types.UID]bool) bool {
+	for range maxOwners {
+		ref := metav1.GetControllerOfNoCopy(obj)
+		if ref == nil {
+			return false
+		}
+		if going[ref.UID] {
+			return true
+		}
+		if obj = r.Get(schema.Key{Kind: schema.Kind(ref.Kind), Namespace: obj.GetNamespace(), Name: ref.Name}); obj == nil {
+			return false
+		}
+	}
+	return false
 }
 
 // growth is how much more the changes take than what they replace, and where the object

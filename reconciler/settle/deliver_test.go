@@ -8,10 +8,12 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/wire"
 )
 
 var mib = strings.Repeat("x", 1<<20)
@@ -226,6 +228,8 @@ func TestTemplatesThatPileUpAreBounded(t *testing.T) {
 				t.Errorf("refused: %v", diags)
 			case c.want != "" && (len(diags) != 1 || !strings.HasPrefix(diags[0].Message, c.want) || !strings.Contains(diags[0].Message, "keeps for the master") || diags[0].Path != "d.yaml"):
 				t.Errorf("got %v, want %q", diags, c.want)
+			case c.want != "" && !diags.WaitForOthers():
+				t.Errorf("%v is not judged again, though the templates before it go", diags)
 			}
 		})
 	}
@@ -251,5 +255,58 @@ func TestServicesAreBounded(t *testing.T) {
 	_, diags := Difference(holding(nil), "team", services("team", most+4))
 	if len(diags) != 1 || !strings.Contains(diags[0].Message, "source team") || !strings.Contains(diags[0].Message, "told of Services") {
 		t.Errorf("got %v", diags)
+	}
+}
+
+// endpointsOf are n endpoints of a Service.
+func endpointsOf(svc *corev1.Service, n int) *discoveryv1.EndpointSlice {
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{
+		Namespace: svc.Namespace, Name: svc.Name, Annotations: svc.Annotations,
+		OwnerReferences: []metav1.OwnerReference{{Kind: string(schema.KindService), Name: svc.Name, UID: svc.UID, Controller: new(true)}},
+	}}
+	slice.Endpoints = slices.Repeat([]discoveryv1.Endpoint{{Addresses: []string{"10.112.100.100"}}}, n)
+	return slice
+}
+
+// A Service of a failed tree that selects more pods than nodes can be told of does not
+// stand in the way of those that ran before it: what goes with it is not counted. Room
+// that others took since is not there.
+func TestAFailedTreesEndpointsDoNotKeepFromGoingBack(t *testing.T) {
+	service := func(name, selects string, ports int) *corev1.Service {
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Annotations: map[string]string{schema.AnnotationSource: "team"}}}
+		s.Spec.Selector, s.Spec.Ports = map[string]string{"app": selects}, make([]corev1.ServicePort, ports)
+		return s
+	}
+	asked := func(services ...*corev1.Service) (out []*schema.Desired) {
+		for _, s := range services {
+			out = append(out, &schema.Desired{Object: s, Position: schema.Position{Path: "s.yaml", Line: 1}})
+		}
+		return out
+	}
+	const share = schema.MaxToldBytes / schema.DeclaredShare
+	for name, c := range map[string]struct {
+		failed  *corev1.Service // all of whose endpoints there are
+		asks    []*schema.Desired
+		compare func(state.Reader, schema.SourceName, []*schema.Desired) ([]ObjectChange, schema.Diagnostics)
+		waits   bool
+		refused bool
+	}{
+		"back from one more":           {service("new", "all", 1), asked(service("old", "some", 1000)), DifferenceBack, false, false},
+		"on from one more":             {service("new", "all", 1), asked(service("old", "some", 1000)), Difference, false, false},
+		"back from one changed":        {service("web", "all", 1), asked(service("old", "some", 1000), service("web", "some", 1)), DifferenceBack, false, false},
+		"on from one changed":          {service("web", "all", 1), asked(service("old", "some", 1000), service("web", "some", 1)), Difference, true, true},
+		"one more beside it":           {service("new", "all", 1), asked(service("new", "all", 1), service("old", "some", 1000)), Difference, true, true},
+		"too many, whatever goes back": {service("new", "all", 1), asked(service("a", "some", 30000), service("b", "some", 30000)), DifferenceBack, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx := holding(nil).Begin()
+			tx.Put(c.failed)
+			slice := endpointsOf(c.failed, 1)
+			tx.Put(endpointsOf(c.failed, int(share/wire.TakesOf(slice).Told)))
+			_, diags := c.compare(tx.Commit(), "team", c.asks)
+			if diags.HasErrors() != c.refused || diags.WaitForOthers() != c.waits {
+				t.Errorf("%v; it waits: %v", diags, diags.WaitForOthers())
+			}
+		})
 	}
 }
