@@ -109,7 +109,7 @@ func (f *Follower) read(ctx context.Context, base state.Reader, source schema.So
 	if !ok {
 		return nil, nil, nil, fmt.Errorf("there is no source %q", source)
 	}
-	objects, diags := f.Load(ctx, source, tree, src.Spec, settle.EffectiveRights(base, source), foreignNamespaces(base, source))
+	objects, diags := f.Load(ctx, source, tree, src.Spec, settle.EffectiveRights(base, source), NamespacesOutside(base, source))
 	sealed, secrets := f.Vault.Seal(objects)
 	return sealed, secrets, diags, nil
 }
@@ -147,8 +147,8 @@ func HolderOutside(r state.Reader, source schema.SourceName) func(claim string) 
 	}
 }
 
-// foreignNamespaces are the namespaces that do not come from this source.
-func foreignNamespaces(r state.Reader, source schema.SourceName) []string {
+// NamespacesOutside are the namespaces that do not come from a source.
+func NamespacesOutside(r state.Reader, source schema.SourceName) []string {
 	var out []string
 	for ns := range state.All[*corev1.Namespace](r, "") {
 		if schema.SourceOf(ns) != source {

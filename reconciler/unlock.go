@@ -17,7 +17,7 @@ func (f *Follower) open(ctx context.Context, src *schema.Source, git Git, commit
 	}
 	tree.Faults, tree.Refused = nil, nil
 	return f.turns.take(ctx, src.SourceName(), func(ctx context.Context) error {
-		objects, _ := f.Load(ctx, src.SourceName(), tree, src.Spec, schema.AllRights(), foreignNamespaces(f.Feed.Snapshot(), src.SourceName()))
+		objects, _ := f.Load(ctx, src.SourceName(), tree, src.Spec, schema.AllRights(), NamespacesOutside(f.Feed.Snapshot(), src.SourceName()))
 		_, secrets := f.Vault.Seal(objects)
 		f.Vault.Hold(secrets)()
 		return ctx.Err()

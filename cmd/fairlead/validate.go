@@ -38,8 +38,9 @@ if left out. Everything wrong is told at once, each at its line.
 
 In a clone of a source's repository, what the Source says of path, include,
 exclude, namespace, unsupported, createNamespaces and missingReferences holds,
-if the cluster can be asked; flags override it. All that the Source reads is judged then, and told is what is wrong
-at or below PATH. If the cluster cannot be asked, a Source's defaults hold, and a
+if the cluster can be asked; flags override it. All that the Source reads is
+judged then, beside what other sources have there, and told is what is wrong at
+or below PATH. If the cluster cannot be asked, a Source's defaults hold, and a
 line says so.
 
 A file that is part of a kustomization is not checked alone: name its directory.
@@ -81,7 +82,7 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 	if err := checkSourceFlags(f.spec); err != nil {
 		return err
 	}
-	part, spec, err := f.settings(cmd, name)
+	part, spec, around, err := f.settings(cmd, name)
 	if err != nil {
 		return &exitError{code: 2, err: err}
 	}
@@ -89,7 +90,12 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return &exitError{code: 2, err: err}
 	}
-	result := load.Load(cmd.Context(), tree, spec, load.Options{DiagnosticsOnly: true})
+	options := around.options()
+	options.DiagnosticsOnly = true
+	result := load.Load(cmd.Context(), tree, spec, options)
+	if err := around.unasked(); err != nil {
+		layout.Fprintf(cmd.ErrOrStderr(), "note: not all that other sources have could be asked for: %v\n", err)
+	}
 	told := part.told(result.Diagnostics)
 	report := validation.Of(name, validation.Checked{Files: result.Files, Objects: result.Count, Below: part.reads(tree, spec)}, told)
 	if elsewhere := len(result.Diagnostics) - len(told); elsewhere > 0 {
@@ -106,16 +112,16 @@ func (f *validateFlags) validate(cmd *cobra.Command, name string) error {
 	return err
 }
 
-// settings are what to judge at a place, and by what: the Source's spec where it can be
-// had, with what flags say in its place.
-func (f *validateFlags) settings(cmd *cobra.Command, name string) (portion, schema.SourceSpec, error) {
+// settings are what to judge at a place, by what, and beside what: the Source's spec and
+// what other sources have where these can be had, with what flags say in their place.
+func (f *validateFlags) settings(cmd *cobra.Command, name string) (portion, schema.SourceSpec, *surroundings, error) {
 	co, isClone := checkoutAt(cmd.Context(), name)
 	defaults, own := alone(cmd.Context(), name), f.spec
 	own.Path = defaults.prefix
 	if !isClone && f.source == "" {
-		return defaults, own, nil
+		return defaults, own, nil, nil
 	}
-	src, err := f.ask(cmd.Context(), co)
+	src, around, err := f.ask(cmd.Context(), co)
 	part := defaults
 	switch {
 	case err != nil:
@@ -126,40 +132,43 @@ func (f *validateFlags) settings(cmd *cobra.Command, name string) (portion, sche
 	}
 	switch {
 	case err != nil && (f.source != "" || f.kubeconfig != ""):
-		return defaults, own, err
+		return defaults, own, nil, err
 	case err != nil:
 		if !f.saysAny(cmd) {
 			layout.Fprintf(cmd.ErrOrStderr(), "note: judged by the defaults of a Source: %v\n", err)
 		}
-		return defaults, own, nil
+		return defaults, own, nil, nil
 	}
-	return part, f.over(cmd, src.Spec), nil
+	return part, f.over(cmd, src.Spec), around, nil
 }
 
-// ask finds the source that a place in a clone belongs to.
-func (f *validateFlags) ask(ctx context.Context, co checkout) (*schema.Source, error) {
+// ask finds the source that a place in a clone belongs to, and what it lies beside.
+func (f *validateFlags) ask(ctx context.Context, co checkout) (*schema.Source, *surroundings, error) {
 	kubeconfig, err := client.Find(f.kubeconfig)
 	if err != nil {
-		return nil, errors.New("there is no cluster to ask")
+		return nil, nil, errors.New("there is no cluster to ask")
 	}
 	c, err := client.Open(kubeconfig)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	limited, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	sources, err := sourcesOf(ctx, c)
+	sources, err := sourcesOf(limited, c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	var src *schema.Source
 	if f.source != "" {
-		return sourceNamed(sources, f.source)
-	}
-	src, err := co.SourceOf(sources)
-	if src == nil && err == nil {
+		src, err = sourceNamed(sources, f.source)
+	} else if src, err = co.SourceOf(sources); src == nil && err == nil {
 		err = errors.New("no source of the cluster follows this repository")
 	}
-	return src, err
+	if err != nil {
+		return nil, nil, err
+	}
+	around, err := readSurroundings(limited, ctx, c, src.SourceName())
+	return src, around, err
 }
 
 // ownFlags are those that say what a Source says.

@@ -70,6 +70,9 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	}
 	if opts.DiagnosticsOnly {
 		opts.Cache = nil
+		if opts.Rights != nil { // which are judged by whole objects
+			return diagnosed(ctx, tree, spec, opts)
+		}
 	}
 	tree.Commit = tree.Commit.Fit() // objects name it
 	l := loader{tree: tree, spec: schema.DefaultSourceSpec(spec), opts: opts}
@@ -99,10 +102,7 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	}
 	sound := ctx.Err() == nil && l.soundAfter(&m, objects, fresh) || l.judge(objects)
 	if l.needsObjects {
-		opts.DiagnosticsOnly = false
-		result := Load(ctx, tree, spec, opts)
-		result.Objects = nil
-		return result
+		return diagnosed(ctx, tree, spec, opts)
 	}
 	if opts.Cache != nil && readable && ctx.Err() == nil {
 		l.remember(&m, objects, sound)
@@ -111,6 +111,14 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	if opts.DiagnosticsOnly {
 		result.Objects = nil
 	}
+	return result
+}
+
+// diagnosed is Load with DiagnosticsOnly where whole objects are needed for that.
+func diagnosed(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Options) Result {
+	opts.DiagnosticsOnly = false
+	result := Load(ctx, tree, spec, opts)
+	result.Objects = nil
 	return result
 }
 

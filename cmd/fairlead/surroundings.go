@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"fairlead/cmd/fairlead/internal/client"
+	"fairlead/reconciler"
+	"fairlead/reconciler/settle"
+	"fairlead/reconciler/state"
+	"fairlead/schema"
+	"fairlead/schema/load"
+)
+
+// surroundings is what a cluster has beside a source's tree, by which the tree is judged
+// too. nil is for a tree that is judged alone.
+type surroundings struct {
+	source  schema.SourceName
+	cluster state.Reader // what most trees need of it
+	get     func(schema.Key) (schema.Object, error)
+
+	mu     sync.Mutex
+	got    map[schema.Key]schema.Object
+	failed error // of the first object that could not be asked for; no other is then
+}
+
+// surroundingKinds are read whole: few and small, and looked through for what has a name
+// or an address.
+var surroundingKinds = []schema.Kind{schema.KindSource, schema.KindNamespace, schema.KindService}
+
+// readSurroundings asks for them; single objects are asked for later, under the context
+// that outlives this call.
+func readSurroundings(ctx, later context.Context, c *client.Client, source schema.SourceName) (*surroundings, error) {
+	cluster, err := readCluster(ctx, c, "", surroundingKinds...)
+	if err != nil {
+		return nil, err
+	}
+	get := func(key schema.Key) (schema.Object, error) {
+		ctx, cancel := context.WithTimeout(later, askTimeout)
+		defer cancel()
+		return client.Get[schema.Object](ctx, c, key.Kind, key.Namespace, key.Name)
+	}
+	return &surroundings{source: source, cluster: cluster, get: get, got: map[schema.Key]schema.Object{}}, nil
+}
+
+// options judge a tree as the master does.
+func (s *surroundings) options() load.Options {
+	if s == nil {
+		return load.Options{}
+	}
+	rights := settle.EffectiveRights(s.cluster, s.source)
+	return load.Options{
+		Source: s.source, Rights: &rights, KnownNamespaces: reconciler.NamespacesOutside(s.cluster, s.source),
+		Known: s.known, Holder: reconciler.HolderOutside(s.cluster, s.source),
+	}
+}
+
+// known is an object of another source, nil where there is none or it cannot be asked for.
+func (s *surroundings) known(key schema.Key) schema.Object {
+	if slices.Contains(surroundingKinds, key.Kind) {
+		return reconciler.KnownOutside(s.cluster, s.source)(key)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	obj, ok := s.got[key]
+	if !ok && s.failed == nil {
+		var err error
+		if obj, err = s.get(key); err != nil {
+			obj = nil
+			if !client.NotFound(err) {
+				s.failed = err
+			}
+		}
+		s.got[key] = obj
+	}
+	if obj == nil || schema.SourceOf(obj) == s.source {
+		return nil
+	}
+	return obj
+}
+
+// unasked is why something could not be asked for.
+func (s *surroundings) unasked() error {
+	if s == nil {
+		return nil
+	}
+	return s.failed
+}
