@@ -151,6 +151,39 @@ func TestAfterABootPodsAreWellAtOnce(t *testing.T) {
 	}
 }
 
+// A crash loop that a node's silence hid before the node booted is not over by that
+// either.
+func TestACrashLoopBehindASilenceIsNotOverWithABoot(t *testing.T) {
+	for _, crashed := range []bool{false, true} {
+		c := newCluster(t, 3)
+		c.push(shop(t, commitHash(1), "v1", nil))
+		onN3 := func(p *corev1.Pod) bool { return ofTag("v1")(p) && p.Spec.NodeName == "n3" }
+		if crashed {
+			c.broken, c.tried = onN3, onN3
+			c.pass(5 * time.Second)
+			c.expect(commitHash(1), "Synced Degraded")
+		}
+		all := c.nodes
+		c.nodes = all[:2]
+		c.pass(50 * time.Second)
+		if reason := c.revision(commitHash(1)).Status.Health.Reason; !strings.Contains(reason, "node n3") {
+			t.Fatalf("it says: %s", reason)
+		}
+		c.nodes, c.broken, c.tried = all, onN3, onN3
+		c.ended = func(*corev1.Pod) *corev1.ContainerStateTerminated {
+			return &corev1.ContainerStateTerminated{ExitCode: 137, Reason: schema.ReasonNodeRebooted}
+		}
+		c.pass(2 * time.Second)
+		c.broken = func(*corev1.Pod) bool { return false }
+		c.pass(5 * time.Second)
+		if crashed {
+			c.expect(commitHash(1), "Synced Degraded")
+			c.pass(60 * time.Second)
+		}
+		c.expect(commitHash(1), "Synced Healthy")
+	}
+}
+
 func TestALostNodeDegrades(t *testing.T) {
 	c := newCluster(t, 3)
 	c.push(shop(t, objecttest.Commit(1), "v1", nil))

@@ -192,7 +192,7 @@ func (s *Standing) judgeWorkloads(r state.Reader, src *schema.Source, rev *schem
 	case of != nil && rev.Entered(schema.PhaseHealthy).IsZero():
 		s.Health, s.Code, s.HealthReason = schema.Progressing, RollingOut, lastReason(rev)
 	case of == nil && s.Health == schema.Degraded:
-		if s.Again = restless(r, src, s.blamesRevision(), now); s.Again.After(now) {
+		if s.Again = restless(r, src, s.blamesRevision() || showsFault(rev), now); s.Again.After(now) {
 			return
 		}
 		fallthrough
@@ -210,6 +210,15 @@ func (s *Standing) judgeWorkloads(r state.Reader, src *schema.Source, rev *schem
 func (s *Standing) blamesRevision() bool {
 	_, rule := RuleOf(s.Code)
 	return rule.Fault == Revision
+}
+
+// showsFault reports whether a revision's pods showed, since it was well, that it is to
+// blame. What is told now may be another cause: a node that fell silent hides a crash loop
+// on it.
+func showsFault(rev *schema.Revision) bool {
+	return slices.ContainsFunc(rev.Status.Evidence, func(e schema.Evidence) bool {
+		return slices.ContainsFunc(rules, func(r Rule) bool { return r.Code == Code(e.Code) && r.Fault == Revision })
+	})
 }
 
 // mostLookedAt is how many troubles of a source are weighed against each other: where
