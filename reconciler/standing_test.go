@@ -156,17 +156,17 @@ func TestAfterABootPodsAreWellAtOnce(t *testing.T) {
 func TestACrashLoopBehindASilenceIsNotOverWithABoot(t *testing.T) {
 	for _, crashed := range []bool{false, true} {
 		c := newCluster(t, 3)
-		c.push(shop(t, commitHash(1), "v1", nil))
+		c.push(shop(t, objecttest.Commit(1), "v1", nil))
 		onN3 := func(p *corev1.Pod) bool { return ofTag("v1")(p) && p.Spec.NodeName == "n3" }
 		if crashed {
 			c.broken, c.tried = onN3, onN3
 			c.pass(5 * time.Second)
-			c.expect(commitHash(1), "Synced Degraded")
+			c.expect(objecttest.Commit(1), "Synced Degraded")
 		}
 		all := c.nodes
 		c.nodes = all[:2]
 		c.pass(50 * time.Second)
-		if reason := c.revision(commitHash(1)).Status.Health.Reason; !strings.Contains(reason, "node n3") {
+		if reason := c.revision(objecttest.Commit(1)).Status.Health.Reason; !strings.Contains(reason, "node n3") {
 			t.Fatalf("it says: %s", reason)
 		}
 		c.nodes, c.broken, c.tried = all, onN3, onN3
@@ -177,10 +177,10 @@ func TestACrashLoopBehindASilenceIsNotOverWithABoot(t *testing.T) {
 		c.broken = func(*corev1.Pod) bool { return false }
 		c.pass(5 * time.Second)
 		if crashed {
-			c.expect(commitHash(1), "Synced Degraded")
+			c.expect(objecttest.Commit(1), "Synced Degraded")
 			c.pass(60 * time.Second)
 		}
-		c.expect(commitHash(1), "Synced Healthy")
+		c.expect(objecttest.Commit(1), "Synced Healthy")
 	}
 }
 
