@@ -106,7 +106,7 @@ func (c *Core) Adopt(found []pod.Found, images []pod.Image, now time.Time) (Upda
 		last.Changed = everyFamily
 		c.machine.take(last, now)
 	}
-	c.log.WithFields(logrus.Fields{"pods": len(records), "containers": len(found), "workVersion": last.Version}).Info("agent begins")
+	c.log.WithFields(logrus.Fields{"pods": len(records), "containers": len(found), "workVersion": last.Version}).Info("agent started")
 	return last, nil
 }
 

@@ -83,7 +83,7 @@ func (c Config) tellProblem(ctx context.Context, problem *wire.NodeProblem) {
 	r := c.words()
 	r.Problem = problem
 	if err := c.Master.Report(call, r); err != nil && ctx.Err() == nil {
-		c.Log.WithError(err).Debug("the master does not hear what the node lacks")
+		c.Log.WithError(err).Debug("the master could not be told what the node lacks")
 	}
 }
 

@@ -32,7 +32,7 @@ func (a *Agent) report(ctx context.Context) {
 		switch {
 		case err == nil:
 			if away {
-				a.log.Info("the master hears reports again")
+				a.log.Info("the master takes reports again")
 			}
 			away = false
 			a.ask(ctx, func() {
@@ -42,7 +42,7 @@ func (a *Agent) report(ctx context.Context) {
 			})
 		case !away && ctx.Err() == nil:
 			away = true
-			a.log.WithError(err).Warn("the master does not hear reports")
+			a.log.WithError(err).Warn("the master does not take reports")
 		}
 		if !a.worthReporting(ctx, err) {
 			return

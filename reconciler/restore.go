@@ -127,7 +127,7 @@ func completed(c *control.Context, src *schema.Source, changes int) {
 	if isIncomplete(src) {
 		setCondition(&src.Status.Conditions, metav1.Condition{
 			Type: schema.ConditionComplete, Status: metav1.ConditionTrue, Reason: schema.ReasonMadeAnew,
-			Message: fmt.Sprintf("objects made or put right: %d", changes), LastTransitionTime: c.Stamp(),
+			Message: fmt.Sprintf("objects created or corrected: %d", changes), LastTransitionTime: c.Stamp(),
 		})
 	}
 }
@@ -142,7 +142,7 @@ func applyAgain(c *control.Context, cand Candidate) {
 	}
 	changes, diags := settle.Difference(c.Tx, cand.Source, cand.Objects)
 	if bad := slices.Concat(cand.Diagnostics, diags); bad.HasErrors() {
-		incomplete(c, src, "records were set aside at the master's start, and what was applied cannot be made anew: "+firstError(bad))
+		incomplete(c, src, "records were set aside at the master's start, and what was applied cannot be created again: "+firstError(bad))
 		return
 	}
 	changes = slices.DeleteFunc(changes, func(ch settle.ObjectChange) bool { return ch.Action == settle.Prune })

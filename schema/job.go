@@ -279,9 +279,9 @@ func (p *problems) exitCodes(at string, r *batchv1.PodFailurePolicyOnExitCodesRe
 		case v == 0 && r.Operator == batchv1.PodFailurePolicyOnExitCodesOpIn:
 			p.add(field, "0 is no failure")
 		case slices.Contains(r.Values[:i], v):
-			p.add(field, "%d stands twice", v)
+			p.add(field, "%d is listed twice", v)
 		case i > 0 && v < r.Values[i-1]:
-			p.add(field, "exit codes must stand in increasing order")
+			p.add(field, "exit codes must be in increasing order")
 		}
 	}
 }
@@ -331,7 +331,7 @@ func countIndexes(text string, completions int) (n int, why string) {
 		case err != nil || first < 0:
 			return 0, fmt.Sprintf("%q is no index and no range like 3-5", part)
 		case first <= after || last < first:
-			return 0, fmt.Sprintf("%q: indexes must stand in increasing order", part)
+			return 0, fmt.Sprintf("%q: indexes must be in increasing order", part)
 		case last >= completions:
 			return 0, fmt.Sprintf("%q: the last index is %d", part, completions-1)
 		}

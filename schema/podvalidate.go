@@ -142,7 +142,7 @@ func imageHint(image string) string {
 	case strings.ContainsAny(image, "\u201c\u201d\u2018\u2019\u00ab\u00bb"):
 		return "quotes of a word processor are part of the text: write plain ones"
 	case strings.Contains(image, "://"):
-		return "leave out what stands before the registry: " + image[strings.Index(image, "://")+3:]
+		return "leave out what comes before the registry: " + image[strings.Index(image, "://")+3:]
 	case strings.Contains(image, " "):
 		return "it has a space in it"
 	case name != strings.ToLower(name) && !strings.Contains(tag, "/"):

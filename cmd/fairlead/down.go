@@ -13,7 +13,7 @@ func downCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "down",
-		Short: "Stop the cluster that `up` started and leave no trace of it but its data",
+		Short: "Stop the cluster that `up` started and remove all of it but its data",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := local.Down(dir, purge, func(what string) { layout.Fprintf(cmd.ErrOrStderr(), "%s\n", what) }); err != nil || output == "text" {

@@ -52,7 +52,7 @@ func (m *master) setAside(ctx context.Context, machine *reconciler.Machine, befo
 		return nil
 	}
 	for _, u := range unreadable {
-		m.log.WithFields(logrus.Fields{"key": u.Key, "reason": u.Why}).Error("a record cannot be read: it is set aside, and what Git asks for is made anew")
+		m.log.WithFields(logrus.Fields{"key": u.Key, "reason": u.Why}).Error("a record cannot be read: it is set aside, and what Git asks for is created again")
 	}
 	machine.Missing(unreadable)
 	return m.store.SetAside(ctx, unreadable)

@@ -447,7 +447,7 @@ func (f *followed) stay(ctx context.Context) {
 		return
 	}
 	if err := f.follower.Stay(ctx, f.name, repo); err != nil && ctx.Err() == nil && !errors.Is(err, reconciler.ErrStopped) {
-		f.log.WithError(err).Warn("stay at the last good state")
+		f.log.WithError(err).Warn("the last good state is kept")
 	}
 }
 

@@ -194,7 +194,7 @@ func (c Container) terminated() *corev1.ContainerStateTerminated {
 	}
 	switch c.Reason {
 	case schema.ReasonStatusUnknown:
-		t.Message = "the container ended while nobody could see how"
+		t.Message = "the container ended while nothing watched it"
 	case schema.ReasonConmonDied:
 		t.Message = "its conmon had died, and it was stopped to be replaced"
 	case schema.ReasonNodeRebooted:

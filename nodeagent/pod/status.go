@@ -60,7 +60,7 @@ func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string, i
 	case oc.State == StateRunning:
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(oc.StartedAt)}
 	case oc.State == StateUnknown:
-		wait(schema.ReasonStatusUnknown, "Podman does not know this container, which lives: it is left alone")
+		wait(schema.ReasonStatusUnknown, "Podman does not know this container, which is running: it is left alone")
 	case oc.State == StateExited:
 		going := w.Pod.DeletionTimestamp != nil || ended(w.Pod, c, oc) || initDone
 		switch {
@@ -161,7 +161,7 @@ func conditions(o *Observed, s corev1.PodStatus, init bool, now time.Time) []cor
 	default:
 		reason, message = "ContainersNotReady", fmt.Sprintf("containers with unready status: %v", unready)
 		if name, ok := unmonitored(o); ok {
-			reason, message = schema.ReasonConmonDied, "the conmon of container "+name+" died: nobody sees its output or its end, it is replaced"
+			reason, message = schema.ReasonConmonDied, "the conmon of container "+name+" died: its output and its end can no longer be seen, it is replaced"
 		}
 	}
 	initialized := condition(corev1.PodInitialized, init, "", "")

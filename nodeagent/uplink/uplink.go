@@ -131,7 +131,7 @@ func (c *Client) Follow(ctx context.Context, version uint64, items wire.Items, e
 			return
 		}
 		if errors.Is(err, ErrMismatch) {
-			c.log.WithError(err).Warn("the work does not add up: asking for the whole")
+			c.log.WithError(err).Warn("the work does not match its hash: asking for the whole")
 			v.AskForWhole()
 		} else if !told && !heard {
 			told = true

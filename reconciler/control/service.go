@@ -192,7 +192,7 @@ func checkPorts(c *Context, svc *corev1.Service) error {
 			return refusal{reason: schema.ReasonNodePortOutOfRange, message: fmt.Sprintf("node port %s is outside %d-%d", key, c.Config.NodePortFirst, c.Config.NodePortLast)}
 		}
 		if seen[key] {
-			return refusal{reason: schema.ReasonNodePortInUse, message: fmt.Sprintf("node port %s stands twice in this service", key)}
+			return refusal{reason: schema.ReasonNodePortInUse, message: fmt.Sprintf("node port %s is used twice in this service", key)}
 		}
 		seen[key] = true
 		if other := holder(c.Tx, svc, state.ServicesByNodePort, key); other != nil {

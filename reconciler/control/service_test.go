@@ -84,7 +84,7 @@ func TestServiceConflicts(t *testing.T) {
 		{"a port in use", []*corev1.Service{service("api", nodePort(30001))}, service("web", nodePort(30001)), "False NodePortInUse: node port 30001/TCP belongs to service shop/api"},
 		{"a port twice", nil, service("web", nodePort(30001), func(s *corev1.Service) {
 			s.Spec.Ports = append(s.Spec.Ports, s.Spec.Ports[0])
-		}), "False NodePortInUse: node port 30001/TCP stands twice in this service"},
+		}), "False NodePortInUse: node port 30001/TCP is used twice in this service"},
 		{"a port out of range", nil, service("web", nodePort(80)), "False NodePortOutOfRange: node port 80/TCP is outside 30000-30009"},
 		{"an address out of range", nil, service("web", clusterIP("10.97.0.7")), "False ClusterIPOutOfRange: cluster address 10.97.0.7 is not one of 10.96.0.0/24, or reserved there"},
 		{"the DNS server's address", nil, service("web", clusterIP("10.96.0.10")), "False ClusterIPOutOfRange: cluster address 10.96.0.10 is not one of 10.96.0.0/24, or reserved there"},

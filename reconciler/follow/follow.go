@@ -115,7 +115,7 @@ func refusal(k Known, s Seen) *Problem {
 		return nil
 	case !forward(k, s):
 		return &Problem{Reason: Rewound, Observed: s.Tip, Message: fmt.Sprintf(
-			"the branch is at %s, which does not contain %s, the commit that runs; to mean it, push a commit with the trailer \"%s: %s\"",
+			"the branch is at %s, which does not contain %s, the commit that runs; if that is intended, push a commit with the trailer \"%s: %s\"",
 			s.Tip.Short(), k.Applied.Short(), schema.TrailerAllowRewind, k.Applied)}
 	}
 	return s.Path

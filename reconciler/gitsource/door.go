@@ -87,7 +87,7 @@ func HTTPHandler(root string, programs *Programs, authorize func(token string, s
 			leave, err := programs.enterDoor(ctx, source, pusher.Name, body)
 			cancel()
 			if err != nil {
-				http.Error(w, fmt.Sprintf("fairlead: %d git requests are at work already, or %d of yours, and none ended within %s; try again", maxPrograms, maxPusherPrograms, programWait), http.StatusServiceUnavailable)
+				http.Error(w, fmt.Sprintf("fairlead: %d git requests are running already, or %d of yours, and none ended within %s; try again", maxPrograms, maxPusherPrograms, programWait), http.StatusServiceUnavailable)
 				return
 			}
 			defer leave()

@@ -29,7 +29,7 @@ const (
 // (gitformat-pack(5)).
 const indexSignature = "\xfftOc\x00\x00\x00\x02"
 
-var errIndex = errors.New("not an index as git writes it since 2008; git repack -ad writes it anew")
+var errIndex = errors.New("not an index as git writes it since 2008; git repack -ad writes a new one")
 
 // pack is one pack and its index, open. Both are read where they are asked for and
 // never whole: the index of a pack within the bounds of a push may have a gigabyte.

@@ -48,7 +48,7 @@ func refusal(repo history, source schema.SourceName, u hook.Update) (string, err
 	if follow.AllowsRewind(message, from) {
 		return "", nil
 	}
-	return fmt.Sprintf("%s would lose commits: %s does not contain %s; to mean it, end the new tip's message with the line \"%s: %s\" and push again",
+	return fmt.Sprintf("%s would lose commits: %s does not contain %s; if that is intended, end the new tip's message with the line \"%s: %s\" and push again",
 		branch, to.Short(), from.Short(), schema.TrailerAllowRewind, from), nil
 }
 

@@ -112,7 +112,7 @@ func (p *Programs) await(ctx context.Context, w *place) (leave func(), err error
 			return leave, nil
 		case <-ctx.Done():
 			leave()
-			return nil, fmt.Errorf("%d gits are at work: %w", maxPrograms, ctx.Err())
+			return nil, fmt.Errorf("%d git processes are running: %w", maxPrograms, ctx.Err())
 		case now := <-patience.C:
 			p.turnOut(now)
 		}

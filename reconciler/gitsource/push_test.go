@@ -232,7 +232,7 @@ func TestFollowedBranchKeepsItsCommits(t *testing.T) {
 	third := m.commit("third, without the second")
 
 	out, ok := m.push("--force", "main")
-	want := fmt.Sprintf("fairlead: main would lose commits: %.12s does not contain %.12s; to mean it, end the new tip's message with the line \"Fairlead-Allow-Rewind: %s\" and push again", third, second, second)
+	want := fmt.Sprintf("fairlead: main would lose commits: %.12s does not contain %.12s; if that is intended, end the new tip's message with the line \"Fairlead-Allow-Rewind: %s\" and push again", third, second, second)
 	if ok || m.tip() != second {
 		t.Errorf("a rewind was let through to %s", m.tip())
 	}

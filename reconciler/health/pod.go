@@ -273,7 +273,7 @@ func exitCode(t *corev1.ContainerStateTerminated) Code {
 // leaving tells of a pod on its way out whose node reports.
 func leaving(pod *corev1.Pod) Trouble {
 	if pod.Annotations[schema.AnnotationDrained] != "true" {
-		return newTrouble(Draining, "pod "+pod.Name+" goes on serving until every node has taken it out of its tables")
+		return newTrouble(Draining, "pod "+pod.Name+" keeps serving until every node has removed it from its tables")
 	}
 	text := "pod " + pod.Name + " terminates"
 	if grace := pod.DeletionGracePeriodSeconds; grace != nil {

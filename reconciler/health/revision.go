@@ -299,7 +299,7 @@ func (s *Standing) judgeSync(r state.Reader, src *schema.Source, rev *schema.Rev
 			s.Sync, s.SyncReason = schema.Drifted, fmt.Sprintf("%d of the %d objects that it asks for are there", there, of)
 		}
 	case applied:
-		s.Sync, s.SyncReason = schema.Held, "it runs in place of "+askedFor(r, src)
+		s.Sync, s.SyncReason = schema.Held, "it runs instead of "+askedFor(r, src)
 	case asked && rev.Status.Phase == schema.PhaseInvalid:
 		s.Sync, s.SyncReason = schema.Invalid, lastReason(rev)
 	case asked:

@@ -83,7 +83,7 @@ func (p *Plan) tellRenames(f *fork, told []string) {
 		if len(alike) != 1 || slices.Contains(told, string(old.Kind)+" "+old.Name) {
 			continue
 		}
-		p.note("%s has what %s had: to the cluster that is no rename, the one goes and the other comes, both at once", alike[0].name(), old.name())
+		p.note("%s has what %s had: the cluster does not rename, it deletes the old one and creates the new one at the same time", alike[0].name(), old.name())
 	}
 }
 

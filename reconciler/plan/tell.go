@@ -34,7 +34,7 @@ func objectReason(ch settle.ObjectChange) string {
 	case ch.Action == settle.Prune:
 		return "no longer in the tree"
 	case ch.Action == settle.Replace:
-		return "it asks to be replaced where it cannot change: it goes, with its pods, and comes anew"
+		return "it cannot change in place and asks to be replaced: it is deleted with its pods and created again"
 	case len(ch.Fields) == 0:
 		return "taken over by the source"
 	}

@@ -160,7 +160,7 @@ func TestVerdictAndOutcome(t *testing.T) {
 		{schema.PhaseHealthy, true, standing(schema.Degraded), "DEGRADED main-1: now", Not},
 		{schema.PhaseHealthy, false, standing(schema.Healthy), "SUPERSEDED main-1: it was healthy, and is no longer what runs", Not},
 		{schema.PhaseInvalid, false, nil, "INVALID main-1: why", Not},
-		{schema.PhaseHeld, false, nil, "HELD main-1: why; to release it: commit a fix, or take away what the reason names: it then goes back by itself", Not},
+		{schema.PhaseHeld, false, nil, "HELD main-1: why; to release it: commit a fix, or remove what the reason names: it then goes back by itself", Not},
 		{schema.PhaseFailed, true, standing(schema.Failed), "FAILED main-1: why", Not},
 		{schema.PhaseRolledBack, false, standing(schema.Failed), "FAILED main-1: why", Not},
 		{schema.PhaseSuperseded, false, standing(schema.Progressing), "SUPERSEDED main-1: why", Not},

@@ -213,7 +213,7 @@ func (l *ledger) remade(ctx context.Context) ([]op, error) {
 	}
 	keys := make([]string, 0, len(l.damaged)+len(l.missing))
 	for _, d := range l.damaged {
-		l.log.WithFields(logrus.Fields{"key": d.Key, "reason": d.Why, "term": l.term, "round": l.round, "resourceVersion": l.counters.ResourceVersion}).Error("a key of the store cannot be read: it is set aside and made anew")
+		l.log.WithFields(logrus.Fields{"key": d.Key, "reason": d.Why, "term": l.term, "round": l.round, "resourceVersion": l.counters.ResourceVersion}).Error("a key of the store cannot be read: it is set aside and written again")
 		keys = append(keys, d.Key)
 	}
 	// Those of earlier starts, of which no round has told yet, stay.

@@ -129,7 +129,7 @@ func openFile[T any](path string, required bool, make func() ([]byte, error), pa
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if required {
-			return zero, fmt.Errorf("%s is missing, but %s is there: restore it from a backup, a new one would be a stranger to every node", filepath.Base(path), fileNodes)
+			return zero, fmt.Errorf("%s is missing, but %s is there: restore it from a backup, no node would trust a new one", filepath.Base(path), fileNodes)
 		}
 		if data, err = make(); err == nil {
 			err = replaceFile(path, data)

@@ -253,7 +253,7 @@ func CheckStorable(obj schema.Object) error {
 			return fmt.Errorf("encode it again: %w", err)
 		}
 		if !bytes.Equal(want, got) {
-			return fmt.Errorf("it would not come back as it is: a text that is not UTF-8, or a time outside the years 1 to 9999")
+			return fmt.Errorf("it would not be read back as it is: a text that is not UTF-8, or a time outside the years 1 to 9999")
 		}
 	}
 	return nil

@@ -31,8 +31,8 @@ func TestStorable(t *testing.T) {
 		"as it should be":        {config(func(*corev1.ConfigMap) {}), ""},
 		"value over the bound":   {config(func(c *corev1.ConfigMap) { c.Data["b"] = strings.Repeat("x", MaxObjectBytes) }), "bytes as stored"},
 		"value at the bound":     {config(func(c *corev1.ConfigMap) { c.Data["b"] = strings.Repeat("x", MaxObjectBytes-200) }), ""},
-		"value that is no UTF-8": {config(func(c *corev1.ConfigMap) { c.Data["b"] = "\xff" }), "not come back"},
-		"key that is no UTF-8":   {config(func(c *corev1.ConfigMap) { c.Data["\xff"] = "b" }), "not come back"},
+		"value that is no UTF-8": {config(func(c *corev1.ConfigMap) { c.Data["b"] = "\xff" }), "not be read back"},
+		"key that is no UTF-8":   {config(func(c *corev1.ConfigMap) { c.Data["\xff"] = "b" }), "not be read back"},
 		"name with a slash":      {config(func(c *corev1.ConfigMap) { c.Name = "a/b" }), "slash"},
 		"no name":                {config(func(c *corev1.ConfigMap) { c.Name = "" }), "must be given"},
 		"made in the year 9999":  {config(func(c *corev1.ConfigMap) { c.CreationTimestamp = year(9999) }), ""},
@@ -41,7 +41,7 @@ func TestStorable(t *testing.T) {
 		"commit of 10000":        {rev(year(10000)), "read it back"},
 		"commit of -5":           {rev(year(-5)), "read it back"},
 		"commit without a date":  {rev(metav1.Time{}), ""},
-		"author in Latin-1":      {&schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: schema.RevisionSpec{Author: "Ren\xe9"}}, "not come back"},
+		"author in Latin-1":      {&schema.Revision{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: schema.RevisionSpec{Author: "Ren\xe9"}}, "not be read back"},
 	} {
 		schema.SetTypeMeta(c.obj)
 		err := CheckStorable(c.obj)

@@ -20,7 +20,7 @@ func (c *chain) cronJob(cj *batchv1.CronJob) cause {
 	w := c.workload(cj)
 	jobs := slices.Collect(state.By[*batchv1.Job](c.r, state.JobsByOwner, string(cj.UID)))
 	if len(jobs) == 0 {
-		return cause{code: health.Healthy, text: "it waits for its time: " + w.Progress()}
+		return cause{code: health.Healthy, text: "it waits for its next run: " + w.Progress()}
 	}
 	return c.job(slices.MaxFunc(jobs, func(a, b *batchv1.Job) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) }))
 }

@@ -356,7 +356,7 @@ var faults = []fault{
 		o.Containers["api"] = c
 	}), workload, health.ConmonDied, health.Operator, "container api died", false},
 	{"a container whose conmon died is replaced", ailing(after(pod.Exit{Code: 137, Unknown: true}, func(c *pod.Container) { c.Unmonitored = now })), workload, health.ConmonDied, health.Operator, "conmon had died", true},
-	{"a container ended and nobody saw it", ailing(after(pod.Exit{Code: 137, Unknown: true}, nil)), workload, health.EndUnseen, health.Operator, "nobody could see how", true},
+	{"a container ended and nobody saw it", ailing(after(pod.Exit{Code: 137, Unknown: true}, nil)), workload, health.EndUnseen, health.Operator, "nothing watched it", true},
 	{"a container ended with its node", ailing(after(pod.Exit{Code: 137, Unknown: true, Rebooted: true}, nil)), workload, health.NodeRebooted, health.Operator, "the node booted", true},
 	{"the node gives an address that is not its own", func(s *stage) {
 		s.hosts[0].address = "10.200.0.1"

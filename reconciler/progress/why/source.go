@@ -147,7 +147,7 @@ func fetchTrouble(src *schema.Source) (cause, bool) {
 }
 
 // unlessGitWantsOther keeps what was found unless the object is well and Git asks
-// for a commit that did not come through: then that is why the object is as it is.
+// for a commit that did not succeed: then that is why the object is as it is.
 func (c *chain) unlessGitWantsOther(obj schema.Object, found cause) cause {
 	src, ok := state.Source(c.r, schema.SourceOf(obj))
 	if !ok || found.code != health.Healthy || src.Status.Desired.Commit == src.Status.Applied.Commit {
@@ -171,7 +171,7 @@ func (c *chain) unlessGitWantsOther(obj schema.Object, found cause) cause {
 	}
 	c.add(rev, Link{Step: "revision", State: string(rev.Status.Phase) + ", while Git asks for it", At: at})
 	c.Evidence = c.evidenceAbout(obj, rev)
-	return cause{code: code, text: fmt.Sprintf("%s, from commit %s; commit %s, which Git asks for, did not come through: %s", found.text, src.Status.Applied.Commit.Short(), rev.Spec.Commit.Short(), reason)}
+	return cause{code: code, text: fmt.Sprintf("%s, from commit %s; commit %s, which Git asks for, did not succeed: %s", found.text, src.Status.Applied.Commit.Short(), rev.Spec.Commit.Short(), reason)}
 }
 
 // evidenceAbout is what a revision keeps of the pods of a workload, and of the workload

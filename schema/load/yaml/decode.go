@@ -289,7 +289,7 @@ func (d *Decoder) borrow(source *yaml.Node, seen, before map[string]*yaml.Node) 
 	for i := 0; i+1 < len(all); i += 2 {
 		name := Target(all[i]).Value
 		if own := before[name]; own != nil {
-			d.errorf(own, "write << first: then what stands behind it wins", "%q%s stands before a << that has it too, which kubectl lets win", name, d.place())
+			d.errorf(own, "write << first: then what follows it wins", "%q%s comes before a << that has it too, which kubectl lets win", name, d.place())
 			delete(before, name)
 		}
 		if _, taken := seen[name]; !taken {
@@ -747,7 +747,7 @@ func (d *Decoder) mismatch(n *yaml.Node, want string, t reflect.Type) {
 // textHint is for what must be text.
 func (d *Decoder) textHint(n *yaml.Node) string {
 	if n.Kind == yaml.MappingNode && len(d.way) > 0 && d.way[len(d.way)-1].name == "matchLabels" {
-		return "the labels themselves stand here, without matchLabels"
+		return "the labels themselves go here, without matchLabels"
 	}
 	return d.quoteHint(n)
 }

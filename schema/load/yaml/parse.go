@@ -175,7 +175,7 @@ func syntaxHint(message, line string) string {
 	case strings.Contains(line, "{{"):
 		return TemplateHint
 	case strings.HasPrefix(line, "<<<<<<<"), strings.HasPrefix(line, "======="), strings.HasPrefix(line, ">>>>>>>"):
-		return "this is what a merge left: settle the conflict"
+		return "this is what a merge left: resolve the conflict"
 	case strings.Contains(indent, "\t"):
 		return "indent with spaces: YAML takes no tabs there"
 	case strings.Contains(message, "<document start>"):

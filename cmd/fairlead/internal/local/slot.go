@@ -82,7 +82,7 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, err
 	}
 	if !ok {
-		return nil, fmt.Errorf("%s is locked: another fairlead up or down is at work on it", dir)
+		return nil, fmt.Errorf("%s is locked: another fairlead up or down is running on it", dir)
 	}
 	return f, nil
 }
@@ -113,7 +113,7 @@ func readSettings(dir string) (Settings, error) {
 		return s, fmt.Errorf("read %s: %w", filepath.Join(dir, settingsFile), err)
 	}
 	if s.Nodes < 1 || s.Nodes > MaxNodes || s.Slot < 0 || s.Slot >= MaxSlots || !s.Subnet.IsValid() {
-		return s, fmt.Errorf("read %s: slot %d, %d nodes, subnet %v make no cluster", filepath.Join(dir, settingsFile), s.Slot, s.Nodes, s.Subnet)
+		return s, fmt.Errorf("read %s: slot %d, %d nodes, subnet %v are no settings of a cluster", filepath.Join(dir, settingsFile), s.Slot, s.Nodes, s.Subnet)
 	}
 	return s, nil
 }

@@ -281,7 +281,7 @@ func readState(c Cluster) supervisorState {
 	state := supervisorState{}
 	if data, err := os.ReadFile(c.stateFile()); err == nil {
 		if err := json.Unmarshal(data, &state); err != nil {
-			log.WithError(err).WithField("file", c.stateFile()).Warn("state not readable, starting anew")
+			log.WithError(err).WithField("file", c.stateFile()).Warn("state not readable, starting over")
 			state = supervisorState{}
 		}
 	}
