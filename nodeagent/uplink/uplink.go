@@ -165,24 +165,14 @@ func (c *Client) stream(ctx context.Context, v *View, heard func(Update)) error 
 	watchdog := time.AfterFunc(silence, cancel)
 	defer watchdog.Stop()
 	lines := bufio.NewReaderSize(res.Body, 64<<10)
-	for offered, told := false, false; ; {
-		line, err := readLine(lines)
+	for offered := (offering{client: c, view: v}); ; {
+		f, err := readFrame(lines)
 		if err != nil {
 			return fmt.Errorf("work stream: %w", err)
 		}
 		watchdog.Reset(silence)
-		var f wire.Frame
-		if err := json.Unmarshal(line, &f); err != nil {
-			return fmt.Errorf("work stream: %w", err)
-		}
-		if f.Recover && !offered {
-			if err := c.offer(ctx, v); err == nil {
-				offered = true
-				c.log.WithField("version", v.version).Info("the master was told what this node kept")
-			} else if !told {
-				told = true
-				c.log.WithError(err).Warn("the master did not take what this node kept")
-			}
+		if f.Recover {
+			offered.offer(ctx)
 		}
 		u := Update{Logs: f.Logs}
 		if f.Hash != "" {
@@ -194,15 +184,45 @@ func (c *Client) stream(ctx context.Context, v *View, heard func(Update)) error 
 	}
 }
 
-// offer tells a master that lost its store what this node kept.
-func (c *Client) offer(ctx context.Context, v *View) error {
+// offering tells a master that lost its store, over one connection, what this node kept:
+// once it was taken never again, and of failures the first is logged.
+type offering struct {
+	client      *Client
+	view        *View
+	taken, told bool
+}
+
+func (o *offering) offer(ctx context.Context) {
+	if o.taken {
+		return
+	}
+	err := o.client.postKept(ctx, o.view.Kept())
+	switch log := o.client.log; {
+	case err == nil:
+		o.taken = true
+		log.WithField("version", o.view.version).Info("the master was told what this node kept")
+	case !o.told:
+		o.told = true
+		log.WithError(err).Warn("the master did not take what this node kept")
+	}
+}
+
+func (c *Client) postKept(ctx context.Context, kept wire.Kept) error {
 	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	body, err := json.Marshal(v.Kept())
+	body, err := json.Marshal(kept)
 	if err != nil {
 		return err
 	}
 	return c.post(ctx, wire.PathKept, bytes.NewReader(body))
+}
+
+func readFrame(r *bufio.Reader) (f wire.Frame, err error) {
+	line, err := readLine(r)
+	if err != nil {
+		return f, err
+	}
+	return f, json.Unmarshal(line, &f)
 }
 
 func readLine(r *bufio.Reader) ([]byte, error) {
@@ -368,48 +388,66 @@ func (v *View) Apply(f wire.Frame) (Update, error) {
 	if f.Since != 0 && f.Since != v.version {
 		return Update{}, fmt.Errorf("%w: it follows version %d, not %d", ErrMismatch, f.Since, v.version)
 	}
-	items, sum := maps.Clone(v.items), v.sum
-	if items == nil {
-		items = wire.Items{}
+	next := v.changedBy(f)
+	if got := next.sum.String(); got != f.Hash {
+		return Update{}, fmt.Errorf("%w: hash is %s, the master says %s", ErrMismatch, got, f.Hash)
 	}
-	set, gone := wire.Items{}, []string{}
-	remove := func(key string) {
-		if old, ok := items[key]; ok {
-			sum = sum.Minus(wire.ItemSum(key, old))
-			delete(items, key)
-			gone = append(gone, key)
-		}
+	work, changed, err := merge(v.work, next.fresh, next.gone)
+	if err != nil {
+		return Update{}, err
+	}
+	v.version, v.whole, v.items, v.sum, v.work = f.Version, false, next.items, next.sum, work
+	return Update{Version: f.Version, Items: next.items, Work: work, Changed: changed, Logs: f.Logs}, nil
+}
+
+// itemChange is what a frame makes of a view's items.
+type itemChange struct {
+	items wire.Items
+	sum   wire.Sum
+	fresh wire.Items // that came or changed
+	gone  []string
+}
+
+// changedBy leaves the view as it is. A frame from nothing takes away what it lacks.
+func (v *View) changedBy(f wire.Frame) itemChange {
+	c := itemChange{items: maps.Clone(v.items), sum: v.sum, fresh: wire.Items{}}
+	if c.items == nil {
+		c.items = wire.Items{}
 	}
 	for _, key := range f.Delete {
-		remove(key)
+		c.remove(key)
 	}
 	if f.Since == 0 {
 		for key := range v.items {
 			if _, ok := f.Set[key]; !ok {
-				remove(key)
+				c.remove(key)
 			}
 		}
 	}
 	for key, value := range f.Set {
-		old, had := items[key]
-		if had && bytes.Equal(old, value) {
-			continue
-		}
-		if had {
-			sum = sum.Minus(wire.ItemSum(key, old))
-		}
-		sum = sum.Plus(wire.ItemSum(key, value))
-		items[key], set[key] = value, value
+		c.set(key, value)
 	}
-	if got := sum.String(); got != f.Hash {
-		return Update{}, fmt.Errorf("%w: hash is %s, the master says %s", ErrMismatch, got, f.Hash)
+	return c
+}
+
+func (c *itemChange) remove(key string) {
+	if old, ok := c.items[key]; ok {
+		c.sum = c.sum.Minus(wire.ItemSum(key, old))
+		delete(c.items, key)
+		c.gone = append(c.gone, key)
 	}
-	work, changed, err := merge(v.work, set, gone)
-	if err != nil {
-		return Update{}, err
+}
+
+func (c *itemChange) set(key string, value json.RawMessage) {
+	old, had := c.items[key]
+	if had && bytes.Equal(old, value) {
+		return
 	}
-	v.version, v.whole, v.items, v.sum, v.work = f.Version, false, items, sum, work
-	return Update{Version: f.Version, Items: items, Work: work, Changed: changed, Logs: f.Logs}, nil
+	if had {
+		c.sum = c.sum.Minus(wire.ItemSum(key, old))
+	}
+	c.sum = c.sum.Plus(wire.ItemSum(key, value))
+	c.items[key], c.fresh[key] = value, value
 }
 
 // merge is old with set put in and gone taken out; maps without a change are old's.
