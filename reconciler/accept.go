@@ -51,15 +51,7 @@ func accept(c *control.Context, cand Candidate) {
 		refuse(c, next, rev, schema.PhaseInvalid, firstError(bad)+untilOthersChange(bad))
 		return
 	}
-	rev.Enter(schema.PhaseValid, c.Stamp(), countObjects(len(cand.Objects)))
-	rev.Status.Counts = countChanges(changes)
-	rev.Status.Counts.Objects = len(cand.Objects)
-	if cand.Plan != nil {
-		placements := cand.Plan.Placements()
-		rev.Status.Placements = schema.FitPlacements(placements)
-		rev.Status.Counts.Pods = len(placements)
-		rev.Enter(schema.PhasePlanned, c.Stamp(), cand.Plan.Summary())
-	}
+	planned(c, rev, cand, changes)
 	if holds := settle.Guard(c.Tx, src, cand.Tree, len(cand.Objects), changes, cand.Overrides); len(holds) > 0 {
 		hold(c, next, rev, holds[0].Reason, strings.Join(settle.Messages(holds), "; "))
 		return
@@ -77,6 +69,19 @@ func accept(c *control.Context, cand Candidate) {
 	c.Tx.Put(rev)
 	settle.Apply(c, changes)
 	forgetRevisions(c, src, ref.Commit)
+}
+
+// planned records what a valid revision changes, and its plan.
+func planned(c *control.Context, rev *schema.Revision, cand Candidate, changes []settle.ObjectChange) {
+	rev.Enter(schema.PhaseValid, c.Stamp(), countObjects(len(cand.Objects)))
+	rev.Status.Counts = countChanges(changes)
+	rev.Status.Counts.Objects = len(cand.Objects)
+	if cand.Plan != nil {
+		placements := cand.Plan.Placements()
+		rev.Status.Placements = schema.FitPlacements(placements)
+		rev.Status.Counts.Pods = len(placements)
+		rev.Enter(schema.PhasePlanned, c.Stamp(), cand.Plan.Summary())
+	}
 }
 
 // refuse records a revision that changes nothing; what was applied stays.

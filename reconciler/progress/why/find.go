@@ -11,6 +11,17 @@ import (
 	"fairlead/schema"
 )
 
+// called are the objects that a user may mean by a name, in one namespace or in all.
+func called(r state.Reader, kind schema.Kind, namespace, name string) (out []schema.Key) {
+	for obj := range r.List(kind, namespace) {
+		rev, isRevision := obj.(*schema.Revision)
+		if obj.GetName() == name || isRevision && health.Means(rev, name) {
+			out = append(out, schema.KeyOf(obj))
+		}
+	}
+	return out
+}
+
 // Find resolves what a user names: in the namespace given, in "default",
 // or in the only one that has it; a revision also by its commit. What is gone is found
 // where a revision keeps evidence of it.
@@ -24,13 +35,7 @@ func Find(r state.Reader, kind schema.KindInfo, namespace, name string) (schema.
 	if r.Get(key) != nil {
 		return key, nil
 	}
-	var others []schema.Key
-	for obj := range r.List(kind.Kind, namespace) {
-		rev, isRevision := obj.(*schema.Revision)
-		if obj.GetName() == name || isRevision && health.Means(rev, name) {
-			others = append(others, schema.KeyOf(obj))
-		}
-	}
+	others := called(r, kind.Kind, namespace, name)
 	if len(others) == 0 {
 		others = Kept(r, kind.Kind, namespace, name)
 	}
@@ -40,9 +45,13 @@ func Find(r state.Reader, kind schema.KindInfo, namespace, name string) (schema.
 	case 1:
 		return others[0], nil
 	}
-	names := make([]string, len(others))
-	for i, o := range others {
-		names[i] = o.String()
+	return key, severalError(name, others)
+}
+
+func severalError(name string, found []schema.Key) error {
+	names := make([]string, len(found))
+	for i, key := range found {
+		names[i] = key.String()
 	}
-	return key, fmt.Errorf("%q is more than one object: %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("%q is more than one object: %s", name, strings.Join(names, ", "))
 }

@@ -169,17 +169,7 @@ func (c *chain) nodeLink(name string) {
 // node tells of a node and of how many pods depend on it.
 func (c *chain) node(name string) cause {
 	c.nodeLink(name)
-	var pods, ready int
-	stale := ""
-	for pod := range state.By[*corev1.Pod](c.r, state.PodsByNode, name) {
-		if cond, ok := health.Condition(pod, schema.ConditionStale); ok && cond.Status == corev1.ConditionTrue {
-			stale = cond.Message
-		}
-		pods++
-		if health.Ready(pod) {
-			ready++
-		}
-	}
+	pods, ready, stale := c.podsOn(name)
 	c.Links = append(c.Links, Link{Step: "pod", Name: fmt.Sprintf("%d on it", pods), State: fmt.Sprintf("%d ready", ready), OK: ready == pods})
 	if found, bad := health.OfNode(c.r, name); bad {
 		return cause{code: found.Code, text: "node " + name + " " + found.Text}
@@ -196,6 +186,20 @@ func (c *chain) node(name string) cause {
 		}
 	}
 	return cause{code: health.Healthy, text: fmt.Sprintf("node %s is ready, %d of its %d pods are", name, ready, pods)}
+}
+
+// podsOn counts a node's pods; stale is why nothing newer is known of them, "" where it is.
+func (c *chain) podsOn(node string) (pods, ready int, stale string) {
+	for pod := range state.By[*corev1.Pod](c.r, state.PodsByNode, node) {
+		if cond, ok := health.Condition(pod, schema.ConditionStale); ok && cond.Status == corev1.ConditionTrue {
+			stale = cond.Message
+		}
+		pods++
+		if health.Ready(pod) {
+			ready++
+		}
+	}
+	return pods, ready, stale
 }
 
 // podsOf are the pods of a controlling owner, in name order.

@@ -28,15 +28,9 @@ func (c *chain) service(svc *corev1.Service) cause {
 	if len(svc.Spec.Selector) == 0 {
 		return cause{code: health.Healthy, text: "it selects no pods, by intent"}
 	}
-	selector := labels.SelectorFromSet(svc.Spec.Selector)
-	var pods []*corev1.Pod
-	for pod := range state.All[*corev1.Pod](c.r, svc.Namespace) {
-		if selector.Matches(labels.Set(pod.Labels)) {
-			pods = append(pods, pod)
-		}
-	}
+	pods := c.selected(svc)
 	if len(pods) == 0 {
-		return cause{code: health.NoMatchingPods, text: "no pod in namespace " + svc.Namespace + " has the labels " + selector.String()}
+		return cause{code: health.NoMatchingPods, text: "no pod in namespace " + svc.Namespace + " has the labels " + labels.SelectorFromSet(svc.Spec.Selector).String()}
 	}
 	found := c.worstOf(pods)
 	switch {
@@ -50,6 +44,17 @@ func (c *chain) service(svc *corev1.Service) cause {
 		found.text = "it serves nothing; " + found.text
 	}
 	return found
+}
+
+// selected are the pods that a service leads to, ready or not.
+func (c *chain) selected(svc *corev1.Service) (pods []*corev1.Pod) {
+	selector := labels.SelectorFromSet(svc.Spec.Selector)
+	for pod := range state.All[*corev1.Pod](c.r, svc.Namespace) {
+		if selector.Matches(labels.Set(pod.Labels)) {
+			pods = append(pods, pod)
+		}
+	}
+	return pods
 }
 
 // allocationCodes are the reasons for which a service has no address or port.
