@@ -128,6 +128,7 @@ var rooms = []room{
 	{path: "cmd/fairlead/internal/config", may: leaf, reason: "a configuration says what the daemons are to be, and knows none of them"},
 	{path: "cmd/fairlead/internal/client", may: leaf, reason: "a client knows the objects and the master's address, and nothing of the master"},
 	{path: "cmd/fairlead/internal/place", may: leaf, reason: "whose a place is follows from the sources and the clone, and nobody is asked", pure: true},
+	{path: "cmd/fairlead/internal/rollback", may: append([]string{"reconciler/health"}, leaf...), reason: "what goes back to what follows from the source and its revisions, and nobody is asked", pure: true},
 	{path: "cmd/fairlead/internal/validation", may: leaf, reason: "a verdict is made from what judging said, and read by whoever asked", pure: true},
 	{path: "cmd/fairlead/internal/local", may: hosting, reason: "it starts and stops the daemons of one machine by their configuration, and runs none of them", pure: true, shell: []string{
 		"cgroup.go", "down.go", "examine.go", "host.go", "namespace.go", "process.go", "role.go", "serving.go", "slot.go", "supervise.go", "up.go",

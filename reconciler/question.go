@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/plan"
@@ -94,11 +93,7 @@ func findCommit(r state.Reader, q Question) (schema.Commit, error) {
 	case 1:
 		return found[0].Spec.Commit, nil
 	default:
-		var commits []string
-		for _, rev := range found {
-			commits = append(commits, string(rev.Spec.Commit))
-		}
-		return "", fmt.Errorf("%w: %q is more than one revision: %s", ErrBadQuestion, q.Against, strings.Join(slices.Sorted(slices.Values(commits)), ", "))
+		return "", fmt.Errorf("%w: %w", ErrBadQuestion, health.SeveralRevisions(q.Against, found))
 	}
 	if commit, ok, err := q.Git.Branch(q.Against); err == nil && ok {
 		return commit, nil

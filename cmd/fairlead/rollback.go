@@ -17,22 +17,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/client"
-	"fairlead/reconciler/health"
+	"fairlead/cmd/fairlead/internal/rollback"
 	"fairlead/schema"
 	"fairlead/schema/layout"
 )
 
-const (
-	// trailerRollback marks the commits that rollback makes; its value is the
-	// commit whose tree they bring back.
-	trailerRollback = "Fairlead-Rollback"
-	// maxUndone is how many undone commits a message names.
-	maxUndone = 20
-	// maxWhy bounds the reason in a message, in runes.
-	maxWhy = 400
-	// gitTimeout bounds one git command; none talks to a network.
-	gitTimeout = time.Minute
-)
+// gitTimeout bounds one git command; none talks to a network.
+const gitTimeout = time.Minute
 
 func rollbackCommand() *cobra.Command {
 	var flags clusterFlags
@@ -80,21 +71,16 @@ Exit codes: 0 the branch is there, 1 error.`,
 	return cmd
 }
 
-// rollback is a commit that goes back, and where it came to stand.
-type rollback struct {
-	Source   string        `json:"source"`
-	Followed string        `json:"followed"` // the source's branch
-	Path     string        `json:"path"`     // the source's directory
-	To       schema.Commit `json:"to"`       // commit whose tree comes back
-	Parent   schema.Commit `json:"parent"`   // what the followed branch is at
-	Why      string        `json:"why"`      // what became of Parent
-	Branch   string        `json:"branch"`
-	Commit   schema.Commit `json:"commit"`
-	Remote   string        `json:"remote"` // of the clone, to push to
+// rollbackCommit is a commit that goes back, and where it came to stand.
+type rollbackCommit struct {
+	rollback.Plan
+	Branch string        `json:"branch"`
+	Commit schema.Commit `json:"commit"`
+	Remote string        `json:"remote"` // of the clone, to push to
 }
 
 // planRollback asks the cluster what to go back to, and over what.
-func planRollback(ctx context.Context, c *client.Client, source schema.SourceName, to string) (*rollback, error) {
+func planRollback(ctx context.Context, c *client.Client, source schema.SourceName, to string) (*rollbackCommit, error) {
 	src, err := client.One[*schema.Source](ctx, c, "", string(source))
 	if err != nil {
 		return nil, err
@@ -103,46 +89,12 @@ func planRollback(ctx context.Context, c *client.Client, source schema.SourceNam
 	if err != nil {
 		return nil, err
 	}
-	return newRollback(src, revs, to)
-}
-
-// newRollback decides what to go back to; a `to` that no revision has is left for
-// git to find.
-func newRollback(src *schema.Source, revs []*schema.Revision, to string) (*rollback, error) {
-	r := &rollback{
-		Source: src.Name, Followed: src.Spec.Branch, Path: cmp.Or(src.Spec.Path, "."), To: schema.Commit(to),
-		Parent: cmp.Or(src.Status.Observed.Commit, src.Status.Desired.Commit),
-	}
-	if r.Parent == "" {
-		return nil, fmt.Errorf("source %s has no commit yet: there is nothing to roll back", src.Name)
-	}
-	revs = slices.DeleteFunc(slices.Clone(revs), func(rev *schema.Revision) bool { return rev.Spec.Source != src.SourceName() })
-	for _, rev := range revs {
-		if rev.Spec.Commit == r.Parent && len(rev.Status.Phases) > 0 {
-			last := rev.Status.Phases[len(rev.Status.Phases)-1]
-			r.Why = strings.TrimSuffix(fmt.Sprintf("%s: %s", last.Name, last.Reason), ": ")
-		}
-	}
-	if to == "" {
-		target := health.GoBackTo(src, slices.DeleteFunc(slices.Clone(revs), func(rev *schema.Revision) bool { return rev.Spec.Commit == r.Parent }))
-		if target == nil {
-			return nil, fmt.Errorf("source %s has no healthy revision before %s: name one with --to, see `fairlead history`", src.Name, r.Parent.Short())
-		}
-		r.To = target.Spec.Commit
-		return r, nil
-	}
-	switch found := health.FindRevisions(revs, to); len(found) {
-	case 0:
-	case 1:
-		r.To = found[0].Spec.Commit
-	default:
-		return nil, ambiguous(to, found)
-	}
-	return r, nil
+	planned, err := rollback.New(src, revs, to)
+	return &rollbackCommit{Plan: planned}, err
 }
 
 // make makes the commit and the branch in the clone, unless they are there.
-func (r *rollback) make(ctx context.Context, git clone, branch string) error {
+func (r *rollbackCommit) make(ctx context.Context, git clone, branch string) error {
 	if _, err := git.run(ctx, "rev-parse", "--git-dir"); err != nil {
 		return fmt.Errorf("rollback works in a clone of the source's repository: %w", err)
 	}
@@ -191,7 +143,7 @@ func (r *rollback) make(ctx context.Context, git clone, branch string) error {
 
 // ownBranch is what the branch is at, "" if it is not there. One that somebody
 // else made, or that is checked out, is left alone.
-func (r *rollback) ownBranch(ctx context.Context, git clone) (string, error) {
+func (r *rollbackCommit) ownBranch(ctx context.Context, git clone) (string, error) {
 	if _, err := git.run(ctx, "check-ref-format", "--branch", r.Branch); err != nil {
 		return "", fmt.Errorf("%q is no name for a branch", r.Branch)
 	}
@@ -200,7 +152,7 @@ func (r *rollback) ownBranch(ctx context.Context, git clone) (string, error) {
 		return "", fmt.Errorf("branch %s is checked out: name another with --branch", r.Branch)
 	}
 	old := git.ask(ctx, "rev-parse", "--quiet", "--verify", ref+"^{commit}")
-	if old != "" && git.ask(ctx, "log", "-1", "--format=%(trailers:key="+trailerRollback+",valueonly)", old) == "" {
+	if old != "" && git.ask(ctx, "log", "-1", "--format=%(trailers:key="+rollback.Trailer+",valueonly)", old) == "" {
 		return "", fmt.Errorf("branch %s is there already and not made by rollback: name another with --branch", r.Branch)
 	}
 	return old, nil
@@ -208,7 +160,7 @@ func (r *rollback) ownBranch(ctx context.Context, git clone) (string, error) {
 
 // tree is what the commit holds: the parent's tree with the source's directory as
 // it was.
-func (r *rollback) tree(ctx context.Context, git clone) (string, error) {
+func (r *rollbackCommit) tree(ctx context.Context, git clone) (string, error) {
 	dir := strings.Trim(filepath.ToSlash(filepath.Clean(r.Path)), "/")
 	if dir == "." || dir == "" {
 		return git.run(ctx, "rev-parse", string(r.To)+"^{tree}")
@@ -231,36 +183,18 @@ func (r *rollback) tree(ctx context.Context, git clone) (string, error) {
 	return git.with(ctx, "", []string{index}, "write-tree")
 }
 
-// message names what goes back to what, and why. Git's log shows messages to
-// terminals as they are, with the subjects of others in this one.
-func (r *rollback) message(ctx context.Context, git clone) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Roll back %s to %s\n\n", r.Source, r.To.Short())
-	fmt.Fprintf(&b, "Brings back the files of %s.\n", git.ask(ctx, "log", "-1", "--format=%h \"%s\" by %an, %as", string(r.To)))
-	if r.Why != "" {
-		fmt.Fprintf(&b, "What became of %s: %s\n", r.Parent.Short(), plainLine(r.Why))
+// message asks git about what the message names.
+func (r *rollbackCommit) message(ctx context.Context, git clone) string {
+	target := git.ask(ctx, "log", "-1", "--format=%h \"%s\" by %an, %as", string(r.To))
+	log := git.ask(ctx, "log", fmt.Sprintf("--max-count=%d", rollback.MaxUndone+1), "--format=- %h %s (%an)", string(r.To)+".."+string(r.Parent))
+	var undone []string
+	if log != "" {
+		undone = strings.Split(log, "\n")
 	}
-	if undone := git.ask(ctx, "log", fmt.Sprintf("--max-count=%d", maxUndone+1), "--format=- %h %s (%an)", string(r.To)+".."+string(r.Parent)); undone != "" {
-		lines := strings.Split(undone, "\n")
-		if len(lines) > maxUndone {
-			lines = append(lines[:maxUndone], "- and older ones")
-		}
-		fmt.Fprintf(&b, "\nUndone:\n%s\n", strings.Join(lines, "\n"))
-	}
-	fmt.Fprintf(&b, "\n%s: %s\n", trailerRollback, r.To)
-	return schema.PrintableText(b.String())
+	return r.Message(target, undone)
 }
 
-// plainLine is text as one line of a message.
-func plainLine(s string) string {
-	runes := []rune(schema.Printable(s))
-	if len(runes) > maxWhy {
-		return string(runes[:maxWhy]) + "..."
-	}
-	return string(runes)
-}
-
-func (r *rollback) write(w io.Writer) {
+func (r *rollbackCommit) write(w io.Writer) {
 	remote := cmp.Or(r.Remote, "<remote>")
 	layout.Fprintf(w, "Branch %s is at %s: the files of %s over %s.\n", r.Branch, r.Commit.Short(), r.To.Short(), r.Parent.Short())
 	layout.Fprintf(w, "Your work tree is as it was, and nothing was pushed.\n\n")
@@ -307,14 +241,7 @@ func (c clone) remote(ctx context.Context, followed string) string {
 	if r := c.ask(ctx, "config", "branch."+followed+".remote"); r != "" {
 		return r
 	}
-	remotes := strings.Fields(c.ask(ctx, "remote"))
-	switch {
-	case len(remotes) == 1:
-		return remotes[0]
-	case slices.Contains(remotes, "origin"):
-		return "origin"
-	}
-	return ""
+	return rollback.RemoteOf(strings.Fields(c.ask(ctx, "remote")))
 }
 
 func (c clone) with(ctx context.Context, input string, env []string, args ...string) (string, error) {

@@ -220,16 +220,7 @@ func findRevision(r state.Reader, src *schema.Source, want string) (*schema.Revi
 	case 1:
 		return found[0], nil
 	}
-	return nil, ambiguous(want, found)
-}
-
-// ambiguous says which revisions a name may mean.
-func ambiguous(want string, found []*schema.Revision) error {
-	names := make([]string, len(found))
-	for i, rev := range found {
-		names[i] = rev.Name
-	}
-	return fmt.Errorf("%q is more than one revision: %s", want, strings.Join(names, ", "))
+	return nil, health.SeveralRevisions(want, found)
 }
 
 // followStatus tells progress until the revision's story ends or the time is up. A

@@ -193,7 +193,7 @@ func renderers(t *testing.T) map[string]func(w io.Writer, text string) {
 			s.Nodes = progress.Nodes([]*corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: text}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Reason: text, Message: text}}}}})
 			s.write(w)
 		},
-		"rollback": func(w io.Writer, text string) { r := filled[rollback](text); r.write(w) },
+		"rollback": func(w io.Writer, text string) { r := filled[rollbackCommit](text); r.write(w) },
 	}
 }
 

@@ -62,6 +62,15 @@ func FindRevisions(revs []*schema.Revision, want string) []*schema.Revision {
 	return found
 }
 
+// SeveralRevisions refuses a name that may mean several revisions.
+func SeveralRevisions(want string, found []*schema.Revision) error {
+	names := make([]string, len(found))
+	for i, rev := range found {
+		names[i] = rev.Name
+	}
+	return fmt.Errorf("%q is more than one revision: %s", want, strings.Join(names, ", "))
+}
+
 // GoBackTo is the one of a source's revisions that takes the place of a failed one:
 // the one that was healthy last of those that have run well for the source's
 // healthyFor. Where there is none it is the last one that was well until another took
