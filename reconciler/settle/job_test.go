@@ -24,10 +24,11 @@ func job(change ...func(*batchv1.Job)) *batchv1.Job {
 
 // jobWorld is a source's Job on one node, with the engine.
 type jobWorld struct {
-	t     *testing.T
-	at    *state.Snapshot
-	queue *Queue
-	now   time.Time
+	t         *testing.T
+	at        *state.Snapshot
+	queue     *Queue
+	addresses int // given to pods
+	now       time.Time
 }
 
 func newJobWorld(t *testing.T) *jobWorld {
