@@ -105,14 +105,12 @@ func HTTPHandler(root string, programs *Programs, authorize func(token string, s
 // tidy packs a remote that has had many pushes, in a place of its own: the push gave its
 // place up before it waited. Where it gets none or fails, the next push tries again.
 func tidy(ctx context.Context, dir string, source schema.SourceName, programs *Programs) {
-	waiting, cancel := context.WithTimeout(ctx, programWait)
-	leave, err := programs.enter(waiting, source)
-	cancel()
+	leave, err := programs.enterTidy(ctx, source, false)
 	if err != nil {
 		return
 	}
 	defer leave()
-	ctx, cancel = context.WithTimeout(ctx, fetchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	command := limits{memory: packMemory, processor: gitProcessor, file: maxPackFile}.command("gc", "--auto", "--quiet")
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)

@@ -26,12 +26,15 @@ const (
 	maxPusherPrograms = 2
 	// localPlaces are those of a fetch from a path: the gits of the other side are ours too.
 	localPlaces = 2
+	// tidyWait is how long tidying up waits for its place: the next time will do.
+	tidyWait = 20 * time.Second
 	// programWait is how long a request at the door waits for its place: the gits before
 	// it end by gitProcessor or by the door's own time.
 	programWait = 2 * time.Minute
 	// A push that has had its place for slowAfter and came at less than slowPace bytes a
-	// second on average gives it up when another has waited for slowPatience: nobody waits
-	// in vain for those that send a little now and then. While nobody waits, it goes on.
+	// second on average gives it up when another has waited for slowPatience that would have
+	// it: nobody waits in vain for those that send a little now and then. While nobody waits,
+	// it goes on.
 	slowAfter    = time.Minute
 	slowPace     = 64 << 10
 	slowPatience = 20 * time.Second
@@ -43,49 +46,32 @@ const (
 )
 
 // Programs gives places to gits that work on what others sent, over pushes, clones and
-// fetches alike: the memory of one is bounded, and so is that of all. The zero value is
-// ready; a nil one bounds nothing.
+// fetches alike: the memory of one is bounded, and so is that of all. Who has a place
+// decides admitted, whom it is taken from turnedOut. The zero value is ready; a nil one
+// bounds nothing.
 type Programs struct {
 	mu      sync.Mutex
-	all     int
-	of      map[schema.SourceName]int // by source
-	waiting []*place                  // in the order in which they came
-	by      map[string]int            // by pusher
-	inside  []*place                  // those with a body that may be slow
+	inside  []*place
+	waiting []*place // in the order in which they came
 	pushes  map[string]func()
 	named   uint64 // pushes so far
 	looks   turnstile
 }
 
-type place struct {
-	source  schema.SourceName
-	pusher  string // "" for none
-	fetches bool   // from a remote, which may be slow
-	local   bool   // from a path
-	body    *slowBody
-	began   time.Time // when it was granted
-	granted chan struct{}
+// enterTidy waits for a place to tidy a source's repository up, for tidyWait at most. leave
+// may be called more than once.
+func (p *Programs) enterTidy(ctx context.Context, source schema.SourceName, fetched bool) (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, tidyWait)
+	defer cancel()
+	return p.await(ctx, &place{source: source, fetches: fetched, tidies: true, granted: make(chan struct{})})
 }
 
-// size is how many places it takes.
-func (w *place) size() int {
-	if w.local {
-		return localPlaces
-	}
-	return 1
-}
-
-// enter waits for a place of the door until ctx ends. leave may be called more than once.
-func (p *Programs) enter(ctx context.Context, source schema.SourceName) (leave func(), err error) {
-	return p.await(ctx, &place{source: source, granted: make(chan struct{})})
-}
-
-// enterDoor is enter for what a pusher sends.
+// enterDoor waits for a place for what a pusher sends, until ctx ends.
 func (p *Programs) enterDoor(ctx context.Context, source schema.SourceName, pusher string, body *slowBody) (leave func(), err error) {
 	return p.await(ctx, &place{source: source, pusher: pusher, body: body, granted: make(chan struct{})})
 }
 
-// enterFetch is enter for a fetch from a source's remote.
+// enterFetch is enterDoor for a fetch from a source's remote.
 func (p *Programs) enterFetch(ctx context.Context, source schema.SourceName, local bool) (leave func(), err error) {
 	return p.await(ctx, &place{source: source, fetches: true, local: local, granted: make(chan struct{})})
 }
@@ -114,86 +100,40 @@ func (p *Programs) await(ctx context.Context, w *place) (leave func(), err error
 			leave()
 			return nil, fmt.Errorf("%d git processes are running: %w", maxPrograms, ctx.Err())
 		case now := <-patience.C:
-			p.turnOut(now)
+			p.turnOut(w, now)
 		}
 	}
 }
 
-// turnOut ends the slowest of the pushes that are too slow, if one is: somebody waits.
-func (p *Programs) turnOut(now time.Time) {
+// turnOut ends a push that is too slow, if one stands in the way of one that waits.
+func (p *Programs) turnOut(w *place, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var slowest *place
-	for _, w := range p.inside {
-		if w.body.pace(now.Sub(w.began)) < slowPace && (slowest == nil || w.body.pace(now.Sub(w.began)) < slowest.body.pace(now.Sub(slowest.began))) {
-			slowest = w
-		}
-	}
-	if slowest != nil {
-		slowest.body.end()
+	if out := turnedOut(w, p.inside, p.waiting, now); out != nil {
+		out.body.end()
 	}
 }
 
 // grant lets in whoever may; mu is held.
 func (p *Programs) grant() {
-	if p.of == nil {
-		p.of, p.by = map[schema.SourceName]int{}, map[string]int{}
-	}
-	rest := p.waiting[:0]
-	for _, w := range p.waiting {
-		if !p.mayEnter(w) {
-			rest = append(rest, w)
-			continue
-		}
-		p.all += w.size()
-		p.of[w.source] += w.size()
-		if w.pusher != "" {
-			p.by[w.pusher]++
-		}
-		if w.body != nil {
-			w.began = time.Now()
-			p.inside = append(p.inside, w)
-		}
+	for _, w := range admitted(p.inside, p.waiting) {
+		w.began = time.Now()
+		p.inside = append(p.inside, w)
+		p.waiting = without(p.waiting, w)
 		close(w.granted)
 	}
-	clear(p.waiting[len(rest):])
-	p.waiting = rest
 }
 
-func (p *Programs) mayEnter(w *place) bool {
-	free := maxPrograms - p.all
-	if w.fetches {
-		free -= doorPrograms
-	}
-	if w.pusher != "" && p.by[w.pusher] == maxPusherPrograms {
-		return false
-	}
-	if p.of[w.source] == 0 {
-		return free >= w.size()
-	}
-	return p.of[w.source]+w.size() <= maxSourcePrograms && free > sparePrograms
-}
-
+// leave is for those inside, and for those that give up: others may have waited for them.
 func (p *Programs) leave(w *place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, other := range p.waiting {
-		if other == w { // it gave up
-			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
-			return
-		}
-	}
-	p.all -= w.size()
-	if p.of[w.source] -= w.size(); p.of[w.source] == 0 {
-		delete(p.of, w.source)
-	}
-	if w.pusher != "" {
-		if p.by[w.pusher]--; p.by[w.pusher] == 0 {
-			delete(p.by, w.pusher)
-		}
-	}
-	p.inside = slices.DeleteFunc(p.inside, func(other *place) bool { return other == w })
+	p.inside, p.waiting = without(p.inside, w), without(p.waiting, w)
 	p.grant()
+}
+
+func without(all []*place, w *place) []*place {
+	return slices.DeleteFunc(all, func(other *place) bool { return other == w })
 }
 
 // name is a name for the push that leave belongs to: its hook tells it to received.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,9 +39,22 @@ func (b *slowBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// isEnded reports whether the body was too slow; none is for what needs no body.
+func (b *slowBody) isEnded() bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.out && !b.ended
+}
+
 // pace is how many bytes came a second on average; as many as one likes of what all has
-// come of, and of what has not had its time.
+// come of, of what has not had its time, and of what needs no body.
 func (b *slowBody) pace(within time.Duration) float64 {
+	if b == nil {
+		return math.Inf(1)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ended || b.out || within < slowAfter {
@@ -67,13 +81,39 @@ func (b *slowBody) complaint() string {
 	return ""
 }
 
-// turnstile lets maxLooks in at once; slow ones wait for each other.
+// turnstile lets maxLooks in at once; slow ones wait for each other, and all in the order
+// in which they came.
 type turnstile struct {
 	mu      sync.Mutex
-	all     int
-	slow    int
+	inside  []*looker
+	waiting []*looker
 	late    map[schema.SourceName]bool // sources whose last look took longer than slowLook
-	changed chan struct{}              // closed when one left
+}
+
+// looker is one that asks a remote.
+type looker struct {
+	slow    bool
+	granted chan struct{}
+}
+
+// mayLook are those of the waiting, in their order, who may ask beside those inside.
+func mayLook(inside, waiting []*looker) (in []*looker) {
+	all, slow := len(inside), 0
+	for _, l := range inside {
+		if l.slow {
+			slow++
+		}
+	}
+	for _, l := range waiting {
+		if all == maxLooks || l.slow && slow == slowLooks {
+			continue
+		}
+		if all++; l.slow {
+			slow++
+		}
+		in = append(in, l)
+	}
+	return in
 }
 
 // look waits for a turn to ask a source's remote, until ctx ends. leave is told how long
@@ -83,45 +123,56 @@ func (p *Programs) look(ctx context.Context, source schema.SourceName) (leave fu
 		return func(time.Duration) {}, nil
 	}
 	t := &p.looks
-	for {
-		t.mu.Lock()
-		slow := t.late[source]
-		if t.all < maxLooks && (!slow || t.slow < slowLooks) {
-			t.all++
-			if slow {
-				t.slow++
-			}
-			t.mu.Unlock()
-			return func(took time.Duration) { t.leave(source, slow, took) }, nil
-		}
-		if t.changed == nil {
-			t.changed = make(chan struct{})
-		}
-		changed := t.changed
-		t.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	l := t.come(source)
+	select {
+	case <-l.granted: // also where ctx has ended
+		return func(took time.Duration) { t.leave(l, source, took) }, nil
+	default:
+	}
+	select {
+	case <-l.granted:
+		return func(took time.Duration) { t.leave(l, source, took) }, nil
+	case <-ctx.Done():
+		t.giveUp(l)
+		return nil, ctx.Err()
 	}
 }
 
-func (t *turnstile) leave(source schema.SourceName, wasSlow bool, took time.Duration) {
+func (t *turnstile) come(source schema.SourceName) *looker {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all--
-	if wasSlow {
-		t.slow--
+	l := &looker{slow: t.late[source], granted: make(chan struct{})}
+	t.waiting = append(t.waiting, l)
+	t.grant()
+	return l
+}
+
+// grant lets in whoever may; mu is held.
+func (t *turnstile) grant() {
+	for _, l := range mayLook(t.inside, t.waiting) {
+		t.inside = append(t.inside, l)
+		t.waiting = slices.DeleteFunc(t.waiting, func(other *looker) bool { return other == l })
+		close(l.granted)
 	}
+}
+
+// giveUp takes one back that waited, whether or not it has got its turn by now.
+func (t *turnstile) giveUp(l *looker) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	isIt := func(other *looker) bool { return other == l }
+	t.inside, t.waiting = slices.DeleteFunc(t.inside, isIt), slices.DeleteFunc(t.waiting, isIt)
+	t.grant()
+}
+
+func (t *turnstile) leave(l *looker, source schema.SourceName, took time.Duration) {
+	t.giveUp(l)
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.late == nil {
 		t.late = map[schema.SourceName]bool{}
 	}
 	if delete(t.late, source); took > slowLook {
 		t.late[source] = true
-	}
-	if t.changed != nil {
-		close(t.changed)
-		t.changed = nil
 	}
 }

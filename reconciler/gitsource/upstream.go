@@ -43,6 +43,7 @@ type Upstream struct {
 	credentials string
 	repo        *Repo
 	fetches     int
+	untidy      int // fetches since the cache was tidied up
 }
 
 // OpenUpstream opens the cache; nothing is fetched yet. The error is a *follow.Problem.
@@ -214,14 +215,16 @@ func (u *Upstream) classify(stage follow.Reason, what string, err error) error {
 	return trouble
 }
 
-// tidy packs the cache once in a while; it goes on as it is when that fails.
+// tidy packs the cache once in a while; it goes on as it is when that fails. Where others
+// need the places, it is tried again after the next fetch.
 func (u *Upstream) tidy(ctx context.Context) {
-	if u.fetches%tidyEvery == 0 {
-		leave, err := u.programs.enterFetch(ctx, u.source, false)
+	if u.untidy++; u.untidy >= tidyEvery {
+		leave, err := u.programs.enterTidy(ctx, u.source, true)
 		if err != nil {
 			return
 		}
 		defer leave()
+		u.untidy = 0
 		_, _ = u.run(ctx, u.bounds.fetch, nil, "-c", "gc.auto=1000", "gc", "--auto", "--quiet")
 	}
 }
