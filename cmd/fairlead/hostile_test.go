@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+
 	"fairlead/cmd/fairlead/internal/config"
+	"fairlead/reconciler/follow"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 	"fairlead/schema/load"
@@ -19,8 +22,13 @@ import (
 // patience is how long a test waits for what takes a second on an idle machine.
 const patience = 5 * time.Minute
 
+// bombSize is that of two files which are a few bytes in a pack, one made from the other:
+// to take them in, git holds both.
+const bombSize = 96 << 20
+
 // hostileRepos are what may be pushed to harm others, each a repository of a source: CUE
-// that never ends, a long history, a wide tree, files that git inflates.
+// that never ends, a long history, a wide tree, files that git inflates, a pack that takes
+// all memory of whoever fetches it.
 func hostileRepos(t *testing.T) map[string]string {
 	var cue strings.Builder
 	cue.WriteString("package bomb\n")
@@ -36,6 +44,7 @@ func hostileRepos(t *testing.T) map[string]string {
 		"memory":  commitOf(1, map[string]string{"a.cue": "package bomb\nimport \"list\"\nx: list.Range(0, 100000000, 1)\n"}),
 		"history": commitOf(3_000, map[string]string{"a.cue": cue.String()}),
 		"wide":    commitOf(1, wideTree(20_000)),
+		"bomb":    commitOf(1, map[string]string{"a.yaml": strings.Repeat("\x00", bombSize), "b.yaml": strings.Repeat("\x00", bombSize) + "b"}),
 		"inflate": commitOf(1, map[string]string{"a.yaml": strings.Repeat("\x00", 64<<20), "a.cue": cue.String()}),
 	} {
 		dir := filepath.Join(t.TempDir(), name+".git")
@@ -45,7 +54,8 @@ func hostileRepos(t *testing.T) map[string]string {
 		if err := os.WriteFile(path, []byte(stream), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		repo.git("-c", "alias.import=!git -C "+dir+" fast-import --quiet <"+path, "import")
+		// As one pack, in which files of any size are made from others.
+		repo.git("-c", "alias.import=!git -c fastimport.unpackLimit=1 -c core.bigFileThreshold=1g -C "+dir+" fast-import --quiet <"+path, "import")
 		out[name] = dir
 	}
 	return out
@@ -116,6 +126,10 @@ func TestHostileRepositoriesHoldUpNoOther(t *testing.T) {
 	m := newGitMasterThatLoads(t, h.load, sources...)
 	defer close(h.free) // hostile judgements end with the master
 	m.awaitFor(patience, "quiet applies its first commit", func(r state.Reader) bool { return appliedCommit(r, "quiet") == first })
+	m.awaitFor(patience, "the bomb is refused", func(r state.Reader) bool {
+		src, ok := state.Source(r, "bomb")
+		return ok && meta.FindStatusCondition(src.Status.Conditions, schema.ConditionFetched) != nil && meta.FindStatusCondition(src.Status.Conditions, schema.ConditionFetched).Reason == string(follow.TooLarge)
+	})
 	for waiting := map[string]bool{}; len(waiting) < 3; { // they hold what they can get
 		select {
 		case name := <-h.begun:

@@ -14,7 +14,7 @@ type place struct {
 	pusher  string // "" for none
 	fetches bool   // from a remote, which may be slow
 	local   bool   // from a path
-	tidies  bool   // nobody waits for it: it lets others go first, and ends none
+	tidies  bool   // nobody waits for it: it comes after all others, and ends none
 	body    *slowBody
 	began   time.Time // when it was granted
 	granted chan struct{}
@@ -79,26 +79,40 @@ func (t *taken) hinders(w *place) hindrance {
 	return nothing
 }
 
-// admitted are those of the waiting, in their order, who may enter beside those inside.
-// Whoever is first and waits only for others to leave has what it needs kept free: nobody
-// who came later takes a place before it, however many places it needs.
+// admitted are those of the waiting who may enter beside those inside, in their order, but
+// for tidying up, which comes last. Whoever is first and waits only for others to leave has
+// what it needs kept free: nobody who came later takes a place before it, however many
+// places it needs.
 func admitted(inside, waiting []*place) (in []*place) {
 	t := takenBy(inside)
-	for _, w := range waiting {
-		switch hinders := t.hinders(w); {
-		case hinders == nothing:
+	for _, w := range inOrder(waiting) {
+		switch t.hinders(w) {
+		case nothing:
 			in = append(in, w)
 			t.add(w)
-		case w.tidies || hinders == itself:
-		case hinders == fetches:
+		case fetches:
 			t.fetches += w.size()
 			t.of[w.source] += w.size()
-		case hinders == others:
+		case others:
 			t.all += w.size()
 			t.of[w.source] += w.size()
 		}
 	}
 	return in
+}
+
+func inOrder(waiting []*place) []*place {
+	out := slices.Clone(waiting)
+	slices.SortStableFunc(out, func(a, b *place) int {
+		switch {
+		case a.tidies == b.tidies:
+			return 0
+		case b.tidies:
+			return -1
+		}
+		return 1
+	})
+	return out
 }
 
 // turnedOut is whom of those inside one that waits may end for its place, nil for nobody:
