@@ -82,21 +82,24 @@ func (t *taken) hinders(w *place) hindrance {
 // admitted are those of the waiting who may enter beside those inside, in their order, but
 // for tidying up, which comes last. Whoever is first and waits only for others to leave has
 // what it needs kept free: nobody who came later takes a place before it, however many
-// places it needs.
+// places it needs, and nobody else of its source enters before it.
 func admitted(inside, waiting []*place) (in []*place) {
-	t := takenBy(inside)
+	t, waits := takenBy(inside), map[schema.SourceName]bool{}
 	for _, w := range inOrder(waiting) {
-		switch t.hinders(w) {
+		if waits[w.source] {
+			continue
+		}
+		hinders := t.hinders(w)
+		switch hinders {
 		case nothing:
 			in = append(in, w)
 			t.add(w)
 		case fetches:
 			t.fetches += w.size()
-			t.of[w.source] += w.size()
 		case others:
 			t.all += w.size()
-			t.of[w.source] += w.size()
 		}
+		waits[w.source] = hinders == fetches || hinders == others
 	}
 	return in
 }

@@ -47,14 +47,17 @@ func TestProgramsHaveBounds(t *testing.T) {
 		var p Programs
 		var guests []*guest
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			before := slices.Clone(p.waiting)
+			stayed, waited := slices.Clone(p.inside), slices.Clone(p.waiting)
 			if rapid.IntRange(0, 2).Draw(t, "do") > 0 || len(guests) == 0 {
-				w := &place{source: schema.SourceName(rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h"}).Draw(t, "source")), fetches: rapid.Bool().Draw(t, "fetches"), pusher: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "pusher"), granted: make(chan struct{})}
+				w := &place{source: schema.SourceName(rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h"}).Draw(t, "source")), granted: make(chan struct{})}
+				if w.fetches = rapid.Bool().Draw(t, "fetches"); !w.fetches {
+					w.pusher = rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "pusher")
+				}
 				w.local = w.fetches && rapid.Bool().Draw(t, "local")
 				w.tidies = !w.local && rapid.Bool().Draw(t, "tidies")
 				p.waiting = append(p.waiting, w)
 				p.grant()
-				guests = append(guests, &guest{w: w})
+				guests, waited = append(guests, &guest{w: w}), append(waited, w)
 			} else if g := rapid.SampledFrom(guests).Draw(t, "who"); !g.gone {
 				g.gone = true
 				p.leave(g.w)
@@ -84,20 +87,24 @@ func TestProgramsHaveBounds(t *testing.T) {
 					t.Fatalf("source %s has %d", g.w.source, of[g.w.source])
 				}
 			}
-			checkNoneOvertakes(t, &p, before)
+			checkNoneOvertakes(t, &p, stayed, waited)
 		}
 	})
 }
 
-// checkNoneOvertakes finds one that entered, of those that waited before, for whom one that
-// came earlier waits, though this one has less than it may have.
-func checkNoneOvertakes(t *rapid.T, p *Programs, before []*place) {
-	now := p.taken()
-	for i, first := range before {
-		if first.tidies || isInside(first) || !slices.Contains(p.waiting, first) || now.hinders(first) != others {
+// checkNoneOvertakes finds one that entered in this step although one that came earlier
+// waits, and waited for nothing but places: beside those who stayed there were too few for
+// it. Those of one source wait for each other.
+func checkNoneOvertakes(t *rapid.T, p *Programs, stayed, waited []*place) {
+	beside := takenBy(slices.DeleteFunc(stayed, func(w *place) bool { return !slices.Contains(p.inside, w) }))
+	sources := map[schema.SourceName]bool{}
+	for i, first := range waited {
+		isFirst := !sources[first.source]
+		sources[first.source] = true
+		if first.tidies || !isFirst || !slices.Contains(p.waiting, first) || beside.hinders(first) != others {
 			continue
 		}
-		for _, later := range before[i+1:] {
+		for _, later := range waited[i+1:] {
 			if isInside(later) {
 				t.Fatalf("one of source %s overtook one of source %s", later.source, first.source)
 			}
