@@ -22,7 +22,7 @@ import (
 )
 
 // Input is one thing that happened outside: a Candidate, a NodeReport, an
-// Acknowledgement or a SourceReport. The time is an argument of Step.
+// Acknowledgement, a SourceReport or a SecretSize. The time is an argument of Step.
 type Input interface{ input() }
 
 // Candidate is a fetched commit of a source, judged and planned: apply it, or
@@ -172,6 +172,8 @@ func (m *Machine) round(tx *state.Txn, now time.Time, inputs []Input) Output {
 			m.acked[in.Node] = max(m.acked[in.Node], in.Version)
 		case SourceReport:
 			reportSource(c, in)
+		case SecretSize:
+			noteSecretSize(c, in)
 		}
 	}
 	m.judgeNodes(c)

@@ -147,6 +147,7 @@ func applyAgain(c *control.Context, cand Candidate) {
 	}
 	changes = slices.DeleteFunc(changes, func(ch settle.ObjectChange) bool { return ch.Action == settle.Prune })
 	next := state.Edit(src)
+	next.Status.SecretKiB = secretKiB(cand.secrets.size())
 	completed(c, next, len(changes))
 	c.Tx.Put(next)
 	if _, ok := state.Revision(c.Tx, schema.RevisionOf(cand.Source, cand.Commit.Hash)); !ok {

@@ -169,6 +169,27 @@ func secretKiB(size int64) int64 {
 	return (size + unit - 1) / unit * schema.SecretUnit
 }
 
+// SecretSize is what the values of a source's applied Secrets take, as it was found when
+// they were opened after a start: what an earlier version applied has no size noted.
+type SecretSize struct {
+	Source schema.SourceName
+	Commit schema.Commit // that is applied
+	KiB    int64         // as SourceStatus.SecretKiB has it
+}
+
+func (SecretSize) input() {}
+
+// noteSecretSize writes it down while the commit is the applied one.
+func noteSecretSize(c *control.Context, in SecretSize) {
+	src, ok := state.Source(c.Tx, in.Source)
+	if !ok || src.Status.Applied.Commit != in.Commit || src.Status.SecretKiB == in.KiB {
+		return
+	}
+	next := state.Edit(src)
+	next.Status.SecretKiB = in.KiB
+	c.Tx.Put(next)
+}
+
 // secretShare is what the values of one source's Secrets may take.
 func secretShare(r state.Reader, source schema.SourceName) int64 {
 	if control.IsDeclared(r, source) {

@@ -239,3 +239,67 @@ func TestForgettingLeavesWhatIsComing(t *testing.T) {
 		t.Error("a value that never came is kept")
 	}
 }
+
+// noted is a loop that keeps what it is told.
+type noted struct {
+	reconciler.Rounds
+	inputs *[]reconciler.Input
+}
+
+func (n noted) Post(_ context.Context, in reconciler.Input) error {
+	*n.inputs = append(*n.inputs, in)
+	return nil
+}
+
+// oneTree is a repository whose only tree is empty: what it asks for is the loader's.
+type oneTree struct{ reconciler.Git }
+
+func (oneTree) Tree(schema.Commit, string) (schema.Tree, error) { return schema.Tree{}, nil }
+
+// After a start, what the applied Secrets take is known as soon as their values are opened,
+// also where an earlier version applied them and noted nothing. It is told once, and of
+// what is applied alone.
+func TestTheSizeOfSecretsIsKnownAfterAStart(t *testing.T) {
+	const commit = schema.Commit("c1")
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s", Annotations: map[string]string{schema.AnnotationSource: "main"}}, Data: map[string][]byte{"k": make([]byte, 5<<10)}}
+	desired := []*schema.Desired{{Object: secret}}
+	sealed, _ := reconciler.NewVault([]byte("k")).Seal(desired)
+	tx := nothing().Begin()
+	src := &schema.Source{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
+	src.Status.Applied.Commit, src.Status.Desired.Commit = commit, commit
+	tx.Put(src)
+	tx.Put(sealed[0].Object)
+	machine := reconciler.NewMachine(settle.NewEngine(control.Config{}), tx.Commit(), []schema.Source{{ObjectMeta: metav1.ObjectMeta{Name: "main"}}})
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	kib := func() int64 {
+		src, _ := state.Source(machine.Snapshot(), "main")
+		return src.Status.SecretKiB
+	}
+	start := func() (inputs []reconciler.Input) {
+		f := &reconciler.Follower{
+			Loop: noted{inputs: &inputs}, Feed: state.NewFeed(machine.Snapshot()), Vault: reconciler.NewVault([]byte("k")), Now: func() time.Time { return now },
+			Load: func(context.Context, schema.SourceName, schema.Tree, schema.SourceSpec, schema.Rights, []string) ([]*schema.Desired, schema.Diagnostics) {
+				return desired, nil
+			},
+		}
+		if err := f.Stay(t.Context(), "main", oneTree{}); err != nil {
+			t.Fatal(err)
+		}
+		return inputs
+	}
+	told := start()
+	if len(told) != 1 {
+		t.Fatalf("the loop is told %v", told)
+	}
+	machine.Step(now, []reconciler.Input{reconciler.SecretSize{Source: "main", Commit: "another", KiB: 64}, reconciler.SecretSize{Source: "gone", Commit: commit, KiB: 64}})
+	if n := kib(); n != 0 {
+		t.Errorf("%d KiB are noted of what is not applied", n)
+	}
+	machine.Step(now, told)
+	if n := kib(); n != 8 {
+		t.Errorf("%d KiB are noted, want 8", n)
+	}
+	if told := start(); len(told) != 0 {
+		t.Errorf("what is noted is told again: %v", told)
+	}
+}
