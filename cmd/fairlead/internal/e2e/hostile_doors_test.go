@@ -47,25 +47,32 @@ const (
 )
 
 // Strangers, a reader, a pusher and a node ask for whatever the port gives, all at once
-// and ceaselessly, as much of it as each may. The master keeps to its memory and its
-// rounds, git to its own, the nodes stay Ready, and another reader goes on being answered.
+// and ceaselessly, as much of it as each may, while repositories outside bring commits that
+// take whatever may be taken to fetch and to judge them. The master keeps to its memory and
+// its rounds, what it starts to its own, the nodes stay Ready, and another reader goes on
+// being answered.
 //
 // Rounds are judged by what they computed: by the clock, the attackers on the same
 // two cores would be measured.
 func testHostileDoors(t *testing.T) {
 	shared.awaitReady(t)
-	d := newDoors(t)
+	d, outside := newDoors(t), newHostileSources(t)
+	outside.declare(t)
 	ctx, cancel := context.WithTimeout(t.Context(), *attackFor)
 	defer cancel()
 	var attackers sync.WaitGroup
 	for _, attack := range []func(context.Context){
-		d.plans, d.pushes, d.lists, d.watches, d.logs, d.idle, d.slowBodies, d.guesses, d.webhooks, d.kept, d.reports,
+		outside.commits, d.plans, d.pushes, d.lists, d.watches, d.logs, d.idle, d.slowBodies, d.guesses, d.webhooks, d.kept, d.reports,
 	} {
 		attackers.Go(func() { attack(ctx) })
 	}
-	witness := d.watchOver(ctx, t)
+	watched, stop := context.WithCancel(t.Context())
+	defer stop()
+	witness := d.watchOver(watched, t)
 	attackers.Wait()
 	d.awaitAnswers(t.Context())
+	outside.awaitRefused(t)
+	stop()
 	if n := witness(); n == 0 {
 		t.Error("the other reader was never answered")
 	}
