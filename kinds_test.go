@@ -59,9 +59,6 @@ var namers = map[string]string{
 	"reconciler/api/door.go":  "it makes the items of the wire's families",
 	"reconciler/work/work.go": "it makes the items of the wire's families",
 
-	// What a tree is judged beside.
-	"cmd/fairlead/surroundings.go": "it asks a cluster for the kinds by whose names and addresses other sources are in a tree's way",
-
 	// What tests start from.
 	"schema/objecttest": "it builds one object of each kind that several rooms test with",
 

@@ -17,7 +17,8 @@ import (
 // too. nil is for a tree that is judged alone.
 type surroundings struct {
 	source  schema.SourceName
-	cluster state.Reader // what most trees need of it
+	kinds   []schema.Kind // of which the cluster has all
+	cluster state.Reader
 	get     func(schema.Key) (schema.Object, error)
 
 	mu     sync.Mutex
@@ -25,14 +26,22 @@ type surroundings struct {
 	failed error // of the first object that could not be asked for; no other is then
 }
 
-// surroundingKinds are read whole: few and small, and looked through for what has a name
-// or an address.
-var surroundingKinds = []schema.Kind{schema.KindSource, schema.KindNamespace, schema.KindService}
+// surroundingKinds are read whole: those that declare a namespace, claim an address or say
+// what others may ask for.
+func surroundingKinds() (out []schema.Kind) {
+	for _, info := range schema.Kinds() {
+		if row := schema.Of(info.Kind); row != nil && (row.Declares.Do != nil || row.Claims.Do != nil || row.Rights.Do != nil) {
+			out = append(out, info.Kind)
+		}
+	}
+	return out
+}
 
 // readSurroundings asks for them; single objects are asked for later, under the context
 // that outlives this call.
 func readSurroundings(ctx, later context.Context, c *client.Client, source schema.SourceName) (*surroundings, error) {
-	cluster, err := readCluster(ctx, c, "", surroundingKinds...)
+	kinds := surroundingKinds()
+	cluster, err := readCluster(ctx, c, "", kinds...)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +50,7 @@ func readSurroundings(ctx, later context.Context, c *client.Client, source schem
 		defer cancel()
 		return client.Get[schema.Object](ctx, c, key.Kind, key.Namespace, key.Name)
 	}
-	return &surroundings{source: source, cluster: cluster, get: get, got: map[schema.Key]schema.Object{}}, nil
+	return &surroundings{source: source, kinds: kinds, cluster: cluster, get: get, got: map[schema.Key]schema.Object{}}, nil
 }
 
 // options judge a tree as the master does.
@@ -58,7 +67,7 @@ func (s *surroundings) options() load.Options {
 
 // known is an object of another source, nil where there is none or it cannot be asked for.
 func (s *surroundings) known(key schema.Key) schema.Object {
-	if slices.Contains(surroundingKinds, key.Kind) {
+	if slices.Contains(s.kinds, key.Kind) {
 		return reconciler.KnownOutside(s.cluster, s.source)(key)
 	}
 	s.mu.Lock()
