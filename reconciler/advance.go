@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"fairlead/reconciler/follow"
@@ -17,8 +18,9 @@ func (f *Follower) do(ctx context.Context, src *schema.Source, git Git, step fol
 			return fmt.Errorf("open the secrets of %s: %w", src.Name, err)
 		}
 	}
+	var judged error // what is wrong with a commit that waits holds up nothing else
 	if step.Judge != "" {
-		return f.advance(ctx, src, git, step, pusher)
+		judged = f.advance(ctx, src, git, step, pusher)
 	}
 	if step.Restore != "" {
 		if err := f.restore(ctx, src, git, step.Restore); err != nil {
@@ -27,10 +29,10 @@ func (f *Follower) do(ctx context.Context, src *schema.Source, git Git, step fol
 	}
 	if step.GoBack != "" {
 		if err := f.goBack(ctx, src, git, step.GoBack); err != nil {
-			return fmt.Errorf("go back to commit %s: %w", step.GoBack.Short(), err)
+			return errors.Join(judged, fmt.Errorf("go back to commit %s: %w", step.GoBack.Short(), err))
 		}
 	}
-	return nil
+	return judged
 }
 
 // advance hands a commit to the loop.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"fairlead/reconciler/follow"
+	"fairlead/reconciler/health"
 	"fairlead/reconciler/settle"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -124,7 +125,7 @@ func (f *Follower) known(src *schema.Source) follow.Known {
 	k.Incomplete = isIncomplete(src)
 	k.Locked = f.Vault.isLocked(snapshot, src.SourceName())
 	if failed, to := settle.GoesBackTo(snapshot, src); failed != nil {
-		k.FallBack = to.Spec.Commit
+		k.FallBack, k.NoWayBack = to.Spec.Commit, health.LacksWayBack(failed)
 	}
 	return k
 }

@@ -27,6 +27,8 @@ type Known struct {
 	// FallBack is the commit to go back to where the applied revision failed, "" where
 	// it did not or there is none.
 	FallBack schema.Commit
+	// NoWayBack is set beside it where going back was tried and something is in the way.
+	NoWayBack bool
 }
 
 // Seen is how the repository was found.
@@ -42,7 +44,8 @@ type Seen struct {
 	Path    *Problem            // the source's path is no directory of Tip
 }
 
-// Step is what to do next, in the order of its fields; empty fields are nothing to do.
+// Step is what to do next, in the order of its fields; empty fields are nothing to do. A
+// commit that is judged and applied takes the place of what GoBack is from.
 type Step struct {
 	// Problem keeps the source at what is applied until somebody changes it. Where it
 	// is nil and the branch exists, Observed is the commit that the branch is at.
@@ -72,7 +75,10 @@ func Next(k Known, s Seen) Step {
 		step.Observed = step.Problem.Observed
 	} else if judges(k, s.Tip) {
 		step.Judge, step.Overrides = s.Tip, Overrides(s)
-		step.Restore, step.GoBack = "", ""
+		step.Restore = ""
+		if s.Tip != k.Desired { // what waits may wait on
+			step.GoBack = ""
+		}
 	}
 	return step
 }
@@ -101,8 +107,11 @@ func judges(k Known, tip schema.Commit) bool {
 }
 
 // retries reports whether a look judges again what waits for other sources: first comes
-// what is to be done for what runs, which it may wait beside for ever.
-func retries(k Known) bool { return k.Waits && k.FallBack == "" && !k.Incomplete }
+// what is to be done for what runs, which it may wait beside for ever. Where that cannot be
+// done either, both are tried: what is in the way of one is not in that of the other.
+func retries(k Known) bool {
+	return k.Waits && !k.Incomplete && (k.FallBack == "" || k.NoWayBack)
+}
 
 // refusal says why the branch is not followed to where it is, or nil.
 func refusal(k Known, s Seen) *Problem {
