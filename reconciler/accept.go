@@ -63,6 +63,7 @@ func accept(c *control.Context, cand Candidate) {
 	rev.Enter(schema.PhaseRollingOut, c.Stamp(), "applied")
 	next.Status.Applied, next.Status.SecretKiB = ref, secretKiB(cand.secrets.size())
 	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes, false)
+	next.Status.GivenUp = settle.GivesUp(c.Tx, src, cand.Objects, changes, c.Now)
 	completed(c, next, len(changes))
 	tell(c, next, metav1.ConditionTrue, "Applied", "commit "+ref.Commit.Short()+" is applied")
 	c.Tx.Put(next)
@@ -131,7 +132,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	}
 	back.Enter(schema.PhaseRollingOut, c.Stamp(), "rolling back from "+failed.Name)
 	c.Tx.Put(back)
-	next.Status.Finished = settle.Finished(c.Tx, src, cand.Objects, changes, true)
+	next.Status.Finished, next.Status.GivenUp = settle.Finished(c.Tx, src, cand.Objects, changes, true), nil
 	next.Status.Applied, next.Status.SecretKiB = schema.CommitRef{Commit: cand.Commit.Hash, Tree: cand.Tree}, secretKiB(cand.secrets.size())
 	tell(c, next, metav1.ConditionFalse, string(schema.PhaseRolledBack), wentBack(c.Tx, src, failed, to))
 	c.Tx.Put(next)

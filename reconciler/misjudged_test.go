@@ -52,8 +52,8 @@ func newMisjudged(t *testing.T, spec schema.SourceSpec, on ...string) *misjudged
 }
 
 // newProven has a first commit that ran well, with more beside its pods, and fails the
-// pods of a second one on the nodes named.
-func newProven(t *testing.T, more string, on []string, configured ...schema.Source) *misjudged {
+// pods of a second one on the nodes named. A source "other" has brought aConfig before.
+func newProven(t *testing.T, beside string, on []string, configured ...schema.Source) *misjudged {
 	t.Helper()
 	f := newFollowed(t, configured...)
 	m := &misjudged{followed: f, trouble: map[schema.NodeName]*wire.NodeProblem{}}
@@ -62,22 +62,40 @@ func newProven(t *testing.T, more string, on []string, configured ...schema.Sour
 		return strings.HasSuffix(p.Spec.Containers[0].Image, ":v2") && slices.Contains(on, p.Spec.NodeName)
 	}
 	m.pass(3 * time.Second)
-	m.push("main", 1, strings.ReplaceAll(pairOf, "VERSION", "v1")+more)
+	for _, src := range configured {
+		if src.Name == "other" {
+			m.push("other", 100, aConfig+more)
+		}
+	}
+	m.push("main", 1, strings.ReplaceAll(pairOf, "VERSION", "v1")+beside)
 	m.until(1, schema.PhaseHealthy)
 	m.pass(61 * time.Second)
 	return m
 }
 
-// newHeld is a failed revision whose way back another source is in.
+// newHeld is a failed revision whose way back takes a ConfigMap that another source took
+// away meanwhile.
 func newHeld(t *testing.T, on ...string) *misjudged {
 	t.Helper()
-	m := newProven(t, "---\n"+aConfig, on, own("main", schema.SourceSpec{}), own("other", schema.SourceSpec{}))
+	m := newProven(t, "---\n"+needsConfig, on, own("other", schema.SourceSpec{}), own("main", schema.SourceSpec{}))
 	m.push("main", 2, strings.ReplaceAll(pairOf, "VERSION", "v2"))
-	m.push("other", 3, aConfig+more)
+	m.push("other", 3, more)
 	m.until(2, schema.PhaseFailed)
 	m.stay()
 	return m
 }
+
+// needsConfig is a workload without pods that needs aConfig.
+const needsConfig = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: needs}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: needs}}
+  template:
+    metadata: {labels: {app: needs}}
+    spec: {containers: [{name: c, image: "localhost/web:v1", envFrom: [{configMapRef: {name: shared}}]}]}
+`
 
 // pass lets the nodes report once a second.
 func (m *misjudged) pass(d time.Duration) {
@@ -203,15 +221,12 @@ const (
 // What was refused for what another source has, or lacks, is judged again without a
 // commit once that has changed; while nothing has, nothing is written.
 func TestWhatWaitsForAnotherSourceIsJudgedAgain(t *testing.T) {
-	service := func(name, spec string) string {
-		return "apiVersion: v1\nkind: Service\nmetadata: {name: " + name + "}\nspec: {selector: {a: b}, ports: [{port: 80" + spec + "\n"
-	}
 	const restricted = "apiVersion: v1\nkind: Namespace\nmetadata: {name: lab, labels: {pod-security.kubernetes.io/enforce: baseline}}\n"
 	hostPort := strings.Replace(aHostPort, "{name: p}", "{name: p, namespace: lab}", 1)
 	const other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\ndata: {a: b}\n"
 	for name, tt := range map[string]struct{ first, second, freed, says string }{
-		"a cluster address": {service("a", "}], clusterIP: 10.96.0.50}"), service("b", "}], clusterIP: 10.96.0.50}"), other, "is taken by Service default/a of source first"},
-		"a node port":       {service("a", ", nodePort: 30001}], type: NodePort}"), service("b", ", nodePort: 30001}], type: NodePort}"), other, "is taken by Service default/a of source first"},
+		"a cluster address": {servicePort("a", "}], clusterIP: 10.96.0.50}"), servicePort("b", "}], clusterIP: 10.96.0.50}"), other, "is taken by Service default/a of source first"},
+		"a node port":       {servicePort("a", ", nodePort: 30001}], type: NodePort}"), servicePort("b", ", nodePort: 30001}], type: NodePort}"), other, "is taken by Service default/a of source first"},
 		"an object":         {aConfig, aConfig, other, "belongs to source first"},
 		"a namespace":       {other, strings.Replace(aConfig, "{name: shared}", "{name: shared, namespace: lab}", 1), aNamespace, `no namespace "lab" is declared`},
 		"pod security":      {restricted, hostPort, aNamespace, `namespace "lab" enforces baseline`},
@@ -324,7 +339,7 @@ func TestWhatWaitsForAnotherSourceDoesNotHoldUpGoingBack(t *testing.T) {
 func TestAFailedRevisionGoesBackOnceThereIsAWay(t *testing.T) {
 	m := newHeld(t, "n1", "n2")
 	held := m.revision(2)
-	if why := held.Phases[len(held.Phases)-1].Reason; held.Phase != schema.PhaseHeld || m.due() || !strings.Contains(why, "going back to 100000000000 is not possible") || !strings.Contains(why, "belongs to source other") {
+	if why := held.Phases[len(held.Phases)-1].Reason; held.Phase != schema.PhaseHeld || m.due() || !strings.Contains(why, "going back to 100000000000 is not possible") || !strings.Contains(why, "no ConfigMap default/shared is declared") {
 		t.Fatalf("%s, due %v: %s", held.Phase, m.due(), why)
 	}
 	version := m.machine.Snapshot().Counters().ResourceVersion
@@ -332,7 +347,7 @@ func TestAFailedRevisionGoesBackOnceThereIsAWay(t *testing.T) {
 	if now := m.machine.Snapshot().Counters().ResourceVersion; now != version {
 		t.Errorf("tried again with nothing new, it was written: %+v", m.revision(2))
 	}
-	m.push("other", 4, more)
+	m.push("other", 4, aConfig+more)
 	m.look("main")
 	back := m.revision(2)
 	if back.Phase != schema.PhaseRolledBack || len(back.Conditions) == 0 || slices.ContainsFunc(back.Conditions, func(c metav1.Condition) bool { return c.Type == schema.ConditionHeld }) {
@@ -367,7 +382,7 @@ func TestAHeldRevisionThatRunsWellResumes(t *testing.T) {
 	if got := m.revision(2); got.Phase != schema.PhaseHeld {
 		t.Fatalf("it is %s", got.Phase)
 	}
-	m.push("other", 4, more)
+	m.push("other", 4, aConfig+more)
 	m.look("main")
 	m.until(2, schema.PhaseHealthy)
 	src := m.source("main")
@@ -379,5 +394,32 @@ func TestAHeldRevisionThatRunsWellResumes(t *testing.T) {
 	}
 	if got := m.revision(2); got.Quarantined || slices.ContainsFunc(got.Conditions, func(c metav1.Condition) bool { return c.Type == schema.ConditionHeld }) {
 		t.Errorf("it is quarantined %v: %+v", got.Quarantined, got.Conditions)
+	}
+}
+
+// While a revision that failed cannot be gone back from, a newer commit that waits for
+// another source is judged again all the same.
+func TestACommitThatWaitsIsJudgedAgainWhileThereIsNoWayBack(t *testing.T) {
+	const port = "---\napiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {selector: {a: b}, ports: [{port: 80, nodePort: 30001}], type: NodePort}\n"
+	m := newProven(t, "---\n"+needsConfig, []string{"n1", "n2"}, own("other", schema.SourceSpec{}), own("main", schema.SourceSpec{}), own("third", schema.SourceSpec{}))
+	m.push("third", 9, strings.ReplaceAll(more, "kept", "a")+strings.ReplaceAll(port, "NAME", "first")+strings.ReplaceAll(more, "kept", "b"))
+	m.push("main", 2, strings.ReplaceAll(pairOf, "VERSION", "v2"))
+	m.push("other", 3, more)
+	m.until(2, schema.PhaseFailed)
+	m.stay()
+	m.push("main", 5, strings.ReplaceAll(pairOf, "VERSION", "v5")+strings.ReplaceAll(port, "NAME", "second"))
+	if phase, said := m.phase("main", 5); phase != schema.PhaseInvalid || !strings.Contains(said, "of source third") || m.revision(2).Phase != schema.PhaseHeld {
+		t.Fatalf("%s: %s; the one before is %s", phase, said, m.revision(2).Phase)
+	}
+	version := m.machine.Snapshot().Counters().ResourceVersion
+	m.look("main")
+	if now := m.machine.Snapshot().Counters().ResourceVersion; now != version {
+		t.Errorf("looked again with nothing new, it was written")
+	}
+	m.push("third", 10, strings.ReplaceAll(more, "kept", "a")+strings.ReplaceAll(more, "kept", "b"))
+	m.look("main")
+	m.until(5, schema.PhaseHealthy)
+	if got := m.revision(2).Phase; got != schema.PhaseSuperseded {
+		t.Errorf("the one before is %s", got)
 	}
 }

@@ -145,11 +145,14 @@ type Claim struct {
 }
 
 // String is "spec.ports[0].nodePort 30080/TCP".
-func (c Claim) String() string {
+func (c Claim) String() string { return c.Field + " " + c.Value() }
+
+// Value is what is claimed: "30080/TCP" or "10.96.0.50".
+func (c Claim) Value() string {
 	if c.NodePort == 0 {
-		return c.Field + " " + c.Address.String()
+		return c.Address.String()
 	}
-	return fmt.Sprintf("%s %d/%s", c.Field, c.NodePort, c.Protocol)
+	return fmt.Sprintf("%d/%s", c.NodePort, c.Protocol)
 }
 
 // Declared is a namespace and what it asks of the pods in it.

@@ -113,9 +113,18 @@ type SourceStatus struct {
 	SecretKiB int64 `json:"secretKiB,omitempty"`
 	// Finished are objects that did their work and are no longer there, sorted by
 	// object: they are not made again until what they ask for changes.
-	Finished   []FinishedRecord   `json:"finished,omitempty"`
+	Finished []FinishedRecord `json:"finished,omitempty"`
+	// GivenUp is what objects of the source had that they do not have since a revision
+	// which has run well for long enough: objects by their keys ("Service shop/api"),
+	// cluster addresses and node ports ("30080/TCP"), sorted. While what is applied may
+	// make way for that revision no other source takes it.
+	GivenUp    []string           `json:"givenUp,omitempty"`
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
+// MaxGivenUp bounds SourceStatus.GivenUp: the longest names of so many take a third of what
+// an object may have. What is beyond it may be taken.
+const MaxGivenUp = 1_000
 
 // SourceName is its name as other objects give it.
 func (s *Source) SourceName() SourceName { return SourceName(s.Name) }
@@ -141,6 +150,7 @@ func (s *Source) DeepCopyObject() runtime.Object {
 	out.Spec.HostPath = clonePtr(s.Spec.HostPath)
 	out.Status.Conditions = slices.Clone(s.Status.Conditions)
 	out.Status.Finished = slices.Clone(s.Status.Finished)
+	out.Status.GivenUp = slices.Clone(s.Status.GivenUp)
 	return &out
 }
 

@@ -222,8 +222,7 @@ func enter(c *Context, rev *schema.Revision, phase schema.Phase, eventType, reas
 // noWayBack says why a source stays with a revision that failed; "" when it goes back
 // from it, or is told to stay.
 func noWayBack(c *Context, src *schema.Source, rev *schema.Revision) string {
-	others := slices.DeleteFunc(slices.Collect(state.Revisions(c.Tx, src.SourceName())), func(r *schema.Revision) bool { return r.Name == rev.Name })
-	if src.Spec.OnFailure == "hold" || health.GoBackTo(src, others) != nil {
+	if src.Spec.OnFailure == "hold" || health.GoBackTo(src, revisionsBut(c.Tx, src, rev)) != nil {
 		return ""
 	}
 	return fmt.Sprintf("; not rolled back, because no revision before it has run well for %s", health.HealthyFor(src))
@@ -274,7 +273,7 @@ func prove(c *Context, src *schema.Source, rev *schema.Revision, sync, well *sch
 	if rev.Status.ProvenAt != nil || !isWell(rev) || sync != nil && well.Word == schema.Healthy {
 		return
 	}
-	if at := rev.Status.Health.Since.Add(health.HealthyFor(src)).Truncate(time.Second); !at.After(c.Now) {
+	if at := health.ProvenAt(src, rev); !at.After(c.Now) {
 		proven := metav1.NewTime(at)
 		rev.Status.ProvenAt = &proven
 	}

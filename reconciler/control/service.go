@@ -244,13 +244,15 @@ func startOf(svc *corev1.Service, what string, size uint64) uint64 {
 	return h.Sum64() % size
 }
 
-// freeAddress is the first address from the service's start that nobody names.
+// freeAddress is the first address from the service's start that nobody names, nor may
+// come to have again.
 func freeAddress(c *Context, svc *corev1.Service) (string, error) {
 	size := rangeSize(c.Config.ServiceCIDR)
 	base, start := asNumber(c.Config.ServiceCIDR.Masked().Addr()), startOf(svc, "address", size)
+	kept := GivenUp(c.Tx, schema.SourceOf(svc))
 	for i := range size {
 		addr := asAddr(base + uint32((start+i)%size))
-		if assignable(c.Config, addr) && !taken(c.Tx, state.ServicesByClusterIP, addr.String()) {
+		if assignable(c.Config, addr) && kept[addr.String()] == nil && !taken(c.Tx, state.ServicesByClusterIP, addr.String()) {
 			return addr.String(), nil
 		}
 	}
@@ -269,13 +271,13 @@ func allocatePorts(c *Context, svc *corev1.Service) error {
 	if svc.Spec.Type != corev1.ServiceTypeNodePort {
 		return nil
 	}
-	own := claims(svc).ports
+	own, kept := claims(svc).ports, GivenUp(c.Tx, schema.SourceOf(svc))
 	for i := range svc.Spec.Ports {
 		p := &svc.Spec.Ports[i]
 		if p.NodePort != 0 {
 			continue
 		}
-		port, err := freePort(c, svc, p, own)
+		port, err := freePort(c, svc, p, func(key string) bool { return kept[key] == nil && !slices.Contains(own, key) })
 		if err != nil {
 			return err
 		}
@@ -285,13 +287,14 @@ func allocatePorts(c *Context, svc *corev1.Service) error {
 	return nil
 }
 
-func freePort(c *Context, svc *corev1.Service, p *corev1.ServicePort, own []string) (int32, error) {
+// freePort is the first port from the service's start that may be had and nobody names.
+func freePort(c *Context, svc *corev1.Service, p *corev1.ServicePort, mayHave func(key string) bool) (int32, error) {
 	first, size := uint64(c.Config.NodePortFirst), uint64(c.Config.NodePortLast)-uint64(c.Config.NodePortFirst)+1
 	start := startOf(svc, fmt.Sprintf("%d/%s", p.Port, p.Protocol), size)
 	for i := range size {
 		port := int32(first + (start+i)%size)
 		key := nodePortKey(port, p.Protocol)
-		if !slices.Contains(own, key) && !taken(c.Tx, state.ServicesByNodePort, key) {
+		if mayHave(key) && !taken(c.Tx, state.ServicesByNodePort, key) {
 			return port, nil
 		}
 	}

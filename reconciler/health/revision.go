@@ -299,6 +299,18 @@ func HealthyFor(src *schema.Source) time.Duration {
 	return src.Spec.HealthyFor.Duration
 }
 
+// ProvenAt is when a revision that is well has run well for long enough.
+func ProvenAt(src *schema.Source, rev *schema.Revision) time.Time {
+	return rev.Status.Health.Since.Add(HealthyFor(src)).Truncate(time.Second)
+}
+
+// IsProven reports whether a revision has run well for long enough. Of one that is well it
+// is written only when it stops being so or is replaced.
+func IsProven(src *schema.Source, rev *schema.Revision, now time.Time) bool {
+	well := rev.Status.Health
+	return rev.Status.ProvenAt != nil || well != nil && well.Word == schema.Healthy && !ProvenAt(src, rev).After(now)
+}
+
 func (s *Standing) judgeSync(r state.Reader, src *schema.Source, rev *schema.Revision) {
 	applied, asked := src.Status.Applied.Commit == rev.Spec.Commit, src.Status.Desired.Commit == rev.Spec.Commit
 	switch {

@@ -60,7 +60,7 @@ func difference(r state.Reader, source schema.SourceName, desired []*schema.Desi
 	var diags schema.Diagnostics
 	stays := 0 // objects that are applied and still desired
 	last, isSet := schema.Key{}, true
-	homes := newHomes(r, source)
+	homes, kept := newHomes(r, source), control.GivenUp(r, source)
 	for _, d := range desired {
 		key := schema.KeyOf(d.Object)
 		homes.see(key, d)
@@ -79,6 +79,7 @@ func difference(r state.Reader, source schema.SourceName, desired []*schema.Desi
 		if live == nil && isDone {
 			continue
 		}
+		diags = append(diags, takes(kept, d, live)...)
 		if live == nil {
 			changes = append(changes, ObjectChange{Action: Create, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, next: d.Object})
 			continue

@@ -379,9 +379,9 @@ func (t *wholeTree) claims(o object, taken map[claimed]claim) {
 		return
 	}
 	for _, c := range claims(o.Object) {
-		id, what, hint := claimed{c.Address, c.Protocol, c.NodePort}, c.Address.String(), leaveToCluster
+		id, what, hint := claimed{c.Address, c.Protocol, c.NodePort}, c.Value(), leaveToCluster
 		if c.NodePort != 0 {
-			what, hint = fmt.Sprintf("%d/%s", c.NodePort, c.Protocol), ""
+			hint = ""
 		}
 		if beyond := t.outOfRange(c); beyond != "" {
 			t.at(o, schema.Error, c.Field, beyond, leaveToCluster)
