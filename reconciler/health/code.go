@@ -43,6 +43,7 @@ const (
 	NoReadyNode         Code = "NoReadyNode"         // the nodes that would do are not ready
 	NoFittingNode       Code = "NoFittingNode"       // no node is what the pod asks for
 	NoMatchingPods      Code = "NoMatchingPods"      // a service selects no pod
+	NoMatchingPort      Code = "NoMatchingPort"      // a service's port is none of its pods'
 	AddressRefused      Code = "AddressRefused"      // a service asks for an address or port it cannot have
 	AddressesExhausted  Code = "AddressesExhausted"  // no address or node port is free
 	Invalid             Code = "Invalid"             // the tree has errors
@@ -128,6 +129,7 @@ var rules = []Rule{
 	{NoReadyNode, Operator, Cluster, "check the nodes that are not ready, or let them take pods again; the rollout then resumes"},
 	{NoFittingNode, Developer, Cluster, "ask for a node that exists and commit, or have an operator label or untaint one"},
 	{NoMatchingPods, Developer, Revision, "make the selector and the pods' labels agree and commit"},
+	{NoMatchingPort, Developer, Revision, "give the container's port that name, or set targetPort to one that the pods have, and commit"},
 	{AddressRefused, Developer, Revision, "leave the address or port to the cluster, or name another, and commit"},
 	{AddressesExhausted, Operator, Cluster, "remove services that are not needed; the rollout then resumes"},
 	{Invalid, Developer, Revision, "correct the tree and commit"},

@@ -2,6 +2,8 @@ package why
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -33,7 +35,10 @@ func (c *chain) service(svc *corev1.Service) cause {
 		return cause{code: health.NoMatchingPods, text: "no pod in namespace " + svc.Namespace + " has the labels " + labels.SelectorFromSet(svc.Spec.Selector).String()}
 	}
 	found := c.worstOf(pods)
+	absent, isAbsent := absentPort(svc, pods)
 	switch {
+	case found.code == health.Healthy && isAbsent:
+		return cause{code: health.NoMatchingPort, text: absent}
 	case found.code == health.Healthy && ready == 0:
 		return cause{code: health.RollingOut, text: "its pods are ready and become its endpoints"}
 	case found.code == health.Healthy:
@@ -55,6 +60,33 @@ func (c *chain) selected(svc *corev1.Service) (pods []*corev1.Pod) {
 		}
 	}
 	return pods
+}
+
+// absentPort tells of the first port that a service asks its pods for by a name which none
+// of them has: connections to it reach nobody.
+func absentPort(svc *corev1.Service, pods []*corev1.Pod) (text string, ok bool) {
+	has := map[corev1.Protocol][]string{}
+	for _, pod := range pods {
+		for _, ctr := range slices.Concat(pod.Spec.Containers, pod.Spec.InitContainers) {
+			for _, p := range ctr.Ports {
+				if p.Name != "" && !slices.Contains(has[p.Protocol], p.Name) {
+					has[p.Protocol] = append(has[p.Protocol], p.Name)
+				}
+			}
+		}
+	}
+	for _, asked := range schema.Of(schema.KindService).Backends.Do(svc).Ports {
+		names := slices.Sorted(slices.Values(has[asked.Protocol]))
+		if slices.Contains(names, asked.Name) {
+			continue
+		}
+		text = fmt.Sprintf("%s: no pod that it selects has a %s port named %q", asked.Field, asked.Protocol, asked.Name)
+		if len(names) > 0 {
+			text += ", only " + strings.Join(names, ", ")
+		}
+		return text, true
+	}
+	return "", false
 }
 
 // allocationCodes are the reasons for which a service has no address or port.
