@@ -106,14 +106,14 @@ func (p *problems) deploymentSelector(d *appsv1.DeploymentSpec) {
 	for _, key := range sortedKeys(d.Selector.MatchLabels) {
 		want := d.Selector.MatchLabels[key]
 		if got, ok := d.Template.Labels[key]; !ok {
-			p.add("spec.selector.matchLabels["+key+"]", "the template's labels have no %q", key)
+			p.hint("spec.selector.matchLabels["+key+"]", "add it to the template's labels", "the template's labels have no %q", key)
 			p.because("spec.template.metadata.labels[" + key + "]")
 		} else if got != want {
-			p.add("spec.selector.matchLabels["+key+"]", "the template's label %s is %q, not %q", key, got, want)
+			p.hint("spec.selector.matchLabels["+key+"]", "write the same in both", "the template's label %s is %q, not %q", key, got, want)
 		}
 	}
 	if len(*p) == before && !SelectorMatches(d.Selector, d.Template.Labels) {
-		p.add("spec.selector.matchExpressions", "the template's labels do not match")
+		p.hint("spec.selector.matchExpressions", "give the template labels that match", "the template's labels do not match")
 		p.because("spec.template.metadata.labels")
 	}
 }

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"path"
@@ -313,7 +314,7 @@ func (p *problems) volumeMounts(at string, mounts []corev1.VolumeMount, volumes 
 		case m.Name == "":
 			p.add(field+".name", "must be set")
 		case !volumes[m.Name] && !volumes[""]: // a volume whose name could not be read may be the one
-			p.hint(field+".name", nearestHint(m.Name, sortedKeys(volumes)), "the pod has no volume %q", m.Name)
+			p.hint(field+".name", cmp.Or(nearestHint(m.Name, sortedKeys(volumes)), "declare it in volumes"), "the pod has no volume %q", m.Name)
 			p.because(at[:strings.LastIndexByte(at, '.')] + ".volumes")
 		}
 		switch {

@@ -64,6 +64,7 @@ type secretForm struct {
 	keys    []string // all of them
 	anyOf   []string // at least one of them
 	object  string   // the key whose value is a JSON object
+	like    string   // how that is written
 	filled  string   // the key whose value is not empty
 	refused string   // why none may stand in Git; empty for most
 	instead string
@@ -74,8 +75,8 @@ type secretForm struct {
 var secretForms = map[corev1.SecretType]secretForm{
 	corev1.SecretTypeOpaque:           {},
 	corev1.SecretTypeTLS:              {keys: []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey}},
-	corev1.SecretTypeDockerConfigJson: {keys: []string{corev1.DockerConfigJsonKey}, object: corev1.DockerConfigJsonKey},
-	corev1.SecretTypeDockercfg:        {keys: []string{corev1.DockerConfigKey}, object: corev1.DockerConfigKey},
+	corev1.SecretTypeDockerConfigJson: {keys: []string{corev1.DockerConfigJsonKey}, object: corev1.DockerConfigJsonKey, like: `{"auths": {"registry.example": {"auth": "…"}}}`},
+	corev1.SecretTypeDockercfg:        {keys: []string{corev1.DockerConfigKey}, object: corev1.DockerConfigKey, like: `{"registry.example": {"auth": "…"}}`},
 	corev1.SecretTypeBasicAuth:        {anyOf: []string{corev1.BasicAuthUsernameKey, corev1.BasicAuthPasswordKey}},
 	corev1.SecretTypeSSHAuth:          {keys: []string{corev1.SSHAuthPrivateKey}, filled: corev1.SSHAuthPrivateKey},
 	corev1.SecretTypeServiceAccountToken: {
@@ -112,7 +113,7 @@ func (p *problems) secretType(s *corev1.Secret) {
 		p.add("data["+form.filled+"]", "must not be empty in a Secret of type %s", s.Type)
 	}
 	if value, ok := s.Data[form.object]; ok && json.Unmarshal(value, new(map[string]any)) != nil {
-		p.hint("data["+form.object+"]", `write it like {"auths": {"registry.example": {"auth": "…"}}}`, "must be a JSON object in a Secret of type %s", s.Type)
+		p.hint("data["+form.object+"]", "write it like "+form.like, "must be a JSON object in a Secret of type %s", s.Type)
 	}
 }
 
