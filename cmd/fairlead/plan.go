@@ -176,7 +176,7 @@ func (f *planFlags) askTree(ctx context.Context, c *client.Client, req api.PlanR
 	if err != nil {
 		return nil, err
 	}
-	co, src, err := f.meant(ctx, sources, name)
+	co, src, err := f.meant(ctx, sources, name, f.isNamed())
 	if err != nil {
 		return nil, err
 	}
@@ -206,11 +206,11 @@ func (f *planFlags) askTree(ctx context.Context, c *client.Client, req api.PlanR
 	return p, nil
 }
 
-// meant is the source that a tree is of: the one that is named, else the one whose
-// repository the place is a clone of.
-func (f *planFlags) meant(ctx context.Context, sources []*schema.Source, name string) (checkout, *schema.Source, error) {
+// meant is the source that a place is of: the one that is named, else the one whose
+// repository it is a clone of, else the flag's default.
+func (f *clusterFlags) meant(ctx context.Context, sources []*schema.Source, name string, isNamed bool) (checkout, *schema.Source, error) {
 	co, isClone := checkoutAt(ctx, name)
-	if isClone && !f.isNamed() {
+	if isClone && !isNamed {
 		src, err := co.SourceOf(sources)
 		if src != nil || err != nil {
 			return co, src, err

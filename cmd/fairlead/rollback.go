@@ -37,6 +37,7 @@ the one of an earlier revision, its parent what the source's branch is at. The
 commit stands on a branch of its own, ready to be pushed and reviewed. Work
 tree, index and all other branches stay as they are, and nothing is pushed.
 
+The source is the one whose repository this is a clone of; --source names another.
 The default revision is the one that was healthy last before what Git asks for
 now. Of a source that reads a directory, that directory alone goes back.
 
@@ -49,7 +50,15 @@ Exit codes: 0 the branch is there, 1 error.`,
 			}
 			ctx, cancel := within(cmd.Context(), timeout)
 			defer cancel()
-			r, err := planRollback(ctx, c, flags.source, to)
+			sources, err := sourcesOf(ctx, c)
+			if err != nil {
+				return err
+			}
+			_, src, err := flags.meant(ctx, sources, ".", cmd.Flags().Changed("source"))
+			if err != nil {
+				return err
+			}
+			r, err := planRollback(ctx, c, src, to)
 			if err != nil {
 				return err
 			}
@@ -64,6 +73,7 @@ Exit codes: 0 the branch is there, 1 error.`,
 		},
 	}
 	flags.register(cmd, "text", "json", "yaml")
+	cmd.Flags().Lookup("source").Usage = "source to go back (default the one whose repository this is a clone of, else main)"
 	cmd.Flags().StringVar(&to, "to", "", "revision to go back to: a commit, its beginning or a revision's name (default the last healthy one)")
 	offer(cmd, "to", flags.revisions)
 	cmd.Flags().StringVar(&branch, "branch", "", "branch to make (default rollback-<commit>)")
@@ -80,11 +90,7 @@ type rollbackCommit struct {
 }
 
 // planRollback asks the cluster what to go back to, and over what.
-func planRollback(ctx context.Context, c *client.Client, source schema.SourceName, to string) (*rollbackCommit, error) {
-	src, err := client.One[*schema.Source](ctx, c, "", string(source))
-	if err != nil {
-		return nil, err
-	}
+func planRollback(ctx context.Context, c *client.Client, src *schema.Source, to string) (*rollbackCommit, error) {
 	revs, err := client.All[*schema.Revision](ctx, c)
 	if err != nil {
 		return nil, err
