@@ -23,6 +23,7 @@ func testShared(t *testing.T) {
 		{"SubPath", testSubPath},
 		{"Jobs", testJobs},
 		{"WhatIsAbsentIsWaitedFor", testWhatIsAbsentIsWaitedFor},
+		{"Kustomize", testKustomize},
 	} {
 		t.Run(test.name, test.run)
 	}
