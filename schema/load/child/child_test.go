@@ -48,7 +48,21 @@ func TestMain(m *testing.M) {
 
 var testChildren = map[string]func(args []string) error{
 	Subcommand: func([]string) error { return Serve(os.Stdin, os.Stdout, words) },
-	"foreign":  func([]string) error { return Serve(os.Stdin, os.Stdout) },
+	"prepared": func(args []string) error { // says so; told "dies", it does not live long after
+		isPrepared := false
+		told := words
+		told.Prepare = func() { isPrepared = true }
+		told.Evaluate = func(files []File) func(string) Response {
+			if isPrepared && slices.Contains(args, "dies") {
+				syscall.Exit(3)
+			}
+			return func(dir string) Response {
+				return Response{Directory: dir, Diagnostics: schema.Diagnostics{{Position: schema.Position{Path: files[0].Path}, Severity: schema.Warning, Message: fmt.Sprintf("prepared: %v", isPrepared)}}}
+			}
+		}
+		return Serve(os.Stdin, os.Stdout, told)
+	},
+	"foreign": func([]string) error { return Serve(os.Stdin, os.Stdout) },
 	"surroundings": func([]string) error {
 		told := words
 		told.Evaluate = func(files []File) func(string) Response {
@@ -80,7 +94,7 @@ var testChildren = map[string]func(args []string) error{
 		return Serve(os.Stdin, os.Stdout, costly)
 	},
 	"slow": func([]string) error {
-		req, err := readRequest(os.Stdin)
+		req, err := readRequest(requests(os.Stdin))
 		if err != nil {
 			return err
 		}
@@ -155,6 +169,44 @@ func evaluatorOf(t *testing.T, limits Limits, args ...string) *Evaluator {
 		t.Fatal(err)
 	}
 	return New(words, Config{Command: append([]string{self}, args...), Limits: limits})
+}
+
+// A child waits for what is evaluated next, and is prepared for it. One that did not live
+// to be asked, or dies of what it was prepared with, is no fault of the directory's.
+func TestChildWaits(t *testing.T) {
+	const fresh, prepared = "a.txt: warning: prepared: false", "a.txt: warning: prepared: true"
+	keeping := func(args ...string) *Evaluator {
+		e := evaluatorOf(t, Limits{}, args...)
+		e.isKept, e.memory.bound = true, -1
+		t.Cleanup(e.Close)
+		return e
+	}
+	says := func(e *Evaluator, want string) {
+		t.Helper()
+		if got := told(t.Context(), e, "a.txt"); !slices.Equal(got, []string{want}) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	e := keeping("prepared")
+	says(e, fresh)
+	says(e, prepared)
+	e.spare.next.kill()
+	says(e, fresh)
+	says(e, prepared)
+	e.Close()
+	says(e, fresh)
+	says(e, fresh)
+	if e.spare.next != nil {
+		t.Error("a child waits after Close")
+	}
+	dies := keeping("prepared", "dies")
+	says(dies, fresh)
+	says(dies, fresh)
+	alone := evaluatorOf(t, Limits{}, "prepared")
+	says(alone, fresh)
+	if alone.spare.next != nil {
+		t.Error("a child waits that nobody asked for")
+	}
 }
 
 // told is what an evaluator says of some files.
@@ -322,12 +374,12 @@ func TestMemoryIsBounded(t *testing.T) {
 	in := inputOf()
 	m := memory{bound: 3 * entryOverhead}
 	for _, dir := range []string{"a", "b", "c"} {
-		m.keep(Response{Directory: dir}, in)
+		m.keep(&Response{Directory: dir}, in)
 	}
 	if _, ok := m.recall("a", in); !ok {
 		t.Error("a is forgotten too early")
 	}
-	m.keep(Response{Directory: "d"}, in)
+	m.keep(&Response{Directory: "d"}, in)
 	for dir, want := range map[string]bool{"a": true, "b": false, "c": true, "d": true} {
 		if _, got := m.recall(dir, in); got != want {
 			t.Errorf("%s remembered: %v, want %v", dir, got, want)
@@ -354,8 +406,8 @@ func TestNeeds(t *testing.T) {
 		in.Needs("b", "b/b.txt", []schema.File{in.files[1]})
 		return in
 	}
-	m.keep(Response{Directory: "a"}, input(""))
-	m.keep(Response{Directory: "b", Private: true}, input(""))
+	m.keep(&Response{Directory: "a"}, input(""))
+	m.keep(&Response{Directory: "b", Private: true}, input(""))
 	for changed, want := range map[string]bool{"": true, "a/a.txt": false, "b/b.txt": true, "c/c.txt": false} {
 		if _, got := m.recall("a", input(changed)); got != want {
 			t.Errorf("with %q changed, a is remembered: %v", changed, got)

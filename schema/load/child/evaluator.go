@@ -22,6 +22,9 @@ type Language struct {
 	OfTree    string // all of a tree, in messages
 	Simplify  string // what to do about a directory that costs too much
 	Recursion string // what to look for in one that never ends
+	// Prepare loads what evaluating anything needs, in a child that has been asked nothing
+	// yet. May be nil.
+	Prepare func()
 	// Evaluate takes the files of a request and is what evaluates one directory of them.
 	// It runs in the child only: nothing bounds what it costs.
 	Evaluate func(files []File) func(dir string) Response
@@ -36,6 +39,9 @@ type Config struct {
 	// Remember is how many bytes of results are kept, so that unchanged
 	// directories are not evaluated again. Zero is 64 MiB, negative none.
 	Remember int64
+	// Keep has a child wait for what is evaluated next, once something was: starting one
+	// takes longer than most evaluations. Close ends it.
+	Keep bool
 }
 
 // room is what the results of one tree may still take: they are all held until they are
@@ -60,9 +66,9 @@ func (r *room) take(resp Response) *failure {
 	switch {
 	case r.full != nil:
 	case r.objects < 0:
-		r.full = &failure{fmt.Sprintf("not evaluated: evaluating %s gives more than %d objects", r.name, schema.MaxObjects), "split the source"}
+		r.full = &failure{message: fmt.Sprintf("not evaluated: evaluating %s gives more than %d objects", r.name, schema.MaxObjects), hint: "split the source"}
 	case r.bytes < 0:
-		r.full = &failure{fmt.Sprintf("not evaluated: evaluating %s gives more than %d MiB", r.name, schema.MaxTreeBytes>>20), "split the source"}
+		r.full = &failure{message: fmt.Sprintf("not evaluated: evaluating %s gives more than %d MiB", r.name, schema.MaxTreeBytes>>20), hint: "split the source"}
 	}
 	return r.full
 }
@@ -74,13 +80,15 @@ type Evaluator struct {
 	arguments []string // empty: this program
 	limits    Limits
 	memory    *memory
+	isKept    bool // see Config.Keep
+	spare     spare
 }
 
 const defaultRemember = 64 << 20
 
 // New makes an Evaluator. Nothing is started before there is something to evaluate.
 func New(language Language, config Config) *Evaluator {
-	e := &Evaluator{language: language, arguments: config.Command, limits: config.Limits.orDefault(), memory: &memory{bound: config.Remember}}
+	e := &Evaluator{language: language, arguments: config.Command, limits: config.Limits.orDefault(), memory: &memory{bound: config.Remember}, isKept: config.Keep}
 	if e.memory.bound == 0 {
 		e.memory.bound = defaultRemember
 	}
@@ -126,6 +134,7 @@ func (e *Evaluator) Eval(ctx context.Context, in *Input) []Response {
 }
 
 func (e *Evaluator) evalMissing(ctx context.Context, in *Input, missing []string, room *room, results map[string]Response) {
+	defer e.prepare()
 	files, missing := in.read(e.language, missing, results)
 	req := Request{Version: version, Language: e.language.Name, Limits: e.limits, Files: files}
 	ends := time.Now().Add(e.limits.Tree)
@@ -140,8 +149,8 @@ func (e *Evaluator) evalMissing(ctx context.Context, in *Input, missing []string
 		answers, why := e.runChild(ctx, req, ends, room)
 		for _, answer := range answers {
 			in.place(answer.Diagnostics, answer.Directory)
+			e.memory.keep(&answer, in)
 			results[answer.Directory] = answer
-			e.memory.keep(answer, in)
 		}
 		if missing = missing[len(answers):]; why != nil {
 			results[missing[0]] = in.refused(missing[0], why)

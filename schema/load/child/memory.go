@@ -22,7 +22,6 @@ type memory struct {
 
 type entry struct {
 	response Response
-	inputs   [sha256.Size]byte
 	size     int64
 	used     int64
 }
@@ -39,7 +38,7 @@ func (m *memory) recall(dir string, in *Input) (Response, bool) {
 	candidates := slices.Clone(m.entries[dir])
 	m.mu.Unlock()
 	for _, e := range candidates {
-		if e.inputs == in.sum(e.response) {
+		if e.response.Inputs == in.sum(e.response) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			m.clock++
@@ -50,12 +49,14 @@ func (m *memory) recall(dir string, in *Input) (Response, bool) {
 	return Response{}, false
 }
 
-// keep remembers a result without Secrets and forgets what was not used for longest.
-func (m *memory) keep(r Response, in *Input) {
+// keep notes in a result without Secrets what it depends on, remembers it and forgets what
+// was not used for longest.
+func (m *memory) keep(r *Response, in *Input) {
 	if r.Private {
 		return
 	}
-	e := &entry{response: r, inputs: in.sum(r), size: entryOverhead}
+	r.Inputs = in.sum(*r)
+	e := &entry{response: *r, size: entryOverhead}
 	for _, o := range r.Objects {
 		e.size += int64(len(o))
 	}
@@ -64,7 +65,7 @@ func (m *memory) keep(r Response, in *Input) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	same := func(o *entry) bool { return o.inputs == e.inputs }
+	same := func(o *entry) bool { return o.response.Inputs == r.Inputs }
 	if e.size > m.bound || slices.ContainsFunc(m.entries[r.Directory], same) {
 		return
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,16 +47,18 @@ const childMark = "FAIRLEAD_CHILD=1"
 const maxChildren = 8
 
 // failure is why a directory has no result.
-type failure struct{ message, hint string }
+type failure struct {
+	message, hint string
+	isUnclear     bool // nothing tells why the child ended
+}
 
-// session is one child process.
+// session is what one child process is asked, which it is once.
 type session struct {
+	*process
 	language Language
 	limits   Limits
 	ends     time.Time // when the tree's time is over
 	room     *room
-	cmd      *exec.Cmd
-	stderr   complaint
 
 	mu       sync.Mutex
 	answered int         // directories
@@ -68,18 +69,25 @@ type session struct {
 
 // runChild evaluates directories in one child until the tree's time ends. It
 // returns the answers of the first ones, and why the one after them has none,
-// nil if all have.
+// nil if all have. One that waited and is found dead may have ended for what befell it
+// meanwhile: another one is asked.
 func (e *Evaluator) runChild(ctx context.Context, req Request, ends time.Time, room *room) ([]Response, *failure) {
-	scratch, err := os.MkdirTemp("", "fairlead-child-")
+	if p := e.spare.take(); p != nil {
+		answers, why := e.ask(ctx, p, req, ends, room)
+		if len(answers) > 0 || why == nil || !why.isUnclear {
+			return answers, why
+		}
+	}
+	p, err := e.start()
 	if err != nil {
 		return nil, &failure{message: e.language.cannot(err)}
 	}
-	defer os.RemoveAll(scratch)
-	s := &session{language: e.language, limits: req.Limits, ends: ends, room: room}
-	stdin, stdout, err := s.start(e.command, scratch)
-	if err != nil {
-		return nil, &failure{message: e.language.cannot(err)}
-	}
+	return e.ask(ctx, p, req, ends, room)
+}
+
+// ask asks a child, which ends.
+func (e *Evaluator) ask(ctx context.Context, p *process, req Request, ends time.Time, room *room) ([]Response, *failure) {
+	s := &session{process: p, language: e.language, limits: req.Limits, ends: ends, room: room}
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -93,10 +101,10 @@ func (e *Evaluator) runChild(ctx context.Context, req Request, ends time.Time, r
 	sent := make(chan struct{})
 	go func() { // a child that dies early leaves the rest unread
 		defer close(sent)
-		_ = json.NewEncoder(stdin).Encode(req)
-		stdin.Close()
+		_ = json.NewEncoder(s.stdin).Encode(req)
+		s.stdin.Close()
 	}()
-	answers, err := s.read(stdout, req.Directories)
+	answers, err := s.read(s.stdout, req.Directories)
 	s.end(err)
 	<-sent
 	if len(answers) == len(req.Directories) {
@@ -107,7 +115,7 @@ func (e *Evaluator) runChild(ctx context.Context, req Request, ends time.Time, r
 
 // setTimer gives the next directory its time; s.mu is held.
 func (s *session) setTimer() {
-	wait, late := s.limits.Wall, failure{fmt.Sprintf("evaluating this directory takes longer than %v", s.limits.Wall), s.language.Simplify}
+	wait, late := s.limits.Wall, failure{message: fmt.Sprintf("evaluating this directory takes longer than %v", s.limits.Wall), hint: s.language.Simplify}
 	if left := time.Until(s.ends); left < wait {
 		wait, late = left, s.language.outOfTime(s.limits)
 	}
@@ -127,7 +135,7 @@ func (l Language) cannot(err error) string {
 }
 
 func (l Language) outOfTime(limits Limits) failure {
-	return failure{fmt.Sprintf("not evaluated: evaluating %s takes longer than %v", l.OfTree, limits.Tree), "simplify what takes long, or split the source"}
+	return failure{message: fmt.Sprintf("not evaluated: evaluating %s takes longer than %v", l.OfTree, limits.Tree), hint: "simplify what takes long, or split the source"}
 }
 
 func stopped(ctx context.Context) *failure {
@@ -142,14 +150,10 @@ func (s *session) end(wrong error) {
 	if wrong != nil {
 		s.kill(&failure{message: s.language.cannot(wrong)})
 	}
-	s.signal()
 	s.over = true
 	s.mu.Unlock()
-	_ = s.cmd.Wait() // how it ended is in its state
+	s.process.end()
 }
-
-// signal ends the child with its group.
-func (s *session) signal() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) }
 
 // read takes answers until the child ends.
 func (s *session) read(stdout io.Reader, directories []string) ([]Response, error) {
@@ -198,7 +202,7 @@ func (s *session) advance() bool {
 func (s *session) kill(why *failure) {
 	if s.killed == nil && !s.over {
 		s.killed = why
-		s.signal()
+		s.process.kill()
 	}
 }
 
@@ -214,67 +218,11 @@ func (s *session) explain() *failure {
 	}
 	switch {
 	case s.cmd.ProcessState.ExitCode() == exitCPU:
-		return &failure{fmt.Sprintf("evaluating this directory takes more than %v of CPU time", s.limits.CPU), s.language.Simplify}
+		return &failure{message: fmt.Sprintf("evaluating this directory takes more than %v of CPU time", s.limits.CPU), hint: s.language.Simplify}
 	case strings.Contains(s.stderr.String(), "stack exceeds"):
-		return &failure{"evaluating this directory recurses without end", s.language.Recursion}
+		return &failure{message: "evaluating this directory recurses without end", hint: s.language.Recursion}
 	case held > s.limits.Memory/4*3:
-		return &failure{fmt.Sprintf("evaluating this directory takes more than %d MiB of memory", s.limits.Memory>>20), s.language.Simplify}
+		return &failure{message: fmt.Sprintf("evaluating this directory takes more than %d MiB of memory", s.limits.Memory>>20), hint: s.language.Simplify}
 	}
-	return &failure{message: fmt.Sprintf("%s's evaluator ended early: %v", s.language.Called, s.cmd.ProcessState)}
+	return &failure{message: fmt.Sprintf("%s's evaluator ended early: %v", s.language.Called, s.cmd.ProcessState), isUnclear: true}
 }
-
-// start runs the child in an empty directory, without environment or network,
-// leading a process group of its own.
-func (s *session) start(command func() *exec.Cmd, dir string) (io.WriteCloser, io.ReadCloser, error) {
-	if mark, value, _ := strings.Cut(childMark, "="); os.Getenv(mark) == value {
-		return nil, nil, fmt.Errorf("this program was started as %s and did not run it", Subcommand)
-	}
-	var failed error
-	for _, isolated := range isolations() {
-		s.cmd = command()
-		s.cmd.Env = []string{childMark}
-		s.cmd.Dir = dir
-		s.cmd.Stderr = &s.stderr
-		s.cmd.SysProcAttr = isolated
-		s.cmd.WaitDelay = s.limits.Wall
-		stdin, err := s.cmd.StdinPipe()
-		if err != nil {
-			return nil, nil, err
-		}
-		stdout, err := s.cmd.StdoutPipe()
-		if err != nil {
-			return nil, nil, err
-		}
-		if failed = s.cmd.Start(); failed == nil {
-			return stdin, stdout, nil
-		}
-	}
-	return nil, nil, failed
-}
-
-// isolations are the ways to start a child, best first. A network namespace of
-// its own takes root, or a kernel that gives users one; without, it is the language
-// alone that opens no connection: CUE has none to open, and kustomize's transport
-// refuses every request.
-func isolations() []*syscall.SysProcAttr {
-	alone := &syscall.SysProcAttr{Setpgid: true, Cloneflags: syscall.CLONE_NEWNET}
-	if uid := os.Getuid(); uid != 0 {
-		alone.Cloneflags |= syscall.CLONE_NEWUSER
-		alone.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
-		alone.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
-	}
-	return []*syscall.SysProcAttr{alone, {Setpgid: true}}
-}
-
-// complaint keeps the beginning of what a child writes to its standard error,
-// where Go's runtime says why it gave up.
-type complaint struct{ text []byte }
-
-const maxComplaint = 4096
-
-func (c *complaint) Write(p []byte) (int, error) {
-	c.text = append(c.text, p[:min(len(p), maxComplaint-len(c.text))]...)
-	return len(p), nil
-}
-
-func (c *complaint) String() string { return string(c.text) }

@@ -23,18 +23,30 @@ const exitCPU = 64
 // itself, reads what to evaluate from in and writes what comes out to out. Nothing of a
 // user's is touched before the limits are in force.
 func Serve(in io.Reader, out io.Writer, languages ...Language) error {
-	req, err := readRequest(in)
+	parent := requests(in)
+	req, err := readRequest(parent)
 	if err != nil {
 		return err
 	}
-	language := slices.IndexFunc(languages, func(l Language) bool { return l.Name == req.Language })
-	if language < 0 {
-		return fmt.Errorf("request is for language %q, which is not known", req.Language)
+	language, err := named(languages, req.Language)
+	if err != nil {
+		return err
+	}
+	if req.Prepare {
+		if language.Prepare != nil {
+			language.Prepare()
+		}
+		if req, err = readRequest(parent); err != nil {
+			return err
+		}
+		if req.Prepare || req.Language != language.Name {
+			return fmt.Errorf("request is for language %q, prepared is %q", req.Language, language.Name)
+		}
 	}
 	if err := req.Limits.impose(); err != nil {
 		return err
 	}
-	evaluate := languages[language].Evaluate(req.Files)
+	evaluate := language.Evaluate(req.Files)
 	w := bufio.NewWriter(out)
 	for _, dir := range req.Directories {
 		if err := req.Limits.allowCPU(); err != nil {
@@ -48,6 +60,14 @@ func Serve(in io.Reader, out io.Writer, languages ...Language) error {
 		}
 	}
 	return nil
+}
+
+func named(languages []Language, name string) (Language, error) {
+	i := slices.IndexFunc(languages, func(l Language) bool { return l.Name == name })
+	if i < 0 {
+		return Language{}, fmt.Errorf("request is for language %q, which is not known", name)
+	}
+	return languages[i], nil
 }
 
 func writeResponse(w io.Writer, resp Response) error {

@@ -2,6 +2,7 @@ package child
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,8 @@ import (
 )
 
 // The parent sends one request and closes the pipe; the child answers with one
-// line of JSON for each directory, in the order asked, and ends.
+// line of JSON for each directory, in the order asked, and ends. A child that is started
+// before there is a request is told first which language it will be of.
 
 // Bounds on what passes between parent and child.
 const (
@@ -31,6 +33,8 @@ type Request struct {
 	Limits      Limits   `json:"limits"`
 	Files       []File   `json:"files"`
 	Directories []string `json:"directories"` // to be evaluated, "." for the root
+	// Prepare says that another request of this language will come, and nothing else.
+	Prepare bool `json:"prepare,omitempty"`
 }
 
 // File is one of the tree's.
@@ -47,11 +51,17 @@ type Response struct {
 	Used        []string           `json:"used,omitempty"`    // directories whose files or absence mattered
 	Whole       bool               `json:"whole,omitempty"`   // any file of the tree may have mattered
 	Private     bool               `json:"private,omitempty"` // there is a Secret in it: it is not remembered
+	// Inputs is the hash of all that the result depends on: the same of the same inputs are
+	// the same. Zero where the result is of this time alone.
+	Inputs [sha256.Size]byte `json:"-"`
 }
 
-func readRequest(r io.Reader) (Request, error) {
+// requests reads what comes from a parent.
+func requests(r io.Reader) *json.Decoder { return json.NewDecoder(io.LimitReader(r, maxRequest)) }
+
+func readRequest(d *json.Decoder) (Request, error) {
 	var req Request
-	if err := json.NewDecoder(io.LimitReader(r, maxRequest)).Decode(&req); err != nil {
+	if err := d.Decode(&req); err != nil {
 		return Request{}, fmt.Errorf("read request: %w", err)
 	}
 	if req.Version != version {
