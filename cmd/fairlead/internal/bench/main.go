@@ -52,6 +52,7 @@ var sections = []section{
 	{name: "source", bars: []string{"P10", "P11"}, run: sources, apart: true},
 	{name: "placement", bars: []string{"P1", "P2"}, run: placement},
 	{name: "validate", bars: []string{"P6", "P7"}, run: validations},
+	{name: "overlays", bars: []string{"P20"}, run: kustomized},
 	{name: "bind", bars: []string{"P3"}, run: bindings},
 	{name: "applications", bars: []string{"P12"}, run: applications},
 	{name: "start", bars: []string{"P18", "P17"}, run: starts},

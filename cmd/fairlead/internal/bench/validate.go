@@ -176,13 +176,8 @@ type kubeconformIn struct {
 
 // buildKubeconform builds the program and writes the schema it needs here.
 func buildKubeconform(ctx context.Context, dir string) (*kubeconformIn, error) {
-	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
-	defer cancel()
 	k := &kubeconformIn{program: filepath.Join(dir, "kubeconform"), schemas: filepath.Join(dir, "schemas")}
-	build := exec.CommandContext(ctx, "go", "install", kubeconform)
-	build.Dir = dir
-	build.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "GOWORK=off")
-	if _, err := output(build); err != nil {
+	if err := install(ctx, kubeconform, dir); err != nil {
 		return nil, err
 	}
 	text, err := json.Marshal(jsonSchema(reflect.TypeFor[appsv1.Deployment]()))
@@ -193,6 +188,17 @@ func buildKubeconform(ctx context.Context, dir string) (*kubeconformIn, error) {
 		return nil, err
 	}
 	return k, os.WriteFile(filepath.Join(k.schemas, "deployment.json"), text, 0o644)
+}
+
+// install builds a program from its module into a directory.
+func install(ctx context.Context, program, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
+	defer cancel()
+	build := exec.CommandContext(ctx, "go", "install", program)
+	build.Dir = dir
+	build.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "GOWORK=off")
+	_, err := output(build)
+	return err
 }
 
 // run judges the files below path, or one stream; rejected are the documents'
@@ -357,5 +363,5 @@ func afterOneChange(ctx context.Context, theirs samples) ([]row, error) {
 // inMemory is the file of a Deployment in its version.
 func inMemory(i, version int) schema.File {
 	text := strings.Replace(plainDeployment(i), "value: info", fmt.Sprintf("value: info-%d", version), 1)
-	return schema.File{Path: fmt.Sprintf("%05d.yaml", i), Blob: &schema.Blob{Hash: fmt.Sprintf("%d-%d", i, version), Size: int64(len(text)), Open: func() ([]byte, error) { return []byte(text), nil }}}
+	return textFile(fmt.Sprintf("%05d.yaml", i), text, version)
 }
