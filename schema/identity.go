@@ -90,7 +90,7 @@ func ClearOrigin(obj metav1.Object) {
 // which say nothing about what should run.
 func IsOriginAnnotation(key string) bool {
 	switch key {
-	case AnnotationSource, AnnotationPath, AnnotationLine, AnnotationCommit, AnnotationAuthor:
+	case AnnotationSource, AnnotationPath, AnnotationLine, AnnotationCommit, AnnotationAuthor, AnnotationBuilt:
 		return true
 	}
 	return false

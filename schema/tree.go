@@ -65,11 +65,49 @@ type Desired struct {
 	// Locate finds the position of a field, given as "spec.template.spec.containers[0].image",
 	// or of its nearest ancestor that is written down. It may read the file again.
 	Locate func(field string) Position
+	// Maker says what has written the value at a position where the object is built from
+	// several files, as "a patch of overlays/prod"; "" for its own document. May be nil.
+	Maker func(Position) string
+	// BuiltBy is the directory of the kustomization that the object is built by; "" for an
+	// object that stands in the tree as it is.
+	BuiltBy string
 	// Same remembers the live object that was last found to have all this one asks
 	// for; nil remembers nothing.
 	Same *Same
 	// Facts are what the loader knows of it besides; nobody else looks at them.
 	Facts any
+}
+
+// Written is where a field stands, and what has written it there, as "a patch of
+// overlays/prod for base/web.yaml:1"; "" where that is the object's own document.
+func (d *Desired) Written(field string) (at Position, by string) {
+	at = d.Locate(field)
+	if d.Maker == nil {
+		return at, ""
+	}
+	return at, MadeBy(d.Maker(at), at, d.Position)
+}
+
+// MadeBy completes what has written a value at a place with the object that it is for,
+// unless that stands in the same file.
+func MadeBy(by string, at, object Position) string {
+	if by == "" || object.Path == "" || object.Path == at.Path {
+		return by
+	}
+	return by + " for " + Position{Path: object.Path, Line: object.Line}.String()
+}
+
+// Made is what has made the object where its document alone does not say it: "configMapGenerator
+// settings of base, built by overlays/prod".
+func (d *Desired) Made() string {
+	by := ""
+	if d.Maker != nil {
+		by = d.Maker(d.Position)
+	}
+	if d.BuiltBy == "" || d.BuiltBy == "." || strings.HasPrefix(d.Position.Path, d.BuiltBy+"/") {
+		return by
+	}
+	return strings.TrimPrefix(by+", built by "+d.BuiltBy, ", ")
 }
 
 // Same is a live object that a desired one was found equal to. Objects in tables

@@ -82,7 +82,7 @@ type master struct {
 }
 
 func newMaster(ctx context.Context, c config.Master, log *logrus.Entry) (m *master, err error) {
-	m = &master{config: c, log: log, cue: load.NewCUE(load.CUEConfig{}), kustomize: load.NewKustomize(load.CUEConfig{}), loaded: load.NewCache(0)}
+	m = &master{config: c, log: log, cue: load.NewCUE(load.CUEConfig{Keep: true}), kustomize: load.NewKustomize(load.CUEConfig{Keep: true}), loaded: load.NewCache(0)}
 	defer func() {
 		if err != nil {
 			m.close()
@@ -315,6 +315,8 @@ func (m *master) close() {
 	if m.sources != nil {
 		m.sources.close()
 	}
+	m.cue.Close()
+	m.kustomize.Close()
 	if m.store != nil {
 		if err := m.store.Close(); err != nil {
 			m.log.WithError(err).Warn("close store")

@@ -97,12 +97,25 @@ func (p *Plan) markdownDiagnostics() section {
 func (p *Plan) markdownObjects() []section {
 	names := map[settle.Action]markup{settle.Create: "create", settle.Update: "change", settle.Replace: "replace", settle.Prune: "prune"}
 	var objects, fields [][]markup
+	isSet := false
 	for i := range p.Objects {
 		o := &p.Objects[i]
 		name := markdownText(shorten(o.name(), maxCell))
 		objects = append(objects, []markup{names[o.Action], name, code(o.where()), markdownText(shorten(o.Reason, maxCell))})
 		for _, f := range o.Fields {
-			fields = append(fields, append([]markup{name}, fieldCells(o, f)...))
+			row := append([]markup{name}, fieldCells(o, f)...)
+			if by, ok := o.setBy(f.Path); ok {
+				isSet = true
+				row = append(row, markdownText(shorten(by.String(), maxCell)))
+			}
+			fields = append(fields, row)
+		}
+	}
+	columns := []markup{"Object", "Field", "From", "To"}
+	if isSet { // by something else than the objects' own documents
+		columns = append(columns, "Set by")
+		for i, row := range fields {
+			fields[i] = append(row, "")[:len(columns)]
 		}
 	}
 	title := layout.Count(len(objects), "object")
@@ -111,7 +124,7 @@ func (p *Plan) markdownObjects() []section {
 	}
 	return []section{
 		{true, title, []markup{"Action", "Object", "Where", "Why"}, objects},
-		{true, layout.Count(len(fields), "changed field"), []markup{"Object", "Field", "From", "To"}, fields},
+		{true, layout.Count(len(fields), "changed field"), columns, fields},
 	}
 }
 

@@ -65,9 +65,29 @@ type Object struct {
 	Namespace string               `json:"namespace,omitempty"`
 	Name      string               `json:"name"`
 	Position  string               `json:"position,omitempty"` // path:line:col; of a prune, where it stood
+	By        string               `json:"by,omitempty"`       // what has made it, where it does not stand in the tree as it is
 	Commit    schema.Commit        `json:"commit,omitempty"`   // that Position belongs to
 	Fields    []schema.FieldChange `json:"fields"`
+	SetBy     []SetBy              `json:"setBy,omitempty"` // of fields that the object's own document does not set
 	Reason    string               `json:"reason"`
+}
+
+// SetBy is what sets a changed field, as "a patch of overlays/prod", and where.
+type SetBy struct {
+	Path     string `json:"path"`
+	By       string `json:"by"`
+	Position string `json:"position"` // path:line:col
+}
+
+func (s SetBy) String() string { return s.By + ", " + s.Position }
+
+// setBy is what sets a field; false where its object's own document does.
+func (o *Object) setBy(path string) (SetBy, bool) {
+	i := slices.IndexFunc(o.SetBy, func(s SetBy) bool { return s.Path == path })
+	if i < 0 {
+		return SetBy{}, false
+	}
+	return o.SetBy[i], true
 }
 
 // Pod is one pod started or stopped. A pod that moves is one of each.

@@ -19,12 +19,36 @@ import (
 )
 
 func (p *Plan) tellObjects(changes []settle.ObjectChange) {
+	left := maxWritten
 	for _, ch := range changes {
-		p.Objects = append(p.Objects, Object{
+		o := Object{
 			Action: ch.Action, Kind: ch.Key.Kind, Namespace: ch.Key.Namespace, Name: ch.Key.Name,
 			Position: ch.Position.String(), Commit: ch.Commit, Fields: append([]schema.FieldChange{}, ch.Fields...), Reason: objectReason(ch),
-		})
+		}
+		if ch.Desired != nil {
+			o.By = ch.Desired.Made()
+			o.SetBy = setBy(o.Fields, ch.Desired, left)
+			left -= len(o.Fields)
+		}
+		p.Objects = append(p.Objects, o)
 	}
+}
+
+// maxWritten bounds the fields of which it is told what sets them: for each, what its
+// object was built as is read again.
+const maxWritten = 1_000
+
+// setBy is what sets the first of some fields, as many as are left.
+func setBy(fields []schema.FieldChange, d *schema.Desired, left int) (out []SetBy) {
+	if d.Maker == nil {
+		return nil
+	}
+	for _, f := range fields[:max(0, min(len(fields), left))] {
+		if at := d.Locate(f.Path); f.To != "" && d.Maker(at) != "" {
+			out = append(out, SetBy{f.Path, d.Maker(at), at.String()})
+		}
+	}
+	return out
 }
 
 func objectReason(ch settle.ObjectChange) string {

@@ -88,10 +88,12 @@ func (o *Object) qualified() string {
 	return o.Namespace + "/" + o.Name
 }
 
-// where is the object's place in its files, and for one that goes also the commit
+// where is the object's place in its files and what has made it of them, and for one that goes also the commit
 // in which it had that place.
 func (o *Object) where() string {
 	switch {
+	case o.Action != settle.Prune && o.By != "":
+		return o.Position + ", " + o.By
 	case o.Action != settle.Prune:
 		return o.Position
 	case o.Commit == "":
@@ -124,6 +126,9 @@ func (o *Object) writeFields(w io.Writer, indent string) {
 			layout.Fprintf(w, "%s%s\n", indent, f.Path)
 			layout.Fprintf(w, "%s  - %s\n", indent, shown(f.From))
 			layout.Fprintf(w, "%s  + %s\n", indent, shown(f.To))
+		}
+		if by, ok := o.setBy(f.Path); ok {
+			layout.Fprintf(w, "%s  set by %s\n", indent, by)
 		}
 	}
 }

@@ -34,6 +34,7 @@ type ObjectChange struct {
 	Position schema.Position // where the object stands; for a prune where it stood
 	Commit   schema.Commit   // the commit that position belongs to
 	Fields   []schema.FieldChange
+	Desired  *schema.Desired // what the tree asks for; nil where that is not known, and for a prune
 	live     schema.Object
 	next     schema.Object // nil for a prune
 }
@@ -81,7 +82,7 @@ func difference(r state.Reader, source schema.SourceName, desired []*schema.Desi
 		}
 		diags = append(diags, takes(kept, d, live)...)
 		if live == nil {
-			changes = append(changes, ObjectChange{Action: Create, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, next: d.Object})
+			changes = append(changes, ObjectChange{Action: Create, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Desired: d, next: d.Object})
 			continue
 		}
 		if diag, ok := foreign(source, live, d); ok {
@@ -118,12 +119,12 @@ func difference(r state.Reader, source schema.SourceName, desired []*schema.Desi
 // that, work that is done goes, and what may be made anew is replaced.
 func changed(d *schema.Desired, live, next schema.Object, fields []schema.FieldChange, isDone, back bool) (ObjectChange, schema.Diagnostics) {
 	key := schema.KeyOf(live)
-	c := ObjectChange{Action: Update, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, live: live, next: next}
+	c := ObjectChange{Action: Update, Key: key, Position: d.Position, Commit: schema.OriginOf(d.Object).Commit, Fields: fields, Desired: d, live: live, next: next}
 	refused := schema.ValidateUpdate(live, next)
 	switch {
 	case len(refused) == 0:
 	case isDone:
-		c.Action, c.Commit, c.Fields, c.next = Prune, schema.OriginOf(live).Commit, nil, nil
+		c.Action, c.Commit, c.Fields, c.Desired, c.next = Prune, schema.OriginOf(live).Commit, nil, nil, nil
 		return c, nil
 	case schema.Replaceable(d.Object) || back && schema.Replaceable(live):
 		c.Action, c.next = Replace, d.Object
@@ -131,7 +132,11 @@ func changed(d *schema.Desired, live, next schema.Object, fields []schema.FieldC
 	}
 	var diags schema.Diagnostics
 	for _, p := range refused {
-		diags = append(diags, schema.Diagnostic{Position: d.Locate(p.Field), Severity: schema.Error, Message: key.String() + ": " + p.Message, Hint: p.Hint})
+		at, by := d.Written(p.Field)
+		if by != "" {
+			by = ", set by " + by
+		}
+		diags = append(diags, schema.Diagnostic{Position: at, Severity: schema.Error, Message: key.String() + ": " + p.Message + by, Hint: p.Hint})
 	}
 	return c, diags
 }

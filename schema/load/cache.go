@@ -41,17 +41,27 @@ func NewCache(bytes int64) *Cache {
 
 // rememberedTree is what one Load left behind. It is never changed.
 type rememberedTree struct {
-	reading string // how its files were read
+	reading reading // how its files were read
 	commit  schema.Commit
 	listing []schema.File // the tree's own
 	// files stand beside the listing: unwanted for what is no manifest, unkept for
 	// one that has to be decoded again, nil for one of which not even that is known.
 	files   fileParts
-	telling []*rememberedFile // of files, those with diagnostics
-	objects []*schema.Desired // sorted; those of the files that are kept
+	telling []*rememberedFile     // of files, those with diagnostics
+	objects []*schema.Desired     // sorted; those of the files that are kept
+	units   map[string]*builtUnit // by directory, those that are known again
 	judged  judgement
 	kept    amount
 	used    int64 // guarded by the Cache
+}
+
+// weight is what the tree takes.
+func (t *rememberedTree) weight() int64 {
+	sum := t.kept.weight()
+	for _, u := range t.units {
+		sum += u.weight
+	}
+	return sum
 }
 
 // rememberedFile is one file as it was decoded, objects apart.
@@ -87,10 +97,16 @@ var unwanted, unkept = new(rememberedFile), new(rememberedFile)
 
 func (r *rememberedFile) isKept() bool { return r != nil && r != unwanted && r != unkept }
 
-// reading is all that decoding and judging a tree depends on, besides its files.
-func (l *loader) reading() string {
+// reading is all that decoding and judging a tree depends on, besides its files: the spec,
+// and which files are no plain manifests.
+type reading struct{ spec, claimed string }
+
+func (l *loader) readingOf() reading {
 	s := &l.spec
-	return fmt.Sprintf("%q %q %q %q %q %t %q %s", s.Path, s.Namespace, s.Unsupported, s.Include, s.Exclude, s.CreateNamespaces, s.MissingReferences, l.digest())
+	return reading{
+		spec:    fmt.Sprintf("%q %q %q %q %q %t %q", s.Path, s.Namespace, s.Unsupported, s.Include, s.Exclude, s.CreateNamespaces, s.MissingReferences),
+		claimed: l.digest(),
+	}
 }
 
 // isEvaluated reports whether objects of the tree come out of a child: which of them are
@@ -98,18 +114,24 @@ func (l *loader) reading() string {
 func (l *loader) isEvaluated(m *manifests) bool { return len(m.cues)+len(l.survey.Units) > 0 }
 
 // recall is the last tree of a source that was read in the same way; it is empty
-// when there is none.
-func (c *Cache) recall(source schema.SourceName, reading string) *rememberedTree {
-	if c != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if t := c.trees[source]; t != nil && t.reading == reading {
-			c.clock++
-			t.used = c.clock
-			return t
-		}
+// when there is none. Of one whose kustomizations used other files it has what they
+// built.
+func (c *Cache) recall(source schema.SourceName, how reading) *rememberedTree {
+	if c == nil {
+		return &rememberedTree{}
 	}
-	return &rememberedTree{}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.trees[source]
+	switch {
+	case t == nil || t.reading.spec != how.spec:
+		return &rememberedTree{}
+	case t.reading != how:
+		return &rememberedTree{commit: t.commit, units: t.units}
+	}
+	c.clock++
+	t.used = c.clock
+	return t
 }
 
 // keep puts a tree in the place of the source's last one, and forgets trees of
@@ -118,19 +140,19 @@ func (c *Cache) keep(source schema.SourceName, t *rememberedTree) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old := c.trees[source]; old != nil {
-		c.size -= old.kept.weight()
+		c.size -= old.weight()
 	}
 	c.clock++
 	t.used = c.clock
 	c.trees[source] = t
-	for c.size += t.kept.weight(); c.size > c.bound && len(c.trees) > 1; {
+	for c.size += t.weight(); c.size > c.bound && len(c.trees) > 1; {
 		var oldest schema.SourceName
 		for name, other := range c.trees {
 			if name != source && (oldest == "" || other.used < c.trees[oldest].used) {
 				oldest = name
 			}
 		}
-		c.size -= c.trees[oldest].kept.weight()
+		c.size -= c.trees[oldest].weight()
 		delete(c.trees, oldest)
 	}
 }
@@ -235,18 +257,29 @@ func placesOf(objects []*schema.Desired, all []*facts, places []int) []int {
 // reuse takes over the last tree's objects, those of files that went among them.
 // They get this tree's commit, unless they are as they were in the one that runs.
 func (l *loader) reuse(ctx context.Context) []*schema.Desired {
-	if l.last.commit == l.tree.Commit.Hash || l.last.commit == l.opts.Applied && l.last.commit != "" {
+	if l.staysStamped() {
 		return l.last.objects
 	}
 	all := slices.Clone(l.last.objects)
 	inParallel(ctx, (len(all)+stampsPerJob-1)/stampsPerJob, func(i int) {
-		for j := i * stampsPerJob; j < min(len(all), (i+1)*stampsPerJob); j++ {
-			fresh := *all[j]
-			fresh.Object = l.stamped(fresh.Object)
-			all[j] = &fresh
-		}
+		l.stamp(all[i*stampsPerJob : min(len(all), (i+1)*stampsPerJob)])
 	})
 	return all
+}
+
+// staysStamped reports whether what the last tree's objects say of their commit stays
+// true of those that did not change.
+func (l *loader) staysStamped() bool {
+	return l.last.commit == l.tree.Commit.Hash || l.last.commit == l.opts.Applied && l.last.commit != ""
+}
+
+// stamp puts copies that come from this tree's commit in the place of objects.
+func (l *loader) stamp(all []*schema.Desired) {
+	for i, d := range all {
+		fresh := *d
+		fresh.Object = l.stamped(fresh.Object)
+		all[i] = &fresh
+	}
 }
 
 // stampsPerJob is how many objects a worker stamps at a time.
@@ -274,7 +307,7 @@ func (l *loader) stamped(obj schema.Object) schema.Object {
 // was.
 func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	t := &rememberedTree{
-		reading: l.reading(), commit: l.tree.Commit.Hash, listing: l.tree.Files, files: m.files, kept: m.all, telling: slices.Clone(m.telling),
+		reading: l.how, commit: l.tree.Commit.Hash, listing: l.tree.Files, files: m.files, kept: m.all, telling: slices.Clone(m.telling),
 		judged: judgement{sound: sound && !l.isEvaluated(m), namespaces: slices.Clone(l.opts.KnownNamespaces), nodePorts: l.opts.NodePorts, services: l.opts.ServiceRange, rights: rightsOf(l.opts), outside: l.outside},
 	}
 	var dropped []*facts
@@ -327,6 +360,7 @@ func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	}
 	slices.Sort(places)
 	t.objects = edited(objects, places, nil)
+	t.units = l.unitsToKeep(l.opts.Cache.bound - t.kept.weight())
 	l.opts.Cache.keep(l.opts.Source, t)
 }
 

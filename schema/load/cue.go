@@ -63,7 +63,12 @@ func (l *loader) decodeEvaluated(ctx context.Context, evaluator *child.Evaluator
 func (l *loader) decodeFlat(encoded []byte, at schema.Position) decoded {
 	doc, err := child.Document(encoded)
 	if err != nil {
-		return decoded{hides: true, diagnostics: schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("what was evaluated cannot be read: %v", err)}}}
+		return notDecoded(err, at)
 	}
 	return l.decodeDocument(*doc)
+}
+
+// notDecoded is what a child sent and nobody can read.
+func notDecoded(err error, at schema.Position) decoded {
+	return decoded{hides: true, diagnostics: schema.Diagnostics{{Position: at, Severity: schema.Error, Message: fmt.Sprintf("what was evaluated cannot be read: %v", err)}}}
 }

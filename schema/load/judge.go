@@ -96,9 +96,19 @@ func (t *wholeTree) first(key schema.Key) object {
 }
 
 func (t *wholeTree) at(o object, severity schema.Severity, field, message, hint string) {
+	at, by := o.Written(field)
 	t.diagnostics = append(t.diagnostics, schema.Diagnostic{
-		Position: o.Locate(field), Severity: severity, Message: field + ": " + message, Hint: hint,
+		Position: at, Severity: severity, Message: field + ": " + message + setBy(by), Hint: hint,
 	})
+}
+
+// setBy ends a message on a value that was written by something else than its object's
+// document.
+func setBy(by string) string {
+	if by == "" {
+		return ""
+	}
+	return ", set by " + by
 }
 
 // refuse is for what only this tree can put right.

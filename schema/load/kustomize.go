@@ -22,13 +22,26 @@ type Kustomize = child.Evaluator
 // NewKustomize makes what builds kustomizations.
 func NewKustomize(config child.Config) *Kustomize { return child.New(kustomize.Language, config) }
 
-// builtUnit is what a kustomization that is built by itself came to.
+// builtUnit is what a kustomization that is built by itself came to. It is never changed.
 type builtUnit struct {
 	*kustomize.Unit
 	all         []decoded
-	diagnostics schema.Diagnostics
-	isPart      bool // not all of it could be built
+	diagnostics []diagnosis
+	isPart      bool              // not all of it could be built
+	inputs      [sha256.Size]byte // see child.Response
+	weight      int64             // what keeping it takes
 }
+
+// diagnosis is what is wrong with a unit: with building it, or with an object of it.
+type diagnosis struct {
+	schema.Diagnostic
+	isBuilt bool            // with an object
+	object  schema.Position // where that stands; zero where it is not known, or several have it
+}
+
+// encodedWeight is what each byte of an object as a child sends it takes when decoded:
+// its places are numbers there.
+const encodedWeight = 2
 
 // decodeUnits builds the tree's kustomizations and decodes what they come to.
 func (l *loader) decodeUnits(ctx context.Context) []decoded {
@@ -64,21 +77,100 @@ func (l *loader) buildUnits(ctx context.Context) []*builtUnit {
 	}
 	units := make([]*builtUnit, len(l.survey.Units))
 	inParallel(ctx, len(units), func(i int) {
-		u := &builtUnit{Unit: l.survey.Units[i]}
+		u := l.survey.Units[i]
 		r, ok := results[u.Dir]
-		u.diagnostics, u.isPart = r.Diagnostics, !ok || r.Diagnostics.HasErrors()
-		for _, encoded := range r.Objects {
-			d := l.decodeFlat(encoded, in.First(u.Dir))
-			u.all = append(u.all, d)
-			u.diagnostics = append(u.diagnostics, d.diagnostics...)
+		if units[i] = l.unitAgain(u, r.Inputs); units[i] == nil {
+			units[i] = l.decodeUnit(u, r, !ok, in.First(u.Dir))
 		}
-		units[i] = u
 	})
 	units = slices.DeleteFunc(units, func(u *builtUnit) bool { return u == nil }) // ctx has ended
 	for _, u := range units {
 		l.hides = l.hides || u.isPart
 	}
+	l.units = units
 	return units
+}
+
+// decodeUnit decodes what was built of a unit.
+func (l *loader) decodeUnit(of *kustomize.Unit, r child.Response, isMissing bool, first schema.Position) *builtUnit {
+	u := &builtUnit{Unit: of, inputs: r.Inputs, weight: fileWeight, isPart: isMissing || r.Diagnostics.HasErrors()}
+	for _, d := range r.Diagnostics {
+		u.diagnostics = append(u.diagnostics, diagnosis{Diagnostic: d})
+	}
+	for _, encoded := range r.Objects {
+		d := l.decodeBuilt(of, encoded, first)
+		u.all = append(u.all, d)
+		object := schema.Position{}
+		for _, o := range d.objects {
+			object = o.Position
+		}
+		for _, wrong := range d.diagnostics {
+			u.diagnostics = append(u.diagnostics, diagnosis{wrong, true, object})
+		}
+		u.weight += fileWeight + encodedWeight*int64(len(encoded))
+	}
+	return u
+}
+
+// decodeBuilt decodes an object that was built, and notes on it what has set which fields.
+func (l *loader) decodeBuilt(of *kustomize.Unit, encoded []byte, first schema.Position) decoded {
+	doc, err := child.Document(encoded)
+	if err != nil {
+		return notDecoded(err, first)
+	}
+	out := l.decodeDocument(*doc)
+	for _, o := range out.objects {
+		o.Maker, o.BuiltBy = of.By, of.Dir
+		if o.Object != nil {
+			schema.SetBuilt(o.Object, builtOf(of, doc))
+		}
+	}
+	return out
+}
+
+// builtOf is what has set the fields of an object that its own document does not set.
+func builtOf(of *kustomize.Unit, doc *yaml.Document) schema.Built {
+	out := schema.Built{By: of.Dir}
+	own := of.By(doc.Position(doc.Node))
+	yaml.Scalars(doc.Node, func(field string, n *yaml.Node) {
+		at := doc.Position(n)
+		if by := of.By(at); by != "" && by != own {
+			out.Add(field, by, at)
+		}
+	})
+	return out
+}
+
+// unitAgain is a unit as the last Load decoded it; nil if it was built from anything else.
+func (l *loader) unitAgain(of *kustomize.Unit, inputs [sha256.Size]byte) *builtUnit {
+	was := l.last.units[of.Dir]
+	if was == nil || was.inputs != inputs || l.opts.DiagnosticsOnly {
+		return nil
+	}
+	u := *was
+	u.Unit = of
+	if l.staysStamped() {
+		return &u
+	}
+	u.all = slices.Clone(u.all)
+	for i := range u.all {
+		u.all[i].objects = slices.Clone(u.all[i].objects)
+		l.stamp(u.all[i].objects)
+	}
+	return &u
+}
+
+// unitsToKeep are this tree's units that are known again, as many as there is room for.
+func (l *loader) unitsToKeep(room int64) map[string]*builtUnit {
+	out := make(map[string]*builtUnit)
+	for _, u := range l.units {
+		if u.inputs == ([sha256.Size]byte{}) || u.weight > room {
+			continue
+		}
+		room -= u.weight
+		out[u.Dir] = u
+	}
+	return out
 }
 
 // withoutRivals tells of units that make an object which one before them makes, and
@@ -147,7 +239,11 @@ func toldOnce(units []*builtUnit) (out schema.Diagnostics) {
 	in := make(map[schema.Diagnostic][]string)
 	var order schema.Diagnostics
 	for _, u := range units {
-		for _, d := range ofOneField(u.diagnostics) {
+		for _, wrong := range ofOneField(u.diagnostics) {
+			d := wrong.Diagnostic
+			if wrong.isBuilt {
+				d.Message += setBy(schema.MadeBy(u.By(d.Position), d.Position, wrong.object))
+			}
 			dirs := in[d]
 			if dirs == nil {
 				order = append(order, d)
@@ -169,7 +265,7 @@ func toldOnce(units []*builtUnit) (out schema.Diagnostics) {
 
 // ofOneField makes one diagnostic of those that say the same of what one field of a
 // kustomization puts into several of an object.
-func ofOneField(all schema.Diagnostics) (out schema.Diagnostics) {
+func ofOneField(all []diagnosis) (out []diagnosis) {
 	more := make(map[schema.Diagnostic]int) // what is said, without the object's field
 	first := make(map[schema.Diagnostic]int)
 	for _, d := range all {
@@ -178,10 +274,13 @@ func ofOneField(all schema.Diagnostics) (out schema.Diagnostics) {
 			out = append(out, d)
 			continue
 		}
-		key := d
+		key := d.Diagnostic
 		key.Message = said
-		if _, known := first[key]; known {
+		if place, known := first[key]; known {
 			more[key]++
+			if out[place].object != d.object {
+				out[place].object = schema.Position{}
+			}
 			continue
 		}
 		first[key] = len(out)

@@ -71,8 +71,18 @@ func TestKustomizedObjectIsLocated(t *testing.T) {
 	if diff := cmp.Diff([]string{"base/a.yaml:1:1", "base/a.yaml:4:11", "top/p.yaml:4:11", "base/a.yaml"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if len(o.Object.GetAnnotations()) != 4 { // of the origin, and none of kustomize's
+	if len(o.Object.GetAnnotations()) != 5 { // of the origin and of how it was built, and none of kustomize's
 		t.Errorf("annotations %v", o.Object.GetAnnotations())
+	}
+	built := schema.Built{By: "top", Set: []schema.BuiltSet{{By: "a patch of top", At: "top/p.yaml:4", Fields: []string{"data.y"}}}}
+	if diff := cmp.Diff(built, schema.BuiltOf(o.Object)); diff != "" {
+		t.Errorf("how it was built (-want +got):\n%s", diff)
+	}
+	if _, by := o.Written("data[y]"); by != "a patch of top for base/a.yaml:1" {
+		t.Errorf("data[y] is set by %q", by)
+	}
+	if _, by := o.Written("data[x]"); by != "" || o.Made() != "built by top" {
+		t.Errorf("data[x] is set by %q, and the object made: %q", by, o.Made())
 	}
 }
 
@@ -163,5 +173,62 @@ func TestFilesBesideKustomizations(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})
+	}
+}
+
+// What was built of the same files is not decoded again: its objects are the ones they
+// were, of the commit since which they are so if that is what runs. What is read in another
+// way, or has a Secret, is decoded anew.
+func TestUnitsAreKnownAgain(t *testing.T) {
+	opts := Options{Source: "main", Cache: NewCache(0), Kustomize: NewKustomize(CUEConfig{})}
+	files := []string{
+		"a/kustomization.yaml", "resources: [a.yaml]\n", "a/a.yaml", configMapOf("a"),
+		"b/kustomization.yaml", "resources: [b.yaml]\n", "b/b.yaml", configMapOf("b"),
+		"s/kustomization.yaml", "secretGenerator: [{name: s, literals: [A=a], options: {disableNameSuffixHash: true}}]\n",
+	}
+	load := func(commit schema.Commit, spec schema.SourceSpec) map[string]*schema.Desired {
+		t.Helper()
+		tree := hashedTree(files...)
+		tree.Commit.Hash = commit
+		r := Load(t.Context(), tree, spec, opts)
+		if len(r.Objects) != 3 || r.Diagnostics.HasErrors() {
+			t.Fatalf("%d objects, %v", len(r.Objects), r.Diagnostics)
+		}
+		out := make(map[string]*schema.Desired)
+		for _, o := range r.Objects {
+			out[o.Object.GetName()] = o
+		}
+		return out
+	}
+	commitOf := func(o *schema.Desired) schema.Commit { return schema.OriginOf(o.Object).Commit }
+
+	first := load("1", schema.SourceSpec{})
+	opts.Applied = "1"
+	files[7] += "data: {x: y}\n" // b.yaml
+	second := load("2", schema.SourceSpec{})
+	if second["a"].Object != first["a"].Object || commitOf(second["a"]) != "1" {
+		t.Errorf("a is decoded again, of commit %s", commitOf(second["a"]))
+	}
+	if second["b"].Object == first["b"].Object || commitOf(second["b"]) != "2" {
+		t.Errorf("b is what it was, of commit %s", commitOf(second["b"]))
+	}
+	if second["s"].Object == first["s"].Object || opts.Cache.trees["main"].units["s"] != nil {
+		t.Error("a Secret is kept")
+	}
+	third := load("3", schema.SourceSpec{})
+	if third["a"].Same != first["a"].Same || commitOf(third["a"]) != "3" {
+		t.Errorf("what does not run is of commit %s", commitOf(third["a"]))
+	}
+	files = append(files, "a/none.yaml", "# nothing\n")
+	if fourth := load("3", schema.SourceSpec{}); fourth["a"].Object != third["a"].Object {
+		t.Error("a file more has all units decoded again")
+	}
+	if fifth := load("3", schema.SourceSpec{Unsupported: "warn"}); fifth["a"].Object == third["a"].Object {
+		t.Error("what is read in another way is taken for what it was")
+	}
+	opts.Cache = NewCache(1)
+	load("3", schema.SourceSpec{})
+	if kept := opts.Cache.trees["main"].units; len(kept) > 0 {
+		t.Errorf("%d units are kept beyond the bound", len(kept))
 	}
 }

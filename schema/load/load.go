@@ -79,7 +79,10 @@ func Load(ctx context.Context, tree schema.Tree, spec schema.SourceSpec, opts Op
 	selection := selectionOf(l.spec)
 	l.survey = kustomize.Look(ctx, tree, selection.covers)
 	charts := l.findCharts(&selection)
-	l.last = opts.Cache.recall(opts.Source, l.reading())
+	if opts.Cache != nil {
+		l.how = l.readingOf()
+	}
+	l.last = opts.Cache.recall(opts.Source, l.how)
 	m := l.selectFiles()
 	readable := !l.diagnostics.HasErrors()
 	var fresh, objects []*schema.Desired
@@ -140,7 +143,9 @@ type loader struct {
 	survey      *kustomize.Survey
 	charts      map[string]bool // directories of Helm charts
 	opts        Options
+	how         reading         // with a Cache
 	last        *rememberedTree // what the source's last Load left
+	units       []*builtUnit    // of this tree
 	diagnostics schema.Diagnostics
 	arenas      sync.Pool // of *arena, that nobody uses
 	passedOver  []string  // files in a kustomization's directory that hold what is no manifest

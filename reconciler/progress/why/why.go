@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -194,8 +195,40 @@ func (c *chain) origin(obj schema.Object) {
 		commit.State = "by " + o.Author
 	}
 	c.Author, c.File = o.Author, schema.Position{Path: o.Path, Line: o.Line}.String()
-	c.Links = append(c.Links, commit, Link{Step: "file", Name: c.File, State: "of source " + string(o.Source), OK: true})
+	file := Link{Step: "file", Name: c.File, State: "of source " + string(o.Source), OK: true}
+	built := c.built(obj)
+	if built.By != "" {
+		file.State += ", built by the kustomization in " + built.By
+	}
+	c.Links = append(c.Links, commit, file)
+	for _, s := range built.Set {
+		l := Link{Step: "set by", Name: s.At, State: s.By + ": " + strings.Join(s.Fields, ", "), OK: true}
+		if s.More > 0 {
+			l.State += fmt.Sprintf(" and %d more", s.More)
+		}
+		c.Links = append(c.Links, l)
+	}
 }
+
+// built is how an object was built, or what it is derived from.
+func (c *chain) built(obj schema.Object) schema.Built {
+	for range maxOwners {
+		ref := metav1.GetControllerOf(obj)
+		if ref == nil {
+			break
+		}
+		info, _ := schema.Lookup(schema.Kind(ref.Kind))
+		owner := c.r.Get(schema.Key{Kind: info.Kind, Namespace: obj.GetNamespace(), Name: ref.Name})
+		if owner == nil {
+			break
+		}
+		obj = owner
+	}
+	return schema.BuiltOf(obj)
+}
+
+// maxOwners is more than there are between a pod and what stands in Git.
+const maxOwners = 4
 
 // owners tells what made an object, from the top.
 func (c *chain) owners(obj schema.Object) {

@@ -202,3 +202,37 @@ To do: read the log, fix the program or its configuration and commit.
 		t.Error(diff)
 	}
 }
+
+// What is built by a kustomization names it, and what sets which fields, also where a pod
+// of it is asked about.
+func TestWhatBuiltAnObjectIsTold(t *testing.T) {
+	w := newWorld()
+	built := schema.Built{By: "overlays/prod"}
+	built.Add("spec.replicas", "a patch of overlays/prod", schema.Position{Path: "overlays/prod/patch.yaml", Line: 5, Column: 13})
+	built.Add("spec.template.spec.containers[0].image", "images of overlays/prod", schema.Position{Path: "overlays/prod/kustomization.yaml", Line: 2})
+	for i := range 10 {
+		built.Add("metadata.labels.l"+string(rune('0'+i)), "labels of base", schema.Position{Path: "base/kustomization.yaml", Line: 2})
+	}
+	schema.SetBuilt(w.deployment, built)
+	for _, key := range []schema.Key{theDeployment, schema.KeyOf(w.pod)} {
+		c, err := Explain(w.cluster(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, l := range c.Links {
+			if l.Step == "file" || l.Step == "set by" {
+				got = append(got, l.Name+" "+l.State)
+			}
+		}
+		want := []string{
+			"api.yaml:2 of source main, built by the kustomization in overlays/prod",
+			"overlays/prod/patch.yaml:5 a patch of overlays/prod: spec.replicas",
+			"overlays/prod/kustomization.yaml:2 images of overlays/prod: spec.template.spec.containers[0].image",
+			"base/kustomization.yaml:2 labels of base: metadata.labels.l0, metadata.labels.l1, metadata.labels.l2, metadata.labels.l3, metadata.labels.l4, metadata.labels.l5, metadata.labels.l6, metadata.labels.l7 and 2 more",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", key, diff)
+		}
+	}
+}

@@ -38,6 +38,16 @@ func newBuilder(files []child.File) *builder {
 	return b
 }
 
+// prepare has the library unpack its schema of Kubernetes, which it does at the first
+// strategic merge patch.
+func prepare() {
+	newBuilder([]child.File{
+		{Path: "kustomization.yaml", Text: []byte("resources: [pod.yaml]\npatches: [{path: patch.yaml}]\nconfigMapGenerator: [{name: a, literals: [a=a]}]\n")},
+		{Path: "pod.yaml", Text: []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: a}]}\n")},
+		{Path: "patch.yaml", Text: []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}\n")},
+	}).build(".")
+}
+
 // build builds the unit in a directory. It sees the unit's own files only, so that what
 // comes out does not depend on what else is built.
 func (b *builder) build(dir string) (resp child.Response) {

@@ -58,7 +58,9 @@ func (w *walker) units(selected []*node) {
 			break
 		}
 		if files, isSound := w.closure(n); isSound {
-			w.Units = append(w.Units, &Unit{Dir: n.dir, File: n.file, Files: files})
+			u := &Unit{Dir: n.dir, File: n.file, Files: files}
+			collect(n, map[*node]bool{}, func(n *node) { u.parts = append(u.parts, n.parts) })
+			w.Units = append(w.Units, u)
 		}
 	}
 	if w.isOver() {

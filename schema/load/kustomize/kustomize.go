@@ -19,6 +19,7 @@ var Language = child.Language{
 	Name: "kustomize", Called: "this kustomization", OfTree: "the tree's kustomizations",
 	Simplify:  "use fewer bases, or split the kustomization",
 	Recursion: "look for bases and components that use each other",
+	Prepare:   prepare,
 	Evaluate: func(files []child.File) func(dir string) child.Response {
 		b := newBuilder(files)
 		return b.build

@@ -36,6 +36,7 @@ type Unit struct {
 	Dir   string
 	File  string        // the kustomization's
 	Files []schema.File // all that building it reads, sorted by path
+	parts []*parts      // of the kustomizations that it is built from, the outermost first
 }
 
 // node is a kustomization with what it leads to.
@@ -47,6 +48,7 @@ type node struct {
 	height   int  // how many kustomizations use each other in a row from here on, this one included
 	below    []*node
 	files    []schema.File
+	parts    *parts // nil until it was visited
 }
 
 // Bounds on a survey, which the parent makes.
@@ -219,6 +221,7 @@ func (w *walker) visit(n *node, way []string) {
 		return again
 	})
 	if w.forgets {
+		n.parts = partsOf(n.kustomization)
 		n.forget()
 	}
 }

@@ -1,6 +1,7 @@
 package yaml
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -161,6 +162,32 @@ func TextAt(n *Node, field string) string {
 		}
 	}
 	return n.Value
+}
+
+// Scalars calls do for each scalar below a node that has no aliases, with the way to it as
+// Locate takes it.
+func Scalars(root *Node, do func(field string, n *Node)) { scalarsBelow(root, "", do) }
+
+func scalarsBelow(n *Node, field string, do func(field string, n *Node)) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			step := "." + n.Content[i].Value
+			if strings.ContainsAny(step[1:], ".[]/") || field == "" {
+				step = n.Content[i].Value
+				if field != "" {
+					step = "[" + step + "]"
+				}
+			}
+			scalarsBelow(n.Content[i+1], field+step, do)
+		}
+	case yaml.SequenceNode:
+		for i, c := range n.Content {
+			scalarsBelow(c, fmt.Sprintf("%s[%d]", field, i), do)
+		}
+	case yaml.ScalarNode:
+		do(field, n)
+	}
 }
 
 // Names are the names of the fields on the way to a field, without what stands in
