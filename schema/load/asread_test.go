@@ -150,6 +150,11 @@ var scalarTexts = []string{
 	"a", "web", "y", "Y", "yes", "Yes", "YES", "yEs", "n", "N", "no", "No", "NO", "nO", "on", "On", "ON", "oN", "off", "Off", "OFF", "oFF",
 	"true", "True", "TRUE", "tRue", "false", "False", "FALSE", "t", "f", "~", "null", "Null", "NULL", "nUll", "",
 	"0", "1", "8", "80", "010", "0777", "08", "0o17", "0o777", "0O17", "0x1F", "0X1f", "0b11", "-0b11", "1_000", "1_0_0", "_1", "1_", "0x_1F", "+1", "-1", "+0", "-0", "00", "0_7",
+	"0b1010", "0b2", "0o8", "0b", "0x", "0o", "0xG", "-0x1F", "+0x1F", "-010", "+010", "-08", "0b1_1", "1__0", "0__7", "1_000_000", "-1_000", "+1_000", "0_", "0x1F_FF",
+	"1e400", "-1e400", "1.7976931348623157e309", "5e-324", "1e-400", "-9223372036854775808", "-9223372036854775809", "1e18", "1e19", "1e21", "1E400", "0e0", "0.0", "-0.0", "-.0", "00.5", "01.5", "1.e3", ".e3", "1e+", "1e-", "1.2.3", "1..2", "0.1e1",
+	"a.b", "a_b", "A1", "x-y", "1.0.0", "v1", "0.5.0", "yes.no", "on.off", "true-ish", "n0", "y1", "off-1",
+	"10:00", "-1:30", "0:0", "1:60", "1:2:3:4", "9:9", "1:1.5", "12e03", "685_230.15", "6.8523015e+5", "0b0", "0o0", "0x0", "~~", "nul", "TruE", "Yess", "y ", "-y", "+y", ".y", "!!str on", "!!str 010", "!!str ~", "!!bool y", "!!bool 1", "!!int 1.5", "!!int y", "!!float 1e3", "!!float .inf", "!!null x",
+	"2024-01-31T10:00:00+0200", "2024-01-31T", "2024-01-31 10:00", "2024-1-31", "24-01-31", "2024-01-31T10:00:00", "2024-02-30",
 	"1:30", "12:30:45", "190:20:30.15", ".5", "-.5", "+.5", "0.5", "1.", "1.50", "1.0", "1.10", "1e3", "1E3", "1e+3", "1e-3", "1.5e3", "1e", "e3", "1_000.5", "._5", ".5_0",
 	".inf", "-.inf", "+.Inf", ".nan", ".NaN", ".", "..", "-", "--", "+", "=", "<<",
 	"9223372036854775807", "9223372036854775808", "18446744073709551615", "18446744073709551616", "123456789012345678901234567890", "0.1234567890123456789", "16777217.5",
@@ -201,6 +206,26 @@ func TestScalarsAreReadAsByKubernetes(t *testing.T) {
 	}
 	if read < 500 {
 		t.Errorf("%d of these texts are read: they show little", read)
+	}
+}
+
+// Each way to write a value is a value of its own and a key of its own, as kubectl's
+// library turns it into JSON.
+func TestTableOfScalars(t *testing.T) {
+	values, keys := 0, 0
+	for _, text := range scalarTexts {
+		if sameAsKubernetes(t, "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  annotations:\n    k: "+text+"\n") {
+			values++
+		}
+		if sameAsKubernetes(t, "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  annotations:\n    "+text+": k\n") {
+			keys++
+		}
+		for _, field := range []string{"minReadySeconds", "revisionHistoryLimit"} {
+			sameAsKubernetes(t, "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: c}\nspec:\n  "+field+": "+text+"\n  selector: {matchLabels: {app: c}}\n  template:\n    metadata: {labels: {app: c}}\n    spec:\n      containers:\n      - {name: c, image: \"localhost/c:v1\"}\n")
+		}
+	}
+	if values < 80 || keys < 80 {
+		t.Errorf("of %d scalars, %d are compared as values and %d as keys", len(scalarTexts), values, keys)
 	}
 }
 

@@ -295,9 +295,22 @@ func (d *Decoder) borrow(source *yaml.Node, seen, before map[string]*yaml.Node) 
 		if _, taken := seen[name]; !taken {
 			seen[name] = all[i]
 			out = append(out, all[i], all[i+1])
+			continue
 		}
+		d.unread(Target(all[i+1]))
 	}
 	return out
+}
+
+// unread refuses a value that nothing is read from, and that kubectl cannot read either: it
+// has a tag that it is not.
+func (d *Decoder) unread(n *yaml.Node) {
+	if n.Kind != yaml.ScalarNode || n.Style&yaml.TaggedStyle == 0 {
+		return
+	}
+	if what, _ := meaningOf(n); what == isOther && n.ShortTag() != "!!binary" {
+		d.errorf(n, "leave out the tag", "%s is not read, and is not what its tag says", d.describe(n))
+	}
 }
 
 // place is " in spec.template", or nothing at the top.
@@ -341,7 +354,18 @@ func (d *Decoder) value(n *yaml.Node, v reflect.Value, support *schema.FieldSupp
 }
 
 // IsNull reports whether a value is none.
-func IsNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+func IsNull(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" && (n.Style&yaml.TaggedStyle == 0 || isNullText(n.Value))
+}
+
+// isNullText reports whether a text may have the tag !!null.
+func isNullText(text string) bool {
+	switch text {
+	case "", "~", "null", "Null", "NULL":
+		return true
+	}
+	return false
+}
 
 func (d *Decoder) object(n *yaml.Node, v reflect.Value, support *schema.FieldSupport) {
 	if n.Kind != yaml.MappingNode {
