@@ -55,6 +55,7 @@ volumes:
     - {secret: {name: key, items: [{key: t, path: t, mode: 0o600}, {key: u, path: u}]}}
     - {configMap: {name: none, optional: true}}
     - {secret: {name: none, optional: true}}
+initContainers: [{name: i, image: localhost/c:1}]
 containers:
 - name: c
   image: localhost/c:1
@@ -124,8 +125,9 @@ var changes = map[string]change{
 		p.NodeSelector = map[string]string{"disk": "old"} // of the tainted node
 		p.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	},
-	"initContainers": func(p *corev1.PodSpec, _ *corev1.Container) {
-		p.InitContainers = []corev1.Container{{Name: "i", Image: "localhost/c:1"}}
+	"initContainers": func(p *corev1.PodSpec, _ *corev1.Container) { p.InitContainers = nil },
+	"initContainers.restartPolicy": func(p *corev1.PodSpec, _ *corev1.Container) {
+		p.InitContainers[0].RestartPolicy = ptrTo(corev1.ContainerRestartPolicyAlways)
 	},
 	"securityContext.runAsUser":          ofPod(corev1.PodSecurityContext{RunAsUser: ptrTo(int64(7))}),
 	"securityContext.runAsGroup":         ofPod(corev1.PodSecurityContext{RunAsGroup: ptrTo(int64(7))}),
@@ -289,6 +291,10 @@ func observe(t *testing.T, p *corev1.Pod) map[string]any {
 	images := map[string]string{"localhost/c:1": "id"}
 	now := time.Unix(0, 0)
 	up := &pod.Observed{UID: p.UID, Sandbox: true, VolumesReady: true}
+	out["before all"] = fmt.Sprint(pod.Plan(w, up, images, now))
+	up.Containers = map[string]pod.Container{"i": {ID: "i", State: pod.StateRunning, Started: true, SpecHash: pod.SpecHash(&corev1.Container{Name: "i", Image: "localhost/c:1"})}}
+	out["beside what began"] = fmt.Sprint(pod.Plan(w, up, images, now))
+	up.Initialized, up.Containers = true, nil
 	out["first steps"] = fmt.Sprint(pod.Plan(w, up, images, now))
 	up.Containers = map[string]pod.Container{c.Name: {ID: "x", State: pod.StateExited, SpecHash: pod.SpecHash(c), ExitCode: 1, Crashes: 1}}
 	out["after a crash"] = fmt.Sprint(pod.Plan(w, up, images, now))

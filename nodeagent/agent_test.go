@@ -366,6 +366,60 @@ func TestInitContainersRunInOrder(t *testing.T) {
 	}
 }
 
+// A sidecar is started before what it helps, is kept while that runs, by a restarted agent
+// too, and ends after it.
+func TestASidecarOutlivesWhatItHelps(t *testing.T) {
+	r := newRig(t)
+	r.run("uid-1", "restartPolicy: Never\nterminationGracePeriodSeconds: 20\ninitContainers: [{name: s, restartPolicy: Always, args: [stay]}, {name: a, args: [exit, \"0\"]}, {name: z, restartPolicy: Always, args: [stay]}]\ncontainers: [{name: c, args: [stay]}]")
+	r.awaitStatus("uid-1", "Running Ready Completed")
+	r.runtime.Die("fl-uid1-s-0", pod.Exit{})
+	r.await("the sidecar is started again", func() bool { return slices.Contains(r.runtime.Running(), "fl-uid1-s-1") })
+	r.awaitStatus("uid-1", "Running Ready Completed")
+	r.stop()
+	r.start()
+	r.awaitStatus("uid-1", "Running Ready Completed")
+	r.runtime.Die("fl-uid1-c-0", pod.Exit{Code: 3})
+	r.awaitStatus("uid-1", "Failed Completed Completed Completed Error")
+	var got []string
+	for _, call := range r.runtime.Calls() {
+		if verb, _, _ := strings.Cut(call, " "); verb == "start" || verb == "signal" {
+			got = append(got, call)
+		}
+	}
+	want := []string{
+		"start fl-uid1-s-0", "start fl-uid1-a-0", "start fl-uid1-z-0", "start fl-uid1-c-0", "start fl-uid1-s-1",
+		"signal fl-uid1-z-0 SIGTERM", "signal fl-uid1-s-1 SIGTERM",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}
+
+// A deleted pod ends its sidecars last, also where the agent knows it by its labels alone.
+func TestSidecarsOfADeletedPodEndLast(t *testing.T) {
+	r := newRig(t)
+	r.run("uid-1", "terminationGracePeriodSeconds: 20\ninitContainers: [{name: a, restartPolicy: Always, args: [stay]}]\ncontainers: [{name: c, args: [stay]}]")
+	r.awaitStatus("uid-1", "Running Ready")
+	r.stop()
+	if err := os.Remove(filepath.Join(r.dir, "pods", "uid-1", "record.json")); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.awaitStatus("uid-1", "Running Ready")
+	r.remove("uid-1", true)
+	r.await("gone", func() bool { return r.report("uid-1").Gone })
+	var got []string
+	for _, call := range r.runtime.Calls() {
+		if strings.HasPrefix(call, "signal") || strings.HasPrefix(call, "start") {
+			got = append(got, call)
+		}
+	}
+	want := []string{"start fl-uid1-a-0", "start fl-uid1-c-0", "signal fl-uid1-c-0 SIGTERM", "signal fl-uid1-a-0 SIGTERM"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}
+
 func TestRestartsBackOff(t *testing.T) {
 	r := newRig(t)
 	r.run("uid-1", "containers: [{name: c, args: [exit, \"3\"]}]")

@@ -219,16 +219,21 @@ func (m *machine) gate(e *entry) {
 		return
 	}
 	p := e.wanted.Pod
-	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for i := range list {
-			c, ok := e.obs.Containers[list[i].Name]
-			if !ok || c.State != pod.StateRunning {
-				continue
-			}
-			c.Started = c.Started || list[i].StartupProbe == nil
-			c.Ready = c.Ready || c.Started && list[i].ReadinessProbe == nil
-			e.obs.Containers[list[i].Name] = c
+	sidecars := 0
+	for spec := range schema.AllContainers(&p.Spec) {
+		c, ok := e.obs.Containers[spec.Name]
+		if schema.IsSidecar(spec) {
+			sidecars++
+			c.Sidecar = sidecars
 		}
+		if !ok {
+			continue
+		}
+		if c.State == pod.StateRunning {
+			c.Started = c.Started || spec.StartupProbe == nil
+			c.Ready = c.Ready || c.Started && spec.ReadinessProbe == nil
+		}
+		e.obs.Containers[spec.Name] = c
 	}
 	if pod.Initialized(p, &e.obs) {
 		e.obs.Initialized = true
@@ -330,7 +335,7 @@ func (m *machine) masterHeard(now time.Time) {
 // lose it: those of the nodes that keep up, as the master says, and this node's,
 // which may have learned of both at once.
 func (m *machine) draining(e *entry) bool {
-	if e.wanted == nil || e.wanted.Pod.DeletionTimestamp == nil || e.wanted.Drained && m.tablesDone >= e.drained {
+	if e.wanted == nil || e.wanted.Pod.DeletionTimestamp == nil || e.wanted.Drained && m.tablesDone >= e.drained || !e.obs.EndingAt.IsZero() {
 		return false
 	}
 	for _, c := range e.obs.Containers {
@@ -425,6 +430,9 @@ func (m *machine) done(r Result) {
 	if r.op.Kind == pod.PullImage {
 		delete(e.pulling, r.op.Container)
 	}
+	if (r.op.Kind == pod.StopContainer || r.op.Kind == pod.KillContainer) && r.op.Ending && o.EndingAt.IsZero() {
+		o.EndingAt = r.at
+	}
 	if r.err != nil {
 		m.failed(e, c, r)
 		return
@@ -474,6 +482,7 @@ func (m *machine) started(e *entry, c pod.Container, r Result) {
 	if spec := containerSpec(e.wanted, r.op.Container); spec != nil {
 		hash, image = pod.SpecHash(spec), spec.Image
 	}
+	e.obs.EndingAt = time.Time{}
 	e.obs.Containers[r.op.Container] = c.Next(r.id, r.op.Attempt, hash, image, m.images[image], r.at)
 	m.event(e, corev1.EventTypeNormal, "Created", r.op.Container, "created container "+r.op.Container, r.at)
 	m.event(e, corev1.EventTypeNormal, "Started", r.op.Container, "started container "+r.op.Container, r.at)
@@ -605,14 +614,7 @@ func containerSpec(w *pod.Wanted, name string) *corev1.Container {
 	if w == nil {
 		return nil
 	}
-	for _, list := range [][]corev1.Container{w.Pod.Spec.InitContainers, w.Pod.Spec.Containers} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
-		}
-	}
-	return nil
+	return schema.ContainerOf(&w.Pod.Spec, name)
 }
 
 // hostPorts lists the node ports in force, sorted by pod.

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -56,8 +57,8 @@ func (e *entry) markExit(name string, c pod.Container, now time.Time) {
 	if spec == nil || e.wanted.Pod.DeletionTimestamp != nil || c.State != pod.StateExited {
 		return
 	}
-	isInit := slices.ContainsFunc(e.wanted.Pod.Spec.InitContainers, func(i corev1.Container) bool { return i.Name == name })
-	if c.ExitCode == 0 && (isInit || e.wanted.Pod.Spec.RestartPolicy != corev1.RestartPolicyAlways) {
+	mayEnd := e.wanted.Pod.Spec.RestartPolicy != corev1.RestartPolicyAlways || schema.IsInitContainer(&e.wanted.Pod.Spec, name)
+	if c.ExitCode == 0 && mayEnd && !schema.IsSidecar(spec) {
 		return
 	}
 	e.markTail(name, c.Attempt, true, now)

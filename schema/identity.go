@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -154,7 +153,7 @@ func ContainerField(pod *corev1.Pod, container string) string {
 	switch {
 	case container == "":
 		return ""
-	case slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == container }):
+	case IsInitContainer(&pod.Spec, container):
 		return "spec.initContainers{" + container + "}"
 	}
 	return "spec.containers{" + container + "}"

@@ -266,8 +266,7 @@ func (p *problems) failureRule(at string, r *batchv1.PodFailurePolicyRule, s *ba
 
 func (p *problems) exitCodes(at string, r *batchv1.PodFailurePolicyOnExitCodesRequirement, pod *corev1.PodSpec) {
 	oneOf(p, at, ".operator", r.Operator, batchv1.PodFailurePolicyOnExitCodesOpIn, batchv1.PodFailurePolicyOnExitCodesOpNotIn)
-	named := func(c corev1.Container) bool { return c.Name == *r.ContainerName }
-	if r.ContainerName != nil && !slices.ContainsFunc(slices.Concat(pod.Containers, pod.InitContainers), named) {
+	if r.ContainerName != nil && ContainerOf(pod, *r.ContainerName) == nil {
 		p.add(at+".containerName", "the template has no container %q", *r.ContainerName)
 	}
 	if n := len(r.Values); n == 0 || n > maxPolicyExitCodes {

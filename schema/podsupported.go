@@ -89,6 +89,7 @@ const (
 	podSpecFields = `
 		containers @container
 		initContainers @container
+		initContainers.restartPolicy = Always
 		restartPolicy
 		terminationGracePeriodSeconds
 		nodeSelector

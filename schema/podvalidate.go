@@ -55,20 +55,38 @@ func (p *problems) containers(at string, s *corev1.PodSpec, volumes map[string]b
 		c := &s.InitContainers[i]
 		p.container(field, c, volumes, names)
 		p.containerContext(field+".securityContext", c.SecurityContext, s.SecurityContext)
-		if c.ReadinessProbe != nil || c.LivenessProbe != nil || c.StartupProbe != nil {
-			p.add(field, "an init container runs to its end and takes no probes")
-		}
+		p.initContainer(field, c, hostPorts)
 	}
 	for i := range s.Containers {
 		field := at + ".containers[" + strconv.Itoa(i) + "]"
 		c := &s.Containers[i]
 		p.container(field, c, volumes, names)
 		p.containerContext(field+".securityContext", c.SecurityContext, s.SecurityContext)
-		p.hostPorts(field, c, hostPorts)
-		p.probe(field, ".readinessProbe", c.ReadinessProbe, c, true)
-		p.probe(field, ".livenessProbe", c.LivenessProbe, c, false)
-		p.probe(field, ".startupProbe", c.StartupProbe, c, false)
+		p.stays(field, c, hostPorts)
 	}
+}
+
+// initContainer judges what only some init containers may have: what is asked of those
+// that stay, of one that runs to its end would never be.
+func (p *problems) initContainer(at string, c *corev1.Container, hostPorts map[string]string) {
+	if c.RestartPolicy != nil && !IsSidecar(c) {
+		return // told of by the table of fields
+	}
+	if IsSidecar(c) {
+		p.stays(at, c, hostPorts)
+		return
+	}
+	if c.ReadinessProbe != nil || c.LivenessProbe != nil || c.StartupProbe != nil {
+		p.hint(at, "with restartPolicy Always it is one that stays, and takes them", "an init container runs to its end and takes no probes")
+	}
+}
+
+// stays judges what a container has that is not to end by itself.
+func (p *problems) stays(at string, c *corev1.Container, hostPorts map[string]string) {
+	p.hostPorts(at, c, hostPorts)
+	p.probe(at, ".readinessProbe", c.ReadinessProbe, c, true)
+	p.probe(at, ".livenessProbe", c.LivenessProbe, c, false)
+	p.probe(at, ".startupProbe", c.StartupProbe, c, false)
 }
 
 func (p *problems) container(at string, c *corev1.Container, volumes map[string]bool, names map[string]string) {

@@ -333,6 +333,9 @@ func (w *fieldWalk) walk(at string, t reflect.Type, support *schema.FieldSupport
 		case name == "apiVersion" || name == "kind" && at == "" || told && title == "":
 		case told:
 			w.add(f, path, "see "+title)
+			if own := f.Field("restartPolicy"); path == "initContainers" { // which its containers have not
+				w.add(own, path+".restartPolicy", "")
+			}
 		case !isWhole(f) && fields[name] == reflect.TypeFor[corev1.ResourceList]():
 			for _, resource := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
 				w.add(f.Field(string(resource)), path+"."+string(resource), "")

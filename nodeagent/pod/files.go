@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -116,7 +117,7 @@ func merge(a, b []string) []string {
 // HostPortsOf lists the node ports that lead to a pod with address ip.
 func HostPortsOf(pod *corev1.Pod, ip string) []HostPort {
 	var out []HostPort
-	for _, c := range pod.Spec.Containers {
+	for c := range schema.StayingContainers(&pod.Spec) {
 		for _, p := range c.Ports {
 			if p.HostPort == 0 {
 				continue

@@ -43,6 +43,9 @@ type Observed struct {
 	Initialized bool                 `json:"initialized,omitempty"`
 	Containers  map[string]Container `json:"containers,omitempty"` // newest attempt, by container name
 	Leftovers   []Leftover           `json:"-"`
+	// EndingAt is when the first of the pod's containers was told to end because the pod
+	// is to end: its grace counts from then.
+	EndingAt time.Time `json:"endingAt,omitzero"`
 	// DeletionSeen is when the agent first saw the pod's deletion.
 	DeletionSeen time.Time        `json:"deletionSeen,omitzero"`
 	Grace        time.Duration    `json:"grace"`              // for a pod that left Work without a word
@@ -66,6 +69,10 @@ type Container struct {
 	SpecHash string `json:"specHash,omitempty"`
 	Image    string `json:"image,omitempty"`
 	ImageID  string `json:"imageID,omitempty"`
+
+	// Sidecar is 1 and more for a sidecar, in the order of their start, else 0. It is
+	// kept for the end of a pod whose spec is not known any more.
+	Sidecar int `json:"sidecar,omitempty"`
 
 	State      State     `json:"state,omitempty"`
 	StartedAt  time.Time `json:"startedAt,omitzero"`
@@ -179,7 +186,7 @@ func (c Container) Exited(e Exit) Container {
 func (c Container) Next(id string, attempt int, specHash, image, imageID string, now time.Time) Container {
 	n := Container{
 		ID: id, Present: true, Attempt: attempt, SpecHash: specHash, Image: image, ImageID: imageID,
-		State: StateRunning, StartedAt: now, Crashes: c.Crashes, Last: c.Last, Pulled: c.Pulled,
+		State: StateRunning, StartedAt: now, Crashes: c.Crashes, Last: c.Last, Pulled: c.Pulled, Sidecar: c.Sidecar,
 	}
 	if c.State == StateExited {
 		n.Last = c.terminated()

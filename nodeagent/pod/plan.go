@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,6 +40,7 @@ type Operation struct {
 	Grace     time.Duration
 	Reason    string
 	After     time.Time // not before; zero is at once
+	Ending    bool      // because the pod as a whole is to end
 }
 
 // String is "start container web: attempt 2 after exit code 1".
@@ -81,7 +83,7 @@ func Plan(w *Wanted, o *Observed, images map[string]string, now time.Time) []Ope
 		p.terminate("pod deleted", allowed, Grace(w.Pod))
 	default:
 		if phase, done := Outcome(w.Pod, o); done {
-			p.release("pod " + string(phase))
+			p.terminate("pod "+string(phase), time.Time{}, Grace(w.Pod))
 		} else {
 			p.run()
 		}
@@ -120,7 +122,8 @@ func SpecHash(c *corev1.Container) string {
 	return schema.Hash([]string{c.Name, c.Image})
 }
 
-// Outcome tells whether all of the pod's containers ended for good, and how.
+// Outcome tells whether all of the pod's containers ended for good, and how. Its
+// sidecars have no say in it, and may still run.
 func Outcome(pod *corev1.Pod, o *Observed) (phase corev1.PodPhase, done bool) {
 	if !initialized(pod, o) {
 		for i := range pod.Spec.InitContainers {
@@ -147,7 +150,7 @@ func Outcome(pod *corev1.Pod, o *Observed) (phase corev1.PodPhase, done bool) {
 
 // ended reports whether a container exited and its pod's policy leaves it so.
 func ended(pod *corev1.Pod, c *corev1.Container, oc Container) bool {
-	if oc.State != StateExited || oc.SpecHash != SpecHash(c) {
+	if oc.State != StateExited || oc.SpecHash != SpecHash(c) || schema.IsSidecar(c) {
 		return false
 	}
 	switch pod.Spec.RestartPolicy {
@@ -164,13 +167,25 @@ func initialized(pod *corev1.Pod, o *Observed) bool {
 	if o.Initialized {
 		return true
 	}
+	if slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return o.Containers[c.Name].alive() }) {
+		return true // they were through before it was started, though the record is lost
+	}
 	for i := range pod.Spec.InitContainers {
-		oc := o.Containers[pod.Spec.InitContainers[i].Name]
-		if oc.State != StateExited || oc.ExitCode != 0 {
+		c := &pod.Spec.InitContainers[i]
+		if !o.Containers[c.Name].passes(c) {
 			return false
 		}
 	}
 	return true
+}
+
+// passes reports whether what comes after an init container may begin: it has done its
+// work, or as a sidecar has started.
+func (c Container) passes(init *corev1.Container) bool {
+	if schema.IsSidecar(init) {
+		return c.State == StateRunning && c.Started
+	}
+	return c.State == StateExited && c.ExitCode == 0
 }
 
 // Initialized reports whether the init containers are through. Once true the
@@ -192,16 +207,32 @@ func (p *planner) add(op Operation) bool {
 	return !op.After.After(p.now)
 }
 
-// terminate ends the pod: the stop signal once allowed, SIGKILL after grace,
-// then everything of it goes.
+// leastGrace is what a sidecar gets whose turn comes when the grace of its pod is over,
+// as in Kubernetes.
+const leastGrace = 2 * time.Second
+
+// terminate ends the pod: the stop signal once allowed, SIGKILL after grace, then
+// everything of it goes. Sidecars end after what they serve, the last one first, within
+// the same grace: when it is over, all that are left are told to end.
 func (p *planner) terminate(reason string, allowed time.Time, grace time.Duration) {
-	alive := false
-	for _, name := range slices.Sorted(maps.Keys(p.o.Containers)) {
+	alive, first := false, len(p.ops)
+	for _, name := range p.lastFirst() {
 		c := p.o.Containers[name]
-		if c.alive() {
-			alive = true
-			p.stop(name, c, reason, allowed, grace)
+		if !c.alive() {
+			continue
 		}
+		switch {
+		case c.Sidecar == 0:
+			p.stop(name, c, reason, allowed, grace)
+		case p.o.EndingAt.IsZero() && !alive:
+			p.stop(name, c, reason, allowed, grace)
+		case !p.o.EndingAt.IsZero():
+			p.stopSidecar(name, c, reason, alive, grace)
+		}
+		alive = true
+	}
+	for i := first; i < len(p.ops); i++ {
+		p.ops[i].Ending = true
 	}
 	if alive {
 		return
@@ -209,6 +240,35 @@ func (p *planner) terminate(reason string, allowed time.Time, grace time.Duratio
 	p.release(reason)
 	if p.w == nil && p.o.Released && len(p.ops) == 0 {
 		p.add(Operation{Kind: ForgetPod, Reason: reason})
+	}
+}
+
+// lastFirst are the pod's containers in the order of its end.
+func (p *planner) lastFirst() []string {
+	all := p.o.Containers
+	return slices.SortedFunc(maps.Keys(all), func(a, b string) int {
+		x, y := all[a].Sidecar, all[b].Sidecar
+		switch {
+		case x == y:
+			return cmp.Compare(a, b)
+		case x == 0 || y == 0:
+			return cmp.Compare(x, y)
+		}
+		return cmp.Compare(y, x)
+	})
+}
+
+// stopSidecar ends a sidecar of a pod that is ending, at the latest when the grace of the
+// pod is over; waits says that something runs that is to end before it.
+func (p *planner) stopSidecar(name string, c Container, reason string, waits bool, grace time.Duration) {
+	over := p.o.EndingAt.Add(grace)
+	switch {
+	case grace == 0, !c.TermAt.IsZero(), !c.KillAt.IsZero():
+		p.stop(name, c, reason, time.Time{}, grace)
+	case waits:
+		p.stop(name, c, reason, over, leastGrace)
+	default:
+		p.stop(name, c, reason, time.Time{}, max(leastGrace, over.Sub(p.now)))
 	}
 }
 
@@ -264,9 +324,11 @@ func (p *planner) run() {
 		return
 	}
 	for i := range pod.Spec.InitContainers {
-		name := pod.Spec.InitContainers[i].Name
-		if c := p.o.Containers[name]; c.Present && c.State == StateExited {
-			p.add(Operation{Kind: RemoveContainer, Container: name, ID: c.ID, Reason: "init container finished", After: p.o.Setup.due(setupFirst)})
+		c := &pod.Spec.InitContainers[i]
+		if oc := p.o.Containers[c.Name]; schema.IsSidecar(c) {
+			p.start(c)
+		} else if oc.Present && oc.State == StateExited {
+			p.add(Operation{Kind: RemoveContainer, Container: c.Name, ID: oc.ID, Reason: "init container finished", After: p.o.Setup.due(setupFirst)})
 		}
 	}
 	for i := range pod.Spec.Containers {
@@ -316,16 +378,25 @@ func (p *planner) setUp() bool {
 	return true
 }
 
-// initialize starts the next init container, if none runs.
+// initialize starts the next init container whose turn it is, and again the sidecars
+// before it that have ended. What waits for a sidecar to start waits once: when one ends
+// later, what has begun goes on, and is tried again if it fails.
 func (p *planner) initialize() {
+	waits := false
 	for i := range p.w.Pod.Spec.InitContainers {
 		c := &p.w.Pod.Spec.InitContainers[i]
 		oc := p.o.Containers[c.Name]
-		if oc.State == StateExited && oc.ExitCode == 0 {
+		if oc.passes(c) {
 			continue
 		}
+		if waits && oc.State == StateNone {
+			return
+		}
 		p.start(c)
-		return
+		if !schema.IsSidecar(c) {
+			return
+		}
+		waits = true
 	}
 }
 

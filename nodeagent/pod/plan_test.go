@@ -54,6 +54,39 @@ func exited(name string, code int32, crashes int) Container {
 	return c.Exited(Exit{Code: code, FinishedAt: now})
 }
 
+func starting(name string) Container {
+	c := running(name)
+	c.Started, c.Ready = false, false
+	return c
+}
+
+func sidecar(name string, order int) Container {
+	c := running(name)
+	c.Sidecar = order
+	return c
+}
+
+// stopping is a container that was told to end a while ago.
+func stopping(name string, ago time.Duration) Container {
+	c := running(name)
+	c.TermAt, c.StopGrace = now.Add(-ago), 30*time.Second
+	return c
+}
+
+// ending is a pod that is ending since a while.
+func ending(since time.Duration, containers map[string]Container) *Observed {
+	o := observed(containers)
+	o.EndingAt = now.Add(-since)
+	return o
+}
+
+// through is a pod whose init containers are.
+func through(containers map[string]Container) *Observed {
+	o := observed(containers)
+	o.Initialized = true
+	return o
+}
+
 func observed(containers map[string]Container) *Observed {
 	return &Observed{UID: "uid-1", Sandbox: true, VolumesReady: true, Containers: containers, Grace: 30 * time.Second}
 }
@@ -73,6 +106,8 @@ func told(ops []Operation) string {
 
 func TestPlan(t *testing.T) {
 	const one = "containers: [{name: c}]"
+	const helped = "initContainers: [{name: a, restartPolicy: Always}]\ncontainers: [{name: c}]"
+	const between = "initContainers: [{name: a, restartPolicy: Always}, {name: b}]\ncontainers: [{name: c}]"
 	deleted := func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }
 	with := func(c Container, change func(*Container)) Container { change(&c); return c }
 	tests := []struct {
@@ -117,6 +152,31 @@ func TestPlan(t *testing.T) {
 		{name: "init failed", spec: "initContainers: [{name: a}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": exited("a", 1, 2)}), want: "start container a: restart 1 after Error, exit code 1 (in 10s)"},
 		{name: "init failed, Never", spec: "restartPolicy: Never\ninitContainers: [{name: a}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": exited("a", 1, 1)}), want: "remove container a: pod Failed\nremove sandbox: pod Failed"},
 		{name: "init through", spec: "initContainers: [{name: a}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": exited("a", 0, 1)}), want: "remove container a: init container finished\nstart container c: first start"},
+		{name: "sidecar first", spec: helped, o: observed(nil), want: "start container a: first start"},
+		{name: "sidecar has not started yet", spec: helped, o: observed(map[string]Container{"a": starting("a")}), want: ""},
+		{name: "sidecars come one by one", spec: "initContainers: [{name: a, restartPolicy: Always}, {name: b, restartPolicy: Always}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": running("a")}), want: "start container b: first start"},
+		{name: "sidecar has started", spec: helped, o: observed(map[string]Container{"a": running("a")}), want: "start container c: first start"},
+		{name: "sidecar ended before the others began", spec: helped, o: observed(map[string]Container{"a": exited("a", 0, 1)}), want: "start container a: restart 1 after Completed, exit code 0"},
+		{name: "sidecar ended while another init container runs", spec: between, o: observed(map[string]Container{"a": exited("a", 1, 2), "b": running("b")}), want: "start container a: restart 1 after Error, exit code 1 (in 10s)"},
+		{name: "sidecar and the next init container failed", spec: between, o: observed(map[string]Container{"a": exited("a", 1, 2), "b": exited("b", 1, 1)}),
+			want: "start container a: restart 1 after Error, exit code 1 (in 10s)\nstart container b: restart 1 after Error, exit code 1"},
+		{name: "sidecar ended, Never", spec: "restartPolicy: Never\n" + helped, o: observed(map[string]Container{"a": exited("a", 0, 1), "c": running("c")}), want: "start container a: restart 1 after Completed, exit code 0"},
+		{name: "sidecar's liveness", spec: helped, o: observed(map[string]Container{"a": with(running("a"), func(c *Container) { c.Unlively = "liveness probe failed" }), "c": running("c")}), want: "stop container a: liveness probe failed"},
+		{name: "sidecars end with their pod, the last one first", spec: "restartPolicy: Never\ninitContainers: [{name: a, restartPolicy: Always}, {name: b, restartPolicy: Always}]\ncontainers: [{name: c}]",
+			o:    observed(map[string]Container{"a": sidecar("a", 1), "b": sidecar("b", 2), "c": exited("c", 1, 1)}),
+			want: "stop container b: pod Failed"},
+		{name: "a failed init container ends the sidecar before it", spec: "restartPolicy: Never\n" + between, o: observed(map[string]Container{"a": sidecar("a", 1), "b": exited("b", 1, 1)}), want: "stop container a: pod Failed"},
+		{name: "all ended, the sidecar at last", spec: "restartPolicy: OnFailure\n" + helped, o: through(map[string]Container{"a": exited("a", 137, 1), "c": exited("c", 0, 1)}),
+			want: "remove container a: pod Succeeded\nremove container c: pod Succeeded\nremove sandbox: pod Succeeded"},
+		{name: "deleted: containers before sidecars", spec: helped, change: deleted, drain: true, o: observed(map[string]Container{"a": sidecar("a", 1), "c": running("c")}), want: "stop container c: pod deleted"},
+		{name: "deleted: what is over is not waited for", spec: helped, change: deleted, drain: true, o: ending(20*time.Second, map[string]Container{"a": sidecar("a", 1), "c": stopping("c", 20*time.Second)}),
+			want: "kill container c: still running 30s after the stop signal (in 10s)\nstop container a: pod deleted (in 10s)"},
+		{name: "deleted: the sidecar has what is left of the grace", spec: helped, change: deleted, drain: true, o: ending(20*time.Second, map[string]Container{"a": sidecar("a", 1), "c": exited("c", 0, 1)}), want: "stop container a: pod deleted"},
+		{name: "deleted: all sidecars when the grace is over", spec: "initContainers: [{name: a, restartPolicy: Always}, {name: b, restartPolicy: Always}]\ncontainers: [{name: c}]", change: deleted, drain: true,
+			o:    ending(31*time.Second, map[string]Container{"a": sidecar("a", 1), "b": sidecar("b", 2), "c": exited("c", 0, 1)}),
+			want: "stop container b: pod deleted\nstop container a: pod deleted"},
+		{name: "left work: sidecars last", gone: true, o: observed(map[string]Container{"a": sidecar("a", 1), "c": running("c")}), want: "stop container c: not in this node's work"},
+		{name: "the record is lost, and what comes after the init containers runs", spec: "initContainers: [{name: a}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"c": running("c")}), want: ""},
 		{name: "created, never started", spec: one, o: observed(map[string]Container{"c": {ID: "x", Present: true, State: StateCreated, Attempt: 2}}), want: "remove container c: created and never started\nstart container c: created and never started"},
 		{name: "unknown is left alone", spec: one, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.State = StateUnknown })}), want: ""},
 		{name: "leftovers", spec: one, o: func() *Observed {
@@ -211,6 +271,9 @@ func (x *world) do(t *rapid.T, op Operation) {
 		}
 		spec := corev1.Container{Name: op.Container, Image: op.Image}
 		n := c.Next(fmt.Sprintf("%s-%d", op.Container, op.Attempt), op.Attempt, SpecHash(&spec), op.Image, "sha256:x", x.now)
+		if op.Container == "s" {
+			n.Sidecar, n.Started = 1, true
+		}
 		if c.ID != "" && op.Attempt <= c.Attempt && c.State != StateNone {
 			t.Fatalf("%s: attempt %d after %d", op.Container, op.Attempt, c.Attempt)
 		}
@@ -218,10 +281,12 @@ func (x *world) do(t *rapid.T, op Operation) {
 	case StopContainer:
 		c.TermAt, c.StopGrace = x.now, op.Grace
 		x.o.Containers[op.Container] = c
+		x.begins(op)
 	case KillContainer:
 		if !c.TermAt.IsZero() && x.now.Before(c.TermAt.Add(min(c.StopGrace, op.Grace))) && op.Grace > 0 {
 			t.Fatalf("%s is killed %s after the stop signal, grace %s", op.Container, x.now.Sub(c.TermAt), op.Grace)
 		}
+		x.begins(op)
 		x.o.Containers[op.Container] = c.Exited(Exit{Code: 137, FinishedAt: x.now})
 	case RemoveContainer:
 		if op.Container == "" {
@@ -240,6 +305,13 @@ func (x *world) do(t *rapid.T, op Operation) {
 			}
 		}
 		x.o.Released, x.o.Sandbox, x.o.VolumesReady = true, false, false
+	}
+}
+
+// begins notes when the end of the pod began.
+func (x *world) begins(op Operation) {
+	if op.Ending && x.o.EndingAt.IsZero() {
+		x.o.EndingAt = x.now
 	}
 }
 
@@ -278,14 +350,12 @@ func TestPlansComeToRest(t *testing.T) {
 	chance.Check(t, func(t *rapid.T) {
 		spec := "restartPolicy: " + rapid.SampledFrom([]string{"Always", "OnFailure", "Never"}).Draw(t, "policy")
 		spec += "\nterminationGracePeriodSeconds: " + rapid.SampledFrom([]string{"0", "1", "30"}).Draw(t, "grace")
-		if rapid.Bool().Draw(t, "init") {
-			spec += "\ninitContainers: [{name: a}]"
-		}
+		spec += rapid.SampledFrom([]string{"", "\ninitContainers: [{name: a}]", "\ninitContainers: [{name: s, restartPolicy: Always}, {name: a}]"}).Draw(t, "init")
 		spec += "\ncontainers: [{name: c}, {name: d}]"
 		x := &world{w: &Wanted{PodWork: wire.PodWork{Pod: podFrom(t, spec)}}, o: &Observed{UID: "uid-1", Containers: map[string]Container{}}, images: map[string]string{}, now: now}
 		wake := x.settle(t)
 		for range rapid.IntRange(1, 12).Draw(t, "events") {
-			name := rapid.SampledFrom([]string{"a", "c", "d"}).Draw(t, "container")
+			name := rapid.SampledFrom([]string{"a", "c", "d", "s"}).Draw(t, "container")
 			switch c := x.o.Containers[name]; rapid.IntRange(0, 3).Draw(t, "event") {
 			case 0, 1:
 				if c.State == StateRunning {
@@ -302,7 +372,7 @@ func TestPlansComeToRest(t *testing.T) {
 			Status(x.w, x.o, "10.0.0.1", x.now)
 		}
 		x.w.Pod.DeletionTimestamp, x.o.DeletionSeen = &metav1.Time{Time: x.now}, x.now
-		deadline := x.now.Add(DrainWait + Grace(x.w.Pod) + time.Second)
+		deadline := x.now.Add(DrainWait + Grace(x.w.Pod) + leastGrace + time.Second)
 		for wake = x.settle(t); !Gone(x.w, x.o); wake = x.settle(t) {
 			if wake.IsZero() || wake.After(deadline) {
 				t.Fatalf("not gone at %s, next look at %s: %+v", x.now, wake, x.o)

@@ -214,6 +214,8 @@ func TestFiles(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	const one = "containers: [{name: c}]"
+	const inited = "initContainers: [{name: a}]\ncontainers: [{name: c}]"
+	const helped = "initContainers: [{name: a, restartPolicy: Always}]\ncontainers: [{name: c}]"
 	tests := []struct {
 		name    string
 		spec    string
@@ -222,7 +224,16 @@ func TestStatus(t *testing.T) {
 		want    string // phase, then per container: name state reason ready restarts
 	}{
 		{"new", one, false, observed(nil), "Pending c:waiting ContainerCreating unready 0"},
-		{"init", "initContainers: [{name: a}]\ncontainers: [{name: c}]", false, observed(map[string]Container{"a": running("a")}), "Pending a:running ready 0 c:waiting PodInitializing unready 0"},
+		{"init", "initContainers: [{name: a}]\ncontainers: [{name: c}]", false, observed(map[string]Container{"a": running("a")}), "Pending a:running unready 0 c:waiting PodInitializing unready 0"},
+		{"init fails for good", "restartPolicy: Never\n" + inited, false, observed(map[string]Container{"a": exited("a", 1, 1)}), "Failed a:terminated Error unready 0 c:waiting PodInitializing unready 0"},
+		{"init fails", inited, false, observed(map[string]Container{"a": exited("a", 1, 1)}), "Pending a:terminated Error unready 0 c:waiting PodInitializing unready 0"},
+		{"init fails again", inited, false, observed(map[string]Container{"a": exited("a", 1, 2)}), "Pending a:waiting CrashLoopBackOff unready 0 c:waiting PodInitializing unready 0"},
+		{"sidecar starts", helped, false, observed(map[string]Container{"a": starting("a")}), "Pending a:running unready 0 c:waiting PodInitializing unready 0"},
+		{"sidecar beside", helped, false, observed(map[string]Container{"a": running("a"), "c": running("c")}), "Running Ready a:running ready 0 c:running ready 0"},
+		{"sidecar crashes", helped, false, through(map[string]Container{"a": exited("a", 0, 3), "c": running("c")}), "Running a:waiting CrashLoopBackOff unready 0 c:running ready 0"},
+		{"sidecar outlives", "restartPolicy: Never\n" + helped, false, observed(map[string]Container{"a": running("a"), "c": exited("c", 1, 1)}), "Running a:running ready 0 c:terminated Error unready 0"},
+		{"sidecar ended last", "restartPolicy: Never\n" + helped, false, through(map[string]Container{"a": exited("a", 137, 5), "c": exited("c", 0, 1)}), "Succeeded a:terminated Error unready 0 c:terminated Completed unready 0"},
+		{"deleted, a sidecar is left", helped, true, through(map[string]Container{"a": running("a"), "c": exited("c", 0, 1)}), "Running a:running ready 0 c:terminated Completed unready 0"},
 		{"ready", one, false, observed(map[string]Container{"c": running("c")}), "Running Ready c:running ready 0"},
 		{"init done", "initContainers: [{name: a}]\ncontainers: [{name: c}]", false, observed(map[string]Container{"a": exited("a", 0, 1), "c": running("c")}), "Running Ready a:terminated Completed ready 0 c:running ready 0"},
 		{"crash loop", one, false, observed(map[string]Container{"c": exited("c", 1, 3)}), "Running c:waiting CrashLoopBackOff unready 0"},

@@ -187,10 +187,26 @@ func resources(pod *corev1.Pod, c *corev1.Container) Resources {
 	if limit := c.Resources.Limits.Cpu().MilliValue(); limit > 0 {
 		r.CPUQuota, r.CPUPeriod = max(1000, limit*cpuPeriod/1000), cpuPeriod
 	}
-	for i := range pod.Spec.Containers {
-		r.PodCPUShares += shares(&pod.Spec.Containers[i])
-	}
+	r.PodCPUShares = podShares(&pod.Spec)
 	return r
+}
+
+// podShares is the weight of all that stays together, or of an init container with the
+// sidecars before it where that is more.
+func podShares(pod *corev1.PodSpec) uint64 {
+	var stay, sidecars, most uint64
+	for i := range pod.InitContainers {
+		c := &pod.InitContainers[i]
+		if schema.IsSidecar(c) {
+			sidecars += shares(c)
+		} else {
+			most = max(most, sidecars+shares(c))
+		}
+	}
+	for i := range pod.Containers {
+		stay += shares(&pod.Containers[i])
+	}
+	return max(most, stay+sidecars)
 }
 
 func shares(c *corev1.Container) uint64 {

@@ -27,28 +27,35 @@ func Status(w *Wanted, o *Observed, hostIP string, now time.Time) corev1.PodStat
 	}
 	init := initialized(pod, o)
 	for i := range pod.Spec.InitContainers {
-		s.InitContainerStatuses = append(s.InitContainerStatuses, containerStatus(w, o, &pod.Spec.InitContainers[i], "PodInitializing", init))
+		s.InitContainerStatuses = append(s.InitContainerStatuses, containerStatus(w, o, &pod.Spec.InitContainers[i], "PodInitializing"))
 	}
 	waiting := "ContainerCreating"
 	if !init {
 		waiting = "PodInitializing"
 	}
 	for i := range pod.Spec.Containers {
-		s.ContainerStatuses = append(s.ContainerStatuses, containerStatus(w, o, &pod.Spec.Containers[i], waiting, false))
+		s.ContainerStatuses = append(s.ContainerStatuses, containerStatus(w, o, &pod.Spec.Containers[i], waiting))
 	}
 	boundMessages(&s)
-	s.Phase = phase(w, o, s.ContainerStatuses, init)
-	s.Conditions = conditions(o, s, init, now)
+	s.Phase = phase(w, o, &s, init)
+	s.Conditions = conditions(pod, o, s, init, now)
 	return s
 }
 
-func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string, initDone bool) corev1.ContainerStatus {
+// stays reports whether a container is not one that comes before the others and runs to
+// its end.
+func stays(pod *corev1.Pod, c *corev1.Container) bool {
+	return schema.IsSidecar(c) || !schema.IsInitContainer(&pod.Spec, c.Name)
+}
+
+func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string) corev1.ContainerStatus {
 	oc := o.Containers[c.Name]
+	initDone := !stays(w.Pod, c) && oc.ExitCode == 0
 	started := oc.State == StateRunning && oc.Started
 	s := corev1.ContainerStatus{
 		Name: c.Name, Image: c.Image, ImageID: oc.ImageID, ContainerID: containerID(oc.ID),
 		RestartCount: int32(oc.Attempt), Started: &started,
-		Ready: oc.State == StateRunning && oc.Ready && oc.Unmonitored.IsZero(),
+		Ready: oc.State == StateRunning && oc.Ready && oc.Unmonitored.IsZero() && stays(w.Pod, c),
 	}
 	if oc.Last != nil {
 		s.LastTerminationState.Terminated = oc.Last
@@ -62,11 +69,12 @@ func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string, i
 	case oc.State == StateUnknown:
 		wait(schema.ReasonStatusUnknown, "Podman does not know this container, which is running: it is left alone")
 	case oc.State == StateExited:
-		going := w.Pod.DeletionTimestamp != nil || ended(w.Pod, c, oc) || initDone
+		_, done := Outcome(w.Pod, o)
+		going := w.Pod.DeletionTimestamp != nil || done || ended(w.Pod, c, oc) || initDone
 		switch {
 		case going || oc.Crashes <= 1 && oc.Failure.Count == 0:
 			s.State.Terminated = oc.terminated()
-			s.Ready = initDone && oc.ExitCode == 0
+			s.Ready = initDone
 		default:
 			s.LastTerminationState.Terminated = oc.terminated()
 			if oc.Failure.Count > 0 {
@@ -105,15 +113,33 @@ func setupMessage(o *Observed) string {
 	return o.Setup.Message
 }
 
-func phase(w *Wanted, o *Observed, containers []corev1.ContainerStatus, init bool) corev1.PodPhase {
-	if p, done := Outcome(w.Pod, o); done {
+// sidecars are the statuses of those that a pod has.
+func sidecars(pod *corev1.Pod, s *corev1.PodStatus) (out []corev1.ContainerStatus) {
+	for i := range pod.Spec.InitContainers {
+		if schema.IsSidecar(&pod.Spec.InitContainers[i]) {
+			out = append(out, s.InitContainerStatuses[i])
+		}
+	}
+	return out
+}
+
+func runs(s corev1.ContainerStatus) bool { return s.State.Running != nil }
+
+// phase is Running, once the init containers are through, as long as a sidecar runs; how
+// sidecars end does not count.
+func phase(w *Wanted, o *Observed, s *corev1.PodStatus, init bool) corev1.PodPhase {
+	helped := slices.ContainsFunc(sidecars(w.Pod, s), runs)
+	if p, done := Outcome(w.Pod, o); done && !helped {
 		return p
 	}
 	if !init {
 		return corev1.PodPending
 	}
 	running, stopped, failed, pending := 0, 0, 0, 0
-	for _, c := range containers {
+	if helped {
+		running++
+	}
+	for _, c := range s.ContainerStatuses {
 		switch {
 		case c.State.Running != nil:
 			running++
@@ -142,10 +168,10 @@ func phase(w *Wanted, o *Observed, containers []corev1.ContainerStatus, init boo
 
 func hasEnded(p corev1.PodPhase) bool { return p == corev1.PodSucceeded || p == corev1.PodFailed }
 
-func conditions(o *Observed, s corev1.PodStatus, init bool, now time.Time) []corev1.PodCondition {
+func conditions(pod *corev1.Pod, o *Observed, s corev1.PodStatus, init bool, now time.Time) []corev1.PodCondition {
 	done := hasEnded(s.Phase)
 	unready := []string{}
-	for _, c := range s.ContainerStatuses {
+	for _, c := range append(sidecars(pod, &s), s.ContainerStatuses...) {
 		if !c.Ready {
 			unready = append(unready, c.Name)
 		}

@@ -71,6 +71,11 @@ func TestPodRow(t *testing.T) {
 			InitContainerStatuses: []corev1.ContainerStatus{{Name: "s", RestartCount: 1, Ready: true, Started: ptr(true), State: running}},
 			ContainerStatuses:     []corev1.ContainerStatus{status("a", true, running)},
 		}}, "2/2 Running 1"},
+		{"a sidecar crashes beside what runs", corev1.Pod{Spec: sidecar, Status: corev1.PodStatus{
+			Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodInitialized, Status: corev1.ConditionTrue}},
+			InitContainerStatuses: []corev1.ContainerStatus{{Name: "s", RestartCount: 3, State: waiting("CrashLoopBackOff")}},
+			ContainerStatuses:     []corev1.ContainerStatus{status("a", true, running)},
+		}}, "1/2 Init:CrashLoopBackOff 3"},
 		{"going", corev1.Pod{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &sampleMade}, Spec: spec, Status: corev1.PodStatus{Phase: corev1.PodRunning}}, "0/2 Terminating 0"},
 		{"going with its node", corev1.Pod{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &sampleMade}, Spec: spec, Status: corev1.PodStatus{Phase: corev1.PodRunning, Reason: "NodeLost"}}, "0/2 Unknown 0"},
 		{"restarted", corev1.Pod{Spec: spec, Status: corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{

@@ -76,13 +76,15 @@ func summarize(pod *corev1.Pod) podSummary {
 		s.status = c.Reason
 	}
 	sidecars := map[string]bool{}
-	for _, c := range pod.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; schema.IsSidecar(c) {
 			sidecars[c.Name] = true
 			s.total++
 		}
 	}
-	if !s.initializing(pod, sidecars) {
+	kept, initializing := s.initializing(pod, sidecars)
+	if c := condition(pod, corev1.PodInitialized); !initializing || c != nil && c.Status == corev1.ConditionTrue {
+		s.restarts, s.lastRestart = kept.restarts, kept.lastRestart
 		s.running(pod)
 	}
 	if pod.DeletionTimestamp != nil {
@@ -97,9 +99,9 @@ func summarize(pod *corev1.Pod) podSummary {
 }
 
 // initializing looks at the init containers and reports whether one of them is
-// still to finish; sidecars only have to start.
-func (s *podSummary) initializing(pod *corev1.Pod, sidecars map[string]bool) bool {
-	var kept podSummary // restarts of sidecars count on after initialization
+// still to finish; sidecars only have to start. The restarts of sidecars, which are kept,
+// count on after initialization.
+func (s *podSummary) initializing(pod *corev1.Pod, sidecars map[string]bool) (kept podSummary, initializing bool) {
 	for i, c := range pod.Status.InitContainerStatuses {
 		s.addRestarts(c)
 		if sidecars[c.Name] {
@@ -121,10 +123,9 @@ func (s *podSummary) initializing(pod *corev1.Pod, sidecars map[string]bool) boo
 		default:
 			s.status = fmt.Sprintf("Init:%d/%d", i, len(pod.Spec.InitContainers))
 		}
-		return true
+		return kept, true
 	}
-	s.restarts, s.lastRestart = kept.restarts, kept.lastRestart
-	return false
+	return kept, false
 }
 
 // running looks at the containers; the first one with something to say is heard.

@@ -315,7 +315,7 @@ func targetPort(p corev1.ServicePort, pod *corev1.Pod) (int32, bool) {
 	if p.TargetPort.Type == intstr.Int {
 		return cmp.Or(p.TargetPort.IntVal, p.Port), true
 	}
-	for _, ctr := range slices.Concat(pod.Spec.Containers, pod.Spec.InitContainers) {
+	for ctr := range schema.StayingContainers(&pod.Spec) {
 		for _, cp := range ctr.Ports {
 			if cp.Name == p.TargetPort.StrVal && cp.Protocol == p.Protocol {
 				return cp.ContainerPort, true

@@ -263,7 +263,7 @@ func deletionCost(pod *corev1.Pod) int {
 }
 
 func restarts(pod *corev1.Pod) (most int32) {
-	for _, s := range pod.Status.ContainerStatuses {
+	for _, s := range health.Staying(pod) {
 		most = max(most, s.RestartCount)
 	}
 	return most

@@ -228,7 +228,11 @@ var endCodes = map[string]Code{
 
 // containerTrouble is what is wrong with a container; false when nothing is.
 func containerTrouble(pod *corev1.Pod, s corev1.ContainerStatus) (t Trouble, ok bool) {
+	comesFirst := runsToItsEnd(pod, s.Name)
 	name := fmt.Sprintf("container %s of pod %s", s.Name, pod.Name)
+	if comesFirst {
+		name = "init " + name
+	}
 	end, last := s.State.Terminated, s.LastTerminationState.Terminated
 	switch {
 	case s.State.Waiting != nil:
@@ -237,6 +241,9 @@ func containerTrouble(pod *corev1.Pod, s corev1.ContainerStatus) (t Trouble, ok 
 		ok = end.ExitCode != 0 || end.Reason == schema.ReasonUnhealthy
 		t = newTrouble(exitCode(end), name+" ended with "+Exit(end))
 	case s.State.Running == nil || s.Ready:
+	case comesFirst:
+		t, ok = newTrouble(RollingOut, name+" runs, and what comes after it waits for its end"), true
+		t.Running = true
 	case s.RestartCount > 0 && last != nil:
 		t, ok = newTrouble(exitCode(last), fmt.Sprintf("%s was restarted %s, last after %s", name, Times(s.RestartCount, "time"), Exit(last))), true
 		t.Previous, t.Running = true, true
@@ -249,6 +256,12 @@ func containerTrouble(pod *corev1.Pod, s corev1.ContainerStatus) (t Trouble, ok 
 	}
 	t.Container = s.Name
 	return t, ok
+}
+
+// runsToItsEnd tells an init container that is no sidecar.
+func runsToItsEnd(pod *corev1.Pod, container string) bool {
+	c := schema.ContainerOf(&pod.Spec, container)
+	return c != nil && !schema.IsSidecar(c) && schema.IsInitContainer(&pod.Spec, container)
 }
 
 func waiting(s corev1.ContainerStatus, name string) (Trouble, bool) {
@@ -365,8 +378,14 @@ func LastEvent(r state.Reader, pod *corev1.Pod, reason, container string) *corev
 	return last
 }
 
+// Staying are the statuses of the containers and sidecars of a pod: of its init
+// containers that run to their end nothing is left to say once it runs.
+func Staying(pod *corev1.Pod) []corev1.ContainerStatus {
+	return slices.DeleteFunc(slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses), func(s corev1.ContainerStatus) bool { return runsToItsEnd(pod, s.Name) })
+}
+
 func restarts(pod *corev1.Pod) string {
-	for _, s := range pod.Status.ContainerStatuses {
+	for _, s := range Staying(pod) {
 		if last := s.LastTerminationState.Terminated; s.RestartCount > 0 && last != nil {
 			return fmt.Sprintf(", after %s of container %s (last: %s)", Times(s.RestartCount, "restart"), s.Name, Exit(last))
 		}

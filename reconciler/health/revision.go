@@ -283,7 +283,7 @@ func restless(r state.Reader, src *schema.Source, blamed bool, now time.Time) (u
 	}
 	for obj := range In(r, src.SourceName()) {
 		for pod := range Of(r, obj, now).Pods {
-			if at := ReadySince(pod).Add(HealthyFor(src)); slices.ContainsFunc(pod.Status.ContainerStatuses, restarted) && at.After(until) {
+			if at := ReadySince(pod).Add(HealthyFor(src)); slices.ContainsFunc(Staying(pod), restarted) && at.After(until) {
 				until = at
 			}
 		}

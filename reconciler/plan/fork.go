@@ -200,20 +200,36 @@ func (f *fork) dueOf(times map[schema.Key]time.Time) []schema.Key {
 	return keys
 }
 
-// leastDelay is the soonest a pod's probes let it be ready.
+// leastDelay is the soonest a pod's probes let it be ready. What comes after a sidecar
+// begins when that has started.
 func leastDelay(pod *corev1.Pod) time.Duration {
-	var most int32
-	for _, c := range pod.Spec.Containers {
-		var d int32
-		if c.StartupProbe != nil {
-			d += c.StartupProbe.InitialDelaySeconds
+	var begun, most int32
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		if !schema.IsSidecar(c) {
+			continue
 		}
-		if c.ReadinessProbe != nil {
-			d += c.ReadinessProbe.InitialDelaySeconds + (c.ReadinessProbe.SuccessThreshold-1)*c.ReadinessProbe.PeriodSeconds
-		}
-		most = max(most, d)
+		started, ready := probeDelays(c)
+		begun, most = begun+started, max(most, begun+ready)
+	}
+	for i := range pod.Spec.Containers {
+		_, ready := probeDelays(&pod.Spec.Containers[i])
+		most = max(most, begun+ready)
 	}
 	return time.Duration(most) * time.Second
+}
+
+// probeDelays is how many seconds after its start a container counts as started, and as
+// ready, at the soonest.
+func probeDelays(c *corev1.Container) (started, ready int32) {
+	if p := c.StartupProbe; p != nil {
+		started = p.InitialDelaySeconds
+	}
+	ready = started
+	if p := c.ReadinessProbe; p != nil {
+		ready += p.InitialDelaySeconds + (p.SuccessThreshold-1)*p.PeriodSeconds
+	}
+	return started, ready
 }
 
 func (f *fork) refusal(pod *corev1.Pod) []scheduler.NodeReason {

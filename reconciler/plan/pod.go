@@ -28,13 +28,24 @@ func modelReady(pod *corev1.Pod, now time.Time) *corev1.Pod {
 		next.Status.Conditions = append(slices.DeleteFunc(next.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == t }),
 			corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, LastTransitionTime: at})
 	}
-	next.Status.ContainerStatuses = nil
-	for _, c := range pod.Spec.Containers {
-		started := true
-		next.Status.ContainerStatuses = append(next.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: c.Name, Image: c.Image, Ready: true, Started: &started,
-			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at}},
-		})
+	next.Status.InitContainerStatuses, next.Status.ContainerStatuses = nil, nil
+	for i := range pod.Spec.InitContainers {
+		next.Status.InitContainerStatuses = append(next.Status.InitContainerStatuses, modelContainer(&pod.Spec.InitContainers[i], !schema.IsSidecar(&pod.Spec.InitContainers[i]), at))
+	}
+	for i := range pod.Spec.Containers {
+		next.Status.ContainerStatuses = append(next.Status.ContainerStatuses, modelContainer(&pod.Spec.Containers[i], false, at))
 	}
 	return next
+}
+
+// modelContainer is one that runs and is ready, or has done its work.
+func modelContainer(c *corev1.Container, done bool, at metav1.Time) corev1.ContainerStatus {
+	started := !done
+	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Ready: true, Started: &started}
+	if done {
+		s.State.Terminated = &corev1.ContainerStateTerminated{Reason: "Completed", StartedAt: at, FinishedAt: at}
+	} else {
+		s.State.Running = &corev1.ContainerStateRunning{StartedAt: at}
+	}
+	return s
 }

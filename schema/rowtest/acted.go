@@ -31,6 +31,10 @@ func ActedOn(kind schema.Kind, below string) []string {
 	return slices.Compact(out)
 }
 
+// chosen are the values that are the only ones of their field and yet a choice: it means
+// something else to leave the field out.
+var chosen = []string{string(corev1.StorageMediumMemory), string(corev1.ContainerRestartPolicyAlways)}
+
 func fieldOf(typ reflect.Type, name string) reflect.Type {
 	for i := range typ.NumField() {
 		if in, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ","); in == name {
@@ -44,7 +48,7 @@ func list(at string, typ reflect.Type, f *schema.FieldSupport, pods string, out 
 	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
 		typ = typ.Elem()
 	}
-	only := len(f.Values) == 1 && f.Values[0] != string(corev1.StorageMediumMemory)
+	only := len(f.Values) == 1 && !slices.Contains(chosen, f.Values[0])
 	switch {
 	case f.Treatment != schema.Supported || only || pods != "" && at == pods:
 	case f.Field("").Treatment == schema.Supported: // with all below it
@@ -61,7 +65,9 @@ func list(at string, typ reflect.Type, f *schema.FieldSupport, pods string, out 
 				continue
 			}
 			path := strings.TrimPrefix(at+"."+name, ".")
-			path = strings.Replace(path, "initContainers.", "containers.", 1)
+			if path != "initContainers.restartPolicy" {
+				path = strings.Replace(path, "initContainers.", "containers.", 1)
+			}
 			for _, kind := range []string{"readinessProbe", "livenessProbe", "startupProbe"} {
 				path = strings.Replace(path, "."+kind, ".probe", 1)
 			}

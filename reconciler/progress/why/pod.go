@@ -71,14 +71,12 @@ func showsInLog(code health.Code) bool {
 
 // containerLinks tell of a container's image, its run and its probes.
 func (c *chain) containerLinks(pod *corev1.Pod, name string, found cause) {
-	i := slices.IndexFunc(pod.Spec.Containers, func(ctr corev1.Container) bool { return ctr.Name == name })
-	if i < 0 {
-		c.Links = append(c.Links, Link{Step: "container", Name: name, State: "runs before the others"})
+	ctr := schema.ContainerOf(&pod.Spec, name)
+	if ctr == nil {
 		return
 	}
-	ctr := &pod.Spec.Containers[i]
 	status := corev1.ContainerStatus{}
-	for _, s := range pod.Status.ContainerStatuses {
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if s.Name == name {
 			status = s
 		}
@@ -91,7 +89,11 @@ func (c *chain) containerLinks(pod *corev1.Pod, name string, found cause) {
 	if !image.OK {
 		return
 	}
-	c.Links = append(c.Links, containerLink(ctr, status))
+	run := containerLink(ctr, status)
+	if schema.IsInitContainer(&pod.Spec, name) {
+		run.Step = "init container"
+	}
+	c.Links = append(c.Links, run)
 	if found.code == health.ProbeFailing {
 		c.Links = append(c.Links, probeLinks(ctr, found)...)
 	}
