@@ -77,6 +77,9 @@ containers:
   readinessProbe: {httpGet: {path: /r, port: web, scheme: HTTP, httpHeaders: [{name: X-A, value: a}]}, initialDelaySeconds: 1, timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3}
   livenessProbe: {tcpSocket: {port: 80}}
   startupProbe: {exec: {command: [/ok]}}
+  lifecycle:
+    postStart: {httpGet: {path: /p, port: web, scheme: HTTP, httpHeaders: [{name: X-A, value: a}]}}
+    preStop: {exec: {command: [/bye]}}
 `
 
 type change = func(p *corev1.PodSpec, c *corev1.Container)
@@ -222,17 +225,32 @@ var changes = map[string]change{
 	"containers.volumeMounts.mountPath":                   func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].MountPath = "/x" },
 	"containers.volumeMounts.readOnly":                    func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].ReadOnly = true },
 	"containers.volumeMounts.subPath":                     func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[0].SubPath = "y" },
-	"containers.probe.httpGet.path":                       func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Path = "/s" },
-	"containers.probe.httpGet.port":                       func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Port = intstr.FromInt32(82) },
-	"containers.probe.httpGet.scheme":                     func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Scheme = corev1.URISchemeHTTPS },
-	"containers.probe.httpGet.httpHeaders":                func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.HTTPHeaders = nil },
-	"containers.probe.tcpSocket.port":                     func(_ *corev1.PodSpec, c *corev1.Container) { c.LivenessProbe.TCPSocket.Port = intstr.FromInt32(82) },
-	"containers.probe.exec.command":                       func(_ *corev1.PodSpec, c *corev1.Container) { c.StartupProbe.Exec.Command = []string{"/ok", "x"} },
-	"containers.probe.initialDelaySeconds":                func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.InitialDelaySeconds = 2 },
-	"containers.probe.timeoutSeconds":                     func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.TimeoutSeconds = 2 },
-	"containers.probe.periodSeconds":                      func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.PeriodSeconds = 2 },
-	"containers.probe.successThreshold":                   func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.SuccessThreshold = 2 },
-	"containers.probe.failureThreshold":                   func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.FailureThreshold = 2 },
+	"containers.hook.httpGet.path":                        func(_ *corev1.PodSpec, c *corev1.Container) { c.Lifecycle.PostStart.HTTPGet.Path = "/q" },
+	"containers.hook.httpGet.port": func(_ *corev1.PodSpec, c *corev1.Container) {
+		c.Lifecycle.PostStart.HTTPGet.Port = intstr.FromInt32(81)
+	},
+	"containers.hook.httpGet.scheme": func(_ *corev1.PodSpec, c *corev1.Container) {
+		c.Lifecycle.PostStart.HTTPGet.Scheme = corev1.URISchemeHTTPS
+	},
+	"containers.hook.httpGet.httpHeaders": func(_ *corev1.PodSpec, c *corev1.Container) { c.Lifecycle.PostStart.HTTPGet.HTTPHeaders = nil },
+	"containers.hook.exec.command":        func(_ *corev1.PodSpec, c *corev1.Container) { c.Lifecycle.PreStop.Exec.Command = []string{"/x"} },
+	"containers.hook.tcpSocket.port": func(_ *corev1.PodSpec, c *corev1.Container) {
+		c.Lifecycle.PreStop = &corev1.LifecycleHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(1)}}
+	},
+	"containers.hook.sleep.seconds": func(_ *corev1.PodSpec, c *corev1.Container) {
+		c.Lifecycle.PreStop = &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 1}}
+	},
+	"containers.probe.httpGet.path":        func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Path = "/s" },
+	"containers.probe.httpGet.port":        func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Port = intstr.FromInt32(82) },
+	"containers.probe.httpGet.scheme":      func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.Scheme = corev1.URISchemeHTTPS },
+	"containers.probe.httpGet.httpHeaders": func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.HTTPGet.HTTPHeaders = nil },
+	"containers.probe.tcpSocket.port":      func(_ *corev1.PodSpec, c *corev1.Container) { c.LivenessProbe.TCPSocket.Port = intstr.FromInt32(82) },
+	"containers.probe.exec.command":        func(_ *corev1.PodSpec, c *corev1.Container) { c.StartupProbe.Exec.Command = []string{"/ok", "x"} },
+	"containers.probe.initialDelaySeconds": func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.InitialDelaySeconds = 2 },
+	"containers.probe.timeoutSeconds":      func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.TimeoutSeconds = 2 },
+	"containers.probe.periodSeconds":       func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.PeriodSeconds = 2 },
+	"containers.probe.successThreshold":    func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.SuccessThreshold = 2 },
+	"containers.probe.failureThreshold":    func(_ *corev1.PodSpec, c *corev1.Container) { c.ReadinessProbe.FailureThreshold = 2 },
 }
 
 // What the table of supported fields calls acted on is: each field has a change that
@@ -298,7 +316,33 @@ func observe(t *testing.T, p *corev1.Pod) map[string]any {
 	out["first steps"] = fmt.Sprint(pod.Plan(w, up, images, now))
 	up.Containers = map[string]pod.Container{c.Name: {ID: "x", State: pod.StateExited, SpecHash: pod.SpecHash(c), ExitCode: 1, Crashes: 1}}
 	out["after a crash"] = fmt.Sprint(pod.Plan(w, up, images, now))
+	up.Containers = map[string]pod.Container{c.Name: {ID: "x", State: pod.StateRunning, SpecHash: pod.SpecHash(c), Unlively: "no"}}
+	out["after a start"] = fmt.Sprint(pod.Plan(w, up, images, now))
 	out["probes"] = observeProbes(c)
+	out["hooks"] = observeHooks(c)
+	return out
+}
+
+// observeHooks tells what hooks ask.
+func observeHooks(c *corev1.Container) (out []string) {
+	for _, kind := range []schema.HookKind{schema.PostStart, schema.PreStop} {
+		h, run := schema.Hooks(c)[kind], probe{container: c, ip: "10.112.0.1"}
+		run.exec = func(_ context.Context, command []string, limit time.Duration) (pod.ExecResult, error) {
+			out = append(out, fmt.Sprint(command, limit))
+			return pod.ExecResult{}, nil
+		}
+		if h.HTTPGet != nil {
+			req, err := run.request(context.Background(), h.HTTPGet)
+			if err != nil {
+				return append(out, err.Error())
+			}
+			out = append(out, fmt.Sprint(req.URL, req.Header))
+			continue
+		}
+		began := time.Now()
+		err := run.handle(context.Background(), h, time.Minute)
+		out = append(out, fmt.Sprint(err, time.Since(began) >= time.Second))
+	}
 	return out
 }
 

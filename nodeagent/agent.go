@@ -241,6 +241,9 @@ func (a *Agent) act(ctx context.Context) time.Time {
 		a.pull(ctx, t)
 	}
 	a.attend(ctx)
+	for _, h := range do.Hooks {
+		a.hook(ctx, h)
+	}
 	if do.Report {
 		a.tellMaster()
 	}
@@ -368,6 +371,26 @@ func (a *Agent) probe(at *attendance, c Attended) {
 		}
 		a.tasks.Go(func() { run.run(at.ctx) })
 	}
+}
+
+// hook runs a hook beside everything else. There are as many as containers that begin or
+// end. One whose container ends, or whose agent does, tells nothing.
+func (a *Agent) hook(ctx context.Context, h Hook) {
+	if at := a.running[h.ID]; at != nil {
+		ctx = at.ctx
+	}
+	a.tasks.Go(func() {
+		p := probe{container: h.Spec, ip: h.IP, exec: func(ctx context.Context, command []string, limit time.Duration) (pod.ExecResult, error) {
+			return a.cfg.Runtime.Exec(ctx, h.ID, command, limit)
+		}}
+		failed := ""
+		if err := p.hook(ctx, schema.Hooks(h.Spec)[h.Kind], h.Limit); err != nil {
+			failed = err.Error()
+		}
+		if ctx.Err() == nil {
+			a.inbox <- func(now time.Time) { a.core.Hooked(h.Pod, h.ID, h.Kind, failed, now) }
+		}
+	})
 }
 
 // program is the one caller of Network.Set.

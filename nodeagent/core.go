@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/pod"
+	"fairlead/schema"
 	"fairlead/schema/wire"
 )
 
@@ -45,6 +46,7 @@ type Todo struct {
 	Network *NetworkState // to program; InForce answers. A newer one takes its place.
 	Tasks   []Task        // each to an Executor, side by side; Done answers each step, Finished the whole
 	Pulls   []Task        // the same, but they may take long and no Finished is awaited
+	Hooks   []Hook        // to run beside; Hooked answers
 	Report  bool          // there is something to tell the master
 	List    bool          // list what truly runs at once: Listing, then Listed
 	Wake    time.Time     // when to act again at the latest; zero: not before an input
@@ -56,7 +58,7 @@ type Attended struct {
 	Pod       types.UID
 	ID        string
 	IP        string
-	Spec      *corev1.Container // nil for one that is not wanted
+	Spec      *corev1.Container // nil for one that is not wanted, or is to be asked nothing yet
 	StartedAt time.Time
 	Started   bool // its startup probe has passed
 }
@@ -140,7 +142,7 @@ func (c *Core) TakeImages(images []pod.Image) { c.machine.takeImages(images) }
 func (c *Core) Act(now time.Time) Todo {
 	c.hear()
 	fx := c.machine.step(now)
-	do := Todo{Network: c.machine.network(), Tasks: fx.tasks, Pulls: fx.pulls, Report: fx.changed, List: fx.list, Wake: fx.wake}
+	do := Todo{Network: c.machine.network(), Tasks: fx.tasks, Pulls: fx.pulls, Hooks: fx.hooks, Report: fx.changed, List: fx.list, Wake: fx.wake}
 	if fx.saveAddresses {
 		if err := c.machine.addresses.save(c.addressFile()); err != nil {
 			c.log.WithError(err).Error("pod addresses could not be kept on disk")
@@ -179,6 +181,11 @@ func (c *Core) Attended() []Attended { return c.machine.attended() }
 
 // Exited notes the death of an attended container.
 func (c *Core) Exited(uid types.UID, id string, exit pod.Exit) { c.machine.exited(uid, id, exit) }
+
+// Hooked notes how a hook ended; failed tells why it failed, "" for one that did not.
+func (c *Core) Hooked(uid types.UID, id string, kind schema.HookKind, failed string, now time.Time) {
+	c.machine.hooked(uid, id, kind, failed, now)
+}
 
 // Probed notes what a probe decided; message tells why it failed.
 func (c *Core) Probed(uid types.UID, id string, kind pod.ProbeKind, v pod.ProbeResult, message string) {

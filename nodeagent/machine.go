@@ -56,6 +56,7 @@ type entry struct {
 	obs     pod.Observed
 	busy    bool                   // a worker has operations of it
 	pulling map[string]bool        // containers whose image is being found
+	hooks   map[string]bool        // of containers, by hookKey: they are running
 	touched bool                   // plan and status are to be made again
 	unsaved bool                   // the record on disk is older
 	suspect bool                   // what the last operation did is not known: a listing must tell first
@@ -83,6 +84,7 @@ type effects struct {
 	records       []*pod.Observed // to save
 	tasks         []Task
 	pulls         []Task // of one operation each; they may take long
+	hooks         []Hook // to run, each until its end
 	changed       bool   // a status changed: report
 	list          bool   // list what truly runs: somebody waits for it
 	wake          time.Time
@@ -230,7 +232,8 @@ func (m *machine) gate(e *entry) {
 			continue
 		}
 		if c.State == pod.StateRunning {
-			c.Started = c.Started || spec.StartupProbe == nil
+			c.PostStarted = c.PostStarted || schema.Hooks(spec)[schema.PostStart] == nil
+			c.Started = c.Started || c.PostStarted && spec.StartupProbe == nil
 			c.Ready = c.Ready || c.Started && spec.ReadinessProbe == nil
 		}
 		e.obs.Containers[spec.Name] = c
@@ -265,12 +268,8 @@ func (m *machine) decide(e *entry, now time.Time, fx *effects) {
 	if m.tell(e, now) {
 		fx.changed = true
 	}
-	if e.unsaved {
-		o := e.obs
-		o.Containers = maps.Clone(e.obs.Containers)
-		fx.records = append(fx.records, &o)
-		e.unsaved = false
-	}
+	e.keep(fx)
+	defer e.keep(fx) // what follows from the plan is on disk before it is done
 	if e.busy || e.suspect {
 		// Comes again when the worker is through, or the listing.
 		e.wake = time.Time{}
@@ -301,6 +300,8 @@ func (m *machine) decide(e *entry, now time.Time, fx *effects) {
 				e.pulling[op.Container] = true
 				fx.pulls = append(fx.pulls, m.task(e, op))
 			}
+		case op.Kind == pod.RunHook:
+			m.hook(e, op, now, fx)
 		default:
 			due = append(due, op)
 		}
@@ -308,6 +309,16 @@ func (m *machine) decide(e *entry, now time.Time, fx *effects) {
 	if due = m.admit(e, due, now); len(due) > 0 {
 		e.busy = true
 		fx.tasks = append(fx.tasks, m.task(e, due...))
+	}
+}
+
+// keep has the record of a pod saved if the one on disk is older.
+func (e *entry) keep(fx *effects) {
+	if e.unsaved {
+		o := e.obs
+		o.Containers = maps.Clone(e.obs.Containers)
+		fx.records = append(fx.records, &o)
+		e.unsaved = false
 	}
 }
 
@@ -430,8 +441,8 @@ func (m *machine) done(r Result) {
 	if r.op.Kind == pod.PullImage {
 		delete(e.pulling, r.op.Container)
 	}
-	if (r.op.Kind == pod.StopContainer || r.op.Kind == pod.KillContainer) && r.op.Ending && o.EndingAt.IsZero() {
-		o.EndingAt = r.at
+	if r.op.Kind == pod.StopContainer || r.op.Kind == pod.KillContainer {
+		e.begins(r.op, r.at)
 	}
 	if r.err != nil {
 		m.failed(e, c, r)
@@ -549,6 +560,7 @@ func (m *machine) exited(uid types.UID, id string, exit pod.Exit) {
 	}
 	c = c.Exited(exit)
 	e.obs.Containers[name] = c
+	e.forgetHooks(id)
 	e.markExit(name, c, exit.FinishedAt)
 	e.touch()
 	m.gate(e)

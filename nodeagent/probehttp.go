@@ -53,10 +53,7 @@ func (p probe) http(ctx context.Context, get *corev1.HTTPGetAction) (warning str
 	if err != nil {
 		return "", err
 	}
-	res, err := probeClient.Do(req)
-	if wrong := (*url.Error)(nil); errors.As(err, &wrong) {
-		wrong.URL = whereTo(wrong.URL) // of the last request, as the container's answer has it
-	}
+	res, err := fetch(req)
 	if err != nil {
 		return "", err
 	}
@@ -73,6 +70,28 @@ func (p probe) http(ctx context.Context, get *corev1.HTTPGetAction) (warning str
 		return redirected(res, said), nil
 	}
 	return "", nil
+}
+
+// ask asks and takes any answer.
+func (p probe) ask(ctx context.Context, get *corev1.HTTPGetAction) error {
+	req, err := p.request(ctx, get)
+	if err != nil {
+		return err
+	}
+	res, err := fetch(req)
+	if err != nil {
+		return err
+	}
+	return res.Body.Close()
+}
+
+// fetch asks; an error tells of the request without what may be secret in its address.
+func fetch(req *http.Request) (*http.Response, error) {
+	res, err := probeClient.Do(req)
+	if wrong := (*url.Error)(nil); errors.As(err, &wrong) {
+		wrong.URL = whereTo(wrong.URL) // of the last request, as the container's answer has it
+	}
+	return res, err
 }
 
 // redirected tells of an answer that sends the asker elsewhere and was not followed.

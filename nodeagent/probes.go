@@ -123,7 +123,7 @@ func (p probe) message(err error) string {
 // success that may not be what was meant.
 func (p probe) once(ctx context.Context) (warning string, err error) {
 	if exec := p.spec.Exec; exec != nil {
-		return "", p.command(ctx, exec.Command)
+		return "", p.command(ctx, exec.Command, pod.ProbeTimeout(p.spec))
 	}
 	limit := pod.ProbeTimeout(p.spec)
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -145,6 +145,37 @@ func (p probe) connect(ctx context.Context) (warning string, err error) {
 	default:
 		return "", errors.New("this kind of probe is not supported")
 	}
+}
+
+// hook does what a handler of a container's lifecycle says, for limit at most. What is
+// asked over HTTP need only answer, whatever it says, as in Kubernetes. While the runtime
+// does not answer a command waits.
+func (p probe) hook(ctx context.Context, h *corev1.LifecycleHandler, limit time.Duration) error {
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := p.handle(bounded, h, limit)
+	for errors.Is(err, ErrUnavailable) && sleep(bounded, retryInterval) {
+		err = p.handle(bounded, h, limit)
+	}
+	if err != nil && errors.Is(bounded.Err(), context.DeadlineExceeded) && h.Exec == nil {
+		return fmt.Errorf("it did not end within %s: %w", limit, err)
+	}
+	return err
+}
+
+func (p probe) handle(ctx context.Context, h *corev1.LifecycleHandler, limit time.Duration) error {
+	switch {
+	case h.Exec != nil:
+		return p.command(ctx, h.Exec.Command, limit)
+	case h.HTTPGet != nil:
+		return p.ask(ctx, h.HTTPGet)
+	case h.TCPSocket != nil:
+		return p.tcp(ctx, h.TCPSocket)
+	case h.Sleep != nil:
+		sleep(ctx, time.Duration(h.Sleep.Seconds)*time.Second) // or as long as it may
+		return nil
+	}
+	return errors.New("this kind of hook is not supported")
 }
 
 func (p probe) address(host string, port intstr.IntOrString) (string, error) {
@@ -178,8 +209,7 @@ func (p probe) tcp(ctx context.Context, socket *corev1.TCPSocketAction) error {
 	return conn.Close()
 }
 
-func (p probe) command(ctx context.Context, command []string) error {
-	limit := pod.ProbeTimeout(p.spec)
+func (p probe) command(ctx context.Context, command []string, limit time.Duration) error {
 	r, err := p.exec(ctx, command, limit)
 	switch {
 	case err != nil:

@@ -30,6 +30,30 @@ func StayingContainers(spec *corev1.PodSpec) iter.Seq[*corev1.Container] {
 	}
 }
 
+// HookKind is when a hook of a container's lifecycle runs.
+type HookKind string
+
+// The kinds: right after a container was started, and before it gets its stop signal.
+const (
+	PostStart HookKind = "postStart"
+	PreStop   HookKind = "preStop"
+)
+
+// Hooks are those that a container has.
+func Hooks(c *corev1.Container) map[HookKind]*corev1.LifecycleHandler {
+	out := map[HookKind]*corev1.LifecycleHandler{}
+	if c.Lifecycle == nil {
+		return out
+	}
+	if c.Lifecycle.PostStart != nil {
+		out[PostStart] = c.Lifecycle.PostStart
+	}
+	if c.Lifecycle.PreStop != nil {
+		out[PreStop] = c.Lifecycle.PreStop
+	}
+	return out
+}
+
 // AllContainers are a pod's containers in the order in which they are started.
 func AllContainers(spec *corev1.PodSpec) iter.Seq[*corev1.Container] {
 	return func(yield func(*corev1.Container) bool) {

@@ -63,6 +63,9 @@ func defaultContainer(c *corev1.Container) {
 	defaultProbe(c.ReadinessProbe)
 	defaultProbe(c.LivenessProbe)
 	defaultProbe(c.StartupProbe)
+	for _, hook := range Hooks(c) {
+		defaultHTTPGet(hook.HTTPGet)
+	}
 }
 
 // defaultRequests takes requests left out from the limits. Kubernetes keeps a
@@ -98,8 +101,12 @@ func defaultProbe(p *corev1.Probe) {
 	setDefault(&p.PeriodSeconds, 10)
 	setDefault(&p.SuccessThreshold, 1)
 	setDefault(&p.FailureThreshold, 3)
-	if p.HTTPGet != nil {
-		setDefault(&p.HTTPGet.Path, "/")
-		setDefault(&p.HTTPGet.Scheme, corev1.URISchemeHTTP)
+	defaultHTTPGet(p.HTTPGet)
+}
+
+func defaultHTTPGet(get *corev1.HTTPGetAction) {
+	if get != nil {
+		setDefault(&get.Path, "/")
+		setDefault(&get.Scheme, corev1.URISchemeHTTP)
 	}
 }

@@ -84,7 +84,7 @@ func stringKeys(m reflect.Value) map[string]reflect.Value {
 	return out
 }
 
-// What is acted on of pods, wherever they stand, and of their containers and probes.
+// What is acted on of pods, wherever they stand, and of their containers, hooks and probes.
 const (
 	podSpecFields = `
 		containers @container
@@ -210,8 +210,18 @@ const (
 		stdin = false
 		stdinOnce = false
 		tty = false
-		lifecycle +
+		lifecycle.postStart @hook
+		lifecycle.preStop @hook
 		resizePolicy +`
+
+	hookFields = `
+		httpGet.path
+		httpGet.port
+		httpGet.scheme
+		httpGet.httpHeaders
+		tcpSocket.port
+		exec.command
+		sleep.seconds`
 
 	probeFields = `
 		httpGet.path

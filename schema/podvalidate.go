@@ -55,26 +55,29 @@ func (p *problems) containers(at string, s *corev1.PodSpec, volumes map[string]b
 		c := &s.InitContainers[i]
 		p.container(field, c, volumes, names)
 		p.containerContext(field+".securityContext", c.SecurityContext, s.SecurityContext)
-		p.initContainer(field, c, hostPorts)
+		p.initContainer(field, c, s, hostPorts)
 	}
 	for i := range s.Containers {
 		field := at + ".containers[" + strconv.Itoa(i) + "]"
 		c := &s.Containers[i]
 		p.container(field, c, volumes, names)
 		p.containerContext(field+".securityContext", c.SecurityContext, s.SecurityContext)
-		p.stays(field, c, hostPorts)
+		p.stays(field, c, s, hostPorts)
 	}
 }
 
 // initContainer judges what only some init containers may have: what is asked of those
 // that stay, of one that runs to its end would never be.
-func (p *problems) initContainer(at string, c *corev1.Container, hostPorts map[string]string) {
-	if c.RestartPolicy != nil && !IsSidecar(c) {
+func (p *problems) initContainer(at string, c *corev1.Container, s *corev1.PodSpec, hostPorts map[string]string) {
+	if IsSidecar(c) {
+		p.stays(at, c, s, hostPorts)
+		return
+	}
+	if c.RestartPolicy != nil {
 		return // told of by the table of fields
 	}
-	if IsSidecar(c) {
-		p.stays(at, c, hostPorts)
-		return
+	if len(Hooks(c)) > 0 {
+		p.hint(at+".lifecycle", "with restartPolicy Always it is one that stays, and takes them", "an init container runs to its end and takes no hooks")
 	}
 	if c.ReadinessProbe != nil || c.LivenessProbe != nil || c.StartupProbe != nil {
 		p.hint(at, "with restartPolicy Always it is one that stays, and takes them", "an init container runs to its end and takes no probes")
@@ -82,8 +85,11 @@ func (p *problems) initContainer(at string, c *corev1.Container, hostPorts map[s
 }
 
 // stays judges what a container has that is not to end by itself.
-func (p *problems) stays(at string, c *corev1.Container, hostPorts map[string]string) {
+func (p *problems) stays(at string, c *corev1.Container, s *corev1.PodSpec, hostPorts map[string]string) {
 	p.hostPorts(at, c, hostPorts)
+	for kind, hook := range Hooks(c) {
+		p.hook(at+".lifecycle."+string(kind), hook, c, s)
+	}
 	p.probe(at, ".readinessProbe", c.ReadinessProbe, c, true)
 	p.probe(at, ".livenessProbe", c.LivenessProbe, c, false)
 	p.probe(at, ".startupProbe", c.StartupProbe, c, false)
@@ -368,17 +374,34 @@ func (p *problems) probe(container, name string, probe *corev1.Probe, c *corev1.
 	if !readiness && probe.SuccessThreshold > 1 {
 		p.add(at+".successThreshold", "%d must be 1 for this probe", probe.SuccessThreshold)
 	}
+	p.action(at, probe.HTTPGet, probe.TCPSocket, probe.Exec, c)
+}
+
+// action judges the one of the three that is not nil.
+func (p *problems) action(at string, get *corev1.HTTPGetAction, socket *corev1.TCPSocketAction, exec *corev1.ExecAction, c *corev1.Container) {
 	switch {
-	case probe.HTTPGet != nil:
-		p.httpProbe(at, probe.HTTPGet)
-		p.probePort(at, ".httpGet.port", probe.HTTPGet.Port, c)
-	case probe.TCPSocket != nil:
-		p.probePort(at, ".tcpSocket.port", probe.TCPSocket.Port, c)
-	case len(probe.Exec.Command) == 0:
+	case get != nil:
+		p.httpProbe(at, get)
+		p.probePort(at, ".httpGet.port", get.Port, c)
+	case socket != nil:
+		p.probePort(at, ".tcpSocket.port", socket.Port, c)
+	case exec != nil && len(exec.Command) == 0:
 		p.add(at+".exec.command", "must be set")
-	default:
-		p.noNUL(at+".exec.command", probe.Exec.Command)
+	case exec != nil:
+		p.noNUL(at+".exec.command", exec.Command)
 	}
+}
+
+// hook judges a handler of a container's lifecycle.
+func (p *problems) hook(at string, h *corev1.LifecycleHandler, c *corev1.Container, s *corev1.PodSpec) {
+	if countTrue(h.HTTPGet != nil, h.TCPSocket != nil, h.Exec != nil, h.Sleep != nil) != 1 {
+		p.add(at, "must hold exactly one of exec, httpGet, tcpSocket and sleep")
+		return
+	}
+	if h.Sleep != nil {
+		within(p, at, ".sleep.seconds", h.Sleep.Seconds, 0, *s.TerminationGracePeriodSeconds)
+	}
+	p.action(at, h.HTTPGet, h.TCPSocket, h.Exec, c)
 }
 
 func (p *problems) httpProbe(at string, get *corev1.HTTPGetAction) {

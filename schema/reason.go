@@ -33,7 +33,18 @@ const (
 	ReasonOOMKilled    = "OOMKilled"
 	ReasonUnhealthy    = "Unhealthy" // stopped for its liveness or startup probe; of an event: a probe failed
 	ReasonNodeRebooted = "NodeRebooted"
+	ReasonPostStart    = "PostStartHookError" // stopped because its postStart hook failed
 )
+
+// Reasons of a pod's events: a hook of a container failed.
+const (
+	ReasonPostStartFailed = "FailedPostStartHook"
+	ReasonPreStopFailed   = "FailedPreStopHook"
+)
+
+// PostStartRuns is what a container says that runs and waits for its postStart hook to
+// end.
+const PostStartRuns = "its postStart hook runs"
 
 // Reasons for which a pod's sandbox or volumes cannot be made, of its condition
 // PodReadyToStartContainers; ReasonContainerConfig and ReasonNodeError are two of them.

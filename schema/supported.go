@@ -72,7 +72,7 @@ func compileSupport() []*FieldSupport {
 	return out
 }
 
-// below expands the @container and @probe parts and puts every line of a table
+// below expands the @container, @hook and @probe parts and puts every line of a table
 // below a prefix.
 func below(prefix, table string) string {
 	var b strings.Builder
@@ -81,7 +81,7 @@ func below(prefix, table string) string {
 		switch {
 		case path == "":
 		case found:
-			b.WriteString(below(prefix+"."+path, map[string]string{"container": containerFields, "probe": probeFields}[part]))
+			b.WriteString(below(prefix+"."+path, map[string]string{"container": containerFields, "hook": hookFields, "probe": probeFields}[part]))
 		default:
 			b.WriteString(prefix + "." + path + "\n")
 		}

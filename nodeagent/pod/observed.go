@@ -94,6 +94,15 @@ type Container struct {
 	// Pulled is 1 + the attempt for which imagePullPolicy Always was satisfied.
 	Pulled int `json:"pulled,omitempty"`
 
+	// PostStarted tells that the postStart hook has passed, or that there is none;
+	// PostStartFailed why it did not.
+	PostStarted     bool   `json:"postStarted,omitempty"`
+	PostStartFailed string `json:"postStartFailed,omitempty"`
+	// PreStopAt is when the preStop hook began: the grace counts from then. PreStopped
+	// tells that it is through, however it ended.
+	PreStopAt  time.Time `json:"preStopAt,omitzero"`
+	PreStopped bool      `json:"preStopped,omitempty"`
+
 	Started  bool   `json:"started,omitempty"` // startup probe passed
 	Ready    bool   `json:"ready,omitempty"`
 	Unlively string `json:"unlively,omitempty"` // why liveness or startup failed for good
@@ -166,6 +175,8 @@ func (c Container) Exited(e Exit) Container {
 		c.Reason = schema.ReasonNodeRebooted
 	case c.Unlively != "" && (!c.TermAt.IsZero() || !c.KillAt.IsZero()):
 		c.Reason = schema.ReasonUnhealthy
+	case c.PostStartFailed != "" && (!c.TermAt.IsZero() || !c.KillAt.IsZero()):
+		c.Reason = schema.ReasonPostStart
 	case !c.Unmonitored.IsZero():
 		c.Reason = schema.ReasonConmonDied
 	case e.Unknown:
@@ -208,6 +219,8 @@ func (c Container) terminated() *corev1.ContainerStateTerminated {
 		t.Message = "the node booted while the container ran"
 	case schema.ReasonUnhealthy:
 		t.Message = c.Unlively
+	case schema.ReasonPostStart:
+		t.Message = c.PostStartFailed
 	}
 	t.Message = nonEmpty(t.Message, c.Message)
 	return t

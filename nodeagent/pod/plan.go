@@ -22,6 +22,7 @@ const (
 	PrepareVolumes  Kind = "prepare volumes"
 	PullImage       Kind = "pull image"      // or find it, as the policy says
 	StartContainer  Kind = "start container" // create and start
+	RunHook         Kind = "run hook"        // of a container's lifecycle
 	StopContainer   Kind = "stop container"  // the stop signal
 	KillContainer   Kind = "kill container"  // SIGKILL
 	RemoveContainer Kind = "remove container"
@@ -37,7 +38,8 @@ type Operation struct {
 	ID        string // of the container to stop, kill or remove
 	Attempt   int    // of the container to start
 	Image     string // to pull
-	Grace     time.Duration
+	Hook      schema.HookKind
+	Grace     time.Duration // to end in; of a hook, all that it may take
 	Reason    string
 	After     time.Time // not before; zero is at once
 	Ending    bool      // because the pod as a whole is to end
@@ -46,6 +48,9 @@ type Operation struct {
 // String is "start container web: attempt 2 after exit code 1".
 func (o Operation) String() string {
 	s := string(o.Kind)
+	if o.Hook != "" {
+		s = "run " + string(o.Hook) + " hook"
+	}
 	if o.Container != "" {
 		s += " " + o.Container
 	}
@@ -207,8 +212,8 @@ func (p *planner) add(op Operation) bool {
 	return !op.After.After(p.now)
 }
 
-// leastGrace is what a sidecar gets whose turn comes when the grace of its pod is over,
-// as in Kubernetes.
+// leastGrace is what a container gets after its stop signal when its hook, or what it had
+// to wait for, has taken all of its grace, as in Kubernetes.
 const leastGrace = 2 * time.Second
 
 // terminate ends the pod: the stop signal once allowed, SIGKILL after grace, then
@@ -259,16 +264,17 @@ func (p *planner) lastFirst() []string {
 }
 
 // stopSidecar ends a sidecar of a pod that is ending, at the latest when the grace of the
-// pod is over; waits says that something runs that is to end before it.
+// pod is over; waits says that something runs that is to end before it. Its hook does not
+// wait, as in Kubernetes.
 func (p *planner) stopSidecar(name string, c Container, reason string, waits bool, grace time.Duration) {
 	over := p.o.EndingAt.Add(grace)
 	switch {
 	case grace == 0, !c.TermAt.IsZero(), !c.KillAt.IsZero():
 		p.stop(name, c, reason, time.Time{}, grace)
-	case waits:
-		p.stop(name, c, reason, over, leastGrace)
+	case p.preStop(name, c, reason, time.Time{}, over.Sub(p.now)) || waits:
+		p.signal(name, c, reason, over, leastGrace)
 	default:
-		p.stop(name, c, reason, time.Time{}, max(leastGrace, over.Sub(p.now)))
+		p.signal(name, c, reason, time.Time{}, max(leastGrace, over.Sub(p.now)))
 	}
 }
 
@@ -285,15 +291,25 @@ func (p *planner) release(reason string) {
 	}
 }
 
-// stop takes one live container a step nearer to its end. A container in
-// StateUnknown is left alone.
+// stop takes one live container a step nearer to its end: its preStop hook, the stop
+// signal, SIGKILL when both together have taken its grace. A container in StateUnknown is
+// left alone.
 func (p *planner) stop(name string, c Container, reason string, allowed time.Time, grace time.Duration) {
+	left := grace
+	if !c.PreStopAt.IsZero() {
+		left = c.PreStopAt.Add(grace).Sub(p.now)
+	}
 	op := Operation{Container: name, ID: c.ID, Reason: reason, After: allowed, Grace: grace}
 	switch {
 	case c.State != StateRunning:
 		return
-	case c.TermAt.IsZero() && grace > 0:
-		op.Kind = StopContainer
+	case c.TermAt.IsZero() && c.KillAt.IsZero() && grace > 0:
+		if !p.preStop(name, c, reason, allowed, left) {
+			p.signal(name, c, reason, allowed, left)
+		} else if !c.PreStopAt.IsZero() {
+			p.signal(name, c, reason, c.PreStopAt.Add(grace), leastGrace)
+		}
+		return
 	case c.TermAt.IsZero() && c.KillAt.IsZero():
 		op.Kind = KillContainer
 	case !c.KillAt.IsZero():
@@ -305,6 +321,39 @@ func (p *planner) stop(name string, c Container, reason string, allowed time.Tim
 		op.Reason = fmt.Sprintf("still running %s after the stop signal", grace)
 	}
 	p.add(op)
+}
+
+// preStop runs a container's hook, for as long as is left of its grace, and reports
+// whether the stop signal waits for it. It runs again where an agent died amid it.
+func (p *planner) preStop(name string, c Container, reason string, allowed time.Time, left time.Duration) (waits bool) {
+	if c.PreStopped || left <= 0 || c.State != StateRunning || p.hook(name, schema.PreStop) == nil {
+		return false
+	}
+	p.add(Operation{Kind: RunHook, Hook: schema.PreStop, Container: name, ID: c.ID, Reason: reason, After: allowed, Grace: left})
+	return true
+}
+
+// signal asks a container to end. What a hook has left of its grace may be little.
+func (p *planner) signal(name string, c Container, reason string, allowed time.Time, left time.Duration) {
+	if !c.PreStopAt.IsZero() {
+		left = max(left, leastGrace)
+	}
+	if c.State == StateRunning {
+		p.add(Operation{Kind: StopContainer, Container: name, ID: c.ID, Reason: reason, After: allowed, Grace: left})
+	}
+}
+
+// hook is one that a container of the pod has, nil for none. Those of a pod that is not
+// wanted any more are not known.
+func (p *planner) hook(container string, kind schema.HookKind) *corev1.LifecycleHandler {
+	if p.w == nil {
+		return nil
+	}
+	c := schema.ContainerOf(&p.w.Pod.Spec, container)
+	if c == nil {
+		return nil
+	}
+	return schema.Hooks(c)[kind]
 }
 
 // run brings a pod up and keeps it up.
@@ -326,13 +375,17 @@ func (p *planner) run() {
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
 		if oc := p.o.Containers[c.Name]; schema.IsSidecar(c) {
-			p.start(c)
+			if !p.start(c) {
+				return
+			}
 		} else if oc.Present && oc.State == StateExited {
 			p.add(Operation{Kind: RemoveContainer, Container: c.Name, ID: oc.ID, Reason: "init container finished", After: p.o.Setup.due(setupFirst)})
 		}
 	}
 	for i := range pod.Spec.Containers {
-		p.start(&pod.Spec.Containers[i])
+		if !p.start(&pod.Spec.Containers[i]) {
+			return
+		}
 	}
 }
 
@@ -343,10 +396,12 @@ func (p *planner) stopWrong(containers []corev1.Container) {
 		oc := p.o.Containers[c.Name]
 		switch {
 		case oc.State != StateRunning:
-		case !oc.TermAt.IsZero() || !oc.KillAt.IsZero():
+		case !oc.TermAt.IsZero() || !oc.KillAt.IsZero() || !oc.PreStopAt.IsZero():
 			p.stop(c.Name, oc, oc.StopReason, time.Time{}, oc.StopGrace)
 		case oc.SpecHash != SpecHash(c):
 			p.stop(c.Name, oc, fmt.Sprintf("image changed from %s to %s", oc.Image, c.Image), time.Time{}, Grace(p.w.Pod))
+		case oc.PostStartFailed != "":
+			p.stop(c.Name, oc, oc.PostStartFailed, time.Time{}, Grace(p.w.Pod))
 		case oc.Unlively != "":
 			p.stop(c.Name, oc, oc.Unlively, time.Time{}, livenessGrace(p.w.Pod, c))
 		case !oc.Unmonitored.IsZero():
@@ -400,17 +455,25 @@ func (p *planner) initialize() {
 	}
 }
 
-// start plans the next attempt of a container that does not run and should.
-func (p *planner) start(c *corev1.Container) {
+// start plans the next attempt of a container that does not run and should, and the hook
+// of one that was just started: until that is through nothing else of the pod is started,
+// as in Kubernetes.
+func (p *planner) start(c *corev1.Container) (next bool) {
 	oc := p.o.Containers[c.Name]
+	if awaitsHook(c, oc) {
+		if oc.TermAt.IsZero() && oc.KillAt.IsZero() {
+			p.add(Operation{Kind: RunHook, Hook: schema.PostStart, Container: c.Name, ID: oc.ID, Reason: "the container was started", Grace: postStartMost})
+		}
+		return false
+	}
 	if oc.alive() || ended(p.w.Pod, c, oc) {
-		return
+		return true
 	}
 	op := Operation{Kind: StartContainer, Container: c.Name, Image: c.Image, Reason: "first start", After: oc.Failure.due(backoffFirst)}
 	switch oc.State {
 	case StateCreated:
 		if !p.add(Operation{Kind: RemoveContainer, Container: c.Name, ID: oc.ID, Reason: "created and never started", After: oc.Failure.due(backoffFirst)}) {
-			return
+			return true
 		}
 		op.Attempt, op.Reason = oc.Attempt, "created and never started"
 	case StateNone:
@@ -434,7 +497,17 @@ func (p *planner) start(c *corev1.Container) {
 			op.Reason = "image not known to be present"
 		}
 	}
-	p.add(op)
+	due := p.add(op)
+	return !due || schema.Hooks(c)[schema.PostStart] == nil
+}
+
+// postStartMost bounds a postStart hook, which Kubernetes lets run for ever: a container
+// that takes longer to be prepared never is.
+const postStartMost = time.Hour
+
+// awaitsHook reports whether a container runs whose postStart hook has not ended.
+func awaitsHook(c *corev1.Container, oc Container) bool {
+	return oc.State == StateRunning && !oc.PostStarted && oc.PostStartFailed == "" && schema.Hooks(c)[schema.PostStart] != nil
 }
 
 func (p *planner) needsImage(c *corev1.Container, oc Container, attempt int) bool {

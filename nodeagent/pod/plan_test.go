@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"fairlead/schema"
 	"fairlead/schema/chance"
 	"fairlead/schema/wire"
 )
@@ -45,7 +46,7 @@ var present = map[string]string{"i:1": "sha256:1", "i:2": "sha256:2"}
 // running is a container of image i:1 that runs since a minute.
 func running(name string) Container {
 	c := corev1.Container{Name: name, Image: "i:1"}
-	return Container{ID: "id-" + name, Present: true, SpecHash: SpecHash(&c), Image: "i:1", State: StateRunning, StartedAt: now.Add(-time.Minute), Started: true, Ready: true}
+	return Container{ID: "id-" + name, Present: true, SpecHash: SpecHash(&c), Image: "i:1", State: StateRunning, StartedAt: now.Add(-time.Minute), PostStarted: true, Started: true, Ready: true}
 }
 
 func exited(name string, code int32, crashes int) Container {
@@ -56,7 +57,7 @@ func exited(name string, code int32, crashes int) Container {
 
 func starting(name string) Container {
 	c := running(name)
-	c.Started, c.Ready = false, false
+	c.PostStarted, c.Started, c.Ready = false, false, false
 	return c
 }
 
@@ -107,6 +108,8 @@ func told(ops []Operation) string {
 func TestPlan(t *testing.T) {
 	const one = "containers: [{name: c}]"
 	const helped = "initContainers: [{name: a, restartPolicy: Always}]\ncontainers: [{name: c}]"
+	const greeting = "containers: [{name: c, lifecycle: {postStart: {exec: {command: [/hi]}}}}, {name: d}]"
+	const leaving = "containers: [{name: c, lifecycle: {preStop: {exec: {command: [/bye]}}}}]"
 	const between = "initContainers: [{name: a, restartPolicy: Always}, {name: b}]\ncontainers: [{name: c}]"
 	deleted := func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }
 	with := func(c Container, change func(*Container)) Container { change(&c); return c }
@@ -177,6 +180,32 @@ func TestPlan(t *testing.T) {
 			want: "stop container b: pod deleted\nstop container a: pod deleted"},
 		{name: "left work: sidecars last", gone: true, o: observed(map[string]Container{"a": sidecar("a", 1), "c": running("c")}), want: "stop container c: not in this node's work"},
 		{name: "the record is lost, and what comes after the init containers runs", spec: "initContainers: [{name: a}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"c": running("c")}), want: ""},
+		{name: "what comes after a postStart hook waits to be started", spec: greeting, o: observed(nil), want: "start container c: first start"},
+		{name: "postStart", spec: greeting, o: observed(map[string]Container{"c": starting("c")}), want: "run postStart hook c: the container was started"},
+		{name: "postStart is through", spec: greeting, o: observed(map[string]Container{"c": running("c")}), want: "start container d: first start"},
+		{name: "a back-off holds up nothing", spec: greeting, o: observed(map[string]Container{"c": exited("c", 1, 2)}), want: "start container c: restart 1 after Error, exit code 1 (in 10s)\nstart container d: first start"},
+		{name: "postStart failed", spec: greeting, o: observed(map[string]Container{"c": with(starting("c"), func(c *Container) { c.PostStartFailed = "its postStart hook failed: no" })}),
+			want: "stop container c: its postStart hook failed: no\nstart container d: first start"},
+		{name: "preStop", spec: leaving, change: deleted, drain: true, o: observed(map[string]Container{"c": running("c")}), want: "run preStop hook c: pod deleted"},
+		{name: "preStop waits for the tables", spec: leaving, change: deleted, o: func() *Observed {
+			o := observed(map[string]Container{"c": running("c")})
+			o.DeletionSeen = now.Add(-2 * time.Second)
+			return o
+		}(), want: "run preStop hook c: pod deleted (in 3s)"},
+		{name: "preStop runs", spec: leaving, change: deleted, drain: true, o: ending(10*time.Second, map[string]Container{"c": with(running("c"), func(c *Container) { c.PreStopAt = now.Add(-10 * time.Second) })}),
+			want: "run preStop hook c: pod deleted\nstop container c: pod deleted (in 20s)"},
+		{name: "preStop is through", spec: leaving, change: deleted, drain: true, o: ending(10*time.Second, map[string]Container{"c": with(running("c"), func(c *Container) { c.PreStopAt, c.PreStopped = now.Add(-10*time.Second), true })}),
+			want: "stop container c: pod deleted"},
+		{name: "preStop took all of the grace", spec: leaving, change: deleted, drain: true, o: ending(30*time.Second, map[string]Container{"c": with(running("c"), func(c *Container) { c.PreStopAt = now.Add(-30 * time.Second) })}),
+			want: "stop container c: pod deleted"},
+		{name: "no preStop without grace", spec: leaving, change: func(p *corev1.Pod) { deleted(p); p.DeletionGracePeriodSeconds = new(int64) }, drain: true, o: observed(map[string]Container{"c": running("c")}), want: "kill container c: pod deleted"},
+		{name: "preStop for a liveness probe", spec: leaving, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.Unlively = "liveness probe failed" })}), want: "run preStop hook c: liveness probe failed"},
+		{name: "what was begun is brought to its end", spec: leaving, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) {
+			c.PreStopAt, c.StopReason, c.StopGrace, c.PreStopped = now.Add(-time.Second), "image changed", 30*time.Second, true
+		})}), want: "stop container c: image changed"},
+		{name: "preStop of a sidecar does not wait", spec: "initContainers: [{name: a, restartPolicy: Always, lifecycle: {preStop: {sleep: {seconds: 1}}}}]\ncontainers: [{name: c}]", change: deleted, drain: true,
+			o:    ending(5*time.Second, map[string]Container{"a": sidecar("a", 1), "c": stopping("c", 5*time.Second)}),
+			want: "kill container c: still running 30s after the stop signal (in 25s)\nrun preStop hook a: pod deleted\nstop container a: pod deleted (in 25s)"},
 		{name: "created, never started", spec: one, o: observed(map[string]Container{"c": {ID: "x", Present: true, State: StateCreated, Attempt: 2}}), want: "remove container c: created and never started\nstart container c: created and never started"},
 		{name: "unknown is left alone", spec: one, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.State = StateUnknown })}), want: ""},
 		{name: "leftovers", spec: one, o: func() *Observed {
@@ -278,6 +307,16 @@ func (x *world) do(t *rapid.T, op Operation) {
 			t.Fatalf("%s: attempt %d after %d", op.Container, op.Attempt, c.Attempt)
 		}
 		x.o.Containers[op.Container] = n
+	case RunHook:
+		if op.Hook == schema.PostStart {
+			c.PostStarted, c.Started = true, true
+		} else {
+			c.PreStopAt, c.StopReason, c.StopGrace = x.now, op.Reason, op.Grace
+			x.now = x.now.Add(min(op.Grace, 3*time.Second))
+			c.PreStopped = true
+			x.begins(op)
+		}
+		x.o.Containers[op.Container] = c
 	case StopContainer:
 		c.TermAt, c.StopGrace = x.now, op.Grace
 		x.o.Containers[op.Container] = c
@@ -351,7 +390,7 @@ func TestPlansComeToRest(t *testing.T) {
 		spec := "restartPolicy: " + rapid.SampledFrom([]string{"Always", "OnFailure", "Never"}).Draw(t, "policy")
 		spec += "\nterminationGracePeriodSeconds: " + rapid.SampledFrom([]string{"0", "1", "30"}).Draw(t, "grace")
 		spec += rapid.SampledFrom([]string{"", "\ninitContainers: [{name: a}]", "\ninitContainers: [{name: s, restartPolicy: Always}, {name: a}]"}).Draw(t, "init")
-		spec += "\ncontainers: [{name: c}, {name: d}]"
+		spec += rapid.SampledFrom([]string{"\ncontainers: [{name: c}, {name: d}]", "\ncontainers: [{name: c, lifecycle: {postStart: {sleep: {seconds: 1}}, preStop: {sleep: {seconds: 1}}}}, {name: d}]"}).Draw(t, "hooks")
 		x := &world{w: &Wanted{PodWork: wire.PodWork{Pod: podFrom(t, spec)}}, o: &Observed{UID: "uid-1", Containers: map[string]Container{}}, images: map[string]string{}, now: now}
 		wake := x.settle(t)
 		for range rapid.IntRange(1, 12).Draw(t, "events") {
@@ -372,7 +411,7 @@ func TestPlansComeToRest(t *testing.T) {
 			Status(x.w, x.o, "10.0.0.1", x.now)
 		}
 		x.w.Pod.DeletionTimestamp, x.o.DeletionSeen = &metav1.Time{Time: x.now}, x.now
-		deadline := x.now.Add(DrainWait + Grace(x.w.Pod) + leastGrace + time.Second)
+		deadline := x.now.Add(DrainWait + Grace(x.w.Pod) + leastGrace + 3*time.Second + time.Second) // hooks run one after the other here
 		for wake = x.settle(t); !Gone(x.w, x.o); wake = x.settle(t) {
 			if wake.IsZero() || wake.After(deadline) {
 				t.Fatalf("not gone at %s, next look at %s: %+v", x.now, wake, x.o)

@@ -149,7 +149,7 @@ containers:
 func TestBuildSpecRefusesWhatItWouldIgnore(t *testing.T) {
 	for spec, want := range map[string]string{
 		"hostNetwork: true\ncontainers: [{name: c}]":                                   "hostNetwork",
-		"containers: [{name: c, lifecycle: {preStop: {exec: {command: [x]}}}}]":        "lifecycle",
+		"containers: [{name: c, lifecycle: {stopSignal: SIGUSR1}}]":                    "containers[0].lifecycle.stopSignal",
 		"hostUsers: false\ncontainers: [{name: c}]":                                    "hostUsers",
 		"activeDeadlineSeconds: 5\ncontainers: [{name: c}]":                            "activeDeadlineSeconds",
 		"containers: [{name: c}, {name: d, restartPolicy: Always}]":                    "containers[1].restartPolicy",
@@ -214,6 +214,12 @@ func TestFiles(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	const one = "containers: [{name: c}]"
+	const greeting = "containers: [{name: c, lifecycle: {postStart: {exec: {command: [/hi]}}}}]"
+	unhooked := func(name string) Container {
+		c := starting(name)
+		c.PostStartFailed, c.TermAt = "no", now
+		return c.Exited(Exit{Code: 143, FinishedAt: now})
+	}
 	const inited = "initContainers: [{name: a}]\ncontainers: [{name: c}]"
 	const helped = "initContainers: [{name: a, restartPolicy: Always}]\ncontainers: [{name: c}]"
 	tests := []struct {
@@ -228,6 +234,8 @@ func TestStatus(t *testing.T) {
 		{"init fails for good", "restartPolicy: Never\n" + inited, false, observed(map[string]Container{"a": exited("a", 1, 1)}), "Failed a:terminated Error unready 0 c:waiting PodInitializing unready 0"},
 		{"init fails", inited, false, observed(map[string]Container{"a": exited("a", 1, 1)}), "Pending a:terminated Error unready 0 c:waiting PodInitializing unready 0"},
 		{"init fails again", inited, false, observed(map[string]Container{"a": exited("a", 1, 2)}), "Pending a:waiting CrashLoopBackOff unready 0 c:waiting PodInitializing unready 0"},
+		{"postStart runs", greeting, false, observed(map[string]Container{"c": starting("c")}), "Pending c:waiting ContainerCreating unready 0"},
+		{"postStart failed", greeting, false, observed(map[string]Container{"c": unhooked("c")}), "Running c:terminated PostStartHookError unready 0"},
 		{"sidecar starts", helped, false, observed(map[string]Container{"a": starting("a")}), "Pending a:running unready 0 c:waiting PodInitializing unready 0"},
 		{"sidecar beside", helped, false, observed(map[string]Container{"a": running("a"), "c": running("c")}), "Running Ready a:running ready 0 c:running ready 0"},
 		{"sidecar crashes", helped, false, through(map[string]Container{"a": exited("a", 0, 3), "c": running("c")}), "Running a:waiting CrashLoopBackOff unready 0 c:running ready 0"},

@@ -94,8 +94,13 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 	}, nil
 }
 
-// runsCommands reports whether a container's probes do.
+// runsCommands reports whether a container's probes or hooks do.
 func runsCommands(c *corev1.Container) bool {
+	for _, h := range schema.Hooks(c) {
+		if h.Exec != nil {
+			return true
+		}
+	}
 	for _, p := range ProbesOf(c) {
 		if p.Exec != nil {
 			return true

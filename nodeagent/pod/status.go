@@ -64,6 +64,8 @@ func containerStatus(w *Wanted, o *Observed, c *corev1.Container, idle string) c
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: reason, Message: message}
 	}
 	switch {
+	case awaitsHook(c, oc):
+		wait(idle, schema.PostStartRuns)
 	case oc.State == StateRunning:
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(oc.StartedAt)}
 	case oc.State == StateUnknown:

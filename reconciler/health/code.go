@@ -36,6 +36,7 @@ const (
 	StartFailing        Code = "StartFailing"        // the container cannot be started
 	SetupFailing        Code = "SetupFailing"        // the pod's volumes cannot be made
 	CrashLoop           Code = "CrashLoop"           // the container ends again and again
+	HookFailing         Code = "HookFailing"         // its postStart hook fails
 	ProbeFailing        Code = "ProbeFailing"        // it runs and a probe says no
 	EndUnseen           Code = "EndUnseen"           // the container ended and nobody saw how
 	NodeRebooted        Code = "NodeRebooted"        // the container ended with its node
@@ -122,6 +123,7 @@ var rules = []Rule{
 	{StartFailing, Developer, Revision, "correct command, image or limits and commit"},
 	{SetupFailing, Developer, Revision, "correct the volume and commit, or provide on the node what it names"},
 	{CrashLoop, Developer, Revision, "read the log, fix the program or its configuration and commit"},
+	{HookFailing, Developer, Revision, "fix the postStart hook or the program and commit"},
 	{ProbeFailing, Developer, Revision, "fix the program or the probe and commit"},
 	{EndUnseen, Operator, NoFault, "find out what ended the container and who watched it on the node, its log may tell; it is started again"},
 	{NodeRebooted, Operator, NoFault, "find out why the node booted; its containers are started again"},

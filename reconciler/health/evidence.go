@@ -83,7 +83,7 @@ func piece(of schema.Object, pod *corev1.Pod, t Trouble, s corev1.ContainerStatu
 
 // isEnd reports whether a cause is one of a container's end.
 func isEnd(code Code) bool {
-	return code == CrashLoop || code == ProbeFailing || slices.Contains([]Code{OOMKilled, ConmonDied, NodeRebooted, EndUnseen}, code)
+	return code == CrashLoop || code == ProbeFailing || slices.Contains([]Code{OOMKilled, HookFailing, ConmonDied, NodeRebooted, EndUnseen}, code)
 }
 
 // lastEnd is how the container ended at last, nil when it never did.

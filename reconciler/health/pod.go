@@ -221,6 +221,7 @@ var waitingCodes = map[string]Code{
 var endCodes = map[string]Code{
 	schema.ReasonOOMKilled:     OOMKilled,
 	schema.ReasonUnhealthy:     ProbeFailing,
+	schema.ReasonPostStart:     HookFailing,
 	schema.ReasonConmonDied:    ConmonDied,
 	schema.ReasonNodeRebooted:  NodeRebooted,
 	schema.ReasonStatusUnknown: EndUnseen,
@@ -238,7 +239,7 @@ func containerTrouble(pod *corev1.Pod, s corev1.ContainerStatus) (t Trouble, ok 
 	case s.State.Waiting != nil:
 		t, ok = waiting(s, name)
 	case end != nil:
-		ok = end.ExitCode != 0 || end.Reason == schema.ReasonUnhealthy
+		ok = end.ExitCode != 0 || end.Reason == schema.ReasonUnhealthy || end.Reason == schema.ReasonPostStart
 		t = newTrouble(exitCode(end), name+" ended with "+Exit(end))
 	case s.State.Running == nil || s.Ready:
 	case comesFirst:
@@ -269,12 +270,14 @@ func waiting(s corev1.ContainerStatus, name string) (Trouble, bool) {
 	code, known := waitingCodes[w.Reason]
 	code = orReference(code, w.Message)
 	switch {
+	case !known && w.Message == schema.PostStartRuns:
+		return newTrouble(RollingOut, name+" waits: "+w.Message), true
 	case !known:
 		return Trouble{}, false
 	case code != CrashLoop || last == nil:
 		return newTrouble(code, name+" waits"+colon(w.Reason, w.Message)), true
-	case exitCode(last) == ProbeFailing:
-		return newTrouble(ProbeFailing, fmt.Sprintf("%s is stopped, %s so far: %s", name, Times(s.RestartCount, "restart"), brief(last.Message))), true
+	case exitCode(last) == ProbeFailing, exitCode(last) == HookFailing:
+		return newTrouble(exitCode(last), fmt.Sprintf("%s is stopped, %s so far: %s", name, Times(s.RestartCount, "restart"), brief(last.Message))), true
 	}
 	return newTrouble(exitCode(last), fmt.Sprintf("%s ends with %s, %s", name, Exit(last), Times(s.RestartCount, "restart"))), true
 }

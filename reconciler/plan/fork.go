@@ -222,8 +222,11 @@ func leastDelay(pod *corev1.Pod) time.Duration {
 // probeDelays is how many seconds after its start a container counts as started, and as
 // ready, at the soonest.
 func probeDelays(c *corev1.Container) (started, ready int32) {
+	if hook := schema.Hooks(c)[schema.PostStart]; hook != nil && hook.Sleep != nil {
+		started = int32(hook.Sleep.Seconds) // within the pod's grace, which is an int32
+	}
 	if p := c.StartupProbe; p != nil {
-		started = p.InitialDelaySeconds
+		started += p.InitialDelaySeconds
 	}
 	ready = started
 	if p := c.ReadinessProbe; p != nil {

@@ -13,7 +13,7 @@ import (
 // ActedOn lists the fields of a kind, below one of them or of the whole object for "",
 // that the table of supported fields calls acted on and that leave a choice. The fields
 // of a kind's pods are listed with the Pod's, init containers as containers, and each
-// probe as one.
+// probe and each hook as one.
 func ActedOn(kind schema.Kind, below string) []string {
 	typ, f := reflect.TypeOf(schema.Info(kind).New()).Elem(), schema.SupportedFields(kind)
 	for name := range strings.SplitSeq(below, ".") {
@@ -70,6 +70,9 @@ func list(at string, typ reflect.Type, f *schema.FieldSupport, pods string, out 
 			}
 			for _, kind := range []string{"readinessProbe", "livenessProbe", "startupProbe"} {
 				path = strings.Replace(path, "."+kind, ".probe", 1)
+			}
+			for _, kind := range []schema.HookKind{schema.PostStart, schema.PreStop} {
+				path = strings.Replace(path, ".lifecycle."+string(kind), ".hook", 1)
 			}
 			list(path, typ.Field(i).Type, f.Field(name), pods, out)
 		}

@@ -65,7 +65,7 @@ func (c *chain) podCause(pod *corev1.Pod) (found cause, container string) {
 // why.
 func showsInLog(code health.Code) bool {
 	return slices.Contains([]health.Code{
-		health.CrashLoop, health.OOMKilled, health.ProbeFailing, health.EndUnseen, health.ConmonDied, health.NodeRebooted,
+		health.CrashLoop, health.OOMKilled, health.HookFailing, health.ProbeFailing, health.EndUnseen, health.ConmonDied, health.NodeRebooted,
 	}, code)
 }
 

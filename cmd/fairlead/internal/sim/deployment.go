@@ -10,8 +10,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"fairlead/nodeagent/pod"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
 )
@@ -46,7 +48,16 @@ func deploymentText(a workload) string {
 	if a.liveness {
 		liveness = "\n          livenessProbe: {exec: {command: [/program, print, ok]}, periodSeconds: 2, failureThreshold: 2}"
 	}
-	return strings.NewReplacer("NAME", a.name, "REPLICAS", fmt.Sprint(a.replicas), "TAG", a.tag, "STRATEGY", strategy, "LIVENESS", liveness,
+	inits, hook := "", ""
+	if a.name == helpedName {
+		inits = `
+      initContainers:
+        - {name: prepare, image: "localhost/app:init"}
+        - {name: ` + helperName + `, image: "localhost/app:v1", restartPolicy: Always, resources: {requests: {cpu: 10m}}, lifecycle: {postStart: {sleep: {seconds: 1}}}}
+        - {name: migrate, image: "localhost/app:init"}`
+		hook = "\n          lifecycle: {preStop: {exec: {command: [/program, print, bye]}}}"
+	}
+	return strings.NewReplacer("NAME", a.name, "INITS", inits, "HOOK", hook, "REPLICAS", fmt.Sprint(a.replicas), "TAG", a.tag, "STRATEGY", strategy, "LIVENESS", liveness,
 		"CONFIG", fmt.Sprint(a.config), "GRACE", fmt.Sprint(graceSeconds), "DEADLINE", fmt.Sprint(int(progressDeadline.Seconds()))).Replace(`apiVersion: apps/v1
 kind: Deployment
 metadata: {name: NAME, namespace: shop}
@@ -61,13 +72,13 @@ spec:
       terminationGracePeriodSeconds: GRACE
       tolerations:
         - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 5}
-        - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 5}
+        - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 5}INITS
       containers:
         - name: app
           image: localhost/app:TAG
           envFrom: [{configMapRef: {name: NAME}}]
           resources: {requests: {cpu: 100m, memory: 16Mi}}
-          readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 1}LIVENESS
+          readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 1}LIVENESSHOOK
 ---
 apiVersion: v1
 kind: Service
@@ -81,6 +92,41 @@ kind: ConfigMap
 metadata: {name: NAME, namespace: shop}
 data: {turn: "CONFIG"}
 `)
+}
+
+// helpedName is the Deployment whose pods have init containers, a sidecar and hooks.
+const (
+	helpedName = "app1"
+	helperName = "helper"
+)
+
+// inTurn: what comes before the others has done its work, or as a sidecar runs, when one
+// of them is started.
+func (t *truth) inTurn(n *node, a *app) {
+	name := a.spec.Labels[pod.LabelContainer]
+	p, ok := state.PodByUID(t.latest, a.spec.Pod)
+	if !ok || len(p.Spec.InitContainers) == 0 || name == helperName {
+		return
+	}
+	for i := range p.Spec.InitContainers {
+		c := &p.Spec.InitContainers[i]
+		switch {
+		case c.Name == name:
+			return
+		case !schema.IsSidecar(c) && !n.hasRun(a.spec.Pod, c.Name):
+			t.w.broken("S2", "%s starts %s before init container %s has done its work", n.name, a.spec.Name, c.Name)
+		}
+	}
+}
+
+// hasRun reports whether an attempt of a container was started.
+func (n *node) hasRun(uid types.UID, container string) bool {
+	for _, a := range n.apps {
+		if a.spec.Pod == uid && a.spec.Labels[pod.LabelContainer] == container && !a.started.IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 func firstDeployments(t *team) (out []workload) {

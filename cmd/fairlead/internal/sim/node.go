@@ -57,6 +57,7 @@ type app struct {
 	spec    pod.ContainerSpec
 	started time.Time
 	termAt  time.Time
+	hookAt  time.Time // when its preStop hook began
 	ready   time.Time // from when it answers; zero: never
 	sick    bool      // its liveness fails
 	killed  bool      // its conmon was
@@ -64,7 +65,7 @@ type app struct {
 
 // images that can be had; what an app does is in its tag.
 var images = []string{
-	"localhost/app:v1", "localhost/app:v2", "localhost/app:v3", "localhost/app:v4", "localhost/app:slow", "localhost/app:crash", "localhost/app:sick", "localhost/app:done",
+	"localhost/app:v1", "localhost/app:v2", "localhost/app:v3", "localhost/app:v4", "localhost/app:slow", "localhost/app:crash", "localhost/app:sick", "localhost/app:done", "localhost/app:init",
 }
 
 func newNode(w *World, i int, skew time.Duration) *node {
@@ -120,6 +121,7 @@ func (r watched) Create(ctx context.Context, s pod.ContainerSpec) (string, error
 func (r watched) Start(ctx context.Context, id string) error {
 	err := r.Fake.Start(ctx, id)
 	if a := r.n.apps[id]; a != nil && a.started.IsZero() && r.n.running(id) {
+		r.n.w.truth.inTurn(r.n, a)
 		r.n.began(id, a)
 	}
 	return err
@@ -137,6 +139,12 @@ func (n *node) began(id string, a *app) {
 		w.after(w.between(100*time.Millisecond, 2*time.Second), func() { n.dies(id, pod.Exit{Code: 1}) })
 	case "done":
 		w.after(w.between(2*time.Second, 20*time.Second), func() { n.dies(id, pod.Exit{}) })
+	case "init":
+		e := pod.Exit{}
+		if w.chance.IntN(8) == 0 {
+			e.Code = 1
+		}
+		w.after(w.between(10*time.Millisecond, time.Second), func() { n.dies(id, e) })
 	case "sick":
 	case "slow":
 		a.ready = w.now.Add(w.between(3*time.Second, 8*time.Second))
@@ -329,6 +337,9 @@ func (a *agent) act() {
 		a.step(t, func() {})
 	}
 	a.attend()
+	for _, h := range do.Hooks {
+		a.hook(h)
+	}
 	if do.Report {
 		a.report()
 	}
@@ -378,6 +389,24 @@ func (a *agent) step(t nodeagent.Task, finished func()) {
 			}
 			a.act()
 		})
+	})
+}
+
+// hook lets a hook run for a while; some preStop hooks fail. One whose container or agent
+// ends meanwhile tells nothing.
+func (a *agent) hook(h nodeagent.Hook) {
+	n := a.node
+	n.w.truth.hookRan(n, h)
+	a.after(min(h.Limit, n.w.between(10*time.Millisecond, 4*time.Second)), func() {
+		if !n.running(h.ID) {
+			return
+		}
+		failed := ""
+		if h.Kind == schema.PreStop && n.w.chance.IntN(8) == 0 {
+			failed = "it failed"
+		}
+		a.core.Hooked(h.Pod, h.ID, h.Kind, failed, n.clock())
+		a.act()
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
+	"fairlead/nodeagent"
 	"fairlead/nodeagent/pod"
 	"fairlead/reconciler/state"
 	"fairlead/reconciler/work"
@@ -48,6 +49,7 @@ type truth struct {
 	missing   map[string]time.Time // since when a table leads to a sandbox that is gone
 	deadReady map[types.UID]time.Time
 	finished  map[types.UID]corev1.PodPhase // of what ended: how
+	ending    map[types.UID]time.Time       // since when a pod's containers are told to end
 	left      map[schema.Key]bool           // pods that went by themselves while Git asks for them
 	work      *workTruth                    // of Jobs
 	back      bool                          // the last commit that was applied was gone back to
@@ -77,7 +79,7 @@ func newTruth(w *World) *truth {
 	return &truth{
 		w: w, recovered: true, latest: state.Empty(state.Counters{}), model: map[schema.Key]uint64{}, bound: map[types.UID]binding{}, highest: map[string]int64{},
 		released: map[netip.Addr]release{}, missing: map[string]time.Time{}, deadReady: map[types.UID]time.Time{}, trees: map[schema.Commit]tree{},
-		contact: map[schema.NodeName]time.Time{}, finished: map[types.UID]corev1.PodPhase{}, left: map[schema.Key]bool{}, work: newWorkTruth(), selectors: map[string]labels.Selector{},
+		contact: map[schema.NodeName]time.Time{}, finished: map[types.UID]corev1.PodPhase{}, ending: map[types.UID]time.Time{}, left: map[schema.Key]bool{}, work: newWorkTruth(), selectors: map[string]labels.Selector{},
 	}
 }
 
@@ -408,8 +410,8 @@ func (t *truth) capacity(s *state.Snapshot) {
 				continue
 			}
 			pods++
-			for i := range p.Spec.Containers {
-				cpu += p.Spec.Containers[i].Resources.Requests.Cpu().MilliValue()
+			for c := range schema.StayingContainers(&p.Spec) {
+				cpu += c.Resources.Requests.Cpu().MilliValue()
 			}
 		}
 		if room := n.Status.Allocatable; cpu > room.Cpu().MilliValue() || pods > room.Pods().Value() {
@@ -460,10 +462,8 @@ func (t *truth) justified(n *node, id string, a *app) string {
 	case n.strange(id):
 		return "its start was cut short"
 	}
-	for i := range p.Spec.Containers {
-		if c := &p.Spec.Containers[i]; c.Name == a.spec.Labels[pod.LabelContainer] && c.Image != a.spec.Image {
-			return "its image changed"
-		}
+	if c := schema.ContainerOf(&p.Spec, a.spec.Labels[pod.LabelContainer]); c != nil && c.Image != a.spec.Image {
+		return "its image changed"
 	}
 	return ""
 }
@@ -501,14 +501,53 @@ func (t *truth) signalled(n *node, id string, a *app, s syscall.Signal) {
 		t.w.broken("S3", "%s sends signal %d to %s, which is to run", n.name, s, a.spec.Name)
 	}
 	if s == syscall.SIGKILL {
-		if reason == "to go" && (a.termAt.IsZero() || t.w.now.Sub(a.termAt) < graceSeconds*time.Second) {
+		if reason == "to go" && (a.termAt.IsZero() || t.w.now.Sub(t.graceBegan(a)) < graceSeconds*time.Second) {
 			t.w.broken("S13", "%s kills %s before its grace period", n.name, a.spec.Name)
 		}
 		return
 	}
-	if reason != "to go" || !a.termAt.IsZero() {
+	if reason == "to go" && a.termAt.IsZero() {
+		t.mayEnd(n, a)
+	}
+}
+
+// graceBegan is when the grace of a container began that was told to end: of a sidecar
+// with that of its pod, of another with its preStop hook.
+func (t *truth) graceBegan(a *app) time.Time {
+	if at, ok := t.ending[a.spec.Pod]; ok && a.spec.Labels[pod.LabelContainer] == helperName {
+		return at
+	}
+	if !a.hookAt.IsZero() {
+		return a.hookAt
+	}
+	return a.termAt
+}
+
+// hookRan: a preStop hook runs for what may be told to end.
+func (t *truth) hookRan(n *node, h nodeagent.Hook) {
+	a := n.apps[h.ID]
+	if a == nil || h.Kind != schema.PreStop || !n.running(h.ID) {
 		return
 	}
+	reason := t.justified(n, h.ID, a)
+	if reason == "" {
+		t.w.broken("S3", "%s runs the preStop hook of %s, which is to run", n.name, a.spec.Name)
+	}
+	if reason == "to go" && a.hookAt.IsZero() {
+		t.mayEnd(n, a)
+	}
+	if a.hookAt.IsZero() {
+		a.hookAt = t.w.now
+	}
+}
+
+// mayEnd holds the first that a container of a pod hears of its end to S13: no node that
+// keeps up still sends the pod requests.
+func (t *truth) mayEnd(n *node, a *app) {
+	if _, began := t.ending[a.spec.Pod]; began {
+		return
+	}
+	t.ending[a.spec.Pod] = t.w.now
 	if seen, ok := n.agent.deleting[a.spec.Pod]; !ok || t.w.now.Sub(seen) >= pod.DrainWait {
 		return // it waited long enough, or an earlier life did
 	}
