@@ -158,6 +158,7 @@ var doors = []struct {
 	{"github.com/google/nftables", []string{"nodeagent/proxy"}, "one room owns the table"},
 	{"sigs.k8s.io/knftables", []string{"nodeagent/proxy"}, "one room owns the table"},
 	{"github.com/vishvananda", []string{"nodeagent/network", "nodeagent/proxy", "cmd/fairlead"}, "links and routes are made where nodes and pods get their network"},
+	{"google.golang.org/grpc", []string{"nodeagent"}, "gRPC is spoken by probes alone; etcd has its own"},
 	{"github.com/miekg/dns", []string{"nodeagent/dns"}, "names are answered in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/fairlead"}, "flags and exit codes are the command line's"},
 	{"golang.org/x/text", []string{"schema/layout"}, "how wide a character is gets asked where text is laid out"},

@@ -55,6 +55,8 @@ volumes:
     - {secret: {name: key, items: [{key: t, path: t, mode: 0o600}, {key: u, path: u}]}}
     - {configMap: {name: none, optional: true}}
     - {secret: {name: none, optional: true}}
+    - {downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}
+- {name: me, downwardAPI: {items: [{path: limit, resourceFieldRef: {containerName: c, resource: limits.memory}}]}}
 initContainers: [{name: i, image: localhost/c:1}]
 containers:
 - name: c
@@ -70,12 +72,13 @@ containers:
   - {name: B, valueFrom: {configMapKeyRef: {name: conf, key: a}}}
   - {name: C, valueFrom: {secretKeyRef: {name: key, key: t}}}
   - {name: D, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+  - {name: E, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}
   envFrom: [{configMapRef: {name: conf}}]
   ports: [{name: web, containerPort: 80, hostPort: 8080, protocol: TCP}]
   resources: {requests: {cpu: 100m, memory: 64Mi}, limits: {cpu: 200m, memory: 128Mi}}
-  volumeMounts: [{name: d, mountPath: /d, subPath: x}, {name: conf, mountPath: /conf}, {name: host, mountPath: /host}]
+  volumeMounts: [{name: d, mountPath: /d, subPath: x}, {name: conf, mountPath: /conf}, {name: host, mountPath: /host}, {name: m, mountPath: /m, subPathExpr: $(A)}]
   readinessProbe: {httpGet: {path: /r, port: web, scheme: HTTP, httpHeaders: [{name: X-A, value: a}]}, initialDelaySeconds: 1, timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3}
-  livenessProbe: {tcpSocket: {port: 80}}
+  livenessProbe: {tcpSocket: {port: 80}, terminationGracePeriodSeconds: 7}
   startupProbe: {exec: {command: [/ok]}}
   lifecycle:
     postStart: {httpGet: {path: /p, port: web, scheme: HTTP, httpHeaders: [{name: X-A, value: a}]}}
@@ -116,6 +119,26 @@ var changes = map[string]change{
 			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "disk", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"ssd"}}}}},
 		}}}
 	},
+	"activeDeadlineSeconds": to(func(p *corev1.PodSpec) **int64 { return &p.ActiveDeadlineSeconds }, ptrTo(int64(5))),
+	"hostAliases":           to(func(p *corev1.PodSpec) *[]corev1.HostAlias { return &p.HostAliases }, []corev1.HostAlias{{IP: "192.0.2.1", Hostnames: []string{"x"}}}),
+	"setHostnameAsFQDN":     to(func(p *corev1.PodSpec) **bool { return &p.SetHostnameAsFQDN }, ptrTo(true)),
+	"volumes.downwardAPI": func(p *corev1.PodSpec, _ *corev1.Container) {
+		p.Volumes[8].DownwardAPI.Items[0].ResourceFieldRef.Resource = "requests.memory"
+	},
+	"volumes.projected.sources.downwardAPI": func(p *corev1.PodSpec, _ *corev1.Container) {
+		p.Volumes[7].Projected.Sources[4].DownwardAPI.Items[0].FieldRef.FieldPath = "metadata.uid"
+	},
+	"containers.env.valueFrom.resourceFieldRef": func(_ *corev1.PodSpec, c *corev1.Container) {
+		c.Env[4].ValueFrom.ResourceFieldRef.Resource = "requests.cpu"
+	},
+	"containers.volumeMounts.subPathExpr": func(_ *corev1.PodSpec, c *corev1.Container) { c.VolumeMounts[3].SubPathExpr = "z" },
+	"containers.probe.grpc.port": func(_ *corev1.PodSpec, c *corev1.Container) {
+		c.ReadinessProbe.ProbeHandler = corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: 80}}
+	},
+	"containers.probe.grpc.service": func(_ *corev1.PodSpec, c *corev1.Container) {
+		c.ReadinessProbe.ProbeHandler = corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: 80, Service: ptrTo("s")}}
+	},
+	"containers.probe.terminationGracePeriodSeconds": func(_ *corev1.PodSpec, c *corev1.Container) { *c.LivenessProbe.TerminationGracePeriodSeconds = 8 },
 	"dnsConfig":                     to(func(p *corev1.PodSpec) **corev1.PodDNSConfig { return &p.DNSConfig }, nil),
 	"dnsPolicy":                     to(func(p *corev1.PodSpec) *corev1.DNSPolicy { return &p.DNSPolicy }, corev1.DNSDefault),
 	"enableServiceLinks":            to(func(p *corev1.PodSpec) **bool { return &p.EnableServiceLinks }, ptrTo(false)),
@@ -298,9 +321,10 @@ func observe(t *testing.T, p *corev1.Pod) map[string]any {
 	out["node"] = fmt.Sprint(scheduler.NewView(twoNodes()).Schedule(p, ""))
 	c := &p.Spec.Containers[0]
 	cluster := wire.ClusterInfo{DNS: schema.List[string]{"10.96.0.10"}, Domain: "cluster.local"}
-	out["files"] = []string{pod.Hostname(p), pod.Hosts(p, "10.112.0.1", cluster), pod.ResolvConf(p, cluster, "nameserver 192.0.2.1\n")}
+	host, err := pod.SandboxHostname(p, cluster.Domain)
+	out["files"] = []string{host, fmt.Sprint(err), pod.Hosts(p, "10.112.0.1", cluster), pod.ResolvConf(p, cluster, "nameserver 192.0.2.1\n")}
 	out["host ports"] = fmt.Sprint(pod.HostPortsOf(p, "10.112.0.1"))
-	out["end"] = fmt.Sprint(pod.Grace(p), pod.MessageFromLog(c, 1))
+	out["end"] = fmt.Sprint(pod.Grace(p), pod.MessageFromLog(c, 1), pod.Deadline(p, &pod.Observed{}))
 	out["volumes"], out["mounts"] = observeVolumes(t, p, c)
 	w := &pod.Wanted{PodWork: wire.PodWork{Pod: p}}
 	spec, err := pod.BuildSpec(w, c, 0, pod.Frame{Sources: make([]string, len(c.VolumeMounts)), Files: "/f", Message: "/m", Data: everything})
@@ -316,8 +340,10 @@ func observe(t *testing.T, p *corev1.Pod) map[string]any {
 	out["first steps"] = fmt.Sprint(pod.Plan(w, up, images, now))
 	up.Containers = map[string]pod.Container{c.Name: {ID: "x", State: pod.StateExited, SpecHash: pod.SpecHash(c), ExitCode: 1, Crashes: 1}}
 	out["after a crash"] = fmt.Sprint(pod.Plan(w, up, images, now))
-	up.Containers = map[string]pod.Container{c.Name: {ID: "x", State: pod.StateRunning, SpecHash: pod.SpecHash(c), Unlively: "no"}}
-	out["after a start"] = fmt.Sprint(pod.Plan(w, up, images, now))
+	up.Containers = map[string]pod.Container{c.Name: {ID: "x", State: pod.StateRunning, SpecHash: pod.SpecHash(c), Unlively: "no", PostStarted: true, Started: true, PreStopped: true}}
+	for _, op := range pod.Plan(w, up, images, now) {
+		out["unlively "+op.Container] = fmt.Sprint(op, op.Grace)
+	}
 	out["probes"] = observeProbes(c)
 	out["hooks"] = observeHooks(c)
 	return out
@@ -382,6 +408,10 @@ func observeVolumes(t *testing.T, p *corev1.Pod, c *corev1.Container) (volumes, 
 	for _, vol := range p.Spec.Volumes {
 		volumes = append(volumes, contentOf(t, filepath.Join(root, vol.Name))...)
 	}
+	c, err = pod.WithSubPaths(p, c, everything, pod.Place{})
+	if err != nil {
+		return volumes, append(mounts, err.Error())
+	}
 	sources, err := v.Bind(p, c)
 	mounts = append(mounts, fmt.Sprint(err))
 	for i, s := range sources {
@@ -429,6 +459,8 @@ func contentOf(t *testing.T, dir string) (out []string) {
 
 // observeProbes tells what probes ask, when, and what they make of the answers.
 func observeProbes(c *corev1.Container) (out []string) {
+	stopped, stop := context.WithCancel(context.Background())
+	stop()
 	for _, kind := range []pod.ProbeKind{pod.ProbeStartup, pod.ProbeReadiness, pod.ProbeLiveness} {
 		spec := pod.ProbesOf(c)[kind]
 		run := probe{kind: kind, spec: spec, container: c, ip: "10.112.0.1"}
@@ -446,6 +478,8 @@ func observeProbes(c *corev1.Container) (out []string) {
 				break
 			}
 			out = append(out, fmt.Sprint(req.URL, req.Host, req.Header))
+		case spec.GRPC != nil:
+			out = append(out, fmt.Sprint(spec.GRPC.Port, spec.GRPC.Service != nil), fmt.Sprint(run.connect(stopped)))
 		case spec.TCPSocket != nil:
 			address, err := run.address("", spec.TCPSocket.Port)
 			out = append(out, fmt.Sprint(address, err))

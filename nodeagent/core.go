@@ -75,6 +75,7 @@ func OpenCore(cfg Config) (*Core, error) {
 		return nil, err
 	}
 	c.machine = newMachine(cfg.Node, cfg.NodeIP, cfg.Info.BootID, addresses)
+	c.machine.allocatable = cfg.Allocatable
 	c.disk, err = openWorkFile(filepath.Join(cfg.Dir, "work"), filepath.Join(cfg.Dir, "pki", "work.key"))
 	return c, err
 }

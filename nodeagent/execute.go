@@ -103,7 +103,11 @@ func (x *Executor) createSandbox(t Task) Result {
 	if err := x.writeFiles(t); err != nil {
 		return fail(err)
 	}
-	sandbox, err := x.network.CreateSandbox(t.obs.UID, ip, pod.Hostname(t.wanted.Pod))
+	host, err := pod.SandboxHostname(t.wanted.Pod, t.cluster.Domain)
+	if err != nil {
+		return fail(err)
+	}
+	sandbox, err := x.network.CreateSandbox(t.obs.UID, ip, host)
 	if err != nil {
 		return fail(fmt.Errorf("create sandbox: %w", err))
 	}
@@ -126,9 +130,13 @@ func (x *Executor) writeFiles(t Task) error {
 		return fmt.Errorf("pod files: %w", err)
 	}
 	p := t.wanted.Pod
+	host, err := pod.SandboxHostname(p, t.cluster.Domain)
+	if err != nil {
+		return fmt.Errorf("pod files: %w", err)
+	}
 	for name, content := range map[string]string{
 		"hosts":       pod.Hosts(p, t.obs.IPs.First(), t.cluster),
-		"hostname":    pod.Hostname(p) + "\n",
+		"hostname":    host + "\n",
 		"resolv.conf": pod.ResolvConf(p, t.cluster, string(node)),
 	} {
 		path := filepath.Join(dir, name)
@@ -235,6 +243,10 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 	if c == nil {
 		panic(fmt.Sprintf("nodeagent: pod %s has no container %s", op.Pod, op.Container))
 	}
+	c, err := pod.WithSubPaths(t.wanted.Pod, c, t.data, t.place)
+	if err != nil {
+		return Result{err: err, reason: missing(err, schema.ReasonContainerCreate)}
+	}
 	sources, err := x.volumes.Bind(t.wanted.Pod, c)
 	if err != nil {
 		return Result{err: fmt.Errorf("start container %s: %w", op.Container, err), reason: nodes(err, schema.ReasonContainerCreate)}
@@ -250,8 +262,12 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 		return Result{err: fmt.Errorf("look at image %s: %w", op.Image, err), reason: schema.ReasonNodeError}
 	}
 	logPath := x.dirs.log(op.Pod, op.Container, op.Attempt)
+	host, err := pod.SandboxHostname(t.wanted.Pod, t.cluster.Domain)
+	if err != nil {
+		return Result{err: err, reason: schema.ReasonContainerCreate}
+	}
 	spec, err := pod.BuildSpec(t.wanted, c, op.Attempt, pod.Frame{
-		Cluster: t.cluster.ID, Place: t.place, Sandbox: x.sandbox(op.Pod), Sources: sources,
+		Cluster: t.cluster.ID, Host: host, Place: t.place, Sandbox: x.sandbox(op.Pod), Sources: sources,
 		Files: x.dirs.files(op.Pod), LogPath: logPath, Message: x.dirs.message(op.Pod, op.Container, op.Attempt), Data: t.data,
 		ImageUser: image.User, Profiles: x.profiles,
 	})

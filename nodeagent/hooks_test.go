@@ -2,6 +2,8 @@ package nodeagent_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +12,7 @@ import (
 
 	"fairlead/nodeagent"
 	"fairlead/nodeagent/pod"
+	"fairlead/schema/wire"
 )
 
 // commands stands between agent and runtime: it notes the commands that are run, what was
@@ -169,5 +172,45 @@ func TestAPostStartHookThatFailsEndsItsContainer(t *testing.T) {
 	got := r.report("uid-1").Status.ContainerStatuses[0].State.Terminated.Message
 	if want := "its postStart hook failed: command exited with code 3: "; got != want {
 		t.Errorf("message %q, want %q", got, want)
+	}
+}
+
+// A pod that was active for longer than it may is Failed, and says why.
+func TestAPodIsEndedAtItsDeadline(t *testing.T) {
+	r := newRig(t)
+	r.run("uid-1", "activeDeadlineSeconds: 1\nterminationGracePeriodSeconds: 20\ncontainers: [{name: c, args: [stay]}]")
+	r.await("it is Failed", func() bool { s := r.report("uid-1").Status; return s.Phase == "Failed" && s.Reason == "DeadlineExceeded" })
+	if got := r.runtime.Running(); len(got) > 0 {
+		t.Errorf("it has ended, and %v run", got)
+	}
+	r.stop()
+	r.start()
+	r.await("it stays so", func() bool { s := r.report("uid-1").Status; return s.Phase == "Failed" && s.Reason == "DeadlineExceeded" })
+	if !slices.Contains(r.runtime.Calls(), "signal fl-uid1-c-0 SIGTERM") || slices.Contains(r.runtime.Calls(), "start fl-uid1-c-1") {
+		t.Errorf("calls: %q", r.runtime.Calls())
+	}
+}
+
+// What a volume shows of its pod follows the pod.
+func TestLabelsAreShownAsTheyAre(t *testing.T) {
+	r := newRig(t)
+	w := podOf(t, "uid-1", "volumes: [{name: me, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}]\ncontainers: [{name: c, args: [stay], volumeMounts: [{name: me, mountPath: /me}]}]")
+	w.Pod.Labels = map[string]string{"app": "web"}
+	r.master.publish(func(work *wire.Work) { work.Pods["uid-1"] = w })
+	r.awaitStatus("uid-1", "Running Ready")
+	shown := func() string {
+		data, _ := os.ReadFile(filepath.Join(r.dir, "pods", "uid-1", "volumes", "me", "labels"))
+		return string(data)
+	}
+	if got := shown(); got != "app=\"web\"\n" {
+		t.Errorf("labels %q", got)
+	}
+	next := w
+	next.Pod = w.Pod.DeepCopy()
+	next.Pod.Labels["tier"] = "front"
+	r.master.publish(func(work *wire.Work) { work.Pods["uid-1"] = next })
+	r.await("the new label is shown", func() bool { return shown() == "app=\"web\"\ntier=\"front\"\n" })
+	if slices.Contains(r.runtime.Calls(), "start fl-uid1-c-1") {
+		t.Error("the container was restarted")
 	}
 }

@@ -26,6 +26,8 @@ type machine struct {
 	node   schema.NodeName
 	hostIP string
 	bootID string
+	// allocatable is what the node has for pods.
+	allocatable corev1.ResourceList
 
 	work    *wire.Work // nil until there is one from disk or master: nothing is decided without
 	version uint64
@@ -196,7 +198,8 @@ func (m *machine) want(e *entry, pw wire.PodWork, now time.Time) {
 	e.touch()
 }
 
-// dataHash identifies the content of the ConfigMaps and Secrets a pod refers to.
+// dataHash identifies what a pod's volumes show that may change: the content of the
+// ConfigMaps and Secrets it refers to, and of itself its labels and annotations.
 func dataHash(p *corev1.Pod, work *wire.Work) string {
 	h := sha256.New()
 	write := func(kind string, names []string, all map[string]map[string][]byte) {
@@ -211,6 +214,9 @@ func dataHash(p *corev1.Pod, work *wire.Work) string {
 	refs := wire.PodRefs(p)
 	write("configmap", refs[schema.KindConfigMap], work.ConfigMaps)
 	write("secret", refs[schema.KindSecret], work.Secrets)
+	if schema.ShowsItself(&p.Spec) {
+		fmt.Fprintf(h, "labels %q annotations %q\n", p.Labels, p.Annotations) // maps are printed in order
+	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
@@ -277,6 +283,7 @@ func (m *machine) decide(e *entry, now time.Time, fx *effects) {
 	}
 	e.touched, e.wake = false, time.Time{}
 	wanted := e.wanted
+	m.limit(e, now, fx)
 	if m.draining(e) {
 		if m.cutOff(now) {
 			return // masterHeard touches it
@@ -309,6 +316,25 @@ func (m *machine) decide(e *entry, now time.Time, fx *effects) {
 	if due = m.admit(e, due, now); len(due) > 0 {
 		e.busy = true
 		fx.tasks = append(fx.tasks, m.task(e, due...))
+	}
+}
+
+// limit notes that a pod was active for longer than it may, or when it will have been.
+func (m *machine) limit(e *entry, now time.Time, fx *effects) {
+	if e.wanted == nil {
+		return
+	}
+	due := pod.Deadline(e.wanted.Pod, &e.obs)
+	switch {
+	case due.IsZero():
+	case due.After(now):
+		e.wake = due
+	default:
+		e.obs.OverdueAt = now
+		m.event(e, corev1.EventTypeNormal, schema.ReasonDeadlineExceeded, "", pod.Overdue, now)
+		e.touch()
+		fx.changed = m.tell(e, now) || fx.changed
+		e.touched = false
 	}
 }
 
@@ -390,7 +416,7 @@ func (m *machine) task(e *entry, ops ...pod.Operation) Task {
 	return Task{
 		Pod: e.obs.UID, ops: ops, wanted: e.wanted, obs: o, cluster: m.work.Cluster,
 		data:  pod.Data{ConfigMaps: m.work.ConfigMaps, BinaryKeys: m.work.BinaryKeys, Secrets: m.work.Secrets, Services: m.work.Services},
-		place: pod.Place{Node: m.node, PodIPs: e.obs.IPs, HostIP: m.hostIP},
+		place: pod.Place{Node: m.node, PodIPs: e.obs.IPs, HostIP: m.hostIP, Allocatable: m.allocatable},
 	}
 }
 

@@ -123,7 +123,7 @@ func (p probe) message(err error) string {
 // success that may not be what was meant.
 func (p probe) once(ctx context.Context) (warning string, err error) {
 	if exec := p.spec.Exec; exec != nil {
-		return "", p.command(ctx, exec.Command, pod.ProbeTimeout(p.spec))
+		return "", p.command(ctx, pod.StaticCommand(p.container, exec.Command), pod.ProbeTimeout(p.spec))
 	}
 	limit := pod.ProbeTimeout(p.spec)
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -142,6 +142,8 @@ func (p probe) connect(ctx context.Context) (warning string, err error) {
 		return p.http(ctx, h.HTTPGet)
 	case h.TCPSocket != nil:
 		return "", p.tcp(ctx, h.TCPSocket)
+	case h.GRPC != nil:
+		return "", p.grpc(ctx, h.GRPC)
 	default:
 		return "", errors.New("this kind of probe is not supported")
 	}

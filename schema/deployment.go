@@ -91,6 +91,9 @@ func (p *problems) deployment(d *appsv1.DeploymentSpec) {
 	}
 	p.deploymentSelector(d)
 	p.strategy(&d.Strategy)
+	if d.Template.Spec.ActiveDeadlineSeconds != nil {
+		p.add("spec.template.spec.activeDeadlineSeconds", "must be left out: pods of a Deployment run until they are replaced")
+	}
 	if policy := d.Template.Spec.RestartPolicy; policy != corev1.RestartPolicyAlways {
 		p.add("spec.template.spec.restartPolicy", "%q: pods of a Deployment always restart", string(policy))
 	}

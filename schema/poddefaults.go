@@ -32,10 +32,26 @@ func defaultVolume(v *corev1.Volume) {
 		setPointer(&v.ConfigMap.DefaultMode, corev1.ConfigMapVolumeSourceDefaultMode)
 	case v.Secret != nil:
 		setPointer(&v.Secret.DefaultMode, corev1.SecretVolumeSourceDefaultMode)
+	case v.DownwardAPI != nil:
+		setPointer(&v.DownwardAPI.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
+		defaultFields(v.DownwardAPI.Items)
 	case v.Projected != nil:
 		setPointer(&v.Projected.DefaultMode, corev1.ProjectedVolumeSourceDefaultMode)
+		for i := range v.Projected.Sources {
+			if d := v.Projected.Sources[i].DownwardAPI; d != nil {
+				defaultFields(d.Items)
+			}
+		}
 	case v.HostPath != nil:
 		setPointer(&v.HostPath.Type, corev1.HostPathUnset)
+	}
+}
+
+func defaultFields(items []corev1.DownwardAPIVolumeFile) {
+	for i := range items {
+		if items[i].FieldRef != nil {
+			setDefault(&items[i].FieldRef.APIVersion, "v1")
+		}
 	}
 }
 
@@ -102,6 +118,9 @@ func defaultProbe(p *corev1.Probe) {
 	setDefault(&p.SuccessThreshold, 1)
 	setDefault(&p.FailureThreshold, 3)
 	defaultHTTPGet(p.HTTPGet)
+	if p.GRPC != nil {
+		setPointer(&p.GRPC.Service, "")
+	}
 }
 
 func defaultHTTPGet(get *corev1.HTTPGetAction) {

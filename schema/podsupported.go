@@ -141,7 +141,7 @@ const (
 		hostIPC = false
 		hostUsers = true
 		shareProcessNamespace = false
-		setHostnameAsFQDN = false
+		setHostnameAsFQDN
 		securityContext.runAsUser
 		securityContext.runAsGroup
 		securityContext.runAsNonRoot
@@ -152,10 +152,11 @@ const (
 		securityContext.seccompProfile
 		nodeName ^
 		nodeName ! use nodeSelector or affinity.nodeAffinity with kubernetes.io/hostname
-		hostAliases ^
-		hostAliases +
-		volumes.downwardAPI ^
-		volumes.projected.sources.downwardAPI ^
+		hostAliases
+		activeDeadlineSeconds
+		volumes.downwardAPI
+		volumes.projected.sources.downwardAPI
+		volumes.projected.sources.serviceAccountToken ! pods have no identity towards the API, and no token of one
 		imagePullSecrets +
 		priorityClassName +
 		priority +
@@ -174,6 +175,7 @@ const (
 		env.valueFrom.configMapKeyRef
 		env.valueFrom.secretKeyRef
 		env.valueFrom.fieldRef
+		env.valueFrom.resourceFieldRef
 		envFrom
 		ports.name
 		ports.containerPort
@@ -189,6 +191,7 @@ const (
 		volumeMounts.mountPath
 		volumeMounts.readOnly
 		volumeMounts.subPath
+		volumeMounts.subPathExpr
 		volumeMounts.mountPropagation = None
 		volumeMounts.mountPropagation ^
 		volumeMounts.recursiveReadOnly = Disabled
@@ -230,6 +233,9 @@ const (
 		httpGet.httpHeaders
 		tcpSocket.port
 		exec.command
+		grpc.port
+		grpc.service
+		terminationGracePeriodSeconds
 		initialDelaySeconds
 		timeoutSeconds
 		periodSeconds

@@ -30,9 +30,13 @@ func (p *problems) podSpec(at string, s *corev1.PodSpec) {
 	for i := range s.Tolerations {
 		p.toleration(at+".tolerations["+strconv.Itoa(i)+"]", &s.Tolerations[i])
 	}
+	if s.ActiveDeadlineSeconds != nil {
+		within(p, at, ".activeDeadlineSeconds", *s.ActiveDeadlineSeconds, 1, maxInt32)
+	}
+	p.hostAliases(at+".hostAliases", s.HostAliases)
 	p.podContext(at+".securityContext", s.SecurityContext)
 	p.dns(at, s)
-	volumes := p.volumes(at+".volumes", s.Volumes)
+	volumes := p.volumes(at+".volumes", s)
 	p.containers(at, s, volumes)
 }
 
@@ -196,8 +200,8 @@ func (p *problems) env(container string, i int, e *corev1.EnvVar) {
 		p.add(field, "must be left out when value is set")
 	}
 	from := e.ValueFrom
-	if countTrue(from.ConfigMapKeyRef != nil, from.SecretKeyRef != nil, from.FieldRef != nil) != 1 {
-		p.add(field, "must hold exactly one of configMapKeyRef, secretKeyRef and fieldRef")
+	if countTrue(from.ConfigMapKeyRef != nil, from.SecretKeyRef != nil, from.FieldRef != nil, from.ResourceFieldRef != nil) != 1 {
+		p.add(field, "must hold exactly one of configMapKeyRef, secretKeyRef, fieldRef and resourceFieldRef")
 		return
 	}
 	switch {
@@ -205,8 +209,10 @@ func (p *problems) env(container string, i int, e *corev1.EnvVar) {
 		p.reference(field+".configMapKeyRef", from.ConfigMapKeyRef.Name, from.ConfigMapKeyRef.Key)
 	case from.SecretKeyRef != nil:
 		p.reference(field+".secretKeyRef", from.SecretKeyRef.Name, from.SecretKeyRef.Key)
+	case from.ResourceFieldRef != nil:
+		p.resourceFieldRef(field+".resourceFieldRef", from.ResourceFieldRef, nil)
 	default:
-		p.fieldRef(field+".fieldRef", from.FieldRef)
+		p.fieldRef(field+".fieldRef", from.FieldRef, fieldPaths)
 	}
 }
 
@@ -247,18 +253,21 @@ var fieldPaths = []string{
 	"status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
 }
 
-func (p *problems) fieldRef(at string, ref *corev1.ObjectFieldSelector) {
+// filePaths are what a file may show of its pod, besides single labels and annotations.
+var filePaths = []string{"metadata.name", "metadata.namespace", "metadata.uid", "metadata.labels", "metadata.annotations"}
+
+func (p *problems) fieldRef(at string, ref *corev1.ObjectFieldSelector, paths []string) {
 	if ref.APIVersion != "v1" {
 		p.add(at+".apiVersion", "%q must be v1", ref.APIVersion)
 	}
-	if slices.Contains(fieldPaths, ref.FieldPath) {
+	if slices.Contains(paths, ref.FieldPath) {
 		return
 	}
 	name, subscript, ok := strings.Cut(strings.TrimSuffix(ref.FieldPath, "']"), "['")
 	if ok && subscript != "" && (name == "metadata.labels" || name == "metadata.annotations") {
 		return
 	}
-	p.hint(at+".fieldPath", "metadata.labels['key'], metadata.annotations['key'], "+strings.Join(fieldPaths, ", "), "%q is not a field a container can read", ref.FieldPath)
+	p.hint(at+".fieldPath", "metadata.labels['key'], metadata.annotations['key'], "+strings.Join(paths, ", "), "%q is not a field a container can read", ref.FieldPath)
 }
 
 func (p *problems) envFrom(at string, e *corev1.EnvFromSource) {
@@ -354,6 +363,13 @@ func (p *problems) volumeMounts(at string, mounts []corev1.VolumeMount, volumes 
 		if m.SubPath != "" && !safeRelative(m.SubPath) {
 			p.add(field+".subPath", "%q must be a relative path inside the volume", m.SubPath)
 		}
+		switch {
+		case m.SubPathExpr == "":
+		case m.SubPath != "":
+			p.add(field+".subPathExpr", "must be left out when subPath is set")
+		case !safeRelative(m.SubPathExpr):
+			p.add(field+".subPathExpr", "%q must be a relative path inside the volume", m.SubPathExpr)
+		}
 	}
 }
 
@@ -362,8 +378,8 @@ func (p *problems) probe(container, name string, probe *corev1.Probe, c *corev1.
 		return
 	}
 	at := container + name
-	if countTrue(probe.HTTPGet != nil, probe.TCPSocket != nil, probe.Exec != nil) != 1 {
-		p.add(at, "must hold exactly one of httpGet, tcpSocket and exec")
+	if countTrue(probe.HTTPGet != nil, probe.TCPSocket != nil, probe.Exec != nil, probe.GRPC != nil) != 1 {
+		p.add(at, "must hold exactly one of httpGet, tcpSocket, exec and grpc")
 		return
 	}
 	within(p, at, ".initialDelaySeconds", int64(probe.InitialDelaySeconds), 0, maxInt32)
@@ -373,6 +389,16 @@ func (p *problems) probe(container, name string, probe *corev1.Probe, c *corev1.
 	within(p, at, ".failureThreshold", int64(probe.FailureThreshold), 1, maxInt32)
 	if !readiness && probe.SuccessThreshold > 1 {
 		p.add(at+".successThreshold", "%d must be 1 for this probe", probe.SuccessThreshold)
+	}
+	switch grace := probe.TerminationGracePeriodSeconds; {
+	case grace == nil:
+	case readiness:
+		p.add(at+".terminationGracePeriodSeconds", "must be left out: a readiness probe ends no container")
+	default:
+		within(p, at, ".terminationGracePeriodSeconds", *grace, 1, maxInt32)
+	}
+	if probe.GRPC != nil {
+		p.portNumber(at, ".grpc.port", probe.GRPC.Port)
 	}
 	p.action(at, probe.HTTPGet, probe.TCPSocket, probe.Exec, c)
 }
@@ -462,7 +488,8 @@ func (p *problems) dns(at string, s *corev1.PodSpec) {
 }
 
 // volumes returns the names, for the mounts.
-func (p *problems) volumes(at string, volumes []corev1.Volume) map[string]bool {
+func (p *problems) volumes(at string, s *corev1.PodSpec) map[string]bool {
+	volumes := s.Volumes
 	names := make(map[string]bool, len(volumes))
 	for i := range volumes {
 		v := &volumes[i]
@@ -472,14 +499,14 @@ func (p *problems) volumes(at string, volumes []corev1.Volume) map[string]bool {
 			p.add(field+".name", "%q is the name of another volume too", v.Name)
 		}
 		names[v.Name] = true
-		p.volume(field, v)
+		p.volume(field, v, s)
 	}
 	return names
 }
 
-func (p *problems) volume(at string, v *corev1.Volume) {
-	if countTrue(v.ConfigMap != nil, v.Secret != nil, v.EmptyDir != nil, v.HostPath != nil, v.Projected != nil) > 1 {
-		p.add(at, "must hold exactly one of configMap, secret, emptyDir, hostPath and projected")
+func (p *problems) volume(at string, v *corev1.Volume, s *corev1.PodSpec) {
+	if countTrue(v.ConfigMap != nil, v.Secret != nil, v.EmptyDir != nil, v.HostPath != nil, v.Projected != nil, v.DownwardAPI != nil) > 1 {
+		p.add(at, "must hold exactly one of configMap, secret, emptyDir, hostPath, downwardAPI and projected")
 		return
 	}
 	switch {
@@ -494,7 +521,10 @@ func (p *problems) volume(at string, v *corev1.Volume) {
 	case v.HostPath != nil:
 		p.hostPath(at+".hostPath", v.HostPath)
 	case v.Projected != nil:
-		p.projected(at+".projected", v.Projected)
+		p.projected(at+".projected", v.Projected, s)
+	case v.DownwardAPI != nil:
+		p.mode(at+".downwardAPI.defaultMode", v.DownwardAPI.DefaultMode)
+		p.fieldFiles(at+".downwardAPI.items", v.DownwardAPI.Items, s)
 	case v.EmptyDir != nil && v.EmptyDir.SizeLimit != nil:
 		p.sizeLimit(at+".emptyDir.sizeLimit", v.EmptyDir)
 	}
@@ -517,14 +547,18 @@ func (p *problems) hostPath(at string, h *corev1.HostPathVolumeSource) {
 		corev1.HostPathFile, corev1.HostPathSocket, corev1.HostPathCharDev, corev1.HostPathBlockDev)
 }
 
-func (p *problems) projected(at string, v *corev1.ProjectedVolumeSource) {
+func (p *problems) projected(at string, v *corev1.ProjectedVolumeSource, spec *corev1.PodSpec) {
 	p.mode(at+".defaultMode", v.DefaultMode)
 	for i := range v.Sources {
 		s := &v.Sources[i]
 		field := fmt.Sprintf("%s.sources[%d]", at, i)
 		switch {
-		case (s.ConfigMap != nil) == (s.Secret != nil):
-			p.add(field, "must hold exactly one of configMap and secret")
+		case s.ServiceAccountToken != nil && countTrue(s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil) == 0:
+			// told of by the table of fields
+		case countTrue(s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil) != 1:
+			p.add(field, "must hold exactly one of configMap, secret and downwardAPI")
+		case s.DownwardAPI != nil:
+			p.fieldFiles(field+".downwardAPI.items", s.DownwardAPI.Items, spec)
 		case s.ConfigMap != nil:
 			p.rule(field, ".configMap.name", s.ConfigMap.Name, validation.IsDNS1123Subdomain)
 			p.items(field+".configMap.items", s.ConfigMap.Items)
@@ -541,13 +575,18 @@ func (p *problems) items(at string, items []corev1.KeyToPath) {
 		if items[i].Key == "" {
 			p.add(field+".key", "must be set")
 		}
-		switch {
-		case !safeRelative(items[i].Path):
-			p.add(field+".path", "%q must be a relative path inside the volume", items[i].Path)
-		case strings.HasPrefix(items[i].Path, ".."):
-			p.add(field+".path", "%q must not begin with \"..\": such names are the volume's own", items[i].Path)
-		}
+		p.filePath(field+".path", items[i].Path)
 		p.mode(field+".mode", items[i].Mode)
+	}
+}
+
+// filePath judges where in its volume a file is.
+func (p *problems) filePath(field, path string) {
+	switch {
+	case !safeRelative(path):
+		p.add(field, "%q must be a relative path inside the volume", path)
+	case strings.HasPrefix(path, ".."):
+		p.add(field, "%q must not begin with \"..\": such names are the volume's own", path)
 	}
 }
 

@@ -42,6 +42,10 @@ const (
 	ReasonPreStopFailed   = "FailedPreStopHook"
 )
 
+// ReasonDeadlineExceeded is the reason of a pod that was active for longer than its
+// activeDeadlineSeconds.
+const ReasonDeadlineExceeded = "DeadlineExceeded"
+
 // PostStartRuns is what a container says that runs and waits for its postStart hook to
 // end.
 const PostStartRuns = "its postStart hook runs"

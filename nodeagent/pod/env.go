@@ -1,10 +1,12 @@
 package pod
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,9 +27,10 @@ type Data struct {
 
 // Place is where a pod runs: what fieldRef can ask beyond the pod itself.
 type Place struct {
-	Node   schema.NodeName
-	PodIPs schema.List[string] // one, IPv4
-	HostIP string
+	Node        schema.NodeName
+	PodIPs      schema.List[string] // one, IPv4
+	HostIP      string
+	Allocatable corev1.ResourceList // of the node: what a container without limits may use
 }
 
 // Env resolves a container's environment: envFrom in order, then env, a later
@@ -56,7 +59,7 @@ func Env(pod *corev1.Pod, c *corev1.Container, data Data, at Place) ([]EnvVar, e
 			}
 			continue
 		}
-		v, from, ok, err := resolve(pod, e, data, at)
+		v, from, ok, err := resolve(pod, c, e, data, at)
 		if err != nil {
 			return nil, fmt.Errorf("env %s: %w", e.Name, err)
 		}
@@ -139,12 +142,16 @@ func (e *environment) from(pod *corev1.Pod, s *corev1.EnvFromSource, data Data) 
 
 // resolve reads one valueFrom and tells where the value is from; ok is false for
 // an optional one that is missing.
-func resolve(pod *corev1.Pod, e *corev1.EnvVar, data Data, at Place) (v EnvVar, from string, ok bool, err error) {
+func resolve(pod *corev1.Pod, c *corev1.Container, e *corev1.EnvVar, data Data, at Place) (v EnvVar, from string, ok bool, err error) {
 	v.Name = e.Name
 	if ref, isKey := schema.EnvReference(e); isKey {
 		v.Secret, from = isSecret(ref), "key "+ref.Key+" of "+Named(pod, ref)
 		v.Value, ok, err = data.key(pod, ref)
 		return v, from, ok, err
+	}
+	if ref := e.ValueFrom.ResourceFieldRef; ref != nil {
+		v.Value, err = Amount(pod, c, ref, at)
+		return v, "field " + ref.Resource, true, err
 	}
 	if e.ValueFrom.FieldRef == nil {
 		return v, "", false, errors.New("this kind of valueFrom is not supported")
@@ -240,6 +247,82 @@ func Field(pod *corev1.Pod, path string, at Place) (string, error) {
 		return at.HostIP, nil
 	}
 	return "", fmt.Errorf("fieldPath %q is not supported", path)
+}
+
+// Amount reads a resourceFieldRef: of the container that it names, else of c, which may be
+// nil then. What is not limited may use all that the node has; parts of the unit are
+// rounded up, as in Kubernetes.
+func Amount(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector, at Place) (string, error) {
+	if ref.ContainerName != "" {
+		c = schema.ContainerOf(&pod.Spec, ref.ContainerName)
+	}
+	if c == nil {
+		return "", fmt.Errorf("the pod has no container %q", ref.ContainerName)
+	}
+	of, name, _ := strings.Cut(ref.Resource, ".")
+	list := map[string]corev1.ResourceList{"limits": c.Resources.Limits, "requests": c.Resources.Requests}[of]
+	amount, ok := list[corev1.ResourceName(name)]
+	if (!ok || amount.IsZero()) && of == "limits" {
+		amount = at.Allocatable[corev1.ResourceName(name)]
+	}
+	value, unit := amount.Value(), ref.Divisor.Value()
+	switch {
+	case list == nil && of != "limits" && of != "requests", name != "cpu" && name != "memory":
+		return "", fmt.Errorf("resource %q is not supported", ref.Resource)
+	case name == "cpu":
+		value, unit = amount.MilliValue(), ref.Divisor.MilliValue()
+		if unit == 0 {
+			unit = 1000
+		}
+	}
+	unit = max(1, unit)
+	return strconv.FormatInt((value+unit-1)/unit, 10), nil
+}
+
+// WithSubPaths is a container whose mounts name what their subPathExpr comes to.
+func WithSubPaths(pod *corev1.Pod, c *corev1.Container, data Data, at Place) (*corev1.Container, error) {
+	if !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.SubPathExpr != "" }) {
+		return c, nil
+	}
+	env, err := Env(pod, c, data, at)
+	if err != nil {
+		return nil, err
+	}
+	out := *c
+	out.VolumeMounts = slices.Clone(c.VolumeMounts)
+	for i := range out.VolumeMounts {
+		m := &out.VolumeMounts[i]
+		missing := ""
+		m.SubPath, m.SubPathExpr = cmp.Or(m.SubPath, Expand(m.SubPathExpr, func(name string) (string, bool) {
+			at := slices.IndexFunc(env, func(e EnvVar) bool { return e.Name == name })
+			if at < 0 {
+				missing = name
+				return "", false
+			}
+			return env[at].Value, true
+		})), ""
+		if missing != "" {
+			return nil, UnusableError(fmt.Sprintf("subPathExpr of volumeMount %s: there is no variable %s", m.Name, missing))
+		}
+	}
+	return &out, nil
+}
+
+// StaticCommand is a probe's command with the variables in it that the manifest gives a
+// value, as in Kubernetes.
+func StaticCommand(c *corev1.Container, command []string) []string {
+	out := make([]string, len(command))
+	for i, word := range command {
+		out[i] = Expand(word, func(name string) (string, bool) {
+			for _, e := range slices.Backward(c.Env) {
+				if e.Name == name && e.ValueFrom == nil {
+					return e.Value, true
+				}
+			}
+			return "", false
+		})
+	}
+	return out
 }
 
 func subscript(path string) (name, key string, ok bool) {

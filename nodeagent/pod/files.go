@@ -23,13 +23,34 @@ func Hostname(pod *corev1.Pod) string {
 	return strings.TrimRight(h[:min(len(h), maxHostname)], "-.")
 }
 
+// maxUTSName is what the kernel takes.
+const maxUTSName = 64
+
+// SandboxHostname is what the pod's processes find as their host's name: with
+// setHostnameAsFQDN its full name, where it has one.
+func SandboxHostname(pod *corev1.Pod, domain string) (string, error) {
+	fqdn, ok := fullName(pod, domain)
+	if as := pod.Spec.SetHostnameAsFQDN; as == nil || !*as || !ok {
+		return Hostname(pod), nil
+	}
+	if len(fqdn) > maxUTSName {
+		return "", fmt.Errorf("setHostnameAsFQDN: %s has %d characters, and the kernel takes %d: choose a shorter hostname or subdomain", fqdn, len(fqdn), maxUTSName)
+	}
+	return fqdn, nil
+}
+
+// fullName is the pod's name within the cluster, which one without a subdomain has not.
+func fullName(pod *corev1.Pod, domain string) (string, bool) {
+	return fmt.Sprintf("%s.%s.%s.svc.%s", Hostname(pod), pod.Spec.Subdomain, pod.Namespace, domain), pod.Spec.Subdomain != ""
+}
+
 // Hosts is the content of a pod's /etc/hosts.
 func Hosts(pod *corev1.Pod, ip string, cluster wire.ClusterInfo) string {
 	var b strings.Builder
 	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 	names := Hostname(pod)
-	if pod.Spec.Subdomain != "" {
-		names = fmt.Sprintf("%s.%s.%s.svc.%s\t%s", names, pod.Spec.Subdomain, pod.Namespace, cluster.Domain, names)
+	if fqdn, ok := fullName(pod, cluster.Domain); ok {
+		names = fqdn + "\t" + names
 	}
 	fmt.Fprintf(&b, "%s\t%s\n", ip, names)
 	for _, a := range pod.Spec.HostAliases {

@@ -46,6 +46,9 @@ type Observed struct {
 	// EndingAt is when the first of the pod's containers was told to end because the pod
 	// is to end: its grace counts from then.
 	EndingAt time.Time `json:"endingAt,omitzero"`
+	// OverdueAt is when the pod was found to have been active for longer than it may. It
+	// is not ready from then on, and ends once the tables have lost it.
+	OverdueAt time.Time `json:"overdueAt,omitzero"`
 	// DeletionSeen is when the agent first saw the pod's deletion.
 	DeletionSeen time.Time        `json:"deletionSeen,omitzero"`
 	Grace        time.Duration    `json:"grace"`              // for a pod that left Work without a word

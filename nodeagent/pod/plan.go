@@ -88,7 +88,11 @@ func Plan(w *Wanted, o *Observed, images map[string]string, now time.Time) []Ope
 		p.terminate("pod deleted", allowed, Grace(w.Pod))
 	default:
 		if phase, done := Outcome(w.Pod, o); done {
-			p.terminate("pod "+string(phase), time.Time{}, Grace(w.Pod))
+			reason, allowed := "pod "+string(phase), time.Time{}
+			if !o.OverdueAt.IsZero() {
+				reason, allowed = Overdue, o.OverdueAt.Add(DrainWait)
+			}
+			p.terminate(reason, allowed, Grace(w.Pod))
 		} else {
 			p.run()
 		}
@@ -130,6 +134,9 @@ func SpecHash(c *corev1.Container) string {
 // Outcome tells whether all of the pod's containers ended for good, and how. Its
 // sidecars have no say in it, and may still run.
 func Outcome(pod *corev1.Pod, o *Observed) (phase corev1.PodPhase, done bool) {
+	if !o.OverdueAt.IsZero() {
+		return corev1.PodFailed, true
+	}
 	if !initialized(pod, o) {
 		for i := range pod.Spec.InitContainers {
 			c := &pod.Spec.InitContainers[i]
@@ -151,6 +158,19 @@ func Outcome(pod *corev1.Pod, o *Observed) (phase corev1.PodPhase, done bool) {
 		}
 	}
 	return phase, true
+}
+
+// Overdue is what is said of a pod that was active for longer than it may.
+const Overdue = "the pod was active on the node for longer than its activeDeadlineSeconds"
+
+// Deadline is until when the pod may be active, zero for a pod that may be for ever or
+// has ended.
+func Deadline(pod *corev1.Pod, o *Observed) time.Time {
+	s := pod.Spec.ActiveDeadlineSeconds
+	if _, done := Outcome(pod, o); s == nil || done || pod.DeletionTimestamp != nil {
+		return time.Time{}
+	}
+	return o.StartedAt.Add(time.Duration(*s) * time.Second)
 }
 
 // ended reports whether a container exited and its pod's policy leaves it so.
@@ -403,15 +423,21 @@ func (p *planner) stopWrong(containers []corev1.Container) {
 		case oc.PostStartFailed != "":
 			p.stop(c.Name, oc, oc.PostStartFailed, time.Time{}, Grace(p.w.Pod))
 		case oc.Unlively != "":
-			p.stop(c.Name, oc, oc.Unlively, time.Time{}, livenessGrace(p.w.Pod, c))
+			p.stop(c.Name, oc, oc.Unlively, time.Time{}, unlivelyGrace(p.w.Pod, c, oc))
 		case !oc.Unmonitored.IsZero():
 			p.stop(c.Name, oc, "its conmon died", oc.Unmonitored.Add(DrainWait), Grace(p.w.Pod))
 		}
 	}
 }
 
-func livenessGrace(pod *corev1.Pod, c *corev1.Container) time.Duration {
-	if p := c.LivenessProbe; p != nil && p.TerminationGracePeriodSeconds != nil {
+// unlivelyGrace is that of the probe for which a container is stopped: its startup probe
+// until that has passed.
+func unlivelyGrace(pod *corev1.Pod, c *corev1.Container, oc Container) time.Duration {
+	p := c.LivenessProbe
+	if !oc.Started {
+		p = c.StartupProbe
+	}
+	if p != nil && p.TerminationGracePeriodSeconds != nil {
 		return time.Duration(*p.TerminationGracePeriodSeconds) * time.Second
 	}
 	return Grace(pod)

@@ -143,6 +143,14 @@ func TestPlan(t *testing.T) {
 		{name: "image changed", spec: "containers: [{name: c, image: \"i:2\"}]", o: observed(map[string]Container{"c": running("c")}), want: "stop container c: image changed from i:1 to i:2"},
 		{name: "image changed, old one ended", spec: "containers: [{name: c, image: \"i:2\"}]", o: observed(map[string]Container{"c": exited("c", 0, 3)}), want: "start container c: image changed to i:2"},
 		{name: "liveness", spec: one, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.Unlively = "liveness probe failed" })}), want: "stop container c: liveness probe failed"},
+		{name: "grace of a liveness probe", spec: "containers: [{name: c, livenessProbe: {terminationGracePeriodSeconds: 3}, startupProbe: {terminationGracePeriodSeconds: 4}}]",
+			o:    observed(map[string]Container{"c": with(stopping("c", time.Second), func(c *Container) { c.StopGrace = 3 * time.Second })}),
+			want: "kill container c: still running 3s after the stop signal (in 2s)"},
+		{name: "overdue", spec: "activeDeadlineSeconds: 5\ncontainers: [{name: c}]", o: func() *Observed {
+			o := observed(map[string]Container{"c": running("c")})
+			o.OverdueAt = now.Add(-time.Second)
+			return o
+		}(), want: "stop container c: the pod was active on the node for longer than its activeDeadlineSeconds (in 4s)"},
 		{name: "stopping", spec: one, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.TermAt, c.StopGrace = now.Add(-10*time.Second), 30*time.Second })}),
 			want: "kill container c: still running 30s after the stop signal (in 20s)"},
 		{name: "stopping for too long", spec: one, o: observed(map[string]Container{"c": with(running("c"), func(c *Container) { c.TermAt, c.StopGrace = now.Add(-31*time.Second), 30*time.Second })}),
@@ -255,6 +263,24 @@ func TestPlan(t *testing.T) {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What is stopped for a probe has that probe's grace.
+func TestProbesHaveTheirOwnGrace(t *testing.T) {
+	p := podFrom(t, "terminationGracePeriodSeconds: 60\ncontainers: [{name: c, livenessProbe: {terminationGracePeriodSeconds: 3}, startupProbe: {terminationGracePeriodSeconds: 4}}, {name: d}]")
+	for _, test := range []struct {
+		i       int
+		started bool
+		want    time.Duration
+	}{{0, true, 3 * time.Second}, {0, false, 4 * time.Second}, {1, true, time.Minute}} {
+		c := &p.Spec.Containers[test.i]
+		oc := running(c.Name)
+		oc.Started, oc.Unlively = test.started, "no"
+		ops := Plan(&Wanted{PodWork: wire.PodWork{Pod: p}}, observed(map[string]Container{c.Name: oc}), present, now)
+		if ops[0].Kind != StopContainer || ops[0].Grace != test.want {
+			t.Errorf("%s, started %v: %+v, want grace %s", c.Name, test.started, ops[0], test.want)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/schema"
@@ -19,7 +20,7 @@ func TestEnv(t *testing.T) {
 		BinaryKeys: map[string][]string{"shop/conf": {"BIN", "TEXT"}},
 		Secrets:    map[string]map[string][]byte{"shop/key": {"token": []byte("s3cret")}, "shop/bytes": {"latin": {0xe9}}, "shop/nul": {"Z": []byte("a\x00b")}},
 	}
-	at := Place{Node: "n1", PodIPs: schema.List[string]{"10.112.0.5"}, HostIP: "10.0.0.1"}
+	at := Place{Node: "n1", PodIPs: schema.List[string]{"10.112.0.5"}, HostIP: "10.0.0.1", Allocatable: corev1.ResourceList{"cpu": resource.MustParse("1500m")}}
 	tests := []struct{ name, container, want, err string }{
 		{name: "values", container: `env: [{name: A, value: x}, {name: B, value: "$(A)-$(NOT)-$$(A)-$"}]`, want: "A=x B=x-$(NOT)-$(A)-$"},
 		{name: "a later one wins", container: `env: [{name: A, value: x}, {name: A, value: "$(A)y"}]`, want: "A=xy"},
@@ -37,6 +38,8 @@ func TestEnv(t *testing.T) {
 		{name: "NUL of a whole Secret", container: `envFrom: [{secretRef: {name: nul, optional: true}}]`, err: "env Z: key Z of secret shop/nul contains a NUL byte, which no environment can carry: mount it as a file instead"},
 		{name: "NUL of a whole ConfigMap", container: `envFrom: [{prefix: P_, configMapRef: {name: nul}}]`, err: "env P_Z: key Z of configmap shop/nul contains a NUL byte, which no environment can carry: mount it as a file instead"},
 		{name: "NUL as written", container: `env: [{name: K, value: "a\0b"}]`, err: "env K: its value contains a NUL byte, which no environment can carry: mount it as a file instead"},
+		{name: "amounts", container: `resources: {requests: {cpu: 250m}, limits: {memory: 64Mi}}, env: [{name: A, valueFrom: {resourceFieldRef: {resource: requests.cpu}}}, {name: B, valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor: 1m}}}, {name: C, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}, {name: D, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}, {name: E, valueFrom: {resourceFieldRef: {resource: requests.memory}}}]`, want: "A=1 B=250 C=64 D=2 E=0"},
+		{name: "amount of another container", container: `env: [{name: A, valueFrom: {resourceFieldRef: {containerName: z, resource: limits.cpu}}}]`, err: `env A: the pod has no container "z"`},
 		{name: "no such field", container: `env: [{name: A, valueFrom: {fieldRef: {fieldPath: spec.secret}}}]`, err: `env A: fieldPath "spec.secret" is not supported`},
 	}
 	for _, test := range tests {
@@ -151,14 +154,12 @@ func TestBuildSpecRefusesWhatItWouldIgnore(t *testing.T) {
 		"hostNetwork: true\ncontainers: [{name: c}]":                                   "hostNetwork",
 		"containers: [{name: c, lifecycle: {stopSignal: SIGUSR1}}]":                    "containers[0].lifecycle.stopSignal",
 		"hostUsers: false\ncontainers: [{name: c}]":                                    "hostUsers",
-		"activeDeadlineSeconds: 5\ncontainers: [{name: c}]":                            "activeDeadlineSeconds",
 		"containers: [{name: c}, {name: d, restartPolicy: Always}]":                    "containers[1].restartPolicy",
 		"containers: [{name: c, resources: {limits: {example.org/gpu: 1}}}]":           "containers[0].resources.limits[example.org/gpu]",
 		"containers: [{name: c, securityContext: {procMount: Unmasked}}]":              "containers[0].securityContext.procMount",
 		"containers: [{name: c, securityContext: {seLinuxOptions: {user: x}}}]":        "containers[0].securityContext.seLinuxOptions",
 		"securityContext: {sysctls: [{name: a, value: b}]}\ncontainers: [{name: c}]":   "securityContext.sysctls",
 		"volumes: [{name: v, nfs: {server: s, path: /}}]\ncontainers: [{name: c}]":     "volumes[0].nfs",
-		"containers: [{name: c, readinessProbe: {grpc: {port: 1}}}]":                   "containers[0].readinessProbe.grpc",
 		"securityContext: {supplementalGroupsPolicy: Strict}\ncontainers: [{name: c}]": "securityContext.supplementalGroupsPolicy",
 	} {
 		p := podFrom(t, spec)
@@ -187,6 +188,28 @@ func TestSubPath(t *testing.T) {
 	}
 }
 
+func TestSubPathsOfVariables(t *testing.T) {
+	p := podFrom(t, `containers: [{name: c, env: [{name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], volumeMounts: [{name: v, mountPath: /v, subPathExpr: "logs/$(POD)"}, {name: v, mountPath: /w, subPath: w}]}]`)
+	c, err := WithSubPaths(p, &p.Spec.Containers[0], Data{}, Place{})
+	if err != nil || c.VolumeMounts[0].SubPath != "logs/web-1" || c.VolumeMounts[0].SubPathExpr != "" || c.VolumeMounts[1].SubPath != "w" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if p.Spec.Containers[0].VolumeMounts[0].SubPathExpr == "" {
+		t.Error("the pod itself is changed")
+	}
+	p.Spec.Containers[0].VolumeMounts[0].SubPathExpr = "$(NOBODY)"
+	if _, err := WithSubPaths(p, &p.Spec.Containers[0], Data{}, Place{}); err == nil || err.Error() != "subPathExpr of volumeMount v: there is no variable NOBODY" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStaticCommand(t *testing.T) {
+	c := &corev1.Container{Env: []corev1.EnvVar{{Name: "A", Value: "a"}, {Name: "B", ValueFrom: &corev1.EnvVarSource{}}}}
+	if got := strings.Join(StaticCommand(c, []string{"x", "$(A)", "$(B)", "$$(A)"}), " "); got != "x a $(B) $(A)" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestFiles(t *testing.T) {
 	cluster := wire.ClusterInfo{DNS: schema.List[string]{"10.96.0.10"}, Domain: "cluster.local"}
 	node := "nameserver 192.0.2.1\nsearch example.org\noptions rotate\n"
@@ -205,6 +228,14 @@ func TestFiles(t *testing.T) {
 	want := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n10.112.0.5\tdb-0.db.shop.svc.cluster.local\tdb-0\n192.0.2.5\tx\tz\n"
 	if diff := cmp.Diff(want, Hosts(p, "10.112.0.5", cluster)); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
+	}
+	yes := true
+	p.Spec.SetHostnameAsFQDN = &yes
+	if got, err := SandboxHostname(p, "cluster.local"); err != nil || got != "db-0.db.shop.svc.cluster.local" {
+		t.Errorf("full name %q, %v", got, err)
+	}
+	if _, err := SandboxHostname(p, strings.Repeat("a", 60)); err == nil || !strings.Contains(err.Error(), "has 77 characters, and the kernel takes 64") {
+		t.Errorf("full name: %v", err)
 	}
 	p.Spec.Hostname = strings.Repeat("a", 62) + "-b"
 	if got := Hostname(p); len(got) != 62 {

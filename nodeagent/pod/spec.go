@@ -18,6 +18,7 @@ import (
 // Frame is what a container gets from the pod around it.
 type Frame struct {
 	Cluster string // cluster id
+	Host    string // the pod's hostname: SandboxHostname
 	Place   Place
 	Sandbox Sandbox
 	// Sources is the path on the node of what each of the container's
@@ -53,7 +54,7 @@ func BuildSpec(w *Wanted, c *corev1.Container, attempt int, f Frame) (ContainerS
 		return ContainerSpec{}, err
 	}
 	if !slices.ContainsFunc(env, func(e EnvVar) bool { return e.Name == "HOSTNAME" }) {
-		env = append(env, EnvVar{Name: "HOSTNAME", Value: Hostname(w.Pod)})
+		env = append(env, EnvVar{Name: "HOSTNAME", Value: cmp.Or(f.Host, Hostname(w.Pod))})
 	}
 	shown := append(shownCommand, shownArgs...)
 	if slices.Equal(shown, slices.Concat(command, args)) {

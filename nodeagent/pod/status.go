@@ -38,6 +38,9 @@ func Status(w *Wanted, o *Observed, hostIP string, now time.Time) corev1.PodStat
 	}
 	boundMessages(&s)
 	s.Phase = phase(w, o, &s, init)
+	if !o.OverdueAt.IsZero() {
+		s.Reason, s.Message = schema.ReasonDeadlineExceeded, Overdue
+	}
 	s.Conditions = conditions(pod, o, s, init, now)
 	return s
 }
@@ -130,7 +133,7 @@ func runs(s corev1.ContainerStatus) bool { return s.State.Running != nil }
 // phase is Running, once the init containers are through, as long as a sidecar runs; how
 // sidecars end does not count.
 func phase(w *Wanted, o *Observed, s *corev1.PodStatus, init bool) corev1.PodPhase {
-	helped := slices.ContainsFunc(sidecars(w.Pod, s), runs)
+	helped := slices.ContainsFunc(sidecars(w.Pod, s), runs) || !o.OverdueAt.IsZero() && slices.ContainsFunc(slices.Concat(s.InitContainerStatuses, s.ContainerStatuses), runs)
 	if p, done := Outcome(w.Pod, o); done && !helped {
 		return p
 	}
@@ -178,7 +181,7 @@ func conditions(pod *corev1.Pod, o *Observed, s corev1.PodStatus, init bool, now
 			unready = append(unready, c.Name)
 		}
 	}
-	ready := len(unready) == 0 && init && !done
+	ready := len(unready) == 0 && init && !done && o.OverdueAt.IsZero()
 	reason, message := "", ""
 	switch {
 	case ready:

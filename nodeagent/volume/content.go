@@ -79,10 +79,7 @@ func keys(files map[string]file, p *corev1.Pod, s *schema.VolumeSource, data pod
 
 func fields(files map[string]file, p *corev1.Pod, items []corev1.DownwardAPIVolumeFile, mode *int32, at pod.Place) error {
 	for _, item := range items {
-		if item.FieldRef == nil {
-			return fmt.Errorf("downward API file %s: resourceFieldRef is not supported", item.Path)
-		}
-		value, err := pod.Field(p, item.FieldRef.FieldPath, at)
+		value, err := shown(p, &item, at)
 		if err != nil {
 			return fmt.Errorf("downward API file %s: %w", item.Path, err)
 		}
@@ -92,6 +89,17 @@ func fields(files map[string]file, p *corev1.Pod, items []corev1.DownwardAPIVolu
 		files[filepath.Clean(item.Path)] = file{[]byte(value), modeOf(mode, item.Mode)}
 	}
 	return nil
+}
+
+// shown is what one file shows of its pod.
+func shown(p *corev1.Pod, item *corev1.DownwardAPIVolumeFile, at pod.Place) (string, error) {
+	switch {
+	case item.FieldRef != nil:
+		return pod.Field(p, item.FieldRef.FieldPath, at)
+	case item.ResourceFieldRef != nil:
+		return pod.Amount(p, nil, item.ResourceFieldRef, at)
+	}
+	return "", errors.New("it shows nothing that is supported")
 }
 
 func inside(path string) error {
