@@ -112,7 +112,7 @@ var rooms = []room{
 	{path: "nodeagent/pod", may: adapter, reason: "the pod plan is pure: wanted and running in, operations out", pure: true},
 	{path: "nodeagent/dirfd", reason: "it knows descriptors and nothing of pods"},
 	{path: "nodeagent", may: node, reason: nodeSide, pure: true, shell: []string{
-		"agent.go", "core.go", "disk.go", "execute.go", "fit.go", "logs.go", "mailbox.go", "messages.go", "probehttp.go", "probes.go", "report.go", "runtime.go",
+		"agent.go", "core.go", "disk.go", "execute.go", "fit.go", "logs.go", "mailbox.go", "messages.go", "probegrpc.go", "probehttp.go", "probes.go", "report.go", "runtime.go",
 	}},
 	{path: "nodeagent/mounttest", reason: "it mounts for tests of the node's rooms and knows none of them"},
 	{path: "nodeagent/runtimetest", may: append([]string{"nodeagent"}, node...), reason: "a fake knows the interface it keeps and no other implementation of it"},

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,6 +61,7 @@ func testContainersAreMade(t *testing.T) {
 		return len(pods) == 1 && ready(pods[0]), describe(pods)
 	})
 
+	c.seeStaged(t, seen)
 	serving := c.pods(t, "made", "app", "serves")[0]
 	before := c.process(t, serving)
 	w.write(t, map[string]string{"made/later.yaml": strings.ReplaceAll(madeServices, "redis", "later")})
@@ -88,6 +90,65 @@ func testContainersAreMade(t *testing.T) {
 	w.write(t, map[string]string{"made/pods.yaml": "", "made/last.yaml": "", "made/later.yaml": "", "made/services.yaml": ""})
 	w.pushHealthy(t, "none of them\n\nFairlead-Allow-Prune: 100")
 	c.awaitRest(t)
+	if got, want := story(t, seen, "hooked"), []string{"start", "stage bye", "term", "end"}; !slices.Equal(leftOut(got, "stage hello"), want) || !slices.Contains(got, "stage hello") {
+		t.Errorf("a container with hooks lived through %q, want %q and its postStart hook", got, want)
+	}
+}
+
+// seeStaged holds a pod with init containers and a sidecar to their order, and to what it
+// is told of itself.
+func (c *cluster) seeStaged(t *testing.T, seen string) {
+	t.Helper()
+	var pods []*corev1.Pod
+	eventually(t, madeTimeout, "the staged pod has done its work", func() (bool, string) {
+		pods = c.pods(t, "made", "app", "staged")
+		return len(pods) == 1 && pods[0].Status.Phase == corev1.PodSucceeded, describe(pods)
+	})
+	want := []string{"stage first", "start", "stage second", "stage main", "term", "end"}
+	if got := story(t, seen, "staged"); !slices.Equal(got, want) {
+		t.Errorf("a pod with a sidecar lived through %q, want %q", got, want)
+	}
+	got := notes(t, seen, "staged")["holds"]
+	labels := `/me/labels "app=\"staged\"\n"`
+	if !slices.Contains(got, labels) || !slices.Contains(got, `/me/cpu "250"`) || !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "/etc/hosts") && strings.Contains(s, `192.0.2.5\talias`) }) {
+		t.Errorf("a pod is told of itself %q", got)
+	}
+	if inits := pods[0].Status.InitContainerStatuses; len(inits) != 3 || inits[0].State.Terminated == nil || inits[0].State.Terminated.Reason != "Completed" || !inits[2].Ready {
+		t.Errorf("init containers: %+v", inits)
+	}
+}
+
+// story is what the containers of a pod wrote down of their lives, in the order of time.
+func story(t *testing.T, dir, prefix string) (out []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, prefix+".*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines [][]string
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			lines = append(lines, strings.Fields(line))
+		}
+	}
+	slices.SortFunc(lines, func(a, b []string) int { return strings.Compare(a[1], b[1]) }) // nanoseconds, of equal length
+	for _, line := range lines {
+		switch line[0] {
+		case "stage":
+			out = append(out, "stage "+line[2])
+		case "start", "term", "end":
+			out = append(out, line[0])
+		}
+	}
+	return out
+}
+
+func leftOut(all []string, one string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == one })
 }
 
 // seeRestricted looks from outside at a pod that passes the strictest level: whom it runs
@@ -199,6 +260,58 @@ spec:
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
     volumeMounts: [{name: data, mountPath: /data}, {name: key, mountPath: /key}]
     readinessProbe: {httpGet: {path: /, port: 8080}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: staged, namespace: made, labels: {app: staged}}
+spec:
+  restartPolicy: Never
+  activeDeadlineSeconds: 600
+  hostAliases: [{ip: 192.0.2.5, hostnames: [alias]}]
+  volumes:
+  - {name: diaries, hostPath: {path: %[2]q, type: Directory}}
+  - {name: logs, emptyDir: {}}
+  - name: me
+    projected:
+      sources:
+      - downwardAPI:
+          items:
+          - {path: labels, fieldRef: {fieldPath: metadata.labels}}
+          - {path: cpu, resourceFieldRef: {containerName: main, resource: requests.cpu, divisor: 1m}}
+  initContainers:
+  - {name: first, image: %[1]s, imagePullPolicy: Never, args: [stage, first], env: [{name: WITNESS_DIR, value: /diaries}], volumeMounts: [{name: diaries, mountPath: /diaries}]}
+  - name: helper
+    image: %[1]s
+    imagePullPolicy: Never
+    restartPolicy: Always
+    env: [{name: WITNESS_DIR, value: /diaries}]
+    volumeMounts: [{name: diaries, mountPath: /diaries}]
+    startupProbe: {httpGet: {path: /healthz, port: 8080}}
+  - {name: second, image: %[1]s, imagePullPolicy: Never, args: [stage, second], env: [{name: WITNESS_DIR, value: /diaries}], volumeMounts: [{name: diaries, mountPath: /diaries}]}
+  containers:
+  - name: main
+    image: %[1]s
+    imagePullPolicy: Never
+    args: [stage, main, /me/labels, /me/cpu, /etc/hosts]
+    resources: {requests: {cpu: 250m}}
+    env: [{name: WITNESS_DIR, value: /diaries}, {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+    volumeMounts: [{name: me, mountPath: /me}, {name: diaries, mountPath: /diaries}, {name: logs, mountPath: /logs, subPathExpr: "of/$(POD)"}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: hooked, namespace: made, labels: {app: hooked}}
+spec:
+  terminationGracePeriodSeconds: 20
+  volumes: [{name: diaries, hostPath: {path: %[2]q, type: Directory}}]
+  containers:
+  - name: c
+    image: %[1]s
+    imagePullPolicy: Never
+    env: [{name: WITNESS_DIR, value: /diaries}]
+    volumeMounts: [{name: diaries, mountPath: /diaries}]
+    lifecycle:
+      postStart: {exec: {command: [/witness, stage, hello]}}
+      preStop: {exec: {command: [/witness, stage, bye]}}
 ---
 apiVersion: v1
 kind: Pod

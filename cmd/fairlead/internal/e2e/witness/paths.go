@@ -19,7 +19,7 @@ import (
 const swapPause = time.Millisecond
 
 // works is what the witness does in place of answering, by its first argument.
-var works = map[string]func(d *diary, args []string) error{"swap": swap, "plunder": plunder, "look": look, "leave": leave, "crash": crash, "inspect": inspect, "say": say, "finish": finish}
+var works = map[string]func(d *diary, args []string) error{"swap": swap, "plunder": plunder, "look": look, "leave": leave, "crash": crash, "inspect": inspect, "say": say, "stage": stage, "finish": finish}
 
 // work does what the arguments ask for; done is false if they ask for nothing.
 func work(args []string) (done bool) {
@@ -94,6 +94,19 @@ func inspect(d *diary, args []string) error {
 		d.write("at", fmt.Sprint(path, " ", info.Mode(), " ", info.Sys().(*syscall.Stat_t).Uid))
 	}
 	d.write("end", "")
+	return nil
+}
+
+// stage says that its turn has come, and what files hold: stage NAME FILE...
+func stage(d *diary, args []string) error {
+	d.write("stage", args[0])
+	for _, path := range args[1:] {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		d.write("holds", path+" "+strconv.QuoteToASCII(string(data)))
+	}
 	return nil
 }
 
