@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -161,6 +162,7 @@ var changes = map[string]change{
 	"securityContext.supplementalGroups": ofPod(corev1.PodSecurityContext{SupplementalGroups: []int64{7}}),
 	"securityContext.fsGroup":            ofPod(corev1.PodSecurityContext{FSGroup: ptrTo(int64(7))}),
 	"securityContext.seccompProfile":     ofPod(corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined}}),
+	"securityContext.sysctls":            ofPod(corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "net.ipv4.tcp_fin_timeout", Value: "7"}}}),
 	"volumes.name":                       func(p *corev1.PodSpec, _ *corev1.Container) { p.Volumes[0].Name = "other" },
 
 	"volumes.configMap.name":        func(p *corev1.PodSpec, _ *corev1.Container) { p.Volumes[0].ConfigMap.Name = "conf2" },
@@ -321,8 +323,9 @@ func observe(t *testing.T, p *corev1.Pod) map[string]any {
 	out["node"] = fmt.Sprint(scheduler.NewView(twoNodes()).Schedule(p, ""))
 	c := &p.Spec.Containers[0]
 	cluster := wire.ClusterInfo{DNS: schema.List[string]{"10.96.0.10"}, Domain: "cluster.local"}
-	host, err := pod.SandboxHostname(p, cluster.Domain)
-	out["files"] = []string{host, fmt.Sprint(err), pod.Hosts(p, "10.112.0.1", cluster), pod.ResolvConf(p, cluster, "nameserver 192.0.2.1\n")}
+	sandbox, err := pod.SandboxOf(p, netip.MustParseAddr("10.112.0.1"), cluster.Domain, nil)
+	out["sandbox"] = fmt.Sprint(sandbox, err)
+	out["files"] = []string{pod.Hosts(p, "10.112.0.1", cluster), pod.ResolvConf(p, cluster, "nameserver 192.0.2.1\n")}
 	out["host ports"] = fmt.Sprint(pod.HostPortsOf(p, "10.112.0.1"))
 	out["end"] = fmt.Sprint(pod.Grace(p), pod.MessageFromLog(c, 1), pod.Deadline(p, &pod.Observed{}))
 	out["volumes"], out["mounts"] = observeVolumes(t, p, c)

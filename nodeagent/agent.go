@@ -30,8 +30,11 @@ type Config struct {
 	Capacity    corev1.ResourceList
 	Allocatable corev1.ResourceList
 	Labels      map[string]string // may be nil
-	Taints      []corev1.Taint    // may be nil
-	ResolvConf  string            // default /etc/resolv.conf
+	// UnsafeSysctls are what pods may set beside schema.SafeSysctls, as schema.SysctlAllowed
+	// has them.
+	UnsafeSysctls []string
+	Taints        []corev1.Taint // may be nil
+	ResolvConf    string         // default /etc/resolv.conf
 
 	// Checks tells what keeps this machine from running containers and what to do about
 	// it, "" when nothing does. Nil asks nothing.

@@ -56,7 +56,8 @@ func (n *fakeNetwork) Set(*wire.Work, []pod.HostPort) error {
 	return n.err
 }
 
-func (n *fakeNetwork) CreateSandbox(uid types.UID, ip netip.Addr, _ string) (pod.Sandbox, error) {
+func (n *fakeNetwork) CreateSandbox(c pod.SandboxConfig) (pod.Sandbox, error) {
+	uid, ip := c.UID, c.IP
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if had, ok := n.sandboxes[uid]; ok && had != ip {

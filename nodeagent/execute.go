@@ -39,6 +39,7 @@ type Executor struct {
 	fit     fitness
 	// profiles is where the node's administrator puts seccomp profiles.
 	profiles string
+	unsafe   []string // Config.UnsafeSysctls
 
 	mu   sync.Mutex
 	made map[types.UID]pod.Sandbox // what this life of the agent has made or adopted
@@ -49,7 +50,7 @@ func NewExecutor(cfg Config, now func() time.Time) *Executor {
 	cfg = cfg.withDefaults()
 	return &Executor{
 		runtime: cfg.Runtime, network: cfg.Network, volumes: cfg.Volumes, dirs: podDirs(PodsDir(cfg.Dir)),
-		resolv: cfg.ResolvConf, profiles: filepath.Join(cfg.Dir, "seccomp"), now: now, fit: fitness{checks: cfg.Checks}, made: map[types.UID]pod.Sandbox{},
+		resolv: cfg.ResolvConf, profiles: filepath.Join(cfg.Dir, "seccomp"), unsafe: cfg.UnsafeSysctls, now: now, fit: fitness{checks: cfg.Checks}, made: map[types.UID]pod.Sandbox{},
 	}
 }
 
@@ -95,7 +96,9 @@ func (x *Executor) do(ctx context.Context, t Task, op pod.Operation) Result {
 }
 
 func (x *Executor) createSandbox(t Task) Result {
-	fail := func(err error) Result { return Result{err: err, reason: nodes(err, schema.ReasonSandbox)} }
+	fail := func(err error) Result {
+		return Result{err: err, reason: nodes(err, missing(err, schema.ReasonSandbox))}
+	}
 	ip, err := netip.ParseAddr(t.obs.IPs.First())
 	if err != nil {
 		return fail(fmt.Errorf("pod address: %w", err))
@@ -103,11 +106,11 @@ func (x *Executor) createSandbox(t Task) Result {
 	if err := x.writeFiles(t); err != nil {
 		return fail(err)
 	}
-	host, err := pod.SandboxHostname(t.wanted.Pod, t.cluster.Domain)
+	config, err := pod.SandboxOf(t.wanted.Pod, ip, t.cluster.Domain, x.unsafe)
 	if err != nil {
 		return fail(err)
 	}
-	sandbox, err := x.network.CreateSandbox(t.obs.UID, ip, host)
+	sandbox, err := x.network.CreateSandbox(config)
 	if err != nil {
 		return fail(fmt.Errorf("create sandbox: %w", err))
 	}

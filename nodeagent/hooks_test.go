@@ -179,13 +179,19 @@ func TestAPostStartHookThatFailsEndsItsContainer(t *testing.T) {
 func TestAPodIsEndedAtItsDeadline(t *testing.T) {
 	r := newRig(t)
 	r.run("uid-1", "activeDeadlineSeconds: 1\nterminationGracePeriodSeconds: 20\ncontainers: [{name: c, args: [stay]}]")
-	r.await("it is Failed", func() bool { s := r.report("uid-1").Status; return s.Phase == "Failed" && s.Reason == "DeadlineExceeded" })
+	r.await("it is Failed", func() bool {
+		s := r.report("uid-1").Status
+		return s.Phase == "Failed" && s.Reason == "DeadlineExceeded"
+	})
 	if got := r.runtime.Running(); len(got) > 0 {
 		t.Errorf("it has ended, and %v run", got)
 	}
 	r.stop()
 	r.start()
-	r.await("it stays so", func() bool { s := r.report("uid-1").Status; return s.Phase == "Failed" && s.Reason == "DeadlineExceeded" })
+	r.await("it stays so", func() bool {
+		s := r.report("uid-1").Status
+		return s.Phase == "Failed" && s.Reason == "DeadlineExceeded"
+	})
 	if !slices.Contains(r.runtime.Calls(), "signal fl-uid1-c-0 SIGTERM") || slices.Contains(r.runtime.Calls(), "start fl-uid1-c-1") {
 		t.Errorf("calls: %q", r.runtime.Calls())
 	}

@@ -98,6 +98,7 @@ func TestAPodThatCannotBeSetUpHasItsReason(t *testing.T) {
 			defer r.network.mu.Unlock()
 			r.network.sandboxes["uid-9"] = netip.MustParseAddr("10.112.0.1") // another's already
 		}, schema.ReasonSandbox},
+		{"a sysctl that the node does not allow", `{securityContext: {sysctls: [{name: net.core.somaxconn, value: "5"}]}, containers: [{name: c}]}`, nil, schema.ReasonContainerConfig},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			lied(t, func(r *rig) {

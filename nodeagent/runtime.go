@@ -78,7 +78,7 @@ type Network interface {
 	// It is idempotent; one caller at a time.
 	Set(work *wire.Work, hostPorts []pod.HostPort) error
 	// CreateSandbox gives the pod its namespaces and address, or returns those it has.
-	CreateSandbox(uid types.UID, ip netip.Addr, hostname string) (pod.Sandbox, error)
+	CreateSandbox(c pod.SandboxConfig) (pod.Sandbox, error)
 	DeleteSandbox(uid types.UID) error
 	// Sandboxes are those on the node with their addresses; one that is half-made has none.
 	Sandboxes() (map[types.UID]netip.Addr, error)

@@ -38,6 +38,7 @@ func (p *problems) podContext(at string, s *corev1.PodSecurityContext) {
 		p.id(fmt.Sprintf("%s.supplementalGroups[%d]", at, i), &s.SupplementalGroups[i])
 	}
 	p.seccomp(at+".seccompProfile", s.SeccompProfile)
+	p.sysctls(at+".sysctls", s.Sysctls)
 }
 
 // containerContext judges the security context of a container, which may be nil. pod is

@@ -85,7 +85,7 @@ var securityRules = []securityRule{
 	{"SELinux", BaselineLevel, false, "leave it out", seLinux},
 	{"/proc Mount Type", BaselineLevel, false, "Default, or leave it out", procMount},
 	{"Seccomp", BaselineLevel, true, "RuntimeDefault or Localhost", baselineSeccomp},
-	{"Sysctls", BaselineLevel, false, "one of " + strings.Join(safeSysctls, ", "), sysctls},
+	{"Sysctls", BaselineLevel, false, "one of " + strings.Join(SafeSysctls, ", "), sysctls},
 	{"Volume Types", RestrictedLevel, false, "use a configMap, csi, downwardAPI, emptyDir, ephemeral, persistentVolumeClaim, projected or secret", volumeTypes},
 	{"Privilege Escalation", RestrictedLevel, false, "write securityContext.allowPrivilegeEscalation: false", privilegeEscalation},
 	{"Running as Non-root", RestrictedLevel, false, "write securityContext.runAsNonRoot: true, for the pod or each container", nonRoot},
@@ -96,12 +96,6 @@ var securityRules = []securityRule{
 
 var baselineCapabilities = []string{
 	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
-}
-
-var safeSysctls = []string{
-	"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start", "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range",
-	"net.ipv4.ip_local_reserved_ports", "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes",
-	"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
 }
 
 // securedContainer is any of a pod's containers, with what the rules look at.
@@ -313,7 +307,7 @@ func restrictedSeccomp(v *violations, t PodTemplate) {
 
 func sysctls(v *violations, t PodTemplate) {
 	for i, s := range t.context().Sysctls {
-		if !slices.Contains(safeSysctls, s.Name) {
+		if !slices.Contains(SafeSysctls, s.Name) {
 			v.add(fmt.Sprintf("%s.securityContext.sysctls[%d].name", t.SpecField, i), "%q is not allowed", s.Name)
 		}
 	}

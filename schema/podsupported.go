@@ -150,6 +150,7 @@ const (
 		securityContext.fsGroup
 		securityContext.fsGroupChangePolicy ? OnRootMismatch | Always
 		securityContext.seccompProfile
+		securityContext.sysctls
 		nodeName ^
 		nodeName ! use nodeSelector or affinity.nodeAffinity with kubernetes.io/hostname
 		hostAliases

@@ -80,7 +80,7 @@ func runAgent(ctx context.Context, c config.Agent, log *logrus.Entry) error {
 	capacity := machineCapacity(c.Capacity)
 	node := nodeagent.Config{
 		Node: c.NodeName, NodeIP: ip.String(), Dir: c.Dir, Info: systemInfo(ctx, c.RunDir),
-		Capacity: capacity, Allocatable: capacity, Labels: c.Labels, Taints: c.Taints,
+		Capacity: capacity, Allocatable: capacity, Labels: c.Labels, Taints: c.Taints, UnsafeSysctls: c.UnsafeSysctls,
 		Checks: func(context.Context) string { return local.NodeLacks(local.Examine(c.Dir, c.Podman.Runtime)) },
 		Master: masterLink{uplink.New(uplink.Config{Server: c.Server, TLS: tls, Log: log})}, Log: log,
 	}
@@ -267,11 +267,11 @@ func (n *nodeNetwork) Set(work *wire.Work, hostPorts []pod.HostPort) error {
 	return nil
 }
 
-func (n *nodeNetwork) CreateSandbox(uid types.UID, ip netip.Addr, hostname string) (pod.Sandbox, error) {
-	s, err := n.links.CreateSandbox(uid, ip, hostname)
+func (n *nodeNetwork) CreateSandbox(c pod.SandboxConfig) (pod.Sandbox, error) {
+	s, err := n.links.CreateSandbox(c)
 	if err == nil {
 		n.mu.Lock()
-		n.ips[uid] = ip
+		n.ips[c.UID] = c.IP
 		n.mu.Unlock()
 	}
 	return s, err

@@ -21,6 +21,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/nodeagent/pod"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -202,14 +204,19 @@ func TestSandbox(t *testing.T) {
 	uid, ip := types.UID("9d0f6a3e-0000-5000-8000-000000000001"), netip.MustParseAddr("10.112.0.5")
 	t.Cleanup(func() { onNodeless(n, uid) })
 
-	s, err := n.CreateSandbox(uid, ip, "web-0")
+	own := []pod.Sysctl{
+		{Path: "net/ipv4/ping_group_range", Value: "5 6"}, {Path: "net/ipv4/conf/eth0/log_martians", Value: "1"}, // after the link is there
+		{Path: "kernel/shm_rmid_forced", Value: "1"}, {Path: "kernel/msgmax", Value: "4096"}, {Path: "fs/mqueue/msg_max", Value: "7"},
+	}
+	asked := pod.SandboxConfig{UID: uid, IP: ip, Hostname: "web-0", Sysctls: own}
+	s, err := n.CreateSandbox(asked)
 	must(t, err)
-	again, err := n.CreateSandbox(uid, ip, "web-0")
+	again, err := n.CreateSandbox(asked)
 	must(t, err)
 	if s != again {
 		t.Errorf("second time: %v, first %v", again, s)
 	}
-	if _, err := n.CreateSandbox(uid, netip.MustParseAddr("10.112.0.6"), "web-0"); err == nil {
+	if _, err := n.CreateSandbox(pod.SandboxConfig{UID: uid, IP: netip.MustParseAddr("10.112.0.6"), Hostname: "web-0"}); err == nil {
 		t.Error("took another address for a living sandbox")
 	}
 
@@ -220,10 +227,10 @@ func TestSandbox(t *testing.T) {
 		if got := unix.ByteSliceToString(uts.Nodename[:]); got != "web-0" {
 			t.Errorf("hostname %q", got)
 		}
-		for _, c := range podSysctls[:2] {
-			b, err := os.ReadFile("/proc/sys/" + c[0])
-			if got := strings.Join(strings.Fields(string(b)), " "); err != nil || got != c[1] {
-				t.Errorf("%s = %q, %v", c[0], got, err)
+		for _, c := range append([]pod.Sysctl{{Path: baseSysctls[1][0], Value: baseSysctls[1][1]}}, own...) {
+			b, err := os.ReadFile("/proc/sys/" + c.Path)
+			if got := strings.Join(strings.Fields(string(b)), " "); err != nil || got != c.Value {
+				t.Errorf("%s = %q, %v", c.Path, got, err)
 			}
 		}
 		l, err := net.Listen("tcp4", "10.112.0.5:80")
@@ -326,7 +333,7 @@ func TestSandboxAfterACrash(t *testing.T) {
 	uid, ip := types.UID("crash-1"), netip.MustParseAddr("10.112.0.9")
 	t.Cleanup(func() { onNodeless(n, uid) })
 	s := n.sandbox(uid)
-	whole := func() { _, err := n.CreateSandbox(uid, ip, "h"); must(t, err) }
+	whole := func() { _, err := n.CreateSandbox(pod.SandboxConfig{UID: uid, IP: ip, Hostname: "h"}); must(t, err) }
 	for _, c := range []struct {
 		name  string
 		crash func()
@@ -390,7 +397,7 @@ func TestSandboxesAtOnce(t *testing.T) {
 				if err := netns.Set(node); err != nil {
 					return err
 				}
-				_, err := n.CreateSandbox(uid, netip.AddrFrom4([4]byte{10, 112, 0, byte(10 + i)}), "h")
+				_, err := n.CreateSandbox(pod.SandboxConfig{UID: uid, IP: netip.AddrFrom4([4]byte{10, 112, 0, byte(10 + i)}), Hostname: "h"})
 				return err
 			})
 			if err != nil {
@@ -432,7 +439,7 @@ func TestCallersNamespacesStay(t *testing.T) {
 	before := namespaces(t)
 	n := New(t.TempDir())
 	must(t, n.Set(config()))
-	_, err := n.CreateSandbox("stay-1", netip.MustParseAddr("10.112.0.7"), "elsewhere")
+	_, err := n.CreateSandbox(pod.SandboxConfig{UID: "stay-1", IP: netip.MustParseAddr("10.112.0.7"), Hostname: "elsewhere"})
 	t.Cleanup(func() { onNodeless(n, "stay-1") })
 	must(t, err)
 	must(t, n.DeleteSandbox("stay-1"))
@@ -458,14 +465,14 @@ func namespaces(t *testing.T) []string {
 func TestRefusals(t *testing.T) {
 	n := New(t.TempDir())
 	for _, uid := range []types.UID{"", ".", "..", "a/b", "../x"} {
-		if _, err := n.CreateSandbox(uid, netip.MustParseAddr("10.0.0.1"), "h"); err == nil {
+		if _, err := n.CreateSandbox(pod.SandboxConfig{UID: uid, IP: netip.MustParseAddr("10.0.0.1"), Hostname: "h"}); err == nil {
 			t.Errorf("CreateSandbox(%q) went through", uid)
 		}
 		if err := n.DeleteSandbox(uid); err == nil {
 			t.Errorf("DeleteSandbox(%q) went through", uid)
 		}
 	}
-	if _, err := n.CreateSandbox("a", netip.MustParseAddr("::1"), "h"); err == nil {
+	if _, err := n.CreateSandbox(pod.SandboxConfig{UID: "a", IP: netip.MustParseAddr("::1"), Hostname: "h"}); err == nil {
 		t.Error("took an IPv6 address")
 	}
 }
@@ -478,7 +485,7 @@ func BenchmarkSandbox(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		uid := types.UID(fmt.Sprintf("bench-%d", i))
 		start := time.Now()
-		_, err := n.CreateSandbox(uid, netip.AddrFrom4([4]byte{10, 112, 1, byte(i)}), "h")
+		_, err := n.CreateSandbox(pod.SandboxConfig{UID: uid, IP: netip.AddrFrom4([4]byte{10, 112, 1, byte(i)}), Hostname: "h"})
 		must(b, err)
 		making += time.Since(start)
 		start = time.Now()

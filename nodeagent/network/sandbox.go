@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -31,10 +32,10 @@ const (
 // the permanent neighbour entry that leads to the node's end of the link.
 var gateway = netip.AddrFrom4([4]byte{169, 254, 1, 1})
 
-// podSysctls is what a pod's namespace is given: ping without privilege and
+// baseSysctls is what a pod's namespace is given: ping without privilege and
 // ports from 0 for everyone, as container runtimes for Kubernetes do; no IPv6
 // address on its link.
-var podSysctls = [][2]string{
+var baseSysctls = [][2]string{
 	{"net/ipv4/ping_group_range", "0 2147483647"},
 	{"net/ipv4/ip_unprivileged_port_start", "0"},
 	{"net/ipv6/conf/default/disable_ipv6", "1"},
@@ -67,7 +68,8 @@ func (n *Network) sandbox(uid types.UID) pod.Sandbox {
 //
 // The pod's directory is made first and removed last, and the node's route to
 // the pod is the last step: with the route in place the sandbox is complete.
-func (n *Network) CreateSandbox(uid types.UID, ip netip.Addr, hostname string) (pod.Sandbox, error) {
+func (n *Network) CreateSandbox(c pod.SandboxConfig) (pod.Sandbox, error) {
+	uid, ip := c.UID, c.IP
 	if err := checkUID(uid); err != nil {
 		return pod.Sandbox{}, err
 	}
@@ -87,7 +89,7 @@ func (n *Network) CreateSandbox(uid types.UID, ip netip.Addr, hostname string) (
 	case err != nil:
 		return pod.Sandbox{}, fmt.Errorf("sandbox of pod %s: %w", uid, err)
 	}
-	if err := n.build(uid, ip, hostname); err != nil {
+	if err := n.build(c); err != nil {
 		return pod.Sandbox{}, fmt.Errorf("sandbox of pod %s: %w", uid, err)
 	}
 	return n.sandbox(uid), nil
@@ -117,8 +119,8 @@ func checkUID(uid types.UID) error {
 	return nil
 }
 
-func (n *Network) build(uid types.UID, ip netip.Addr, hostname string) error {
-	s := n.sandbox(uid)
+func (n *Network) build(c pod.SandboxConfig) error {
+	s := n.sandbox(c.UID)
 	if err := os.Mkdir(s.Shm, 0o711); err != nil {
 		return err
 	}
@@ -134,10 +136,13 @@ func (n *Network) build(uid types.UID, ip netip.Addr, hostname string) error {
 		if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS); err != nil {
 			return fmt.Errorf("make namespaces: %w", err)
 		}
-		if err := unix.Sethostname([]byte(hostname)); err != nil {
-			return fmt.Errorf("set hostname %s: %w", hostname, err)
+		if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
+			return fmt.Errorf("set hostname %s: %w", c.Hostname, err)
 		}
-		if err := n.podSide(uid, ip, int(node.Fd())); err != nil {
+		if err := n.podSide(c.UID, c.IP, int(node.Fd())); err != nil {
+			return err
+		}
+		if err := podSysctls(c.Sysctls); err != nil {
 			return err
 		}
 		return pinNamespaces(s)
@@ -145,13 +150,13 @@ func (n *Network) build(uid types.UID, ip netip.Addr, hostname string) error {
 	if err != nil {
 		return err
 	}
-	return nodeSide(uid, ip)
+	return nodeSide(c.UID, c.IP)
 }
 
 // podSide runs in the pod's namespace: sysctls, the link with its far end on the
 // node, address and routes.
 func (n *Network) podSide(uid types.UID, ip netip.Addr, node int) error {
-	for _, s := range podSysctls {
+	for _, s := range baseSysctls {
 		if err := writeSysctl(s[0], s[1]); err != nil {
 			return err
 		}
@@ -190,6 +195,23 @@ func (n *Network) podSide(uid types.UID, ip netip.Addr, node int) error {
 	for _, s := range steps {
 		if err := s.do(); err != nil {
 			return fmt.Errorf("%s in the pod: %w", s.what, err)
+		}
+	}
+	return nil
+}
+
+// podSysctls sets what the pod asks for itself, in the calling thread's namespaces. What
+// the kernel does not take, or does not have, only the manifest can mend.
+func podSysctls(all []pod.Sysctl) error {
+	for _, s := range all {
+		err := os.WriteFile("/proc/sys/"+s.Path, []byte(s.Value), 0o644)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return pod.UnusableError(fmt.Sprintf("sysctl %s: the node's kernel does not have it for a pod of its own", s.Path))
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE), errors.Is(err, fs.ErrPermission):
+			return pod.UnusableError(fmt.Sprintf("sysctl %s: the node's kernel does not take %q for it", s.Path, s.Value))
+		case err != nil:
+			return fmt.Errorf("set %s: %w", s.Path, err)
 		}
 	}
 	return nil
@@ -235,7 +257,7 @@ func neighbour(link int, ip netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
 // without IPv6 has nothing to turn off.
 func writeSysctl(name, value string) error {
 	err := os.WriteFile("/proc/sys/"+name, []byte(value), 0o644)
-	if errors.Is(err, fs.ErrNotExist) && name[:8] == "net/ipv6" {
+	if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(name, "net/ipv6/") {
 		return nil
 	}
 	if err != nil {

@@ -5,8 +5,46 @@
 package pod
 
 import (
+	"fmt"
+	"net/netip"
+
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/schema"
 )
+
+// SandboxConfig is what a pod's sandbox is made from.
+type SandboxConfig struct {
+	UID      types.UID
+	IP       netip.Addr
+	Hostname string
+	Sysctls  []Sysctl // beside those that every sandbox has
+}
+
+// Sysctl is a parameter of the pod's namespaces.
+type Sysctl struct {
+	Path  string // below /proc/sys
+	Value string
+}
+
+// SandboxOf is the sandbox that a pod with this address asks for, in a cluster of this
+// domain and on a node that allows so much beside the safe parameters; an UnusableError
+// where that is not enough.
+func SandboxOf(p *corev1.Pod, ip netip.Addr, domain string, unsafe []string) (SandboxConfig, error) {
+	host, err := SandboxHostname(p, domain)
+	c := SandboxConfig{UID: p.UID, IP: ip, Hostname: host}
+	if err != nil || p.Spec.SecurityContext == nil {
+		return c, err
+	}
+	for _, s := range p.Spec.SecurityContext.Sysctls {
+		if !schema.SysctlAllowed(s.Name, unsafe) {
+			return c, UnusableError(fmt.Sprintf("sysctl %s is not one that every pod may set, and the node does not allow it: set another, or name it in allowedUnsafeSysctls of the node's agent.yaml", s.Name))
+		}
+		c.Sysctls = append(c.Sysctls, Sysctl{Path: schema.SysctlPath(s.Name), Value: s.Value})
+	}
+	return c, nil
+}
 
 // Sandbox is what the containers of one pod share, as paths that they join or
 // bind. The zero Sandbox means "not made".

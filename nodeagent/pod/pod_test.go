@@ -151,16 +151,16 @@ containers:
 
 func TestBuildSpecRefusesWhatItWouldIgnore(t *testing.T) {
 	for spec, want := range map[string]string{
-		"hostNetwork: true\ncontainers: [{name: c}]":                                   "hostNetwork",
-		"containers: [{name: c, lifecycle: {stopSignal: SIGUSR1}}]":                    "containers[0].lifecycle.stopSignal",
-		"hostUsers: false\ncontainers: [{name: c}]":                                    "hostUsers",
-		"containers: [{name: c}, {name: d, restartPolicy: Always}]":                    "containers[1].restartPolicy",
-		"containers: [{name: c, resources: {limits: {example.org/gpu: 1}}}]":           "containers[0].resources.limits[example.org/gpu]",
-		"containers: [{name: c, securityContext: {procMount: Unmasked}}]":              "containers[0].securityContext.procMount",
-		"containers: [{name: c, securityContext: {seLinuxOptions: {user: x}}}]":        "containers[0].securityContext.seLinuxOptions",
-		"securityContext: {sysctls: [{name: a, value: b}]}\ncontainers: [{name: c}]":   "securityContext.sysctls",
-		"volumes: [{name: v, nfs: {server: s, path: /}}]\ncontainers: [{name: c}]":     "volumes[0].nfs",
-		"securityContext: {supplementalGroupsPolicy: Strict}\ncontainers: [{name: c}]": "securityContext.supplementalGroupsPolicy",
+		"hostNetwork: true\ncontainers: [{name: c}]":                                          "hostNetwork",
+		"containers: [{name: c, lifecycle: {stopSignal: SIGUSR1}}]":                           "containers[0].lifecycle.stopSignal",
+		"hostUsers: false\ncontainers: [{name: c}]":                                           "hostUsers",
+		"containers: [{name: c}, {name: d, restartPolicy: Always}]":                           "containers[1].restartPolicy",
+		"containers: [{name: c, resources: {limits: {example.org/gpu: 1}}}]":                  "containers[0].resources.limits[example.org/gpu]",
+		"containers: [{name: c, securityContext: {procMount: Unmasked}}]":                     "containers[0].securityContext.procMount",
+		"containers: [{name: c, securityContext: {seLinuxOptions: {user: x}}}]":               "containers[0].securityContext.seLinuxOptions",
+		"securityContext: {appArmorProfile: {type: RuntimeDefault}}\ncontainers: [{name: c}]": "securityContext.appArmorProfile",
+		"volumes: [{name: v, nfs: {server: s, path: /}}]\ncontainers: [{name: c}]":            "volumes[0].nfs",
+		"securityContext: {supplementalGroupsPolicy: Strict}\ncontainers: [{name: c}]":        "securityContext.supplementalGroupsPolicy",
 	} {
 		p := podFrom(t, spec)
 		_, err := BuildSpec(&Wanted{PodWork: wire.PodWork{Pod: p}}, &p.Spec.Containers[0], 0, Frame{})

@@ -292,9 +292,6 @@ var defaultCapabilities = []string{
 	"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 }
 
-// pingSysctl lets every user of a container ping, which NET_RAW is not needed for.
-const pingSysctl = "net.ipv4.ping_group_range=0 2147483647"
-
 // quoted is a list as TOML has it, without the brackets.
 func quoted(list []string) string {
 	out := make([]string, 0, len(list))
@@ -315,7 +312,7 @@ func (p *Podman) writeConfig() error {
 	}
 	conf := fmt.Sprintf(`[containers]
 default_capabilities = [%s]
-default_sysctls = [%q]
+default_sysctls = []
 default_ulimits = ["nofile=%d:%d", "nproc=%d:%d"]
 http_proxy = false
 log_driver = "k8s-file"
@@ -329,7 +326,7 @@ lock_type = "file"
 runtime = %q
 runtime_supports_json = ["crun", "runc", %q]
 tmp_dir = %q
-`, quoted(defaultCapabilities), pingSysctl, files, files, procs, procs, logBytes, pidsLimit, p.memory.Shim(), handover.AsRuntime, filepath.Join(p.cfg.RunDir, "libpod"))
+`, quoted(defaultCapabilities), files, files, procs, procs, logBytes, pidsLimit, p.memory.Shim(), handover.AsRuntime, filepath.Join(p.cfg.RunDir, "libpod"))
 	storage := fmt.Sprintf(`[storage]
 driver = "overlay"
 graphroot = %q

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/network"
+	"fairlead/nodeagent/pod"
 	"fairlead/schema"
 	"fairlead/schema/wire"
 )
@@ -322,7 +323,7 @@ func (c *cluster) pod(n *testNode, name string, i byte) testPod {
 	uid := types.UID(name)
 	c.t.Cleanup(func() { n.do(c.t, func() error { return n.net.DeleteSandbox(uid) }) })
 	n.do(c.t, func() error {
-		s, err := n.net.CreateSandbox(uid, p.ip, name)
+		s, err := n.net.CreateSandbox(pod.SandboxConfig{UID: uid, IP: p.ip, Hostname: name})
 		if err != nil {
 			return err
 		}

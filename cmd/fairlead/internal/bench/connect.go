@@ -12,9 +12,9 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/nodeagent/network"
+	"fairlead/nodeagent/pod"
 	"fairlead/nodeagent/proxy"
 	"fairlead/schema/wire"
 )
@@ -93,11 +93,11 @@ func connections(dir string) ([]row, error) {
 		return nil, err
 	}
 	client, server := podCIDR.Addr().Next(), podCIDR.Addr().Next().Next()
-	clientBox, err := links.CreateSandbox(types.UID("client"), client, "client")
+	clientBox, err := links.CreateSandbox(pod.SandboxConfig{UID: "client", IP: client, Hostname: "client"})
 	if err != nil {
 		return nil, err
 	}
-	serverBox, err := links.CreateSandbox(types.UID("server"), server, "server")
+	serverBox, err := links.CreateSandbox(pod.SandboxConfig{UID: "server", IP: server, Hostname: "server"})
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,10 @@ type Agent struct {
 	Capacity  corev1.ResourceList `json:"capacity"`  // default the machine
 	Labels    map[string]string   `json:"labels"`
 	Taints    []corev1.Taint      `json:"taints"`
-	Podman    Podman              `json:"podman"`
+	// UnsafeSysctls are kernel parameters that pods may set beside the safe ones: names, or
+	// what names begin with and a *.
+	UnsafeSysctls []string `json:"allowedUnsafeSysctls"`
+	Podman        Podman   `json:"podman"`
 }
 
 // DefaultRunDir is where a daemon keeps what is gone after a boot.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -110,7 +111,9 @@ func (c *cluster) seeStaged(t *testing.T, seen string) {
 	}
 	got := notes(t, seen, "staged")["holds"]
 	labels := `/me/labels "app=\"staged\"\n"`
-	if !slices.Contains(got, labels) || !slices.Contains(got, `/me/cpu "250"`) || !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "/etc/hosts") && strings.Contains(s, `192.0.2.5\talias`) }) {
+	if !slices.Contains(got, labels) || !slices.Contains(got, `/me/cpu "250"`) || !slices.ContainsFunc(got, func(s string) bool {
+		return strings.HasPrefix(s, "/etc/hosts") && strings.Contains(s, `192.0.2.5\talias`)
+	}) {
 		t.Errorf("a pod is told of itself %q", got)
 	}
 	if inits := pods[0].Status.InitContainerStatuses; len(inits) != 3 || inits[0].State.Terminated == nil || inits[0].State.Terminated.Reason != "Completed" || !inits[2].Ready {
@@ -172,6 +175,15 @@ func (c *cluster) seeRestricted(t *testing.T) {
 		line, _, _ := strings.Cut(after, "\n")
 		if got := strings.Join(strings.Fields(line), " "); got != want {
 			t.Errorf("%s of a restricted pod: %q, want %q", key, got, want)
+		}
+	}
+	for path, want := range map[string]string{
+		"net/ipv4/ping_group_range": "5 6", "kernel/shm_rmid_forced": "1", // its own
+		"net/ipv4/ip_unprivileged_port_start": "0", // every pod's
+	} {
+		out, err := exec.CommandContext(t.Context(), "nsenter", "-t", strconv.Itoa(pid), "-n", "-i", "cat", "/proc/sys/"+path).Output()
+		if got := strings.Join(strings.Fields(string(out)), " "); err != nil || got != want {
+			t.Errorf("%s of a restricted pod: %q, %v, want %q", path, got, err, want)
 		}
 	}
 	for path, perm := range map[string]os.FileMode{"data": 0o777, "key/k": 0o440} {
@@ -251,7 +263,7 @@ kind: Pod
 metadata: {name: restricted, namespace: made, labels: {app: restricted}}
 spec:
   terminationGracePeriodSeconds: 1
-  securityContext: {runAsNonRoot: true, runAsUser: 1000, runAsGroup: 3000, fsGroup: 2000, supplementalGroups: [4000], seccompProfile: {type: RuntimeDefault}}
+  securityContext: {runAsNonRoot: true, runAsUser: 1000, runAsGroup: 3000, fsGroup: 2000, supplementalGroups: [4000], seccompProfile: {type: RuntimeDefault}, sysctls: [{name: net.ipv4.ping_group_range, value: "5 6"}, {name: kernel/shm_rmid_forced, value: "1"}]}
   volumes: [{name: data, emptyDir: {}}, {name: key, secret: {secretName: latin, defaultMode: 0400}}]
   containers:
   - name: c

@@ -191,7 +191,8 @@ func (n *node) Set(work *wire.Work, _ []pod.HostPort) error {
 	return nil
 }
 
-func (n *node) CreateSandbox(uid types.UID, ip netip.Addr, _ string) (pod.Sandbox, error) {
+func (n *node) CreateSandbox(c pod.SandboxConfig) (pod.Sandbox, error) {
+	uid, ip := c.UID, c.IP
 	if have, ok := n.live[uid]; ok && have != ip {
 		return pod.Sandbox{}, fmt.Errorf("pod %s has %s", uid, have)
 	}
