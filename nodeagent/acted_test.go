@@ -33,6 +33,7 @@ import (
 // plainPod has every field of a pod that is acted on, as schema's table names them.
 const plainPod = `
 hostname: web-0
+imagePullSecrets: [{name: registry}]
 subdomain: web
 enableServiceLinks: true
 restartPolicy: Always
@@ -163,6 +164,7 @@ var changes = map[string]change{
 	"securityContext.fsGroup":            ofPod(corev1.PodSecurityContext{FSGroup: ptrTo(int64(7))}),
 	"securityContext.seccompProfile":     ofPod(corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined}}),
 	"securityContext.sysctls":            ofPod(corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "net.ipv4.tcp_fin_timeout", Value: "7"}}}),
+	"imagePullSecrets.name":              func(p *corev1.PodSpec, _ *corev1.Container) { p.ImagePullSecrets[0].Name = "key" },
 	"volumes.name":                       func(p *corev1.PodSpec, _ *corev1.Container) { p.Volumes[0].Name = "other" },
 
 	"volumes.configMap.name":        func(p *corev1.PodSpec, _ *corev1.Container) { p.Volumes[0].ConfigMap.Name = "conf2" },
@@ -326,6 +328,7 @@ func observe(t *testing.T, p *corev1.Pod) map[string]any {
 	sandbox, err := pod.SandboxOf(p, netip.MustParseAddr("10.112.0.1"), cluster.Domain, nil)
 	out["sandbox"] = fmt.Sprint(sandbox, err)
 	out["files"] = []string{pod.Hosts(p, "10.112.0.1", cluster), pod.ResolvConf(p, cluster, "nameserver 192.0.2.1\n")}
+	out["credentials"] = fmt.Sprint(pod.CredentialsFor(p, "registry.example.org/c:1", everything))
 	out["host ports"] = fmt.Sprint(pod.HostPortsOf(p, "10.112.0.1"))
 	out["end"] = fmt.Sprint(pod.Grace(p), pod.MessageFromLog(c, 1), pod.Deadline(p, &pod.Observed{}))
 	out["volumes"], out["mounts"] = observeVolumes(t, p, c)
@@ -377,7 +380,7 @@ func observeHooks(c *corev1.Container) (out []string) {
 
 var everything = pod.Data{
 	ConfigMaps: map[string]map[string][]byte{"shop/conf": {"a": []byte("A"), "b": []byte("B")}, "shop/conf2": {"a": []byte("2"), "b": []byte("3")}},
-	Secrets:    map[string]map[string][]byte{"shop/key": {"t": []byte("T"), "u": []byte("U")}, "shop/key2": {"t": []byte("4"), "u": []byte("5")}},
+	Secrets:    map[string]map[string][]byte{"shop/registry": {corev1.DockerConfigJsonKey: []byte(`{"auths": {"registry.example.org": {"username": "u", "password": "p"}}}`)}, "shop/key": {"t": []byte("T"), "u": []byte("U")}, "shop/key2": {"t": []byte("4"), "u": []byte("5")}},
 	Services:   map[string]wire.Service{"shop/db": {ClusterIPs: schema.List[string]{"10.96.0.5"}, Ports: []wire.ServicePort{{Port: 5432, Protocol: "TCP"}}}},
 }
 

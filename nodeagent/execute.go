@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -205,11 +206,36 @@ func (x *Executor) findImage(ctx context.Context, t Task, op pod.Operation) Resu
 	pull, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
 	began := x.now()
-	image, err := x.runtime.Pull(pull, op.Image)
+	image, err := x.pull(pull, t, op.Image)
 	if err != nil {
 		return Result{err: fmt.Errorf("pull image %s: %w", op.Image, err), reason: pullReason(err)}
 	}
 	return Result{imageID: image.ID, message: fmt.Sprintf("pulled image %q in %s", op.Image, x.now().Sub(began).Round(time.Millisecond))}
+}
+
+// pull asks the registry as whom the pod's imagePullSecrets say, one after the other, and
+// then as the node. Many registries say of what they do not show that it does not exist.
+func (x *Executor) pull(ctx context.Context, t Task, image string) (pod.Image, error) {
+	all, unusable := pod.CredentialsFor(t.wanted.Pod, image, t.data)
+	var refused error
+	for _, as := range append(all, pod.Credential{}) {
+		got, err := x.runtime.Pull(ctx, image, as)
+		if err == nil || !errors.Is(err, ErrDenied) && !errors.Is(err, ErrNoImage) {
+			return got, err
+		}
+		if refused == nil {
+			refused = err // what the pod's own credentials are answered says more
+		}
+	}
+	switch {
+	case len(unusable) > 0:
+		refused = fmt.Errorf("%w (imagePullSecrets: no credentials are in Secret %s)", refused, strings.Join(unusable, ", "))
+	case len(all) > 0:
+		refused = fmt.Errorf("%w (asked with %d credentials of the pod's imagePullSecrets, then as the node)", refused, len(all))
+	case len(t.wanted.Pod.Spec.ImagePullSecrets) > 0:
+		refused = fmt.Errorf("%w (the pod's imagePullSecrets have no credentials for this registry)", refused)
+	}
+	return pod.Image{}, refused
 }
 
 // exhausted are the errors of a node that has run out of something.

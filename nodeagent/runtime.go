@@ -45,7 +45,7 @@ type Runtime interface {
 	// Pull fetches an image, also one that is present. ErrNoImage if its registry
 	// does not have it, ErrDenied if it does not let this node have it, ErrNoRegistry
 	// if it could not be asked, ErrNode if the node cannot keep it.
-	Pull(ctx context.Context, ref string) (pod.Image, error)
+	Pull(ctx context.Context, ref string, as pod.Credential) (pod.Image, error)
 	// Exec runs a command in a running container as its main process was run, with
 	// the same environment, and waits for its end, for at most limit from its
 	// start. Nothing that it started outlives it. What does not start at all is an

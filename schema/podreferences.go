@@ -3,6 +3,7 @@ package schema
 import (
 	"fmt"
 	"iter"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -16,6 +17,16 @@ type Reference struct {
 	Key      string // empty: the object as a whole
 	Optional bool
 	Env      bool // an environment is made from it
+	// OneOf are the keys of which the object must have one; none for any object.
+	OneOf []string
+	// Pull says that images are pulled with it. A pod starts without: whether an image
+	// needs it only the registry knows. In a tree it must be there all the same.
+	Pull bool
+}
+
+// Fits reports whether an object has what is referred to as a whole.
+func (r Reference) Fits(obj Object) bool {
+	return len(r.OneOf) == 0 || slices.ContainsFunc(DataKeys(obj), func(key string) bool { return slices.Contains(r.OneOf, key) })
 }
 
 // below is the reference with its fields below another one.
@@ -34,8 +45,21 @@ func References(spec *corev1.PodSpec) iter.Seq[Reference] {
 	return func(yield func(Reference) bool) {
 		_ = containerReferences("initContainers", spec.InitContainers, yield) &&
 			containerReferences("containers", spec.Containers, yield) &&
-			volumeReferences(spec.Volumes, yield)
+			volumeReferences(spec.Volumes, yield) &&
+			pullReferences(spec.ImagePullSecrets, yield)
 	}
+}
+
+func pullReferences(secrets []corev1.LocalObjectReference, yield func(Reference) bool) bool {
+	for i, s := range secrets {
+		if !yield(Reference{
+			Field: fmt.Sprintf("imagePullSecrets[%d].name", i), Kind: KindSecret, Name: s.Name, Optional: true, Pull: true,
+			OneOf: []string{corev1.DockerConfigJsonKey, corev1.DockerConfigKey},
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 func containerReferences(at string, containers []corev1.Container, yield func(Reference) bool) bool {

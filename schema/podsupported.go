@@ -158,7 +158,7 @@ const (
 		volumes.downwardAPI
 		volumes.projected.sources.downwardAPI
 		volumes.projected.sources.serviceAccountToken ! pods have no identity towards the API, and no token of one
-		imagePullSecrets +
+		imagePullSecrets.name
 		priorityClassName +
 		priority +
 		priority ? 0

@@ -37,6 +37,11 @@ func (p *problems) podSpec(at string, s *corev1.PodSpec) {
 	p.podContext(at+".securityContext", s.SecurityContext)
 	p.dns(at, s)
 	volumes := p.volumes(at+".volumes", s)
+	for i, secret := range s.ImagePullSecrets {
+		if secret.Name == "" {
+			p.add(fmt.Sprintf("%s.imagePullSecrets[%d].name", at, i), "is missing")
+		}
+	}
 	p.containers(at, s, volumes)
 }
 

@@ -23,7 +23,7 @@ const answerWait = time.Minute
 var errSilent = errors.New("the registry does not tell what the image consists of")
 
 // Pull implements nodeagent.Runtime.
-func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
+func (p *Podman) Pull(ctx context.Context, ref string, as pod.Credential) (pod.Image, error) {
 	bounded, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	c, err := p.call(bounded)
@@ -36,7 +36,7 @@ func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
 	within := cmp.Or(p.answerWait, answerWait)
 	w := watch{timer: time.AfterFunc(within, func() { end(errSilent) })}
 	defer w.timer.Stop()
-	_, err = images.Pull(c, ref, p.pullOptions().WithProgressWriter(&w))
+	_, err = images.Pull(c, ref, p.pullOptions(as).WithProgressWriter(&w))
 	why := context.Cause(bounded)
 	switch {
 	case err == nil && why == nil:
@@ -53,8 +53,13 @@ func (p *Podman) Pull(ctx context.Context, ref string) (pod.Image, error) {
 	return pod.Image{}, fmt.Errorf("%w: it has not sent the image in time: %w", p.cfg.NoRegistry, why)
 }
 
-func (p *Podman) pullOptions() *images.PullOptions {
+// pullOptions have a credential in the request alone: Podman writes those of a file that
+// names several registries to a file of its own.
+func (p *Podman) pullOptions(as pod.Credential) *images.PullOptions {
 	o := new(images.PullOptions).WithPolicy("always")
+	if as != (pod.Credential{}) {
+		return o.WithUsername(as.User).WithPassword(as.Password)
+	}
 	if _, err := os.Stat(p.cfg.AuthFile); err == nil {
 		o = o.WithAuthfile(p.cfg.AuthFile)
 	}

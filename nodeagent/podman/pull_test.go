@@ -9,6 +9,7 @@ import (
 	"github.com/containers/podman/v4/pkg/bindings"
 
 	"fairlead/nodeagent"
+	"fairlead/nodeagent/pod"
 )
 
 // cutter begins to tell of a pull, calls told, and hangs up once hold is closed.
@@ -48,7 +49,7 @@ func TestAServiceThatDiesEndsThePull(t *testing.T) {
 	close(hold)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	_, err := pulling(t, cutter{func() {}, hold}).Pull(ctx, "registry.example/a:1")
+	_, err := pulling(t, cutter{func() {}, hold}).Pull(ctx, "registry.example/a:1", pod.Credential{})
 	expect(t, err, nodeagent.ErrUnavailable)
 	if ctx.Err() != nil {
 		t.Error("it ended with the time alone")
@@ -58,6 +59,6 @@ func TestAServiceThatDiesEndsThePull(t *testing.T) {
 // An agent that stops has not been failed by the registry.
 func TestAPullThatIsGivenUpBlamesNoRegistry(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := pulling(t, cutter{cancel, nil}).Pull(ctx, "registry.example/a:1")
+	_, err := pulling(t, cutter{cancel, nil}).Pull(ctx, "registry.example/a:1", pod.Credential{})
 	expect(t, err, nodeagent.ErrUnavailable)
 }

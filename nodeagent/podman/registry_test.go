@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"fairlead/nodeagent"
+	"fairlead/nodeagent/pod"
 )
 
 // registry answers as registries do, by the name of what is asked for.
@@ -171,7 +172,7 @@ func TestWhoseFaultAPullIs(t *testing.T) {
 			"registry.invalid/unauthorized/x:1": nodeagent.ErrNoRegistry,
 		} {
 			pulls.Go(func() { // side by side, for Podman asks three times where nobody answers
-				_, err := p.Pull(t.Context(), ref)
+				_, err := p.Pull(t.Context(), ref, pod.Credential{})
 				expect(t, err, want)
 			})
 		}
@@ -181,7 +182,7 @@ func TestWhoseFaultAPullIs(t *testing.T) {
 		defer func() { p.answerWait = 0 }()
 		p.answerWait = time.Second
 		for _, ref := range []string{at + "/hangs/x:1", at + "/busy/x:1"} {
-			_, err := p.Pull(t.Context(), ref)
+			_, err := p.Pull(t.Context(), ref, pod.Credential{})
 			expect(t, err, nodeagent.ErrNoRegistry)
 		}
 	})
@@ -190,10 +191,17 @@ func TestWhoseFaultAPullIs(t *testing.T) {
 			write(t, filepath.Join(dir, "auth.json"), fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, private, base64.StdEncoding.EncodeToString([]byte(user+":"+password))))
 		}
 		auth("u", "wrong")
-		_, err := p.Pull(t.Context(), private+"/good/x:2")
+		_, err := p.Pull(t.Context(), private+"/good/x:2", pod.Credential{})
 		expect(t, err, nodeagent.ErrDenied)
 		auth("u", "p")
-		_, err = p.Pull(t.Context(), private+"/good/x:2")
+		_, err = p.Pull(t.Context(), private+"/good/x:2", pod.Credential{})
+		expect(t, err, nil)
+	})
+	t.Run("credentials of the pod come before the node's", func(t *testing.T) {
+		_, err := p.Pull(t.Context(), private+"/good/x:3", pod.Credential{User: "u", Password: "wrong"})
+		expect(t, err, nodeagent.ErrDenied)
+		write(t, filepath.Join(dir, "auth.json"), "{}")
+		_, err = p.Pull(t.Context(), private+"/good/x:3", pod.Credential{User: "u", Password: "p"})
 		expect(t, err, nil)
 	})
 	t.Run("a node that cannot keep it", func(t *testing.T) {

@@ -532,7 +532,7 @@ func (f *Fake) Images(ctx context.Context) ([]pod.Image, error) {
 }
 
 // Pull implements nodeagent.Runtime: what is present can be had, all else cannot.
-func (f *Fake) Pull(ctx context.Context, ref string) (pod.Image, error) {
+func (f *Fake) Pull(ctx context.Context, ref string, _ pod.Credential) (pod.Image, error) {
 	err := f.enter(ctx, "pull", ref)
 	defer f.mu.Unlock()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -216,7 +217,7 @@ func podsOf(obj schema.Object) *podFacts {
 		}
 	}
 	for r := range schema.References(spec) {
-		if (!r.Optional || r.Env) && r.Name != "" {
+		if (!r.Optional || r.Env || r.Pull) && r.Name != "" {
 			pods.references = append(pods.references, r)
 		}
 	}
@@ -238,7 +239,7 @@ func (t *wholeTree) references() {
 func (t *wholeTree) reference(o object, prefix string, r schema.Reference) {
 	key := schema.Key{Kind: r.Kind, Namespace: o.key.Namespace, Name: r.Name}
 	t.environment(o, prefix, key, r)
-	if r.Optional {
+	if r.Optional && !r.Pull {
 		return
 	}
 	target, flawed := t.find(key)
@@ -250,10 +251,13 @@ func (t *wholeTree) reference(o object, prefix string, r schema.Reference) {
 		}
 	case target == nil && t.hides: // it may stand where nothing could be read
 	case target == nil && t.spec.MissingReferences == schema.WaitForMissing:
-		t.at(o, schema.Warning, prefix+r.Field, fmt.Sprintf("no %s is declared: pods wait until it is there", key), t.nearest(key))
+		t.at(o, schema.Warning, prefix+r.Field, fmt.Sprintf("no %s is declared: %s until it is there", key, without(r, "pods wait", "images are pulled without it")), t.nearest(key))
 	case target == nil:
-		t.at(o, schema.Error, prefix+r.Field, fmt.Sprintf("no %s is declared", key), cmp.Or(t.nearest(key), `"missingReferences: wait" in the Source has pods wait for it`))
-	case r.Key == "" || flawed:
+		t.at(o, schema.Error, prefix+r.Field, fmt.Sprintf("no %s is declared", key), cmp.Or(t.nearest(key), `"missingReferences: wait" in the Source has `+without(r, "pods wait for it", "images pulled without it")))
+	case flawed:
+	case !r.Fits(target):
+		t.at(o, schema.Error, prefix+r.Field, fmt.Sprintf("%s has none of the keys %s: images are not pulled with it", key, strings.Join(r.OneOf, ", ")), "use a Secret of type kubernetes.io/dockerconfigjson")
+	case r.Key == "":
 	default:
 		keys := schema.DataKeys(target)
 		if !slices.Contains(keys, r.Key) {
@@ -264,6 +268,14 @@ func (t *wholeTree) reference(o object, prefix string, r schema.Reference) {
 			t.at(o, schema.Error, prefix+r.KeyField, fmt.Sprintf("%s has no key %q", key, r.Key), hint)
 		}
 	}
+}
+
+// without tells what comes of a reference to what is not there.
+func without(r schema.Reference, waits, pulls string) string {
+	if r.Pull {
+		return pulls
+	}
+	return waits
 }
 
 // environment refuses what no environment can be made from, as far as this tree has it:

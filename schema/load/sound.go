@@ -104,10 +104,10 @@ func (t *wholeTree) addsNothingToSay(o object) bool {
 				return false
 			}
 		}
-		if r.Optional {
+		if r.Optional && !r.Pull {
 			continue
 		}
-		if !target.exists() || r.Key != "" && !target.flawed && !slices.Contains(schema.DataKeys(target.Object), r.Key) {
+		if !target.exists() || !target.flawed && !r.Fits(target.Object) || r.Key != "" && !target.flawed && !slices.Contains(schema.DataKeys(target.Object), r.Key) {
 			return false
 		}
 	}
