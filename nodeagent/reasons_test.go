@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,6 +80,28 @@ func TestAWaitingContainerHasItsReason(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A registry is asked with what the pod's imagePullSecrets have for it; who is refused
+// learns with what it was asked.
+func TestImagesArePulledWithThePodsCredentials(t *testing.T) {
+	const image = "registry.example/private:1"
+	spec := `{imagePullSecrets: [{name: old}, {name: registry}], containers: [{name: c, image: "` + image + `", args: [stay]}]}`
+	config := func(password string) map[string][]byte {
+		return map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths": {"registry.example": {"username": "u", "password": "` + password + `"}}}`)}
+	}
+	lied(t, func(r *rig) {
+		r.runtime.Private(image, pod.Credential{User: "u", Password: "new"})
+		r.master.publish(func(w *wire.Work) { w.Secrets["shop/old"] = config("old") })
+		r.run("uid-1", spec)
+		r.awaitStatus("uid-1", "Pending "+schema.ReasonRegistryDenied)
+		said := r.report("uid-1").Status.ContainerStatuses[0].State.Waiting.Message
+		if !strings.Contains(said, "shop/registry") || strings.Contains(said, "old\"") {
+			t.Errorf("refused: %s", said)
+		}
+		r.master.publish(func(w *wire.Work) { w.Secrets["shop/registry"] = config("new") })
+		r.awaitStatus("uid-1", "Running Ready")
+	})
 }
 
 // A pod none of whose containers had their turn says in its condition why.

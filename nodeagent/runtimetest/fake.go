@@ -35,6 +35,7 @@ type Fake struct {
 	mu         sync.Mutex
 	containers map[string]*fakeContainer
 	images     map[string]pod.Image
+	private    map[string]pod.Credential // whom the registry gives an image
 	next       int
 	calls      []string
 	fail       map[string]error
@@ -73,13 +74,25 @@ var _ nodeagent.Runtime = (*Fake)(nil)
 func NewFake(images ...string) *Fake {
 	f := &Fake{
 		Now: time.Now, Stall: untilGone,
-		containers: map[string]*fakeContainer{}, images: map[string]pod.Image{}, fail: map[string]error{},
+		containers: map[string]*fakeContainer{}, images: map[string]pod.Image{}, private: map[string]pod.Credential{}, fail: map[string]error{},
 		lose: map[string]int{}, kill: map[string]int{}, taken: map[string]bool{}, gone: make(chan struct{}),
 	}
 	for _, name := range images {
-		f.images[name] = pod.Image{ID: "sha256:" + strings.Repeat("0", 56) + fmt.Sprintf("%08x", len(f.images)), Names: []string{name}, Bytes: 1 << 20}
+		f.have(name)
 	}
 	return f
+}
+
+func (f *Fake) have(image string) {
+	f.images[image] = pod.Image{ID: "sha256:" + strings.Repeat("0", 56) + fmt.Sprintf("%08x", len(f.images)), Names: []string{image}, Bytes: 1 << 20}
+}
+
+// Private has the registry give an image to whoever asks with a credential, and to nobody
+// else.
+func (f *Fake) Private(image string, as pod.Credential) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.private[image] = as
 }
 
 func untilGone(ctx context.Context, gone <-chan struct{}) {
@@ -531,12 +544,19 @@ func (f *Fake) Images(ctx context.Context) ([]pod.Image, error) {
 	return out, nil
 }
 
-// Pull implements nodeagent.Runtime: what is present can be had, all else cannot.
-func (f *Fake) Pull(ctx context.Context, ref string, _ pod.Credential) (pod.Image, error) {
+// Pull implements nodeagent.Runtime: what is present can be had, and what is private by
+// whom it is for; all else cannot.
+func (f *Fake) Pull(ctx context.Context, ref string, as pod.Credential) (pod.Image, error) {
 	err := f.enter(ctx, "pull", ref)
 	defer f.mu.Unlock()
 	if err != nil {
 		return pod.Image{}, err
+	}
+	if whose, ok := f.private[ref]; ok {
+		if as != whose {
+			return pod.Image{}, fmt.Errorf("%w: unauthorized", nodeagent.ErrDenied)
+		}
+		f.have(ref)
 	}
 	if i, ok := f.images[ref]; ok {
 		return i, f.lost("pull")
