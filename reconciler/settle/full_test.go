@@ -15,6 +15,7 @@ import (
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
+	"fairlead/schema/objecttest"
 	"fairlead/schema/wire"
 )
 
@@ -141,7 +142,7 @@ func TestAFullClusterGoesOn(t *testing.T) {
 		t.Fatalf("%d pods wait for a node, want one of the Job's and 3", len(pods))
 	}
 	w.now = w.now.Add(time.Minute)
-	w.round(func(tx *state.Txn) { tx.Put(node("n1", "8")) })
+	w.round(func(tx *state.Txn) { tx.Put(objecttest.Node("n1", "8", "1Gi", roomy)) })
 	full(w.at)
 	for _, left := range [][2]string{{"NoRoom", "work"}, {"NoRoom", "tick"}} {
 		if told := w.warned(left[0], left[1]); len(told) != 1 || !strings.Contains(told[0], "source main") {
