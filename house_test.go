@@ -67,7 +67,7 @@ var (
 		"reconciler", "reconciler/api", "reconciler/gittest", "reconciler/store", "schema/load", "schema/rowtest",
 	}, master...)
 	measured = append([]string{
-		"cmd/fairlead/internal/config", "cmd/fairlead/internal/local", "nodeagent/dns", "nodeagent/network", "nodeagent/proxy",
+		"cmd/fairlead/internal/config", "cmd/fairlead/internal/local", "nodeagent/dns", "nodeagent/network", "nodeagent/pod", "nodeagent/proxy",
 		"reconciler", "reconciler/api", "reconciler/gitsource", "reconciler/store", "schema/load",
 	}, master...)
 )
