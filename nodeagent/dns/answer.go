@@ -99,14 +99,24 @@ func parse(m, lower []byte) (q query, rcode uint16, ok bool) {
 	if binary.BigEndian.Uint16(m[4:]) != 1 {
 		return q, rcodeFormat, true
 	}
-	at := headerBytes
-	for {
-		if at >= len(m) {
-			return q, rcodeFormat, true
-		}
+	lower, at := lowerName(m, headerBytes, lower)
+	if at == 0 || at+4 > len(m) {
+		return q, rcodeFormat, true
+	}
+	q.name, q.qtype, q.qclass, q.question = lower, binary.BigEndian.Uint16(m[at:]), binary.BigEndian.Uint16(m[at+2:]), at+4
+	if !q.parseOPT() {
+		return q, rcodeFormat, true
+	}
+	return q, rcodeSuccess, true
+}
+
+// lowerName appends the name that stands at a place of a message to lower, in lower case,
+// and returns where it ends; 0 for none.
+func lowerName(m []byte, at int, lower []byte) (name []byte, end int) {
+	for at < len(m) {
 		n := int(m[at])
 		if n > maxLabelBytes || at+1+n > len(m) || len(lower)+1+n > maxNameBytes {
-			return q, rcodeFormat, true
+			return lower, 0
 		}
 		lower = append(lower, m[at])
 		for _, c := range m[at+1 : at+1+n] {
@@ -117,17 +127,10 @@ func parse(m, lower []byte) (q query, rcode uint16, ok bool) {
 		}
 		at += 1 + n
 		if n == 0 {
-			break
+			return lower, at
 		}
 	}
-	if at+4 > len(m) {
-		return q, rcodeFormat, true
-	}
-	q.name, q.qtype, q.qclass, q.question = lower, binary.BigEndian.Uint16(m[at:]), binary.BigEndian.Uint16(m[at+2:]), at+4
-	if !q.parseOPT() {
-		return q, rcodeFormat, true
-	}
-	return q, rcodeSuccess, true
+	return lower, 0
 }
 
 // parseOPT looks for the EDNS record among what follows the question.
@@ -205,9 +208,19 @@ func (z *zone) answerName(q query, out []byte) []byte {
 		}
 		return z.negative(q, out, rcodeNoName)
 	}
-	var extra rrset
-	var set rrset
-	switch q.qtype {
+	set, extra := r.asked(q.qtype)
+	if set.count == 0 {
+		if string(q.name) == z.domain && q.qtype == typeSOA {
+			return z.positiveSOA(q, out)
+		}
+		return z.negative(q, out, rcodeSuccess)
+	}
+	return q.positive(out, set, extra)
+}
+
+// asked are the records of a type, with what goes along.
+func (r *records) asked(qtype uint16) (set, extra rrset) {
+	switch qtype {
 	case typeA:
 		set = r.a
 	case typePTR:
@@ -223,13 +236,7 @@ func (z *zone) answerName(q query, out []byte) []byte {
 			}
 		}
 	}
-	if set.count == 0 {
-		if string(q.name) == z.domain && q.qtype == typeSOA {
-			return z.positiveSOA(q, out)
-		}
-		return z.negative(q, out, rcodeSuccess)
-	}
-	return q.positive(out, set, extra)
+	return set, extra
 }
 
 // podAddress reads a-b-c-d.<namespace>.pod.<domain>; isPod is true for the

@@ -55,17 +55,8 @@ const (
 // served is left out and named in refused.
 func newZone(t table, serial uint32) (z *zone, refused, err error) {
 	z = &zone{names: make(map[string]*records, 2*len(t.Services))}
-	if z.domain, err = wireName(strings.Split(t.Cluster.Domain, ".")...); err != nil {
-		return nil, nil, fmt.Errorf("cluster domain %q: %w", t.Cluster.Domain, err)
-	}
-	if z.dns, err = netip.ParseAddr(t.Cluster.DNS.First()); err != nil {
-		return nil, nil, fmt.Errorf("cluster DNS address: %w", err)
-	}
-	if z.podCIDR, err = netip.ParsePrefix(t.Cluster.PodCIDRs.First()); err != nil {
-		return nil, nil, fmt.Errorf("pod range: %w", err)
-	}
-	if z.services, err = netip.ParsePrefix(t.Cluster.ServiceCIDRs.First()); err != nil {
-		return nil, nil, fmt.Errorf("service range: %w", err)
+	if err := z.setCluster(t.Cluster); err != nil {
+		return nil, nil, err
 	}
 	z.pod = "\x03pod" + z.domain
 	z.soa = z.makeSOA(serial)
@@ -86,6 +77,23 @@ func newZone(t table, serial uint32) (z *zone, refused, err error) {
 		}
 	}
 	return z, errors.Join(errs...), nil
+}
+
+// setCluster reads what all names have in common.
+func (z *zone) setCluster(c wire.ClusterInfo) (err error) {
+	if z.domain, err = wireName(strings.Split(c.Domain, ".")...); err != nil {
+		return fmt.Errorf("cluster domain %q: %w", c.Domain, err)
+	}
+	if z.dns, err = netip.ParseAddr(c.DNS.First()); err != nil {
+		return fmt.Errorf("cluster DNS address: %w", err)
+	}
+	if z.podCIDR, err = netip.ParsePrefix(c.PodCIDRs.First()); err != nil {
+		return fmt.Errorf("pod range: %w", err)
+	}
+	if z.services, err = netip.ParsePrefix(c.ServiceCIDRs.First()); err != nil {
+		return fmt.Errorf("service range: %w", err)
+	}
+	return nil
 }
 
 // wireName is a name as messages carry it, in lower case.

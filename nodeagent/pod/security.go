@@ -20,7 +20,7 @@ func AsksOfImage(pod *corev1.Pod, c *corev1.Container) bool {
 }
 
 // security is what a container may do, and as whom. The error is an UnusableError where
-// only the manifest, or the image, can mend it.
+// only the manifest, or the image, can correct it.
 func security(pod *corev1.Pod, c *corev1.Container, f Frame) (Security, error) {
 	ps, cs := pod.Spec.SecurityContext, c.SecurityContext
 	if ps == nil {

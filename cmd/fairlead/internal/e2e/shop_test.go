@@ -122,7 +122,7 @@ func testSecondVersion(t *testing.T, c *cluster, w worktree) {
 	if err != nil || !strings.Contains(out, "remote: HEALTHY main-") {
 		t.Fatalf("push: %v\n%s", err, out)
 	}
-	// store is recreated by its own wish; web and api are not, so only what web
+	// store is recreated as it asks for; web and api are not, so only what web
 	// says of its dependency may fail.
 	if err := <-failures; err != nil {
 		t.Errorf("while it rolled: %v", err)
