@@ -108,7 +108,7 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	if failed == nil || schema.RevisionName(failed.Name) != cand.RollbackOf || to.Spec.Commit != cand.Commit.Hash {
 		return
 	}
-	if health.LacksWayBack(failed) && health.WellAgain(c.Tx, src, c.Now) {
+	if health.LacksWayBack(failed) && health.RunsWell(c.Tx, src, c.Now) {
 		resume(c, src, failed)
 		return
 	}

@@ -265,9 +265,9 @@ func worstIn(r state.Reader, source schema.SourceName, now time.Time) (worst Tro
 	return worst, of
 }
 
-// WellAgain reports whether all workloads of a source are complete, and have been for long
+// RunsWell reports whether all workloads of a source are complete, and have been for long
 // enough where their pods were restarted.
-func WellAgain(r state.Reader, src *schema.Source, now time.Time) bool {
+func RunsWell(r state.Reader, src *schema.Source, now time.Time) bool {
 	_, of := worstIn(r, src.SourceName(), now)
 	return of == nil && !restless(r, src, true, now).After(now)
 }
