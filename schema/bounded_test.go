@@ -3,6 +3,9 @@ package schema
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +106,32 @@ func TestDiagnosticsKeepAnError(t *testing.T) {
 		ds = append(ds, Diagnostic{Severity: Error, Message: "the mistake"})
 		if got := ds.Fit(); !got.HasErrors() || len(got) > MaxRevisionDiagnostics {
 			t.Errorf("%d diagnostics, an error among them: %v", len(got), got.HasErrors())
+		}
+	}
+}
+
+// What all sources take together is bounded as docs/security.md promises, with the shares
+// of those that trees declare.
+func TestDocumentedBoundsOnAllSources(t *testing.T) {
+	data, err := os.ReadFile("../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mib := func(n float64) string { return strconv.FormatFloat(n/(1<<20), 'f', -1, 64) + " MiB" }
+	for what, most := range map[string]float64{
+		"objects, as stored": MaxDeliveredBytes, "records that nodes keep": MaxKeptBytes, "Services and their endpoints": MaxToldBytes,
+	} {
+		row := " | " + mib(most) + " | " + mib(most/DeclaredShare) + " | " + mib(most-most/ReservedShare) + " |"
+		if !slices.ContainsFunc(strings.Split(string(data), "\n"), func(line string) bool {
+			return strings.HasPrefix(line, "| "+what) && strings.HasSuffix(line, row)
+		}) {
+			t.Errorf("docs/security.md does not say of %s:%s", what, row)
+		}
+	}
+	secrets := "| values of Secrets | " + mib(MaxSecretBytes) + " | " + mib(MaxSecretBytes/DeclaredShare) + " |"
+	for _, want := range []string{secrets, "has " + mib(MaxSpareBytes) + " on the nodes"} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("docs/security.md does not say: %s", want)
 		}
 	}
 }

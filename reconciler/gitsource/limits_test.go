@@ -89,6 +89,32 @@ func manyObjects(n int) []byte {
 	return out.Bytes()
 }
 
+// Whoever changes a limit on git's requests changes what people were promised.
+func TestDocumentedPlacesAreTheEnforcedOnes(t *testing.T) {
+	data, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []string{
+		fmt.Sprintf("in all | %d", maxPrograms),
+		fmt.Sprintf("of one source; of one pusher | %d; %d", maxSourcePrograms, maxPusherPrograms),
+		fmt.Sprintf("only for sources that have none | the last %d", sparePrograms),
+		fmt.Sprintf("of fetches together | %d", maxPrograms-doorPrograms),
+		fmt.Sprintf("a fetch from a path takes | %d", localPlaces),
+		fmt.Sprintf("a push or a clone waits for | %v", programWait),
+		fmt.Sprintf("tidying up waits for | %v", tidyWait),
+		fmt.Sprintf("a push may be ended for one that waits, if it is slower than | %d KiB a second", slowPace>>10),
+		fmt.Sprintf("... after it has had its place for | %v", slowAfter),
+		fmt.Sprintf("... by one that has waited for | %v", slowPatience),
+		fmt.Sprintf("remotes that are asked for their branch at once | %d", maxLooks),
+		fmt.Sprintf("... of those that took longer than %v the last time | %d", slowLook, slowLooks),
+	} {
+		if !strings.Contains(string(data), "  | "+row+" |\n") {
+			t.Errorf("docs/security.md does not say: | %s |", row)
+		}
+	}
+}
+
 // Places times what a request holds is what docs/security.md says of all gits.
 func TestAllGitsTogether(t *testing.T) {
 	const pushers, cloners, fetchers = 2, 1, 3 // processes that may each fill what they have
