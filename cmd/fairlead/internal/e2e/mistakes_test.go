@@ -258,17 +258,120 @@ func (c *cluster) cloneOf(t *testing.T, source schema.SourceName) worktree {
 	return other.clone(t)
 }
 
-// Nobody is told only that something failed or took too long.
+// verdicts are what says how something ended and nothing else.
+var verdicts = regexp.MustCompile(`(?i)(timed? ?out|deadline exceeded|failed|failure|error|unknown|refused|rejected|rolledback|stalled|degraded|invalid|held|went back|no progress for \d+s|revision|remote|plan|deployment|pod|container|in the tree|\w+/store|…|[0-9]+|[^\pL\s])`)
+
+// leastSaid is how many words an answer has at least besides its verdict, in any language
+// of errors.
+const leastSaid = 3
+
+// Nobody is told only that something failed or took too long, and of each mistake who must
+// act.
 func TestMistakesSayWhy(t *testing.T) {
 	_, mistakes := readMistakes(t)
-	empty := regexp.MustCompile(`(?i)^(timeout|timed out|failed|error|unknown)\.?$`)
 	for _, m := range mistakes {
 		for _, asked := range m.asked {
-			for _, span := range codeSpan.FindAllStringSubmatch(asked[1], -1) {
-				if empty.MatchString(span[1]) || len(span[1]) < len(schema.PhaseFailed) {
-					t.Errorf("docs/mistakes.md, %s. %s: %s says only %q", m.number, m.title, asked[0], span[1])
-				}
+			if !saysWhy(asked[1]) {
+				t.Errorf("docs/mistakes.md, %s. %s: %s says only how it ended: %s", m.number, m.title, asked[0], asked[1])
 			}
 		}
+		if actor, todo := m.actor(); actor == "" || todo == "" {
+			t.Errorf("docs/mistakes.md, %s. %s: it is not said who must act, and what is to be done", m.number, m.title)
+		}
+	}
+}
+
+// saysWhy reports whether a cell has more than how something ended.
+func saysWhy(cell string) bool {
+	return len(strings.Fields(verdicts.ReplaceAllString(strings.Join(spans(cell), " "), " "))) >= leastSaid
+}
+
+func TestSaysWhy(t *testing.T) {
+	for cell, want := range map[string]bool{
+		"`timeout`":           false,
+		"`Failed`":            false,
+		"`[remote rejected]`": false,
+		"`FAILED …: Deployment …/store: no progress for 45s`":                                                false,
+		"`Revision …: RolledBack`<br>`Held since …: went back to …: Deployment …/store: deadline exceeded`":  false,
+		"`Plan: refused: 1 error in the tree.`":                                                              false,
+		"`store.yaml:54:23: 128Mi is more than the limit, 64Mi`":                                             true,
+		"`FAILED …: Deployment …/store: no progress for 45s: container store runs, but: connection refused`": true,
+	} {
+		if got := saysWhy(cell); got != want {
+			t.Errorf("%s says why: %v, want %v", cell, got, want)
+		}
+	}
+}
+
+// spans are the texts in backquotes.
+func spans(cell string) (out []string) {
+	for _, span := range codeSpan.FindAllStringSubmatch(cell, -1) {
+		out = append(out, span[1])
+	}
+	return out
+}
+
+var (
+	whoMustAct = regexp.MustCompile("`Who must act: (\\w+)[^`]*`")
+	toDo       = regexp.MustCompile("`To do: ([^`]+)\\.`")
+)
+
+// actor is who must act and what is to be done, as why says it of what is in place.
+func (m mistake) actor() (who, todo string) {
+	for _, asked := range m.asked {
+		if w, d := whoMustAct.FindStringSubmatch(asked[1]), toDo.FindStringSubmatch(asked[1]); strings.HasPrefix(asked[0], "fairlead why ") && w != nil && d != nil {
+			who, todo = w[1], d[1]
+		}
+	}
+	return who, todo
+}
+
+// deadline is that of the tree that all begin with.
+const deadline = "progressDeadlineSeconds: 45"
+
+// cameTo is what became of a mistake and after how long it was told, as the page's sections
+// have it.
+func (m mistake) cameTo() (what, after string) {
+	all := fmt.Sprint(m.asked)
+	switch {
+	case strings.Contains(all, rejected):
+		return "the push is refused", "at once"
+	case strings.Contains(all, "Revision …: "+string(schema.PhaseRolledBack)):
+		return "rolled back", strings.TrimPrefix(deadline, "progressDeadlineSeconds: ") + " s"
+	case strings.Contains(all, "Revision …: "+string(schema.PhaseStalled)):
+		return "waits", "at once"
+	case strings.Contains(all, "warning: "):
+		return "taken, with a warning", "at once"
+	}
+	return "", ""
+}
+
+// summary is the mistake's row of the page's first table. Who pushes what is refused must
+// correct it: of what runs nobody has to do anything.
+func (m mistake) summary() string {
+	what, after := m.cameTo()
+	who, _ := m.actor()
+	if what == "the push is refused" {
+		who = "developer"
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s | %s |", m.number, m.title, what, after, who)
+}
+
+// The page's first table is what its sections come to.
+func TestMistakesAreSummedUp(t *testing.T) {
+	base, mistakes := readMistakes(t)
+	page, err := os.ReadFile(mistakesPage)
+	if err != nil || !strings.Contains(base, deadline) {
+		t.Fatalf("%v; the tree has %q: %v", err, deadline, strings.Contains(base, deadline))
+	}
+	var want []string
+	for _, m := range mistakes {
+		if what, _ := m.cameTo(); what == "" {
+			t.Errorf("docs/mistakes.md, %s. %s: it is not said what became of it", m.number, m.title)
+		}
+		want = append(want, m.summary())
+	}
+	if table := strings.Join(want, "\n") + "\n"; !strings.Contains(string(page), "\n"+table) {
+		t.Errorf("the page's table is not what its sections come to:\n%s", table)
 	}
 }
