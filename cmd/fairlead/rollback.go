@@ -110,6 +110,9 @@ func (r *rollbackCommit) make(ctx context.Context, git clone, branch string) err
 	}
 	r.Parent = parent
 	to, err := git.commit(ctx, string(r.To))
+	if err != nil && r.IsKnown {
+		return fmt.Errorf("commit %s, which is to be gone back to, is not in this clone: %s", r.To.Short(), git.deepen(ctx, r.Followed))
+	}
 	if err != nil {
 		return fmt.Errorf("%s is neither a revision of source %s nor a commit in this clone: %s, or see `fairlead history`", r.To, r.Source, git.deepen(ctx, r.Followed))
 	}

@@ -30,6 +30,8 @@ type Plan struct {
 	To       schema.Commit `json:"to"`       // commit whose tree comes back
 	Parent   schema.Commit `json:"parent"`   // what the followed branch is at
 	Why      string        `json:"why"`      // what became of Parent
+	// IsKnown says that To is a revision's: a clone without it lacks history.
+	IsKnown bool `json:"-"`
 }
 
 // New decides what to go back to. A `to` that no revision has is left for git to find;
@@ -49,13 +51,13 @@ func New(src *schema.Source, revs []*schema.Revision, to string) (Plan, error) {
 		if target == nil {
 			return p, fmt.Errorf("source %s has no healthy revision before %s: name one with --to, see `fairlead history`", src.Name, p.Parent.Short())
 		}
-		p.To = target.Spec.Commit
+		p.To, p.IsKnown = target.Spec.Commit, true
 		return p, nil
 	}
 	switch found := health.FindRevisions(revs, to); len(found) {
 	case 0:
 	case 1:
-		p.To = found[0].Spec.Commit
+		p.To, p.IsKnown = found[0].Spec.Commit, true
 	default:
 		return p, health.SeveralRevisions(to, found)
 	}
