@@ -337,6 +337,16 @@ var faults = []fault{
 	{"a volume cannot be made", ailing(unset(schema.ReasonMount, "hostPath /x does not exist")), workload, health.SetupFailing, health.Developer, "/x", false},
 	{"a pod's network cannot be made", ailing(unset(schema.ReasonSandbox, "create sandbox: no space left")), workload, health.NetworkFailing, health.Operator, "no space", false},
 	{"the program crashes", ailing(ended(pod.Exit{Code: 2}, nil)), workload, health.CrashLoop, health.Developer, "exit code 2", true},
+	{"the program crashes again and again, and is ready in between", func(s *stage) {
+		s.push(base)
+		s.ail(ended(pod.Exit{Code: 2}, nil))
+		s.ail(func(o *pod.Observed) {
+			after(pod.Exit{Code: 2}, nil)(o)
+			c := o.Containers["api"]
+			c.Ready = true
+			o.Containers["api"] = c
+		})
+	}, workload, health.CrashLoop, health.Developer, "was started again after exit code 2, 4 restarts, and is ready; it is well once it has been ready for 1m0s", true},
 	{"the program has crashed and runs again", ailing(after(pod.Exit{Code: 2}, nil)), workload, health.CrashLoop, health.Developer, "exit code 2", true},
 	{"out of memory", ailing(ended(pod.Exit{Code: 137, OOMKilled: true}, nil)), workload, health.OOMKilled, health.Developer, "OOMKilled", true},
 	{"the startup probe fails", ailing(ended(pod.Exit{Code: 143}, stopped("startup probe failed 3 times: refused"))), workload, health.ProbeFailing, health.Developer, "startup probe failed", true},

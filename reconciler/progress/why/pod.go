@@ -54,11 +54,40 @@ func podLink(pod *corev1.Pod, found cause) Link {
 // is none of them.
 func (c *chain) podCause(pod *corev1.Pod) (found cause, container string) {
 	t := health.Tell(c.r, health.OfPod(c.r, pod))
+	if again, ok := c.upAgain(pod); ok && t.Code == health.Healthy {
+		t = again
+	}
 	found = cause{code: t.Code, text: t.Text}
 	if t.Container != "" && showsInLog(t.Code) {
 		found.log = &Log{Namespace: pod.Namespace, Pod: pod.Name, Container: t.Container, Previous: t.Previous}
 	}
 	return found, t.Container
+}
+
+// upAgain tells of a pod that is ready between two ends of a container: its revision is
+// degraded by it until it has been ready for long enough, and so is the pod.
+func (c *chain) upAgain(pod *corev1.Pod) (health.Trouble, bool) {
+	src, ok := state.Source(c.r, schema.SourceOf(pod))
+	if !ok {
+		return health.Trouble{}, false
+	}
+	rev, ok := health.Applied(c.r, src)
+	if !ok || rev.Status.Health == nil || rev.Status.Health.Word != schema.Degraded {
+		return health.Trouble{}, false
+	}
+	for _, s := range pod.Status.ContainerStatuses {
+		last := s.LastTerminationState.Terminated
+		kept := slices.IndexFunc(rev.Status.Evidence, func(e schema.Evidence) bool { return podKey(e) == schema.KeyOf(pod) && e.Container == s.Name })
+		if last == nil || s.RestartCount == 0 || kept < 0 {
+			continue
+		}
+		return health.Trouble{
+			Code: health.Code(rev.Status.Evidence[kept].Code), Container: s.Name, Previous: true,
+			Text: fmt.Sprintf("container %s of pod %s was started again after %s, %s, and is ready; it is well once it has been ready for %s",
+				s.Name, pod.Name, health.Exit(last), health.Times(s.RestartCount, "restart"), health.HealthyFor(src)),
+		}, true
+	}
+	return health.Trouble{}, false
 }
 
 // showsInLog reports whether a container with that code has run and may have said
