@@ -49,7 +49,7 @@ func TestRemovedSourceCountsWhatGoes(t *testing.T) {
 	}
 	want := []string{
 		"Namespace default goes, and 6 objects stay in it",
-		"source team is no longer followed: its 3 objects stay as they are, and no commit changes them",
+		"source team is no longer followed: what it put, 3 objects, stays as it is, and no commit changes it",
 	}
 	if !slices.Equal(p.Notes, want) {
 		t.Errorf("notes %q, want %q", p.Notes, want)

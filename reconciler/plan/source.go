@@ -15,7 +15,7 @@ func (p *Plan) tellUnfollowed(f *fork) {
 			continue
 		}
 		if n := health.CountObjects(f.base, schema.SourceName(o.Name)); n > 0 {
-			p.note("source %s is no longer followed: its %s stay as they are, and no commit changes them", o.Name, layout.Count(n, "object"))
+			p.note("source %s is no longer followed: what it put, %s, stays as it is, and no commit changes it", o.Name, layout.Count(n, "object"))
 		}
 	}
 }
