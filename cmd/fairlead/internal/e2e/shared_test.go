@@ -24,6 +24,7 @@ func testShared(t *testing.T) {
 		{"Jobs", testJobs},
 		{"WhatIsAbsentIsWaitedFor", testWhatIsAbsentIsWaitedFor},
 		{"Kustomize", testKustomize},
+		{"Pipelines", testPipelines},
 	} {
 		t.Run(test.name, test.run)
 	}
