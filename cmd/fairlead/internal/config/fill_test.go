@@ -119,7 +119,7 @@ func TestFillTellsOfFieldsWithoutValue(t *testing.T) {
 // Every mistake is told with its place.
 func TestMistakesHaveTheirPlace(t *testing.T) {
 	for text, want := range map[string][]string{
-		"dir: /d\nlabls: {a: b}\n":                               {":2:1: there is no field labls; at the top there are capacity, dir, labels, "},
+		"dir: /d\nlabls: {a: b}\n":                               {":2:1: there is no field labls; at the top there are allowedUnsafeSysctls, capacity, dir, labels, "},
 		"dir: /d\npodman:\n  runtimee: crun\n  additional: []\n": {":3:3: there is no field runtimee", ":4:3: there is no field additional"},
 		"dir: /d\nslot: '1'\ndir: /e\n":                          {":3:1: dir is set already, in line 1"},
 		"capacity: {cpu: many}\ndir: [a]\n":                      {":1:1: ", ":2:1: dir cannot be a YAML list"},
