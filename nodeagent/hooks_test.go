@@ -164,6 +164,24 @@ func TestAPostStartHookHoldsUpWhatFollows(t *testing.T) {
 	}
 }
 
+// Neither is the container itself probed, whatever its probes would say.
+func TestNothingIsProbedBeforeItsPostStartHookHasPassed(t *testing.T) {
+	r, c := newHookRig(t)
+	held := make(chan struct{})
+	c.hold(held)
+	r.run("uid-1", "containers: [{name: c, args: [stay], startupProbe: {exec: {command: [/program, print, up]}}, lifecycle: {postStart: {exec: {command: [/program, print, hello]}}}}]")
+	r.await("the hook runs", func() bool { return len(c.all()) >= 1 })
+	r.stop()
+	r.start()
+	r.await("the hook runs again", func() bool { return len(c.all()) >= 2 })
+	close(held)
+	r.awaitStatus("uid-1", "Running Ready")
+	want := []string{"print hello after 0 signals", "print hello after 0 signals", "print up after 0 signals"}
+	if got := c.all()[:3]; !slices.Equal(got, want) {
+		t.Errorf("commands: %q, want %q", got, want)
+	}
+}
+
 func TestAPostStartHookThatFailsEndsItsContainer(t *testing.T) {
 	r, _ := newHookRig(t)
 	r.run("uid-1", "restartPolicy: Never\ncontainers: [{name: c, args: [stay], lifecycle: {postStart: {exec: {command: [/program, exit, \"3\"]}}}}]")

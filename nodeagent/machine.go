@@ -721,11 +721,14 @@ func (m *machine) hear(end ending, message string) {
 func (m *machine) attended() (out []Attended) {
 	for _, e := range m.pods {
 		for name, c := range e.obs.Containers {
-			if c.State == pod.StateRunning {
-				out = append(out, Attended{
-					Pod: e.obs.UID, ID: c.ID, IP: e.obs.IPs.First(), Spec: containerSpec(e.wanted, name), StartedAt: c.StartedAt, Started: c.Started,
-				})
+			if c.State != pod.StateRunning {
+				continue
 			}
+			at := Attended{Pod: e.obs.UID, ID: c.ID, IP: e.obs.IPs.First(), StartedAt: c.StartedAt, Started: c.Started}
+			if c.PostStarted {
+				at.Spec = containerSpec(e.wanted, name)
+			}
+			out = append(out, at)
 		}
 	}
 	return out

@@ -349,6 +349,7 @@ var faults = []fault{
 	}, workload, health.CrashLoop, health.Developer, "was started again after exit code 2, 4 restarts, and is ready; it is well once it has been ready for 1m0s", true},
 	{"the program has crashed and runs again", ailing(after(pod.Exit{Code: 2}, nil)), workload, health.CrashLoop, health.Developer, "exit code 2", true},
 	{"out of memory", ailing(ended(pod.Exit{Code: 137, OOMKilled: true}, nil)), workload, health.OOMKilled, health.Developer, "OOMKilled", true},
+	{"the postStart hook fails", ailing(ended(pod.Exit{Code: 143}, unhooked("its postStart hook failed: command exited with code 3"))), workload, health.HookFailing, health.Developer, "postStart hook failed: command exited with code 3", true},
 	{"the startup probe fails", ailing(ended(pod.Exit{Code: 143}, stopped("startup probe failed 3 times: refused"))), workload, health.ProbeFailing, health.Developer, "startup probe failed", true},
 	{"the liveness probe fails", ailing(ended(pod.Exit{Code: 137}, stopped("liveness probe failed 3 times: refused"))), workload, health.ProbeFailing, health.Developer, "liveness probe failed", true},
 	{"the readiness probe fails", func(s *stage) {
@@ -531,6 +532,11 @@ func ailing(how func(*pod.Observed)) func(*stage) {
 // stopped is a container that is being stopped for a probe.
 func stopped(why string) func(*pod.Container) {
 	return func(c *pod.Container) { c.Unlively, c.StopReason, c.TermAt = why, why, c.StartedAt }
+}
+
+// unhooked is a container that is being stopped for its postStart hook.
+func unhooked(why string) func(*pod.Container) {
+	return func(c *pod.Container) { c.PostStartFailed, c.StopReason, c.TermAt = why, why, c.StartedAt }
 }
 
 func troubled(reason string) func(*stage) {
