@@ -142,7 +142,9 @@ func builtIn(t *testing.T, b *builder, dir string) (out []any) {
 	t.Helper()
 	resp := b.build(dir)
 	for _, d := range resp.Diagnostics {
-		t.Error(d)
+		if d.Severity == schema.Error {
+			t.Error(d)
+		}
 	}
 	for _, encoded := range resp.Objects {
 		doc, err := child.Document(encoded)
@@ -155,4 +157,27 @@ func builtIn(t *testing.T, b *builder, dir string) (out []any) {
 		}
 	}
 	return out
+}
+
+// A line of variables without = is an empty value, whatever the environment of who builds
+// it has, and a warning says so.
+func TestVariablesWithoutValueAreEmpty(t *testing.T) {
+	t.Setenv("HOME", "/somewhere")
+	b := newBuilder([]child.File{
+		{Path: "kustomization.yaml", Text: []byte("configMapGenerator: [{name: a, envs: [a.env]}]\n")},
+		{Path: "a.env", Text: []byte("# comment\nA=1\n  HOME\n")},
+	})
+	resp := b.build(".")
+	const want = "a.env:3:1: warning: this line has no =, so the variable is made with an empty value, as kustomize does (write = behind it if that is meant)"
+	if len(resp.Diagnostics) != 1 || resp.Diagnostics[0].String() != want || len(resp.Objects) != 1 {
+		t.Fatalf("%d objects, %v", len(resp.Objects), resp.Diagnostics)
+	}
+	doc, err := child.Document(resp.Objects[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := yaml.Child(yaml.Child(doc.Node, "data"), "HOME")
+	if at := doc.Position(value); value.Value != "" || at.String() != "a.env:3:1" {
+		t.Errorf("HOME is %q, at %v", value.Value, at)
+	}
 }

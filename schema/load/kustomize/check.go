@@ -35,6 +35,10 @@ func (c *checker) fail(at schema.Position, hint, format string, args ...any) {
 	c.diags = append(c.diags, schema.Diagnostic{Position: at, Severity: schema.Error, Message: fmt.Sprintf(format, args...), Hint: hint})
 }
 
+func (c *checker) warn(at schema.Position, hint, message string) {
+	c.diags = append(c.diags, schema.Diagnostic{Position: at, Severity: schema.Warning, Message: message, Hint: hint})
+}
+
 func (c *checker) node(n *node) {
 	for _, r := range n.uses {
 		name := path.Join(n.dir, r.to)
@@ -157,8 +161,9 @@ func variablesOf(n *yaml.Node) (out []string) {
 	return out
 }
 
-// environment holds a file of variables to those that have values: of others kustomize
-// takes the value from its own environment.
+// environment holds a file of variables to what is read. One without = has an empty value
+// to kustomize, and its own environment's to other programs that read such files: which is
+// meant is worth a word.
 func (c *checker) environment(name string, text []byte) {
 	number := 0
 	for line := range bytes.Lines(text) {
@@ -173,7 +178,7 @@ func (c *checker) environment(name string, text []byte) {
 			continue
 		}
 		if key != "" && key[0] != '#' && !strings.Contains(key, "=") {
-			c.fail(schema.Position{Path: name, Line: number, Column: 1}, "write it with = and its value", "this line has no value: kustomize would take it from its own environment, and here there is none")
+			c.warn(schema.Position{Path: name, Line: number, Column: 1}, "write = behind it if that is meant", "this line has no =, so the variable is made with an empty value, as kustomize does")
 		}
 	}
 }

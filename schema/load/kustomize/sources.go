@@ -274,8 +274,8 @@ func variablesIn(text []byte) (out []*yaml.Node) {
 	number := 0
 	for line := range bytes.Lines(text) {
 		number++
-		key, value, ok := strings.Cut(strings.TrimSpace(string(line)), "=")
-		if !ok || strings.HasPrefix(key, "#") {
+		key, value, _ := strings.Cut(strings.TrimSpace(string(line)), "=") // without =, the value is empty
+		if key == "" || strings.HasPrefix(key, "#") {
 			continue
 		}
 		at := func(text string) *yaml.Node {
