@@ -73,7 +73,7 @@ func dockerEntries(secret map[string][]byte) map[string]Credential {
 		if both, err := base64.StdEncoding.DecodeString(strings.TrimSpace(e.Auth)); err == nil && e.Auth != "" {
 			as.User, as.Password, _ = strings.Cut(strings.TrimRight(string(both), "\x00"), ":")
 		}
-		if as != (Credential{}) {
+		if as.User != "" { // without one Podman's client takes root's own logins
 			out[registry] = as
 		}
 	}

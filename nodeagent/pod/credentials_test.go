@@ -42,6 +42,7 @@ func TestCredentialsFor(t *testing.T) {
 		"the most particular":    {"registry.example.org/team/a@sha256:0", map[string]map[string][]byte{"a": config(auth("registry.example.org", "u")), "b": config(auth("registry.example.org/team/a", "v"))}, as("v", "u"), nil},
 		"one twice":              {"registry.example.org/a:1", map[string]map[string][]byte{"a": config(auth("registry.example.org", "u")), "b": config(auth("registry.example.org", "u"))}, as("u"), nil},
 		"the older form":         {"registry.example.org/a:1", map[string]map[string][]byte{"a": {".dockercfg": []byte(`{"registry.example.org": {"username": "u", "password": "p:w"}}`)}}, as("u"), nil},
+		"no user":                {"registry.example.org/a:1", map[string]map[string][]byte{"a": config(`"registry.example.org": {"password": "p"}`), "b": config(auth("registry.example.org", ""))}, nil, nil},
 		"nothing for a registry": {"registry.example.org/a:1", map[string]map[string][]byte{"a": config(`"registry.example.org": {}`)}, nil, nil},
 		"what is none":           {"registry.example.org/a:1", map[string]map[string][]byte{"a": {"password": []byte("x")}, "b": {".dockerconfigjson": []byte("no")}}, nil, []string{"shop/a", "shop/b", "shop/gone"}},
 	} {

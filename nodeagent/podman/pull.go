@@ -6,7 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -42,7 +43,7 @@ func (p *Podman) Pull(ctx context.Context, ref string, as pod.Credential) (pod.I
 	case err == nil && why == nil:
 		return p.Image(ctx, ref)
 	case why == nil:
-		return pod.Image{}, p.judgePull(c, ref, err)
+		return pod.Image{}, p.judgePull(c, ref, without(as, err))
 	case errors.Is(why, errNoService):
 		return pod.Image{}, fmt.Errorf("%w: it went away during the pull", p.cfg.Unavailable)
 	case errors.Is(why, errSilent):
@@ -53,6 +54,28 @@ func (p *Podman) Pull(ctx context.Context, ref string, as pod.Credential) (pod.I
 	return pod.Image{}, fmt.Errorf("%w: it has not sent the image in time: %w", p.cfg.NoRegistry, why)
 }
 
+// withoutAccount is what a token service is asked as, in an error that has its URL.
+var withoutAccount = regexp.MustCompile(`account=[^&"\s]*`)
+
+// without takes a credential out of what went wrong with it: events tell that to every
+// reader.
+func without(as pod.Credential, err error) error {
+	if as == (pod.Credential{}) {
+		return err
+	}
+	said := withoutAccount.ReplaceAllString(err.Error(), "account=…")
+	for _, secret := range []string{as.Password, as.User} {
+		if len(secret) >= leastSecret {
+			said = strings.NewReplacer(secret, "…", url.QueryEscape(secret), "…", url.PathEscape(secret), "…").Replace(said)
+		}
+	}
+	return errors.New(said)
+}
+
+// leastSecret characters of a text say more than that it is there: shorter ones are in
+// any message.
+const leastSecret = 4
+
 // pullOptions have a credential in the request alone: Podman writes those of a file that
 // names several registries to a file of its own.
 func (p *Podman) pullOptions(as pod.Credential) *images.PullOptions {
@@ -60,8 +83,8 @@ func (p *Podman) pullOptions(as pod.Credential) *images.PullOptions {
 	if as != (pod.Credential{}) {
 		return o.WithUsername(as.User).WithPassword(as.Password)
 	}
-	if _, err := os.Stat(p.cfg.AuthFile); err == nil {
-		o = o.WithAuthfile(p.cfg.AuthFile)
+	if p.cfg.AuthFile != "" {
+		o = o.WithAuthfile(p.cfg.AuthFile) // where it is not there: nobody's, not the logins of the agent's own user
 	}
 	return o
 }

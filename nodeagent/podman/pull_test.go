@@ -2,6 +2,7 @@ package podman
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -44,6 +45,22 @@ func pulling(t *testing.T, c cutter) *Podman {
 }
 
 // A service that dies during a pull ends the pull: it says nothing of the registry.
+func TestErrorsOfPullsDoNotTellAsWhom(t *testing.T) {
+	as := pod.Credential{User: "robot$ci", Password: "p&ss word"}
+	for said, want := range map[string]string{
+		`Get "https://auth.example/token?account=robot%24ci&scope=repository": dial tcp: refused`: `Get "https://auth.example/token?account=…&scope=repository": dial tcp: refused`,
+		"login of robot$ci with p&ss word (p%26ss+word, p&ss%20word)":                             "login of … with … (…, …)",
+		"manifest unknown": "manifest unknown",
+	} {
+		if got := without(as, errors.New(said)).Error(); got != want {
+			t.Errorf("%s: told as %s, want %s", said, got, want)
+		}
+	}
+	if got := without(pod.Credential{User: "u", Password: "p"}, errors.New("unauthorized")).Error(); got != "unauthorized" {
+		t.Errorf("short ones: %s", got)
+	}
+}
+
 func TestAServiceThatDiesEndsThePull(t *testing.T) {
 	hold := make(chan struct{})
 	close(hold)
