@@ -51,7 +51,7 @@ var bugs = []bug{
 	{name: "SIGTERM before the acknowledgement", seed: 2, file: "reconciler/reconciler.go",
 		edits: []edit{{"if c.Now.Sub(m.heard[name]) < NodeStaleAfter {", "if c.Now.Sub(m.heard[name]) < NodeStaleAfter && !ON {"}}},
 	{name: "SIGTERM before the own table", seed: 28, file: "nodeagent/machine.go",
-		edits: []edit{{"e.wanted.Drained && m.tablesDone >= e.drained {", "e.wanted.Drained && (m.tablesDone >= e.drained || ON) {"}}},
+		edits: []edit{{"e.wanted.Drained && m.tablesDone >= e.drained ||", "e.wanted.Drained && (m.tablesDone >= e.drained || ON) ||"}}},
 	{name: "SIGTERM without a word of the tables", seed: 2, file: "nodeagent/pod/plan.go",
 		edits: []edit{{"\t\tif !w.Drained {", "\t\tif !w.Drained && !ON {"}}},
 	{name: "drop one watch event", seed: 1, file: "reconciler/state/feed.go",
