@@ -116,6 +116,10 @@ func goBack(c *control.Context, src *schema.Source, cand Candidate) {
 	why := failure(failed)
 	changes, diags := settle.DifferenceBack(c.Tx, cand.Source, cand.Objects)
 	if bad := slices.Concat(cand.Diagnostics, diags); bad.HasErrors() {
+		if slices.ContainsFunc(bad, func(d schema.Diagnostic) bool { return d.Severity == schema.Error && d.Elsewhere }) {
+			// Kept for a way that others bar, it would only be in theirs.
+			next.Status.GivenUp = nil
+		}
 		holdFailed(c, next, failed, fmt.Sprintf("%s; going back to %s is not possible: %s", why, to.Spec.Commit.Short(), firstError(bad)))
 		return
 	}

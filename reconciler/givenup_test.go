@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -148,4 +149,149 @@ func (f *followed) service(name string) *corev1.Service {
 		f.t.Fatalf("there is no service %s", name)
 	}
 	return svc
+}
+
+// treeOf is a workload of its own and what stands beside it.
+func treeOf(name, tag string, beside ...string) string {
+	return strings.Join(append([]string{strings.NewReplacer("web", name, "VERSION", tag).Replace(pairOf)}, beside...), "---\n")
+}
+
+const lacksRoom = "          resources: {requests: {cpu: \"900\"}}\n"
+
+func (m *misjudged) awaits(source schema.SourceName, commit int, phase schema.Phase) {
+	m.t.Helper()
+	for range 1000 {
+		if got, _ := m.phase(source, commit); got == phase {
+			return
+		}
+		m.pass(time.Second)
+	}
+	got, said := m.phase(source, commit)
+	m.t.Fatalf("%s's commit %d is %s and not %s: %s", source, commit, got, phase, said)
+}
+
+// second is a source that fails soon.
+var second = own("second", schema.SourceSpec{ProgressDeadline: &metav1.Duration{Duration: time.Minute}})
+
+// takenSince is main with a second commit that ran well without something, which the
+// source second has taken by now; a third commit of main that has no room stands still.
+func takenSince(t *testing.T, tt asks) *misjudged {
+	t.Helper()
+	m := newProven(t, "---\n"+tt.had, nil, own("main", schema.SourceSpec{}), second)
+	m.push("main", 2, treeOf("web", "v2"))
+	m.until(2, schema.PhaseHealthy)
+	m.push("second", 11, treeOf("api", "v1", tt.takes))
+	m.awaits("second", 11, schema.PhaseHealthy)
+	m.push("main", 3, treeOf("web", "v3"+"\n"+strings.TrimSuffix(lacksRoom, "\n")))
+	m.until(3, schema.PhaseStalled)
+	return m
+}
+
+// What another source has taken lawfully is that one's to give up and to take again,
+// whatever the source had that it had it from.
+func TestWhatWasTakenIsGivenUpByWhoHasIt(t *testing.T) {
+	for name, tt := range takings {
+		t.Run(name, func(t *testing.T) {
+			m := takenSince(t, tt)
+			for _, what := range m.source("main").Status.GivenUp {
+				if strings.Contains(tt.says, what+" was given up") {
+					t.Errorf("main has given up %s, which second has", what)
+				}
+			}
+			m.nodes.broken = ofTag("broken")
+			m.push("second", 12, treeOf("api", "broken"))
+			m.awaits("second", 12, schema.PhaseFailed)
+			if err := m.Stay(t.Context(), "second", m.repos["second"]); err != nil {
+				t.Fatal(err)
+			}
+			if phase, said := m.phase("second", 12); phase != schema.PhaseRolledBack {
+				t.Fatalf("second's commit is %s: %s", phase, said)
+			}
+		})
+	}
+}
+
+// What a source has it moves between its objects as it likes, and what it gave up itself
+// it takes again, whoever gave that up before.
+func TestWhatASourceHasIsItsOwnToMove(t *testing.T) {
+	tt := takings["a node port"]
+	m := newProven(t, "---\n"+tt.had, nil, own("main", schema.SourceSpec{}), second)
+	m.push("main", 2, treeOf("web", "v2"))
+	m.until(2, schema.PhaseHealthy)
+	m.push("second", 11, treeOf("api", "v1", tt.takes))
+	m.awaits("second", 11, schema.PhaseHealthy)
+	m.nodes.broken = ofTag("v3")
+	m.push("main", 3, treeOf("web", "v3"))
+	m.push("second", 12, treeOf("api", "v1", servicePort("c", ", nodePort: 30001}], type: NodePort}")))
+	if phase, said := m.phase("second", 12); phase == schema.PhaseInvalid {
+		t.Errorf("moved: %s", said)
+	}
+	m.push("second", 13, treeOf("api", "v1"))
+	m.push("second", 14, treeOf("api", "v1", tt.takes))
+	if phase, said := m.phase("second", 14); phase == schema.PhaseInvalid {
+		t.Errorf("taken again: %s", said)
+	}
+}
+
+// A rollout that stands still keeps what it gave up for a time, not for ever.
+func TestWhatAStalledRolloutGaveUpIsFreeAtLast(t *testing.T) {
+	for name, tt := range takings {
+		t.Run(name, func(t *testing.T) {
+			m := newProven(t, "---\n"+tt.had, nil, own("main", schema.SourceSpec{}), second)
+			m.push("main", 2, treeOf("web", "v2"+"\n"+strings.TrimSuffix(lacksRoom, "\n")))
+			m.until(2, schema.PhaseStalled)
+			m.pass(9 * time.Minute)
+			m.push("second", 11, tt.takes+more)
+			if phase, said := m.phase("second", 11); phase != schema.PhaseInvalid || !strings.Contains(said, tt.says[:20]) {
+				t.Fatalf("after nine minutes: %s: %s", phase, said)
+			}
+			m.pass(2 * time.Minute)
+			m.look("second")
+			if phase, said := m.phase("second", 11); phase == schema.PhaseInvalid {
+				t.Errorf("after eleven minutes: %s", said)
+			}
+		})
+	}
+}
+
+// Where going back is barred by what another source has, nothing is kept for it.
+func TestNothingIsKeptForAWayBackThatOthersBar(t *testing.T) {
+	tt := takings["a node port"]
+	m := newProven(t, "---\n"+tt.had+"---\n"+aConfig, nil, own("main", schema.SourceSpec{}), second)
+	m.push("main", 2, treeOf("web", "v2", aConfig))
+	m.until(2, schema.PhaseHealthy)
+	m.push("second", 11, treeOf("api", "v1", tt.takes))
+	m.awaits("second", 11, schema.PhaseHealthy)
+	m.nodes.broken = ofTag("v3")
+	m.push("main", 3, treeOf("web", "v3"))
+	m.push("second", 12, treeOf("api", "v1", tt.takes, aConfig))
+	if phase, said := m.phase("second", 12); phase != schema.PhaseInvalid {
+		t.Fatalf("while main may go back second is %s: %s", phase, said)
+	}
+	m.until(3, schema.PhaseFailed)
+	m.stay()
+	if got := m.revision(3); got.Phase != schema.PhaseHeld {
+		t.Fatalf("main is %s: %+v", got.Phase, got.Phases)
+	}
+	m.look("second")
+	if phase, said := m.phase("second", 12); phase == schema.PhaseInvalid {
+		t.Errorf("main cannot go back: %s", said)
+	}
+}
+
+// What pods can do without is not waited for, and stays given up.
+func TestAnOptionalReferenceFreesNothing(t *testing.T) {
+	const secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: shared}\ntype: kubernetes.io/dockerconfigjson\nstringData: {.dockerconfigjson: '{\"auths\": {}}'}\n"
+	for name, tt := range map[string]struct{ had, refers, given string }{
+		"an environment": {aConfig, "          envFrom: [{configMapRef: {name: shared, optional: true}}]\n", "ConfigMap default/shared"},
+		"a pull secret":  {secret, "      imagePullSecrets: [{name: shared}]\n", "Secret default/shared"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newProven(t, "---\n"+tt.had, nil, own("main", schema.SourceSpec{MissingReferences: schema.WaitForMissing}))
+			m.push("main", 2, treeOf("web", "v2")+tt.refers)
+			if given := m.source("main").Status.GivenUp; len(given) != 1 || given[0] != tt.given {
+				t.Errorf("given up is %q", given)
+			}
+		})
+	}
 }

@@ -136,11 +136,9 @@ func staysUndeclared(r state.Reader, source schema.SourceName, key schema.Key) b
 // a node port.
 func HolderOutside(r state.Reader, source schema.SourceName) func(claim string) schema.Object {
 	return func(claim string) schema.Object {
-		for _, index := range []state.Index{state.ServicesByClusterIP, state.ServicesByNodePort} {
-			for obj := range r.By(index, claim) {
-				if schema.SourceOf(obj) != source {
-					return obj
-				}
+		for obj := range state.Claimants(r, claim) {
+			if schema.SourceOf(obj) != source {
+				return obj
 			}
 		}
 		return nil

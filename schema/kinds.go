@@ -175,6 +175,16 @@ func (k Key) String() string {
 	return string(k.Kind) + " " + k.Namespace + "/" + k.Name
 }
 
+// ParseKey is the key of which String is text; false for what is none.
+func ParseKey(text string) (Key, bool) {
+	kind, of, ok := strings.Cut(text, " ")
+	namespace, name, isIn := strings.Cut(of, "/")
+	if !isIn {
+		namespace, name = "", of
+	}
+	return Key{Kind(kind), namespace, name}, ok
+}
+
 // Compare orders keys by kind, namespace and name.
 func (k Key) Compare(o Key) int {
 	if c := strings.Compare(string(k.Kind), string(o.Kind)); c != 0 {

@@ -117,7 +117,8 @@ type SourceStatus struct {
 	// GivenUp is what objects of the source had that they do not have since a revision
 	// which has run well for long enough: objects by their keys ("Service shop/api"),
 	// cluster addresses and node ports ("30080/TCP"), sorted. While what is applied may
-	// make way for that revision no other source takes it.
+	// make way for that revision no other source takes it. It is emptied where that cannot
+	// be, and when the rollout has stood still for long.
 	GivenUp    []string           `json:"givenUp,omitempty"`
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }

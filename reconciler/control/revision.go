@@ -129,7 +129,9 @@ func reconcileRevision(c *Context, key schema.Key) (wake time.Time) {
 		wake = judgeAgain(c, src, rev)
 	}
 	rev, _ = state.Revision(c.Tx, schema.RevisionName(key.Name))
-	return earliest(wake, stand(c, src, rev))
+	wake = earliest(wake, stand(c, src, rev))
+	rev, _ = state.Revision(c.Tx, schema.RevisionName(key.Name))
+	return earliest(wake, releaseGivenUp(c, src, rev))
 }
 
 // judgeRollout judges a revision by the workloads of its source: Healthy when all are

@@ -61,7 +61,7 @@ func difference(r state.Reader, source schema.SourceName, desired []*schema.Desi
 	var diags schema.Diagnostics
 	stays := 0 // objects that are applied and still desired
 	last, isSet := schema.Key{}, true
-	homes, kept := newHomes(r, source), control.GivenUp(r, source)
+	homes, kept := newHomes(r, source), keptFrom(r, source)
 	for _, d := range desired {
 		key := schema.KeyOf(d.Object)
 		homes.see(key, d)

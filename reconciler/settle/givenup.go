@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"fairlead/reconciler/control"
 	"fairlead/reconciler/health"
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -13,7 +14,8 @@ import (
 
 // GivesUp is what SourceStatus.GivenUp is once a tree is applied with these changes: what
 // goes now, beside what went since the revision that would be gone back to. Not what the
-// tree itself refers to: it waits for another source to bring that.
+// tree itself refers to: it waits for another source to bring that. Nor what another
+// source has taken since, or gave up after that itself.
 func GivesUp(r state.Reader, src *schema.Source, desired []*schema.Desired, changes []ObjectChange, now time.Time) []string {
 	gone := map[string]bool{}
 	if rev, ok := health.Applied(r, src); ok && !health.IsProven(src, rev, now) {
@@ -21,22 +23,7 @@ func GivesUp(r state.Reader, src *schema.Source, desired []*schema.Desired, chan
 			gone[what] = true
 		}
 	}
-	for _, ch := range changes {
-		if ch.Action == Prune {
-			gone[ch.Key.String()] = true
-		}
-		for what := range claimsOf(ch.live) {
-			gone[what] = true
-		}
-	}
-	for _, ch := range changes { // what moved within the tree is not given up
-		if ch.Action == Create {
-			delete(gone, ch.Key.String())
-		}
-		for what := range claimsOf(ch.next) {
-			delete(gone, what)
-		}
-	}
+	leave(gone, changes)
 	if len(gone) == 0 {
 		return nil
 	}
@@ -45,8 +32,33 @@ func GivesUp(r state.Reader, src *schema.Source, desired []*schema.Desired, chan
 			delete(gone, ref.String())
 		}
 	}
+	kept := control.GivenUp(r, src.SourceName())
+	maps.DeleteFunc(gone, func(what string, _ bool) bool {
+		return kept[what] != nil || control.AnotherHas(r, src.SourceName(), what)
+	})
 	out := slices.Sorted(maps.Keys(gone))
 	return out[:min(len(out), schema.MaxGivenUp)]
+}
+
+// leave adds to what is gone what goes with the changes; what moves within the tree is not
+// given up.
+func leave(gone map[string]bool, changes []ObjectChange) {
+	for _, ch := range changes {
+		if ch.Action == Prune {
+			gone[ch.Key.String()] = true
+		}
+		for what := range claimsOf(ch.live) {
+			gone[what] = true
+		}
+	}
+	for _, ch := range changes {
+		if ch.Action == Create {
+			delete(gone, ch.Key.String())
+		}
+		for what := range claimsOf(ch.next) {
+			delete(gone, what)
+		}
+	}
 }
 
 // claimsOf is what an object, if there is one, has that no other can have, and in which
@@ -73,9 +85,24 @@ func referred(obj schema.Object) (out []schema.Key) {
 		return nil
 	}
 	for ref := range schema.References(template.Spec) {
+		if ref.Optional {
+			continue
+		}
 		out = append(out, schema.Key{Kind: ref.Kind, Namespace: obj.GetNamespace(), Name: ref.Name})
 	}
 	return out
+}
+
+// keptFrom is what other sources gave up and this one may not take. What it gave up
+// itself it may always take again.
+func keptFrom(r state.Reader, source schema.SourceName) map[string]*schema.Source {
+	kept := control.GivenUp(r, source)
+	if src, ok := state.Source(r, source); ok {
+		for _, what := range src.Status.GivenUp {
+			delete(kept, what)
+		}
+	}
+	return kept
 }
 
 // takes refuses an object, or what it claims anew, that another source gave up and may

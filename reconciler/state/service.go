@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"iter"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -37,6 +38,20 @@ var (
 
 	serviceIndexes = []Index{ServicesByClusterIP, ServicesByNodePort, ServicesBySelector}
 )
+
+// Claimants are the services that name a cluster address, "10.96.0.50", or a node port,
+// "30080/TCP".
+func Claimants(r Reader, claim string) iter.Seq[schema.Object] {
+	return func(yield func(schema.Object) bool) {
+		for _, index := range []Index{ServicesByClusterIP, ServicesByNodePort} {
+			for obj := range r.By(index, claim) {
+				if !yield(obj) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // SelectorLabel is the label of the selector to look for the service's pods under:
 // the first by key, "" if it has none. Every pod it selects has it.
