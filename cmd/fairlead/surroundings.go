@@ -22,8 +22,8 @@ type surroundings struct {
 	get     func(schema.Key) (schema.Object, error)
 
 	mu     sync.Mutex
-	got    map[schema.Key]schema.Object
-	failed error // of the first object that could not be asked for; no other is then
+	got    map[schema.Key]schema.Object // what was answered; nil for one that does not exist
+	failed error                        // of the first object that could not be asked for; no other is then
 }
 
 // surroundingKinds are read whole: those that declare a namespace, claim an address or say
@@ -61,7 +61,7 @@ func (s *surroundings) options() load.Options {
 	rights := settle.EffectiveRights(s.cluster, s.source)
 	return load.Options{
 		Source: s.source, Rights: &rights, KnownNamespaces: reconciler.NamespacesOutside(s.cluster, s.source),
-		Known: s.known, Holder: reconciler.HolderOutside(s.cluster, s.source),
+		Known: s.known, Unasked: s.isUnasked, Holder: reconciler.HolderOutside(s.cluster, s.source),
 	}
 }
 
@@ -74,19 +74,39 @@ func (s *surroundings) known(key schema.Key) schema.Object {
 	defer s.mu.Unlock()
 	obj, ok := s.got[key]
 	if !ok && s.failed == nil {
-		var err error
-		if obj, err = s.get(key); err != nil {
-			obj = nil
-			if !client.NotFound(err) {
-				s.failed = err
-			}
-		}
-		s.got[key] = obj
+		obj = s.ask(key)
 	}
 	if obj == nil || schema.SourceOf(obj) == s.source {
 		return nil
 	}
 	return obj
+}
+
+// ask is an object that was not asked for before, nil where there is none or there is no
+// answer.
+func (s *surroundings) ask(key schema.Key) schema.Object {
+	obj, err := s.get(key)
+	switch {
+	case client.NotFound(err):
+		obj = nil
+	case err != nil:
+		s.failed = err
+		return nil
+	}
+	s.got[key] = obj
+	return obj
+}
+
+// isUnasked reports whether it is not known if another source has an object: the cluster
+// did not answer.
+func (s *surroundings) isUnasked(key schema.Key) bool {
+	if slices.Contains(s.kinds, key.Kind) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.got[key]
+	return !ok
 }
 
 // unasked is why something could not be asked for.

@@ -41,7 +41,8 @@ exclude, namespace, unsupported, createNamespaces and missingReferences holds,
 if the cluster can be asked; flags override it. All that the Source reads is
 judged then, beside what other sources have there, and told is what is wrong at
 or below PATH. If the cluster cannot be asked, a Source's defaults hold, and a
-line says so.
+line says so. A ConfigMap or Secret of which only the answer is missing is a
+warning.
 
 A file that is part of a kustomization is not checked alone: name its directory.
 A PATH without manifests is invalid: nothing was checked.

@@ -250,6 +250,8 @@ func (t *wholeTree) reference(o object, prefix string, r schema.Reference) {
 			t.at(o, schema.Warning, prefix+r.Field, fmt.Sprintf("no %s is declared: the %s at %s would make it, and is left out", key, maker.kind, maker.at), "")
 		}
 	case target == nil && t.hides: // it may stand where nothing could be read
+	case target == nil && t.opts.Unasked != nil && t.opts.Unasked(key):
+		t.at(o, schema.Warning, prefix+r.Field, fmt.Sprintf("it is not known whether %s is declared: the cluster could not be asked", key), t.nearest(key))
 	case target == nil && t.spec.MissingReferences == schema.WaitForMissing:
 		t.at(o, schema.Warning, prefix+r.Field, fmt.Sprintf("no %s is declared: %s until it is there", key, without(r, "pods wait", "images are pulled without it")), t.nearest(key))
 	case target == nil:

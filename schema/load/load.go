@@ -26,6 +26,9 @@ type Options struct {
 	Source          schema.SourceName              // name of the source, for origins; a tree may not redefine it
 	KnownNamespaces []string                       // declared outside this tree
 	Known           func(schema.Key) schema.Object // objects of other sources, nil for one that does not exist; may be nil
+	// Unasked reports of what Known did not find that nobody knows whether it exists: it
+	// could not be asked for. May be nil.
+	Unasked func(schema.Key) bool
 	// Holder is the service of another source that has an address, "10.96.0.50", or a node
 	// port, "30080/TCP"; nil where none has it. May be nil.
 	Holder       func(claim string) schema.Object
