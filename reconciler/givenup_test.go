@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/reconciler/state"
 	"fairlead/schema"
@@ -151,9 +150,9 @@ func (f *followed) service(name string) *corev1.Service {
 	return svc
 }
 
-// treeOf is a workload of its own and what stands beside it.
+// treeOf is a workload of its own, which fails soon, and what stands beside it.
 func treeOf(name, tag string, beside ...string) string {
-	return strings.Join(append([]string{strings.NewReplacer("web", name, "VERSION", tag).Replace(pairOf)}, beside...), "---\n")
+	return strings.Join(append([]string{strings.NewReplacer("web", name, "VERSION", tag, "replicas: 2", "replicas: 2\n  progressDeadlineSeconds: 60").Replace(pairOf)}, beside...), "---\n")
 }
 
 const lacksRoom = "          resources: {requests: {cpu: \"900\"}}\n"
@@ -170,8 +169,7 @@ func (m *misjudged) awaits(source schema.SourceName, commit int, phase schema.Ph
 	m.t.Fatalf("%s's commit %d is %s and not %s: %s", source, commit, got, phase, said)
 }
 
-// second is a source that fails soon.
-var second = own("second", schema.SourceSpec{ProgressDeadline: &metav1.Duration{Duration: time.Minute}})
+var second = own("second", schema.SourceSpec{})
 
 // takenSince is main with a second commit that ran well without something, which the
 // source second has taken by now; a third commit of main that has no room stands still.
