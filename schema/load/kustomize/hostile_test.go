@@ -47,6 +47,8 @@ func TestHostileSurveys(t *testing.T) {
 		files []child.File
 		want  string
 	}{
+		{"generators without end", pairs("a/kustomization.yaml", "configMapGenerator:\n"+strings.Repeat("- {}\n", 600_000)), "a/kustomization.yaml:100000:3: this kustomization has more than the 100000 values that are read of one"},
+		{"fields without end", pairs("a/kustomization.yaml", "commonLabels:\n"+manyFields(150_000)), "a/kustomization.yaml:100000:"},
 		{"a long chain from its end on", upwards, "more than 64 kustomizations use each other in a row"},
 		{"lists of aliases", pairs("a/kustomization.yaml", "patches: ["+doubling+"]\n"), "a/kustomization.yaml:1:"},
 		{"aliases of long lists", pairs("a/kustomization.yaml", "replacements: [&r {targets: ["+strings.Repeat("{},", 100_000)+"]}"+strings.Repeat(",*r", 100_000)+"]\n"), "a/kustomization.yaml:1:"},
@@ -67,6 +69,80 @@ func TestHostileSurveys(t *testing.T) {
 				t.Errorf("got %.500v, want %q", s.Diagnostics, test.want)
 			}
 		})
+	}
+}
+
+func manyFields(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "  l%d: x\n", i)
+	}
+	return b.String()
+}
+
+// What becomes of each entry and reference of a kustomization is found without looking at
+// all others: twice as many take about twice the work.
+func TestWorkGrowsWithEntries(t *testing.T) {
+	for what, text := range map[string]func(n int) string{
+		"generators":         func(n int) string { return "configMapGenerator:\n" + strings.Repeat("- {name: c}\n", n) },
+		"secrets":            func(n int) string { return "secretGenerator:\n" + strings.Repeat("- {name: c}\n", n) },
+		"files of generator": func(n int) string { return "configMapGenerator:\n" + strings.Repeat("- {name: c, files: [f]}\n", n) },
+		"patches":            func(n int) string { return "patches:\n" + strings.Repeat("- {path: f}\n", n) },
+		"with an error":      func(n int) string { return "unknown: x\nconfigMapGenerator:\n" + strings.Repeat("- {name: c}\n", n) },
+	} {
+		work := func(n int) float64 {
+			files := newBuilder(pairs("a/kustomization.yaml", text(n), "a/f", "x")).files
+			return testing.AllocsPerRun(1, func() { Look(t.Context(), schema.Tree{Files: files}, func(string) bool { return true }) })
+		}
+		if once, twice := work(1_000), work(2_000); twice > 3*once {
+			t.Errorf("%s: %.0f allocations for 1,000, %.0f for 2,000", what, once, twice)
+		}
+	}
+}
+
+// What stays of a kustomization's entries does not repeat the name of its directory.
+func TestEntriesShareTheirNames(t *testing.T) {
+	dir := strings.Repeat("d", 2_000)
+	s := surveyOf(pairs(dir+"/kustomization.yaml", "configMapGenerator:\n"+strings.Repeat("- {name: c}\n", 1_000)))
+	if len(s.Units) != 1 {
+		t.Fatalf("%v", s.Diagnostics)
+	}
+	kept := 0
+	for _, own := range s.Units[0].parts[0].own {
+		kept += len(own.does.name)
+	}
+	if by := s.Units[0].By(schema.Position{Path: dir + "/kustomization.yaml", Line: 700, Column: 9}); kept != 1_000 || by != "configMapGenerator c of "+dir {
+		t.Errorf("%d bytes of names are kept, %q", kept, by)
+	}
+}
+
+// Of thousands of bases, what has made a value is found without asking each.
+func TestMakersOfManyBases(t *testing.T) {
+	const bases = 5_000
+	files := pairs("kustomization.yaml", "resources:\n")
+	for i := range bases {
+		files[0].Text = fmt.Appendf(files[0].Text, "- b%d\n", i)
+		files = append(files, pairs(fmt.Sprintf("b%d/kustomization.yaml", i), "namePrefix: x-\npatches: [{path: p.yaml}]\n", fmt.Sprintf("b%d/p.yaml", i), object)...)
+	}
+	s := surveyOf(files)
+	if len(s.Units) != 1 {
+		t.Fatalf("%d units, %v", len(s.Units), s.Diagnostics)
+	}
+	u := s.Units[0]
+	for i := range bases {
+		dir := fmt.Sprintf("b%d", i)
+		for place, want := range map[schema.Position]string{
+			{Path: dir + "/p.yaml", Line: 1, Column: 1}:              "a patch of " + dir,
+			{Path: dir + "/kustomization.yaml", Line: 1, Column: 13}: "namePrefix of " + dir,
+			{Path: dir + "/other.yaml", Line: 1, Column: 1}:          "",
+		} {
+			if by := u.By(place); by != want {
+				t.Fatalf("%v is of %q, want %q", place, by, want)
+			}
+			if asked := len(u.places[place.Path]); asked > 1 {
+				t.Fatalf("%d kustomizations are asked of %v", asked, place)
+			}
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ type kustomization struct {
 	says        types.Kustomization
 	foreign     bool        // of another group, and no kustomization at all
 	uses        []reference // of other files and kustomizations, in the order of the fields
+	values      int         // in it, each as often as aliases read it
 	diagnostics schema.Diagnostics
 }
 
@@ -117,14 +118,23 @@ func (k *kustomization) parse() {
 		k.fail("", "list what it builds under resources", "this kustomization is empty")
 		return
 	}
-	k.root = roots[0]
-	group, _, isGrouped := strings.Cut(yaml.TextAt(k.root, "apiVersion"), "/")
+	group, _, isGrouped := strings.Cut(yaml.TextAt(roots[0], "apiVersion"), "/")
 	if k.foreign = isGrouped && group != Group; k.foreign {
 		return
 	}
+	if over := k.count(roots[0], maxValues); over != nil {
+		k.diagnostics = append(k.diagnostics, schema.Diagnostic{
+			Position: schema.Position{Path: k.file, Line: over.Line, Column: over.Column}, Severity: schema.Error,
+			Message: fmt.Sprintf("this kustomization has more than the %d values that are read of one", maxValues), Hint: "split it, and list its parts under resources or components of another one",
+		})
+		return
+	}
+	k.root = roots[0]
 	fold(k.root, reflect.TypeFor[types.Kustomization](), 0)
-	d := yaml.NewDecoder(yaml.Document{Path: k.file, Node: k.root, Kind: "kustomization"}, new(yaml.Aliases), "error", k.hidesValues())
+	aliases := new(yaml.Aliases)
+	d := yaml.NewDecoder(yaml.Document{Path: k.file, Node: k.root, Kind: "kustomization"}, aliases, "error", k.hidesValues())
 	d.Struct(k.root, &k.says, supported)
+	k.values += aliases.Values()
 	if k.diagnostics = d.Diagnostics(); k.diagnostics.HasErrors() {
 		return
 	}
@@ -140,6 +150,27 @@ func (k *kustomization) parse() {
 	k.header()
 	k.refuseRunning()
 	k.collect()
+}
+
+// maxValues bounds the values that stand in a kustomization, as entries of its lists: one
+// may list each file of the largest tree, and some bytes of text make hundreds of memory.
+const maxValues = 2 * schema.MaxFiles
+
+// count counts the values from a node on, and is the one that is beyond most; nil if none is.
+func (k *kustomization) count(n *yaml.Node, most int) (over *yaml.Node) {
+	if k.values++; k.values > most {
+		return n
+	}
+	for i, c := range n.Content {
+		isKey := n.Kind == yaml.MappingNode && i%2 == 0
+		if isKey {
+			continue
+		}
+		if over := k.count(c, most); over != nil {
+			return over
+		}
+	}
+	return nil
 }
 
 // hidesValues reports whether there may be a Secret's values in it, which are not told.

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"fairlead/schema"
 	"fairlead/schema/load/yaml"
@@ -37,6 +38,9 @@ type Unit struct {
 	File  string        // the kustomization's
 	Files []schema.File // all that building it reads, sorted by path
 	parts []*parts      // of the kustomizations that it is built from, the outermost first
+
+	indexed sync.Once
+	places  map[string][]*parts // those that anything in a file may belong to, by its path
 }
 
 // node is a kustomization with what it leads to.
@@ -48,7 +52,7 @@ type node struct {
 	height   int  // how many kustomizations use each other in a row from here on, this one included
 	below    []*node
 	files    []schema.File
-	parts    *parts // nil until it was visited
+	parts    *parts // nil until it was visited, and where it has errors
 }
 
 // Bounds on a survey, which the parent makes.
@@ -61,6 +65,9 @@ const (
 	// maxParsed bounds the bytes of what is parsed, each time that it is: no more is sent
 	// to the child either.
 	maxParsed = 64 << 20
+	// maxHeld bounds the values of all kustomizations together, which are held until each
+	// is followed: 5,000 overlays of 400 values. Each takes some hundred bytes.
+	maxHeld = 2_000_000
 	// maxUnits bounds what is built in the minute that there is for a tree: no unit takes
 	// less than some milliseconds.
 	maxUnits = 5_000
@@ -131,6 +138,7 @@ type walker struct {
 	files   files
 	refused []string // what the tree holds and does not hand out
 	parsed  int      // bytes
+	held    int      // see maxHeld
 	reads   int      // see maxReads
 	hints   int      // see maxHints
 }
@@ -156,6 +164,14 @@ func (w *walker) parses(bytes int) {
 	}
 }
 
+// holds counts a kustomization that was parsed.
+func (w *walker) holds(k *kustomization) {
+	w.parses(len(k.text))
+	if w.held += k.values; w.held > maxHeld {
+		w.stop("split the source", "the tree's kustomizations have more than the %d values that are read together", maxHeld)
+	}
+}
+
 // node is the kustomization of a directory; nil if there is none.
 func (w *walker) node(dir string) (*node, error) {
 	if known, ok := w.nodes[dir]; ok || w.isOver() {
@@ -173,7 +189,7 @@ func (w *walker) node(dir string) (*node, error) {
 		return nil, nil
 	}
 	n := &node{kustomization: read(found[0]), files: found, height: 1}
-	w.parses(len(n.text))
+	w.holds(n.kustomization)
 	w.nodes[dir] = n
 	if len(found) > 1 {
 		w.rivals(n, found)
@@ -191,7 +207,7 @@ func (w *walker) rivals(n *node, found []schema.File) {
 	if w.selects == nil {
 		for _, other := range found[1:] {
 			k := read(other)
-			w.parses(len(k.text))
+			w.holds(k)
 			n.uses = append(n.uses, k.uses...)
 		}
 		return
@@ -213,6 +229,9 @@ func (w *walker) visit(n *node, way []string) {
 		}
 		w.follow(n, r, way)
 	}
+	if w.isOver() {
+		return
+	}
 	n.files = sortedFiles(n.files)
 	known := make(map[*node]bool)
 	n.below = slices.DeleteFunc(n.below, func(b *node) bool {
@@ -221,7 +240,9 @@ func (w *walker) visit(n *node, way []string) {
 		return again
 	})
 	if w.forgets {
-		n.parts = partsOf(n.kustomization)
+		if !n.diagnostics.HasErrors() {
+			n.parts = partsOf(n)
+		}
 		n.forget()
 	}
 }

@@ -202,6 +202,7 @@ func TestBoundsOfSurveys(t *testing.T) {
 		{"units", many(maxUnits+1, "namePrefix: x-\n"), "more than 5000 kustomizations of the tree are used by no other one"},
 		{"reads", append(many(1_001, "resources: [../base]\n"), base...), "read more than 1000000 files, each as often as one that is built uses it"},
 		{"text", many(maxParsed/schema.MaxFileSize+2, long+"namePrefix: x-\n"), "have more than the 67108864 bytes that are read"},
+		{"values that aliases read", many(40, "configMapGenerator: [&a {files: ["+strings.Repeat("x,", 300)+"]}"+strings.Repeat(",*a", 300)+"]\n"), "have more than the 2000000 values that are read together"},
 		{"the same text again", append(many(25, "generators: [g.yaml]\n"), pairs("k/kustomization.yaml", "transformers: ["+strings.Repeat("t.yaml, ", 30)+"]\n", "k/t.yaml", long)...), "have more than the 67108864 bytes that are read"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

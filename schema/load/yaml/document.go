@@ -59,6 +59,9 @@ func (a *Aliases) Add(values int) bool {
 // TooMany reports whether nothing more is read through aliases.
 func (a *Aliases) TooMany() bool { return a.values > MaxAliasNodes }
 
+// Values is how many were counted.
+func (a *Aliases) Values() int { return a.values }
+
 // NewDecoder makes a decoder for one object of a document, which shares aliases with its
 // others. unsupported is the source's word for fields that are not acted on; hideValues
 // keeps values out of diagnostics.
