@@ -595,10 +595,11 @@ func (m *machine) exited(uid types.UID, id string, exit pod.Exit) {
 	}
 }
 
-// probed notes what a probe decided. message tells why it failed.
+// probed notes what a probe decided. message tells why it failed. What was decided before
+// the postStart hook has passed does not count.
 func (m *machine) probed(uid types.UID, id string, kind pod.ProbeKind, v pod.ProbeResult, message string) {
 	e, name, c := m.container(uid, id)
-	if e == nil || c.State != pod.StateRunning {
+	if e == nil || c.State != pod.StateRunning || !c.PostStarted {
 		return
 	}
 	before := c

@@ -205,10 +205,10 @@ func initialized(pod *corev1.Pod, o *Observed) bool {
 }
 
 // passes reports whether what comes after an init container may begin: it has done its
-// work, or as a sidecar has started.
+// work, or as a sidecar has started, its postStart hook included.
 func (c Container) passes(init *corev1.Container) bool {
 	if schema.IsSidecar(init) {
-		return c.State == StateRunning && c.Started
+		return c.State == StateRunning && c.Started && !awaitsHook(init, c)
 	}
 	return c.State == StateExited && c.ExitCode == 0
 }

@@ -165,6 +165,8 @@ func TestPlan(t *testing.T) {
 		{name: "init through", spec: "initContainers: [{name: a}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": exited("a", 0, 1)}), want: "remove container a: init container finished\nstart container c: first start"},
 		{name: "sidecar first", spec: helped, o: observed(nil), want: "start container a: first start"},
 		{name: "sidecar has not started yet", spec: helped, o: observed(map[string]Container{"a": starting("a")}), want: ""},
+		{name: "sidecar's probe passed before its hook", spec: "initContainers: [{name: a, restartPolicy: Always, lifecycle: {postStart: {exec: {command: [/hi]}}}}]\ncontainers: [{name: c}]",
+			o: observed(map[string]Container{"a": with(starting("a"), func(c *Container) { c.Started = true })}), want: "run postStart hook a: the container was started"},
 		{name: "sidecars come one by one", spec: "initContainers: [{name: a, restartPolicy: Always}, {name: b, restartPolicy: Always}]\ncontainers: [{name: c}]", o: observed(map[string]Container{"a": running("a")}), want: "start container b: first start"},
 		{name: "sidecar has started", spec: helped, o: observed(map[string]Container{"a": running("a")}), want: "start container c: first start"},
 		{name: "sidecar ended before the others began", spec: helped, o: observed(map[string]Container{"a": exited("a", 0, 1)}), want: "start container a: restart 1 after Completed, exit code 0"},

@@ -1,0 +1,50 @@
+package nodeagent
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead/nodeagent/pod"
+	"fairlead/schema"
+	"fairlead/schema/wire"
+)
+
+// hooking is a machine with one pod of one container that runs.
+func hooking(now time.Time, spec corev1.Container, c pod.Container) (*machine, *entry) {
+	m := newMachine("n1", "192.0.2.1", "boot", nil)
+	e := m.entry("uid-1", now)
+	spec.Name = "c"
+	e.obs.Name = "a"
+	e.wanted = &pod.Wanted{PodWork: wire.PodWork{Pod: &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: corev1.PodSpec{Containers: []corev1.Container{spec}},
+	}}}
+	c.ID, c.Present, c.State, c.StartedAt = "id-1", true, pod.StateRunning, now
+	e.obs.Containers["c"] = c
+	return m, e
+}
+
+// A probe that was answered before the postStart hook has passed, by an older agent or
+// amid a change, starts nothing.
+func TestNoProbeDecidesBeforeThePostStartHookHasPassed(t *testing.T) {
+	now := time.Unix(10, 0)
+	hook := &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"/hi"}}}
+	m, e := hooking(now, corev1.Container{StartupProbe: &corev1.Probe{}, ReadinessProbe: &corev1.Probe{}, Lifecycle: &corev1.Lifecycle{PostStart: hook}}, pod.Container{})
+	m.probed("uid-1", "id-1", pod.ProbeStartup, pod.Passed, "")
+	m.probed("uid-1", "id-1", pod.ProbeReadiness, pod.Passed, "")
+	if c := e.obs.Containers["c"]; c.Started || c.Ready {
+		t.Errorf("started %v, ready %v while its hook runs", c.Started, c.Ready)
+	}
+	for _, at := range m.attended() {
+		if at.Spec != nil {
+			t.Error("it is probed while its hook runs")
+		}
+	}
+	m.hooked("uid-1", "id-1", schema.PostStart, "", now)
+	m.probed("uid-1", "id-1", pod.ProbeStartup, pod.Passed, "")
+	if !e.obs.Containers["c"].Started {
+		t.Error("it has not started after its hook")
+	}
+}
