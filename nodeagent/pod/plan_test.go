@@ -88,6 +88,13 @@ func through(containers map[string]Container) *Observed {
 	return o
 }
 
+// overdue is a pod that was active for longer than it may.
+func overdue(containers map[string]Container) *Observed {
+	o := through(containers)
+	o.OverdueAt = now
+	return o
+}
+
 func observed(containers map[string]Container) *Observed {
 	return &Observed{UID: "uid-1", Sandbox: true, VolumesReady: true, Containers: containers, Grace: 30 * time.Second}
 }

@@ -128,12 +128,23 @@ func sidecars(pod *corev1.Pod, s *corev1.PodStatus) (out []corev1.ContainerStatu
 	return out
 }
 
-func runs(s corev1.ContainerStatus) bool { return s.State.Running != nil }
+// lives reports whether something keeps a pod from its end whose containers are through
+// or whose time is over: a sidecar, and of an overdue pod anything. What its status prints
+// does not tell: a container that lives may wait there, for its hook or for Podman.
+func (o *Observed) lives(pod *corev1.Pod) bool {
+	for name, c := range o.Containers {
+		spec := schema.ContainerOf(&pod.Spec, name)
+		if c.alive() && (!o.OverdueAt.IsZero() || spec != nil && schema.IsSidecar(spec)) {
+			return true
+		}
+	}
+	return false
+}
 
-// phase is Running, once the init containers are through, as long as a sidecar runs; how
+// phase is Running, once the init containers are through, as long as a sidecar lives; how
 // sidecars end does not count.
 func phase(w *Wanted, o *Observed, s *corev1.PodStatus, init bool) corev1.PodPhase {
-	helped := slices.ContainsFunc(sidecars(w.Pod, s), runs) || !o.OverdueAt.IsZero() && slices.ContainsFunc(slices.Concat(s.InitContainerStatuses, s.ContainerStatuses), runs)
+	helped := o.lives(w.Pod)
 	if p, done := Outcome(w.Pod, o); done && !helped {
 		return p
 	}
