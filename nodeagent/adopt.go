@@ -198,6 +198,9 @@ func (m *machine) syncKnown(e *entry, f pod.Found, now time.Time) bool {
 		m.event(e, corev1.EventTypeWarning, schema.ReasonConmonDied, name, "the conmon of container "+name+" died: its output is lost, it is replaced", now)
 	}
 	e.obs.Containers[name] = n
+	if n.State != pod.StateRunning {
+		e.forgetHooks(n.ID)
+	}
 	if c.State != pod.StateExited {
 		e.markExit(name, n, now)
 	}

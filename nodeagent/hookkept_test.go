@@ -48,3 +48,32 @@ func TestNoProbeDecidesBeforeThePostStartHookHasPassed(t *testing.T) {
 		t.Error("it has not started after its hook")
 	}
 }
+
+// A hook that was cut short because Podman forgot its container runs again when it is back.
+func TestAHookRunsAgainWhenPodmanKnowsItsContainerAgain(t *testing.T) {
+	now := time.Unix(10, 0)
+	hook := &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"/hi"}}}
+	m, e := hooking(now, corev1.Container{Lifecycle: &corev1.Lifecycle{PostStart: hook}}, pod.Container{})
+	op := pod.Operation{Kind: pod.RunHook, Hook: schema.PostStart, Container: "c", ID: "id-1", Grace: time.Hour}
+	ran := func() int {
+		fx := effects{}
+		m.hook(e, op, now, &fx)
+		return len(fx.hooks)
+	}
+	if n := ran(); n != 1 {
+		t.Fatalf("%d hooks", n)
+	}
+	if n := ran(); n != 0 {
+		t.Errorf("it runs, and is handed out %d times", n)
+	}
+	found := pod.Found{ID: "id-1", Pod: "uid-1", StartedAt: now, Labels: map[string]string{pod.LabelContainer: "c", pod.LabelAttempt: "0"}}
+	for _, found.State = range []pod.State{pod.StateUnknown, pod.StateRunning} {
+		m.sync([]pod.Found{found}, nil, now)
+	}
+	if c := e.obs.Containers["c"]; c.State != pod.StateRunning {
+		t.Fatalf("it is %s", c.State)
+	}
+	if n := ran(); n != 1 {
+		t.Errorf("its container is back, and the hook was handed out %d times", n)
+	}
+}

@@ -57,10 +57,13 @@ func (m *machine) hook(e *entry, op pod.Operation, now time.Time, fx *effects) {
 // container from its end; a postStart hook that failed ends it.
 func (m *machine) hooked(uid types.UID, id string, kind schema.HookKind, failed string, now time.Time) {
 	e, name, c := m.container(uid, id)
-	if e == nil || c.State != pod.StateRunning {
+	if e == nil {
 		return
 	}
 	delete(e.hooks, hookKey(id, kind))
+	if c.State != pod.StateRunning {
+		return
+	}
 	failed = schema.FitText(failed, messageBytes)
 	switch {
 	case kind == schema.PreStop:
@@ -82,7 +85,8 @@ func (m *machine) hooked(uid types.UID, id string, kind schema.HookKind, failed 
 	m.gate(e)
 }
 
-// forgetHooks takes back what runs for a container that has ended.
+// forgetHooks takes back what runs for a container that has ended, or that Podman does not
+// know any more: its hooks were cut short, and one that is back is to have them again.
 func (e *entry) forgetHooks(id string) {
 	for _, kind := range []schema.HookKind{schema.PostStart, schema.PreStop} {
 		delete(e.hooks, hookKey(id, kind))
