@@ -77,3 +77,28 @@ func TestAHookRunsAgainWhenPodmanKnowsItsContainerAgain(t *testing.T) {
 		t.Errorf("its container is back, and the hook was handed out %d times", n)
 	}
 }
+
+// A preStop hook that only waits ends when it would have, whoever is the agent by then.
+func TestASleepingHookIsNotBegunAnew(t *testing.T) {
+	now := time.Unix(1000, 0)
+	hook := &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 20}}
+	for _, test := range []struct {
+		ago, grace, want time.Duration
+	}{
+		{0, time.Minute, 20 * time.Second},
+		{15 * time.Second, 45 * time.Second, 5 * time.Second},
+		{15 * time.Second, 3 * time.Second, 3 * time.Second},
+		{30 * time.Second, 30 * time.Second, 0},
+	} {
+		c := pod.Container{PostStarted: true}
+		if test.ago > 0 {
+			c.PreStopAt = now.Add(-test.ago)
+		}
+		m, e := hooking(now.Add(-time.Hour), corev1.Container{Lifecycle: &corev1.Lifecycle{PreStop: hook}}, c)
+		fx := effects{}
+		m.hook(e, pod.Operation{Kind: pod.RunHook, Hook: schema.PreStop, Container: "c", ID: "id-1", Grace: test.grace}, now, &fx)
+		if len(fx.hooks) != 1 || fx.hooks[0].Limit != test.want {
+			t.Errorf("begun %s ago: %+v, want %s", test.ago, fx.hooks, test.want)
+		}
+	}
+}

@@ -50,7 +50,24 @@ func (m *machine) hook(e *entry, op pod.Operation, now time.Time, fx *effects) {
 		e.touch()
 		m.event(e, corev1.EventTypeNormal, "Killing", op.Container, "stopping container "+op.Container+": "+op.Reason+"; its preStop hook runs", now)
 	}
-	fx.hooks = append(fx.hooks, Hook{Pod: e.obs.UID, ID: op.ID, IP: e.obs.IPs.First(), Spec: containerSpec(e.wanted, op.Container), Kind: op.Hook, Limit: op.Grace})
+	h := Hook{Pod: e.obs.UID, ID: op.ID, IP: e.obs.IPs.First(), Spec: containerSpec(e.wanted, op.Container), Kind: op.Hook, Limit: op.Grace}
+	if left, ok := sleepLeft(h, e.obs.Containers[op.Container], now); ok {
+		h.Limit = min(h.Limit, left)
+	}
+	fx.hooks = append(fx.hooks, h)
+}
+
+// sleepLeft is how much a preStop hook that only waits has still to wait; ok is false for
+// any other. Part of it may have passed under an earlier agent.
+func sleepLeft(h Hook, c pod.Container, now time.Time) (left time.Duration, ok bool) {
+	if h.Kind != schema.PreStop || h.Spec == nil {
+		return 0, false
+	}
+	hook := schema.Hooks(h.Spec)[h.Kind]
+	if hook == nil || hook.Sleep == nil {
+		return 0, false
+	}
+	return max(0, c.PreStopAt.Add(time.Duration(hook.Sleep.Seconds)*time.Second).Sub(now)), true
 }
 
 // hooked notes how a hook ended, failed "" for well. A preStop hook that failed keeps no
