@@ -293,7 +293,7 @@ func (x *Executor) start(ctx context.Context, t Task, op pod.Operation) Result {
 	logPath := x.dirs.log(op.Pod, op.Container, op.Attempt)
 	host, err := pod.SandboxHostname(t.wanted.Pod, t.cluster.Domain)
 	if err != nil {
-		return Result{err: err, reason: schema.ReasonContainerCreate}
+		return Result{err: err, reason: missing(err, schema.ReasonContainerCreate)}
 	}
 	spec, err := pod.BuildSpec(t.wanted, c, op.Attempt, pod.Frame{
 		Cluster: t.cluster.ID, Host: host, Place: t.place, Sandbox: x.sandbox(op.Pod), Sources: sources,

@@ -121,6 +121,7 @@ func TestAPodThatCannotBeSetUpHasItsReason(t *testing.T) {
 			defer r.network.mu.Unlock()
 			r.network.sandboxes["uid-9"] = netip.MustParseAddr("10.112.0.1") // another's already
 		}, schema.ReasonSandbox},
+		{"a full name that is too long", `{hostname: h, subdomain: ` + strings.Repeat("d", 63) + `, setHostnameAsFQDN: true, containers: [{name: c}]}`, nil, schema.ReasonContainerConfig},
 		{"a sysctl that the node does not allow", `{securityContext: {sysctls: [{name: net.core.somaxconn, value: "5"}]}, containers: [{name: c}]}`, nil, schema.ReasonContainerConfig},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -34,7 +34,7 @@ func SandboxHostname(pod *corev1.Pod, domain string) (string, error) {
 		return Hostname(pod), nil
 	}
 	if len(fqdn) > maxUTSName {
-		return "", fmt.Errorf("setHostnameAsFQDN: %s has %d characters, and the kernel takes %d: choose a shorter hostname or subdomain", fqdn, len(fqdn), maxUTSName)
+		return "", UnusableError(fmt.Sprintf("setHostnameAsFQDN: %s has %d characters, and the kernel takes %d: choose a shorter hostname or subdomain", fqdn, len(fqdn), maxUTSName))
 	}
 	return fqdn, nil
 }
