@@ -122,6 +122,7 @@ func (p *problems) container(at string, c *corev1.Container, volumes map[string]
 	p.containerPorts(at, c.Ports)
 	p.resources(at, &c.Resources)
 	p.volumeMounts(at, c.VolumeMounts, volumes)
+	p.subPathExprs(at, c)
 }
 
 // process judges what a program is started with.
@@ -376,6 +377,44 @@ func (p *problems) volumeMounts(at string, mounts []corev1.VolumeMount, volumes 
 			p.add(field+".subPathExpr", "%q must be a relative path inside the volume", m.SubPathExpr)
 		}
 	}
+}
+
+// subPathExprs reports paths that would tell a Secret's value, as far as the container's env
+// shows it: what envFrom brings only the node sees.
+func (p *problems) subPathExprs(at string, c *corev1.Container) {
+	if !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.SubPathExpr != "" }) {
+		return
+	}
+	secrets := secretVariables(c)
+	for i := range c.VolumeMounts {
+		if name := usesOneOf(c.VolumeMounts[i].SubPathExpr, secrets); name != "" {
+			p.hint(fmt.Sprintf("%s.volumeMounts[%d].subPathExpr", at, i), "use a variable that has not",
+				"variable %s has its value from a Secret, which the names of directories and messages would tell", name)
+		}
+	}
+}
+
+// secretVariables are the variables of a container's env whose values are a Secret's or
+// hold one.
+func secretVariables(c *corev1.Container) map[string]bool {
+	secrets := map[string]bool{}
+	for i := range c.Env {
+		e := &c.Env[i]
+		of := e.ValueFrom
+		secrets[e.Name] = of != nil && of.SecretKeyRef != nil || of == nil && usesOneOf(e.Value, secrets) != ""
+	}
+	return secrets
+}
+
+// usesOneOf is a variable in a text that is one of those, "" when none is.
+func usesOneOf(text string, variables map[string]bool) (found string) {
+	Expand(text, func(name string) (string, bool) {
+		if variables[name] {
+			found = name
+		}
+		return "", false
+	})
+	return found
 }
 
 func (p *problems) probe(container, name string, probe *corev1.Probe, c *corev1.Container, readiness bool) {

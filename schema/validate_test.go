@@ -65,6 +65,14 @@ func TestValidateDeployment(t *testing.T) {
 			c.Env[0].ValueFrom = &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "spec.hostname"}}
 			c.Env[0].Value = ""
 		}), container + "env[0].valueFrom.fieldRef.fieldPath"},
+		{"a path of a Secret", func(d *appsv1.Deployment) {
+			spec := &d.Spec.Template.Spec
+			spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "logs", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+			c := &spec.Containers[0]
+			key := &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "key"}, Key: "token"}
+			c.Env = []corev1.EnvVar{{Name: "T", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: key}}, {Name: "URL", Value: "a-$(T)"}, {Name: "FURTHER", Value: "$(URL)"}}
+			c.VolumeMounts = []corev1.VolumeMount{{Name: "logs", MountPath: "/logs", SubPathExpr: "logs/$(FURTHER)"}}
+		}, container + "volumeMounts[0].subPathExpr"},
 		{"value and valueFrom", change(func(c *corev1.Container) {
 			c.Env[0].ValueFrom = &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels['app']"}}
 		}), container + "env[0].valueFrom"},

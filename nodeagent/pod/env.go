@@ -52,8 +52,8 @@ func Env(pod *corev1.Pod, c *corev1.Container, data Data, at Place) ([]EnvVar, e
 	for i := range c.Env {
 		e := &c.Env[i]
 		if e.ValueFrom == nil {
-			v := EnvVar{Name: e.Name, Value: Expand(e.Value, env.value)}
-			v.Secret = v.Value != Expand(e.Value, env.open)
+			v := EnvVar{Name: e.Name, Value: schema.Expand(e.Value, env.value)}
+			v.Secret = v.Value != schema.Expand(e.Value, env.open)
 			if err := env.set(v, "its value"); err != nil {
 				return nil, err
 			}
@@ -210,8 +210,8 @@ type MissingError string
 
 func (e MissingError) Error() string { return string(e) }
 
-// UnusableError says which value of a ConfigMap or Secret cannot be what a pod makes
-// of it: a commit fixes that, no other node or attempt does.
+// UnusableError says which value, of the pod or of a ConfigMap or Secret, cannot be what
+// the pod makes of it: a commit fixes that, no other node or attempt does.
 type UnusableError string
 
 func (e UnusableError) Error() string { return string(e) }
@@ -292,20 +292,31 @@ func WithSubPaths(pod *corev1.Pod, c *corev1.Container, data Data, at Place) (*c
 	out.VolumeMounts = slices.Clone(c.VolumeMounts)
 	for i := range out.VolumeMounts {
 		m := &out.VolumeMounts[i]
-		missing := ""
-		m.SubPath, m.SubPathExpr = cmp.Or(m.SubPath, Expand(m.SubPathExpr, func(name string) (string, bool) {
-			at := slices.IndexFunc(env, func(e EnvVar) bool { return e.Name == name })
-			if at < 0 {
-				missing = name
-				return "", false
-			}
-			return env[at].Value, true
-		})), ""
-		if missing != "" {
-			return nil, UnusableError(fmt.Sprintf("subPathExpr of volumeMount %s: there is no variable %s", m.Name, missing))
+		expanded, why := subPathOf(m.SubPathExpr, env)
+		if why != "" {
+			return nil, UnusableError(fmt.Sprintf("subPathExpr of volumeMount %s: %s", m.Name, why))
 		}
+		m.SubPath, m.SubPathExpr = cmp.Or(m.SubPath, expanded), ""
 	}
 	return &out, nil
+}
+
+// subPathOf is what a subPathExpr comes to, or why it comes to nothing. What comes from a
+// Secret stays out of it: directories bear the name, and what is said of the mount tells it.
+func subPathOf(expr string, env []EnvVar) (expanded, why string) {
+	expanded = schema.Expand(expr, func(name string) (string, bool) {
+		at := slices.IndexFunc(env, func(e EnvVar) bool { return e.Name == name })
+		switch {
+		case at < 0:
+			why = "there is no variable " + name
+			return "", false
+		case env[at].Secret:
+			why = "variable " + name + " has its value from a Secret, which the names of directories and messages would tell: use one that has not"
+			return "", false
+		}
+		return env[at].Value, true
+	})
+	return expanded, why
 }
 
 // StaticCommand is a probe's command with the variables in it that the manifest gives a
@@ -313,7 +324,7 @@ func WithSubPaths(pod *corev1.Pod, c *corev1.Container, data Data, at Place) (*c
 func StaticCommand(c *corev1.Container, command []string) []string {
 	out := make([]string, len(command))
 	for i, word := range command {
-		out[i] = Expand(word, func(name string) (string, bool) {
+		out[i] = schema.Expand(word, func(name string) (string, bool) {
 			for _, e := range slices.Backward(c.Env) {
 				if e.Name == name && e.ValueFrom == nil {
 					return e.Value, true
@@ -342,42 +353,6 @@ func pairs(m map[string]string) string {
 	return b.String()
 }
 
-// Expand replaces $(NAME) by its value; an unknown name stays as written and
-// $$(NAME) escapes.
-func Expand(s string, value func(name string) (string, bool)) string {
-	if !strings.ContainsRune(s, '$') {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '$' || i+1 == len(s) {
-			b.WriteByte(s[i])
-			continue
-		}
-		switch s[i+1] {
-		case '$':
-			b.WriteByte('$')
-			i++
-		case '(':
-			end := strings.IndexByte(s[i:], ')')
-			if end < 0 {
-				b.WriteByte(s[i])
-				continue
-			}
-			whole := s[i : i+end+1]
-			if v, ok := value(whole[2 : len(whole)-1]); ok {
-				b.WriteString(v)
-			} else {
-				b.WriteString(whole)
-			}
-			i += end
-		default:
-			b.WriteByte(s[i])
-		}
-	}
-	return b.String()
-}
-
 // expandAll expands a list, and the same without what comes from Secrets.
 func expandAll(list []string, env []EnvVar) (expanded, shown []string, err error) {
 	vars := make(map[string]EnvVar, len(env))
@@ -386,11 +361,11 @@ func expandAll(list []string, env []EnvVar) (expanded, shown []string, err error
 	}
 	all := environment{vars: vars}
 	for _, s := range list {
-		arg := Expand(s, all.value)
+		arg := schema.Expand(s, all.value)
 		if strings.ContainsRune(arg, 0) {
 			return nil, nil, UnusableError(fmt.Sprintf("argument %q contains a NUL byte, which no argument can carry", s))
 		}
-		expanded, shown = append(expanded, arg), append(shown, Expand(s, all.open))
+		expanded, shown = append(expanded, arg), append(shown, schema.Expand(s, all.open))
 	}
 	return expanded, shown, nil
 }

@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -203,6 +204,35 @@ func TestSubPathsOfVariables(t *testing.T) {
 	}
 }
 
+// A Secret's value is in no path, whatever way it takes, and in no message about one.
+func TestNoSubPathIsOfASecret(t *testing.T) {
+	data := Data{Secrets: map[string]map[string][]byte{"shop/key": {"TOKEN": []byte("s3cret"), "ROOT": []byte("/s3cret")}}}
+	p := podFrom(t, `
+containers:
+- name: c
+  envFrom: [{secretRef: {name: key}}]
+  env:
+  - {name: T, valueFrom: {secretKeyRef: {name: key, key: TOKEN}}}
+  - {name: URL, value: "a-$(T)"}
+  - {name: FURTHER, value: "$(URL)"}
+  - {name: ESCAPED, value: "$$(T)"}
+  volumeMounts: [{name: v, mountPath: /v, subPathExpr: x}]`)
+	c := &p.Spec.Containers[0]
+	for _, name := range []string{"T", "URL", "FURTHER", "TOKEN", "ROOT"} {
+		c.VolumeMounts[0].SubPathExpr = "logs/$(" + name + ")"
+		_, err := WithSubPaths(p, c, data, Place{})
+		if !errors.As(err, new(UnusableError)) || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), "variable "+name+" has its value from a Secret") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for expr, want := range map[string]string{"$$(T)": "$(T)", "$(ESCAPED)": "$(T)"} {
+		c.VolumeMounts[0].SubPathExpr = expr
+		if got, err := WithSubPaths(p, c, data, Place{}); err != nil || got.VolumeMounts[0].SubPath != want {
+			t.Errorf("%s: %v, %v", expr, got, err)
+		}
+	}
+}
+
 func TestStaticCommand(t *testing.T) {
 	c := &corev1.Container{Env: []corev1.EnvVar{{Name: "A", Value: "a"}, {Name: "B", ValueFrom: &corev1.EnvVarSource{}}}}
 	if got := strings.Join(StaticCommand(c, []string{"x", "$(A)", "$(B)", "$$(A)"}), " "); got != "x a $(B) $(A)" {
@@ -234,7 +264,7 @@ func TestFiles(t *testing.T) {
 	if got, err := SandboxHostname(p, "cluster.local"); err != nil || got != "db-0.db.shop.svc.cluster.local" {
 		t.Errorf("full name %q, %v", got, err)
 	}
-	if _, err := SandboxHostname(p, strings.Repeat("a", 60)); err == nil || !strings.Contains(err.Error(), "has 77 characters, and the kernel takes 64") {
+	if _, err := SandboxHostname(p, strings.Repeat("a", 60)); !errors.As(err, new(UnusableError)) || !strings.Contains(err.Error(), "has 77 characters, and the kernel takes 64") {
 		t.Errorf("full name: %v", err)
 	}
 	p.Spec.Hostname = strings.Repeat("a", 62) + "-b"
