@@ -66,6 +66,23 @@ func TestPods(t *testing.T) {
 	crashed.RestartCount, crashed.LastTerminationState.Terminated = 3, ended(1, "Error")
 	rebooted := waits("c", schema.ReasonCrashLoop, "")
 	rebooted.LastTerminationState.Terminated = ended(137, schema.ReasonNodeRebooted)
+	over := func(name string, code int32) corev1.ContainerStatus {
+		return corev1.ContainerStatus{Name: name, State: corev1.ContainerState{Terminated: ended(code, "")}}
+	}
+	crashedSidecar := *crashed.DeepCopy()
+	crashedSidecar.Name = "s"
+	helped := func(policy corev1.RestartPolicy, sidecar corev1.ContainerStatus, more ...func(*corev1.Pod)) *corev1.Pod {
+		always := corev1.ContainerRestartPolicyAlways
+		p := podWith(more...)
+		p.Spec.RestartPolicy = policy
+		p.Spec.InitContainers = []corev1.Container{{Name: "s", RestartPolicy: &always}}
+		p.Status.InitContainerStatuses = []corev1.ContainerStatus{sidecar}
+		return p
+	}
+	phase := func(is corev1.PodPhase) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Status.Phase = is } }
+	late := func(p *corev1.Pod) {
+		p.Status.Reason, p.Status.Message = schema.ReasonDeadlineExceeded, "active for too long"
+	}
 	tests := []struct {
 		name  string
 		node  *corev1.Node
@@ -98,6 +115,13 @@ func TestPods(t *testing.T) {
 		{"was refused", readyNode, podWith(func(p *corev1.Pod) {
 			p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "Evicted", "disk is full"
 		}), Failed, Revision, "pod job failed: Evicted: disk is full"},
+		{"its sidecar crashes", readyNode, helped(corev1.RestartPolicyNever, crashedSidecar, status(runs(0, nil))), CrashLoop, Revision, "container s of pod job ends with exit code 1, 3 restarts"},
+		{"done, and its sidecar was killed", readyNode, helped(corev1.RestartPolicyNever, over("s", 137), phase(corev1.PodSucceeded), status(over("c", 0))), Completed, NoFault, "pod job has done its work"},
+		{"failed, and its sidecar was killed", readyNode, helped(corev1.RestartPolicyNever, over("s", 137), phase(corev1.PodFailed), status(over("c", 3))), CrashLoop, Revision, "container c of pod job ended with exit code 3"},
+		{"only its sidecar is left", readyNode, helped(corev1.RestartPolicyOnFailure, crashedSidecar, phase(corev1.PodRunning), status(over("c", 0))), RollingOut, NoFault, "the containers of pod job have ended, and its sidecars are ending"},
+		{"between two runs, and its sidecar crashes", readyNode, helped(corev1.RestartPolicyAlways, crashedSidecar, phase(corev1.PodRunning), status(over("c", 0))), CrashLoop, Revision, "container s of pod job ends with exit code 1, 3 restarts"},
+		{"too late, and it crashes", readyNode, podWith(late, phase(corev1.PodFailed), status(crashed)), Failed, Revision, "pod job failed: DeadlineExceeded: active for too long"},
+		{"too late, and still ending", readyNode, podWith(late, phase(corev1.PodRunning), status(crashed)), Failed, Revision, "pod job is being ended: DeadlineExceeded: active for too long"},
 		{"has no network", readyNode, podWith(condition(corev1.PodReadyToStartContainers, corev1.ConditionFalse, schema.ReasonSandbox, "no link")), NetworkFailing, Cluster, "pod job cannot be set up: no link"},
 		{"has no room", readyNode, podWith(unboundPod, condition(corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable, "cpu")), NoCapacity, Cluster, "no node takes pod job: cpu"},
 		{"fits nowhere", readyNode, podWith(unboundPod, condition(corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable, "labels"), condition(schema.ConditionLacking, corev1.ConditionTrue, schema.ReasonNoFittingNode, "")),

@@ -124,13 +124,55 @@ func podTrouble(r state.Reader, pod *corev1.Pod) Trouble {
 	if pod.DeletionTimestamp != nil {
 		return leaving(pod)
 	}
+	if pod.Status.Reason == schema.ReasonDeadlineExceeded {
+		return overdue(pod)
+	}
 	found := wholePod(pod)
-	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+	for _, s := range counting(pod) {
 		if judged, ok := containerTrouble(pod, s); ok && found.yields(judged) {
 			found = judged
 		}
 	}
 	return compared(r, pod, found)
+}
+
+// overdue tells of a pod that was active for longer than it may: however its containers
+// end, that is why.
+func overdue(pod *corev1.Pod) Trouble {
+	does := " is being ended"
+	if Ended(pod) {
+		does = " failed"
+	}
+	return newTrouble(Failed, "pod "+pod.Name+does+colon(pod.Status.Reason, pod.Status.Message))
+}
+
+// counting are the statuses of the containers that say how a pod fares. Once its own
+// containers are through, how its sidecars end does not count.
+func counting(pod *corev1.Pod) []corev1.ContainerStatus {
+	first := pod.Status.InitContainerStatuses
+	if through(pod) {
+		first = slices.DeleteFunc(slices.Clone(first), func(s corev1.ContainerStatus) bool { return !runsToItsEnd(pod, s.Name) })
+	}
+	return slices.Concat(first, pod.Status.ContainerStatuses)
+}
+
+// through reports whether a pod's containers have ended and will not run again, though
+// sidecars of it may still run.
+func through(pod *corev1.Pod) bool {
+	if Ended(pod) {
+		return true
+	}
+	all := pod.Status.ContainerStatuses
+	return len(all) > 0 && !slices.ContainsFunc(all, func(s corev1.ContainerStatus) bool {
+		end := s.State.Terminated
+		switch {
+		case end == nil:
+			return true
+		case pod.Spec.RestartPolicy == corev1.RestartPolicyNever:
+			return false
+		}
+		return pod.Spec.RestartPolicy != corev1.RestartPolicyOnFailure || end.ExitCode != 0
+	})
 }
 
 // yields reports whether of two troubles of one pod the other is told: what is the
@@ -159,6 +201,9 @@ func wholePod(pod *corev1.Pod) Trouble {
 	}
 	if cond, ok := Condition(pod, corev1.PodReady); ok && cond.Reason == schema.ReasonConmonDied {
 		return newTrouble(ConmonDied, "the state of pod "+pod.Name+" is uncertain: "+cond.Message)
+	}
+	if through(pod) {
+		return newTrouble(RollingOut, "the containers of pod "+pod.Name+" have ended, and its sidecars are ending")
 	}
 	return newTrouble(RollingOut, "pod "+pod.Name+" has not started on "+pod.Spec.NodeName+" yet")
 }
