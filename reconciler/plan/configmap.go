@@ -96,7 +96,7 @@ func verb(of []string, one, many string) string {
 }
 
 // readAtStart reports whether a pod has what it refers to as environment or as a mount
-// with a subPath, which do not follow the object.
+// with a subPath or subPathExpr, which do not follow the object.
 func readAtStart(spec *corev1.PodSpec, ref schema.Reference) bool {
 	if strings.Contains(ref.Field, ".env[") || strings.Contains(ref.Field, ".envFrom[") {
 		return true
@@ -117,7 +117,7 @@ func (o *Object) changes(key string) bool {
 
 func mountedBySubPath(spec *corev1.PodSpec, volume string) bool {
 	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
-		if slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == volume && m.SubPath != "" }) {
+		if slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == volume && (m.SubPath != "" || m.SubPathExpr != "") }) {
 			return true
 		}
 	}
