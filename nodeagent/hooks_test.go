@@ -226,14 +226,14 @@ func TestLabelsAreShownAsTheyAre(t *testing.T) {
 		data, _ := os.ReadFile(filepath.Join(r.dir, "pods", "uid-1", "volumes", "me", "labels"))
 		return string(data)
 	}
-	if got := shown(); got != "app=\"web\"\n" {
+	if got := shown(); got != "app=\"web\"" {
 		t.Errorf("labels %q", got)
 	}
 	next := w
 	next.Pod = w.Pod.DeepCopy()
 	next.Pod.Labels["tier"] = "front"
 	r.master.publish(func(work *wire.Work) { work.Pods["uid-1"] = next })
-	r.await("the new label is shown", func() bool { return shown() == "app=\"web\"\ntier=\"front\"\n" })
+	r.await("the new label is shown", func() bool { return shown() == "app=\"web\"\ntier=\"front\"" })
 	if slices.Contains(r.runtime.Calls(), "start fl-uid1-c-1") {
 		t.Error("the container was restarted")
 	}

@@ -344,13 +344,14 @@ func subscript(path string) (name, key string, ok bool) {
 	return name, strings.TrimSuffix(rest, "']"), true
 }
 
-// pairs is the downward API's form of a map: key="value" lines, sorted.
+// pairs is the downward API's form of a map: key="value" lines, sorted, without a line
+// break after the last one.
 func pairs(m map[string]string) string {
-	var b strings.Builder
+	lines := make([]string, 0, len(m))
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		fmt.Fprintf(&b, "%s=%q\n", k, m[k])
+		lines = append(lines, fmt.Sprintf("%s=%q", k, m[k]))
 	}
-	return b.String()
+	return strings.Join(lines, "\n")
 }
 
 // expandAll expands a list, and the same without what comes from Secrets.

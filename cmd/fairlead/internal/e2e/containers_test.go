@@ -110,7 +110,7 @@ func (c *cluster) seeStaged(t *testing.T, seen string) {
 		t.Errorf("a pod with a sidecar lived through %q, want %q", got, want)
 	}
 	got := notes(t, seen, "staged")["holds"]
-	labels := `/me/labels "app=\"staged\"\n"`
+	labels := `/me/labels "app=\"staged\""`
 	if !slices.Contains(got, labels) || !slices.Contains(got, `/me/cpu "250"`) || !slices.ContainsFunc(got, func(s string) bool {
 		return strings.HasPrefix(s, "/etc/hosts") && strings.Contains(s, `192.0.2.5\talias`)
 	}) {
