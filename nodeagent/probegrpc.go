@@ -18,8 +18,12 @@ import (
 	"fairlead/schema"
 )
 
-// grpcAnswer is how much of an answer is read: one of the health protocol is a few bytes.
-const grpcAnswer = 4 << 10
+// grpcAnswer and grpcHeaders are how much of an answer is read: one of the health protocol
+// is a few bytes, and what it says of a failure stands in its headers.
+const (
+	grpcAnswer  = 4 << 10
+	grpcHeaders = 16 << 10
+)
 
 // grpc asks by the gRPC health protocol
 // (https://github.com/grpc/grpc/blob/master/doc/health-checking.md), without TLS as
@@ -32,6 +36,7 @@ func (p probe) grpc(ctx context.Context, action *corev1.GRPCAction) error {
 	conn, err := grpc.NewClient("passthrough:///"+net.JoinHostPort(p.ip, strconv.Itoa(int(action.Port))),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("kube-probe/"+schema.KubernetesMajor+"."+schema.KubernetesMinor),
+		grpc.WithMaxHeaderListSize(grpcHeaders),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(grpcAnswer)),
 	)
 	if err != nil {
@@ -50,5 +55,5 @@ func (p probe) grpc(ctx context.Context, action *corev1.GRPCAction) error {
 	case said.Code() == codes.NotFound:
 		return fmt.Errorf("the server knows no gRPC service %q", service)
 	}
-	return fmt.Errorf("gRPC health check failed: %s", said.Message())
+	return fmt.Errorf("gRPC health check failed: %s", schema.FitText(said.Message(), messageBytes))
 }
