@@ -269,8 +269,17 @@ func (p *problems) fieldRef(at string, ref *corev1.ObjectFieldSelector, paths []
 	if slices.Contains(paths, ref.FieldPath) {
 		return
 	}
-	name, subscript, ok := strings.Cut(strings.TrimSuffix(ref.FieldPath, "']"), "['")
-	if ok && subscript != "" && (name == "metadata.labels" || name == "metadata.annotations") {
+	path, closed := strings.CutSuffix(ref.FieldPath, "']")
+	name, key, ok := strings.Cut(path, "['")
+	switch {
+	case !closed || !ok || name != "metadata.labels" && name != "metadata.annotations":
+	default:
+		if name == "metadata.annotations" {
+			key = strings.ToLower(key) // as Kubernetes takes the keys of annotations
+		}
+		if wrong := validation.IsQualifiedName(key); len(wrong) > 0 {
+			p.add(at+".fieldPath", "%q names no key that there can be: %s", ref.FieldPath, shortRule(wrong[0]))
+		}
 		return
 	}
 	p.hint(at+".fieldPath", "metadata.labels['key'], metadata.annotations['key'], "+strings.Join(paths, ", "), "%q is not a field a container can read", ref.FieldPath)

@@ -34,6 +34,11 @@ func TestValidateDeployment(t *testing.T) {
 	change := func(f func(*corev1.Container)) func(*appsv1.Deployment) {
 		return func(d *appsv1.Deployment) { f(&d.Spec.Template.Spec.Containers[0]) }
 	}
+	fieldPath := func(path string) func(*appsv1.Deployment) {
+		return change(func(c *corev1.Container) {
+			c.Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}}
+		})
+	}
 	tests := []struct {
 		name   string
 		change func(*appsv1.Deployment)
@@ -65,6 +70,11 @@ func TestValidateDeployment(t *testing.T) {
 			c.Env[0].ValueFrom = &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "spec.hostname"}}
 			c.Env[0].Value = ""
 		}), container + "env[0].valueFrom.fieldRef.fieldPath"},
+		{"fieldRef without its end", fieldPath("metadata.labels['app"), container + "env[0].valueFrom.fieldRef.fieldPath"},
+		{"fieldRef without a quote", fieldPath("metadata.labels['app]"), container + "env[0].valueFrom.fieldRef.fieldPath"},
+		{"fieldRef to no key", fieldPath("metadata.annotations['']"), container + "env[0].valueFrom.fieldRef.fieldPath"},
+		{"fieldRef to an impossible key", fieldPath("metadata.labels['a/b/c']"), container + "env[0].valueFrom.fieldRef.fieldPath"},
+		{"fieldRef to two keys", fieldPath("metadata.labels['a']['b']"), container + "env[0].valueFrom.fieldRef.fieldPath"},
 		{"a path of a Secret", func(d *appsv1.Deployment) {
 			spec := &d.Spec.Template.Spec
 			spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "logs", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
