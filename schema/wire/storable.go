@@ -195,8 +195,9 @@ func KeyOfStore(key string) (schema.Key, bool) {
 	return schema.Key{Kind: schema.Kind(parts[0]), Namespace: parts[1], Name: parts[2]}, known
 }
 
-// originRoom is what the origin adds to an object from Git: its path, mostly.
-const originRoom = 8 << 10
+// originRoom is what the origin adds to an object from Git: its path, mostly, and how it
+// was built, whose quotes take two bytes each in the JSON of a pod.
+const originRoom = 8<<10 + 2*schema.MaxBuiltBytes
 
 // CheckDesired says why an object that a tree asks for cannot be taken.
 func CheckDesired(obj schema.Object) error {
