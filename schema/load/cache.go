@@ -306,6 +306,10 @@ func (l *loader) stamped(obj schema.Object) schema.Object {
 // long as all of it may be kept. A tree that is not Git's leaves the last one that
 // was.
 func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
+	isOnDisk := func(f schema.File) bool { return f.Hash == "" }
+	if slices.ContainsFunc(l.tree.Files, isOnDisk) || l.survey.Reads(isOnDisk) {
+		return
+	}
 	t := &rememberedTree{
 		reading: l.how, commit: l.tree.Commit.Hash, listing: l.tree.Files, files: m.files, kept: m.all, telling: slices.Clone(m.telling),
 		judged: judgement{sound: sound && !l.isEvaluated(m), namespaces: slices.Clone(l.opts.KnownNamespaces), nodePorts: l.opts.NodePorts, services: l.opts.ServiceRange, rights: rightsOf(l.opts), outside: l.outside},
@@ -324,8 +328,6 @@ func (l *loader) remember(m *manifests, objects []*schema.Desired, sound bool) {
 	}
 	for _, i := range m.fresh {
 		switch r := t.files.at(i); {
-		case r.source.file.Hash == "":
-			return
 		case r.unread:
 			t.kept.takeFile(r)
 			t.files.set(i, nil)

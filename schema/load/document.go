@@ -280,6 +280,7 @@ func (l *loader) decodeObject(out *decoded, doc yaml.Document, n *yaml.Node, pre
 		obj.SetNamespace(l.spec.Namespace)
 	}
 	schema.SetTypeMeta(obj)
+	schema.ClearBuilt(obj) // nobody writes it by hand
 	schema.Default(obj)
 	if sops := sopsKey(n); sops != nil {
 		d.Instead(sops, leaveOut, yaml.SOPSMessage)

@@ -80,7 +80,7 @@ func (l *loader) buildUnits(ctx context.Context) []*builtUnit {
 		u := l.survey.Units[i]
 		r, ok := results[u.Dir]
 		if units[i] = l.unitAgain(u, r.Inputs); units[i] == nil {
-			units[i] = l.decodeUnit(u, r, !ok, in.First(u.Dir))
+			units[i] = l.decodeUnit(ctx, u, r, !ok, in.First(u.Dir))
 		}
 	})
 	units = slices.DeleteFunc(units, func(u *builtUnit) bool { return u == nil }) // ctx has ended
@@ -91,13 +91,16 @@ func (l *loader) buildUnits(ctx context.Context) []*builtUnit {
 	return units
 }
 
-// decodeUnit decodes what was built of a unit.
-func (l *loader) decodeUnit(of *kustomize.Unit, r child.Response, isMissing bool, first schema.Position) *builtUnit {
+// decodeUnit decodes what was built of a unit; nil when ctx ends before that.
+func (l *loader) decodeUnit(ctx context.Context, of *kustomize.Unit, r child.Response, isMissing bool, first schema.Position) *builtUnit {
 	u := &builtUnit{Unit: of, inputs: r.Inputs, weight: fileWeight, isPart: isMissing || r.Diagnostics.HasErrors()}
 	for _, d := range r.Diagnostics {
 		u.diagnostics = append(u.diagnostics, diagnosis{Diagnostic: d})
 	}
 	for _, encoded := range r.Objects {
+		if ctx.Err() != nil {
+			return nil
+		}
 		d := l.decodeBuilt(of, encoded, first)
 		u.all = append(u.all, d)
 		object := schema.Position{}
@@ -121,7 +124,7 @@ func (l *loader) decodeBuilt(of *kustomize.Unit, encoded []byte, first schema.Po
 	out := l.decodeDocument(*doc)
 	for _, o := range out.objects {
 		o.Maker, o.BuiltBy = of.By, of.Dir
-		if o.Object != nil {
+		if o.Object != nil && !objectOf(o).flawed { // of one with errors nothing is stored
 			schema.SetBuilt(o.Object, builtOf(of, doc))
 		}
 	}

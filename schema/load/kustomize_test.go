@@ -1,6 +1,8 @@
 package load
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"fairlead/schema"
+	"fairlead/schema/load/child"
+	"fairlead/schema/load/kustomize"
 )
 
 // hashedTree is a tree of Git: each file has a hash, of its text.
@@ -83,6 +87,58 @@ func TestKustomizedObjectIsLocated(t *testing.T) {
 	}
 	if _, by := o.Written("data[x]"); by != "" || o.Made() != "built by top" {
 		t.Errorf("data[x] is set by %q, and the object made: %q", by, o.Made())
+	}
+}
+
+// Nobody says by hand how an object was built, in a plain manifest nor in what is built.
+func TestBuiltIsNotWrittenByHand(t *testing.T) {
+	byHand := "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: NAME\n  annotations: {a: b, fairlead/built: '{\"by\":\"elsewhere\"}'}\n"
+	tree := treeOf("a.yaml", strings.Replace(byHand, "NAME", "a", 1), "k/b.yaml", strings.Replace(byHand, "NAME", "b", 1), "k/kustomization.yaml", "resources: [b.yaml]\n")
+	r := Load(t.Context(), tree, schema.SourceSpec{}, Options{Source: "main"})
+	if len(r.Objects) != 2 || r.Diagnostics.HasErrors() {
+		t.Fatalf("%d objects, %v", len(r.Objects), r.Diagnostics)
+	}
+	for _, o := range r.Objects {
+		want := map[string]string{"b": "k"}[o.Object.GetName()]
+		_, noted := o.Object.GetAnnotations()[schema.AnnotationBuilt]
+		if got := schema.BuiltOf(o.Object).By; got != want || noted != (want != "") || o.Object.GetAnnotations()["a"] != "b" {
+			t.Errorf("%s is built by %q, want %q: %v", o.Object.GetName(), got, want, o.Object.GetAnnotations())
+		}
+	}
+}
+
+// Decoding what was built ends with ctx, between two objects.
+func TestDecodingUnitsEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	l := loader{}
+	if u := l.decodeUnit(ctx, &kustomize.Unit{Dir: "a"}, child.Response{Objects: []json.RawMessage{[]byte("{}")}}, false, schema.Position{}); u != nil {
+		t.Errorf("%+v", u)
+	}
+}
+
+// A tree of files on disk leaves what is remembered of the last one of Git, also where all
+// of it are kustomizations.
+func TestKustomizationsOnDiskAreNotRemembered(t *testing.T) {
+	opts := Options{Source: "main", Cache: NewCache(0), Kustomize: NewKustomize(CUEConfig{})}
+	Load(t.Context(), hashedTree("a.yaml", configMapOf("a"), "k/kustomization.yaml", "resources: [b.yaml]\n", "k/b.yaml", configMapOf("b")), schema.SourceSpec{}, opts)
+	was := opts.Cache.trees["main"]
+	if was == nil || len(was.units) != 1 {
+		t.Fatal("the first tree is not remembered")
+	}
+	for what, tree := range map[string]schema.Tree{
+		"kustomizations": treeOf("k/kustomization.yaml", "resources: [b.yaml]\n", "k/b.yaml", configMapOf("c")),
+		"one file":       treeOf("k/kustomization.yaml", "namePrefix: x-\n"),
+		"no manifests":   treeOf("README", "x"),
+	} {
+		if Load(t.Context(), tree, schema.SourceSpec{}, opts); opts.Cache.trees["main"] != was {
+			t.Errorf("%s: the tree of Git is forgotten", what)
+		}
+	}
+	mixed := hashedTree("a.yaml", configMapOf("a"), "k/kustomization.yaml", "resources: [b.yaml]\n", "k/b.yaml", configMapOf("c"))
+	mixed.Files[2].Hash = ""
+	if Load(t.Context(), mixed, schema.SourceSpec{}, opts); opts.Cache.trees["main"] != was {
+		t.Error("one file on disk: the tree of Git is forgotten")
 	}
 }
 

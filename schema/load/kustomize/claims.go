@@ -157,6 +157,16 @@ func (s *Survey) isRead(name string) bool {
 	return ok
 }
 
+// Reads reports whether kustomizations read a file that is so.
+func (s *Survey) Reads(is func(f schema.File) bool) bool {
+	for _, f := range s.read {
+		if is(f) {
+			return true
+		}
+	}
+	return false
+}
+
 // Used are the files that kustomizations read, sorted by path.
 func (s *Survey) Used() (out []schema.File) {
 	for _, name := range slices.Sorted(maps.Keys(s.read)) {
