@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func TestScripts(t *testing.T) {
 				RequireExplicitExec: true,
 				RequireUniqueNames:  true,
 				Setup:               setUp,
-				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "cluster": startCluster, "deliver": deliver, "authority": makeAuthority, "screen": onScreen},
+				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "cluster": startCluster, "deliver": deliver, "authority": makeAuthority, "screen": onScreen},
 			})
 		})
 	}
@@ -98,5 +99,27 @@ func exits(ts *testscript.TestScript, negated bool, args []string) {
 	}
 	if strconv.Itoa(code) != args[0] {
 		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// untilTimeout is for what takes a cluster a moment, and a busy machine longer.
+const untilTimeout = time.Minute
+
+// until is the script command "until PATTERN COMMAND...": the command is run, whatever its
+// exit code, until its output has the pattern.
+func until(ts *testscript.TestScript, negated bool, args []string) {
+	if negated || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN COMMAND...")
+	}
+	pattern, err := regexp.Compile(args[0])
+	ts.Check(err)
+	for end := time.Now().Add(untilTimeout); ; time.Sleep(50 * time.Millisecond) {
+		_ = ts.Exec(args[1], args[2:]...) // what it ends with is not asked
+		if pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%s never says %s", args[1], args[0])
+		}
 	}
 }

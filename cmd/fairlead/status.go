@@ -67,7 +67,7 @@ of a commit that never came).`,
 			ask := func() (*status, error) { return readStatus(ctx, c, flags.source, want) }
 			if wait {
 				ask = func() (*status, error) {
-					return followStatus(ctx, c, flags.source, want, layout.Lines(cmd.ErrOrStderr()))
+					return followStatus(cmd.Context(), ctx, c, flags.source, want, layout.Lines(cmd.ErrOrStderr()))
 				}
 			}
 			st, err := ask()
@@ -223,13 +223,19 @@ func findRevision(r state.Reader, src *schema.Source, want string) (*schema.Revi
 	return nil, health.SeveralRevisions(want, found)
 }
 
-// followStatus tells progress until the revision's story ends or the time is up. A
-// revision that is not there and could still come is waited for.
-func followStatus(ctx context.Context, c *client.Client, source schema.SourceName, want string, out io.Writer) (*status, error) {
+// followStatus tells progress until the revision's story ends or the time is up, which is
+// when waiting ends. A revision that is not there and could still come is waited for. The
+// first answer is not bounded by waiting: however short that is, something is told.
+func followStatus(ctx, waiting context.Context, c *client.Client, source schema.SourceName, want string, out io.Writer) (*status, error) {
 	var last *status
 	var missing error
-	_, err := reconciler.Follow(ctx, func(ctx context.Context) (reconciler.View, error) {
-		st, err := readStatus(ctx, c, source, want)
+	_, err := reconciler.Follow(waiting, func(asking context.Context) (reconciler.View, error) {
+		if last == nil {
+			first, cancel := context.WithTimeout(ctx, client.DialTimeout)
+			defer cancel()
+			asking = first
+		}
+		st, err := readStatus(asking, c, source, want)
 		if err != nil && !(errors.As(err, new(notThere)) && (want == "" || health.MayMean(source, want))) {
 			return reconciler.View{}, err
 		}
