@@ -53,6 +53,7 @@ data: {a: a}
 	}
 }
 
+// absentPod stands on one node: of others plans say that they may be lost.
 func absentPod(name, container, spec string) string {
-	return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec:\n  containers: [{name: c, image: " + witnessImage + ", imagePullPolicy: Never, " + container + "}]\n  terminationGracePeriodSeconds: 1\n  " + spec + "\n"
+	return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec:\n  nodeSelector: {kubernetes.io/hostname: n1}\n  containers: [{name: c, image: " + witnessImage + ", imagePullPolicy: Never, " + container + "}]\n  terminationGracePeriodSeconds: 1\n  " + spec + "\n"
 }

@@ -183,9 +183,11 @@ func (k kustomized) brokenOverlay(t *testing.T) {
 }
 
 // failsAndGoesBack pushes a patch whose program ends at once: the overlay before runs
-// again, built from the base as it was.
+// again, built from the base as it was. It alone has little time: the others may start on a
+// busy machine.
 func (k kustomized) failsAndGoesBack(t *testing.T) {
 	patch := strings.Replace(kustomizedTree["overlays/prod/patch.yaml"], "      - name: web", "      - name: web\n        args: [-need, /nowhere]", 1)
+	patch = strings.Replace(patch, "  replicas: 2", "  progressDeadlineSeconds: 5\n  replicas: 2", 1)
 	base := strings.Replace(kustomizedTree["base/kustomization.yaml"], "GREETING=", "GREETING=another-", 1)
 	k.w.write(t, map[string]string{"overlays/prod/patch.yaml": patch, "base/kustomization.yaml": base})
 	out, err := k.w.push(t, "a program that needs more")
@@ -223,7 +225,7 @@ secretGenerator:
 kind: Deployment
 metadata: {name: web}
 spec:
-  progressDeadlineSeconds: 5
+  progressDeadlineSeconds: 120
   selector: {matchLabels: {app: web}}
   template:
     metadata: {labels: {app: web}}

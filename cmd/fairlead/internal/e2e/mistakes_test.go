@@ -259,7 +259,7 @@ func (c *cluster) cloneOf(t *testing.T, source schema.SourceName) worktree {
 }
 
 // verdicts are what says how something ended and nothing else.
-var verdicts = regexp.MustCompile(`(?i)(timed? ?out|deadline exceeded|failed|failure|error|unknown|refused|rejected|rolledback|stalled|degraded|invalid|held|went back|no progress for \d+s|revision|remote|plan|deployment|pod|container|in the tree|\w+/store|…|[0-9]+|[^\pL\s])`)
+var verdicts = regexp.MustCompile(`(?i)(timed? ?out|deadline exceeded|failed|failure|error|unknown|refused|rejected|rolledback|stalled|degraded|invalid|held|went back|no progress for \d+s|revision|remote|plan|deployment|pod|container|in the tree|(?:\w+|…)/store|…|[0-9]+|[^\pL\s])`)
 
 // leastSaid is how many words an answer has at least besides its verdict, in any language
 // of errors.
