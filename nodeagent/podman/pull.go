@@ -43,7 +43,7 @@ func (p *Podman) Pull(ctx context.Context, ref string, as pod.Credential) (pod.I
 	case err == nil && why == nil:
 		return p.Image(ctx, ref)
 	case why == nil:
-		return pod.Image{}, p.judgePull(c, ref, without(as, err))
+		return pod.Image{}, p.judgePull(c, ref, as, err)
 	case errors.Is(why, errNoService):
 		return pod.Image{}, fmt.Errorf("%w: it went away during the pull", p.cfg.Unavailable)
 	case errors.Is(why, errSilent):
@@ -57,19 +57,16 @@ func (p *Podman) Pull(ctx context.Context, ref string, as pod.Credential) (pod.I
 // withoutAccount is what a token service is asked as, in an error that has its URL.
 var withoutAccount = regexp.MustCompile(`account=[^&"\s]*`)
 
-// without takes a credential out of what went wrong with it: events tell that to every
-// reader.
-func without(as pod.Credential, err error) error {
-	if as == (pod.Credential{}) {
-		return err
-	}
-	said := withoutAccount.ReplaceAllString(err.Error(), "account=…")
+// without takes a credential, and the account of the node's own, out of what went wrong
+// with it: events tell that to every reader.
+func without(as pod.Credential, said string) string {
+	said = withoutAccount.ReplaceAllString(said, "account=…")
 	for _, secret := range []string{as.Password, as.User} {
 		if len(secret) >= leastSecret {
 			said = strings.NewReplacer(secret, "…", url.QueryEscape(secret), "…", url.PathEscape(secret), "…").Replace(said)
 		}
 	}
-	return errors.New(said)
+	return said
 }
 
 // leastSecret characters of a text say more than that it is there: shorter ones are in
@@ -119,12 +116,13 @@ var answers = []struct {
 // judgePull tells a service that went away from a node that cannot keep the image,
 // an image that is not there, and a registry that does not give it to this node or
 // cannot be asked, as which all else counts.
-func (p *Podman) judgePull(c context.Context, ref string, err error) error {
+func (p *Podman) judgePull(c context.Context, ref string, as pod.Credential, err error) error {
 	if f, _ := c.Value(callKey{}).(*fate); f != nil && f.gone.Load() {
 		return p.judge(err)
 	}
-	err = errors.New(schemeHint(strings.TrimSpace(err.Error())))
-	said := strings.ReplaceAll(err.Error(), nameOf(ref), "") // a name may be any of the words
+	told := schemeHint(strings.TrimSpace(err.Error()))
+	said := strings.ReplaceAll(told, nameOf(ref), "") // a name may be any of the words
+	err = errors.New(without(as, told))
 	for _, a := range answers {
 		if has(said, a.parts) {
 			return fmt.Errorf("%w: %w", a.tells(&p.cfg), err)

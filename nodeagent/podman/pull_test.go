@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,7 +45,7 @@ func pulling(t *testing.T, c cutter) *Podman {
 	return p
 }
 
-// A service that dies during a pull ends the pull: it says nothing of the registry.
+// What is said of a pull is read by everybody: not so as whom the registry was asked.
 func TestErrorsOfPullsDoNotTellAsWhom(t *testing.T) {
 	as := pod.Credential{User: "robot$ci", Password: "p&ss word"}
 	for said, want := range map[string]string{
@@ -52,15 +53,24 @@ func TestErrorsOfPullsDoNotTellAsWhom(t *testing.T) {
 		"login of robot$ci with p&ss word (p%26ss+word, p&ss%20word)":                             "login of … with … (…, …)",
 		"manifest unknown": "manifest unknown",
 	} {
-		if got := without(as, errors.New(said)).Error(); got != want {
+		if got := without(as, said); got != want {
 			t.Errorf("%s: told as %s, want %s", said, got, want)
 		}
 	}
-	if got := without(pod.Credential{User: "u", Password: "p"}, errors.New("unauthorized")).Error(); got != "unauthorized" {
+	if got := without(pod.Credential{User: "u", Password: "p"}, "unauthorized"); got != "unauthorized" {
 		t.Errorf("short ones: %s", got)
+	}
+	if got := without(pod.Credential{}, "token?account=robot&service=x: refused"); got != "token?account=…&service=x: refused" {
+		t.Errorf("the node's own: %s", got)
+	}
+	// Whose name is one of the words by which answers are told apart.
+	err := pulling(t, cutter{func() {}, nil}).judgePull(t.Context(), "registry.example/a:1", pod.Credential{User: "unauthorized", Password: "denied: x"}, errors.New("unauthorized: denied: x"))
+	if !errors.Is(err, nodeagent.ErrDenied) || strings.Contains(err.Error(), "denied: x") {
+		t.Errorf("judged as %v", err)
 	}
 }
 
+// A service that dies during a pull ends the pull: it says nothing of the registry.
 func TestAServiceThatDiesEndsThePull(t *testing.T) {
 	hold := make(chan struct{})
 	close(hold)

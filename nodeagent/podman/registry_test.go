@@ -205,13 +205,13 @@ func TestWhoseFaultAPullIs(t *testing.T) {
 		expect(t, err, nil)
 	})
 	t.Run("a node that cannot keep it", func(t *testing.T) {
-		err := p.judgePull(call{t.Context(), t.Context(), new(fate)}, at+"/good/x:1", errors.New("writing blob: storing blob to file \"/var/tmp/x/1\": write /var/tmp/x/1: no space left on device"))
+		err := p.judgePull(call{t.Context(), t.Context(), new(fate)}, at+"/good/x:1", pod.Credential{}, errors.New("writing blob: storing blob to file \"/var/tmp/x/1\": write /var/tmp/x/1: no space left on device"))
 		expect(t, err, nodeagent.ErrNode)
 	})
 	t.Run("a service that goes", func(t *testing.T) {
 		c := call{t.Context(), t.Context(), new(fate)}
 		c.fate.gone.Store(true)
-		expect(t, p.judgePull(c, at+"/good/x:1", errors.New("dial unix /run/podman.sock: connect: connection refused")), nodeagent.ErrUnavailable)
+		expect(t, p.judgePull(c, at+"/good/x:1", pod.Credential{}, errors.New("dial unix /run/podman.sock: connect: connection refused")), nodeagent.ErrUnavailable)
 	})
 }
 
