@@ -254,8 +254,8 @@ func (m *master) plan(ctx context.Context, req api.PlanRequest) (any, error) {
 	return p, err
 }
 
-// putFiles puts the files of a request, and what is refused, into its tree: what is outside of the source's path
-// is there for kustomizations below it.
+// putFiles puts the files of a request, and what is refused, into its tree: what is
+// outside of the source's path is there for kustomizations below it.
 func (m *master) putFiles(tree *schema.Tree, req api.PlanRequest) {
 	reads := ""
 	if src, ok := state.Get[*schema.Source](m.feed.Snapshot(), "", string(req.Source)); ok {

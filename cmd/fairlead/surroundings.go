@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"slices"
-	"sync"
 
 	"fairlead/cmd/fairlead/internal/client"
 	"fairlead/reconciler"
@@ -14,14 +13,13 @@ import (
 )
 
 // surroundings is what a cluster has beside a source's tree, by which the tree is judged
-// too. nil is for a tree that is judged alone.
+// too. nil is for a tree that is judged alone. One goroutine at a time may use it.
 type surroundings struct {
 	source  schema.SourceName
 	kinds   []schema.Kind // of which the cluster has all
 	cluster state.Reader
 	get     func(schema.Key) (schema.Object, error)
 
-	mu     sync.Mutex
 	got    map[schema.Key]schema.Object // what was answered; nil for one that does not exist
 	failed error                        // of the first object that could not be asked for; no other is then
 }
@@ -70,8 +68,6 @@ func (s *surroundings) known(key schema.Key) schema.Object {
 	if slices.Contains(s.kinds, key.Kind) {
 		return reconciler.KnownOutside(s.cluster, s.source)(key)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	obj, ok := s.got[key]
 	if !ok && s.failed == nil {
 		obj = s.ask(key)
@@ -103,8 +99,6 @@ func (s *surroundings) isUnasked(key schema.Key) bool {
 	if slices.Contains(s.kinds, key.Kind) {
 		return false
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	_, ok := s.got[key]
 	return !ok
 }

@@ -39,8 +39,8 @@ if left out. Everything wrong is told at once, each at its line.
 In a clone of a source's repository, what the Source says of path, include,
 exclude, namespace, unsupported, createNamespaces and missingReferences holds,
 if the cluster can be asked; flags override it. All that the Source reads is
-judged then, beside what other sources have there, and told is what is wrong at
-or below PATH. If the cluster cannot be asked, a Source's defaults hold, and a
+judged then, beside what other sources have there; what is wrong at or below PATH
+is told. If the cluster cannot be asked, a Source's defaults hold, and a
 line says so. A ConfigMap or Secret of which only the answer is missing is a
 warning.
 

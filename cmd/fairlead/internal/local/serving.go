@@ -20,8 +20,8 @@ const (
 type Serving func(ctx context.Context, started time.Time) (awaited, lacking []string, err error)
 
 // AwaitServing returns once nothing is awaited any more, when ctx ends, or after
-// ServeTimeout, with what does not serve then; the error is ctx's. Of a cluster that was up already nothing
-// is awaited but what has just stopped.
+// ServeTimeout, with what does not serve then; the error is ctx's. Of a cluster that was
+// up already nothing is awaited but what has just stopped.
 func (r Result) AwaitServing(ctx context.Context, look Serving, progress func(string)) ([]string, error) {
 	started := r.started
 	if started.IsZero() {

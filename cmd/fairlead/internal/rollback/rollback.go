@@ -24,12 +24,12 @@ const (
 
 // Plan is what goes back to what.
 type Plan struct {
-	Source   string        `json:"source"`
-	Followed string        `json:"followed"` // the source's branch
-	Path     string        `json:"path"`     // the source's directory
-	To       schema.Commit `json:"to"`       // commit whose tree comes back
-	Parent   schema.Commit `json:"parent"`   // what the followed branch is at
-	Why      string        `json:"why"`      // what became of Parent
+	Source   schema.SourceName `json:"source"`
+	Followed string            `json:"followed"` // the source's branch
+	Path     string            `json:"path"`     // the source's directory
+	To       schema.Commit     `json:"to"`       // commit whose tree comes back
+	Parent   schema.Commit     `json:"parent"`   // what the followed branch is at
+	Why      string            `json:"why"`      // what became of Parent
 	// IsKnown says that To is a revision's: a clone without it lacks history.
 	IsKnown bool `json:"-"`
 }
@@ -38,7 +38,7 @@ type Plan struct {
 // "" is the last healthy one.
 func New(src *schema.Source, revs []*schema.Revision, to string) (Plan, error) {
 	p := Plan{
-		Source: src.Name, Followed: src.Spec.Branch, Path: cmp.Or(src.Spec.Path, "."), To: schema.Commit(to),
+		Source: src.SourceName(), Followed: src.Spec.Branch, Path: cmp.Or(src.Spec.Path, "."), To: schema.Commit(to),
 		Parent: cmp.Or(src.Status.Observed.Commit, src.Status.Desired.Commit),
 	}
 	if p.Parent == "" {
