@@ -209,8 +209,8 @@ func podsOf(obj schema.Object) *podFacts {
 	}
 	spec := template.Spec
 	pods := podFacts{field: template.SpecField, labels: template.Meta.Labels}
-	for i := range spec.Containers {
-		for _, port := range spec.Containers[i].Ports {
+	for c := range schema.StayingContainers(spec) {
+		for _, port := range c.Ports {
 			if port.Name != "" {
 				pods.ports = append(pods.ports, namedPort{port.Name, port.Protocol})
 			}

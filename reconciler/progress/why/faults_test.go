@@ -438,7 +438,8 @@ var faults = []fault{
 		s.push(strings.Replace(base, "selector: {app: api}, ports", "selector: {app: web}, ports", 1))
 	}, []string{asService}, health.NoMatchingPods, health.Developer, "app=web", false},
 	{"a service asks for a port that its pods do not have", func(s *stage) {
-		s.push(strings.Replace(base, "ports: [{port: 80}]}", "ports: [{name: a, port: 80, targetPort: web}, {name: b, port: 81}]}", 1))
+		prepared := strings.Replace(base, "      containers:\n", "      initContainers: [{name: prepare, image: registry.example/api:v1, ports: [{name: web, containerPort: 80}]}]\n      containers:\n", 1)
+		s.push(strings.Replace(prepared, "ports: [{port: 80}]}", "ports: [{name: a, port: 80, targetPort: web}, {name: b, port: 81}]}", 1))
 	}, []string{asService}, health.NoMatchingPort, health.Developer, `spec.ports[0].targetPort: no pod that it selects has a TCP port named "web"`, false},
 	{"a service asks for a foreign address", func(s *stage) {
 		s.push(strings.Replace(base, "spec: {selector", "spec: {clusterIP: 10.97.0.1, selector", 1))

@@ -67,7 +67,7 @@ func (c *chain) selected(svc *corev1.Service) (pods []*corev1.Pod) {
 func absentPort(svc *corev1.Service, pods []*corev1.Pod) (text string, ok bool) {
 	has := map[corev1.Protocol][]string{}
 	for _, pod := range pods {
-		for _, ctr := range slices.Concat(pod.Spec.Containers, pod.Spec.InitContainers) {
+		for ctr := range schema.StayingContainers(&pod.Spec) {
 			for _, p := range ctr.Ports {
 				if p.Name != "" && !slices.Contains(has[p.Protocol], p.Name) {
 					has[p.Protocol] = append(has[p.Protocol], p.Name)
